@@ -1,0 +1,319 @@
+//! Offers the load: an open loop at a fixed rate, on kept connections and on new ones.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{cell::Cell, rc::Rc};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+
+use crate::check::{Possible, check};
+use crate::client::{Client, Idle};
+use crate::pacer::{Pace, Pacer};
+use crate::result::{Failed, Failure, Outcome};
+use crate::traffic::{Connection, Mix, Shot};
+
+/// New connections open at the same time; more wait, and their wait counts as latency. It keeps a
+/// stalled server from using up our file descriptors, which would look like refused connections.
+const NEW_CONNECTIONS: usize = 512;
+
+/// Descriptors for everything that is not a connection to the server.
+const OTHER_FILES: usize = 64;
+
+/// What is offered to whom.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub server: SocketAddr,
+    /// Requests a second.
+    pub rate: NonZeroU32,
+    pub connections: NonZeroUsize,
+    /// For one request, from its sending to its last byte.
+    pub timeout: Duration,
+    /// The newest release that was deployed: none that is newer can answer.
+    pub deployed: Arc<AtomicU32>,
+}
+
+/// Load that is being offered.
+#[derive(Debug)]
+pub struct Attack {
+    started: Instant,
+    stop: Arc<AtomicBool>,
+    pacer: JoinHandle<u64>,
+    load: JoinHandle<()>,
+}
+
+/// A request that has become due, at this time from the start.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    seq: u64,
+    due: Duration,
+}
+
+/// A request that was taken up by the generator.
+#[derive(Debug, Clone, Copy)]
+struct Taken {
+    shot: Shot,
+    due: Duration,
+    taken: Duration,
+}
+
+/// What all requests share, on the one thread that does them.
+struct Field {
+    plan: Plan,
+    host: String,
+    started: Instant,
+    /// The newest release that an answer has named.
+    seen: Cell<u32>,
+    outcomes: UnboundedSender<Outcome>,
+}
+
+// === impl Attack ===
+
+impl Attack {
+    /// Starts offering load. Each request ends as one outcome; `outcomes` closes with the last.
+    ///
+    /// # Errors
+    /// A thread could not be started or the system allows too few open files.
+    pub fn launch(plan: Plan, outcomes: UnboundedSender<Outcome>) -> io::Result<Self> {
+        allow_open_files(plan.connections.get() + NEW_CONNECTIONS + OTHER_FILES)?;
+        let started = Instant::now();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (sender, due) = unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let pacer = Pacer::new(plan.rate);
+        let mix = Mix::new(plan.rate, plan.connections);
+
+        let load = thread::Builder::new()
+            .name("load".to_owned())
+            .spawn(move || {
+                let host = plan.server.to_string();
+                let field = Rc::new(Field {
+                    plan,
+                    host,
+                    started,
+                    seen: Cell::new(0),
+                    outcomes,
+                });
+                let tasks = LocalSet::new();
+                tasks.block_on(&runtime, take_up(field, mix, due));
+                // What is still in flight ends by itself, at the latest when it times out.
+                runtime.block_on(tasks);
+            })?;
+        let stopped = Arc::clone(&stop);
+        let pacer = thread::Builder::new()
+            .name("pacer".to_owned())
+            .spawn(move || keep_pace(pacer, started, &stopped, &sender))?;
+        Ok(Self {
+            started,
+            stop,
+            pacer,
+            load,
+        })
+    }
+
+    /// When the first request was due.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Offers nothing more; what is in flight goes on.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// The number of requests that were offered. Waits until the last has ended.
+    ///
+    /// # Errors
+    /// A thread panicked, so outcomes are missing.
+    pub fn join(self) -> io::Result<u64> {
+        let offered = self
+            .pacer
+            .join()
+            .map_err(|_| io::Error::other("the pacer panicked"))?;
+        self.load
+            .join()
+            .map_err(|_| io::Error::other("the load thread panicked"))?;
+        Ok(offered)
+    }
+}
+
+/// A thread of its own: the runtime's timers are no finer than a millisecond.
+fn keep_pace(
+    pacer: Pacer,
+    started: Instant,
+    stop: &AtomicBool,
+    sender: &UnboundedSender<Due>,
+) -> u64 {
+    let mut seq = 0;
+    while !stop.load(Ordering::Relaxed) {
+        match pacer.pace(started.elapsed(), seq) {
+            Pace::Wait(wait) => thread::sleep(wait.min(Duration::from_millis(50))),
+            Pace::Due(due) => {
+                if sender.send(Due { seq, due }).is_err() {
+                    break;
+                }
+                seq += 1;
+            }
+        }
+    }
+    seq
+}
+
+async fn take_up(field: Rc<Field>, mix: Mix, mut due: UnboundedReceiver<Due>) {
+    let (kept, queue) = unbounded_channel();
+    let queue = Rc::new(Mutex::new(queue));
+    for _ in 0..field.plan.connections.get() {
+        tokio::task::spawn_local(Rc::clone(&field).keep_connection(Rc::clone(&queue)));
+    }
+    let permits = Rc::new(Semaphore::new(NEW_CONNECTIONS));
+    while let Some(Due { seq, due }) = due.recv().await {
+        let shot = mix.shot(seq);
+        let taken = Taken {
+            shot,
+            due,
+            taken: field.started.elapsed(),
+        };
+        match shot.connection {
+            // It fails only when every worker has gone, and they go last.
+            Connection::Kept => drop(kept.send(taken)),
+            Connection::New => {
+                let (field, permits) = (Rc::clone(&field), Rc::clone(&permits));
+                tokio::task::spawn_local(async move {
+                    let _permit = permits.acquire().await;
+                    field.fire(taken, &mut None).await;
+                });
+            }
+        }
+    }
+}
+
+// === impl Field ===
+
+impl Field {
+    /// The workers take turns, so that every connection stays in use.
+    async fn keep_connection(self: Rc<Self>, queue: Rc<Mutex<UnboundedReceiver<Taken>>>) {
+        let mut client = None;
+        loop {
+            let Some(taken) = queue.lock().await.recv().await else {
+                return;
+            };
+            self.fire(taken, &mut client).await;
+        }
+    }
+
+    /// Makes one request, on the connection that is there or else on a new one.
+    async fn fire(&self, Taken { shot, due, taken }: Taken, client: &mut Option<Client>) {
+        let mut reopened = false;
+        let exchange = self.exchange(&shot, client, &mut reopened);
+        let result = timeout(self.plan.timeout, exchange)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Failed::new(
+                    Failure::Timeout,
+                    format!("no answer in {:?}", self.plan.timeout),
+                ))
+            });
+        let ended = self.started.elapsed();
+        if result.is_err() || shot.connection == Connection::New {
+            *client = None;
+        }
+        let (release, failed) = match result {
+            Ok(release) => (Some(release), None),
+            Err(failed) => (None, Some(failed)),
+        };
+        self.seen.set(self.seen.get().max(release.unwrap_or(0)));
+        // The other side has gone only when nobody counts any more.
+        let _ = self.outcomes.send(Outcome {
+            shot,
+            due,
+            taken,
+            ended,
+            release,
+            reopened,
+            failed,
+        });
+    }
+
+    async fn exchange(
+        &self,
+        shot: &Shot,
+        client: &mut Option<Client>,
+        reopened: &mut bool,
+    ) -> Result<u32, Failed> {
+        match client.as_ref().map(Client::idle) {
+            None | Some(Idle::Open) => {}
+            // Nothing of this request was sent, so no client would notice.
+            Some(Idle::Closed) => {
+                *client = None;
+                *reopened = true;
+            }
+            Some(Idle::Unasked) => {
+                return Err(Failed::new(
+                    Failure::Wrong,
+                    "bytes came that belong to no request",
+                ));
+            }
+        }
+        let open = match client {
+            Some(open) => open,
+            None => client.insert(Client::connect(self.plan.server).await?),
+        };
+        let oldest = self.seen.get();
+        let answer = open.exchange(&shot.encode(&self.host)).await?;
+        // On a kept connection, the next request asks.
+        if shot.connection == Connection::New && open.idle() == Idle::Unasked {
+            return Err(Failed::new(
+                Failure::Wrong,
+                "bytes came after the end of the answer",
+            ));
+        }
+        if !answer.keep {
+            *client = None;
+        }
+        let newest = self.plan.deployed.load(Ordering::Relaxed);
+        check(shot, &answer, Possible { oldest, newest })
+    }
+}
+
+/// Raises the soft limit, never the hard one.
+#[cfg(unix)]
+fn allow_open_files(wanted: usize) -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let wanted = wanted as u64;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return Ok(());
+    }
+    if limit.maximum.is_some_and(|maximum| maximum < wanted) {
+        return Err(io::Error::other(format!(
+            "{wanted} open files are needed and the system allows {}; offer fewer --connections or raise `ulimit -Hn`",
+            limit.maximum.unwrap_or_default()
+        )));
+    }
+    Ok(setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: Some(wanted),
+            ..limit
+        },
+    )?)
+}
+
+/// Sockets are not counted there.
+#[cfg(windows)]
+fn allow_open_files(_wanted: usize) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

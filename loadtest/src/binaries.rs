@@ -1,0 +1,140 @@
+//! Builds what is tested, so that one command does everything, and finds what was built.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use serde::Deserialize;
+
+use crate::process::executable;
+
+/// Fits "failed to {…}".
+#[derive(Debug, thiserror::Error)]
+pub enum BinariesError {
+    #[error("run {program}: {source}")]
+    Cargo {
+        program: String,
+        source: std::io::Error,
+    },
+    #[error("build {packages}: cargo ended with {status}")]
+    Build {
+        packages: String,
+        status: ExitStatus,
+    },
+    #[error("find the binary of {0} in what cargo built")]
+    NotBuilt(String),
+    #[error("find {0}; build it or leave out --binaries")]
+    Missing(PathBuf),
+}
+
+/// The part of cargo's messages that says where a binary is.
+#[derive(Deserialize)]
+struct Message {
+    executable: Option<PathBuf>,
+    target: Option<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+}
+
+/// The binaries of these packages, in their order: from `folder`, else built in release mode.
+///
+/// # Errors
+/// One is missing or does not build; cargo has said why.
+pub fn provide(packages: &[&str], folder: Option<&Path>) -> Result<Vec<PathBuf>, BinariesError> {
+    match folder {
+        None => build(packages),
+        Some(folder) => packages
+            .iter()
+            .map(|package| in_folder(folder, package))
+            .collect(),
+    }
+}
+
+fn in_folder(folder: &Path, package: &str) -> Result<PathBuf, BinariesError> {
+    let file = executable(folder, package);
+    // A relative path would be looked up in PATH.
+    std::path::absolute(&file)
+        .ok()
+        .filter(|file| file.is_file())
+        .ok_or(BinariesError::Missing(file))
+}
+
+fn build(packages: &[&str]) -> Result<Vec<PathBuf>, BinariesError> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(&cargo);
+    command.args([
+        "build",
+        "--release",
+        "--message-format=json-render-diagnostics",
+    ]);
+    for package in packages {
+        command.args(["-p", package]);
+    }
+    // Cargo tells a person what it compiles on standard error, and us the paths on standard output.
+    command.current_dir(workspace()).stderr(Stdio::inherit());
+    let named = packages.join(" and ");
+    eprintln!("Building {named} in release mode");
+    let output = command.output().map_err(|source| BinariesError::Cargo {
+        program: cargo.to_string_lossy().into_owned(),
+        source,
+    })?;
+    if !output.status.success() {
+        return Err(BinariesError::Build {
+            packages: named,
+            status: output.status,
+        });
+    }
+    packages
+        .iter()
+        .map(|package| {
+            find(&output.stdout, package)
+                .ok_or_else(|| BinariesError::NotBuilt((*package).to_owned()))
+        })
+        .collect()
+}
+
+fn workspace() -> PathBuf {
+    // `cargo run` says where the package is now; the folder may have moved since it was compiled.
+    let package =
+        env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&package).join("..")
+}
+
+/// The executable named `name` in cargo's messages, one JSON object a line.
+fn find(messages: &[u8], name: &str) -> Option<PathBuf> {
+    messages
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice::<Message>(line).ok())
+        .filter(|message| {
+            message
+                .target
+                .as_ref()
+                .is_some_and(|target| target.name == name)
+        })
+        .find_map(|message| message.executable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binaries_are_found_in_what_cargo_says() {
+        let messages = br#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"handoff"},"executable":null}
+not json
+{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"handoff"},"executable":"/t/release/handoff"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(find(messages, "handoff"), Some("/t/release/handoff".into()));
+        assert_eq!(find(messages, "sample-app"), None);
+    }
+
+    #[test]
+    fn a_missing_binary_is_named() {
+        let error = provide(&["handoff"], Some(Path::new("/no/such"))).unwrap_err();
+        assert!(error.to_string().contains("handoff"), "{error}");
+    }
+}

@@ -1,0 +1,128 @@
+//! The command line, parsed into final types.
+
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use serde::Serialize;
+
+/// Offer load at a fixed rate while releases of sample-app are swapped, and count what clients saw.
+///
+/// Exits 0 when no request failed and clients saw every swap, 1 otherwise, 2 on wrong usage.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Options {
+    /// Requests a second, offered whether or not answers keep up
+    #[arg(long, value_name = "N", default_value = "1000")]
+    pub rate: NonZeroU32,
+
+    /// Kept connections; they carry half of the requests, the other half opens one each
+    #[arg(long, value_name = "N", default_value = "64")]
+    pub connections: NonZeroUsize,
+
+    /// How many times the next release is deployed
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub swaps: u32,
+
+    /// Time from clients seeing a release to the deploy of the next
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub swap_every: Duration,
+
+    /// Also write the summary here, as JSON
+    #[arg(long, value_name = "FILE", value_parser = file_in_a_folder)]
+    pub json: Option<PathBuf>,
+
+    /// What is under test
+    #[arg(long, value_enum, default_value_t)]
+    pub strategy: StrategyName,
+
+    /// How handoff is given the next release
+    #[arg(long, value_enum, default_value_t)]
+    pub deploy_by: DeployBy,
+
+    /// Keep the temporary folder with the releases, the state and the log
+    #[arg(long)]
+    pub keep: bool,
+
+    /// Use the handoff and sample-app binaries in this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    pub binaries: Option<PathBuf>,
+}
+
+/// What is under test.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StrategyName {
+    /// handoff owns the port and swaps releases behind it
+    #[default]
+    Handoff,
+    /// The app owns the port: stop it, replace its file, start it again
+    Restart,
+}
+
+/// How handoff is given the next release.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeployBy {
+    /// Name it, with its digest, in the pointer file
+    #[default]
+    Pointer,
+    /// Overwrite the artifact in place
+    Overwrite,
+    /// Copy it into the watched folder
+    Watch,
+}
+
+/// Fails before the run, not after it, when the result could not be written.
+fn file_in_a_folder(value: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(value);
+    let folder = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    if path.is_dir() {
+        return Err("this is a folder; name a file in it".to_owned());
+    }
+    if !folder.is_dir() {
+        return Err(format!(
+            "there is no folder {}; make it first",
+            folder.display()
+        ));
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn no_arguments_are_the_demo() {
+        Options::command().debug_assert();
+        let options = Options::try_parse_from(["loadtest"]).unwrap();
+        assert_eq!(options.rate.get(), 1000);
+        assert_eq!(options.connections.get(), 64);
+        assert_eq!(options.swaps, 10);
+        assert_eq!(options.swap_every, Duration::from_secs(2));
+        assert_eq!(options.strategy, StrategyName::Handoff);
+        assert_eq!(options.deploy_by, DeployBy::Pointer);
+    }
+
+    #[test]
+    fn wrong_usage_exits_with_2() {
+        for arguments in [
+            &["loadtest", "--rate", "0"][..],
+            &["loadtest", "--connections", "0"],
+            &["loadtest", "--strategy", "hope"],
+            &["loadtest", "--swap-every", "soon"],
+            &["loadtest", "--json", "/no/such/folder/out.json"],
+            &["loadtest", "extra"],
+        ] {
+            let error = Options::try_parse_from(arguments).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{arguments:?}");
+        }
+    }
+}

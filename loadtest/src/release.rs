@@ -1,0 +1,57 @@
+//! Makes the releases v1, v2, … before load is offered, so that making them takes no time from it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sample_app::overlay::{self, Overlay};
+use sha2::{Digest as _, Sha256};
+
+use crate::process::executable;
+
+/// A release of sample-app, ready to be deployed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// From 1.
+    pub number: u32,
+    pub file: PathBuf,
+    /// Of the file, in hex.
+    pub sha256: String,
+}
+
+impl Release {
+    /// What it calls itself.
+    pub fn name(&self) -> String {
+        format!("v{}", self.number)
+    }
+}
+
+/// Makes `count` releases in `folder`.
+///
+/// # Errors
+/// The app could not be read or the folder not be written.
+pub fn make(app: &Path, folder: &Path, count: u32) -> io::Result<Vec<Release>> {
+    fs::create_dir_all(folder)?;
+    (1..=count)
+        .map(|number| {
+            let file = executable(folder, &format!("v{number}"));
+            overlay::write(
+                app,
+                &file,
+                &Overlay {
+                    version: format!("v{number}"),
+                    args: Vec::new(),
+                },
+            )?;
+            // The copy must be runnable also when the overlay's writer made it anew.
+            fs::set_permissions(&file, fs::metadata(app)?.permissions())?;
+            let hash = Sha256::digest(fs::read(&file)?);
+            let sha256 = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+            Ok(Release {
+                number,
+                file,
+                sha256,
+            })
+        })
+        .collect()
+}

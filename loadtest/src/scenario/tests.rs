@@ -1,0 +1,193 @@
+//! The script against a strategy that does what it is told; time is paused.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::*;
+
+/// What comes of each deploy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Seen at once, and the release before stops after three seconds.
+    Serves,
+    /// Seen at once, and the release before never stops.
+    Lingers,
+    Refused,
+    Ignored,
+    Breaks,
+}
+
+struct Scripted {
+    fates: Vec<Fate>,
+    deploys: Vec<(u32, Instant)>,
+    see: watch::Sender<u32>,
+}
+
+impl Strategy for Scripted {
+    fn server(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 1))
+    }
+
+    async fn deploy(&mut self, release: &Release, _swap: &mut Swap) -> Result<(), StrategyError> {
+        let fate = self.fates[self.deploys.len()];
+        self.deploys.push((release.number, Instant::now()));
+        match fate {
+            Fate::Serves | Fate::Lingers => {
+                self.see.send_replace(release.number);
+            }
+            Fate::Refused | Fate::Ignored => {}
+            Fate::Breaks => {
+                let source = io::Error::other("disk full");
+                return Err(StrategyError::Deploy {
+                    release: release.name(),
+                    source,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn observe(&mut self, swaps: &mut [Swap]) -> Result<(), StrategyError> {
+        for ((swap, fate), (_, at)) in swaps.iter_mut().zip(&self.fates).zip(&self.deploys) {
+            match fate {
+                Fate::Refused => swap.refused = Some("it exited".to_owned()),
+                Fate::Serves | Fate::Lingers => {
+                    swap.phases.promoted_ms = Some(1);
+                    let stopped = *fate == Fate::Serves && at.elapsed() >= Duration::from_secs(3);
+                    swap.phases.stopped_ms = stopped.then_some(3000);
+                }
+                Fate::Ignored | Fate::Breaks => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop(&mut self) -> Result<(), StrategyError> {
+        Ok(())
+    }
+}
+
+/// What was deployed and when, in milliseconds, the swaps, how it ended and when.
+async fn play(
+    fates: &[Fate],
+) -> (
+    Vec<(u32, u128)>,
+    Vec<Swap>,
+    Result<(), StrategyError>,
+    Duration,
+) {
+    let releases: Vec<Release> = (2..)
+        .take(fates.len())
+        .map(|number| Release {
+            number,
+            file: "f".into(),
+            sha256: number.to_string(),
+        })
+        .collect();
+    let (see, seen) = watch::channel(1);
+    let mut strategy = Scripted {
+        fates: fates.to_vec(),
+        deploys: Vec::new(),
+        see,
+    };
+    let deployed = AtomicU32::new(1);
+    let every = Duration::from_secs(2);
+    let mut scenario = Scenario {
+        releases: &releases,
+        every,
+        deployed: &deployed,
+        seen,
+    };
+    let mut swaps = Vec::new();
+    let start = Instant::now();
+    let result = scenario.play(&mut strategy, &mut swaps).await;
+    assert_eq!(
+        deployed.load(Ordering::Relaxed) as usize,
+        1 + strategy.deploys.len()
+    );
+    let deploys = strategy
+        .deploys
+        .iter()
+        .map(|(number, at)| (*number, (*at - start).as_millis()))
+        .collect();
+    (deploys, swaps, result, start.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn releases_follow_one_another_after_clients_saw_them() {
+    let (deploys, swaps, result, took) = play(&[Fate::Serves; 3]).await;
+    assert!(result.is_ok());
+    assert_eq!(deploys, [(2, 2000), (3, 4000), (4, 6000)]);
+    assert!(
+        swaps
+            .iter()
+            .all(|swap| swap.phases.stopped_ms == Some(3000))
+    );
+    assert!(
+        (Duration::from_secs(10)..Duration::from_secs(11)).contains(&took),
+        "{took:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_release_ends_the_script() {
+    let (deploys, swaps, result, _) = play(&[Fate::Serves, Fate::Refused, Fate::Serves]).await;
+    assert!(result.is_ok());
+    assert_eq!(deploys.len(), 2);
+    assert_eq!(swaps[1].refused.as_deref(), Some("it exited"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_clients_never_see_ends_the_script() {
+    let (deploys, swaps, result, took) = play(&[Fate::Ignored, Fate::Serves]).await;
+    assert!(result.is_ok());
+    assert_eq!((deploys.len(), swaps.len()), (1, 1));
+    assert!(took >= SEEN_WITHIN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_release_that_never_stops_is_not_awaited_for_ever() {
+    let (_, swaps, result, took) = play(&[Fate::Lingers]).await;
+    assert!(result.is_ok());
+    assert_eq!(swaps[0].window(), (0, None));
+    assert!(took >= STOPPED_WITHIN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deploy_that_breaks_is_an_error_and_is_reported_as_a_swap() {
+    let (_, swaps, result, _) = play(&[Fate::Breaks]).await;
+    assert_eq!(result.unwrap_err().to_string(), "deploy v2: disk full");
+    assert_eq!(swaps.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_swaps_load_is_offered_once_as_long_as_between_two() {
+    let (_, swaps, result, took) = play(&[]).await;
+    assert!(result.is_ok() && swaps.is_empty());
+    assert_eq!(took, Duration::from_secs(2));
+}
+
+#[test]
+fn the_window_ends_with_the_later_of_promoted_and_stopped() {
+    let window = |promoted_ms, stopped_ms| {
+        let release = Release {
+            number: 2,
+            file: "f".into(),
+            sha256: String::new(),
+        };
+        let phases = Phases {
+            detected_ms: Some(5),
+            promoted_ms,
+            stopped_ms,
+            ..Phases::default()
+        };
+        Swap {
+            phases,
+            ..Swap::of(&release)
+        }
+        .window()
+    };
+    assert_eq!(window(Some(10), Some(20)), (5, Some(20)), "handoff");
+    assert_eq!(window(Some(30), Some(20)), (5, Some(30)), "stop and start");
+    assert_eq!(window(Some(30), None), (5, None));
+}

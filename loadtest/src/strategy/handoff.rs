@@ -1,0 +1,159 @@
+//! handoff in front of sample-app: releases are deployed to its site, its status file tells the rest.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::status::Status;
+use super::{POLL, Strategy, StrategyError};
+use crate::process::Process;
+use crate::release::Release;
+use crate::scenario::{Swap, unix_ms};
+use crate::site::Site;
+
+/// For the first release to serve.
+const START: Duration = Duration::from_secs(60);
+
+/// Longer than handoff gives itself.
+const STOP: Duration = Duration::from_secs(60);
+
+/// A running handoff.
+#[derive(Debug)]
+pub struct Handoff {
+    process: Process,
+    site: Site,
+    sidecars: PathBuf,
+    server: SocketAddr,
+}
+
+impl Handoff {
+    /// Deploys the first release and waits until it serves. State, cache and log go to `folder`.
+    ///
+    /// # Errors
+    /// It does not start, or the first release does not serve in time.
+    pub async fn start(
+        binary: &Path,
+        site: Site,
+        first: &Release,
+        folder: &Path,
+        log: &Path,
+    ) -> Result<Self, StrategyError> {
+        site.deploy(first).map_err(StrategyError::deploy(first))?;
+        let state = folder.join("state");
+        let mut arguments: Vec<OsString> =
+            vec!["run".into(), "--listen".into(), "127.0.0.1:0".into()];
+        arguments.extend(site.source());
+        arguments.extend(["--state".into(), state.clone().into()]);
+        arguments.extend(["--cache".into(), folder.join("cache").into()]);
+        arguments.extend(["--", "-port", "{port}"].map(OsString::from));
+        let mut process =
+            Process::spawn(binary, &arguments, log).map_err(StrategyError::spawn(binary))?;
+
+        let sidecars = state.join("sidecars");
+        let server = until_serving(&mut process, &sidecars, first).await?;
+        Ok(Self {
+            process,
+            site,
+            sidecars,
+            server,
+        })
+    }
+}
+
+impl Strategy for Handoff {
+    fn server(&self) -> SocketAddr {
+        self.server
+    }
+
+    async fn deploy(&mut self, release: &Release, swap: &mut Swap) -> Result<(), StrategyError> {
+        swap.written_ms = unix_ms();
+        self.site
+            .deploy(release)
+            .map_err(StrategyError::deploy(release))
+    }
+
+    fn observe(&mut self, swaps: &mut [Swap]) -> Result<(), StrategyError> {
+        still_running(&mut self.process)?;
+        // A status that is being replaced may be unreadable for a moment on Windows; if it stays
+        // so, the swaps stay unfinished and the report says that.
+        if let Ok(Some(status)) = Status::read(&self.sidecars) {
+            status.fill(swaps);
+        }
+        Ok(())
+    }
+
+    async fn stop(&mut self) -> Result<(), StrategyError> {
+        let status = self
+            .process
+            .stop(STOP)
+            .await
+            .map_err(StrategyError::stop("handoff"))?;
+        // Elsewhere it is killed.
+        if cfg!(unix) && !status.success() {
+            return Err(StrategyError::Stop {
+                program: "handoff",
+                how: status.to_string(),
+            });
+        }
+        Ok(())
+    }
+}
+
+fn still_running(process: &mut Process) -> Result<(), StrategyError> {
+    match process.exited() {
+        Ok(Some(status)) => Err(StrategyError::Ended {
+            program: "handoff",
+            status,
+        }),
+        Ok(None) | Err(_) => Ok(()),
+    }
+}
+
+async fn until_serving(
+    process: &mut Process,
+    sidecars: &Path,
+    first: &Release,
+) -> Result<SocketAddr, StrategyError> {
+    let deadline = Instant::now() + START;
+    let digest = format!("sha256:{}", first.sha256);
+    loop {
+        still_running(process)?;
+        let status = Status::read(sidecars);
+        if let Ok(Some(Status {
+            active: Some(active),
+            listen,
+            ..
+        })) = &status
+            && active.digest == digest
+        {
+            return Ok(*listen);
+        }
+        if Instant::now() > deadline {
+            let last = match status {
+                Err(source) => {
+                    return Err(StrategyError::Status {
+                        folder: sidecars.to_owned(),
+                        source,
+                    });
+                }
+                Ok(None) => format!("no status in {}", sidecars.display()),
+                Ok(Some(Status {
+                    last_failure: Some(failure),
+                    ..
+                })) => failure.reason,
+                Ok(Some(Status {
+                    active: Some(active),
+                    ..
+                })) => format!("active is {}, not {digest}", active.digest),
+                Ok(Some(_)) => "nothing is active".to_owned(),
+            };
+            return Err(StrategyError::NotServing {
+                program: "handoff",
+                within: START,
+                last,
+            });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}

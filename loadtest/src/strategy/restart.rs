@@ -1,0 +1,119 @@
+//! Today's way: the app owns the port; stop it, replace its file, start it again.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use super::{POLL, Strategy, StrategyError};
+use crate::process::Process;
+use crate::release::Release;
+use crate::scenario::{Swap, unix_ms};
+use crate::site::copy;
+
+/// For the app to accept connections.
+const START: Duration = Duration::from_secs(30);
+
+/// For the app to end its requests after it was asked to stop.
+const STOP: Duration = Duration::from_secs(30);
+
+/// sample-app on the public port.
+#[derive(Debug)]
+pub struct Restart {
+    process: Process,
+    app: PathBuf,
+    log: PathBuf,
+    server: SocketAddr,
+}
+
+impl Restart {
+    /// Starts the first release as the file `app` and waits until it accepts connections.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start(app: PathBuf, first: &Release, log: &Path) -> Result<Self, StrategyError> {
+        let server = free_port().await.map_err(StrategyError::Port)?;
+        copy(&first.file, &app).map_err(StrategyError::deploy(first))?;
+        let process = launch(&app, server, log).await?;
+        Ok(Self {
+            process,
+            app,
+            log: log.to_owned(),
+            server,
+        })
+    }
+}
+
+impl Strategy for Restart {
+    fn server(&self) -> SocketAddr {
+        self.server
+    }
+
+    async fn deploy(&mut self, release: &Release, swap: &mut Swap) -> Result<(), StrategyError> {
+        swap.written_ms = unix_ms();
+        let start = Instant::now();
+        let since = || Some(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
+        swap.phases.detected_ms = Some(0);
+        self.process
+            .stop(STOP)
+            .await
+            .map_err(StrategyError::stop("sample-app"))?;
+        swap.phases.drained_ms = since();
+        swap.phases.stopped_ms = swap.phases.drained_ms;
+        copy(&release.file, &self.app).map_err(StrategyError::deploy(release))?;
+        self.process = launch(&self.app, self.server, &self.log).await?;
+        swap.phases.ready_ms = since();
+        swap.phases.promoted_ms = swap.phases.ready_ms;
+        Ok(())
+    }
+
+    fn observe(&mut self, _swaps: &mut [Swap]) -> Result<(), StrategyError> {
+        still_running(&mut self.process)
+    }
+
+    async fn stop(&mut self) -> Result<(), StrategyError> {
+        self.process
+            .stop(STOP)
+            .await
+            .map(drop)
+            .map_err(StrategyError::stop("sample-app"))
+    }
+}
+
+async fn free_port() -> std::io::Result<SocketAddr> {
+    tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await?
+        .local_addr()
+}
+
+async fn launch(app: &Path, server: SocketAddr, log: &Path) -> Result<Process, StrategyError> {
+    let arguments = ["-port".to_owned(), server.port().to_string()];
+    let mut process = Process::spawn(app, &arguments, log).map_err(StrategyError::spawn(app))?;
+    let deadline = Instant::now() + START;
+    loop {
+        still_running(&mut process)?;
+        match TcpStream::connect(server).await {
+            Ok(_) => return Ok(process),
+            Err(error) if Instant::now() > deadline => {
+                let last = error.to_string();
+                return Err(StrategyError::NotServing {
+                    program: "sample-app",
+                    within: START,
+                    last,
+                });
+            }
+            Err(_) => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+fn still_running(process: &mut Process) -> Result<(), StrategyError> {
+    match process.exited() {
+        Ok(Some(status)) => Err(StrategyError::Ended {
+            program: "sample-app",
+            status,
+        }),
+        Ok(None) | Err(_) => Ok(()),
+    }
+}

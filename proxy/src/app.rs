@@ -1,0 +1,171 @@
+//! Wires the planes, and puts start-up and shutdown in order.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::config::{Config, Shutdown};
+use crate::control_plane::artifact::Store;
+use crate::control_plane::status::{self, Status};
+use crate::control_plane::supervisor::{Order, Supervisor};
+use crate::control_plane::watcher::Watcher;
+use crate::data_plane::{DataPlane, Listener};
+use crate::process::Launch;
+use crate::router::Router;
+
+/// A predecessor may need a moment to let go of the port.
+const BIND_FOR: Duration = Duration::from_secs(5);
+const BIND_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why handoff cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The public port is not to be had.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// `--listen`
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A folder is not to be had.
+    #[error("cannot use the {what} folder {path:?}: {source}; choose another with --{what}")]
+    Folder {
+        /// `state` or `cache`
+        what: &'static str,
+        /// Where it is.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gives us no thread.
+    #[error("cannot start: {0}")]
+    Thread(io::Error),
+}
+
+/// Runs until `shutdown` completes and everything has ended.
+///
+/// Processes are started on the calling thread, which has to be the program's first: on Linux they
+/// end with the thread that started them.
+///
+/// # Errors
+/// [`AppError`] when it cannot start.
+pub async fn run(
+    config: Config,
+    launcher: impl Launch + 'static,
+    shutdown: impl Future<Output = &'static str>,
+) -> Result<(), AppError> {
+    LocalSet::new()
+        .run_until(run_all(config, launcher, shutdown))
+        .await
+}
+
+async fn run_all(
+    config: Config,
+    launcher: impl Launch + 'static,
+    shutdown: impl Future<Output = &'static str>,
+) -> Result<(), AppError> {
+    // The port first: whoever started us waits for it, and from then on requests are held.
+    let listener = bind(config.listen).await?;
+    let listen = listener.local_address().map_err(AppError::Thread)?;
+    let router = Arc::new(Router::new(config.hold));
+    let mut data_plane =
+        DataPlane::start(listener, &router, &config.data_plane).map_err(AppError::Thread)?;
+
+    let sidecar = random_id();
+    let status_file = status_file(&config, &sidecar)?;
+    let first = Status::new(Arc::clone(&sidecar), listen);
+    let (publisher, published) = watch::channel(first);
+    let writer = status::publish(status_file, published).map_err(AppError::Thread)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        %sidecar,
+        %listen,
+        state = ?config.state,
+        cache = ?config.cache,
+        "listening"
+    );
+
+    let store = Store::open(
+        config.cache.clone(),
+        config.state.clone(),
+        config.workdir,
+        config.keep,
+    );
+    let store = store.map_err(|source| AppError::Folder {
+        what: "cache",
+        path: config.cache,
+        source,
+    })?;
+    let (finder, found) = mpsc::unbounded_channel();
+    let watcher = Watcher::start(config.watch, store, finder).map_err(AppError::Thread)?;
+    let supervisor = Supervisor::new(
+        config.supervisor,
+        launcher,
+        Arc::clone(&router),
+        watcher,
+        publisher,
+    );
+    let (orders, ordered) = mpsc::unbounded_channel();
+    let supervising = tokio::task::spawn_local(supervisor.run(found, ordered));
+
+    let reason = shutdown.await;
+    tracing::info!(reason, "shutting down");
+    let Shutdown { delay, timeout } = config.shutdown;
+    let deadline = Instant::now() + timeout;
+    // The supervisor lives until it has been told both.
+    let _ = orders.send(Order::Shutdown(deadline));
+    router.close();
+    data_plane.announce_close();
+    sleep(delay.min(timeout / 4)).await;
+    // The rest is for the app to stop.
+    let drained = timeout_at(deadline - timeout / 4, data_plane.drain()).await;
+    if drained.is_err() {
+        tracing::warn!("connections are cut: the shutdown timeout is over");
+    }
+    data_plane.cut().await;
+    let _ = orders.send(Order::Closed);
+    let _ = supervising.await;
+    let _ = writer.join();
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<Listener, AppError> {
+    let deadline = Instant::now() + BIND_FOR;
+    loop {
+        match Listener::bind(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                sleep(BIND_PAUSE).await;
+            }
+            Err(source) => return Err(AppError::Bind { address, source }),
+        }
+    }
+}
+
+fn status_file(config: &Config, sidecar: &str) -> Result<PathBuf, AppError> {
+    let folder = config.state.join("sidecars");
+    let shared = &config.supervisor.shared;
+    let made = std::fs::create_dir_all(&folder).and_then(|()| std::fs::create_dir_all(shared));
+    made.map_err(|source| AppError::Folder {
+        what: "state",
+        path: config.state.clone(),
+        source,
+    })?;
+    Ok(folder.join(format!("{sidecar}.json")))
+}
+
+/// Enough to tell the sidecars of one deployment apart, and short enough to read out.
+fn random_id() -> Arc<str> {
+    // The standard library's source of randomness, without a crate for it.
+    let random = RandomState::new().hash_one(std::process::id());
+    format!("{:08x}", random as u32).into()
+}

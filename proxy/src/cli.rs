@@ -1,0 +1,284 @@
+//! The command line, as it is written. [`crate::config`] makes sense of it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use humantime::parse_duration;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::data_plane::Forwarded;
+use crate::telemetry::LogFormat;
+
+/// Deploys an HTTP app without its users noticing.
+///
+/// A reverse proxy that keeps the public port, runs the app behind it, starts each new artifact
+/// beside the old one, checks its health, moves the traffic in one step, and drains and ends the
+/// old one.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Subcommands,
+}
+
+/// What handoff can be asked to do.
+#[derive(Debug, Subcommand)]
+pub enum Subcommands {
+    /// Run an app behind handoff.
+    Run(Box<Run>),
+    /// Print the SHA-256 of a file or a folder, as `sha256=` in a pointer file takes it.
+    Digest {
+        /// The artifact.
+        path: PathBuf,
+    },
+}
+
+/// Run an app behind handoff.
+///
+/// Every option can also be set in the environment: `--drain-timeout` is HANDOFF_DRAIN_TIMEOUT.
+/// Durations are written as `250ms`, `30s`, `5m`.
+#[derive(Args, Clone, Debug)]
+pub struct Run {
+    /// The public address [default: 127.0.0.1:$HTTP_PLATFORM_PORT, else 127.0.0.1:8080]
+    #[arg(long, env = "HANDOFF_LISTEN", value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+
+    /// Run this file or folder; replaced in place it is a new artifact
+    #[arg(
+        long,
+        env = "HANDOFF_ARTIFACT",
+        value_name = "PATH",
+        help_heading = "What to run"
+    )]
+    pub artifact: Option<PathBuf>,
+
+    /// Run what this text file names
+    #[arg(
+        long,
+        env = "HANDOFF_POINTER",
+        value_name = "FILE",
+        help_heading = "What to run"
+    )]
+    pub pointer: Option<PathBuf>,
+
+    /// Run the newest complete artifact in this folder, newest by arrival; with --pointer only
+    /// while that file does not exist
+    #[arg(
+        long,
+        env = "HANDOFF_WATCH",
+        value_name = "DIR",
+        help_heading = "What to run"
+    )]
+    pub watch: Option<PathBuf>,
+
+    /// The app's command line. It may hold {artifact} {port} {host} {dir} {release} {shared}.
+    /// Starting with `-` it is arguments for the artifact; by default the artifact runs as it is.
+    /// A COMMAND with a slash is relative to {dir}, one without is looked up in PATH.
+    #[arg(last = true, value_names = ["COMMAND", "ARG"])]
+    pub command: Vec<String>,
+
+    /// Shared state, for deployers to see [default: the path of the pointer, the watched folder
+    /// or the artifact's folder, plus `.handoff`]
+    #[arg(
+        long,
+        env = "HANDOFF_STATE",
+        value_name = "DIR",
+        help_heading = "Folders"
+    )]
+    pub state: Option<PathBuf>,
+
+    /// Private copies, local and executable [default: $CACHE_DIRECTORY, else `handoff` in the
+    /// user's cache folder]
+    #[arg(
+        long,
+        env = "HANDOFF_CACHE",
+        value_name = "DIR",
+        help_heading = "Folders"
+    )]
+    pub cache: Option<PathBuf>,
+
+    /// {shared} and SHARED_DIR: data that outlives a release [default: `shared` in --state]
+    #[arg(
+        long,
+        env = "HANDOFF_SHARED",
+        value_name = "DIR",
+        help_heading = "Folders"
+    )]
+    pub shared: Option<PathBuf>,
+
+    /// The app's working directory and {dir}: `artifact` (where it was deployed), `copy` (its
+    /// private copy) or a path [default: `artifact` for a file, `copy` for a folder]
+    #[arg(
+        long,
+        env = "HANDOFF_WORKDIR",
+        value_name = "artifact|copy|DIR",
+        help_heading = "Folders"
+    )]
+    pub workdir: Option<PathBuf>,
+
+    /// Private copies kept beside those in use
+    #[arg(
+        long,
+        env = "HANDOFF_KEEP",
+        value_name = "N",
+        default_value_t = 3,
+        help_heading = "Folders"
+    )]
+    pub keep: usize,
+
+    /// How long a file must not change before it counts as complete, unless a digest proves it
+    #[arg(long, env = "HANDOFF_SETTLE", value_name = "DURATION", default_value = "2s", value_parser = parse_duration, help_heading = "Detection")]
+    pub settle: Duration,
+
+    /// The same for a folder
+    #[arg(long, env = "HANDOFF_SETTLE_FOLDER", value_name = "DURATION", default_value = "5s", value_parser = parse_duration, help_heading = "Detection")]
+    pub settle_folder: Duration,
+
+    /// How often to look for a new artifact; change events only make it quicker
+    #[arg(long, env = "HANDOFF_POLL", value_name = "DURATION", default_value = "2s", value_parser = parse_duration, help_heading = "Detection")]
+    pub poll: Duration,
+
+    /// Ready when GET of this answers: `/` below 500, another path 200 to 399
+    #[arg(
+        long,
+        env = "HANDOFF_HEALTH_PATH",
+        value_name = "PATH",
+        default_value = "/",
+        help_heading = "Readiness"
+    )]
+    pub health_path: String,
+
+    /// The Host of health checks [default: the app's own address]
+    #[arg(
+        long,
+        env = "HANDOFF_HEALTH_HOST",
+        value_name = "HOST",
+        help_heading = "Readiness"
+    )]
+    pub health_host: Option<String>,
+
+    /// From one health check to the next
+    #[arg(long, env = "HANDOFF_HEALTH_INTERVAL", value_name = "DURATION", default_value = "250ms", value_parser = parse_duration, help_heading = "Readiness")]
+    pub health_interval: Duration,
+
+    /// For one health check
+    #[arg(long, env = "HANDOFF_HEALTH_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = parse_duration, help_heading = "Readiness")]
+    pub health_timeout: Duration,
+
+    /// For a start to become ready while nothing has served yet
+    #[arg(long, env = "HANDOFF_START_TIMEOUT", value_name = "DURATION", default_value = "120s", value_parser = parse_duration, help_heading = "Readiness")]
+    pub start_timeout: Duration,
+
+    /// For a later start to become ready, from its launch
+    #[arg(long, env = "HANDOFF_DEPLOY_TIMEOUT", value_name = "DURATION", default_value = "120s", value_parser = parse_duration, help_heading = "Readiness")]
+    pub deploy_timeout: Duration,
+
+    /// For requests in flight to a superseded instance; what outlasts it is cut
+    #[arg(long, env = "HANDOFF_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "5m", value_parser = parse_duration, help_heading = "Handoff")]
+    pub drain_timeout: Duration,
+
+    /// The same for upgraded connections and event streams
+    #[arg(long, env = "HANDOFF_TUNNEL_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = parse_duration, help_heading = "Handoff")]
+    pub tunnel_drain_timeout: Duration,
+
+    /// How many superseded instances may drain side by side; the oldest of more is cut
+    #[arg(
+        long,
+        env = "HANDOFF_MAX_DRAINING",
+        value_name = "N",
+        default_value_t = 2,
+        help_heading = "Handoff"
+    )]
+    pub max_draining: usize,
+
+    /// From the polite request to stop (SIGTERM, Ctrl-Break) to the kill
+    #[arg(long, env = "HANDOFF_STOP_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = parse_duration, help_heading = "Handoff")]
+    pub stop_timeout: Duration,
+
+    /// After so many crashes in a row, none of which came after a minute of service, the release
+    /// before takes over
+    #[arg(
+        long,
+        env = "HANDOFF_RAPID_FAILS",
+        value_name = "N",
+        default_value_t = 5,
+        help_heading = "Handoff"
+    )]
+    pub rapid_fails: u32,
+
+    /// For a request to wait while no release is active; then 503
+    #[arg(long, env = "HANDOFF_HOLD_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = parse_duration, help_heading = "Requests")]
+    pub hold_timeout: Duration,
+
+    /// The same before the first release has served
+    #[arg(long, env = "HANDOFF_FIRST_HOLD_TIMEOUT", value_name = "DURATION", default_value = "110s", value_parser = parse_duration, help_heading = "Requests")]
+    pub first_hold_timeout: Duration,
+
+    /// How many requests may wait so
+    #[arg(
+        long,
+        env = "HANDOFF_MAX_HELD",
+        value_name = "N",
+        default_value_t = 1000,
+        help_heading = "Requests"
+    )]
+    pub max_held: usize,
+
+    /// For the app to accept a connection
+    #[arg(long, env = "HANDOFF_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = parse_duration, help_heading = "Requests")]
+    pub connect_timeout: Duration,
+
+    /// How long to keep an idle connection to the app; it has to be less than the app itself
+    /// does. An app that says `Keep-Alive: timeout=N` is believed instead
+    #[arg(long, env = "HANDOFF_UPSTREAM_IDLE_TIMEOUT", value_name = "DURATION", default_value = "4s", value_parser = parse_duration, help_heading = "Requests")]
+    pub upstream_idle_timeout: Duration,
+
+    /// The X-Forwarded-* fields
+    #[arg(
+        long,
+        env = "HANDOFF_FORWARDED",
+        value_enum,
+        default_value = "auto",
+        help_heading = "Requests"
+    )]
+    pub forwarded: Forwarded,
+
+    /// Threads that serve requests [default: one per processor]
+    #[arg(
+        long,
+        env = "HANDOFF_WORKERS",
+        value_name = "N",
+        help_heading = "Requests"
+    )]
+    pub workers: Option<usize>,
+
+    /// At shutdown: how long to go on accepting, with `Connection: close` on every answer
+    #[arg(long, env = "HANDOFF_SHUTDOWN_DELAY", value_name = "DURATION", default_value = "1s", value_parser = parse_duration, help_heading = "Shutdown")]
+    pub shutdown_delay: Duration,
+
+    /// For the whole shutdown [default: 40s; under HttpPlatformHandler, which kills after 10s, 8s]
+    #[arg(long, env = "HANDOFF_SHUTDOWN_TIMEOUT", value_name = "DURATION", value_parser = parse_duration, help_heading = "Shutdown")]
+    pub shutdown_timeout: Option<Duration>,
+
+    /// off, error, warn, info, debug or trace
+    #[arg(
+        long,
+        env = "HANDOFF_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info",
+        help_heading = "Log"
+    )]
+    pub log_level: LevelFilter,
+
+    /// The form of a log line
+    #[arg(
+        long,
+        env = "HANDOFF_LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        help_heading = "Log"
+    )]
+    pub log_format: LogFormat,
+}

@@ -1,0 +1,351 @@
+//! From what was written to final types: past this point nothing is left to be misunderstood.
+
+use std::env;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use crate::cli::Run;
+use crate::control_plane::artifact::{Settle, Source, Workdir};
+use crate::control_plane::readiness::Readiness;
+use crate::control_plane::supervisor;
+use crate::control_plane::watcher::WatchSettings;
+use crate::data_plane;
+use crate::process::template::Command;
+use crate::router::Hold;
+
+const DEFAULT_PORT: u16 = 8080;
+/// The platform's port, and the sign that there is a platform.
+const PLATFORM_PORT: &str = "HTTP_PLATFORM_PORT";
+/// HttpPlatformHandler v2 and ASP.NET Core's module kill ten seconds after they asked.
+const PLATFORM_SHUTDOWN: Duration = Duration::from_secs(8);
+const SHUTDOWN: Duration = Duration::from_secs(40);
+
+/// Everything that a run needs, composed of what each part of it needs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The public address.
+    pub listen: SocketAddr,
+    /// Shared with deployers and other sidecars.
+    pub state: PathBuf,
+    /// This machine's.
+    pub cache: PathBuf,
+    /// The app's working directory.
+    pub workdir: Workdir,
+    /// Private copies kept beside those in use.
+    pub keep: usize,
+    /// Where artifacts come from.
+    pub watch: WatchSettings,
+    /// While nothing is active.
+    pub hold: Hold,
+    /// The way of a request.
+    pub data_plane: data_plane::Settings,
+    /// The way of a release.
+    pub supervisor: supervisor::Settings,
+    /// The end.
+    pub shutdown: Shutdown,
+}
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Shutdown {
+    /// Goes on accepting for so long.
+    pub delay: Duration,
+    /// Bounds it all.
+    pub timeout: Duration,
+}
+
+/// Why a run cannot even start.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Nothing to run is named.
+    #[error(
+        "nothing to run: give --artifact PATH, --pointer FILE or --watch DIR (or start in a \
+         folder with _artifact.txt, releases or _target in it)"
+    )]
+    NoSource,
+    /// Two things to run are named.
+    #[error("--artifact cannot be used together with {0}: choose one")]
+    TwoSources(&'static str),
+    /// A value cannot be used.
+    #[error("{key} is {value:?}: expected {expected}")]
+    Value {
+        /// The option or variable.
+        key: &'static str,
+        /// What it says.
+        value: String,
+        /// What it should say.
+        expected: &'static str,
+    },
+    /// No place for private copies is known.
+    #[error("no cache folder is known: give --cache DIR")]
+    NoCache,
+}
+
+// === impl Config ===
+
+impl TryFrom<Run> for Config {
+    type Error = ConfigError;
+
+    fn try_from(run: Run) -> Result<Self, ConfigError> {
+        let platform_port = env::var(PLATFORM_PORT).ok();
+        let source = source(&run)?;
+        let state = absolute(run.state.clone().unwrap_or_else(|| state_beside(&source)));
+        let shared = run.shared.clone().unwrap_or_else(|| state.join("shared"));
+        let shutdown_timeout = match platform_port {
+            Some(_) => PLATFORM_SHUTDOWN,
+            None => SHUTDOWN,
+        };
+        Ok(Self {
+            listen: listen(run.listen, platform_port)?,
+            cache: absolute(
+                run.cache
+                    .clone()
+                    .or_else(default_cache)
+                    .ok_or(ConfigError::NoCache)?,
+            ),
+            workdir: workdir(run.workdir.clone()),
+            keep: run.keep,
+            watch: WatchSettings {
+                source,
+                poll: positive("--poll", run.poll)?,
+                settle: Settle {
+                    file: run.settle,
+                    folder: run.settle_folder,
+                },
+            },
+            hold: Hold {
+                first_timeout: run.first_hold_timeout,
+                timeout: run.hold_timeout,
+                max: run.max_held,
+            },
+            data_plane: data_plane::Settings {
+                workers: run
+                    .workers
+                    .unwrap_or_else(|| available_parallelism().map_or(1, Into::into)),
+                forwarded: run.forwarded,
+                connect_timeout: positive("--connect-timeout", run.connect_timeout)?,
+                upstream_idle_timeout: run.upstream_idle_timeout,
+                hold_timeout: run.hold_timeout,
+            },
+            shutdown: Shutdown {
+                delay: run.shutdown_delay,
+                timeout: run.shutdown_timeout.unwrap_or(shutdown_timeout),
+            },
+            supervisor: supervisor::Settings {
+                readiness: readiness(&run)?,
+                command: Command::new(run.command),
+                shared: absolute(shared),
+                start_timeout: positive("--start-timeout", run.start_timeout)?,
+                deploy_timeout: positive("--deploy-timeout", run.deploy_timeout)?,
+                drain_timeout: run.drain_timeout,
+                tunnel_drain_timeout: run.tunnel_drain_timeout,
+                stop_timeout: run.stop_timeout,
+                max_draining: run.max_draining,
+                rapid_fails: run.rapid_fails.max(1),
+            },
+            state,
+        })
+    }
+}
+
+fn listen(
+    listen: Option<SocketAddr>,
+    platform_port: Option<String>,
+) -> Result<SocketAddr, ConfigError> {
+    let port = match (listen, platform_port) {
+        (Some(listen), _) => return Ok(listen),
+        (None, None) => DEFAULT_PORT,
+        (None, Some(port)) => port.parse().map_err(|_| ConfigError::Value {
+            key: PLATFORM_PORT,
+            value: port,
+            expected: "a port number, as HttpPlatformHandler sets it",
+        })?,
+    };
+    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+}
+
+fn source(run: &Run) -> Result<Source, ConfigError> {
+    let folder = || run.watch.clone();
+    match (&run.artifact, &run.pointer, folder()) {
+        (Some(_), Some(_), _) => Err(ConfigError::TwoSources("--pointer")),
+        (Some(_), None, Some(_)) => Err(ConfigError::TwoSources("--watch")),
+        (Some(artifact), None, None) => Ok(Source::Artifact(absolute(artifact.clone()))),
+        (None, Some(file), folder) => Ok(Source::Pointer {
+            file: absolute(file.clone()),
+            folder: folder.map(absolute),
+        }),
+        (None, None, Some(folder)) => Ok(Source::Folder(absolute(folder))),
+        (None, None, None) => conventional_source(),
+    }
+}
+
+/// The article's layout, in the folder where the platform starts us.
+fn conventional_source() -> Result<Source, ConfigError> {
+    let file = absolute("_artifact.txt".into());
+    let folder = ["releases", "_target"]
+        .map(|name| absolute(name.into()))
+        .into_iter()
+        .find(|folder| folder.is_dir());
+    match (file.is_file(), folder) {
+        (true, folder) => Ok(Source::Pointer { file, folder }),
+        (false, Some(folder)) => Ok(Source::Folder(folder)),
+        (false, None) => Err(ConfigError::NoSource),
+    }
+}
+
+fn state_beside(source: &Source) -> PathBuf {
+    let path = match source {
+        Source::Artifact(path) => path.parent().unwrap_or(path),
+        Source::Pointer { file, .. } => file,
+        Source::Folder(folder) => folder,
+    };
+    let mut state = path.to_owned().into_os_string();
+    state.push(".handoff");
+    state.into()
+}
+
+fn default_cache() -> Option<PathBuf> {
+    let variable = |name| env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(cache) = variable("CACHE_DIRECTORY") {
+        return Some(cache.into());
+    }
+    let base = match cfg!(windows) {
+        true => variable("LOCALAPPDATA")
+            .or_else(|| variable("TEMP"))?
+            .into(),
+        false => match variable("XDG_CACHE_HOME") {
+            Some(cache) => PathBuf::from(cache),
+            None => Path::new(&variable("HOME")?).join(".cache"),
+        },
+    };
+    Some(base.join("handoff"))
+}
+
+fn workdir(workdir: Option<PathBuf>) -> Workdir {
+    match workdir {
+        None => Workdir::Auto,
+        Some(word) if word == Path::new("artifact") => Workdir::Artifact,
+        Some(word) if word == Path::new("copy") => Workdir::Copy,
+        Some(dir) => Workdir::Fixed(absolute(dir)),
+    }
+}
+
+fn readiness(run: &Run) -> Result<Readiness, ConfigError> {
+    let value = |key, value: &str, expected| ConfigError::Value {
+        key,
+        value: value.to_owned(),
+        expected,
+    };
+    let path = &run.health_path;
+    let expected = "a path that starts with /, such as /health";
+    let host = run.health_host.as_deref().map(|host| {
+        let expected = "a host name, such as example.org";
+        HeaderValue::from_str(host).map_err(|_| value("--health-host", host, expected))
+    });
+    Ok(Readiness {
+        path: path
+            .parse()
+            .ok()
+            .filter(|_| path.starts_with('/'))
+            .ok_or_else(|| value("--health-path", path, expected))?,
+        host: host.transpose()?,
+        interval: positive("--health-interval", run.health_interval)?,
+        timeout: positive("--health-timeout", run.health_timeout)?,
+        // Most apps answer something at `/`, if only a redirect or a login; it shows that they run.
+        expected: match path.as_str() {
+            "/" => 200..=499,
+            _ => 200..=399,
+        },
+    })
+}
+
+fn positive(key: &'static str, duration: Duration) -> Result<Duration, ConfigError> {
+    match duration {
+        Duration::ZERO => Err(ConfigError::Value {
+            key,
+            value: "0s".to_owned(),
+            expected: "a duration above zero",
+        }),
+        _ => Ok(duration),
+    }
+}
+
+/// The app runs in another folder than we do.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Subcommands};
+
+    fn config(args: &[&str]) -> Result<Config, ConfigError> {
+        let args = ["handoff", "run", "--cache", "/c"].iter().chain(args);
+        match Cli::parse_from(args).command {
+            Subcommands::Run(run) => Config::try_from(*run),
+            Subcommands::Digest { .. } => unreachable!("not asked for"),
+        }
+    }
+
+    fn error(args: &[&str]) -> String {
+        config(args).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_state_lies_beside_what_is_watched() {
+        let state = |args| config(args).unwrap().state;
+        let root = |path| absolute(PathBuf::from(path));
+        assert_eq!(state(&["--artifact", "/site/app"]), root("/site.handoff"));
+        assert_eq!(state(&["--watch", "/site/r"]), root("/site/r.handoff"));
+        let pointer = state(&["--pointer", "/site/p.txt", "--watch", "/site/r"]);
+        assert_eq!(pointer, root("/site/p.txt.handoff"));
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named_with_what_can() {
+        let artifact = ["--artifact", "/a"];
+        let with = |more: &[&str]| error(&[&artifact, more].concat());
+        assert_eq!(
+            with(&["--health-path", "health"]),
+            r#"--health-path is "health": expected a path that starts with /, such as /health"#
+        );
+        assert_eq!(
+            with(&["--poll", "0s"]),
+            r#"--poll is "0s": expected a duration above zero"#
+        );
+        assert_eq!(
+            with(&["--watch", "/b"]),
+            "--artifact cannot be used together with --watch: choose one"
+        );
+        assert!(error(&[]).starts_with("nothing to run: give --artifact"));
+    }
+
+    #[test]
+    fn a_configured_health_path_has_to_succeed_and_the_root_only_to_answer() {
+        let expected = |path| {
+            let config = config(&["--artifact", "/a", "--health-path", path]);
+            config.unwrap().supervisor.readiness.expected
+        };
+        assert_eq!(expected("/"), 200..=499);
+        assert_eq!(expected("/health"), 200..=399);
+    }
+
+    #[test]
+    fn every_option_can_be_set_in_the_environment() {
+        use clap::CommandFactory as _;
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        for argument in run.get_opts() {
+            let name = argument.get_id().as_str().to_uppercase();
+            let variable = argument.get_env().and_then(|variable| variable.to_str());
+            assert_eq!(variable, Some(format!("HANDOFF_{name}").as_str()));
+        }
+    }
+}

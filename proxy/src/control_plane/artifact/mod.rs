@@ -1,0 +1,181 @@
+//! What is deployed: which artifact is meant, whether it is whole, and its private copy.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::release::Digest;
+
+mod digest;
+mod fingerprint;
+mod folder;
+mod pointer;
+mod settle;
+mod store;
+
+pub use digest::digest;
+pub use fingerprint::Fingerprint;
+pub use folder::DropFolder;
+pub use pointer::{Pointer, PointerError};
+pub use settle::{Settle, Settling};
+pub use store::{AcceptError, Store, Workdir};
+
+/// Where the operator says what to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// This file or folder; replaced in place it is a new artifact.
+    Artifact(PathBuf),
+    /// What this text file names; while there is no such file, the newest in the drop folder.
+    Pointer {
+        /// The text file.
+        file: PathBuf,
+        /// The drop folder.
+        folder: Option<PathBuf>,
+    },
+    /// The newest complete artifact in this folder.
+    Folder(PathBuf),
+}
+
+/// The artifact that is meant now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// The digest that came with it.
+    pub digest: Option<Digest>,
+    /// The name that came with it.
+    pub id: Option<String>,
+}
+
+/// Why no artifact is known.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// There is nothing yet.
+    #[error("{0:?} does not exist yet")]
+    Missing(PathBuf),
+    /// The drop folder is empty.
+    #[error("no artifact in {0:?} yet")]
+    Empty(PathBuf),
+    /// The pointer file cannot be understood.
+    #[error("the pointer file {file:?} {source}")]
+    Pointer {
+        /// The pointer file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: PointerError,
+    },
+    /// The pointer file names a path where nothing is.
+    #[error("the pointer file {file:?} names {path:?}, which does not exist")]
+    Dangling {
+        /// The pointer file.
+        file: PathBuf,
+        /// What it names.
+        path: PathBuf,
+    },
+    /// Reading failed.
+    #[error("cannot read {path:?}: {source}")]
+    Read {
+        /// What was read.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+// === impl Source ===
+
+impl Source {
+    /// The folders in which a change may mean a new artifact, `target` being the present one.
+    pub fn watched<'a>(&'a self, target: Option<&'a Target>) -> Vec<&'a Path> {
+        let mut watched = match self {
+            Self::Artifact(path) => vec![parent(path)],
+            Self::Pointer { file, folder } => {
+                let folder = folder.as_deref();
+                [Some(parent(file)), folder].into_iter().flatten().collect()
+            }
+            Self::Folder(folder) => vec![folder.as_path()],
+        };
+        if let Some(target) = target {
+            watched.push(parent(&target.path));
+        }
+        watched.sort_unstable();
+        watched.dedup();
+        watched
+    }
+
+    /// The artifact that is meant now.
+    ///
+    /// # Errors
+    /// [`SourceError`] when there is none.
+    pub fn target(&self, drop_folder: &mut DropFolder) -> Result<Target, SourceError> {
+        match self {
+            Self::Artifact(path) => beside(path.clone()),
+            Self::Pointer { file, folder } => match (fs::read(file), folder) {
+                (Ok(content), _) => pointed(file, &content),
+                (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
+                    newest(folder, drop_folder)
+                }
+                (Err(error), _) => Err(read_error(file, error)),
+            },
+            Self::Folder(folder) => newest(folder, drop_folder),
+        }
+    }
+}
+
+fn newest(folder: &Path, drop_folder: &mut DropFolder) -> Result<Target, SourceError> {
+    let newest = drop_folder
+        .newest(folder)
+        .map_err(|error| read_error(folder, error))?;
+    beside(newest.ok_or_else(|| SourceError::Empty(folder.to_owned()))?)
+}
+
+fn pointed(file: &Path, content: &[u8]) -> Result<Target, SourceError> {
+    let pointer = Pointer::parse(content, parent(file), |name| std::env::var(name).ok());
+    let Pointer { path, digest, id } = pointer.map_err(|source| SourceError::Pointer {
+        file: file.to_owned(),
+        source,
+    })?;
+    if !path.exists() {
+        let file = file.to_owned();
+        return Err(SourceError::Dangling { file, path });
+    }
+    let target = beside(path)?;
+    Ok(Target {
+        digest: digest.or(target.digest),
+        id,
+        ..target
+    })
+}
+
+/// The artifact at `path`, with the digest in `NAME.sha256` beside it, if there is one.
+fn beside(path: PathBuf) -> Result<Target, SourceError> {
+    if !path.exists() {
+        return Err(SourceError::Missing(path));
+    }
+    let mut name = path.clone().into_os_string();
+    name.push(".sha256");
+    // As `sha256sum` writes it: the digest, then the name. Half written it is no digest yet.
+    let digest = fs::read_to_string(name)
+        .ok()
+        .and_then(|content| Digest::parse(content.split_whitespace().next()?).ok());
+    Ok(Target {
+        path,
+        digest,
+        id: None,
+    })
+}
+
+fn read_error(path: &Path, source: io::Error) -> SourceError {
+    let path = path.to_owned();
+    if source.kind() == io::ErrorKind::NotFound {
+        return SourceError::Missing(path);
+    }
+    SourceError::Read { path, source }
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}

@@ -1,0 +1,211 @@
+use super::*;
+
+const POLICY: Policy = Policy {
+    max_draining: 2,
+    rapid_fails: 3,
+};
+
+fn release(name: &str) -> ReleaseId {
+    ReleaseId::new(name)
+}
+
+fn launch(generation: u64, name: &str) -> Action {
+    Action::Launch(Generation(generation), release(name))
+}
+
+fn detected(name: &str) -> Event {
+    Event::Detected(release(name))
+}
+
+/// A lifecycle in which `v1` serves as generation 1.
+fn serving() -> Lifecycle {
+    let mut lifecycle = Lifecycle::new(POLICY);
+    assert_eq!(lifecycle.on(detected("v1")), [launch(1, "v1")]);
+    let actions = lifecycle.on(Event::Ready(Generation(1)));
+    assert_eq!(actions, [Action::Promote(Generation(1))]);
+    lifecycle
+}
+
+#[test]
+fn a_ready_candidate_supersedes_the_active_one() {
+    let mut lifecycle = serving();
+    assert_eq!(lifecycle.on(detected("v2")), [launch(2, "v2")]);
+    assert_eq!(
+        lifecycle.on(Event::Ready(Generation(2))),
+        [Action::Promote(Generation(2)), Action::Drain(Generation(1))]
+    );
+    assert_eq!(
+        lifecycle.on(Event::Drained(Generation(1))),
+        [Action::Stop(Generation(1))]
+    );
+}
+
+#[test]
+fn a_candidate_that_fails_is_refused_and_not_tried_again() {
+    for failure in [
+        Event::Exited(Generation(2)),
+        Event::NeverReady(Generation(2)),
+    ] {
+        let mut lifecycle = serving();
+        lifecycle.on(detected("bad"));
+        let refused = Action::Refuse(Generation(2), release("bad"));
+        assert_eq!(lifecycle.on(failure).last(), Some(&refused));
+        assert_eq!(lifecycle.on(detected("bad")), []);
+        assert_eq!(lifecycle.on(detected("v3")), [launch(3, "v3")]);
+    }
+}
+
+#[test]
+fn a_launch_that_the_machine_refused_is_tried_again() {
+    let mut lifecycle = serving();
+    lifecycle.on(detected("v2"));
+    let actions = lifecycle.on(Event::LaunchFailed(Generation(2)));
+    assert_eq!(actions, [Action::RetryAfter(0)]);
+    assert_eq!(lifecycle.on(Event::RetryDue), [launch(3, "v2")]);
+}
+
+#[test]
+fn the_only_release_is_tried_for_ever() {
+    let mut lifecycle = Lifecycle::new(POLICY);
+    lifecycle.on(detected("v1"));
+    for attempt in 0..20 {
+        let generation = Generation(u64::from(attempt) + 1);
+        let actions = lifecycle.on(Event::Exited(generation));
+        assert_eq!(actions, [Action::RetryAfter(attempt)]);
+        let next = launch(u64::from(attempt) + 2, "v1");
+        assert_eq!(lifecycle.on(Event::RetryDue), [next]);
+    }
+}
+
+#[test]
+fn a_newer_artifact_replaces_the_candidate_that_is_starting() {
+    let mut lifecycle = serving();
+    lifecycle.on(detected("v2"));
+    assert_eq!(
+        lifecycle.on(detected("v3")),
+        [Action::Stop(Generation(2)), launch(3, "v3")]
+    );
+}
+
+#[test]
+fn a_deploy_of_what_serves_abandons_the_candidate() {
+    let mut lifecycle = serving();
+    lifecycle.on(detected("v2"));
+    let actions = lifecycle.on(detected("v1"));
+    assert_eq!(actions, [Action::Stop(Generation(2))]);
+    assert_eq!(lifecycle.on(detected("v1")), []);
+}
+
+#[test]
+fn a_crashed_active_is_launched_again() {
+    let mut lifecycle = serving();
+    assert_eq!(
+        lifecycle.on(Event::Exited(Generation(1))),
+        [Action::Withdraw, Action::RetryAfter(0)]
+    );
+    assert_eq!(lifecycle.on(Event::RetryDue), [launch(2, "v1")]);
+}
+
+#[test]
+fn when_the_active_crashes_the_one_that_still_drains_serves_again() {
+    let mut lifecycle = serving();
+    lifecycle.on(detected("v2"));
+    lifecycle.on(Event::Ready(Generation(2)));
+    assert_eq!(
+        lifecycle.on(Event::Exited(Generation(2))),
+        [Action::Promote(Generation(1)), Action::RetryAfter(0)]
+    );
+    assert_eq!(lifecycle.on(Event::RetryDue), [launch(3, "v2")]);
+}
+
+#[test]
+fn a_release_that_keeps_crashing_is_given_up_for_the_one_before() {
+    let mut lifecycle = serving();
+    lifecycle.on(detected("v2"));
+    lifecycle.on(Event::Ready(Generation(2)));
+    lifecycle.on(Event::Drained(Generation(1)));
+    lifecycle.on(Event::Exited(Generation(1)));
+    for crash in 0..2 {
+        let generation = crash + 2;
+        lifecycle.on(Event::Exited(Generation(generation)));
+        let again = lifecycle.on(Event::RetryDue);
+        assert_eq!(again, [launch(generation + 1, "v2")]);
+        lifecycle.on(Event::Ready(Generation(generation + 1)));
+    }
+    assert_eq!(
+        lifecycle.on(Event::Exited(Generation(4))),
+        [
+            Action::Withdraw,
+            Action::Refuse(Generation(4), release("v2")),
+            launch(5, "v1")
+        ]
+    );
+    let actions = lifecycle.on(Event::Ready(Generation(5)));
+    assert_eq!(actions, [Action::Promote(Generation(5))]);
+}
+
+#[test]
+fn a_settled_instance_starts_with_a_clean_record() {
+    let mut lifecycle = serving();
+    for generation in 1..10 {
+        lifecycle.on(Event::Settled(Generation(generation)));
+        let actions = lifecycle.on(Event::Exited(Generation(generation)));
+        assert_eq!(actions, [Action::Withdraw, Action::RetryAfter(0)]);
+        lifecycle.on(Event::RetryDue);
+        lifecycle.on(Event::Ready(Generation(generation + 1)));
+    }
+}
+
+#[test]
+fn when_active_and_candidate_both_die_the_last_good_release_starts() {
+    let mut lifecycle = serving();
+    lifecycle.on(detected("v2"));
+    assert_eq!(
+        lifecycle.on(Event::Exited(Generation(1))),
+        [Action::Withdraw]
+    );
+    assert_eq!(
+        lifecycle.on(Event::Exited(Generation(2))),
+        [Action::RetryAfter(0)]
+    );
+    assert_eq!(lifecycle.on(Event::RetryDue), [launch(3, "v1")]);
+    // Once that serves, the newer one gets its fair trial.
+    assert_eq!(
+        lifecycle.on(Event::Ready(Generation(3))),
+        [Action::Promote(Generation(3)), launch(4, "v2")]
+    );
+}
+
+#[test]
+fn the_oldest_of_too_many_draining_instances_is_evicted_once() {
+    let mut lifecycle = serving();
+    let mut evicted = Vec::new();
+    for generation in 2..=5 {
+        lifecycle.on(detected(&format!("v{generation}")));
+        for action in lifecycle.on(Event::Ready(Generation(generation))) {
+            if let Action::Evict(generation) = action {
+                evicted.push(generation.0);
+            }
+        }
+    }
+    assert_eq!(evicted, [1, 2]);
+}
+
+#[test]
+fn shutdown_stops_the_candidate_at_once_and_the_active_one_when_the_port_is_closed() {
+    let mut lifecycle = serving();
+    lifecycle.on(detected("v2"));
+    let actions = lifecycle.on(Event::ShutdownRequested);
+    assert_eq!(actions, [Action::Stop(Generation(2))]);
+    assert_eq!(lifecycle.on(detected("v3")), []);
+    assert_eq!(
+        lifecycle.on(Event::Closed),
+        [Action::Withdraw, Action::Drain(Generation(1))]
+    );
+    let actions = lifecycle.on(Event::Drained(Generation(1)));
+    assert_eq!(actions, [Action::Stop(Generation(1))]);
+    lifecycle.on(Event::Exited(Generation(1)));
+    assert!(!lifecycle.is_finished());
+    lifecycle.on(Event::Exited(Generation(2)));
+    assert!(lifecycle.is_finished());
+}

@@ -1,0 +1,280 @@
+//! What anybody may know of a sidecar: one snapshot, published on every change.
+//!
+//! The file `<state>/sidecars/<id>.json` is its published form. Keys are only ever added; a reader
+//! has to tolerate ones that it does not know.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::SystemTime;
+
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::files::write_atomically;
+use crate::release::{Generation, Release, ReleaseId};
+
+/// The schema's number. It changes only when a key changes its meaning.
+const SCHEMA: u32 = 1;
+/// So many handoffs are remembered.
+const HISTORY: usize = 50;
+
+/// Milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct UnixMillis(pub u64);
+
+/// A sidecar at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    schema: u32,
+    /// The sidecar's random id.
+    pub sidecar: Arc<str>,
+    version: &'static str,
+    pid: u32,
+    /// The public address.
+    pub listen: SocketAddr,
+    started_ms: UnixMillis,
+    /// Written at least every second or so while it lives.
+    pub heartbeat_ms: UnixMillis,
+    /// Whether it is shutting down.
+    pub phase: Phase,
+    /// Gets all new requests.
+    pub active: Option<InstanceStatus>,
+    /// Starts, and is checked.
+    pub candidate: Option<InstanceStatus>,
+    /// Superseded and idle, kept to go back to.
+    pub standby: Option<InstanceStatus>,
+    /// Superseded, with requests in flight.
+    pub draining: Vec<InstanceStatus>,
+    /// Asked to stop.
+    pub stopping: Vec<InstanceStatus>,
+    /// Requests that wait for an active instance.
+    pub held: usize,
+    /// Why no artifact can be accepted at the moment.
+    pub artifact_problem: Option<String>,
+    /// Why the last instance that failed did.
+    pub last_failure: Option<Failure>,
+    /// Oldest first.
+    pub handoffs: VecDeque<Handoff>,
+}
+
+/// What the sidecar as a whole does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Serves.
+    Running,
+    /// Shuts down.
+    Stopping,
+}
+
+/// One instance at one moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct InstanceStatus {
+    /// Its launch number.
+    pub generation: Generation,
+    /// What it runs.
+    pub release: ReleaseId,
+    /// The content of that.
+    pub digest: String,
+    /// The root process.
+    pub pid: Option<u32>,
+    /// Where it listens, once that is known.
+    pub address: Option<SocketAddr>,
+    /// When it came into this state.
+    pub since_ms: UnixMillis,
+    /// Requests and tunnels that have not ended.
+    pub in_flight: usize,
+}
+
+/// Why an instance failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failure {
+    /// What it ran.
+    pub release: ReleaseId,
+    /// The content of that.
+    pub digest: String,
+    /// Its launch number.
+    pub generation: Generation,
+    /// When.
+    pub at_ms: UnixMillis,
+    /// One line for a person.
+    pub reason: String,
+    /// The exit status, if it exited.
+    pub exit: Option<String>,
+    /// The last lines that it wrote.
+    pub output: VecDeque<String>,
+    /// What the last health check said.
+    pub probe: Option<String>,
+}
+
+/// One launch, and what became of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Handoff {
+    /// What was launched.
+    pub release: ReleaseId,
+    /// The content of that.
+    pub digest: String,
+    /// The launch number.
+    pub generation: Generation,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// When the artifact was first seen.
+    pub detected_ms: Option<UnixMillis>,
+    /// When its private copy was complete.
+    pub copied_ms: Option<UnixMillis>,
+    /// When the process was started.
+    pub launched_ms: UnixMillis,
+    /// When the health check succeeded.
+    pub ready_ms: Option<UnixMillis>,
+    /// When it got the requests.
+    pub promoted_ms: Option<UnixMillis>,
+    /// Whom it took them from.
+    pub superseded_generation: Option<Generation>,
+    /// When nothing was in flight to that one any more.
+    pub drained_ms: Option<UnixMillis>,
+    /// When that one's processes were gone.
+    pub stopped_ms: Option<UnixMillis>,
+    /// Why it failed, if it did.
+    pub reason: Option<String>,
+}
+
+/// What became of a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// It starts.
+    Starting,
+    /// It got the requests.
+    Promoted,
+    /// It failed while another one served, and is not tried again.
+    Refused,
+    /// It failed, and is tried again.
+    Failed,
+    /// Something newer came first.
+    Abandoned,
+}
+
+// === impl UnixMillis ===
+
+impl UnixMillis {
+    /// Now, by the system's clock.
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+}
+
+impl From<SystemTime> for UnixMillis {
+    fn from(time: SystemTime) -> Self {
+        let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH);
+        let millis = since_epoch.unwrap_or_default().as_millis();
+        Self(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+}
+
+// === impl Status ===
+
+impl Status {
+    /// A sidecar that has just bound its port.
+    pub fn new(sidecar: Arc<str>, listen: SocketAddr) -> Self {
+        let now = UnixMillis::now();
+        Self {
+            schema: SCHEMA,
+            sidecar,
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            listen,
+            started_ms: now,
+            heartbeat_ms: now,
+            phase: Phase::Running,
+            active: None,
+            candidate: None,
+            standby: None,
+            draining: Vec::new(),
+            stopping: Vec::new(),
+            held: 0,
+            artifact_problem: None,
+            last_failure: None,
+            handoffs: VecDeque::new(),
+        }
+    }
+
+    /// Remembers a launch.
+    pub fn launched(&mut self, release: &Release, generation: Generation) -> &mut Handoff {
+        if self.handoffs.len() == HISTORY {
+            self.handoffs.pop_front();
+        }
+        self.handoffs.push_back(Handoff {
+            release: release.id.clone(),
+            digest: release.digest.to_string(),
+            generation,
+            outcome: Outcome::Starting,
+            detected_ms: None,
+            copied_ms: None,
+            launched_ms: UnixMillis::now(),
+            ready_ms: None,
+            promoted_ms: None,
+            superseded_generation: None,
+            drained_ms: None,
+            stopped_ms: None,
+            reason: None,
+        });
+        let last = self.handoffs.len() - 1;
+        &mut self.handoffs[last]
+    }
+
+    /// The launch of `generation`, if it is still remembered.
+    pub fn handoff(&mut self, generation: Generation) -> Option<&mut Handoff> {
+        self.handoffs
+            .iter_mut()
+            .rev()
+            .find(|handoff| handoff.generation == generation)
+    }
+
+    /// The handoff that took the requests from `generation`.
+    pub fn superseding(&mut self, generation: Generation) -> Option<&mut Handoff> {
+        self.handoffs
+            .iter_mut()
+            .rev()
+            .find(|handoff| handoff.superseded_generation == Some(generation))
+    }
+}
+
+/// Writes each new status to `file` until the sender is gone; then removes it.
+///
+/// On a thread of its own: the file may lie on a network share that takes its time.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn publish(
+    file: PathBuf,
+    mut status: watch::Receiver<Status>,
+) -> io::Result<thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let write_all = move || {
+        let mut failed = false;
+        loop {
+            let snapshot = status.borrow_and_update().clone();
+            let json = serde_json::to_vec(&snapshot).unwrap_or_default();
+            match write_atomically(&file, &json) {
+                Ok(()) => failed = false,
+                Err(error) if !failed => {
+                    failed = true;
+                    tracing::warn!(?file, %error, "cannot write the status");
+                }
+                Err(_) => {}
+            }
+            if runtime.block_on(status.changed()).is_err() {
+                break;
+            }
+        }
+        // A file that stays behind means a sidecar that was killed.
+        let _ = std::fs::remove_file(&file);
+    };
+    thread::Builder::new()
+        .name("status".to_owned())
+        .spawn(write_all)
+}

@@ -1,0 +1,65 @@
+//! Why a request got no answer from the app, and the one table from that to a status.
+
+use std::io;
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+
+use super::body::ResponseBody;
+use crate::router::HoldError;
+
+/// Why a request got no answer from the app.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ForwardError {
+    /// The client's request is not one that may be passed on.
+    #[error("{0}")]
+    BadRequest(&'static str),
+    /// This is no forward proxy.
+    #[error("CONNECT is not supported")]
+    Connect,
+    /// No upstream was active, and the request could not wait, or not longer.
+    #[error("{0}")]
+    Hold(#[from] HoldError),
+    /// The app did not accept a connection.
+    #[error("the application cannot be reached: {0}")]
+    Unreachable(io::Error),
+    /// The connection to the app ended before an answer.
+    #[error("the application ended the connection without an answer: {0}")]
+    Lost(hyper::Error),
+    /// It outlasted its drain.
+    #[error("the release that worked on this request was replaced, and its time is over")]
+    Evicted,
+    /// The app switched protocols without being asked, or to another one.
+    #[error("the application switched to a protocol that was not asked for")]
+    Upgrade,
+}
+
+// === impl ForwardError ===
+
+impl ForwardError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Connect => StatusCode::NOT_IMPLEMENTED,
+            Self::Hold(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unreachable(_) | Self::Lost(_) | Self::Upgrade => StatusCode::BAD_GATEWAY,
+            Self::Evicted => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// What the client gets.
+    pub(super) fn into_response(self) -> Response<ResponseBody> {
+        let status = self.status();
+        tracing::debug!(%status, reason = %self, "answered for the application");
+        let text = Bytes::from(format!("{status}: {self}\n"));
+        let mut response = Response::new(ResponseBody::text(text));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(header::CONTENT_TYPE, plain);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

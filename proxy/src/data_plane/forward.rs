@@ -1,0 +1,268 @@
+//! One request: acquire, rewrite, send, stream back.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
+
+use super::body::{InFlight, RequestBody, ResponseBody};
+use super::error::ForwardError;
+use super::headers::{self, Forwarded, Peer};
+use super::pool::{Connection, Pool};
+use super::stream::Stream;
+use super::upgrade::tunnel;
+use super::worker::Open;
+use crate::router::{Router, Upstream};
+
+/// How soon an app that refused a connection is asked again.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all requests of a worker share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) router: Arc<Router>,
+    pub(super) pool: Rc<Pool>,
+    pub(super) forwarded: Forwarded,
+    pub(super) hold_timeout: Duration,
+    /// Every answer closes its connection.
+    pub(super) is_closing: Cell<bool>,
+}
+
+/// Forwards the requests of one client connection.
+#[derive(Clone, Debug)]
+pub(super) struct Forward {
+    shared: Rc<Shared>,
+    client: Rc<Client>,
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    peer: Peer,
+    stream: Stream,
+    _open: Open,
+}
+
+// === impl Forward ===
+
+impl Forward {
+    pub(super) fn new(shared: Rc<Shared>, peer: Peer, stream: Stream, open: Open) -> Self {
+        let client = Rc::new(Client {
+            peer,
+            stream,
+            _open: open,
+        });
+        Self { shared, client }
+    }
+}
+
+impl tower::Service<Request<Incoming>> for Forward {
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Whether there is an upstream is asked when there is a request: it waits for one.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let Self { shared, client } = self.clone();
+        Box::pin(async move {
+            let mut response = forward(&shared, &client, request)
+                .await
+                .unwrap_or_else(ForwardError::into_response);
+            if shared.is_closing.get() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok(response)
+        })
+    }
+}
+
+async fn forward(
+    shared: &Shared,
+    client: &Rc<Client>,
+    mut request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, ForwardError> {
+    if request.method() == Method::CONNECT {
+        return Err(ForwardError::Connect);
+    }
+    // Taken before the head changes; waited for only after the app has switched.
+    let client_upgrade = hyper::upgrade::on(&mut request);
+    let (mut head, body) = request.into_parts();
+    let asked = headers::to_app(&mut head, &client.peer, shared.forwarded)
+        .map_err(ForwardError::BadRequest)?;
+    let request = Request::from_parts(head, RequestBody::from(body));
+    let (response, in_flight) = send(shared, request, asked.is_some()).await?;
+    match asked {
+        Some(asked) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            switch(response, in_flight, client, client_upgrade, &asked)
+        }
+        _ if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(ForwardError::Upgrade),
+        _ => Ok(answer(response, in_flight, client)),
+    }
+}
+
+/// Sends the request to the active upstream, again where that cannot do any harm.
+async fn send(
+    shared: &Shared,
+    mut request: Request<RequestBody>,
+    is_upgrade: bool,
+) -> Result<(Response<Incoming>, InFlight), ForwardError> {
+    let first_try = Instant::now();
+    let mut unreachable = None;
+    // Once it may have reached the app, it is sent once more, and on a new connection.
+    let mut is_second = false;
+    loop {
+        let upstream = match unreachable {
+            None => shared.router.acquire_or_hold(None).await?,
+            Some(_) => another_or_later(shared, unreachable).await?,
+        };
+        let used = match is_second {
+            true => None,
+            false => shared.pool.take(&upstream),
+        };
+        let mut connection = match used {
+            Some(connection) => connection,
+            None => match shared.pool.connect(&upstream).await {
+                Ok(connection) => connection,
+                // Nothing was sent: it may go anywhere else, or here later.
+                Err(error) if is_second || first_try.elapsed() >= shared.hold_timeout => {
+                    return Err(ForwardError::Unreachable(error));
+                }
+                Err(_) => {
+                    unreachable = Some(upstream.generation);
+                    continue;
+                }
+            },
+        };
+        let spare = spare(&request, &connection, is_upgrade);
+        match connection.send(request).await {
+            Ok(response) => {
+                let in_flight = InFlight {
+                    connection: Some(connection),
+                    pool: Rc::clone(&shared.pool),
+                    upstream,
+                };
+                return Ok((response, in_flight));
+            }
+            Err(mut failed) => match (failed.take_message(), spare) {
+                // It never left.
+                (Some(unsent), _) => request = unsent,
+                // The app closed an idle connection just when it was used.
+                (None, Some(spare)) if is_lost(failed.error()) => {
+                    request = spare;
+                    is_second = true;
+                }
+                (None, _) if upstream.evicted() => return Err(ForwardError::Evicted),
+                (None, _) => return Err(ForwardError::Lost(failed.into_error())),
+            },
+        }
+    }
+}
+
+/// Another upstream than the one that could not be reached, or that one again after a pause: it may
+/// just have crashed, and nobody has noticed yet.
+async fn another_or_later(
+    shared: &Shared,
+    unreachable: Option<crate::release::Generation>,
+) -> Result<Arc<Upstream>, ForwardError> {
+    let another = shared.router.acquire_or_hold(unreachable);
+    match tokio::time::timeout(REFUSED_PAUSE, another).await {
+        Ok(upstream) => Ok(upstream?),
+        Err(_elapsed) => Ok(shared.router.acquire_or_hold(None).await?),
+    }
+}
+
+/// A copy to send if the connection turns out to be closed: only of what may be done twice (RFC
+/// 9110, section 9.2.2) and has no body, and only where the failure need not be the request's.
+fn spare(
+    request: &Request<RequestBody>,
+    connection: &Connection,
+    is_upgrade: bool,
+) -> Option<Request<RequestBody>> {
+    let is_replayable = connection.is_used()
+        && !is_upgrade
+        && request.method().is_idempotent()
+        && matches!(request.body(), RequestBody::Empty);
+    is_replayable.then(|| {
+        let mut spare = Request::new(RequestBody::Empty);
+        *spare.method_mut() = request.method().clone();
+        *spare.uri_mut() = request.uri().clone();
+        *spare.headers_mut() = request.headers().clone();
+        spare
+    })
+}
+
+/// Whether the connection ended before any byte of an answer.
+fn is_lost(error: &hyper::Error) -> bool {
+    use std::error::Error as _;
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    let io = error
+        .source()
+        .and_then(|e| e.downcast_ref::<std::io::Error>());
+    error.is_incomplete_message()
+        || error.is_canceled()
+        || io.is_some_and(|error| {
+            matches!(
+                error.kind(),
+                BrokenPipe | ConnectionAborted | ConnectionReset
+            )
+        })
+}
+
+fn answer(
+    response: Response<Incoming>,
+    in_flight: InFlight,
+    client: &Client,
+) -> Response<ResponseBody> {
+    let (mut head, body) = response.into_parts();
+    headers::to_client(&mut head, false);
+    if headers::is_event_stream(&head.headers)
+        && let Some(connection) = &in_flight.connection
+    {
+        connection.is_tunnel();
+    }
+    let body = ResponseBody::app(body, in_flight, client.stream.clone());
+    Response::from_parts(head, body)
+}
+
+fn switch(
+    mut response: Response<Incoming>,
+    in_flight: InFlight,
+    client: &Rc<Client>,
+    client_upgrade: OnUpgrade,
+    asked: &HeaderValue,
+) -> Result<Response<ResponseBody>, ForwardError> {
+    if !is_asked(response.headers(), asked) {
+        return Err(ForwardError::Upgrade);
+    }
+    let app = hyper::upgrade::on(&mut response);
+    let InFlight { upstream, pool, .. } = in_flight;
+    tunnel(client_upgrade, app, (upstream, Rc::clone(client)), &pool);
+    let (mut head, _no_body) = response.into_parts();
+    headers::to_client(&mut head, true);
+    Ok(Response::from_parts(head, ResponseBody::Empty))
+}
+
+/// Whether the protocol that the app switched to is among those that were asked for.
+fn is_asked(answer: &HeaderMap, asked: &HeaderValue) -> bool {
+    let tokens = |value: &HeaderValue| {
+        let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+        text.split(',')
+            .map(|token| token.trim().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let asked = tokens(asked);
+    let answered = answer.get(header::UPGRADE).map(tokens).unwrap_or_default();
+    !answered.is_empty() && answered.iter().all(|token| asked.contains(token))
+}

@@ -1,0 +1,271 @@
+//! What of a message's head is meant for the other end, and what only for this connection.
+//!
+//! Pure: values in, values out. Maps are edited in place, as hyper hands a map that it has sent to
+//! the next message it receives.
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderMap, Method, Uri, Version, request, response};
+
+/// What is said of the client to the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Forwarded {
+    /// Kept when the peer is loopback and says `X-Forwarded-For` already; else appended.
+    ///
+    /// IIS or a local front end wrote it then. A second entry of 127.0.0.1 would turn every user
+    /// into localhost for those who read the rightmost one.
+    Auto,
+    /// `X-Forwarded-For` gets the peer appended; `-Proto` and `-Host` are set where missing.
+    Append,
+    /// Left as they came.
+    Keep,
+    /// Set to what is known here, whatever came.
+    Replace,
+}
+
+/// The client's connection, as its requests tell of it.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    forwarded_for: HeaderValue,
+    is_loopback: bool,
+}
+
+/// Why a request cannot be passed on (RFC 9112, section 3.2).
+pub type BadRequest = &'static str;
+
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+// === impl Peer ===
+
+impl Peer {
+    /// A connection from this address.
+    pub fn new(address: IpAddr) -> Self {
+        let text = address.to_canonical().to_string();
+        Self {
+            forwarded_for: HeaderValue::from_str(&text)
+                .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            is_loopback: address.to_canonical().is_loopback(),
+        }
+    }
+}
+
+/// Turns a client's request head into the app's.
+///
+/// Returns the protocols that it asks to switch to, if it does.
+///
+/// # Errors
+/// [`BadRequest`], when it has no one meaning.
+pub fn to_app(
+    head: &mut request::Parts,
+    peer: &Peer,
+    forwarded: Forwarded,
+) -> Result<Option<HeaderValue>, BadRequest> {
+    check_host(head)?;
+    let is_chunked = head.headers.contains_key(header::TRANSFER_ENCODING);
+    let accepts_trailers = accepts_trailers(&head.headers);
+    let upgrade = strip_connection(&mut head.headers).filter(|_| head.version == Version::HTTP_11);
+    head.headers.remove(header::TE);
+    // hyper has asked the client to go on when the body is wanted; the app need not.
+    head.headers.remove(header::EXPECT);
+    if accepts_trailers {
+        let trailers = HeaderValue::from_static("trailers");
+        head.headers.insert(header::TE, trailers);
+        append_token(&mut head.headers, HeaderValue::from_static("te"));
+    }
+    if is_chunked && matches!(head.method, Method::GET | Method::HEAD) {
+        // Without it hyper takes these for bodyless and drops the body (hyperium/hyper#2444).
+        let chunked = HeaderValue::from_static("chunked");
+        head.headers.insert(header::TRANSFER_ENCODING, chunked);
+    }
+    if let Some(protocols) = &upgrade {
+        head.headers.insert(header::UPGRADE, protocols.clone());
+        append_token(&mut head.headers, HeaderValue::from_static("upgrade"));
+    }
+    set_forwarded(&mut head.headers, peer, forwarded);
+    // An HTTP/1.0 client's version would cost the app's connection its reuse.
+    head.version = Version::HTTP_11;
+    Ok(upgrade)
+}
+
+/// Turns the app's response head into the client's. `switches` says that it is a 101 that was asked
+/// for.
+pub fn to_client(head: &mut response::Parts, switches: bool) {
+    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+        // Both together are how one response becomes two (RFC 9112, section 6.3).
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+    let upgrade = head.headers.get(header::UPGRADE).cloned();
+    strip_connection(&mut head.headers);
+    if switches && let Some(protocol) = upgrade {
+        head.headers.insert(header::UPGRADE, protocol);
+        append_token(&mut head.headers, HeaderValue::from_static("upgrade"));
+    }
+    head.version = Version::HTTP_11;
+}
+
+/// Whether an answer goes on until one side wants it to end.
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type.is_some_and(|value| {
+        const EVENT_STREAM: &[u8] = b"text/event-stream";
+        let start = value.get(..EVENT_STREAM.len());
+        start.is_some_and(|start| start.eq_ignore_ascii_case(EVENT_STREAM))
+    })
+}
+
+/// Makes the target origin-form, and `Host` the authority that counts.
+fn check_host(head: &mut request::Parts) -> Result<(), BadRequest> {
+    if let Some(authority) = head.uri.authority() {
+        // An absolute target's authority wins over the field (RFC 9112, section 3.2.2).
+        let host = HeaderValue::from_str(host_of(authority)).map_err(|_| "invalid target")?;
+        head.headers.insert(header::HOST, host);
+        let path = head.uri.path_and_query().cloned();
+        head.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        return Ok(());
+    }
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => match is_host(host.as_bytes()) {
+            true => Ok(()),
+            false => Err("invalid Host"),
+        },
+        (Some(_), Some(_)) => Err("more than one Host"),
+        (None, _) if head.version == Version::HTTP_11 => Err("missing Host"),
+        (None, _) => {
+            // HTTP/1.0 has none, and 1.1 needs one: an empty one says that it is unknown
+            // (RFC 9112, section 3.2).
+            let unknown = HeaderValue::from_static("");
+            head.headers.insert(header::HOST, unknown);
+            Ok(())
+        }
+    }
+}
+
+fn host_of(authority: &Authority) -> &str {
+    // No user in a Host field (RFC 9110, section 4.2.4).
+    let text = authority.as_str();
+    text.rsplit_once('@').map_or(text, |(_user, host)| host)
+}
+
+/// Whether it can be a `uri-host [ ":" port ]` (RFC 3986, section 3.2.2).
+fn is_host(host: &[u8]) -> bool {
+    host.iter().all(|byte| {
+        byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte) || *byte >= 0x80
+    })
+}
+
+/// Removes what is meant for this connection only (RFC 9110, section 7.6.1): `Connection`, the
+/// fields that it names, and those that older senders do not name.
+///
+/// Returns the protocols of a request to upgrade.
+fn strip_connection(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let upgrade = headers.remove(header::UPGRADE);
+    let mut names_upgrade = false;
+    if headers.contains_key(header::CONNECTION) {
+        let connection: Vec<_> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .cloned()
+            .collect();
+        headers.remove(header::CONNECTION);
+        for token in connection.iter().flat_map(tokens) {
+            if token.eq_ignore_ascii_case(b"upgrade") {
+                names_upgrade = true;
+            } else if !is_protected(token)
+                && let Ok(name) = HeaderName::from_bytes(token)
+            {
+                headers.remove(name);
+            }
+        }
+    }
+    headers.remove(&KEEP_ALIVE);
+    headers.remove(&PROXY_CONNECTION);
+    headers.remove(header::TRANSFER_ENCODING);
+    let h2 = headers.remove(&HTTP2_SETTINGS).is_some();
+    // HTTP/2 in the clear would leave this proxy blind to what passes.
+    upgrade.filter(|value| {
+        names_upgrade && !h2 && !tokens(value).any(|t| t.eq_ignore_ascii_case(b"h2c"))
+    })
+}
+
+/// What `Connection` may not take away from the other end, whatever it says: framing and routing.
+fn is_protected(token: &[u8]) -> bool {
+    [
+        b"host".as_slice(),
+        b"content-length",
+        b"close",
+        b"keep-alive",
+    ]
+    .iter()
+    .any(|name| token.eq_ignore_ascii_case(name))
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    let tokens = value.as_bytes().split(|&byte| byte == b',');
+    tokens
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
+}
+
+fn accepts_trailers(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::TE).iter();
+    values.flat_map(tokens).any(|token| {
+        let name = token.split(|&byte| byte == b';').next().unwrap_or(token);
+        name.trim_ascii().eq_ignore_ascii_case(b"trailers")
+    })
+}
+
+fn append_token(headers: &mut HeaderMap, token: HeaderValue) {
+    headers.append(header::CONNECTION, token);
+}
+
+fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, forwarded: Forwarded) {
+    let append = match forwarded {
+        Forwarded::Keep => return,
+        Forwarded::Auto if peer.is_loopback && headers.contains_key(&FORWARDED_FOR) => return,
+        Forwarded::Auto | Forwarded::Append => true,
+        Forwarded::Replace => false,
+    };
+    let http = HeaderValue::from_static("http");
+    if append {
+        append_forwarded_for(headers, peer);
+        headers.entry(&FORWARDED_PROTO).or_insert(http);
+        if let Some(host) = headers.get(header::HOST).cloned() {
+            headers.entry(&FORWARDED_HOST).or_insert(host);
+        }
+    } else {
+        headers.insert(&FORWARDED_FOR, peer.forwarded_for.clone());
+        headers.insert(&FORWARDED_PROTO, http);
+        match headers.get(header::HOST).cloned() {
+            Some(host) => headers.insert(&FORWARDED_HOST, host),
+            None => headers.remove(&FORWARDED_HOST),
+        };
+    }
+}
+
+/// One field with all entries: not every reader joins several.
+fn append_forwarded_for(headers: &mut HeaderMap, peer: &Peer) {
+    if !headers.contains_key(&FORWARDED_FOR) {
+        headers.insert(&FORWARDED_FOR, peer.forwarded_for.clone());
+        return;
+    }
+    let mut entries = Vec::new();
+    for value in headers.get_all(&FORWARDED_FOR) {
+        entries.extend_from_slice(value.as_bytes());
+        entries.extend_from_slice(b", ");
+    }
+    entries.extend_from_slice(peer.forwarded_for.as_bytes());
+    if let Ok(value) = HeaderValue::from_bytes(&entries) {
+        headers.insert(&FORWARDED_FOR, value);
+    }
+}
+
+#[cfg(test)]
+mod tests;

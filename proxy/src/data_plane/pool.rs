@@ -1,0 +1,263 @@
+//! A worker's connections to the app, by generation.
+//!
+//! Every worker has its own: no lock, and a connection never wakes another thread. The pool holds
+//! no `Arc<Upstream>`, as an idle connection is nothing in flight; it is told when a generation is
+//! superseded, and lets go.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use http::{Request, Response, header};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::body::RequestBody;
+use super::stream::{ReadsToTheEnd, Stream};
+use crate::release::Generation;
+use crate::router::{Class, Upstream};
+
+/// How far hyper reads ahead for one connection.
+const BUFFER: usize = 64 * 1024;
+
+/// The connections of one worker.
+#[derive(Debug)]
+pub(super) struct Pool {
+    generations: RefCell<Vec<Members>>,
+    connect_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+/// A connection that serves one request at a time.
+#[derive(Debug)]
+pub(super) struct Connection {
+    sender: http1::SendRequest<RequestBody>,
+    stream: Stream,
+    member: Rc<Member>,
+    idle_since: Instant,
+    idle_timeout: Duration,
+    is_used: bool,
+}
+
+/// The connections of one generation.
+#[derive(Debug)]
+struct Members {
+    generation: Generation,
+    is_superseded: bool,
+    /// The one used last is on top: what is in use least gets closed.
+    idle: Vec<Connection>,
+    /// All of them, tunnels too.
+    all: Vec<Weak<Member>>,
+}
+
+/// What there is to know of a connection while hyper or a tunnel has it.
+#[derive(Debug)]
+pub(super) struct Member {
+    generation: Generation,
+    class: Cell<Class>,
+    task: AbortHandle,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    pub(super) fn new(connect_timeout: Duration, idle_timeout: Duration) -> Self {
+        Self {
+            generations: RefCell::default(),
+            connect_timeout,
+            idle_timeout,
+        }
+    }
+
+    /// An idle connection that is fit for use.
+    pub(super) fn take(&self, upstream: &Upstream) -> Option<Connection> {
+        let mut generations = self.generations.borrow_mut();
+        let members = find(&mut generations, upstream.generation)?;
+        let mut busy = Vec::new();
+        let taken = loop {
+            let Some(connection) = members.idle.pop() else {
+                break None;
+            };
+            if !connection.sender.is_ready() {
+                // Closed, or still sending a body that was answered early.
+                if !connection.sender.is_closed() {
+                    busy.push(connection);
+                }
+            } else if !connection.is_expired(Instant::now()) && connection.stream.is_quiet() {
+                break Some(connection);
+            }
+        };
+        members.idle.append(&mut busy);
+        taken
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// When the app does not accept one in time: nothing of the request has been sent.
+    pub(super) async fn connect(&self, upstream: &Upstream) -> io::Result<Connection> {
+        let connecting = TcpStream::connect(upstream.address);
+        let stream = tokio::time::timeout(self.connect_timeout, connecting)
+            .await
+            .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
+        stream.set_nodelay(true)?;
+        let stream = Stream::new(stream);
+        let io = TokioIo::new(ReadsToTheEnd::new(stream.clone()));
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(BUFFER)
+            .handshake(io)
+            .await
+            .map_err(io::Error::other)?;
+        let task = tokio::task::spawn_local(async move {
+            // How it ended, the request in it is told.
+            let _ = connection.with_upgrades().await;
+        });
+        let member = self.admit(upstream.generation, Class::Request, task.abort_handle());
+        Ok(Connection {
+            sender,
+            stream,
+            member,
+            idle_since: Instant::now(),
+            idle_timeout: self.idle_timeout,
+            is_used: false,
+        })
+    }
+
+    /// Takes a connection back whose request is complete.
+    pub(super) fn put_back(&self, mut connection: Connection) {
+        if connection.sender.is_closed() {
+            return;
+        }
+        let mut generations = self.generations.borrow_mut();
+        if let Some(members) = find(&mut generations, connection.member.generation)
+            && !members.is_superseded
+        {
+            connection.is_used = true;
+            connection.idle_since = Instant::now();
+            members.idle.push(connection);
+        }
+    }
+
+    /// Makes a task cuttable as one of a generation's connections.
+    pub(super) fn admit(
+        &self,
+        generation: Generation,
+        class: Class,
+        task: AbortHandle,
+    ) -> Rc<Member> {
+        let member = Rc::new(Member {
+            generation,
+            class: Cell::new(class),
+            task,
+        });
+        let mut generations = self.generations.borrow_mut();
+        let members = match find(&mut generations, generation) {
+            Some(members) => members,
+            None => {
+                generations.push(Members {
+                    generation,
+                    is_superseded: false,
+                    idle: Vec::new(),
+                    all: Vec::new(),
+                });
+                let last = generations.len() - 1;
+                &mut generations[last]
+            }
+        };
+        if members.all.len() == members.all.capacity() {
+            // Before it grows: those that are gone need no place.
+            members.all.retain(|member| member.strong_count() > 0);
+        }
+        members.all.push(Rc::downgrade(&member));
+        member
+    }
+
+    /// Lets go of what a superseded generation has idle.
+    pub(super) fn supersede(&self, generation: Generation) {
+        let mut generations = self.generations.borrow_mut();
+        if let Some(members) = find(&mut generations, generation) {
+            members.is_superseded = true;
+            members.idle.clear();
+        }
+    }
+
+    /// Cuts what is left of a class.
+    pub(super) fn evict(&self, generation: Generation, class: Class) {
+        let mut generations = self.generations.borrow_mut();
+        if let Some(members) = find(&mut generations, generation) {
+            for member in members.all.iter().filter_map(Weak::upgrade) {
+                if member.class.get() == class {
+                    member.task.abort();
+                }
+            }
+        }
+    }
+
+    /// Closes what has been idle for too long, and forgets generations that are gone.
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        let mut generations = self.generations.borrow_mut();
+        for members in generations.iter_mut() {
+            members
+                .idle
+                .retain(|idle| !idle.is_expired(now) && !idle.sender.is_closed());
+            members.all.retain(|member| member.strong_count() > 0);
+        }
+        generations.retain(|members| !members.is_superseded || !members.all.is_empty());
+    }
+}
+
+fn find(generations: &mut [Members], generation: Generation) -> Option<&mut Members> {
+    // Nearly always there is one, and the newest is last.
+    generations
+        .iter_mut()
+        .rev()
+        .find(|members| members.generation == generation)
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Sends a request. On an error the request comes back if nothing of it was sent.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        let response = self.sender.try_send_request(request).await?;
+        if let Some(timeout) = keep_alive_timeout(&response) {
+            self.idle_timeout = timeout;
+        }
+        Ok(response)
+    }
+
+    /// Whether it served a request before: then its end may have nothing to do with this one.
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used
+    }
+
+    /// Counts as a tunnel from now on: its answer ends when one side wants it to.
+    pub(super) fn is_tunnel(&self) {
+        self.member.class.set(Class::Tunnel);
+    }
+
+    fn is_expired(&self, now: Instant) -> bool {
+        now.duration_since(self.idle_since) >= self.idle_timeout
+    }
+}
+
+/// A second less than the app says it keeps an idle connection: `Keep-Alive: timeout=5`.
+fn keep_alive_timeout(response: &Response<Incoming>) -> Option<Duration> {
+    static KEEP_ALIVE: header::HeaderName = header::HeaderName::from_static("keep-alive");
+    let value = response.headers().get(&KEEP_ALIVE)?.to_str().ok()?;
+    let seconds: u64 = value
+        .split(',')
+        .find_map(|parameter| parameter.trim().strip_prefix("timeout="))?
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds.saturating_sub(1)))
+}

@@ -1,0 +1,196 @@
+//! A socket that hyper reads and writes while others look at it.
+//!
+//! hyper owns its IO object. But whether an idle connection is still good can be told only by
+//! looking at the socket (a FIN that has arrived is not known to hyper before its task runs again,
+//! so a request would be lost: hyperium/hyper#2136), and only a socket option makes an aborted
+//! response of unknown length differ from a complete one.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A handle to a connected socket; it is closed with the last one.
+#[derive(Clone, Debug)]
+pub(super) struct Stream(Arc<TcpStream>);
+
+/// The client's half of hyper, which gives up at the first write error: the app's answer may be in
+/// the receive buffer already (a 413 sent while the body still comes, and then a reset). This lets
+/// reading go on, and only its end counts.
+#[derive(Debug)]
+pub(super) struct ReadsToTheEnd {
+    stream: Stream,
+    write_failed: bool,
+}
+
+// === impl Stream ===
+
+impl Stream {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self(Arc::new(stream))
+    }
+
+    /// Whether an idle connection is as it should be: open, and with nothing to read.
+    pub(super) fn is_quiet(&self) -> bool {
+        let peeked = SockRef::from(&*self.0).peek(&mut [MaybeUninit::uninit()]);
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Makes the close that follows a reset, which no client takes for the end of a message.
+    pub(super) fn reset_on_close(&self) {
+        // It fails only on a connection that is gone already.
+        let _ = SockRef::from(&*self.0).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.0.poll_read_ready(cx))?;
+            let room = buffer.remaining();
+            match self.0.try_read_buf(buffer) {
+                Ok(n) => {
+                    if 0 < n && n < room {
+                        // The socket is empty now: without this the next read would ask the
+                        // system once more only to hear so. Nothing can arrive unseen in between,
+                        // as the reactor runs on this thread.
+                        let empty = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                        let _ = self.0.try_io(Interest::READABLE, empty);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |stream| stream.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |stream| stream.try_write_vectored(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&*self.0).shutdown(std::net::Shutdown::Write))
+    }
+}
+
+impl Stream {
+    fn poll_write_with(
+        &self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match write(&self.0) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+}
+
+// === impl ReadsToTheEnd ===
+
+impl ReadsToTheEnd {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            write_failed: false,
+        }
+    }
+
+    fn written(
+        &mut self,
+        cx: &Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Err(_)) = written {
+            self.write_failed = true;
+            // hyper polls the reading half once more.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        written
+    }
+}
+
+impl AsyncRead for ReadsToTheEnd {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for ReadsToTheEnd {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.write_failed {
+            return Poll::Pending;
+        }
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.written(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.write_failed {
+            return Poll::Pending;
+        }
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.written(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

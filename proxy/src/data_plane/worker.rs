@@ -1,0 +1,286 @@
+//! A thread that serves connections: its own runtime, its own pool, nothing shared but the router.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use slab::Slab;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use super::forward::{Forward, Shared};
+use super::headers::Peer;
+use super::listener::Accept;
+use super::pool::Pool;
+use super::stream::Stream;
+use super::{Phase, Settings};
+use crate::router::{Notice, Router};
+
+/// How far hyper reads ahead for one connection.
+const BUFFER: usize = 64 * 1024;
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// A handle to the thread.
+#[derive(Debug)]
+pub(super) struct Worker {
+    intake: Intake,
+    running: Option<oneshot::Receiver<()>>,
+}
+
+/// Where connections for a worker go.
+#[derive(Clone, Debug)]
+pub(super) struct Intake {
+    jobs: mpsc::UnboundedSender<Job>,
+    connections: Arc<AtomicUsize>,
+}
+
+enum Job {
+    Serve(std::net::TcpStream, SocketAddr),
+    Accept(Accept),
+}
+
+/// The connections of a worker, tunnels too.
+#[derive(Debug)]
+pub(super) struct Connections {
+    /// Whom to wake when they shall end.
+    wakers: RefCell<Slab<Waker>>,
+    is_draining: Cell<bool>,
+    count: Arc<AtomicUsize>,
+    one_ended: Notify,
+}
+
+/// One of them, from its acceptance to its end, also as a tunnel.
+#[derive(Debug)]
+pub(super) struct Open(Rc<Connections>);
+
+/// Serves a connection, and closes it between two requests when the worker drains.
+struct Serve {
+    connection: http1::UpgradeableConnection<TokioIo<Stream>, TowerToHyperService<Forward>>,
+    connections: Rc<Connections>,
+    waker: Option<usize>,
+    is_told: bool,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    pub(super) fn start(
+        number: usize,
+        router: &Arc<Router>,
+        settings: &Settings,
+        phases: watch::Receiver<Phase>,
+    ) -> io::Result<Self> {
+        let (jobs, inbox) = mpsc::unbounded_channel();
+        let (running, ended) = oneshot::channel();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let intake = Intake {
+            jobs,
+            connections: Arc::clone(&connections),
+        };
+        let notices = router.subscribe();
+        let router = Arc::clone(router);
+        let settings = settings.clone();
+        let run = move || {
+            let _running = running;
+            let serve = serve_all(router, &settings, connections, inbox, notices, phases);
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            match runtime {
+                Ok(runtime) => tokio::task::LocalSet::new().block_on(&runtime, serve),
+                Err(error) => tracing::error!(%error, number, "a worker cannot run"),
+            }
+        };
+        thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(run)?;
+        Ok(Self {
+            intake,
+            running: Some(ended),
+        })
+    }
+
+    pub(super) fn intake(&self) -> Intake {
+        self.intake.clone()
+    }
+
+    /// Has this worker accept for all.
+    pub(super) fn accept(&self, accept: Accept) {
+        // A worker that has ended has said why.
+        let _ = self.intake.jobs.send(Job::Accept(accept));
+    }
+
+    /// Waits until the worker has nothing more to do. Cancel safe.
+    pub(super) async fn ended(&mut self) {
+        if let Some(running) = &mut self.running {
+            // The sender never sends: that it is gone is the message.
+            let _ = running.await;
+            self.running = None;
+        }
+    }
+}
+
+// === impl Intake ===
+
+impl Intake {
+    /// How many connections the worker has.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Gives the worker one more.
+    pub(super) fn serve(&self, stream: std::net::TcpStream, peer: SocketAddr) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        // A worker that has ended takes none; the connection is closed.
+        let _ = self.jobs.send(Job::Serve(stream, peer));
+    }
+}
+
+async fn serve_all(
+    router: Arc<Router>,
+    settings: &Settings,
+    count: Arc<AtomicUsize>,
+    mut jobs: mpsc::UnboundedReceiver<Job>,
+    mut notices: mpsc::UnboundedReceiver<Notice>,
+    mut phases: watch::Receiver<Phase>,
+) {
+    let pool = Rc::new(Pool::new(
+        settings.connect_timeout,
+        settings.upstream_idle_timeout,
+    ));
+    let shared = Rc::new(Shared {
+        router,
+        pool: Rc::clone(&pool),
+        forwarded: settings.forwarded,
+        hold_timeout: settings.hold_timeout,
+        is_closing: Cell::new(false),
+    });
+    let connections = Rc::new(Connections {
+        wakers: RefCell::default(),
+        is_draining: Cell::new(false),
+        count,
+        one_ended: Notify::new(),
+    });
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !connections.have_ended() {
+        tokio::select! {
+            Some(job) = jobs.recv() => match job {
+                Job::Serve(stream, peer) => serve(stream, peer, &shared, &connections),
+                Job::Accept(accept) => {
+                    tokio::task::spawn_local(accept.run());
+                }
+            },
+            Some(notice) = notices.recv() => match notice {
+                Notice::Superseded(generation) => pool.supersede(generation),
+                Notice::Evicted(generation, class) => pool.evict(generation, class),
+            },
+            Ok(()) = phases.changed() => {
+                let phase = *phases.borrow_and_update();
+                shared.is_closing.set(phase >= Phase::Closing);
+                match phase {
+                    Phase::Serving | Phase::Closing | Phase::Closed => {}
+                    Phase::Draining => connections.drain(),
+                    Phase::Cut => return,
+                }
+            }
+            () = connections.one_ended.notified() => {}
+            _ = sweep.tick() => pool.sweep(),
+        }
+    }
+}
+
+fn serve(
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    shared: &Rc<Shared>,
+    connections: &Rc<Connections>,
+) {
+    let open = Open(Rc::clone(connections));
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => Stream::new(stream),
+        Err(error) => return tracing::warn!(%error, %peer, "cannot serve a connection"),
+    };
+    let forward = Forward::new(
+        Rc::clone(shared),
+        Peer::new(peer.ip()),
+        stream.clone(),
+        open,
+    );
+    let connection = http1::Builder::new()
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(forward))
+        .with_upgrades();
+    let serve = Serve {
+        connection,
+        connections: Rc::clone(connections),
+        waker: None,
+        is_told: false,
+    };
+    tokio::task::spawn_local(async move {
+        if let Err(error) = serve.await {
+            tracing::debug!(%error, %peer, "a client's connection ended early");
+        }
+    });
+}
+
+// === impl Connections ===
+
+impl Connections {
+    fn drain(&self) {
+        self.is_draining.set(true);
+        for (_, waker) in &*self.wakers.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn have_ended(&self) -> bool {
+        self.is_draining.get() && self.count.load(Ordering::Relaxed) == 0
+    }
+}
+
+// === impl Open ===
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.one_ended.notify_one();
+    }
+}
+
+// === impl Serve ===
+
+impl Future for Serve {
+    type Output = hyper::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        let this = &mut *self;
+        if this.waker.is_none() {
+            let mut wakers = this.connections.wakers.borrow_mut();
+            this.waker = Some(wakers.insert(cx.waker().clone()));
+        }
+        if this.connections.is_draining.get() && !this.is_told {
+            this.is_told = true;
+            Pin::new(&mut this.connection).graceful_shutdown();
+        }
+        Pin::new(&mut this.connection).poll(cx)
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        if let Some(waker) = self.waker {
+            self.connections.wakers.borrow_mut().remove(waker);
+        }
+    }
+}

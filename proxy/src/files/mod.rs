@@ -1,0 +1,66 @@
+//! What Unix and Windows do differently with files, in twins that export the same names.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::time::Duration;
+
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod os;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod os;
+
+pub use os::{arrival, copy_link, copy_mode, lower_priority, open_unwritten};
+
+/// For what Windows calls locked: a scanner, an indexer or a reader has the file open.
+const LOCKED_TRIES: u32 = 20;
+const LOCKED_PAUSE: Duration = Duration::from_millis(25);
+
+/// Writes a file so that readers see the old content or the new, never a part.
+///
+/// # Errors
+/// What the system said, also after trying again while the target is locked.
+pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".")
+        .suffix(".tmp")
+        .tempfile_in(folder)?;
+    temporary.write_all(content)?;
+    temporary.flush()?;
+    let mut tries = 0;
+    loop {
+        match temporary.persist(path) {
+            Ok(_) => return Ok(()),
+            Err(refused) if tries < LOCKED_TRIES && os::is_locked(&refused.error) => {
+                tries += 1;
+                temporary = refused.file;
+                std::thread::sleep(LOCKED_PAUSE);
+            }
+            Err(refused) => return Err(refused.error),
+        }
+    }
+}
+
+/// Takes a lock for as long as the file is open, shared with others who do the same.
+///
+/// # Errors
+/// What opening or locking the file said.
+pub fn lock_shared(path: &Path) -> io::Result<File> {
+    let file = open_lock(path)?;
+    file.lock_shared()?;
+    Ok(file)
+}
+
+/// Takes a lock alone, or nothing when anybody else has it.
+pub fn try_lock(path: &Path) -> Option<File> {
+    let file = open_lock(path).ok()?;
+    file.try_lock().ok().map(|()| file)
+}
+
+fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true).open(path)
+}

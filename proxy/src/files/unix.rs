@@ -1,0 +1,73 @@
+//! Linux.
+
+#![expect(unsafe_code, reason = "file leases have no safe interface")]
+
+use std::fs::{self, File, Metadata, Permissions};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// Opens a file for reading if nobody has it open for writing.
+///
+/// A read lease is granted only then (fcntl(2), F_SETLEASE). Where leases are not to be had
+/// (network file systems, another owner's file) the file counts as unwritten.
+///
+/// # Errors
+/// `WouldBlock` when somebody writes to it; else what opening it said.
+pub fn open_unwritten(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    // SAFETY: the descriptor is open, and these commands take an integer.
+    let lease = |kind: i32| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
+    if lease(libc::F_RDLCK) == -1 {
+        let error = io::Error::last_os_error();
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Err(error);
+        }
+    } else {
+        lease(libc::F_UNLCK);
+    }
+    Ok(file)
+}
+
+/// When a file came to be where and what it is: its last change of content, name or attributes.
+///
+/// Unlike the modification time, which `cp -p` and archives carry over, this cannot be set.
+pub fn arrival(metadata: &Metadata) -> SystemTime {
+    let since_epoch = Duration::new(
+        u64::try_from(metadata.ctime()).unwrap_or_default(),
+        u32::try_from(metadata.ctime_nsec()).unwrap_or_default(),
+    );
+    SystemTime::UNIX_EPOCH + since_epoch
+}
+
+/// Gives a copy its original's permissions; `executable` adds the right to run it.
+///
+/// # Errors
+/// What the system said.
+pub fn copy_mode(original: &Metadata, copy: &Path, executable: bool) -> io::Result<()> {
+    // The owner may always change and remove it: it is ours.
+    let run = if executable { 0o111 } else { 0 };
+    let mode = original.mode() & 0o777 | 0o600 | run;
+    fs::set_permissions(copy, Permissions::from_mode(mode))
+}
+
+/// Makes `copy` a link to where `original` links to.
+///
+/// # Errors
+/// What the system said.
+pub fn copy_link(original: &Path, copy: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(fs::read_link(original)?, copy)
+}
+
+/// Lets this thread run only when others have nothing to do.
+pub fn lower_priority() {
+    // On Linux a nice value belongs to the thread (setpriority(2), notes). Refused: as before.
+    let _ = rustix::process::nice(10);
+}
+
+pub(super) fn is_locked(_: &io::Error) -> bool {
+    // A rename never fails because of who has the file open.
+    false
+}

@@ -1,0 +1,59 @@
+//! The program: parse, log, run, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use handoff::cli::{Cli, Run, Subcommands};
+use handoff::config::Config;
+use handoff::control_plane::artifact::digest;
+use handoff::process::command::OsLauncher;
+use handoff::{app, signal, telemetry};
+
+/// What was asked for cannot be understood. (clap ends with the same.)
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Subcommands::Run(run) => self::run(*run),
+        Subcommands::Digest { path } => match digest(&path) {
+            Ok(digest) => {
+                println!("{}", digest.hex());
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(ExitCode::FAILURE, &format!("cannot read {path:?}: {error}")),
+        },
+    }
+}
+
+fn run(run: Run) -> ExitCode {
+    telemetry::init(run.log_level, run.log_format);
+    let config = match Config::try_from(run) {
+        Ok(config) => config,
+        Err(error) => return fail(ExitCode::from(USAGE), &error.to_string()),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(ExitCode::FAILURE, &format!("cannot start: {error}")),
+    };
+    let shutdown = async {
+        match signal::shutdown().await {
+            Ok(reason) => reason,
+            Err(error) => {
+                tracing::warn!(%error, "cannot listen for signals");
+                std::future::pending().await
+            }
+        }
+    };
+    match runtime.block_on(app::run(config, OsLauncher, shutdown)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(ExitCode::FAILURE, &error.to_string()),
+    }
+}
+
+fn fail(code: ExitCode, message: &str) -> ExitCode {
+    eprintln!("handoff: {message}");
+    code
+}

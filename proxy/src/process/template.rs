@@ -1,0 +1,183 @@
+//! COMMAND and its placeholders.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::release::{Release, ReleaseId};
+
+/// The command line of every instance, with its placeholders.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Command {
+    program: Option<String>,
+    args: Vec<String>,
+}
+
+/// What the placeholders stand for in one launch.
+#[derive(Clone, Copy, Debug)]
+pub struct Values<'a> {
+    /// `{artifact}`, `{dir}` and `{release}`.
+    pub release: &'a Release,
+    /// `{port}`: where the app has to listen.
+    pub port: u16,
+    /// `{host}`: on which address.
+    pub host: &'a str,
+    /// `{shared}`: for data that outlives a release.
+    pub shared: &'a Path,
+}
+
+/// A folder cannot be run as it is.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "release {0} is a folder, and no COMMAND says how to run it: \
+     append `-- COMMAND ARG...`, for example `-- node server.js`"
+)]
+pub struct NoCommand(pub ReleaseId);
+
+// === impl Command ===
+
+impl Command {
+    /// The words after `--`. When the first starts with `-`, all are arguments for the artifact.
+    pub fn new(words: Vec<String>) -> Self {
+        let mut args = words;
+        let program = match args.first() {
+            Some(first) if !first.starts_with('-') => Some(args.remove(0)),
+            _ => None,
+        };
+        Self { program, args }
+    }
+
+    /// The program and its arguments for one launch.
+    ///
+    /// A program with a slash is a path relative to `{dir}`; one without is looked up in `PATH`.
+    ///
+    /// # Errors
+    /// [`NoCommand`] when the artifact itself is to run but is a folder.
+    pub fn expand(&self, values: Values<'_>) -> Result<(OsString, Vec<OsString>), NoCommand> {
+        let program = match &self.program {
+            None if values.release.artifact.is_dir() => {
+                return Err(NoCommand(values.release.id.clone()));
+            }
+            None => values.release.artifact.clone().into_os_string(),
+            Some(program) => {
+                let program = values.fill(program);
+                match Path::new(&program).components().count() {
+                    0 | 1 => program,
+                    _ => values.release.dir.join(program).into_os_string(),
+                }
+            }
+        };
+        let args = self.args.iter().map(|arg| values.fill(arg)).collect();
+        Ok((program, args))
+    }
+}
+
+// === impl Values ===
+
+impl Values<'_> {
+    /// `text` with its placeholders filled. Other braces stay as they are: JSON has them too.
+    pub fn fill(&self, text: &str) -> OsString {
+        let mut filled = OsString::new();
+        let mut rest = text;
+        while let Some(open) = rest.find('{') {
+            let (before, from_open) = rest.split_at(open);
+            filled.push(before);
+            let known = from_open
+                .find('}')
+                .and_then(|close| Some((self.value(&from_open[1..close])?, close)));
+            match known {
+                Some((value, close)) => {
+                    filled.push(value);
+                    rest = &from_open[close + 1..];
+                }
+                None => {
+                    filled.push("{");
+                    rest = &from_open[1..];
+                }
+            }
+        }
+        filled.push(rest);
+        filled
+    }
+
+    fn value(&self, name: &str) -> Option<OsString> {
+        let path = |path: &Path| PathBuf::from(path).into_os_string();
+        match name {
+            "artifact" => Some(path(&self.release.artifact)),
+            "dir" => Some(path(&self.release.dir)),
+            "release" => Some(self.release.id.as_str().into()),
+            "port" => Some(self.port.to_string().into()),
+            "host" => Some(self.host.into()),
+            "shared" => Some(path(self.shared)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+    use crate::release::Digest;
+
+    fn expand(words: &[&str]) -> (String, Vec<String>) {
+        let release = Release {
+            id: ReleaseId::new("v1"),
+            digest: Digest::finish(Sha256::new()),
+            artifact: "/cache/app".into(),
+            dir: "/site".into(),
+        };
+        let values = Values {
+            release: &release,
+            port: 4001,
+            host: "127.0.0.1",
+            shared: Path::new("/data"),
+        };
+        let words = words.iter().map(|&word| word.to_owned()).collect();
+        let (program, args) = Command::new(words).expand(values).unwrap();
+        let text = |os: OsString| os.into_string().unwrap().replace('\\', "/");
+        (text(program), args.into_iter().map(text).collect())
+    }
+
+    #[test]
+    fn without_a_command_the_artifact_runs() {
+        assert_eq!(expand(&[]), ("/cache/app".into(), vec![]));
+    }
+
+    #[test]
+    fn words_that_start_with_a_dash_are_arguments_for_the_artifact() {
+        let (program, args) = expand(&["-port", "{port}"]);
+        assert_eq!(program, "/cache/app");
+        assert_eq!(args, ["-port", "4001"]);
+    }
+
+    #[test]
+    fn a_program_without_a_slash_is_looked_up_in_the_path() {
+        let (program, args) = expand(&["java", "-jar", "{artifact}", "--server.port={port}"]);
+        assert_eq!(program, "java");
+        assert_eq!(args, ["-jar", "/cache/app", "--server.port=4001"]);
+    }
+
+    #[test]
+    fn a_program_with_a_slash_is_relative_to_the_working_directory() {
+        assert_eq!(expand(&["bin/run"]).0, "/site/bin/run");
+        assert_eq!(expand(&["./run"]).0, "/site/./run");
+        assert_eq!(expand(&["/usr/bin/env"]).0, "/usr/bin/env");
+        assert_eq!(expand(&["{dir}/run"]).0, "/site/run");
+    }
+
+    #[test]
+    fn unknown_braces_stay_as_they_are() {
+        let (_, args) = expand(&[
+            "-c",
+            "{\"a\":{port}}",
+            "{",
+            "{}",
+            "{host}{nothing}{release}",
+        ]);
+        assert_eq!(
+            args,
+            ["-c", "{\"a\":4001}", "{", "{}", "127.0.0.1{nothing}v1"]
+        );
+    }
+}

@@ -1,0 +1,143 @@
+//! Linux: a process group for the tree, a pidfd to see the root end before it is reaped, a
+//! parent-death signal for when this process is killed.
+
+#![expect(unsafe_code, reason = "pre_exec has no safe interface")]
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::process::{Child, Command};
+
+/// What a root that was asked to stop leaves behind has this long to stop too.
+const LEFT_BEHIND: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The process group of one instance.
+#[derive(Debug)]
+pub(super) struct Tree {
+    root: Pid,
+    root_ended: Option<AsyncFd<OwnedFd>>,
+    asked_to_stop: bool,
+    reaped: bool,
+}
+
+/// Makes the child a group of its own that dies with this process.
+///
+/// The parent-death signal comes when the *thread* that forked ends (prctl(2),
+/// PR_SET_PDEATHSIG), so launch from a thread that lives as long as the process.
+pub(super) fn prepare(command: &mut Command) {
+    let parent = rustix::process::getpid();
+    command.process_group(0);
+    let die_with_parent = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // The parent may have died before the call above.
+        match rustix::process::getppid() == Some(parent) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    };
+    // SAFETY: between fork and exec the closure makes two system calls, allocates nothing and
+    // takes no lock.
+    unsafe { command.pre_exec(die_with_parent) };
+}
+
+/// Whether starting failed because of what was to be started.
+pub(super) fn is_releases_fault(error: &io::Error) -> bool {
+    const ENOEXEC: i32 = 8;
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+    ) || error.raw_os_error() == Some(ENOEXEC)
+}
+
+// === impl Tree ===
+
+impl Tree {
+    pub(super) fn adopt(child: &Child) -> io::Result<Self> {
+        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        let root = pid.ok_or(io::ErrorKind::NotFound)?;
+        // Without a pidfd (Linux before 5.3) the root is reaped before the rest is ended.
+        let root_ended = rustix::process::pidfd_open(root, PidfdFlags::NONBLOCK)
+            .ok()
+            .and_then(|fd| {
+                // SAFETY: an owned descriptor is open until it is dropped, by the `AsyncFd`.
+                unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok()
+            });
+        Ok(Self {
+            root,
+            root_ended,
+            asked_to_stop: false,
+            reaped: false,
+        })
+    }
+
+    /// Waits for the root, then ends what it left behind: at once after a crash, politely after a
+    /// stop.
+    pub(super) async fn wait(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
+        if let Some(root_ended) = &self.root_ended {
+            // An error would only mean that waiting has to be left to `wait`.
+            let _ = root_ended.readable().await;
+            // While the root is not reaped, its number cannot become another group's.
+            if self.asked_to_stop {
+                self.ask_the_rest().await;
+            }
+            self.kill();
+        }
+        let status = child.wait().await;
+        if self.root_ended.is_none() {
+            self.kill();
+        }
+        self.reaped = true;
+        status
+    }
+
+    pub(super) fn ask_to_stop(&mut self) -> io::Result<()> {
+        self.asked_to_stop = true;
+        Ok(rustix::process::kill_process(self.root, Signal::TERM)?)
+    }
+
+    pub(super) fn kill(&self) {
+        if !self.reaped {
+            // That nobody is left is what was wanted.
+            let _ = rustix::process::kill_process_group(self.root, Signal::KILL);
+        }
+    }
+
+    async fn ask_the_rest(&self) {
+        let gone = async {
+            let root = self.root.as_raw_nonzero().get().cast_unsigned();
+            while self.pids().iter().any(|&pid| pid != root) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        if rustix::process::kill_process_group(self.root, Signal::TERM).is_ok() {
+            // Who is not gone by then is ended.
+            let _ = tokio::time::timeout(LEFT_BEHIND, gone).await;
+        }
+    }
+
+    /// The processes of the group.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let Ok(processes) = std::fs::read_dir("/proc") else {
+            return Vec::new();
+        };
+        processes
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter(|&pid| group_of(pid) == Some(self.root.as_raw_nonzero().get()))
+            .collect()
+    }
+}
+
+/// The process group, the fifth field of `/proc/PID/stat` (proc(5)). The second, the name, may hold
+/// blanks and brackets; nothing after its closing one does.
+fn group_of(pid: u32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_whitespace().nth(2)?.parse().ok()
+}

@@ -1,0 +1,199 @@
+//! Windows: a job object for the tree, with kill-on-close for when this process is killed.
+
+#![expect(
+    unsafe_code,
+    reason = "job objects and console events have no safe interface"
+)]
+
+use std::io;
+use std::mem::size_of;
+use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
+use std::process::ExitStatus;
+use std::ptr;
+
+use tokio::process::{Child, Command};
+use windows_sys::Win32::Foundation::{
+    ERROR_BAD_EXE_FORMAT, ERROR_FILE_NOT_FOUND, ERROR_MORE_DATA, ERROR_PATH_NOT_FOUND,
+    INVALID_HANDLE_VALUE,
+};
+use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
+use windows_sys::Win32::System::Diagnostics::ToolHelp::{
+    CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
+};
+use windows_sys::Win32::System::JobObjects::{
+    AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
+    JOBOBJECT_BASIC_PROCESS_ID_LIST, JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
+    JobObjectBasicProcessIdList, JobObjectExtendedLimitInformation, QueryInformationJobObject,
+    SetInformationJobObject, TerminateJobObject,
+};
+use windows_sys::Win32::System::Threading::{
+    CREATE_NEW_PROCESS_GROUP, CREATE_SUSPENDED, OpenThread, ResumeThread, THREAD_SUSPEND_RESUME,
+};
+
+/// The exit code of what was ended and did not end itself.
+const KILLED: u32 = 1;
+/// As many processes of a tree as are looked at to find its listener.
+const MAX_PIDS: usize = 256;
+
+/// The job of one instance; without one (refused, as Azure's sandbox may) only its root.
+#[derive(Debug)]
+pub(super) struct Tree {
+    root: u32,
+    job: Option<OwnedHandle>,
+}
+
+/// Starts it suspended, so that it is in the job before it can start anything, and in a console
+/// group of its own, so that it can be sent Ctrl-Break alone.
+pub(super) fn prepare(command: &mut Command) {
+    command.creation_flags(CREATE_NEW_PROCESS_GROUP | CREATE_SUSPENDED);
+}
+
+/// Whether starting failed because of what was to be started.
+pub(super) fn is_releases_fault(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(i32::cast_unsigned);
+    matches!(
+        code,
+        Some(ERROR_FILE_NOT_FOUND | ERROR_PATH_NOT_FOUND | ERROR_BAD_EXE_FORMAT)
+    )
+}
+
+// === impl Tree ===
+
+impl Tree {
+    pub(super) fn adopt(child: &Child) -> io::Result<Self> {
+        let root = child.id().ok_or(io::ErrorKind::NotFound)?;
+        let job = job_of(child).inspect_err(|error| {
+            tracing::warn!(%error, "no job object: what the app starts may outlive it");
+        });
+        resume(root)?;
+        Ok(Self {
+            root,
+            job: job.ok(),
+        })
+    }
+
+    /// Waits for the root, then ends what it left behind.
+    pub(super) async fn wait(&self, child: &mut Child) -> io::Result<ExitStatus> {
+        let status = child.wait().await;
+        self.kill();
+        status
+    }
+
+    pub(super) fn ask_to_stop(&mut self) -> io::Result<()> {
+        // SAFETY: takes two integers.
+        check(unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, self.root) })
+    }
+
+    pub(super) fn kill(&self) {
+        if let Some(job) = &self.job {
+            // SAFETY: the handle is open.
+            unsafe { TerminateJobObject(job.as_raw_handle(), KILLED) };
+        }
+    }
+
+    /// The processes of the job.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let Some(job) = &self.job else {
+            return vec![self.root];
+        };
+        #[repr(C)]
+        struct List {
+            head: JOBOBJECT_BASIC_PROCESS_ID_LIST,
+            more: [usize; MAX_PIDS],
+        }
+        // SAFETY: all fields are integers, for which zero is a value.
+        let mut list: List = unsafe { std::mem::zeroed() };
+        // SAFETY: the handle is open, the buffer is as long as is said, and `ids` follows its head.
+        let queried = check(unsafe {
+            QueryInformationJobObject(
+                job.as_raw_handle(),
+                JobObjectBasicProcessIdList,
+                ptr::from_mut(&mut list).cast(),
+                size_of::<List>() as u32,
+                ptr::null_mut(),
+            )
+        });
+        let truncated = |e: &io::Error| e.raw_os_error() == Some(ERROR_MORE_DATA.cast_signed());
+        if queried.is_err_and(|error| !truncated(&error)) {
+            return vec![self.root];
+        }
+        let count = list.head.NumberOfProcessIdsInList as usize;
+        let ids = list.head.ProcessIdList.into_iter().chain(list.more);
+        ids.take(count).map(|id| id as u32).collect()
+    }
+}
+
+fn job_of(child: &Child) -> io::Result<OwnedHandle> {
+    // IIS's module skips its job where CreateJobObject yields NULL or this value (platform stub of
+    // Azure App Service, AspNetCoreModule serverprocess.cxx).
+    const AZURE_STUB: usize = 0xdead_beef;
+    // SAFETY: null is the default for both arguments.
+    let handle = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
+    if handle.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    if handle.addr() == AZURE_STUB {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    // SAFETY: the handle was just made and has no other owner.
+    let job = unsafe { OwnedHandle::from_raw_handle(handle) };
+    // SAFETY: all fields are integers, for which zero is a value.
+    let mut limits: JOBOBJECT_EXTENDED_LIMIT_INFORMATION = unsafe { std::mem::zeroed() };
+    limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
+    // SAFETY: the handle is open and the buffer is as long as is said.
+    check(unsafe {
+        SetInformationJobObject(
+            job.as_raw_handle(),
+            JobObjectExtendedLimitInformation,
+            ptr::from_ref(&limits).cast(),
+            size_of::<JOBOBJECT_EXTENDED_LIMIT_INFORMATION>() as u32,
+        )
+    })?;
+    let process = child.raw_handle().ok_or(io::ErrorKind::NotFound)?;
+    // SAFETY: both handles are open.
+    check(unsafe { AssignProcessToJobObject(job.as_raw_handle(), process) })?;
+    Ok(job)
+}
+
+/// Lets a process that was created suspended run. Its one thread is found in a snapshot of all:
+/// the handle that CreateProcess returned for it is not to be had from the standard library.
+fn resume(pid: u32) -> io::Result<()> {
+    // SAFETY: takes two integers.
+    let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };
+    if snapshot == INVALID_HANDLE_VALUE {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the handle was just made and has no other owner.
+    let snapshot = unsafe { OwnedHandle::from_raw_handle(snapshot) };
+    // SAFETY: all fields are integers, for which zero is a value.
+    let mut entry: THREADENTRY32 = unsafe { std::mem::zeroed() };
+    entry.dwSize = size_of::<THREADENTRY32>() as u32;
+    // SAFETY: the snapshot is open, and the entry says how long it is.
+    let mut more = unsafe { Thread32First(snapshot.as_raw_handle(), &raw mut entry) };
+    while more != 0 {
+        if entry.th32OwnerProcessID == pid {
+            // SAFETY: takes integers.
+            let thread = unsafe { OpenThread(THREAD_SUSPEND_RESUME, 0, entry.th32ThreadID) };
+            if thread.is_null() {
+                return Err(io::Error::last_os_error());
+            }
+            // SAFETY: the handle was just made and has no other owner.
+            let thread = unsafe { OwnedHandle::from_raw_handle(thread) };
+            // SAFETY: the handle is open.
+            return match unsafe { ResumeThread(thread.as_raw_handle()) } {
+                u32::MAX => Err(io::Error::last_os_error()),
+                _ => Ok(()),
+            };
+        }
+        // SAFETY: as above.
+        more = unsafe { Thread32Next(snapshot.as_raw_handle(), &raw mut entry) };
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+fn check(result: i32) -> io::Result<()> {
+    match result {
+        0 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,140 @@
+//! The words that both planes share: what is deployed, and which launch of it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+
+/// An instance's launch number within one sidecar: ordered, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct Generation(pub u64);
+
+/// The name by which people know a release: the artifact's name and the first digits of its digest.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+pub struct ReleaseId(Arc<str>);
+
+/// The SHA-256 of an artifact's content.
+///
+/// A folder's is taken over its sorted paths, lengths and contents, so that it is the same on
+/// every system.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+/// One artifact accepted for running.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// Its name in logs, in the status and in `{release}`.
+    pub id: ReleaseId,
+    /// The content's digest: the same content again is the same release.
+    pub digest: Digest,
+    /// The private copy that runs, a file or a folder: `{artifact}`.
+    pub artifact: PathBuf,
+    /// The working directory, and `{dir}`.
+    pub dir: PathBuf,
+}
+
+/// A digest that is not 64 hexadecimal digits.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a SHA-256 digest: expected 64 hexadecimal digits")]
+pub struct InvalidDigest(String);
+
+// === impl Generation ===
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// === impl ReleaseId ===
+
+impl ReleaseId {
+    /// Any name. Two releases of one sidecar never share one.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name as it is shown.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ReleaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// === impl Digest ===
+
+impl Digest {
+    /// Ends a hash.
+    pub fn finish(hash: Sha256) -> Self {
+        Self(hash.finalize().into())
+    }
+
+    /// Reads 64 hexadecimal digits, with or without a leading `sha256:`.
+    ///
+    /// # Errors
+    /// [`InvalidDigest`] with the text, when it is anything else.
+    pub fn parse(text: &str) -> Result<Self, InvalidDigest> {
+        let invalid = || InvalidDigest(text.to_owned());
+        let digits = text.strip_prefix("sha256:").unwrap_or(text).as_bytes();
+        if digits.len() != 64 {
+            return Err(invalid());
+        }
+        let nibble = |digit: u8| (digit as char).to_digit(16).map(|n| n as u8);
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let (Some(high), Some(low)) = (nibble(pair[0]), nibble(pair[1])) else {
+                return Err(invalid());
+            };
+            *byte = high << 4 | low;
+        }
+        Ok(Self(bytes))
+    }
+
+    /// All 64 hexadecimal digits.
+    pub fn hex(&self) -> String {
+        use fmt::Write as _;
+        self.0.iter().fold(String::with_capacity(64), |mut hex, b| {
+            // Writing to a string cannot fail.
+            let _ = write!(hex, "{b:02x}");
+            hex
+        })
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_reads_back_what_it_shows() {
+        let digest = Digest::finish(Sha256::new_with_prefix("x"));
+        assert_eq!(Digest::parse(&digest.to_string()), Ok(digest));
+        assert_eq!(Digest::parse(&digest.hex().to_uppercase()), Ok(digest));
+    }
+
+    #[test]
+    fn what_is_no_digest_is_named_in_the_error() {
+        for text in ["", "sha256:", "12", &"g".repeat(64), &"é".repeat(32)] {
+            let error = Digest::parse(text).unwrap_err().to_string();
+            assert!(error.contains(&format!("{text:?}")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The hinge between the planes: the one pointer to the active upstream.
+//!
+//! In flight is ownership. A request holds the `Arc<Upstream>` that [`Router::acquire`] gave it
+//! until its response body or tunnel ends; [`Router::promote`] swaps the pointer; the upstream is
+//! drained when its last `Arc` drops. No counter can disagree with that, and no early return,
+//! panic or cancelled future can forget to say it is done. Never copy the address out and drop the
+//! handle.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::release::Generation;
+
+/// Which upstream new requests use.
+#[derive(Debug)]
+pub struct Router {
+    active: ArcSwapOption<Upstream>,
+    routed: Notify,
+    held: AtomicUsize,
+    served: AtomicBool,
+    closing: AtomicBool,
+    hold: Hold,
+    workers: Mutex<Vec<mpsc::UnboundedSender<Notice>>>,
+}
+
+/// How long, and how many, requests may wait while no upstream is active.
+#[derive(Clone, Copy, Debug)]
+pub struct Hold {
+    /// Before the first release ever served: a slow first start is no error.
+    pub first_timeout: Duration,
+    /// After that.
+    pub timeout: Duration,
+    /// More requests than this are refused at once.
+    pub max: usize,
+}
+
+/// Where one generation's requests go.
+///
+/// Deliberately not `Clone`: the `Arc` around it is the count of what is in flight.
+#[derive(Debug)]
+pub struct Upstream {
+    /// The launch whose requests these are.
+    pub generation: Generation,
+    /// Where its app listens.
+    pub address: SocketAddr,
+    evicted: AtomicBool,
+    // Dropped with the last handle, which is all that a request's end may do: drop code runs on a
+    // worker in the middle of its work.
+    _in_use: oneshot::Sender<()>,
+}
+
+/// Completes when the last handle of its [`Upstream`] is dropped.
+#[derive(Debug)]
+pub struct Drain {
+    released: oneshot::Receiver<()>,
+    upstream: Weak<Upstream>,
+}
+
+/// What the data plane's workers are told about a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// It gets no new requests: its idle connections are of no more use.
+    Superseded(Generation),
+    /// What is left of this class in it is cut off.
+    Evicted(Generation, Class),
+}
+
+/// What is in flight, by how long it may reasonably last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// A request with an end.
+    Request,
+    /// An upgraded connection or an event stream: ends when one side wants it to.
+    Tunnel,
+}
+
+/// Why a request got no upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HoldError {
+    /// As many requests as may wait do wait.
+    #[error("too many requests are waiting for a release to become ready")]
+    Full,
+    /// It has waited for as long as it may.
+    #[error("no release became ready in time")]
+    Expired,
+    /// The sidecar shuts down: there is nothing to wait for.
+    #[error("the sidecar is shutting down")]
+    Closing,
+}
+
+// === impl Router ===
+
+impl Router {
+    /// A router without an upstream.
+    pub fn new(hold: Hold) -> Self {
+        Self {
+            active: ArcSwapOption::empty(),
+            routed: Notify::new(),
+            held: AtomicUsize::new(0),
+            served: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            hold,
+            workers: Mutex::default(),
+        }
+    }
+
+    /// The active upstream, in flight from now on.
+    pub fn acquire(&self) -> Option<Arc<Upstream>> {
+        self.active.load_full()
+    }
+
+    /// The active upstream; while there is none, waits for one.
+    ///
+    /// `not` is a generation that the caller could not reach: it waits for another one.
+    ///
+    /// # Errors
+    /// [`HoldError`] when it may not wait, or not longer.
+    pub async fn acquire_or_hold(
+        &self,
+        not: Option<Generation>,
+    ) -> Result<Arc<Upstream>, HoldError> {
+        let usable = |upstream: &Arc<Upstream>| Some(upstream.generation) != not;
+        if let Some(upstream) = self.acquire().filter(usable) {
+            return Ok(upstream);
+        }
+        let _held = self.hold()?;
+        let timeout = match self.served.load(Ordering::Relaxed) {
+            true => self.hold.timeout,
+            false => self.hold.first_timeout,
+        };
+        let routed = async {
+            loop {
+                let routed = self.routed.notified();
+                if self.closing.load(Ordering::Acquire) {
+                    return Err(HoldError::Closing);
+                }
+                // Asked for after the registration: a promotion in between is not missed.
+                match self.acquire().filter(usable) {
+                    Some(upstream) => return Ok(upstream),
+                    None => routed.await,
+                }
+            }
+        };
+        let expired = |_| Err(HoldError::Expired);
+        tokio::time::timeout(timeout, routed)
+            .await
+            .unwrap_or_else(expired)
+    }
+
+    /// Sends new requests to `upstream` from now on, in one step.
+    pub fn promote(&self, upstream: Arc<Upstream>) {
+        let promoted = upstream.generation;
+        let superseded = self.active.swap(Some(upstream));
+        self.served.store(true, Ordering::Relaxed);
+        self.routed.notify_waiters();
+        if let Some(superseded) = superseded.filter(|old| old.generation != promoted) {
+            self.tell(Notice::Superseded(superseded.generation));
+        }
+    }
+
+    /// Sends new requests nowhere: they are held.
+    pub fn withdraw(&self) {
+        if let Some(superseded) = self.active.swap(None) {
+            self.tell(Notice::Superseded(superseded.generation));
+        }
+    }
+
+    /// Cuts off what is left of `class` in `upstream`.
+    pub fn evict(&self, upstream: &Weak<Upstream>, class: Class) {
+        if let Some(upstream) = upstream.upgrade() {
+            upstream.evicted.store(true, Ordering::Release);
+            self.tell(Notice::Evicted(upstream.generation, class));
+        }
+    }
+
+    /// From now on nothing waits for an upstream any more.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.routed.notify_waiters();
+    }
+
+    /// What a worker has to be told, in order.
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Notice> {
+        let (worker, notices) = mpsc::unbounded_channel();
+        self.workers().push(worker);
+        notices
+    }
+
+    /// How many requests wait for an upstream. For display.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    fn hold(&self) -> Result<Held<'_>, HoldError> {
+        let held = Held(&self.held);
+        match self.held.fetch_add(1, Ordering::Relaxed) < self.hold.max {
+            true => Ok(held),
+            false => Err(HoldError::Full),
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        self.workers().retain(|worker| worker.send(notice).is_ok());
+    }
+
+    fn workers(&self) -> std::sync::MutexGuard<'_, Vec<mpsc::UnboundedSender<Notice>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One waiting request, for as long as it waits.
+struct Held<'a>(&'a AtomicUsize);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// An upstream, and what tells when nothing is in flight to it any more.
+    pub fn new(generation: Generation, address: SocketAddr) -> (Arc<Self>, Drain) {
+        let (in_use, released) = oneshot::channel();
+        let upstream = Arc::new(Self {
+            generation,
+            address,
+            evicted: AtomicBool::new(false),
+            _in_use: in_use,
+        });
+        let drain = Drain {
+            released,
+            upstream: Arc::downgrade(&upstream),
+        };
+        (upstream, drain)
+    }
+
+    /// Whether what fails here fails because it outlasted its grace period.
+    pub fn evicted(&self) -> bool {
+        self.evicted.load(Ordering::Acquire)
+    }
+}
+
+// === impl Drain ===
+
+impl Drain {
+    /// The upstream, as long as something is in flight to it or it is routed.
+    pub fn upstream(&self) -> Weak<Upstream> {
+        self.upstream.clone()
+    }
+
+    /// Waits until the last handle is dropped.
+    pub async fn wait(self) {
+        // The sender never sends: that it is gone is the message.
+        let _ = self.released.await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

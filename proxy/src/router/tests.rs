@@ -1,0 +1,167 @@
+use super::*;
+
+const HOLD: Hold = Hold {
+    first_timeout: Duration::from_secs(110),
+    timeout: Duration::from_secs(60),
+    max: 2,
+};
+
+fn upstream(generation: u64) -> (Arc<Upstream>, Drain) {
+    Upstream::new(
+        Generation(generation),
+        SocketAddr::from(([127, 0, 0, 1], 1)),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_request_goes_to_the_release_that_becomes_ready() {
+    let router = Arc::new(Router::new(HOLD));
+    let waiting = tokio::spawn({
+        let router = Arc::clone(&router);
+        async move { router.acquire_or_hold(None).await.map(|u| u.generation) }
+    });
+    while router.held() == 0 {
+        tokio::task::yield_now().await;
+    }
+    router.promote(upstream(1).0);
+    assert_eq!(waiting.await.unwrap(), Ok(Generation(1)));
+    assert_eq!(router.held(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_held_longer_before_the_first_release_than_later() {
+    let router = Router::new(HOLD);
+    let start = tokio::time::Instant::now();
+    let held = router.acquire_or_hold(None).await;
+    assert_eq!(held.err(), Some(HoldError::Expired));
+    assert_eq!(start.elapsed(), HOLD.first_timeout);
+
+    router.promote(upstream(1).0);
+    router.withdraw();
+    let start = tokio::time::Instant::now();
+    assert!(router.acquire_or_hold(None).await.is_err());
+    assert_eq!(start.elapsed(), HOLD.timeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_requests_are_held() {
+    let router = Router::new(HOLD);
+    let (first, second, third) = tokio::join!(
+        router.acquire_or_hold(None),
+        router.acquire_or_hold(None),
+        router.acquire_or_hold(None),
+    );
+    assert_eq!(first.err(), Some(HoldError::Expired));
+    assert_eq!(second.err(), Some(HoldError::Expired));
+    assert_eq!(third.err(), Some(HoldError::Full));
+    assert_eq!(router.held(), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_held_at_shutdown() {
+    let router = Router::new(HOLD);
+    router.close();
+    let held = router.acquire_or_hold(None).await;
+    assert_eq!(held.err(), Some(HoldError::Closing));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_could_not_reach_a_generation_waits_for_another() {
+    let router = Router::new(HOLD);
+    router.promote(upstream(1).0);
+    let (acquired, ()) = tokio::join!(router.acquire_or_hold(Some(Generation(1))), async {
+        tokio::task::yield_now().await;
+        router.promote(upstream(2).0);
+    });
+    assert_eq!(acquired.map(|u| u.generation), Ok(Generation(2)));
+}
+
+#[tokio::test]
+async fn an_upstream_is_drained_when_its_last_request_ends() {
+    let router = Router::new(HOLD);
+    let (blue, drain) = upstream(1);
+    router.promote(blue);
+    let request = router.acquire().unwrap();
+    router.promote(upstream(2).0);
+
+    let mut drained = std::pin::pin!(drain.wait());
+    let pending = futures_poll_once(drained.as_mut()).await;
+    assert!(pending, "a request is in flight");
+    drop(request);
+    drained.await;
+}
+
+#[tokio::test]
+async fn the_workers_hear_of_each_superseded_generation_once() {
+    let router = Router::new(HOLD);
+    let mut notices = router.subscribe();
+    router.promote(upstream(1).0);
+    let (green, drain) = upstream(2);
+    router.promote(green);
+    router.evict(&drain.upstream(), Class::Tunnel);
+    router.withdraw();
+    router.withdraw();
+    let mut heard = Vec::new();
+    while let Ok(notice) = notices.try_recv() {
+        heard.push(notice);
+    }
+    assert_eq!(
+        heard,
+        [
+            Notice::Superseded(Generation(1)),
+            Notice::Evicted(Generation(2), Class::Tunnel),
+            Notice::Superseded(Generation(2)),
+        ]
+    );
+}
+
+/// Whether the future is still pending after one poll.
+async fn futures_poll_once(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
+    std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
+}
+
+/// What a process would do wrong if it were ended too early: here it panics.
+struct StoppedInstance(AtomicBool);
+
+/// Clients acquire, check that the instance behind the upstream still runs, and release; meanwhile
+/// the route moves on and whatever is drained is stopped. A data plane that copied the address out
+/// and dropped the handle would be caught here.
+#[test]
+fn no_request_meets_a_stopped_instance_while_the_route_moves() {
+    const CLIENTS: usize = 4;
+    const HANDOFFS: u64 = 5_000;
+    let router = Router::new(HOLD);
+    let instances: Vec<_> = (0..=HANDOFFS)
+        .map(|_| StoppedInstance(AtomicBool::new(false)))
+        .collect();
+    let over = AtomicBool::new(false);
+    let (first, mut draining) = upstream(0);
+    router.promote(first);
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut last = Generation(0);
+                while !over.load(Ordering::Acquire) {
+                    let upstream = router.acquire().unwrap();
+                    assert!(upstream.generation >= last, "the route went back");
+                    last = upstream.generation;
+                    let StoppedInstance(stopped) = &instances[last.0 as usize];
+                    for _ in 0..8 {
+                        assert!(!stopped.load(Ordering::Acquire), "stopped under a request");
+                        std::hint::spin_loop();
+                    }
+                    drop(upstream);
+                }
+            });
+        }
+        for generation in 1..=HANDOFFS {
+            let (next, drain) = upstream(generation);
+            router.promote(next);
+            let superseded = std::mem::replace(&mut draining, drain);
+            superseded.released.blocking_recv().unwrap_err();
+            let StoppedInstance(stopped) = &instances[generation as usize - 1];
+            stopped.store(true, Ordering::Release);
+        }
+        over.store(true, Ordering::Release);
+    });
+}

@@ -1,0 +1,198 @@
+//! The endpoints.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Query, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tower_http::services::ServeDir;
+use tower_http::set_header::SetResponseHeader;
+
+use crate::body::{Events, Filler};
+use crate::journal::{self, Journal};
+use crate::websocket::{self, Stopping};
+
+const RELEASE: HeaderName = HeaderName::from_static("x-release");
+const ECHO_METHOD: HeaderName = HeaderName::from_static("x-echo-method");
+
+/// What the endpoints share. It lives as long as the process, so that a request borrows it
+/// instead of counting references.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) version: &'static str,
+    pub(crate) home: &'static str,
+    pub(crate) readiness: Readiness,
+    pub(crate) stopping: Stopping,
+}
+
+/// When `/` and `/health` begin to answer 200.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Readiness {
+    Now,
+    At(Instant),
+    Never,
+}
+
+impl Readiness {
+    fn reached(self) -> bool {
+        match self {
+            Self::Now => true,
+            Self::At(instant) => Instant::now() >= instant,
+            Self::Never => false,
+        }
+    }
+}
+
+/// All endpoints; each answer names the release.
+pub(crate) fn routes(
+    app: &'static App,
+    journal: Option<&'static Journal>,
+) -> SetResponseHeader<Router, HeaderValue> {
+    let mut router = Router::new()
+        .route("/", get(home))
+        .route("/version", get(version))
+        .route("/health", get(health))
+        .route("/slow", any(slow))
+        .route("/stream", get(stream))
+        .route("/upload", post(upload).put(upload))
+        .route("/echo", any(echo))
+        .route("/ws", get(websocket::echo))
+        .fallback_service(ServeDir::new("."))
+        .with_state(app);
+    if let Some(journal) = journal {
+        router = router.layer(from_fn_with_state(journal, journal::record));
+    }
+    // Around the router, not inside: a layer inside would box a future a request.
+    SetResponseHeader::overriding(router, RELEASE, HeaderValue::from_static(app.version))
+}
+
+async fn home(State(app): State<&'static App>) -> (StatusCode, &'static str) {
+    when_ready(app, app.home)
+}
+
+async fn health(State(app): State<&'static App>) -> (StatusCode, &'static str) {
+    when_ready(app, "ready\n")
+}
+
+fn when_ready(app: &App, text: &'static str) -> (StatusCode, &'static str) {
+    if app.readiness.reached() {
+        (StatusCode::OK, text)
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
+    }
+}
+
+async fn version(State(app): State<&'static App>) -> &'static str {
+    app.version
+}
+
+#[derive(Deserialize)]
+struct Slow {
+    #[serde(default = "a_second")]
+    ms: u64,
+    bytes: Option<u64>,
+}
+
+fn a_second() -> u64 {
+    1000
+}
+
+async fn slow(State(app): State<&'static App>, Query(slow): Query<Slow>, body: Body) -> Response {
+    // An answer to an unread upload would cost the client its connection.
+    if let Err(error) = for_each_chunk(body, |_| ()).await {
+        return broken_off(&error);
+    }
+    tokio::time::sleep(Duration::from_millis(slow.ms)).await;
+    match slow.bytes {
+        Some(bytes) => Body::new(Filler::new(bytes)).into_response(),
+        None => app.home.into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+struct Stream {
+    events: u64,
+    every: u64,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            events: 10,
+            every: 100,
+        }
+    }
+}
+
+async fn stream(
+    State(app): State<&'static App>,
+    Query(stream): Query<Stream>,
+) -> impl IntoResponse {
+    let events = Events::new(
+        app.version,
+        stream.events,
+        Duration::from_millis(stream.every),
+    );
+    let headers = [
+        (CONTENT_TYPE, "text/event-stream"),
+        (CACHE_CONTROL, "no-cache"),
+    ];
+    (headers, Body::new(events))
+}
+
+async fn upload(body: Body) -> Response {
+    let mut sha256 = Sha256::new();
+    let mut length = 0;
+    let received = for_each_chunk(body, |chunk| {
+        sha256.update(chunk);
+        length += chunk.len() as u64;
+    });
+    if let Err(error) = received.await {
+        return broken_off(&error);
+    }
+    let mut digest = String::with_capacity(64);
+    for byte in sha256.finalize() {
+        // Writing to a String cannot fail.
+        let _ = write!(digest, "{byte:02x}");
+    }
+    let json = format!("{{\"digest\":\"sha256:{digest}\",\"length\":{length}}}");
+    ([(CONTENT_TYPE, "application/json")], json).into_response()
+}
+
+async fn echo(method: Method, mut headers: HeaderMap, body: Body) -> Response {
+    let mut response = body.into_response();
+    if let Ok(method) = HeaderValue::from_str(method.as_str()) {
+        response.headers_mut().insert(ECHO_METHOD, method);
+    }
+    if let Some(content_type) = headers.remove(CONTENT_TYPE) {
+        response.headers_mut().insert(CONTENT_TYPE, content_type);
+    }
+    response
+}
+
+async fn for_each_chunk(mut body: Body, mut take: impl FnMut(&[u8])) -> Result<(), axum::Error> {
+    while let Some(frame) = body.frame().await {
+        if let Some(chunk) = frame?.data_ref() {
+            take(chunk);
+        }
+    }
+    Ok(())
+}
+
+fn broken_off(error: &axum::Error) -> Response {
+    (
+        StatusCode::BAD_REQUEST,
+        format!("the body broke off: {error}\n"),
+    )
+        .into_response()
+}
