@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use humantime::parse_duration;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -281,4 +281,52 @@ pub struct Run {
         help_heading = "Log"
     )]
     pub log_format: LogFormat,
+}
+
+// === impl Cli ===
+
+impl Cli {
+    /// Reads this program's arguments; on a mistake, or when asked for help, ends it.
+    pub fn read() -> Self {
+        // One sentence says how the variables are called; beside every option it is noise.
+        let command = Self::command()
+            .mut_subcommand("run", |run| run.mut_args(|option| option.hide_env(true)));
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_can_be_set_in_the_environment() {
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        for option in run.get_opts() {
+            let name = option.get_id().as_str().to_uppercase();
+            let variable = option.get_env().and_then(|variable| variable.to_str());
+            assert_eq!(variable, Some(format!("HANDOFF_{name}").as_str()));
+        }
+    }
+
+    #[test]
+    fn the_readme_lists_every_option_with_its_default() {
+        let readme = std::fs::read_to_string("../README.md").unwrap();
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        for option in run.get_opts() {
+            let name = option.get_long().unwrap();
+            let start = format!("| `--{name}");
+            let row = readme.lines().find(|line| line.starts_with(&start));
+            let row = row.unwrap_or_else(|| panic!("README has no row for --{name}"));
+            for default in option.get_default_values() {
+                let default = default.to_str().unwrap();
+                assert!(
+                    row.contains(default),
+                    "README: --{name} is {default} by default"
+                );
+            }
+        }
+    }
 }

@@ -336,16 +336,4 @@ mod tests {
         assert_eq!(expected("/"), 200..=499);
         assert_eq!(expected("/health"), 200..=399);
     }
-
-    #[test]
-    fn every_option_can_be_set_in_the_environment() {
-        use clap::CommandFactory as _;
-        let command = Cli::command();
-        let run = command.find_subcommand("run").unwrap();
-        for argument in run.get_opts() {
-            let name = argument.get_id().as_str().to_uppercase();
-            let variable = argument.get_env().and_then(|variable| variable.to_str());
-            assert_eq!(variable, Some(format!("HANDOFF_{name}").as_str()));
-        }
-    }
 }

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use handoff::cli::{Cli, Run, Subcommands};
 use handoff::config::Config;
 use handoff::control_plane::artifact::digest;
@@ -13,7 +12,7 @@ use handoff::{app, signal, telemetry};
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    match Cli::read().command {
         Subcommands::Run(run) => self::run(*run),
         Subcommands::Digest { path } => match digest(&path) {
             Ok(digest) => {
