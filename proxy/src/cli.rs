@@ -230,6 +230,85 @@ pub struct Run {
     #[arg(long, env = "HANDOFF_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = parse_duration, help_heading = "Requests")]
     pub connect_timeout: Duration,
 
+    /// From the end of a request to the head of the app's answer; then 504
+    #[arg(
+        long,
+        env = "HANDOFF_RESPONSE_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "5m",
+        value_parser = parse_duration,
+        help_heading = "Requests"
+    )]
+    pub response_timeout: Duration,
+
+    /// For a client to send the head of a request; then 408
+    #[arg(
+        long,
+        env = "HANDOFF_HEADER_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "30s",
+        value_parser = parse_duration,
+        help_heading = "Requests"
+    )]
+    pub header_timeout: Duration,
+
+    /// How long a client's connection may be idle. Long: whoever pools connections, as IIS does,
+    /// should be the one to close them
+    #[arg(
+        long,
+        env = "HANDOFF_IDLE_TIMEOUT",
+        value_name = "DURATION",
+        default_value = "10m",
+        value_parser = parse_duration,
+        help_heading = "Requests"
+    )]
+    pub idle_timeout: Duration,
+
+    /// Bytes of a request's head; more is a 431
+    #[arg(
+        long,
+        env = "HANDOFF_MAX_HEADER_SIZE",
+        value_name = "BYTES",
+        default_value_t = 32_768,
+        help_heading = "Requests"
+    )]
+    pub max_header_size: usize,
+
+    /// Fields in a request's head; more is a 431
+    #[arg(
+        long,
+        env = "HANDOFF_MAX_HEADERS",
+        value_name = "N",
+        default_value_t = 100,
+        help_heading = "Requests"
+    )]
+    pub max_headers: usize,
+
+    /// Bytes of a request's target; more is a 414
+    #[arg(
+        long,
+        env = "HANDOFF_MAX_TARGET",
+        value_name = "BYTES",
+        default_value_t = 16_384,
+        help_heading = "Requests"
+    )]
+    pub max_target: usize,
+
+    /// Connections of clients at a time; more wait until one ends
+    #[arg(
+        long,
+        env = "HANDOFF_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value_t = 10_000,
+        help_heading = "Requests"
+    )]
+    pub max_connections: usize,
+
+    /// A client that has ended its half of the connection still waits for its answer; by default it
+    /// has left, and its request is cancelled
+    #[arg(long, env = "HANDOFF_HALF_CLOSE", help_heading = "Requests")]
+    pub half_close: bool,
+
     /// How long to keep an idle connection to the app; it has to be less than the app itself
     /// does. An app that says `Keep-Alive: timeout=N` is believed instead
     #[arg(long, env = "HANDOFF_UPSTREAM_IDLE_TIMEOUT", value_name = "DURATION", default_value = "4s", value_parser = parse_duration, help_heading = "Requests")]

@@ -13,7 +13,7 @@ use crate::control_plane::artifact::{Settle, Source, Workdir};
 use crate::control_plane::readiness::Readiness;
 use crate::control_plane::supervisor;
 use crate::control_plane::watcher::WatchSettings;
-use crate::data_plane;
+use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits};
 use crate::process::template::Command;
 use crate::router::Hold;
 
@@ -127,9 +127,23 @@ impl TryFrom<Run> for Config {
                     .workers
                     .unwrap_or_else(|| available_parallelism().map_or(1, Into::into)),
                 forwarded: run.forwarded,
-                connect_timeout: positive("--connect-timeout", run.connect_timeout)?,
-                upstream_idle_timeout: run.upstream_idle_timeout,
-                hold_timeout: run.hold_timeout,
+                app: AppLimits {
+                    connect_timeout: positive("--connect-timeout", run.connect_timeout)?,
+                    response_timeout: positive("--response-timeout", run.response_timeout)?,
+                    idle_timeout: run.upstream_idle_timeout,
+                },
+                client: ClientLimits {
+                    header_timeout: positive("--header-timeout", run.header_timeout)?,
+                    idle_timeout: positive("--idle-timeout", run.idle_timeout)?,
+                },
+                request: RequestLimits {
+                    max_target: run.max_target,
+                    hold_timeout: run.hold_timeout,
+                },
+                max_header_size: at_least("--max-header-size", run.max_header_size, 1024)?,
+                max_headers: at_least("--max-headers", run.max_headers, 10)?,
+                max_connections: at_least("--max-connections", run.max_connections, 1)?,
+                half_close: run.half_close,
             },
             shutdown: Shutdown {
                 delay: run.shutdown_delay,
@@ -261,6 +275,17 @@ fn readiness(run: &Run) -> Result<Readiness, ConfigError> {
             _ => 200..=399,
         },
     })
+}
+
+fn at_least(key: &'static str, value: usize, least: usize) -> Result<usize, ConfigError> {
+    match value < least {
+        true => Err(ConfigError::Value {
+            key,
+            value: value.to_string(),
+            expected: "a larger number",
+        }),
+        false => Ok(value),
+    }
 }
 
 fn positive(key: &'static str, duration: Duration) -> Result<Duration, ConfigError> {

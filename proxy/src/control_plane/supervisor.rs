@@ -31,8 +31,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const SETTLED: Duration = Duration::from_secs(60);
 const FIRST_BACK_OFF: Duration = Duration::from_millis(500);
 const LAST_BACK_OFF: Duration = Duration::from_secs(30);
-/// From an eviction to the stop: what was cut off is noticed, unless its client reads no more.
-const EVICTION: Duration = Duration::from_secs(5);
+/// For evicted tunnels to close; and again for what was cut to be noticed, which takes for ever where
+/// a client reads no more.
+const EVICTION: Duration = Duration::from_secs(3);
 
 /// How instances are started, checked and ended.
 #[derive(Clone, Debug)]
@@ -536,7 +537,9 @@ impl<L: Launch> Supervisor<L> {
         let promotion = instance.promotions;
         let start = Instant::now();
         let eviction = tokio::task::spawn_local(async move {
-            tokio::time::sleep_until(start + tunnel_drain_timeout.min(drain_timeout)).await;
+            let tunnels = tunnel_drain_timeout.min(drain_timeout);
+            router.close_tunnels(&upstream, tunnels);
+            tokio::time::sleep_until(start + tunnels).await;
             router.evict(&upstream, Class::Tunnel);
             tokio::time::sleep_until(start + drain_timeout).await;
             evict_all(&router, &upstream, generation).await;
@@ -665,8 +668,10 @@ impl Instance {
 async fn evict_all(router: &Router, upstream: &Weak<Upstream>, generation: Generation) {
     let in_flight = upstream.strong_count();
     tracing::warn!(%generation, in_flight, "evicted: the drain timeout is over");
-    router.evict(upstream, Class::Tunnel);
     router.evict(upstream, Class::Request);
+    router.close_tunnels(upstream, EVICTION);
+    tokio::time::sleep(EVICTION).await;
+    router.evict(upstream, Class::Tunnel);
     tokio::time::sleep(EVICTION).await;
 }
 

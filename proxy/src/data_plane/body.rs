@@ -4,13 +4,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use tokio::sync::mpsc;
 
-use super::pool::{Connection, Pool};
-use super::stream::Stream;
+use super::forward::Client;
+use super::pool::{Connection, Pool, Progress};
 use crate::router::Upstream;
 
 /// A client's request body.
@@ -19,8 +22,24 @@ pub(super) enum RequestBody {
     /// None: the request may be sent twice.
     Empty,
     /// Streams through.
-    Client(Incoming),
+    Client(ClientBody),
 }
+
+/// A body that comes from a client.
+#[derive(Debug)]
+pub(super) struct ClientBody {
+    incoming: Option<Incoming>,
+    progress: Option<Progress>,
+    leftovers: Leftovers,
+}
+
+/// Where bodies go that nobody wants any more: something still has to read them for a while, or the
+/// close would reset the connection and the client might never see its answer (hyperium/hyper#2384).
+pub(super) type Leftovers = mpsc::UnboundedSender<Incoming>;
+
+/// How much of such a body is read, and for how long.
+const LEFTOVER_BYTES: usize = 256 * 1024;
+const LEFTOVER_TIME: Duration = Duration::from_secs(2);
 
 /// What goes to the client.
 pub(super) enum ResponseBody {
@@ -36,7 +55,7 @@ pub(super) enum ResponseBody {
 pub(super) struct AppBody {
     incoming: Incoming,
     in_flight: InFlight,
-    client: Stream,
+    client: Rc<Client>,
     failed: Option<hyper::Error>,
 }
 
@@ -50,11 +69,22 @@ pub(super) struct InFlight {
 
 // === impl RequestBody ===
 
-impl From<Incoming> for RequestBody {
-    fn from(incoming: Incoming) -> Self {
+impl RequestBody {
+    pub(super) fn new(incoming: Incoming, leftovers: &Leftovers) -> Self {
         match incoming.is_end_stream() {
             true => Self::Empty,
-            false => Self::Client(incoming),
+            false => Self::Client(ClientBody {
+                incoming: Some(incoming),
+                progress: None,
+                leftovers: leftovers.clone(),
+            }),
+        }
+    }
+
+    /// Has each part of it postpone when an answer is owed.
+    pub(super) fn reports(&mut self, progress: Progress) {
+        if let Self::Client(body) = self {
+            body.progress = Some(progress);
         }
     }
 }
@@ -67,25 +97,60 @@ impl Body for RequestBody {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Client(incoming) => Pin::new(incoming).poll_frame(cx),
+        let Self::Client(body) = self.get_mut() else {
+            return Poll::Ready(None);
+        };
+        let Some(incoming) = &mut body.incoming else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        if let Some(progress) = &body.progress {
+            progress.made();
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Client(incoming) => incoming.is_end_stream(),
-        }
+        self.incoming().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
+        let nothing = || SizeHint::with_exact(0);
+        self.incoming().map_or_else(nothing, Body::size_hint)
+    }
+}
+
+impl RequestBody {
+    fn incoming(&self) -> Option<&Incoming> {
         match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Client(incoming) => incoming.size_hint(),
+            Self::Empty => None,
+            Self::Client(body) => body.incoming.as_ref(),
         }
     }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        if let Some(incoming) = self.incoming.take().filter(|body| !body.is_end_stream()) {
+            // The worker is gone, and the connection with it.
+            let _ = self.leftovers.send(incoming);
+        }
+    }
+}
+
+/// Reads what is left of a body, within bounds.
+pub(super) async fn read_leftover(mut incoming: Incoming) {
+    let mut read = 0;
+    let all = async {
+        while let Some(Ok(frame)) = incoming.frame().await {
+            read += frame.data_ref().map_or(0, Bytes::len);
+            if read > LEFTOVER_BYTES {
+                break;
+            }
+        }
+    };
+    // Whoever sends for longer than that does not listen.
+    let _ = tokio::time::timeout(LEFTOVER_TIME, all).await;
 }
 
 // === impl ResponseBody ===
@@ -96,9 +161,10 @@ impl ResponseBody {
     }
 
     /// The app's body to this client, in flight until its end.
-    pub(super) fn app(incoming: Incoming, in_flight: InFlight, client: Stream) -> Self {
+    pub(super) fn app(incoming: Incoming, in_flight: InFlight, client: Rc<Client>) -> Self {
         if incoming.is_end_stream() {
             in_flight.completed();
+            client.answered();
             return Self::Empty;
         }
         Self::App(AppBody {
@@ -134,6 +200,7 @@ impl Body for ResponseBody {
                     Some(Err(_)) => false,
                 };
                 if ended && let Self::App(body) = std::mem::replace(this, Self::Empty) {
+                    body.client.answered();
                     body.in_flight.completed();
                 }
                 Poll::Ready(frame)
@@ -175,7 +242,7 @@ impl AppBody {
             // to see that this was not all, also where only the end of the connection would say
             // so (HTTP/1.0).
             self.failed = Some(error);
-            self.client.reset_on_close();
+            self.client.sees_a_failure();
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

@@ -26,6 +26,12 @@ pub(super) enum ForwardError {
     /// The connection to the app ended before an answer.
     #[error("the application ended the connection without an answer: {0}")]
     Lost(hyper::Error),
+    /// No head of an answer came in time.
+    #[error("the application did not answer in time")]
+    Timeout,
+    /// The target is longer than is allowed.
+    #[error("the request's target is too long")]
+    TargetTooLong,
     /// It outlasted its drain.
     #[error("the release that worked on this request was replaced, and its time is over")]
     Evicted,
@@ -43,7 +49,8 @@ impl ForwardError {
             Self::Connect => StatusCode::NOT_IMPLEMENTED,
             Self::Hold(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Unreachable(_) | Self::Lost(_) | Self::Upgrade => StatusCode::BAD_GATEWAY,
-            Self::Evicted => StatusCode::GATEWAY_TIMEOUT,
+            Self::Evicted | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
         }
     }
 

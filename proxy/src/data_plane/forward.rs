@@ -10,18 +10,23 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use super::body::{InFlight, RequestBody, ResponseBody};
+use super::activity::{Activity, Doing};
+use super::body::{InFlight, Leftovers, RequestBody, ResponseBody};
 use super::error::ForwardError;
 use super::headers::{self, Forwarded, Peer};
 use super::pool::{Connection, Pool};
 use super::stream::Stream;
 use super::upgrade::tunnel;
 use super::worker::Open;
+use crate::release::Generation;
 use crate::router::{Router, Upstream};
 
+/// How often a request that no connection took is given to another one.
+const UNSENT_TRIES: u32 = 3;
 /// How soon an app that refused a connection is asked again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -30,10 +35,20 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Shared {
     pub(super) router: Arc<Router>,
     pub(super) pool: Rc<Pool>,
+    pub(super) leftovers: Leftovers,
+    pub(super) limits: RequestLimits,
     pub(super) forwarded: Forwarded,
-    pub(super) hold_timeout: Duration,
     /// Every answer closes its connection.
     pub(super) is_closing: Cell<bool>,
+}
+
+/// What a request may need.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// Bytes of its target.
+    pub max_target: usize,
+    /// For an app that refuses connections, though it has not been seen to end.
+    pub hold_timeout: Duration,
 }
 
 /// Forwards the requests of one client connection.
@@ -43,22 +58,33 @@ pub(super) struct Forward {
     client: Rc<Client>,
 }
 
+/// One client's connection, for as long as it or a tunnel from it is open.
 #[derive(Debug)]
 pub(super) struct Client {
-    peer: Peer,
-    stream: Stream,
-    _open: Open,
+    pub(super) peer: Peer,
+    pub(super) stream: Stream,
+    pub(super) activity: Arc<Activity>,
+    pub(super) _open: Open,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// The answer is complete.
+    pub(super) fn answered(&self) {
+        self.activity.begin(Doing::Idle);
+    }
+
+    /// What comes next does not look like the end of an answer.
+    pub(super) fn sees_a_failure(&self) {
+        self.stream.reset_on_close();
+    }
 }
 
 // === impl Forward ===
 
 impl Forward {
-    pub(super) fn new(shared: Rc<Shared>, peer: Peer, stream: Stream, open: Open) -> Self {
-        let client = Rc::new(Client {
-            peer,
-            stream,
-            _open: open,
-        });
+    pub(super) fn new(shared: Rc<Shared>, client: Rc<Client>) -> Self {
         Self { shared, client }
     }
 }
@@ -75,10 +101,15 @@ impl tower::Service<Request<Incoming>> for Forward {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let Self { shared, client } = self.clone();
+        client.activity.begin(Doing::Request);
         Box::pin(async move {
-            let mut response = forward(&shared, &client, request)
-                .await
-                .unwrap_or_else(ForwardError::into_response);
+            let mut response = match forward(&shared, &client, request).await {
+                Ok(response) => response,
+                Err(error) => {
+                    client.answered();
+                    error.into_response()
+                }
+            };
             if shared.is_closing.get() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
@@ -96,19 +127,23 @@ async fn forward(
     if request.method() == Method::CONNECT {
         return Err(ForwardError::Connect);
     }
+    let target = request.uri().path_and_query();
+    if target.is_some_and(|target| target.as_str().len() > shared.limits.max_target) {
+        return Err(ForwardError::TargetTooLong);
+    }
     // Taken before the head changes; waited for only after the app has switched.
     let client_upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
     let asked = headers::to_app(&mut head, &client.peer, shared.forwarded)
         .map_err(ForwardError::BadRequest)?;
-    let request = Request::from_parts(head, RequestBody::from(body));
+    let request = Request::from_parts(head, RequestBody::new(body, &shared.leftovers));
     let (response, in_flight) = send(shared, request, asked.is_some()).await?;
     match asked {
         Some(asked) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             switch(response, in_flight, client, client_upgrade, &asked)
         }
         _ if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(ForwardError::Upgrade),
-        _ => Ok(answer(response, in_flight, client)),
+        _ => Ok(answer(response, in_flight, Rc::clone(client))),
     }
 }
 
@@ -118,55 +153,77 @@ async fn send(
     mut request: Request<RequestBody>,
     is_upgrade: bool,
 ) -> Result<(Response<Incoming>, InFlight), ForwardError> {
-    let first_try = Instant::now();
-    let mut unreachable = None;
-    // Once it may have reached the app, it is sent once more, and on a new connection.
-    let mut is_second = false;
+    let mut tries = 0;
     loop {
-        let upstream = match unreachable {
-            None => shared.router.acquire_or_hold(None).await?,
-            Some(_) => another_or_later(shared, unreachable).await?,
-        };
-        let used = match is_second {
-            true => None,
-            false => shared.pool.take(&upstream),
-        };
-        let mut connection = match used {
-            Some(connection) => connection,
-            None => match shared.pool.connect(&upstream).await {
-                Ok(connection) => connection,
-                // Nothing was sent: it may go anywhere else, or here later.
-                Err(error) if is_second || first_try.elapsed() >= shared.hold_timeout => {
-                    return Err(ForwardError::Unreachable(error));
-                }
-                Err(_) => {
-                    unreachable = Some(upstream.generation);
-                    continue;
-                }
-            },
-        };
+        tries += 1;
+        let (mut connection, upstream) = reach(shared).await?;
         let spare = spare(&request, &connection, is_upgrade);
-        match connection.send(request).await {
-            Ok(response) => {
-                let in_flight = InFlight {
-                    connection: Some(connection),
-                    pool: Rc::clone(&shared.pool),
-                    upstream,
-                };
-                return Ok((response, in_flight));
-            }
-            Err(mut failed) => match (failed.take_message(), spare) {
-                // It never left.
-                (Some(unsent), _) => request = unsent,
-                // The app closed an idle connection just when it was used.
-                (None, Some(spare)) if is_lost(failed.error()) => {
-                    request = spare;
-                    is_second = true;
-                }
-                (None, _) if upstream.evicted() => return Err(ForwardError::Evicted),
-                (None, _) => return Err(ForwardError::Lost(failed.into_error())),
-            },
+        let mut failed = match connection.send(request).await {
+            Ok(response) => return Ok((response, in_flight(shared, connection, upstream))),
+            Err(failed) => failed,
+        };
+        if tries < UNSENT_TRIES
+            && let Some(unsent) = failed.take_message()
+        {
+            request = unsent;
+            continue;
         }
+        let Some(spare) = spare.filter(|_| is_lost(failed.error())) else {
+            return Err(why(failed, &connection, &upstream));
+        };
+        // The app closed an idle connection just when it was used. Again to this instance only: if
+        // it is gone, the request may be what ended it.
+        let Ok(mut connection) = shared.pool.connect(&upstream).await else {
+            return Err(why(failed, &connection, &upstream));
+        };
+        return match connection.send(spare).await {
+            Ok(response) => Ok((response, in_flight(shared, connection, upstream))),
+            Err(failed) => Err(why(failed, &connection, &upstream)),
+        };
+    }
+}
+
+/// A connection to the active upstream. Nothing has been sent: while it cannot be reached, the
+/// request may wait for another one, or for this one to come back.
+async fn reach(shared: &Shared) -> Result<(Connection, Arc<Upstream>), ForwardError> {
+    let mut upstream = match shared.router.acquire() {
+        Some(upstream) => upstream,
+        None => shared.router.acquire_or_hold(None).await?,
+    };
+    if let Some(connection) = shared.pool.take(&upstream) {
+        return Ok((connection, upstream));
+    }
+    let first_try = Instant::now();
+    loop {
+        match shared.pool.connect(&upstream).await {
+            Ok(connection) => return Ok((connection, upstream)),
+            Err(error) if first_try.elapsed() >= shared.limits.hold_timeout => {
+                return Err(ForwardError::Unreachable(error));
+            }
+            Err(_) => upstream = another_or_later(shared, upstream.generation).await?,
+        }
+    }
+}
+
+fn in_flight(shared: &Shared, connection: Connection, upstream: Arc<Upstream>) -> InFlight {
+    InFlight {
+        connection: Some(connection),
+        pool: Rc::clone(&shared.pool),
+        upstream,
+    }
+}
+
+fn why(
+    failed: TrySendError<Request<RequestBody>>,
+    connection: &Connection,
+    upstream: &Upstream,
+) -> ForwardError {
+    if connection.has_timed_out() {
+        ForwardError::Timeout
+    } else if upstream.evicted() {
+        ForwardError::Evicted
+    } else {
+        ForwardError::Lost(failed.into_error())
     }
 }
 
@@ -174,9 +231,9 @@ async fn send(
 /// just have crashed, and nobody has noticed yet.
 async fn another_or_later(
     shared: &Shared,
-    unreachable: Option<crate::release::Generation>,
+    unreachable: Generation,
 ) -> Result<Arc<Upstream>, ForwardError> {
-    let another = shared.router.acquire_or_hold(unreachable);
+    let another = shared.router.acquire_or_hold(Some(unreachable));
     match tokio::time::timeout(REFUSED_PAUSE, another).await {
         Ok(upstream) => Ok(upstream?),
         Err(_elapsed) => Ok(shared.router.acquire_or_hold(None).await?),
@@ -223,7 +280,7 @@ fn is_lost(error: &hyper::Error) -> bool {
 fn answer(
     response: Response<Incoming>,
     in_flight: InFlight,
-    client: &Client,
+    client: Rc<Client>,
 ) -> Response<ResponseBody> {
     let (mut head, body) = response.into_parts();
     headers::to_client(&mut head, false);
@@ -232,7 +289,7 @@ fn answer(
     {
         connection.is_tunnel();
     }
-    let body = ResponseBody::app(body, in_flight, client.stream.clone());
+    let body = ResponseBody::app(body, in_flight, client);
     Response::from_parts(head, body)
 }
 
@@ -248,7 +305,8 @@ fn switch(
     }
     let app = hyper::upgrade::on(&mut response);
     let InFlight { upstream, pool, .. } = in_flight;
-    tunnel(client_upgrade, app, (upstream, Rc::clone(client)), &pool);
+    let in_flight = (upstream, Rc::clone(client));
+    tunnel(client_upgrade, app, in_flight, asked, &pool);
     let (mut head, _no_body) = response.into_parts();
     headers::to_client(&mut head, true);
     Ok(Response::from_parts(head, ResponseBody::Empty))

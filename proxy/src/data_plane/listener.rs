@@ -16,6 +16,8 @@ use super::worker::Intake;
 const BACKLOG: i32 = 4096;
 /// How long to wait when the system has no descriptor or memory for one more connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
+/// How soon to look whether one of too many connections has ended.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
 const EXHAUSTED_LOG: Duration = Duration::from_secs(1);
 
 /// The bound port.
@@ -27,6 +29,7 @@ pub struct Listener(std::net::TcpListener);
 pub(super) struct Accept {
     listener: Listener,
     workers: Vec<Intake>,
+    max_connections: usize,
     phases: watch::Receiver<Phase>,
     // Dropped when no more connections are accepted.
     _accepting: oneshot::Sender<()>,
@@ -103,12 +106,14 @@ impl Accept {
     pub(super) fn new(
         listener: Listener,
         workers: Vec<Intake>,
+        max_connections: usize,
         phases: watch::Receiver<Phase>,
     ) -> (Self, oneshot::Receiver<()>) {
         let (accepting, accepting_ended) = oneshot::channel();
         let accept = Self {
             listener,
             workers,
+            max_connections,
             phases,
             _accepting: accepting,
         };
@@ -123,8 +128,10 @@ impl Accept {
         };
         let mut trouble = Trouble::default();
         loop {
+            let connections: usize = self.workers.iter().map(Intake::connections).sum();
             tokio::select! {
-                accepted = listener.accept() => match accepted.and_then(into_std) {
+                () = tokio::time::sleep(FULL_PAUSE), if connections >= self.max_connections => {}
+                accepted = listener.accept(), if connections < self.max_connections => match accepted.and_then(into_std) {
                     Ok((stream, peer)) => deal(&self.workers, stream, peer),
                     Err(error) => trouble.wait_out(&error).await,
                 },

@@ -13,12 +13,12 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
 use crate::router::Router;
 
+mod activity;
 mod body;
 mod error;
 mod forward;
@@ -27,10 +27,14 @@ mod listener;
 mod pool;
 mod stream;
 mod upgrade;
+pub mod websocket;
 mod worker;
 
+pub use activity::ClientLimits;
+pub use forward::RequestLimits;
 pub use headers::Forwarded;
 pub use listener::Listener;
+pub use pool::AppLimits;
 
 use listener::Accept;
 use worker::Worker;
@@ -42,12 +46,20 @@ pub struct Settings {
     pub workers: usize,
     /// What is said of the client to the app.
     pub forwarded: Forwarded,
-    /// For a connection to the app to be made.
-    pub connect_timeout: Duration,
-    /// For an idle connection to the app; less than the app itself allows.
-    pub upstream_idle_timeout: Duration,
-    /// For a request whose app refuses connections, though it has not been seen to end.
-    pub hold_timeout: Duration,
+    /// How long a client may do what.
+    pub client: ClientLimits,
+    /// How long the app may do what.
+    pub app: AppLimits,
+    /// What a request may need.
+    pub request: RequestLimits,
+    /// Bytes of a request's head.
+    pub max_header_size: usize,
+    /// Fields in it.
+    pub max_headers: usize,
+    /// Connections that are served at a time; more wait in the backlog.
+    pub max_connections: usize,
+    /// Whether a client that ends its half of the connection still waits for its answer.
+    pub half_close: bool,
 }
 
 /// The running data plane.
@@ -90,7 +102,12 @@ impl DataPlane {
             .map(|number| Worker::start(number, router, settings, phases.clone()))
             .collect::<io::Result<_>>()?;
         let dealing = workers.iter().map(Worker::intake).collect();
-        let (accept, accepting) = Accept::new(listener, dealing, phase.subscribe());
+        let (accept, accepting) = Accept::new(
+            listener,
+            dealing,
+            settings.max_connections,
+            phase.subscribe(),
+        );
         workers[0].accept(accept);
         Ok(Self {
             workers,

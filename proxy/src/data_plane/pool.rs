@@ -14,9 +14,11 @@ use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::activity::Clock;
 use super::body::RequestBody;
 use super::stream::{ReadsToTheEnd, Stream};
 use crate::release::Generation;
@@ -29,8 +31,19 @@ const BUFFER: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Pool {
     generations: RefCell<Vec<Members>>,
-    connect_timeout: Duration,
-    idle_timeout: Duration,
+    limits: AppLimits,
+    clock: Clock,
+}
+
+/// How long the app may do what.
+#[derive(Clone, Copy, Debug)]
+pub struct AppLimits {
+    /// For a connection to be accepted.
+    pub connect_timeout: Duration,
+    /// From the end of a request to the head of its answer.
+    pub response_timeout: Duration,
+    /// For an idle connection; less than the app itself allows.
+    pub idle_timeout: Duration,
 }
 
 /// A connection that serves one request at a time.
@@ -41,6 +54,7 @@ pub(super) struct Connection {
     member: Rc<Member>,
     idle_since: Instant,
     idle_timeout: Duration,
+    clock: Clock,
     is_used: bool,
 }
 
@@ -61,16 +75,28 @@ pub(super) struct Member {
     generation: Generation,
     class: Cell<Class>,
     task: AbortHandle,
+    /// Since when the app owes the head of an answer.
+    waits_since: Cell<Option<u32>>,
+    has_timed_out: Cell<bool>,
+    is_closing: Cell<bool>,
+    closing: Notify,
+}
+
+/// How a request body says that it still comes: until it is sent no answer is owed.
+#[derive(Debug)]
+pub(super) struct Progress {
+    member: Rc<Member>,
+    clock: Clock,
 }
 
 // === impl Pool ===
 
 impl Pool {
-    pub(super) fn new(connect_timeout: Duration, idle_timeout: Duration) -> Self {
+    pub(super) fn new(limits: AppLimits, clock: Clock) -> Self {
         Self {
             generations: RefCell::default(),
-            connect_timeout,
-            idle_timeout,
+            limits,
+            clock,
         }
     }
 
@@ -102,7 +128,7 @@ impl Pool {
     /// When the app does not accept one in time: nothing of the request has been sent.
     pub(super) async fn connect(&self, upstream: &Upstream) -> io::Result<Connection> {
         let connecting = TcpStream::connect(upstream.address);
-        let stream = tokio::time::timeout(self.connect_timeout, connecting)
+        let stream = tokio::time::timeout(self.limits.connect_timeout, connecting)
             .await
             .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;
@@ -123,7 +149,8 @@ impl Pool {
             stream,
             member,
             idle_since: Instant::now(),
-            idle_timeout: self.idle_timeout,
+            idle_timeout: self.limits.idle_timeout,
+            clock: self.clock.clone(),
             is_used: false,
         })
     }
@@ -154,6 +181,10 @@ impl Pool {
             generation,
             class: Cell::new(class),
             task,
+            waits_since: Cell::new(None),
+            has_timed_out: Cell::new(false),
+            is_closing: Cell::new(false),
+            closing: Notify::new(),
         });
         let mut generations = self.generations.borrow_mut();
         let members = match find(&mut generations, generation) {
@@ -186,6 +217,29 @@ impl Pool {
         }
     }
 
+    /// Has the tunnels of a generation end in the second half of `period`, one after the other: who
+    /// finishes by himself in the first half is not disturbed, and not all come back at once.
+    pub(super) fn close_tunnels(&self, generation: Generation, period: Duration) {
+        let mut generations = self.generations.borrow_mut();
+        let Some(members) = find(&mut generations, generation) else {
+            return;
+        };
+        let alive = members.all.iter().filter_map(Weak::upgrade);
+        let tunnels: Vec<_> = alive.filter(|m| m.class.get() == Class::Tunnel).collect();
+        let half = period / 2;
+        let step = half / u32::try_from(tunnels.len()).unwrap_or(u32::MAX).max(1);
+        for (delay, tunnel) in (0..).map(|n| half + step * n).zip(tunnels) {
+            let tunnel = Rc::downgrade(&tunnel);
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(delay).await;
+                if let Some(tunnel) = tunnel.upgrade() {
+                    tunnel.is_closing.set(true);
+                    tunnel.closing.notify_waiters();
+                }
+            });
+        }
+    }
+
     /// Cuts what is left of a class.
     pub(super) fn evict(&self, generation: Generation, class: Class) {
         let mut generations = self.generations.borrow_mut();
@@ -198,11 +252,19 @@ impl Pool {
         }
     }
 
-    /// Closes what has been idle for too long, and forgets generations that are gone.
+    /// Closes what has been idle for too long, cuts what owes an answer for too long, and forgets
+    /// generations that are gone.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         let mut generations = self.generations.borrow_mut();
         for members in generations.iter_mut() {
+            for member in members.all.iter().filter_map(Weak::upgrade) {
+                let outlasted = |since| self.clock.has_passed(since, self.limits.response_timeout);
+                if member.waits_since.get().is_some_and(outlasted) {
+                    member.has_timed_out.set(true);
+                    member.task.abort();
+                }
+            }
             members
                 .idle
                 .retain(|idle| !idle.is_expired(now) && !idle.sender.is_closed());
@@ -228,7 +290,16 @@ impl Connection {
         &mut self,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        let response = self.sender.try_send_request(request).await?;
+        let mut request = request;
+        let progress = Progress {
+            member: Rc::clone(&self.member),
+            clock: self.clock.clone(),
+        };
+        progress.made();
+        request.body_mut().reports(progress);
+        let response = self.sender.try_send_request(request).await;
+        self.member.waits_since.set(None);
+        let response = response?;
         if let Some(timeout) = keep_alive_timeout(&response) {
             self.idle_timeout = timeout;
         }
@@ -240,6 +311,11 @@ impl Connection {
         self.is_used
     }
 
+    /// Whether it was cut because the app owed an answer for too long.
+    pub(super) fn has_timed_out(&self) -> bool {
+        self.member.has_timed_out.get()
+    }
+
     /// Counts as a tunnel from now on: its answer ends when one side wants it to.
     pub(super) fn is_tunnel(&self) {
         self.member.class.set(Class::Tunnel);
@@ -247,6 +323,29 @@ impl Connection {
 
     fn is_expired(&self, now: Instant) -> bool {
         now.duration_since(self.idle_since) >= self.idle_timeout
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    /// Whether this tunnel shall end.
+    pub(super) fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+
+    /// Waits until it shall.
+    pub(super) async fn closing(&self) {
+        self.closing.notified().await;
+    }
+}
+
+// === impl Progress ===
+
+impl Progress {
+    /// The time for an answer begins anew.
+    pub(super) fn made(&self) {
+        self.member.waits_since.set(Some(self.clock.now()));
     }
 }
 

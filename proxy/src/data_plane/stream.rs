@@ -7,18 +7,27 @@
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::activity::Activity;
+
 /// A handle to a connected socket; it is closed with the last one.
 #[derive(Clone, Debug)]
 pub(super) struct Stream(Arc<TcpStream>);
+
+/// A client's connection, which says when bytes come.
+#[derive(Debug)]
+pub(super) struct ClientIo {
+    stream: Stream,
+    activity: Arc<Activity>,
+}
 
 /// The client's half of hyper, which gives up at the first write error: the app's answer may be in
 /// the receive buffer already (a 413 sent while the body still comes, and then a reset). This lets
@@ -40,6 +49,19 @@ impl Stream {
     pub(super) fn is_quiet(&self) -> bool {
         let peeked = SockRef::from(&*self.0).peek(&mut [MaybeUninit::uninit()]);
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Whether the other end will send nothing more, though there may be bytes to read before that.
+    pub(super) fn is_read_closed(&self) -> bool {
+        let ready = pin!(self.0.ready(Interest::READABLE));
+        let polled = ready.poll(&mut Context::from_waker(Waker::noop()));
+        matches!(polled, Poll::Ready(Ok(ready)) if ready.is_read_closed())
+    }
+
+    /// Writes what fits at once: a last word on a connection that hyper writes nothing to.
+    pub(super) fn last_word(&self, bytes: &[u8]) {
+        // What does not fit was not going to be read.
+        let _ = self.0.try_write(bytes);
     }
 
     /// Makes the close that follows a reset, which no client takes for the end of a message.
@@ -119,6 +141,59 @@ impl Stream {
                 written => return Poll::Ready(written),
             }
         }
+    }
+}
+
+// === impl ClientIo ===
+
+impl ClientIo {
+    pub(super) fn new(stream: Stream, activity: Arc<Activity>) -> Self {
+        Self { stream, activity }
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.activity.received();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -18,17 +17,21 @@ use slab::Slab;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::forward::{Forward, Shared};
+use super::activity::{Activity, Clock, Doing, SWEEP, Verdict};
+use super::body::read_leftover;
+use super::forward::{Client, Forward, Shared};
 use super::headers::Peer;
 use super::listener::Accept;
 use super::pool::Pool;
-use super::stream::Stream;
+use super::stream::{ClientIo, Stream};
 use super::{Phase, Settings};
 use crate::router::{Notice, Router};
 
 /// How far hyper reads ahead for one connection.
 const BUFFER: usize = 64 * 1024;
-const SWEEP: Duration = Duration::from_secs(1);
+/// For a head that does not come. No length would let the client wait for the close.
+const TIMED_OUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 /// A handle to the thread.
 #[derive(Debug)]
@@ -52,11 +55,18 @@ enum Job {
 /// The connections of a worker, tunnels too.
 #[derive(Debug)]
 pub(super) struct Connections {
-    /// Whom to wake when they shall end.
-    wakers: RefCell<Slab<Waker>>,
+    /// Those that hyper serves.
+    served: RefCell<Slab<Served>>,
     is_draining: Cell<bool>,
     count: Arc<AtomicUsize>,
     one_ended: Notify,
+}
+
+/// What the sweep looks at, and whom it wakes.
+#[derive(Debug)]
+struct Served {
+    client: Rc<Client>,
+    waker: Waker,
 }
 
 /// One of them, from its acceptance to its end, also as a tunnel.
@@ -65,9 +75,10 @@ pub(super) struct Open(Rc<Connections>);
 
 /// Serves a connection, and closes it between two requests when the worker drains.
 struct Serve {
-    connection: http1::UpgradeableConnection<TokioIo<Stream>, TowerToHyperService<Forward>>,
+    connection: http1::UpgradeableConnection<TokioIo<ClientIo>, TowerToHyperService<Forward>>,
     connections: Rc<Connections>,
-    waker: Option<usize>,
+    client: Rc<Client>,
+    key: Option<usize>,
     is_told: bool,
 }
 
@@ -154,19 +165,19 @@ async fn serve_all(
     mut notices: mpsc::UnboundedReceiver<Notice>,
     mut phases: watch::Receiver<Phase>,
 ) {
-    let pool = Rc::new(Pool::new(
-        settings.connect_timeout,
-        settings.upstream_idle_timeout,
-    ));
+    let clock = Clock::default();
+    let pool = Rc::new(Pool::new(settings.app, clock.clone()));
+    let (leftovers, mut left_over) = mpsc::unbounded_channel();
     let shared = Rc::new(Shared {
         router,
         pool: Rc::clone(&pool),
+        leftovers,
+        limits: settings.request,
         forwarded: settings.forwarded,
-        hold_timeout: settings.hold_timeout,
         is_closing: Cell::new(false),
     });
     let connections = Rc::new(Connections {
-        wakers: RefCell::default(),
+        served: RefCell::default(),
         is_draining: Cell::new(false),
         count,
         one_ended: Notify::new(),
@@ -176,13 +187,18 @@ async fn serve_all(
     while !connections.have_ended() {
         tokio::select! {
             Some(job) = jobs.recv() => match job {
-                Job::Serve(stream, peer) => serve(stream, peer, &shared, &connections),
+                Job::Serve(stream, peer) => {
+                    serve(stream, peer, settings, &clock, &shared, &connections);
+                }
                 Job::Accept(accept) => {
                     tokio::task::spawn_local(accept.run());
                 }
             },
             Some(notice) = notices.recv() => match notice {
                 Notice::Superseded(generation) => pool.supersede(generation),
+                Notice::TunnelsClose(generation, period) => {
+                    pool.close_tunnels(generation, period);
+                }
                 Notice::Evicted(generation, class) => pool.evict(generation, class),
             },
             Ok(()) = phases.changed() => {
@@ -195,7 +211,14 @@ async fn serve_all(
                 }
             }
             () = connections.one_ended.notified() => {}
-            _ = sweep.tick() => pool.sweep(),
+            Some(body) = left_over.recv() => {
+                tokio::task::spawn_local(read_leftover(body));
+            }
+            _ = sweep.tick() => {
+                clock.tick();
+                pool.sweep();
+                connections.sweep(settings);
+            }
         }
     }
 }
@@ -203,6 +226,8 @@ async fn serve_all(
 fn serve(
     stream: std::net::TcpStream,
     peer: SocketAddr,
+    settings: &Settings,
+    clock: &Clock,
     shared: &Rc<Shared>,
     connections: &Rc<Connections>,
 ) {
@@ -211,20 +236,27 @@ fn serve(
         Ok(stream) => Stream::new(stream),
         Err(error) => return tracing::warn!(%error, %peer, "cannot serve a connection"),
     };
-    let forward = Forward::new(
-        Rc::clone(shared),
-        Peer::new(peer.ip()),
-        stream.clone(),
-        open,
-    );
+    let activity = Arc::new(Activity::new(clock.clone()));
+    let io = TokioIo::new(ClientIo::new(stream.clone(), Arc::clone(&activity)));
+    let client = Rc::new(Client {
+        peer: Peer::new(peer.ip()),
+        stream,
+        activity,
+        _open: open,
+    });
+    let forward = Forward::new(Rc::clone(shared), Rc::clone(&client));
     let connection = http1::Builder::new()
-        .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(forward))
+        .max_buf_size(BUFFER.max(settings.max_header_size))
+        .max_header_size(settings.max_header_size)
+        .max_headers(settings.max_headers)
+        .half_close(settings.half_close)
+        .serve_connection(io, TowerToHyperService::new(forward))
         .with_upgrades();
     let serve = Serve {
         connection,
         connections: Rc::clone(connections),
-        waker: None,
+        client,
+        key: None,
         is_told: false,
     };
     tokio::task::spawn_local(async move {
@@ -239,7 +271,30 @@ fn serve(
 impl Connections {
     fn drain(&self) {
         self.is_draining.set(true);
-        for (_, waker) in &*self.wakers.borrow() {
+        for (_, served) in &*self.served.borrow() {
+            served.waker.wake_by_ref();
+        }
+    }
+
+    /// Ends the connections that do nothing for too long, and those whose clients have left.
+    ///
+    /// hyper sees a client leave only when it has read all that came before: not behind an unread
+    /// body, and not behind the next request.
+    fn sweep(&self, settings: &Settings) {
+        for (_, Served { client, waker }) in &*self.served.borrow() {
+            match client.activity.verdict(&settings.client) {
+                Verdict::TimedOut => client.stream.last_word(TIMED_OUT),
+                Verdict::Close => {}
+                Verdict::Keep => {
+                    let has_left = !settings.half_close
+                        && client.activity.doing() == Doing::Request
+                        && client.stream.is_read_closed();
+                    if !has_left {
+                        continue;
+                    }
+                }
+            }
+            client.activity.end();
             waker.wake_by_ref();
         }
     }
@@ -265,9 +320,16 @@ impl Future for Serve {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         let this = &mut *self;
-        if this.waker.is_none() {
-            let mut wakers = this.connections.wakers.borrow_mut();
-            this.waker = Some(wakers.insert(cx.waker().clone()));
+        if this.key.is_none() {
+            // A task's waker stays the same.
+            let served = Served {
+                client: Rc::clone(&this.client),
+                waker: cx.waker().clone(),
+            };
+            this.key = Some(this.connections.served.borrow_mut().insert(served));
+        }
+        if this.client.activity.is_ended() {
+            return Poll::Ready(Ok(()));
         }
         if this.connections.is_draining.get() && !this.is_told {
             this.is_told = true;
@@ -279,8 +341,9 @@ impl Future for Serve {
 
 impl Drop for Serve {
     fn drop(&mut self) {
-        if let Some(waker) = self.waker {
-            self.connections.wakers.borrow_mut().remove(waker);
+        if let Some(key) = self.key {
+            // What it held is dropped after the borrow has ended.
+            let _served = self.connections.served.borrow_mut().remove(key);
         }
     }
 }

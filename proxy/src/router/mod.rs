@@ -66,6 +66,8 @@ pub struct Drain {
 pub enum Notice {
     /// It gets no new requests: its idle connections are of no more use.
     Superseded(Generation),
+    /// Its tunnels shall end within this time, politely, and not all at once.
+    TunnelsClose(Generation, Duration),
     /// What is left of this class in it is cut off.
     Evicted(Generation, Class),
 }
@@ -167,6 +169,13 @@ impl Router {
     pub fn withdraw(&self) {
         if let Some(superseded) = self.active.swap(None) {
             self.tell(Notice::Superseded(superseded.generation));
+        }
+    }
+
+    /// Has the tunnels of `upstream` end within `period`, politely, and not all at once.
+    pub fn close_tunnels(&self, upstream: &Weak<Upstream>, period: Duration) {
+        if let Some(upstream) = upstream.upgrade() {
+            self.tell(Notice::TunnelsClose(upstream.generation, period));
         }
     }
 

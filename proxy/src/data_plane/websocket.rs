@@ -1,0 +1,171 @@
+//! Where one WebSocket frame ends and the next begins (RFC 6455, section 5.2).
+//!
+//! Pure. A tunnel passes frames on as they come and looks only at their lengths, so that it can put
+//! in a close frame of its own between two of them.
+
+/// Follows the frames of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Frames {
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// So many bytes of the head are there; they are needed until the length is known.
+    Head([u8; 14], u8),
+    /// So many bytes are still to come.
+    Payload(u64),
+}
+
+/// Status 1001: the endpoint is going away (RFC 6455, section 7.4.1).
+const GOING_AWAY: u16 = 1001;
+const CLOSE: u8 = 0x88;
+const MASKED: u8 = 0x80;
+
+// === impl Frames ===
+
+impl Frames {
+    /// Takes bytes up to the end of the present frame, and says how many.
+    ///
+    /// All of them, unless the frame ends before. Between two frames it takes a part of the next.
+    pub fn advance(&mut self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            match &mut self.state {
+                State::Head(head, length) => {
+                    head[usize::from(*length)] = bytes[taken];
+                    *length += 1;
+                    taken += 1;
+                    if let Some(payload) = payload_length(&head[..usize::from(*length)]) {
+                        self.state = State::Payload(payload);
+                    }
+                }
+                State::Payload(left) => {
+                    let here =
+                        (bytes.len() - taken).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= here as u64;
+                    taken += here;
+                }
+            }
+            if self.state == State::Payload(0) {
+                self.state = State::default();
+                break;
+            }
+        }
+        taken
+    }
+
+    /// Whether a frame may be put in here.
+    pub fn is_between(&self) -> bool {
+        matches!(self.state, State::Head(_, 0))
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Head([0; 14], 0)
+    }
+}
+
+/// The payload's length, once the head is complete.
+fn payload_length(head: &[u8]) -> Option<u64> {
+    let second = *head.get(1)?;
+    let mask = if second & MASKED == 0 { 0 } else { 4 };
+    let (length, more) = match second & !MASKED {
+        126 => (
+            u64::from(u16::from_be_bytes(head.get(2..4)?.try_into().ok()?)),
+            2,
+        ),
+        127 => (u64::from_be_bytes(head.get(2..10)?.try_into().ok()?), 8),
+        short => (u64::from(short), 0),
+    };
+    (head.len() == 2 + more + mask).then_some(length)
+}
+
+/// A close frame that says that this end goes away. A client's frames are masked, a server's are
+/// not; a mask of zeros is one.
+pub fn going_away(is_from_client: bool) -> Vec<u8> {
+    let [high, low] = GOING_AWAY.to_be_bytes();
+    match is_from_client {
+        true => vec![CLOSE, MASKED | 2, 0, 0, 0, 0, high, low],
+        false => vec![CLOSE, 2, high, low],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(payload: usize, is_masked: bool) -> Vec<u8> {
+        let mask = if is_masked { MASKED } else { 0 };
+        let mut frame = vec![0x82];
+        match payload {
+            0..126 => frame.push(mask | payload as u8),
+            126..65536 => {
+                frame.push(mask | 126);
+                frame.extend((payload as u16).to_be_bytes());
+            }
+            _ => {
+                frame.push(mask | 127);
+                frame.extend((payload as u64).to_be_bytes());
+            }
+        }
+        frame.extend(std::iter::repeat_n(0, if is_masked { 4 } else { 0 }));
+        frame.extend(std::iter::repeat_n(0xff, payload));
+        frame
+    }
+
+    #[test]
+    fn our_own_close_frames_are_frames() {
+        for is_from_client in [true, false] {
+            let close = going_away(is_from_client);
+            let mut frames = Frames::default();
+            assert_eq!(frames.advance(&close), close.len());
+            assert!(frames.is_between());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_frame_ends_where_it_ends(
+            payloads in proptest::collection::vec((0_usize..70_000, any::<bool>()), 1..5),
+            piece in 1_usize..9_000,
+        ) {
+            let frames: Vec<_> = payloads.iter().map(|&(n, masked)| frame(n, masked)).collect();
+            let mut ends = Vec::new();
+            let mut position = 0;
+            for frame in &frames {
+                position += frame.len();
+                ends.push(position);
+            }
+            let stream = frames.concat();
+            let (mut seen, mut position) = (Vec::new(), 0);
+            let mut tracker = Frames::default();
+            for mut piece in stream.chunks(piece) {
+                while !piece.is_empty() {
+                    let taken = tracker.advance(piece);
+                    prop_assert!(taken > 0);
+                    position += taken;
+                    piece = &piece[taken..];
+                    if tracker.is_between() {
+                        seen.push(position);
+                    }
+                }
+            }
+            prop_assert_eq!(seen, ends);
+        }
+
+        #[test]
+        fn no_bytes_panic_and_all_are_taken(bytes: Vec<u8>) {
+            let mut tracker = Frames::default();
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let taken = tracker.advance(rest);
+                prop_assert!(taken > 0);
+                rest = &rest[taken..];
+            }
+        }
+    }
+}
