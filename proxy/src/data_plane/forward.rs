@@ -58,6 +58,9 @@ pub(super) struct Forward {
     client: Rc<Client>,
 }
 
+/// An answer in the making.
+type Responding = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>>>>;
+
 /// One client's connection, for as long as it or a tunnel from it is open.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -87,19 +90,8 @@ impl Forward {
     pub(super) fn new(shared: Rc<Shared>, client: Rc<Client>) -> Self {
         Self { shared, client }
     }
-}
 
-impl tower::Service<Request<Incoming>> for Forward {
-    type Response = Response<ResponseBody>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // Whether there is an upstream is asked when there is a request: it waits for one.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn respond(&self, request: Request<Incoming>) -> Responding {
         let Self { shared, client } = self.clone();
         client.activity.begin(Doing::Request);
         Box::pin(async move {
@@ -116,6 +108,32 @@ impl tower::Service<Request<Incoming>> for Forward {
             }
             Ok(response)
         })
+    }
+}
+
+impl tower::Service<Request<Incoming>> for Forward {
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Responding;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // Whether there is an upstream is asked when there is a request: it waits for one.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Responding {
+        self.respond(request)
+    }
+}
+
+/// As [`tower::Service`], without an adapter's clone and future for each request.
+impl hyper::service::Service<Request<Incoming>> for Forward {
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Responding;
+
+    fn call(&self, request: Request<Incoming>) -> Responding {
+        self.respond(request)
     }
 }
 
@@ -156,8 +174,11 @@ async fn send(
     let mut tries = 0;
     loop {
         tries += 1;
-        let (mut connection, upstream) = reach(shared).await?;
-        let spare = spare(&request, &connection, is_upgrade);
+        let is_replayable = !is_upgrade
+            && request.method().is_idempotent()
+            && matches!(request.body(), RequestBody::Empty);
+        let (mut connection, upstream) = reach(shared, is_replayable).await?;
+        let spare = (is_replayable && connection.is_used()).then(|| copy(&request));
         let mut failed = match connection.send(request).await {
             Ok(response) => return Ok((response, in_flight(shared, connection, upstream))),
             Err(failed) => failed,
@@ -171,28 +192,49 @@ async fn send(
         let Some(spare) = spare.filter(|_| is_lost(failed.error())) else {
             return Err(why(failed, &connection, &upstream));
         };
-        // The app closed an idle connection just when it was used. Again to this instance only: if
-        // it is gone, the request may be what ended it.
-        let Ok(mut connection) = shared.pool.connect(&upstream).await else {
-            return Err(why(failed, &connection, &upstream));
-        };
-        return match connection.send(spare).await {
-            Ok(response) => Ok((response, in_flight(shared, connection, upstream))),
-            Err(failed) => Err(why(failed, &connection, &upstream)),
-        };
+        return Box::pin(send_again(shared, spare, upstream))
+            .await
+            .map_err(|upstream| why(failed, &connection, &upstream));
+    }
+}
+
+/// The app closed an idle connection just when it was used. Again to this instance only: if it is
+/// gone, the request may be what ended it.
+async fn send_again(
+    shared: &Shared,
+    request: Request<RequestBody>,
+    upstream: Arc<Upstream>,
+) -> Result<(Response<Incoming>, InFlight), Arc<Upstream>> {
+    let Ok(mut connection) = shared.pool.connect(&upstream).await else {
+        return Err(upstream);
+    };
+    match connection.send(request).await {
+        Ok(response) => Ok((response, in_flight(shared, connection, upstream))),
+        Err(_) => Err(upstream),
     }
 }
 
 /// A connection to the active upstream. Nothing has been sent: while it cannot be reached, the
 /// request may wait for another one, or for this one to come back.
-async fn reach(shared: &Shared) -> Result<(Connection, Arc<Upstream>), ForwardError> {
-    let mut upstream = match shared.router.acquire() {
+async fn reach(
+    shared: &Shared,
+    is_replayable: bool,
+) -> Result<(Connection, Arc<Upstream>), ForwardError> {
+    let upstream = match shared.router.acquire() {
         Some(upstream) => upstream,
-        None => shared.router.acquire_or_hold(None).await?,
+        None => Box::pin(shared.router.acquire_or_hold(None)).await?,
     };
-    if let Some(connection) = shared.pool.take(&upstream) {
-        return Ok((connection, upstream));
+    match shared.pool.take(&upstream, is_replayable) {
+        Some(connection) => Ok((connection, upstream)),
+        // What is rare is boxed: the future of every request would be as large as all of this.
+        None => Box::pin(connect(shared, upstream)).await,
     }
+}
+
+async fn connect(
+    shared: &Shared,
+    mut upstream: Arc<Upstream>,
+) -> Result<(Connection, Arc<Upstream>), ForwardError> {
     let first_try = Instant::now();
     loop {
         match shared.pool.connect(&upstream).await {
@@ -240,24 +282,14 @@ async fn another_or_later(
     }
 }
 
-/// A copy to send if the connection turns out to be closed: only of what may be done twice (RFC
-/// 9110, section 9.2.2) and has no body, and only where the failure need not be the request's.
-fn spare(
-    request: &Request<RequestBody>,
-    connection: &Connection,
-    is_upgrade: bool,
-) -> Option<Request<RequestBody>> {
-    let is_replayable = connection.is_used()
-        && !is_upgrade
-        && request.method().is_idempotent()
-        && matches!(request.body(), RequestBody::Empty);
-    is_replayable.then(|| {
-        let mut spare = Request::new(RequestBody::Empty);
-        *spare.method_mut() = request.method().clone();
-        *spare.uri_mut() = request.uri().clone();
-        *spare.headers_mut() = request.headers().clone();
-        spare
-    })
+/// A copy to send if a used connection turns out to be closed: of what may be done twice (RFC 9110,
+/// section 9.2.2) and has no body.
+fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
+    let mut copy = Request::new(RequestBody::Empty);
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
 }
 
 /// Whether the connection ended before any byte of an answer.

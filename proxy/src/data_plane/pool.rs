@@ -100,11 +100,13 @@ impl Pool {
         }
     }
 
-    /// An idle connection that is fit for use.
-    pub(super) fn take(&self, upstream: &Upstream) -> Option<Connection> {
+    /// An idle connection that is fit for use; for a request that cannot be sent again, on a closer
+    /// look.
+    pub(super) fn take(&self, upstream: &Upstream, is_replayable: bool) -> Option<Connection> {
         let mut generations = self.generations.borrow_mut();
         let members = find(&mut generations, upstream.generation)?;
         let mut busy = Vec::new();
+        let now = Instant::now();
         let taken = loop {
             let Some(connection) = members.idle.pop() else {
                 break None;
@@ -114,7 +116,13 @@ impl Pool {
                 if !connection.sender.is_closed() {
                     busy.push(connection);
                 }
-            } else if !connection.is_expired(Instant::now()) && connection.stream.is_quiet() {
+                continue;
+            }
+            let is_quiet = match is_replayable {
+                true => connection.stream.is_quiet_so_far(),
+                false => connection.stream.is_quiet(),
+            };
+            if is_quiet && !connection.is_expired(now) {
                 break Some(connection);
             }
         };

@@ -47,8 +47,19 @@ impl Stream {
 
     /// Whether an idle connection is as it should be: open, and with nothing to read.
     pub(super) fn is_quiet(&self) -> bool {
-        let peeked = SockRef::from(&*self.0).peek(&mut [MaybeUninit::uninit()]);
+        let peeked = self.peek();
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// The same as far as the reactor knows: a system call only if it has seen something. Good
+    /// enough for a request that can be sent again.
+    pub(super) fn is_quiet_so_far(&self) -> bool {
+        let peeked = self.0.try_io(Interest::READABLE, || self.peek());
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn peek(&self) -> io::Result<usize> {
+        SockRef::from(&*self.0).peek(&mut [MaybeUninit::uninit()])
     }
 
     /// Whether the other end will send nothing more, though there may be bytes to read before that.

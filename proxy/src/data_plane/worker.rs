@@ -12,9 +12,9 @@ use std::thread;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use slab::Slab;
 use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::activity::{Activity, Clock, Doing, SWEEP, Verdict};
@@ -75,7 +75,7 @@ pub(super) struct Open(Rc<Connections>);
 
 /// Serves a connection, and closes it between two requests when the worker drains.
 struct Serve {
-    connection: http1::UpgradeableConnection<TokioIo<ClientIo>, TowerToHyperService<Forward>>,
+    connection: http1::UpgradeableConnection<TokioIo<ClientIo>, Forward>,
     connections: Rc<Connections>,
     client: Rc<Client>,
     key: Option<usize>,
@@ -106,9 +106,9 @@ impl Worker {
             let serve = serve_all(router, &settings, connections, inbox, notices, phases);
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
-                .build();
+                .build_local(LocalOptions::default());
             match runtime {
-                Ok(runtime) => tokio::task::LocalSet::new().block_on(&runtime, serve),
+                Ok(runtime) => runtime.block_on(serve),
                 Err(error) => tracing::error!(%error, number, "a worker cannot run"),
             }
         };
@@ -250,7 +250,7 @@ fn serve(
         .max_header_size(settings.max_header_size)
         .max_headers(settings.max_headers)
         .half_close(settings.half_close)
-        .serve_connection(io, TowerToHyperService::new(forward))
+        .serve_connection(io, forward)
         .with_upgrades();
     let serve = Serve {
         connection,

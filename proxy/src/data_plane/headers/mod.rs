@@ -68,12 +68,18 @@ pub fn to_app(
     forwarded: Forwarded,
 ) -> Result<Option<HeaderValue>, BadRequest> {
     check_host(head)?;
-    let is_chunked = head.headers.contains_key(header::TRANSFER_ENCODING);
-    let accepts_trailers = accepts_trailers(&head.headers);
-    let upgrade = strip_connection(&mut head.headers).filter(|_| head.version == Version::HTTP_11);
-    head.headers.remove(header::TE);
-    // hyper has asked the client to go on when the body is wanted; the app need not.
-    head.headers.remove(header::EXPECT);
+    let present = Present::in_(&head.headers);
+    let is_chunked = present.has(Present::TRANSFER_ENCODING);
+    let accepts_trailers = present.has(Present::TE) && accepts_trailers(&head.headers);
+    let upgrade =
+        strip_connection(&mut head.headers, present).filter(|_| head.version == Version::HTTP_11);
+    if present.has(Present::TE) {
+        head.headers.remove(header::TE);
+    }
+    if present.has(Present::EXPECT) {
+        // hyper has asked the client to go on when the body is wanted; the app need not.
+        head.headers.remove(header::EXPECT);
+    }
     if accepts_trailers {
         let trailers = HeaderValue::from_static("trailers");
         head.headers.insert(header::TE, trailers);
@@ -97,13 +103,14 @@ pub fn to_app(
 /// Turns the app's response head into the client's. `switches` says that it is a 101 that was asked
 /// for.
 pub fn to_client(head: &mut response::Parts, switches: bool) {
-    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+    let present = Present::in_(&head.headers);
+    if present.has(Present::TRANSFER_ENCODING) {
         // Both together are how one response becomes two (RFC 9112, section 6.3).
         head.headers.remove(header::CONTENT_LENGTH);
     }
-    let upgrade = head.headers.get(header::UPGRADE).cloned();
-    strip_connection(&mut head.headers);
-    if switches && let Some(protocol) = upgrade {
+    let upgrade = switches.then(|| head.headers.get(header::UPGRADE).cloned());
+    strip_connection(&mut head.headers, present);
+    if let Some(Some(protocol)) = upgrade {
         head.headers.insert(header::UPGRADE, protocol);
         append_token(&mut head.headers, HeaderValue::from_static("upgrade"));
     }
@@ -165,10 +172,13 @@ fn is_host(host: &[u8]) -> bool {
 /// fields that it names, and those that older senders do not name.
 ///
 /// Returns the protocols of a request to upgrade.
-fn strip_connection(headers: &mut HeaderMap) -> Option<HeaderValue> {
+fn strip_connection(headers: &mut HeaderMap, present: Present) -> Option<HeaderValue> {
+    if !present.has(Present::ANY_OF_THE_CONNECTION) {
+        return None;
+    }
     let upgrade = headers.remove(header::UPGRADE);
     let mut names_upgrade = false;
-    if headers.contains_key(header::CONNECTION) {
+    if present.has(Present::CONNECTION) {
         let connection: Vec<_> = headers
             .get_all(header::CONNECTION)
             .iter()
@@ -191,8 +201,40 @@ fn strip_connection(headers: &mut HeaderMap) -> Option<HeaderValue> {
     let h2 = headers.remove(&HTTP2_SETTINGS).is_some();
     // HTTP/2 in the clear would leave this proxy blind to what passes.
     upgrade.filter(|value| {
-        names_upgrade && !h2 && !tokens(value).any(|t| t.eq_ignore_ascii_case(b"h2c"))
+        names_upgrade && !h2 && !tokens(value).any(|token| token.eq_ignore_ascii_case(b"h2c"))
     })
+}
+
+/// Which of the fields that need work are there. Most messages have none or one, and one pass over
+/// the names costs less than asking the map for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Present(u8);
+
+impl Present {
+    const CONNECTION: u8 = 1;
+    const TRANSFER_ENCODING: u8 = 2;
+    const TE: u8 = 4;
+    const EXPECT: u8 = 8;
+    const OTHER: u8 = 16;
+    const ANY_OF_THE_CONNECTION: u8 = Self::CONNECTION | Self::TRANSFER_ENCODING | Self::OTHER;
+
+    fn in_(headers: &HeaderMap) -> Self {
+        Self(headers.keys().fold(0, |present, name| {
+            present
+                | match name.as_str() {
+                    "connection" => Self::CONNECTION,
+                    "transfer-encoding" => Self::TRANSFER_ENCODING,
+                    "te" => Self::TE,
+                    "expect" => Self::EXPECT,
+                    "upgrade" | "keep-alive" | "proxy-connection" | "http2-settings" => Self::OTHER,
+                    _ => 0,
+                }
+        }))
+    }
+
+    fn has(self, any_of: u8) -> bool {
+        self.0 & any_of != 0
+    }
 }
 
 /// What `Connection` may not take away from the other end, whatever it says: framing and routing.
