@@ -4,15 +4,20 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
+
+use crate::bench;
 
 /// Offer load at a fixed rate while releases of sample-app are swapped, and count what clients saw.
 ///
 /// Exits 0 when no request failed and clients saw every swap, 1 otherwise, 2 on wrong usage.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Requests a second, offered whether or not answers keep up
     #[arg(long, value_name = "N", default_value = "1000")]
     pub rate: NonZeroU32,
@@ -50,6 +55,16 @@ pub struct Options {
     pub binaries: Option<PathBuf>,
 }
 
+/// What to do instead of the demo.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Measure handoff beside other proxies, on Linux
+    Bench(bench::Options),
+    /// The app behind every proxy that `bench` measures
+    #[command(hide = true)]
+    BenchBackend(bench::BackendOptions),
+}
+
 /// What is under test.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -75,7 +90,7 @@ pub enum DeployBy {
 }
 
 /// Fails before the run, not after it, when the result could not be written.
-fn file_in_a_folder(value: &str) -> Result<PathBuf, String> {
+pub fn file_in_a_folder(value: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(value);
     let folder = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -103,6 +118,7 @@ mod tests {
     fn no_arguments_are_the_demo() {
         Options::command().debug_assert();
         let options = Options::try_parse_from(["loadtest"]).unwrap();
+        assert!(options.command.is_none());
         assert_eq!(options.rate.get(), 1000);
         assert_eq!(options.connections.get(), 64);
         assert_eq!(options.swaps, 10);
@@ -120,6 +136,7 @@ mod tests {
             &["loadtest", "--swap-every", "soon"],
             &["loadtest", "--json", "/no/such/folder/out.json"],
             &["loadtest", "extra"],
+            &["loadtest", "--rate", "10", "bench"],
         ] {
             let error = Options::try_parse_from(arguments).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{arguments:?}");

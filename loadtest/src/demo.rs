@@ -102,7 +102,8 @@ async fn run_in(
     let log = folder.join("output.log");
     let verdict = match options.strategy {
         StrategyName::Handoff => {
-            let start = Handoff::start(&binaries[1], site, &releases[0], folder, &log);
+            let command = ["-port", "{port}"].map(Into::into);
+            let start = Handoff::start(&binaries[1], site, &releases[0], &command, folder, &log);
             measure(start, options, &releases).await
         }
         StrategyName::Restart => {

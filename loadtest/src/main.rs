@@ -13,8 +13,15 @@
 //! so a stall of the server shows in every request that it delayed, not only in one.
 //!
 //! Exit code 0: no request failed and clients saw every swap. 1: otherwise. 2: usage.
+//!
+//! [`mod@bench`] is the other program in here: it compares handoff with other proxies.
 
 mod attack;
+#[cfg(target_os = "linux")]
+mod bench;
+#[cfg(not(target_os = "linux"))]
+#[path = "bench/elsewhere.rs"]
+mod bench;
 mod binaries;
 mod check;
 mod cli;
@@ -40,11 +47,22 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use cli::Command;
+
 fn main() -> ExitCode {
     let options = cli::Options::parse();
-    match demo::run(&options) {
-        Ok(demo::Verdict::Passed) => ExitCode::SUCCESS,
-        Ok(demo::Verdict::Failed) => ExitCode::FAILURE,
+    let passed = match &options.command {
+        None => demo::run(&options)
+            .map(|verdict| verdict == demo::Verdict::Passed)
+            .map_err(|error| error.to_string()),
+        Some(Command::Bench(options)) => bench::run(options).map_err(|error| error.to_string()),
+        Some(Command::BenchBackend(options)) => {
+            bench::serve(options).map_err(|error| error.to_string())
+        }
+    };
+    match passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("loadtest: failed to {error}");
             ExitCode::FAILURE

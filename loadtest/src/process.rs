@@ -22,12 +22,18 @@ impl Process {
     /// # Errors
     /// The log or the program could not be opened.
     pub fn spawn<S: AsRef<OsStr>>(program: &Path, arguments: &[S], log: &Path) -> io::Result<Self> {
-        let output = File::options().create(true).append(true).open(log)?;
         let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
+        command.args(arguments);
+        Self::start(command, log)
+    }
+
+    /// The same for a command that sets more than its arguments.
+    ///
+    /// # Errors
+    /// The log or the program could not be opened.
+    pub fn start(mut command: Command, log: &Path) -> io::Result<Self> {
+        let output = File::options().create(true).append(true).open(log)?;
+        command.stdin(Stdio::null()).kill_on_drop(true);
         command.stdout(output.try_clone()?).stderr(output);
         for (name, _) in std::env::vars_os() {
             let configures = name.to_str().is_some_and(|name| {
@@ -40,6 +46,12 @@ impl Process {
         Ok(Self {
             child: command.spawn()?,
         })
+    }
+
+    /// None once it has ended.
+    #[cfg(target_os = "linux")]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.id()
     }
 
     /// How it ended, if it did.

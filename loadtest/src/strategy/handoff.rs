@@ -12,7 +12,7 @@ use crate::release::Release;
 use crate::scenario::{Swap, unix_ms};
 use crate::site::Site;
 
-/// For the first release to serve.
+/// For a release to serve.
 const START: Duration = Duration::from_secs(60);
 
 /// Longer than handoff gives itself.
@@ -29,6 +29,7 @@ pub struct Handoff {
 
 impl Handoff {
     /// Deploys the first release and waits until it serves. State, cache and log go to `folder`.
+    /// `command` is how handoff runs a release.
     ///
     /// # Errors
     /// It does not start, or the first release does not serve in time.
@@ -36,6 +37,7 @@ impl Handoff {
         binary: &Path,
         site: Site,
         first: &Release,
+        command: &[OsString],
         folder: &Path,
         log: &Path,
     ) -> Result<Self, StrategyError> {
@@ -46,7 +48,8 @@ impl Handoff {
         arguments.extend(site.source());
         arguments.extend(["--state".into(), state.clone().into()]);
         arguments.extend(["--cache".into(), folder.join("cache").into()]);
-        arguments.extend(["--", "-port", "{port}"].map(OsString::from));
+        arguments.push("--".into());
+        arguments.extend_from_slice(command);
         let mut process =
             Process::spawn(binary, &arguments, log).map_err(StrategyError::spawn(binary))?;
 
@@ -58,6 +61,24 @@ impl Handoff {
             sidecars,
             server,
         })
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Handoff {
+    /// None once it has ended.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.pid()
+    }
+
+    /// Waits until `release` serves.
+    ///
+    /// # Errors
+    /// It does not in time.
+    pub async fn until_serving(&mut self, release: &Release) -> Result<(), StrategyError> {
+        until_serving(&mut self.process, &self.sidecars, release)
+            .await
+            .map(drop)
     }
 }
 
@@ -113,10 +134,10 @@ fn still_running(process: &mut Process) -> Result<(), StrategyError> {
 async fn until_serving(
     process: &mut Process,
     sidecars: &Path,
-    first: &Release,
+    release: &Release,
 ) -> Result<SocketAddr, StrategyError> {
     let deadline = Instant::now() + START;
-    let digest = format!("sha256:{}", first.sha256);
+    let digest = format!("sha256:{}", release.sha256);
     loop {
         still_running(process)?;
         let status = Status::read(sidecars);

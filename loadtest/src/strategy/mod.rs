@@ -43,7 +43,7 @@ pub enum StrategyError {
         program: &'static str,
         status: ExitStatus,
     },
-    #[error("see {program} serve its first release within {within:?}; last seen: {last}")]
+    #[error("see {program} serve the release within {within:?}; last seen: {last}")]
     NotServing {
         program: &'static str,
         within: Duration,

@@ -1,5 +1,6 @@
 //! Bodies: the client's on its way to the app, and the answer that keeps the upstream in flight.
 
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,8 +13,9 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
+use super::exchange::Receiving;
 use super::forward::Client;
-use super::pool::{Connection, Pool, Progress};
+use super::pool::Pool;
 use crate::router::Upstream;
 
 /// A client's request body.
@@ -29,7 +31,6 @@ pub(super) enum RequestBody {
 #[derive(Debug)]
 pub(super) struct ClientBody {
     incoming: Option<Incoming>,
-    progress: Option<Progress>,
     leftovers: Leftovers,
 }
 
@@ -53,18 +54,18 @@ pub(super) enum ResponseBody {
 
 /// The app's answer, and what has to last as long as it.
 pub(super) struct AppBody {
-    incoming: Incoming,
+    receiving: Receiving,
     in_flight: InFlight,
-    client: Rc<Client>,
-    failed: Option<hyper::Error>,
+    failed: Option<io::Error>,
 }
 
-/// A request that has not ended: drops when it has.
+/// What a request holds until it has ended.
+#[derive(Debug)]
 pub(super) struct InFlight {
-    pub(super) connection: Option<Connection>,
-    pub(super) pool: Rc<Pool>,
     // Never copy the address out and drop this.
     pub(super) upstream: Arc<Upstream>,
+    pub(super) pool: Rc<Pool>,
+    pub(super) client: Rc<Client>,
 }
 
 // === impl RequestBody ===
@@ -75,16 +76,8 @@ impl RequestBody {
             true => Self::Empty,
             false => Self::Client(ClientBody {
                 incoming: Some(incoming),
-                progress: None,
                 leftovers: leftovers.clone(),
             }),
-        }
-    }
-
-    /// Has each part of it postpone when an answer is owed.
-    pub(super) fn reports(&mut self, progress: Progress) {
-        if let Self::Client(body) = self {
-            body.progress = Some(progress);
         }
     }
 }
@@ -103,11 +96,7 @@ impl Body for RequestBody {
         let Some(incoming) = &mut body.incoming else {
             return Poll::Ready(None);
         };
-        let frame = ready!(Pin::new(incoming).poll_frame(cx));
-        if let Some(progress) = &body.progress {
-            progress.made();
-        }
-        Poll::Ready(frame)
+        Pin::new(incoming).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -160,17 +149,15 @@ impl ResponseBody {
         Self::Text(text)
     }
 
-    /// The app's body to this client, in flight until its end.
-    pub(super) fn app(incoming: Incoming, in_flight: InFlight, client: Rc<Client>) -> Self {
-        if incoming.is_end_stream() {
-            in_flight.completed();
-            client.answered();
+    /// The app's body, in flight until its end.
+    pub(super) fn app(receiving: Receiving, in_flight: InFlight) -> Self {
+        if receiving.is_done() {
+            in_flight.completed(receiving);
             return Self::Empty;
         }
         Self::App(AppBody {
-            incoming,
+            receiving,
             in_flight,
-            client,
             failed: None,
         })
     }
@@ -178,12 +165,12 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = io::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
         match this {
             Self::Empty => Poll::Ready(None),
@@ -194,14 +181,9 @@ impl Body for ResponseBody {
             }
             Self::App(body) => {
                 let frame = ready!(body.poll_frame(cx));
-                let ended = match &frame {
-                    None => true,
-                    Some(Ok(_)) => body.incoming.is_end_stream(),
-                    Some(Err(_)) => false,
-                };
-                if ended && let Self::App(body) = std::mem::replace(this, Self::Empty) {
-                    body.client.answered();
-                    body.in_flight.completed();
+                let is_done = !matches!(frame, Some(Err(_))) && body.receiving.is_done();
+                if is_done && let Self::App(body) = std::mem::replace(this, Self::Empty) {
+                    body.in_flight.completed(body.receiving);
                 }
                 Poll::Ready(frame)
             }
@@ -212,7 +194,8 @@ impl Body for ResponseBody {
         match self {
             Self::Empty => true,
             Self::Text(text) => text.is_empty(),
-            Self::App(body) => body.failed.is_none() && body.incoming.is_end_stream(),
+            // Done, it is empty; failed, it has not ended.
+            Self::App(_) => false,
         }
     }
 
@@ -220,7 +203,10 @@ impl Body for ResponseBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Text(text) => SizeHint::with_exact(text.len() as u64),
-            Self::App(body) => body.incoming.size_hint(),
+            Self::App(body) => match body.receiving.remaining() {
+                Some(length) => SizeHint::with_exact(length),
+                None => SizeHint::default(),
+            },
         }
     }
 }
@@ -228,21 +214,18 @@ impl Body for ResponseBody {
 // === impl AppBody ===
 
 impl AppBody {
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        let frame = ready!(self.receiving.poll_frame(cx));
         if let Some(Err(error)) = frame {
             // What came before the failure is still in hyper's buffer; at an error it would be
             // thrown away. One more turn, and the client gets as much as there was. Then it has
             // to see that this was not all, also where only the end of the connection would say
             // so (HTTP/1.0).
             self.failed = Some(error);
-            self.client.sees_a_failure();
+            self.in_flight.client.sees_a_failure();
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -254,8 +237,9 @@ impl AppBody {
 
 impl InFlight {
     /// The answer is complete: its connection can serve another request.
-    pub(super) fn completed(mut self) {
-        if let Some(connection) = self.connection.take() {
+    pub(super) fn completed(self, receiving: Receiving) {
+        self.client.answered();
+        if let Some(connection) = receiving.reusable() {
             self.pool.put_back(connection);
         }
     }

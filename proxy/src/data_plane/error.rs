@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use super::body::ResponseBody;
+use super::exchange::Failure;
 use crate::router::HoldError;
 
 /// Why a request got no answer from the app.
@@ -23,18 +24,15 @@ pub(super) enum ForwardError {
     /// The app did not accept a connection.
     #[error("the application cannot be reached: {0}")]
     Unreachable(io::Error),
-    /// The connection to the app ended before an answer.
-    #[error("the application ended the connection without an answer: {0}")]
-    Lost(hyper::Error),
-    /// No head of an answer came in time.
-    #[error("the application did not answer in time")]
-    Timeout,
+    /// The app gave no answer that could be passed on.
+    #[error("{0}")]
+    NoAnswer(#[from] Failure),
+    /// The app's answer is not one that may be passed on.
+    #[error("the application's answer cannot be passed on: {0}")]
+    BadAnswer(&'static str),
     /// The target is longer than is allowed.
     #[error("the request's target is too long")]
     TargetTooLong,
-    /// It outlasted its drain.
-    #[error("the release that worked on this request was replaced, and its time is over")]
-    Evicted,
     /// The app switched protocols without being asked, or to another one.
     #[error("the application switched to a protocol that was not asked for")]
     Upgrade,
@@ -45,12 +43,15 @@ pub(super) enum ForwardError {
 impl ForwardError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::NoAnswer(Failure::Client(_)) => StatusCode::BAD_REQUEST,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::Connect => StatusCode::NOT_IMPLEMENTED,
             Self::Hold(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unreachable(_) | Self::Lost(_) | Self::Upgrade => StatusCode::BAD_GATEWAY,
-            Self::Evicted | Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::NoAnswer(Failure::Cut(_)) => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoAnswer(Failure::Silent(_) | Failure::Broken(_) | Failure::Malformed(_))
+            | Self::BadAnswer(_)
+            | Self::Unreachable(_)
+            | Self::Upgrade => StatusCode::BAD_GATEWAY,
         }
     }
 

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::activity::{Activity, Doing};
 use super::body::{InFlight, Leftovers, RequestBody, ResponseBody};
 use super::error::ForwardError;
+use super::exchange::{Failure, Outgoing, Receiving};
 use super::headers::{self, Forwarded, Peer};
 use super::pool::{Connection, Pool};
 use super::stream::Stream;
@@ -25,8 +25,6 @@ use super::worker::Open;
 use crate::release::Generation;
 use crate::router::{Router, Upstream};
 
-/// How often a request that no connection took is given to another one.
-const UNSENT_TRIES: u32 = 3;
 /// How soon an app that refused a connection is asked again.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -155,63 +153,42 @@ async fn forward(
     let asked = headers::to_app(&mut head, &client.peer, shared.forwarded)
         .map_err(ForwardError::BadRequest)?;
     let request = Request::from_parts(head, RequestBody::new(body, &shared.leftovers));
-    let (response, in_flight) = send(shared, request, asked.is_some()).await?;
+    let mut request = Outgoing::new(request);
+    let is_replayable = asked.is_none() && request.is_replayable();
+    let (connection, upstream) = reach(shared, is_replayable).await?;
+    let in_flight = InFlight {
+        upstream,
+        pool: Rc::clone(&shared.pool),
+        client: Rc::clone(client),
+    };
+    let is_used = connection.is_used();
+    let (response, receiving) = match request.exchange(connection).await {
+        Ok(answer) => answer,
+        // The app closed an idle connection just when it was used.
+        Err((Failure::Silent(_), _)) if is_used && is_replayable => {
+            Box::pin(send_again(&mut request, &in_flight)).await?
+        }
+        Err((failure, _)) => return Err(failure.into()),
+    };
     match asked {
         Some(asked) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            switch(response, in_flight, client, client_upgrade, &asked)
+            switch(response, receiving, in_flight, client_upgrade, &asked)
         }
         _ if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(ForwardError::Upgrade),
-        _ => Ok(answer(response, in_flight, Rc::clone(client))),
+        _ => answer(response, receiving, in_flight),
     }
 }
 
-/// Sends the request to the active upstream, again where that cannot do any harm.
-async fn send(
-    shared: &Shared,
-    mut request: Request<RequestBody>,
-    is_upgrade: bool,
-) -> Result<(Response<Incoming>, InFlight), ForwardError> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let is_replayable = !is_upgrade
-            && request.method().is_idempotent()
-            && matches!(request.body(), RequestBody::Empty);
-        let (mut connection, upstream) = reach(shared, is_replayable).await?;
-        let spare = (is_replayable && connection.is_used()).then(|| copy(&request));
-        let mut failed = match connection.send(request).await {
-            Ok(response) => return Ok((response, in_flight(shared, connection, upstream))),
-            Err(failed) => failed,
-        };
-        if tries < UNSENT_TRIES
-            && let Some(unsent) = failed.take_message()
-        {
-            request = unsent;
-            continue;
-        }
-        let Some(spare) = spare.filter(|_| is_lost(failed.error())) else {
-            return Err(why(failed, &connection, &upstream));
-        };
-        return Box::pin(send_again(shared, spare, upstream))
-            .await
-            .map_err(|upstream| why(failed, &connection, &upstream));
-    }
-}
-
-/// The app closed an idle connection just when it was used. Again to this instance only: if it is
-/// gone, the request may be what ended it.
+/// Sends a request again on a new connection: to the same instance only. If that is gone, the
+/// request may be what ended it.
 async fn send_again(
-    shared: &Shared,
-    request: Request<RequestBody>,
-    upstream: Arc<Upstream>,
-) -> Result<(Response<Incoming>, InFlight), Arc<Upstream>> {
-    let Ok(mut connection) = shared.pool.connect(&upstream).await else {
-        return Err(upstream);
-    };
-    match connection.send(request).await {
-        Ok(response) => Ok((response, in_flight(shared, connection, upstream))),
-        Err(_) => Err(upstream),
-    }
+    request: &mut Outgoing,
+    in_flight: &InFlight,
+) -> Result<(Response<()>, Receiving), ForwardError> {
+    let connection = in_flight.pool.connect(&in_flight.upstream).await;
+    let connection = connection.map_err(ForwardError::Unreachable)?;
+    let exchanged = request.exchange(connection).await;
+    exchanged.map_err(|(failure, _)| failure.into())
 }
 
 /// A connection to the active upstream. Nothing has been sent: while it cannot be reached, the
@@ -247,28 +224,6 @@ async fn connect(
     }
 }
 
-fn in_flight(shared: &Shared, connection: Connection, upstream: Arc<Upstream>) -> InFlight {
-    InFlight {
-        connection: Some(connection),
-        pool: Rc::clone(&shared.pool),
-        upstream,
-    }
-}
-
-fn why(
-    failed: TrySendError<Request<RequestBody>>,
-    connection: &Connection,
-    upstream: &Upstream,
-) -> ForwardError {
-    if connection.has_timed_out() {
-        ForwardError::Timeout
-    } else if upstream.evicted() {
-        ForwardError::Evicted
-    } else {
-        ForwardError::Lost(failed.into_error())
-    }
-}
-
 /// Another upstream than the one that could not be reached, or that one again after a pause: it may
 /// just have crashed, and nobody has noticed yet.
 async fn another_or_later(
@@ -282,65 +237,35 @@ async fn another_or_later(
     }
 }
 
-/// A copy to send if a used connection turns out to be closed: of what may be done twice (RFC 9110,
-/// section 9.2.2) and has no body.
-fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
-}
-
-/// Whether the connection ended before any byte of an answer.
-fn is_lost(error: &hyper::Error) -> bool {
-    use std::error::Error as _;
-    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-    let io = error
-        .source()
-        .and_then(|e| e.downcast_ref::<std::io::Error>());
-    error.is_incomplete_message()
-        || error.is_canceled()
-        || io.is_some_and(|error| {
-            matches!(
-                error.kind(),
-                BrokenPipe | ConnectionAborted | ConnectionReset
-            )
-        })
-}
-
 fn answer(
-    response: Response<Incoming>,
+    response: Response<()>,
+    receiving: Receiving,
     in_flight: InFlight,
-    client: Rc<Client>,
-) -> Response<ResponseBody> {
-    let (mut head, body) = response.into_parts();
-    headers::to_client(&mut head, false);
-    if headers::is_event_stream(&head.headers)
-        && let Some(connection) = &in_flight.connection
-    {
-        connection.is_tunnel();
+) -> Result<Response<ResponseBody>, ForwardError> {
+    let (mut head, ()) = response.into_parts();
+    headers::to_client(&mut head, false).map_err(ForwardError::BadAnswer)?;
+    if headers::is_event_stream(&head.headers) {
+        receiving.connection.member.is_tunnel();
     }
-    let body = ResponseBody::app(body, in_flight, client);
-    Response::from_parts(head, body)
+    Ok(Response::from_parts(
+        head,
+        ResponseBody::app(receiving, in_flight),
+    ))
 }
 
 fn switch(
-    mut response: Response<Incoming>,
+    response: Response<()>,
+    receiving: Receiving,
     in_flight: InFlight,
-    client: &Rc<Client>,
-    client_upgrade: OnUpgrade,
+    client: OnUpgrade,
     asked: &HeaderValue,
 ) -> Result<Response<ResponseBody>, ForwardError> {
     if !is_asked(response.headers(), asked) {
         return Err(ForwardError::Upgrade);
     }
-    let app = hyper::upgrade::on(&mut response);
-    let InFlight { upstream, pool, .. } = in_flight;
-    let in_flight = (upstream, Rc::clone(client));
-    tunnel(client_upgrade, app, in_flight, asked, &pool);
-    let (mut head, _no_body) = response.into_parts();
-    headers::to_client(&mut head, true);
+    let (mut head, ()) = response.into_parts();
+    headers::to_client(&mut head, true).map_err(ForwardError::BadAnswer)?;
+    tunnel(client, receiving.connection, in_flight, asked);
     Ok(Response::from_parts(head, ResponseBody::Empty))
 }
 

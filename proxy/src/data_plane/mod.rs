@@ -21,6 +21,7 @@ use crate::router::Router;
 mod activity;
 mod body;
 mod error;
+mod exchange;
 mod forward;
 pub mod headers;
 mod listener;
@@ -28,6 +29,7 @@ mod pool;
 mod stream;
 mod upgrade;
 pub mod websocket;
+pub mod wire;
 mod worker;
 
 pub use activity::ClientLimits;

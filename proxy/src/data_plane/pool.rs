@@ -7,25 +7,24 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::{Rc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http::{Request, Response, header};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1};
-use hyper_util::rt::TokioIo;
+use bytes::BytesMut;
+use http::{HeaderMap, header};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::activity::Clock;
-use super::body::RequestBody;
-use super::stream::{ReadsToTheEnd, Stream};
+use super::stream::Stream;
 use crate::release::Generation;
 use crate::router::{Class, Upstream};
 
-/// How far hyper reads ahead for one connection.
-const BUFFER: usize = 64 * 1024;
+/// How much is received at a time: enough for most answers.
+const RECEIVE: usize = 8 * 1024;
+/// The same for what turns out to be long.
+const RECEIVE_MORE: usize = 64 * 1024;
 
 /// The connections of one worker.
 #[derive(Debug)]
@@ -49,12 +48,14 @@ pub struct AppLimits {
 /// A connection that serves one request at a time.
 #[derive(Debug)]
 pub(super) struct Connection {
-    sender: http1::SendRequest<RequestBody>,
-    stream: Stream,
-    member: Rc<Member>,
+    pub(super) stream: Stream,
+    /// Received, and not yet taken.
+    pub(super) received: BytesMut,
+    /// Of the request under way: written anew for each, in the same memory.
+    pub(super) out: Vec<u8>,
+    pub(super) member: Rc<Member>,
     idle_since: Instant,
     idle_timeout: Duration,
-    clock: Clock,
     is_used: bool,
 }
 
@@ -69,24 +70,28 @@ struct Members {
     all: Vec<Weak<Member>>,
 }
 
-/// What there is to know of a connection while hyper or a tunnel has it.
+/// What the pool can do to a connection that is in use.
 #[derive(Debug)]
 pub(super) struct Member {
     generation: Generation,
     class: Cell<Class>,
-    task: AbortHandle,
+    cut: Cell<Option<Cut>>,
+    /// Whom to wake for that.
+    reader: RefCell<Option<Waker>>,
     /// Since when the app owes the head of an answer.
-    waits_since: Cell<Option<u32>>,
-    has_timed_out: Cell<bool>,
+    owes_since: Cell<Option<u32>>,
     is_closing: Cell<bool>,
     closing: Notify,
+    clock: Clock,
 }
 
-/// How a request body says that it still comes: until it is sent no answer is owed.
-#[derive(Debug)]
-pub(super) struct Progress {
-    member: Rc<Member>,
-    clock: Clock,
+/// Why a connection in use was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// What was in flight outlasted its drain.
+    Evicted,
+    /// The app owed an answer for too long.
+    TimedOut,
 }
 
 // === impl Pool ===
@@ -105,29 +110,17 @@ impl Pool {
     pub(super) fn take(&self, upstream: &Upstream, is_replayable: bool) -> Option<Connection> {
         let mut generations = self.generations.borrow_mut();
         let members = find(&mut generations, upstream.generation)?;
-        let mut busy = Vec::new();
         let now = Instant::now();
-        let taken = loop {
-            let Some(connection) = members.idle.pop() else {
-                break None;
-            };
-            if !connection.sender.is_ready() {
-                // Closed, or still sending a body that was answered early.
-                if !connection.sender.is_closed() {
-                    busy.push(connection);
-                }
-                continue;
-            }
+        while let Some(connection) = members.idle.pop() {
             let is_quiet = match is_replayable {
                 true => connection.stream.is_quiet_so_far(),
                 false => connection.stream.is_quiet(),
             };
             if is_quiet && !connection.is_expired(now) {
-                break Some(connection);
+                return Some(connection);
             }
-        };
-        members.idle.append(&mut busy);
-        taken
+        }
+        None
     }
 
     /// A new connection.
@@ -140,32 +133,21 @@ impl Pool {
             .await
             .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;
-        let stream = Stream::new(stream);
-        let io = TokioIo::new(ReadsToTheEnd::new(stream.clone()));
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(BUFFER)
-            .handshake(io)
-            .await
-            .map_err(io::Error::other)?;
-        let task = tokio::task::spawn_local(async move {
-            // How it ended, the request in it is told.
-            let _ = connection.with_upgrades().await;
-        });
-        let member = self.admit(upstream.generation, Class::Request, task.abort_handle());
         Ok(Connection {
-            sender,
-            stream,
-            member,
+            stream: Stream::new(stream),
+            received: BytesMut::new(),
+            out: Vec::new(),
+            member: self.admit(upstream.generation, Class::Request),
             idle_since: Instant::now(),
             idle_timeout: self.limits.idle_timeout,
-            clock: self.clock.clone(),
             is_used: false,
         })
     }
 
     /// Takes a connection back whose request is complete.
     pub(super) fn put_back(&self, mut connection: Connection) {
-        if connection.sender.is_closed() {
+        // Bytes after an answer belong to no request (RFC 9112, section 9.2).
+        if !connection.received.is_empty() || connection.member.cut.get().is_some() {
             return;
         }
         let mut generations = self.generations.borrow_mut();
@@ -174,25 +156,22 @@ impl Pool {
         {
             connection.is_used = true;
             connection.idle_since = Instant::now();
+            connection.member.class.set(Class::Request);
             members.idle.push(connection);
         }
     }
 
-    /// Makes a task cuttable as one of a generation's connections.
-    pub(super) fn admit(
-        &self,
-        generation: Generation,
-        class: Class,
-        task: AbortHandle,
-    ) -> Rc<Member> {
+    /// One more connection or tunnel of a generation.
+    pub(super) fn admit(&self, generation: Generation, class: Class) -> Rc<Member> {
         let member = Rc::new(Member {
             generation,
             class: Cell::new(class),
-            task,
-            waits_since: Cell::new(None),
-            has_timed_out: Cell::new(false),
+            cut: Cell::new(None),
+            reader: RefCell::default(),
+            owes_since: Cell::new(None),
             is_closing: Cell::new(false),
             closing: Notify::new(),
+            clock: self.clock.clone(),
         });
         let mut generations = self.generations.borrow_mut();
         let members = match find(&mut generations, generation) {
@@ -225,6 +204,14 @@ impl Pool {
         }
     }
 
+    /// Takes connections of a generation that is routed to again.
+    pub(super) fn restore(&self, generation: Generation) {
+        let mut generations = self.generations.borrow_mut();
+        if let Some(members) = find(&mut generations, generation) {
+            members.is_superseded = false;
+        }
+    }
+
     /// Has the tunnels of a generation end in the second half of `period`, one after the other: who
     /// finishes by himself in the first half is not disturbed, and not all come back at once.
     pub(super) fn close_tunnels(&self, generation: Generation, period: Duration) {
@@ -233,7 +220,9 @@ impl Pool {
             return;
         };
         let alive = members.all.iter().filter_map(Weak::upgrade);
-        let tunnels: Vec<_> = alive.filter(|m| m.class.get() == Class::Tunnel).collect();
+        let tunnels: Vec<_> = alive
+            .filter(|member| member.class.get() == Class::Tunnel)
+            .collect();
         let half = period / 2;
         let step = half / u32::try_from(tunnels.len()).unwrap_or(u32::MAX).max(1);
         for (delay, tunnel) in (0..).map(|n| half + step * n).zip(tunnels) {
@@ -254,28 +243,27 @@ impl Pool {
         if let Some(members) = find(&mut generations, generation) {
             for member in members.all.iter().filter_map(Weak::upgrade) {
                 if member.class.get() == class {
-                    member.task.abort();
+                    member.cut(Cut::Evicted);
                 }
             }
         }
     }
 
-    /// Closes what has been idle for too long, cuts what owes an answer for too long, and forgets
-    /// generations that are gone.
+    /// Closes what has been idle for too long or was closed by the app, cuts what owes an answer
+    /// for too long, and forgets generations that are gone.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         let mut generations = self.generations.borrow_mut();
         for members in generations.iter_mut() {
             for member in members.all.iter().filter_map(Weak::upgrade) {
                 let outlasted = |since| self.clock.has_passed(since, self.limits.response_timeout);
-                if member.waits_since.get().is_some_and(outlasted) {
-                    member.has_timed_out.set(true);
-                    member.task.abort();
+                if member.owes_since.get().is_some_and(outlasted) {
+                    member.cut(Cut::TimedOut);
                 }
             }
             members
                 .idle
-                .retain(|idle| !idle.is_expired(now) && !idle.sender.is_closed());
+                .retain(|idle| !idle.is_expired(now) && idle.stream.is_quiet_so_far());
             members.all.retain(|member| member.strong_count() > 0);
         }
         generations.retain(|members| !members.is_superseded || !members.all.is_empty());
@@ -293,25 +281,24 @@ fn find(generations: &mut [Members], generation: Generation) -> Option<&mut Memb
 // === impl Connection ===
 
 impl Connection {
-    /// Sends a request. On an error the request comes back if nothing of it was sent.
-    pub(super) async fn send(
+    /// Receives more; zero at the end of the stream.
+    pub(super) fn poll_receive(
         &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        let mut request = request;
-        let progress = Progress {
-            member: Rc::clone(&self.member),
-            clock: self.clock.clone(),
-        };
-        progress.made();
-        request.body_mut().reports(progress);
-        let response = self.sender.try_send_request(request).await;
-        self.member.waits_since.set(None);
-        let response = response?;
-        if let Some(timeout) = keep_alive_timeout(&response) {
-            self.idle_timeout = timeout;
+        cx: &mut Context<'_>,
+        expects_much: bool,
+    ) -> Poll<io::Result<usize>> {
+        if self.member.cut.get().is_some() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        Ok(response)
+        self.received.reserve(match expects_much {
+            true => RECEIVE_MORE,
+            false => RECEIVE,
+        });
+        let received = self.stream.poll_receive(cx, &mut self.received);
+        if received.is_pending() {
+            self.member.wake_for_cut(cx);
+        }
+        received
     }
 
     /// Whether it served a request before: then its end may have nothing to do with this one.
@@ -319,14 +306,19 @@ impl Connection {
         self.is_used
     }
 
-    /// Whether it was cut because the app owed an answer for too long.
-    pub(super) fn has_timed_out(&self) -> bool {
-        self.member.has_timed_out.get()
-    }
-
-    /// Counts as a tunnel from now on: its answer ends when one side wants it to.
-    pub(super) fn is_tunnel(&self) {
-        self.member.class.set(Class::Tunnel);
+    /// Learns how long the app keeps an idle connection: a second less than it says in
+    /// `Keep-Alive: timeout=5`.
+    pub(super) fn learn(&mut self, headers: &HeaderMap) {
+        static KEEP_ALIVE: header::HeaderName = header::HeaderName::from_static("keep-alive");
+        let value = headers.get(&KEEP_ALIVE).and_then(|v| v.to_str().ok());
+        let timeout = value.and_then(|value| {
+            let mut parameters = value.split(',').map(str::trim);
+            let seconds = parameters.find_map(|word| word.strip_prefix("timeout="))?;
+            seconds.parse::<u64>().ok()
+        });
+        if let Some(seconds) = timeout {
+            self.idle_timeout = Duration::from_secs(seconds.saturating_sub(1));
+        }
     }
 
     fn is_expired(&self, now: Instant) -> bool {
@@ -337,6 +329,38 @@ impl Connection {
 // === impl Member ===
 
 impl Member {
+    /// Counts as a tunnel from now on: its answer ends when one side wants it to.
+    pub(super) fn is_tunnel(&self) {
+        self.class.set(Class::Tunnel);
+    }
+
+    /// The app owes an answer from now on.
+    pub(super) fn owes(&self) {
+        self.owes_since.set(Some(self.clock.now()));
+    }
+
+    /// It has answered.
+    pub(super) fn answered(&self) {
+        self.owes_since.set(None);
+    }
+
+    /// Why it was cut, if it was.
+    pub(super) fn why_cut(&self) -> Option<Cut> {
+        self.cut.get()
+    }
+
+    /// Completes when it is cut.
+    pub(super) async fn until_cut(&self) {
+        std::future::poll_fn(|cx| {
+            self.wake_for_cut(cx);
+            match self.cut.get() {
+                Some(_) => Poll::Ready(()),
+                None => Poll::Pending,
+            }
+        })
+        .await;
+    }
+
     /// Whether this tunnel shall end.
     pub(super) fn is_closing(&self) -> bool {
         self.is_closing.get()
@@ -346,25 +370,19 @@ impl Member {
     pub(super) async fn closing(&self) {
         self.closing.notified().await;
     }
-}
 
-// === impl Progress ===
-
-impl Progress {
-    /// The time for an answer begins anew.
-    pub(super) fn made(&self) {
-        self.member.waits_since.set(Some(self.clock.now()));
+    fn cut(&self, why: Cut) {
+        self.cut.set(Some(why));
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
     }
-}
 
-/// A second less than the app says it keeps an idle connection: `Keep-Alive: timeout=5`.
-fn keep_alive_timeout(response: &Response<Incoming>) -> Option<Duration> {
-    static KEEP_ALIVE: header::HeaderName = header::HeaderName::from_static("keep-alive");
-    let value = response.headers().get(&KEEP_ALIVE)?.to_str().ok()?;
-    let seconds: u64 = value
-        .split(',')
-        .find_map(|parameter| parameter.trim().strip_prefix("timeout="))?
-        .parse()
-        .ok()?;
-    Some(Duration::from_secs(seconds.saturating_sub(1)))
+    fn wake_for_cut(&self, cx: &Context<'_>) {
+        let mut reader = self.reader.borrow_mut();
+        match &mut *reader {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *reader = Some(cx.waker().clone()),
+        }
+    }
 }

@@ -1,9 +1,8 @@
-//! A socket that hyper reads and writes while others look at it.
+//! A socket that several have a handle to.
 //!
-//! hyper owns its IO object. But whether an idle connection is still good can be told only by
-//! looking at the socket (a FIN that has arrived is not known to hyper before its task runs again,
-//! so a request would be lost: hyperium/hyper#2136), and only a socket option makes an aborted
-//! response of unknown length differ from a complete one.
+//! hyper owns its IO object, but whether a client has left is seen at its socket, and only a socket
+//! option makes an aborted response of unknown length differ from a complete one. And a request's
+//! body is sent by one task while another reads the answer.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -12,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use bytes::BufMut;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -27,15 +27,6 @@ pub(super) struct Stream(Arc<TcpStream>);
 pub(super) struct ClientIo {
     stream: Stream,
     activity: Arc<Activity>,
-}
-
-/// The client's half of hyper, which gives up at the first write error: the app's answer may be in
-/// the receive buffer already (a 413 sent while the body still comes, and then a reset). This lets
-/// reading go on, and only its end counts.
-#[derive(Debug)]
-pub(super) struct ReadsToTheEnd {
-    stream: Stream,
-    write_failed: bool,
 }
 
 // === impl Stream ===
@@ -82,15 +73,16 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
+impl Stream {
+    /// Reads what there is into `buffer`.
+    pub(super) fn poll_receive(
+        &self,
         cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+        buffer: &mut impl BufMut,
+    ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.0.poll_read_ready(cx))?;
-            let room = buffer.remaining();
+            let room = buffer.chunk_mut().len();
             match self.0.try_read_buf(buffer) {
                 Ok(n) => {
                     if 0 < n && n < room {
@@ -100,12 +92,27 @@ impl AsyncRead for Stream {
                         let empty = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
                         let _ = self.0.try_io(Interest::READABLE, empty);
                     }
-                    return Poll::Ready(Ok(()));
+                    return Poll::Ready(Ok(n));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
+    }
+
+    /// Writes what fits.
+    pub(super) fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |stream| stream.try_write(bytes))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_receive(cx, buffer).map_ok(|_| ())
     }
 }
 
@@ -115,7 +122,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |stream| stream.try_write(bytes))
+        self.poll_send(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -193,79 +200,6 @@ impl AsyncWrite for ClientIo {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-// === impl ReadsToTheEnd ===
-
-impl ReadsToTheEnd {
-    pub(super) fn new(stream: Stream) -> Self {
-        Self {
-            stream,
-            write_failed: false,
-        }
-    }
-
-    fn written(
-        &mut self,
-        cx: &Context<'_>,
-        written: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Err(_)) = written {
-            self.write_failed = true;
-            // hyper polls the reading half once more.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        written
-    }
-}
-
-impl AsyncRead for ReadsToTheEnd {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for ReadsToTheEnd {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.write_failed {
-            return Poll::Pending;
-        }
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.written(cx, written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if self.write_failed {
-            return Poll::Pending;
-        }
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,19 +1,16 @@
 //! Upgraded connections: bytes both ways until both sides have ended.
 
-use std::io;
+use std::io::{self, Cursor};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::HeaderValue;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::oneshot;
 
-use super::forward::Client;
-use super::pool::{Member, Pool};
+use super::body::InFlight;
+use super::pool::{Connection, Member};
 use super::websocket::{self, Frames};
-use crate::router::{Class, Upstream};
 
 const BUFFER: usize = 8 * 1024;
 
@@ -26,44 +23,43 @@ struct Direction {
 
 /// Starts a tunnel between a client and the app, once both have switched protocols.
 ///
-/// It holds its upstream and its client's connection until it ends, and is cut with its class. A
-/// WebSocket that is asked to close gets a close frame of status 1001, both ways.
+/// It is in flight until it ends, and is cut with its class. A WebSocket that is asked to close gets
+/// a close frame of status 1001, both ways.
 pub(super) fn tunnel(
     client: OnUpgrade,
-    app: OnUpgrade,
-    in_flight: (Arc<Upstream>, Rc<Client>),
+    app: Connection,
+    in_flight: InFlight,
     protocol: &HeaderValue,
-    pool: &Pool,
 ) {
-    let generation = in_flight.0.generation;
     let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
-    let (admit, admitted) = oneshot::channel::<Rc<Member>>();
-    let task = tokio::task::spawn_local(async move {
-        let _in_flight = in_flight;
-        let Ok(member) = admitted.await else {
-            return;
-        };
-        // Either side may be gone before it has switched.
-        let (Ok(client), Ok(app)) = tokio::join!(client, app) else {
+    let member = Rc::clone(&app.member);
+    member.is_tunnel();
+    tokio::task::spawn_local(async move {
+        // The client may be gone before it has switched.
+        let Ok(client) = client.await else {
             return;
         };
         let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
-        let (from_app, to_app) = tokio::io::split(TokioIo::new(app));
         let direction = |is_from_client| Direction {
             frames: is_websocket.then(Frames::default),
             is_from_client,
         };
-        let copied = tokio::try_join!(
-            direction(true).copy(from_client, to_app, &member),
-            direction(false).copy(from_app, to_client, &member),
-        );
-        if let Err(error) = copied {
-            tracing::debug!(%generation, %error, "a tunnel was cut");
+        // Bytes that came with the head of the answer are the first of the tunnel.
+        let from_app = Cursor::new(app.received).chain(app.stream.clone());
+        let copied = async {
+            tokio::try_join!(
+                direction(true).copy(from_client, app.stream, &member),
+                direction(false).copy(from_app, to_client, &member),
+            )
+        };
+        tokio::select! {
+            copied = copied => if let Err(error) = copied {
+                tracing::debug!(%error, "a tunnel ended early");
+            },
+            () = member.until_cut() => {}
         }
+        drop(in_flight);
     });
-    let member = pool.admit(generation, Class::Tunnel, task.abort_handle());
-    // The task waits for it.
-    let _ = admit.send(member);
 }
 
 // === impl Direction ===

@@ -195,6 +195,7 @@ async fn serve_all(
                 }
             },
             Some(notice) = notices.recv() => match notice {
+                Notice::Promoted(generation) => pool.restore(generation),
                 Notice::Superseded(generation) => pool.supersede(generation),
                 Notice::TunnelsClose(generation, period) => {
                     pool.close_tunnels(generation, period);

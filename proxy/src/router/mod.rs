@@ -64,6 +64,8 @@ pub struct Drain {
 /// What the data plane's workers are told about a generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
+    /// It gets new requests, perhaps once more.
+    Promoted(Generation),
     /// It gets no new requests: its idle connections are of no more use.
     Superseded(Generation),
     /// Its tunnels shall end within this time, politely, and not all at once.
@@ -160,6 +162,7 @@ impl Router {
         let superseded = self.active.swap(Some(upstream));
         self.served.store(true, Ordering::Relaxed);
         self.routed.notify_waiters();
+        self.tell(Notice::Promoted(promoted));
         if let Some(superseded) = superseded.filter(|old| old.generation != promoted) {
             self.tell(Notice::Superseded(superseded.generation));
         }

@@ -108,6 +108,8 @@ async fn the_workers_hear_of_each_superseded_generation_once() {
     assert_eq!(
         heard,
         [
+            Notice::Promoted(Generation(1)),
+            Notice::Promoted(Generation(2)),
             Notice::Superseded(Generation(1)),
             Notice::Evicted(Generation(2), Class::Tunnel),
             Notice::Superseded(Generation(2)),

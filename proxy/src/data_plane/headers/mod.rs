@@ -35,6 +35,9 @@ pub struct Peer {
 /// Why a request cannot be passed on (RFC 9112, section 3.2).
 pub type BadRequest = &'static str;
 
+/// Why an answer cannot be passed on.
+pub type BadAnswer = &'static str;
+
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -69,7 +72,7 @@ pub fn to_app(
 ) -> Result<Option<HeaderValue>, BadRequest> {
     check_host(head)?;
     let present = Present::in_(&head.headers);
-    let is_chunked = present.has(Present::TRANSFER_ENCODING);
+    let is_chunked = present.has(Present::TRANSFER_ENCODING) && is_chunked(&head.headers)?;
     let accepts_trailers = present.has(Present::TE) && accepts_trailers(&head.headers);
     let upgrade =
         strip_connection(&mut head.headers, present).filter(|_| head.version == Version::HTTP_11);
@@ -102,11 +105,17 @@ pub fn to_app(
 
 /// Turns the app's response head into the client's. `switches` says that it is a 101 that was asked
 /// for.
-pub fn to_client(head: &mut response::Parts, switches: bool) {
+///
+/// # Errors
+/// [`BadAnswer`], when its body has no one meaning.
+pub fn to_client(head: &mut response::Parts, switches: bool) -> Result<(), BadAnswer> {
     let present = Present::in_(&head.headers);
     if present.has(Present::TRANSFER_ENCODING) {
+        is_chunked(&head.headers)?;
         // Both together are how one response becomes two (RFC 9112, section 6.3).
         head.headers.remove(header::CONTENT_LENGTH);
+    } else if present.has(Present::CONTENT_LENGTH) {
+        say_length_once(&mut head.headers)?;
     }
     let upgrade = switches.then(|| head.headers.get(header::UPGRADE).cloned());
     strip_connection(&mut head.headers, present);
@@ -115,6 +124,46 @@ pub fn to_client(head: &mut response::Parts, switches: bool) {
         append_token(&mut head.headers, HeaderValue::from_static("upgrade"));
     }
     head.version = Version::HTTP_11;
+    Ok(())
+}
+
+/// Whether a body comes in chunks.
+///
+/// # Errors
+/// When that is not all that was done to it: hyper takes away the chunks only, the field ends here,
+/// and nobody would hear of the rest (RFC 9112, section 6.1).
+fn is_chunked(headers: &HeaderMap) -> Result<bool, &'static str> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(false),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(true),
+        (Some(_), _) => Err("unknown transfer coding"),
+    }
+}
+
+/// Says a length once that was said more than once (RFC 9112, section 6.3): hyper passes
+/// `Content-Length: 5, 5` on, and does not look at all where there is no body.
+fn say_length_once(headers: &mut HeaderMap) -> Result<(), BadAnswer> {
+    let mut fields = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(field) = fields.next() else {
+        return Ok(());
+    };
+    let is_length = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    if fields.next().is_none() && is_length(field.as_bytes()) {
+        return Ok(());
+    }
+    let fields: Vec<_> = headers
+        .get_all(header::CONTENT_LENGTH)
+        .iter()
+        .cloned()
+        .collect();
+    let mut lengths = fields.iter().flat_map(tokens);
+    let length = lengths.next().filter(|length| is_length(length));
+    let length = length.filter(|length| lengths.all(|other| other == *length));
+    let length = length.and_then(|length| HeaderValue::from_bytes(length).ok());
+    let length = length.ok_or("invalid Content-Length")?;
+    headers.insert(header::CONTENT_LENGTH, length);
+    Ok(())
 }
 
 /// Whether an answer goes on until one side wants it to end.
@@ -129,30 +178,35 @@ pub fn is_event_stream(headers: &HeaderMap) -> bool {
 
 /// Makes the target origin-form, and `Host` the authority that counts.
 fn check_host(head: &mut request::Parts) -> Result<(), BadRequest> {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err("more than one Host");
+    }
+    // Also where the target says it all (RFC 9112, section 3.2).
+    match host {
+        Some(host) if !is_host(host.as_bytes()) => return Err("invalid Host"),
+        None if head.version == Version::HTTP_11 => return Err("missing Host"),
+        Some(_) | None => {}
+    }
+    let is_unknown = host.is_none();
     if let Some(authority) = head.uri.authority() {
+        if head.uri.scheme().is_none() {
+            // Only CONNECT has an authority as its target (RFC 9112, section 3.2.3).
+            return Err("invalid target");
+        }
         // An absolute target's authority wins over the field (RFC 9112, section 3.2.2).
         let host = HeaderValue::from_str(host_of(authority)).map_err(|_| "invalid target")?;
         head.headers.insert(header::HOST, host);
         let path = head.uri.path_and_query().cloned();
         head.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
-        return Ok(());
+    } else if is_unknown {
+        // HTTP/1.0 has none, and 1.1 needs one: an empty one says that it is unknown
+        // (RFC 9112, section 3.2).
+        let unknown = HeaderValue::from_static("");
+        head.headers.insert(header::HOST, unknown);
     }
-    let mut hosts = head.headers.get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) => match is_host(host.as_bytes()) {
-            true => Ok(()),
-            false => Err("invalid Host"),
-        },
-        (Some(_), Some(_)) => Err("more than one Host"),
-        (None, _) if head.version == Version::HTTP_11 => Err("missing Host"),
-        (None, _) => {
-            // HTTP/1.0 has none, and 1.1 needs one: an empty one says that it is unknown
-            // (RFC 9112, section 3.2).
-            let unknown = HeaderValue::from_static("");
-            head.headers.insert(header::HOST, unknown);
-            Ok(())
-        }
-    }
+    Ok(())
 }
 
 fn host_of(authority: &Authority) -> &str {
@@ -163,9 +217,30 @@ fn host_of(authority: &Authority) -> &str {
 
 /// Whether it can be a `uri-host [ ":" port ]` (RFC 3986, section 3.2.2).
 fn is_host(host: &[u8]) -> bool {
-    host.iter().all(|byte| {
-        byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte) || *byte >= 0x80
-    })
+    let is_name = |name: &[u8]| {
+        name.iter().all(|byte| {
+            byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte) || *byte >= 0x80
+        })
+    };
+    let is_address = |address: &[u8]| {
+        let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b":.%-_~".contains(byte);
+        !address.is_empty() && address.iter().all(is_part)
+    };
+    let is_port = |rest: &[u8]| match rest.split_first() {
+        Some((b':', port)) => port.iter().all(u8::is_ascii_digit),
+        Some(_) => false,
+        None => true,
+    };
+    let position = |byte| host.iter().position(|&b| b == byte);
+    match host.first() {
+        Some(b'[') => {
+            position(b']').is_some_and(|end| is_address(&host[1..end]) && is_port(&host[end + 1..]))
+        }
+        Some(_) | None => {
+            let (name, rest) = host.split_at(position(b':').unwrap_or(host.len()));
+            is_name(name) && is_port(rest)
+        }
+    }
 }
 
 /// Removes what is meant for this connection only (RFC 9110, section 7.6.1): `Connection`, the
@@ -216,6 +291,7 @@ impl Present {
     const TE: u8 = 4;
     const EXPECT: u8 = 8;
     const OTHER: u8 = 16;
+    const CONTENT_LENGTH: u8 = 32;
     const ANY_OF_THE_CONNECTION: u8 = Self::CONNECTION | Self::TRANSFER_ENCODING | Self::OTHER;
 
     fn in_(headers: &HeaderMap) -> Self {
@@ -226,6 +302,7 @@ impl Present {
                     "transfer-encoding" => Self::TRANSFER_ENCODING,
                     "te" => Self::TE,
                     "expect" => Self::EXPECT,
+                    "content-length" => Self::CONTENT_LENGTH,
                     "upgrade" | "keep-alive" | "proxy-connection" | "http2-settings" => Self::OTHER,
                     _ => 0,
                 }

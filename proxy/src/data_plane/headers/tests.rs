@@ -173,7 +173,7 @@ fn a_response_with_two_framings_keeps_one() {
         .unwrap()
         .into_parts()
         .0;
-    to_client(&mut head, false);
+    to_client(&mut head, false).unwrap();
     let fields: Vec<_> = head
         .headers
         .iter()

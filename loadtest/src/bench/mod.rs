@@ -1,0 +1,216 @@
+//! Compares handoff with other proxies in front of the same backend, on one machine in one run.
+//!
+//! ```text
+//! rounds ─▶ measure ─load─▶ target (direct | a rival | handoff) ─▶ backend
+//!              │ /proc (usage)
+//!              └─▶ figures (medians or refusal) ─▶ check ─▶ report (text, JSON)
+//!           footprint ─memory of handoff alone─────▲
+//! ```
+//!
+//! Generator, proxy and backend share the processors, for every target alike. So requests a second
+//! say little of a proxy alone; its processor time per request does.
+
+mod backend;
+mod case;
+mod check;
+mod figures;
+mod footprint;
+mod install;
+mod load;
+mod measure;
+mod options;
+mod report;
+mod rival;
+mod rounds;
+mod target;
+mod usage;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+pub use self::backend::serve;
+use self::footprint::Footprint;
+use self::options::TargetName;
+pub use self::options::{BackendOptions, Options};
+use self::report::{Missing, Report, Version};
+use self::target::{Ground, Target};
+use crate::binaries::{self, BinariesError};
+use crate::interrupt::interrupted;
+use crate::summary::Machine;
+
+/// Enough for 5,000 connections at both ends of one process, and what else it has open.
+const DESCRIPTORS: u64 = 16_384;
+
+const TARGETS: [TargetName; 8] = [
+    TargetName::Direct,
+    TargetName::Relay,
+    TargetName::Nginx,
+    TargetName::Haproxy,
+    TargetName::Caddy,
+    TargetName::Pingora,
+    TargetName::KamalProxy,
+    TargetName::Handoff,
+];
+
+/// Fits "failed to {…}".
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    #[error(transparent)]
+    Binaries(#[from] BinariesError),
+    #[error("make a temporary folder: {0}")]
+    Folder(io::Error),
+    #[error("measure the direct way: {0}")]
+    Direct(String),
+    #[error("finish: interrupted")]
+    Interrupted,
+    #[error("write {file}: {source}")]
+    Json { file: PathBuf, source: io::Error },
+    #[error("start a runtime: {0}")]
+    Runtime(io::Error),
+}
+
+/// Does what the options ask for; whether every check holds.
+///
+/// # Errors
+/// There is nothing to judge.
+pub fn run(options: &Options) -> Result<bool, BenchError> {
+    raise_descriptors();
+    let wanted = |name| options.targets.is_empty() || options.targets.contains(&name);
+    let handoff = if wanted(TargetName::Handoff) {
+        binaries::provide(&["handoff"], options.binaries.as_deref())?.pop()
+    } else {
+        None
+    };
+    let folder = tempfile::Builder::new()
+        .prefix("handoff-bench-")
+        .tempdir()
+        .map_err(BenchError::Folder)?;
+    let ground = Ground::new(folder.path(), handoff).map_err(BenchError::Folder)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(BenchError::Runtime)?;
+    let report = runtime.block_on(bench(options, &ground))?;
+    print!("{}", report::text(&report));
+    if let Some(file) = &options.json {
+        write_json(&report, file)?;
+    }
+    Ok(report.passed.unwrap_or(true))
+}
+
+async fn bench(options: &Options, ground: &Ground) -> Result<Report, BenchError> {
+    let began = Instant::now();
+    let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    // Outside of what an interrupt drops, so that they are stopped and not only killed.
+    let mut targets = Vec::new();
+    let measured = tokio::select! {
+        measured = measure(options, ground, &mut targets) => measured,
+        () = interrupted() => Err(BenchError::Interrupted),
+    };
+    let versions = targets.iter().map(|target| Version {
+        name: target.name,
+        version: target.version.clone(),
+    });
+    let versions = versions
+        .filter(|version| !version.version.is_empty())
+        .collect();
+    for target in targets.into_iter().rev() {
+        target.stop().await;
+    }
+    let (missing, cases, footprint) = measured?;
+    let checks = footprint
+        .as_ref()
+        .map(|footprint| check::all(&cases, footprint))
+        .unwrap_or_default();
+    Ok(Report {
+        schema: 1,
+        started,
+        machine: Machine::this(),
+        quick: options.quick,
+        rounds: case::ROUNDS,
+        duration_s: began.elapsed().as_secs_f64(),
+        versions,
+        missing,
+        passed: options
+            .check
+            .then(|| checks.iter().all(|check| check.holds)),
+        cases,
+        footprint,
+        checks,
+    })
+}
+
+type Results = (Vec<Missing>, Vec<figures::Case>, Option<Footprint>);
+
+/// What it starts it leaves in `targets`.
+async fn measure(
+    options: &Options,
+    ground: &Ground,
+    targets: &mut Vec<Target>,
+) -> Result<Results, BenchError> {
+    if options.install {
+        install::install().await;
+    }
+    let direct = ground.direct().await.map_err(BenchError::Direct)?;
+    let backend = direct.server;
+    targets.push(direct);
+    let mut missing = Vec::new();
+    for name in TARGETS.into_iter().skip(1) {
+        if !options.targets.is_empty() && !options.targets.contains(&name) {
+            continue;
+        }
+        match ground.start(name, backend).await {
+            Ok(target) => targets.push(target),
+            Err(reason) => {
+                eprintln!("{}: {reason}", name.text());
+                missing.push(Missing { name, reason });
+            }
+        }
+    }
+    let cases = if options.cases.is_empty() {
+        &case::ALL[..]
+    } else {
+        &options.cases
+    };
+    let cases = rounds::play(cases, targets, options.quick, ground).await;
+    let footprint = if options.check {
+        Some(footprint::measure(ground).await)
+    } else {
+        None
+    };
+    Ok((missing, cases, footprint))
+}
+
+/// For us and all that we start: 5,000 connections need more than the usual 1,024.
+fn raise_descriptors() {
+    let now = getrlimit(Resource::Nofile);
+    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= DESCRIPTORS);
+    if enough(now.current) {
+        return;
+    }
+    let raised = Rlimit {
+        current: Some(DESCRIPTORS),
+        maximum: if enough(now.maximum) {
+            now.maximum
+        } else {
+            Some(DESCRIPTORS)
+        },
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        eprintln!("loadtest: failed to raise the number of open files to {DESCRIPTORS}: {error}");
+    }
+}
+
+fn write_json(report: &Report, file: &Path) -> Result<(), BenchError> {
+    let failed = |source| BenchError::Json {
+        file: file.to_owned(),
+        source,
+    };
+    let mut json = serde_json::to_vec_pretty(report).map_err(|error| failed(error.into()))?;
+    json.push(b'\n');
+    fs::write(file, json).map_err(failed)
+}

@@ -1,0 +1,374 @@
+//! The body of an answer, found in what was received (RFC 9112, section 6.3).
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Version};
+
+use super::{Head, Malformed};
+
+/// Longer is neither a chunk's size with its extensions nor a trailer.
+const MAX_LINE: usize = 16 * 1024;
+const MAX_TRAILERS: usize = 64;
+/// The end of a chunked body without trailers.
+const LAST: &[u8] = b"0\r\n\r\n";
+
+/// Where in a body the next byte belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoder {
+    /// There are so many bytes to come.
+    Length(u64),
+    /// It says from chunk to chunk how long it is.
+    Chunked(Chunked),
+    /// It ends with the connection.
+    UntilClose,
+}
+
+/// Where in a chunked body the next byte belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chunked {
+    /// Before a chunk's size.
+    Size,
+    /// In a chunk, with so many bytes to come.
+    Data(u64),
+    /// Before the line end after a chunk.
+    DataEnd,
+    /// Before the trailers.
+    Trailers,
+    /// Behind all.
+    Done,
+}
+
+/// What was found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// A part of the body.
+    Data(Bytes),
+    /// The fields after it.
+    Trailers(HeaderMap),
+    /// Nothing yet: more has to be received.
+    More,
+    /// It has ended.
+    End,
+}
+
+// === impl Decoder ===
+
+impl Decoder {
+    /// How the body of an answer to a request of this method comes.
+    ///
+    /// # Errors
+    /// [`Malformed::Length`] when that is not clear.
+    pub fn of(head: &Head, method: &Method) -> Result<Self, Malformed> {
+        let is_bodyless = *method == Method::HEAD
+            || head.status.is_informational()
+            || matches!(
+                head.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            );
+        if is_bodyless {
+            return Ok(Self::Length(0));
+        }
+        if head.headers.contains_key(header::TRANSFER_ENCODING) {
+            // It wins over a length; and it is not for 1.0, where nobody knows what is meant.
+            return match is_chunked(&head.headers) {
+                _ if head.version == Version::HTTP_10 => Err(Malformed::Length),
+                true => Ok(Self::Chunked(Chunked::Size)),
+                false => Ok(Self::UntilClose),
+            };
+        }
+        match content_length(&head.headers)? {
+            Some(length) => Ok(Self::Length(length)),
+            None => Ok(Self::UntilClose),
+        }
+    }
+
+    /// Whether all of it was found.
+    pub fn is_done(self) -> bool {
+        matches!(self, Self::Length(0) | Self::Chunked(Chunked::Done))
+    }
+
+    /// How many bytes are to come, if that is known.
+    pub fn remaining(self) -> Option<u64> {
+        match self {
+            Self::Length(length) => Some(length),
+            Self::Chunked(_) | Self::UntilClose => None,
+        }
+    }
+
+    /// Takes the next part from what was received.
+    ///
+    /// # Errors
+    /// [`Malformed`] when that is no part of a body.
+    pub fn decode(&mut self, received: &mut BytesMut) -> Result<Decoded, Malformed> {
+        match self {
+            Self::Length(0) => Ok(Decoded::End),
+            _ if received.is_empty() && !self.is_done() => Ok(Decoded::More),
+            Self::Length(left) => Ok(take(received, left)),
+            Self::UntilClose => Ok(Decoded::Data(received.split().freeze())),
+            Self::Chunked(chunked) => chunked.decode(received),
+        }
+    }
+}
+
+// === impl Chunked ===
+
+impl Chunked {
+    fn decode(&mut self, received: &mut BytesMut) -> Result<Decoded, Malformed> {
+        loop {
+            match self {
+                Self::Size => match httparse::parse_chunk_size(received) {
+                    Ok(httparse::Status::Complete((length, size))) => {
+                        received.advance(length);
+                        *self = match size {
+                            0 => Self::Trailers,
+                            size => Self::Data(size),
+                        };
+                    }
+                    Ok(httparse::Status::Partial) if received.len() < MAX_LINE => {
+                        return Ok(Decoded::More);
+                    }
+                    Ok(httparse::Status::Partial) | Err(_) => return Err(Malformed::Chunk),
+                },
+                Self::Data(_) if received.is_empty() => return Ok(Decoded::More),
+                Self::Data(left) => {
+                    let data = take(received, left);
+                    if *left == 0 {
+                        *self = Self::DataEnd;
+                        self.skip_data_end(received)?;
+                        // Nearly always the end has come along: known now, it spares a write.
+                        if *self == Self::Size && received.starts_with(LAST) {
+                            received.advance(LAST.len());
+                            *self = Self::Done;
+                        }
+                    }
+                    return Ok(data);
+                }
+                Self::DataEnd => {
+                    self.skip_data_end(received)?;
+                    if *self == Self::DataEnd {
+                        return Ok(Decoded::More);
+                    }
+                }
+                Self::Trailers => return self.trailers(received),
+                Self::Done => return Ok(Decoded::End),
+            }
+        }
+    }
+
+    fn skip_data_end(&mut self, received: &mut BytesMut) -> Result<(), Malformed> {
+        match &received[..received.len().min(2)] {
+            b"\r\n" => {
+                received.advance(2);
+                *self = Self::Size;
+                Ok(())
+            }
+            b"" | b"\r" => Ok(()),
+            _ => Err(Malformed::Chunk),
+        }
+    }
+
+    fn trailers(&mut self, received: &mut BytesMut) -> Result<Decoded, Malformed> {
+        if received.starts_with(b"\r\n") {
+            received.advance(2);
+            *self = Self::Done;
+            return Ok(Decoded::End);
+        }
+        let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILERS];
+        let (length, trailers) = match httparse::parse_headers(received, &mut fields) {
+            Ok(httparse::Status::Complete((length, fields))) => {
+                let mut trailers = HeaderMap::with_capacity(fields.len());
+                for field in fields {
+                    let name = HeaderName::from_bytes(field.name.as_bytes());
+                    let value = HeaderValue::from_bytes(field.value);
+                    let (Ok(name), Ok(value)) = (name, value) else {
+                        return Err(Malformed::Chunk);
+                    };
+                    trailers.append(name, value);
+                }
+                (length, trailers)
+            }
+            Ok(httparse::Status::Partial) if received.len() < MAX_LINE => {
+                return Ok(Decoded::More);
+            }
+            Ok(httparse::Status::Partial) | Err(_) => return Err(Malformed::Chunk),
+        };
+        received.advance(length);
+        *self = Self::Done;
+        Ok(Decoded::Trailers(trailers))
+    }
+}
+
+fn take(received: &mut BytesMut, left: &mut u64) -> Decoded {
+    let here = received
+        .len()
+        .min(usize::try_from(*left).unwrap_or(usize::MAX));
+    *left -= here as u64;
+    Decoded::Data(received.split_to(here).freeze())
+}
+
+/// Whether the last of the codings is `chunked`.
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let last = headers
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .next_back();
+    let last = last.and_then(|value| value.as_bytes().rsplit(|&byte| byte == b',').next());
+    last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+}
+
+/// The one length that all fields agree on.
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
+    let mut length = None;
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        for number in value.as_bytes().split(|&byte| byte == b',') {
+            let number = number.trim_ascii();
+            // Digits only: a number may also be read from "+5".
+            let is_number = !number.is_empty() && number.iter().all(u8::is_ascii_digit);
+            let number = std::str::from_utf8(number).ok().filter(|_| is_number);
+            let number: u64 = number
+                .and_then(|number| number.parse().ok())
+                .ok_or(Malformed::Length)?;
+            if length.is_some_and(|length| length != number) {
+                return Err(Malformed::Length);
+            }
+            length = Some(number);
+        }
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{read_head, write_chunk, write_last_chunk};
+    use super::*;
+
+    fn of(head: &str, method: &Method) -> Result<Decoder, Malformed> {
+        let mut received = BytesMut::from(format!("HTTP/{head}\r\n\r\n").as_str());
+        let head = read_head(&mut received, &mut HeaderMap::new())
+            .unwrap()
+            .unwrap();
+        Decoder::of(&head, method)
+    }
+
+    /// What of `pieces` is the body, if it ends, and what is left.
+    fn decode(mut decoder: Decoder, pieces: &[&[u8]]) -> Result<(Vec<u8>, bool), Malformed> {
+        let mut received = BytesMut::new();
+        let mut body = Vec::new();
+        for piece in pieces {
+            received.extend_from_slice(piece);
+            loop {
+                match decoder.decode(&mut received)? {
+                    Decoded::Data(data) => {
+                        assert!(!data.is_empty());
+                        body.extend_from_slice(&data);
+                    }
+                    Decoded::Trailers(_) => {}
+                    Decoded::More => break,
+                    Decoded::End => {
+                        body.extend_from_slice(b"|");
+                        body.extend_from_slice(&received);
+                        return Ok((body, true));
+                    }
+                }
+            }
+        }
+        Ok((body, decoder.is_done()))
+    }
+
+    #[test]
+    fn the_head_says_how_the_body_comes() {
+        use Malformed::Length as Unclear;
+        let chunked = Ok(Decoder::Chunked(Chunked::Size));
+        let get = |head: &str| of(head, &Method::GET);
+        assert_eq!(get("1.1 200 OK"), Ok(Decoder::UntilClose));
+        assert_eq!(
+            get("1.1 200 OK\r\ncontent-length: 5"),
+            Ok(Decoder::Length(5))
+        );
+        let twice = "1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 5,5";
+        assert_eq!(get(twice), Ok(Decoder::Length(5)));
+        let differ = "1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6";
+        assert_eq!(get(differ), Err(Unclear));
+        for bad in ["+5", "-5", "0x5", "", "5 5", "99999999999999999999"] {
+            assert_eq!(
+                get(&format!("1.1 200 OK\r\ncontent-length: {bad}")),
+                Err(Unclear)
+            );
+        }
+        assert_eq!(get("1.1 200 OK\r\ntransfer-encoding: Chunked"), chunked);
+        let both = "1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\ncontent-length: 5";
+        assert_eq!(get(both), chunked);
+        let other = "1.1 200 OK\r\ntransfer-encoding: chunked, gzip";
+        assert_eq!(get(other), Ok(Decoder::UntilClose));
+        assert_eq!(
+            get("1.0 200 OK\r\ntransfer-encoding: chunked"),
+            Err(Unclear)
+        );
+        for status in ["204 No Content", "304 Not Modified"] {
+            let head = format!("1.1 {status}\r\ncontent-length: 5");
+            assert_eq!(get(&head), Ok(Decoder::Length(0)));
+        }
+        let head = of("1.1 200 OK\r\ncontent-length: 5", &Method::HEAD);
+        assert_eq!(head, Ok(Decoder::Length(0)));
+    }
+
+    #[test]
+    fn what_comes_after_a_body_is_not_taken() {
+        let all = |decoder, bytes: &[u8]| decode(decoder, &[bytes]).unwrap();
+        assert_eq!(all(Decoder::Length(3), b"abcd"), (b"abc|d".to_vec(), true));
+        let chunked = Decoder::Chunked(Chunked::Size);
+        let bytes = b"3;x=y\r\nabc\r\n0\r\nx: 1\r\n\r\nd";
+        assert_eq!(all(chunked, bytes), (b"abc|d".to_vec(), true));
+    }
+
+    #[test]
+    fn bad_chunks_are_no_body() {
+        for bytes in [
+            b"x\r\n".as_slice(),
+            b"-1\r\n",
+            b"3\r\nabcd\r\n",
+            b"fffffffffffffffff\r\n",
+            b"0\r\nbad trailer\r\n\r\n",
+        ] {
+            let decoded = decode(Decoder::Chunked(Chunked::Size), &[bytes]);
+            assert_eq!(decoded, Err(Malformed::Chunk), "{bytes:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_chunked_body_is_found_however_it_is_cut(
+            chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..6),
+            piece in 1_usize..30,
+        ) {
+            let mut stream = Vec::new();
+            for chunk in &chunks {
+                write_chunk(&mut stream, chunk);
+            }
+            write_last_chunk(&mut stream, None);
+            let pieces: Vec<_> = stream.chunks(piece).collect();
+            let mut expected = chunks.concat();
+            expected.push(b'|');
+            let decoder = Decoder::Chunked(Chunked::Size);
+            prop_assert_eq!(decode(decoder, &pieces), Ok((expected, true)));
+            // One byte less, and it has not ended.
+            let cut = &stream[..stream.len() - 1];
+            let (_, is_done) = decode(decoder, &[cut]).unwrap();
+            prop_assert!(!is_done);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>, piece in 1_usize..20) {
+            let pieces: Vec<_> = bytes.chunks(piece).collect();
+            for decoder in [
+                Decoder::Chunked(Chunked::Size),
+                Decoder::Length(7),
+                Decoder::UntilClose,
+            ] {
+                let _ = decode(decoder, &pieces);
+            }
+        }
+    }
+}

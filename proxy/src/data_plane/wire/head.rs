@@ -1,0 +1,190 @@
+//! The head of an answer, read.
+
+use std::mem::MaybeUninit;
+
+use bytes::BytesMut;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{StatusCode, Version};
+use smallvec::SmallVec;
+
+use super::Malformed;
+
+/// As many fields as an answer may have.
+const MAX_FIELDS: usize = 256;
+/// As many bytes as its head may have: as many as HttpPlatformHandler takes.
+const MAX_BYTES: usize = 64 * 1024;
+
+/// The head of an answer.
+#[derive(Debug)]
+pub struct Head {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its reason, where that is not the usual one.
+    pub reason: Option<hyper::ext::ReasonPhrase>,
+    /// Its version: 1.0 or 1.1.
+    pub version: Version,
+    /// Its fields.
+    pub headers: HeaderMap,
+}
+
+/// Where a field is in the buffer.
+#[derive(Clone, Copy)]
+struct Field {
+    name: (usize, usize),
+    value: (usize, usize),
+}
+
+/// Takes the head of an answer from what was received, once it is there as a whole.
+///
+/// `headers` is an empty map to put the fields into: a used one saves its allocation.
+///
+/// # Errors
+/// [`Malformed`] when no head can begin like this.
+pub fn read_head(
+    received: &mut BytesMut,
+    headers: &mut HeaderMap,
+) -> Result<Option<Head>, Malformed> {
+    if received.is_empty() {
+        return Ok(None);
+    }
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        received,
+        &mut fields,
+    );
+    let length = match parsed {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if received.len() < MAX_BYTES => return Ok(None),
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            return Err(Malformed::HeadTooLarge);
+        }
+        Err(_) => return Err(Malformed::Head),
+    };
+    let code = response.code.ok_or(Malformed::Head)?;
+    let status = StatusCode::from_u16(code).map_err(|_| Malformed::Head)?;
+    let version = match response.version {
+        Some(0) => Version::HTTP_10,
+        _ => Version::HTTP_11,
+    };
+    let reason = response
+        .reason
+        .filter(|reason| status.canonical_reason() != Some(reason))
+        .and_then(|reason| hyper::ext::ReasonPhrase::try_from(reason.as_bytes()).ok());
+    let base = received.as_ptr().addr();
+    let place = |slice: &[u8]| {
+        let start = slice.as_ptr().addr() - base;
+        (start, start + slice.len())
+    };
+    let fields: SmallVec<[Field; 32]> = response
+        .headers
+        .iter()
+        .map(|field| Field {
+            name: place(field.name.as_bytes()),
+            value: place(field.value),
+        })
+        .collect();
+    // Values share the buffer: no copy of each.
+    let bytes = received.split_to(length).freeze();
+    let mut headers = std::mem::take(headers);
+    for Field { name, value } in fields {
+        let name = HeaderName::from_bytes(&bytes[name.0..name.1]).map_err(|_| Malformed::Head)?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice(value.0..value.1))
+            .map_err(|_| Malformed::Head)?;
+        headers.append(name, value);
+    }
+    Ok(Some(Head {
+        status,
+        reason,
+        version,
+        headers,
+    }))
+}
+
+impl Head {
+    /// Whether the connection may serve another request after this answer (RFC 9112, section 9.3).
+    pub fn keeps_alive(&self) -> bool {
+        let says = |word: &str| {
+            let values = self.headers.get_all(header::CONNECTION).iter();
+            let mut words = values.flat_map(|value| value.as_bytes().split(|&byte| byte == b','));
+            words.any(|said| said.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+        };
+        match self.version {
+            Version::HTTP_10 => says("keep-alive"),
+            _ => !self.headers.contains_key(header::CONNECTION) || !says("close"),
+        }
+    }
+
+    /// An interim answer; the final one is still to come.
+    pub fn is_interim(&self) -> bool {
+        self.status.is_informational() && self.status != StatusCode::SWITCHING_PROTOCOLS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Result<Option<(Head, Vec<u8>)>, Malformed> {
+        let mut received = BytesMut::from(bytes);
+        let head = read_head(&mut received, &mut HeaderMap::new())?;
+        Ok(head.map(|head| (head, received.to_vec())))
+    }
+
+    #[test]
+    fn a_head_is_taken_and_what_follows_stays() {
+        let bytes = b"HTTP/1.1 200 Fine\r\nA: 1\r\na:  2 \r\nServer: \xff\r\n\r\nbody";
+        let (head, rest) = read(bytes).unwrap().unwrap();
+        assert_eq!(rest, b"body");
+        assert_eq!(head.reason.as_ref().unwrap().as_bytes(), b"Fine");
+        let values: Vec<_> = head.headers.get_all("a").iter().collect();
+        assert_eq!(values, ["1", "2"]);
+        assert_eq!(head.headers["server"].as_bytes(), b"\xff");
+        for end in 0..bytes.len() - 4 {
+            assert!(read(&bytes[..end]).unwrap().is_none(), "at {end}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_head_is_malformed() {
+        for bytes in [
+            b"SSH-2.0-x\r\n".as_slice(),
+            b"HTTP/2.0 200 OK\r\n\r\n",
+            b"HTTP/1.1 20 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nname : 1\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nname: 1\r\n folded\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nna\0me: 1\r\n\r\n",
+            b"<html>",
+        ] {
+            assert_eq!(read(bytes).err(), Some(Malformed::Head), "{bytes:?}");
+        }
+        let endless = [b"HTTP/1.1 200 OK\r\nx: ".as_slice(), &[b'x'; MAX_BYTES]].concat();
+        assert_eq!(read(&endless).err(), Some(Malformed::HeadTooLarge));
+    }
+
+    #[test]
+    fn a_connection_is_kept_as_its_version_and_words_say() {
+        let keeps = |head: &str| {
+            let head = format!("HTTP/{head}\r\n\r\n");
+            read(head.as_bytes()).unwrap().unwrap().0.keeps_alive()
+        };
+        assert!(keeps("1.1 200 OK"));
+        assert!(keeps("1.1 200 OK\r\nconnection: x, Keep-Alive"));
+        assert!(!keeps(
+            "1.1 200 OK\r\nconnection: x\r\nconnection: a, Close"
+        ));
+        assert!(!keeps("1.0 200 OK"));
+        assert!(keeps("1.0 200 OK\r\nconnection: keep-alive"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let _ = read(&bytes);
+            let _ = read(&[b"HTTP/1.1 200 OK\r\n", bytes.as_slice()].concat());
+        }
+    }
+}

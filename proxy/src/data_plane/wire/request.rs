@@ -1,0 +1,124 @@
+//! A request, written.
+
+use http::header::{self, HeaderMap};
+use http::{Method, Uri};
+
+/// Appends a request's head. `is_chunked` says how its body will come.
+pub fn write_head(
+    out: &mut Vec<u8>,
+    method: &Method,
+    target: &Uri,
+    headers: &HeaderMap,
+    is_chunked: bool,
+) {
+    out.extend_from_slice(method.as_str().as_bytes());
+    out.push(b' ');
+    match target.path_and_query() {
+        Some(target) => out.extend_from_slice(target.as_str().as_bytes()),
+        None => out.push(b'/'),
+    }
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    write_fields(out, headers, is_chunked);
+    if is_chunked {
+        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a part of a chunked body.
+pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if data.is_empty() {
+        // A chunk without data would be the last one.
+        return;
+    }
+    let mut digits = [0; 16];
+    let mut first = digits.len();
+    let mut rest = data.len();
+    while rest > 0 {
+        first -= 1;
+        digits[first] = b"0123456789abcdef"[rest % 16];
+        rest /= 16;
+    }
+    out.extend_from_slice(&digits[first..]);
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the end of a chunked body.
+pub fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    if let Some(trailers) = trailers {
+        write_fields(out, trailers, true);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Both framings together are how one request becomes two (RFC 9112, section 6.1): chunked, no
+/// length is written.
+fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap, without_framing: bool) {
+    for (name, value) in fields {
+        if *name == header::TRANSFER_ENCODING
+            || (without_framing && *name == header::CONTENT_LENGTH)
+        {
+            continue;
+        }
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn head(fields: &[(&'static str, &'static str)], is_chunked: bool) -> String {
+        let mut headers = HeaderMap::new();
+        for &(name, value) in fields {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let mut out = Vec::new();
+        let target = Uri::from_static("//a;b?");
+        write_head(&mut out, &Method::PUT, &target, &headers, is_chunked);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_head_is_written_as_it_is() {
+        let fields = [
+            ("host", "a"),
+            ("content-length", "3"),
+            ("x", "1"),
+            ("x", "2"),
+        ];
+        assert_eq!(
+            head(&fields, false),
+            "PUT //a;b? HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nx: 1\r\nx: 2\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn no_request_has_two_framings() {
+        let fields = [("content-length", "3"), ("transfer-encoding", "gzip")];
+        assert_eq!(
+            head(&fields, true),
+            "PUT //a;b? HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_chunked_body_reads_back() {
+        let mut out = Vec::new();
+        write_chunk(&mut out, b"");
+        write_chunk(&mut out, &[b'x'; 26]);
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-sum", HeaderValue::from_static("7"));
+        write_last_chunk(&mut out, Some(&trailers));
+        let expected = format!("1a\r\n{}\r\n0\r\nx-sum: 7\r\n\r\n", "x".repeat(26));
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}
