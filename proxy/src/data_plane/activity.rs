@@ -38,6 +38,8 @@ pub(super) enum Doing {
     Request,
     /// It waits for the next request.
     Idle,
+    /// It is a tunnel: its own affair.
+    Tunnel,
 }
 
 /// How long a client may do what.
@@ -105,7 +107,8 @@ impl Activity {
             0 => Doing::Nothing,
             1 => Doing::Head,
             2 => Doing::Request,
-            _ => Doing::Idle,
+            3 => Doing::Idle,
+            _ => Doing::Tunnel,
         }
     }
 
@@ -116,7 +119,9 @@ impl Activity {
             Doing::Nothing if outlasted(limits.header_timeout) => Verdict::Close,
             Doing::Head if outlasted(limits.header_timeout) => Verdict::TimedOut,
             Doing::Idle if outlasted(limits.idle_timeout) => Verdict::Close,
-            Doing::Nothing | Doing::Head | Doing::Request | Doing::Idle => Verdict::Keep,
+            Doing::Nothing | Doing::Head | Doing::Request | Doing::Idle | Doing::Tunnel => {
+                Verdict::Keep
+            }
         }
     }
 

@@ -68,6 +68,10 @@ impl ForwardError {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if status == StatusCode::BAD_REQUEST {
+            // Where a request is in doubt, so is where it ends: nothing behind it is one.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 }

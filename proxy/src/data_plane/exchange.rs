@@ -29,6 +29,8 @@ pub(super) struct Outgoing {
     head: request::Parts,
     body: RequestBody,
     is_chunked: bool,
+    /// A byte of an answer has come, if only of an interim one.
+    has_arrived: bool,
 }
 
 /// Why there is no answer.
@@ -79,6 +81,7 @@ impl Outgoing {
             is_chunked: body.size_hint().exact().is_none(),
             head,
             body,
+            has_arrived: false,
         }
     }
 
@@ -102,6 +105,7 @@ impl Outgoing {
             chunk: Bytes::new(),
             body: std::mem::replace(&mut self.body, RequestBody::Empty),
             is_chunked: self.is_chunked,
+            is_answered: false,
             state: Sending::Body,
         };
         upload.out.clear();
@@ -148,6 +152,7 @@ impl Outgoing {
             if !connection.received.is_empty() {
                 // It has reached the app and will not be sent again. hyper hands the map of the
                 // answer to the next request, so one map goes round.
+                self.has_arrived = true;
                 self.head.headers.clear();
             }
             let map = &mut self.head.headers;
@@ -160,7 +165,7 @@ impl Outgoing {
                 *map = head.headers;
                 map.clear();
             }
-            let received = ready!(connection.poll_receive(cx, false));
+            let received = ready!(connection.poll_receive(cx, None));
             let error = match received {
                 Ok(0) => io::ErrorKind::UnexpectedEof.into(),
                 Ok(_) => continue,
@@ -168,8 +173,8 @@ impl Outgoing {
             };
             return Poll::Ready(Err(match connection.member.why_cut() {
                 Some(cut) => Failure::Cut(cut),
-                None if connection.received.is_empty() => Failure::Silent(error),
-                None => Failure::Broken(error),
+                None if self.has_arrived => Failure::Broken(error),
+                None => Failure::Silent(error),
             }));
         }
     }
@@ -201,7 +206,7 @@ impl Receiving {
                 Ok(Decoded::More) => {}
                 Err(malformed) => return Poll::Ready(Some(Err(io::Error::other(malformed)))),
             }
-            match ready!(self.connection.poll_receive(cx, true)) {
+            match ready!(self.connection.poll_receive(cx, self.decoder.remaining())) {
                 Ok(0) if self.decoder == Decoder::UntilClose => {
                     self.decoder = Decoder::Length(0);
                     self.keeps_alive = false;
@@ -249,6 +254,8 @@ struct Upload {
     chunk: Bytes,
     body: RequestBody,
     is_chunked: bool,
+    /// The app owes nothing more, however long the client takes for the rest.
+    is_answered: bool,
     state: Sending,
 }
 
@@ -285,7 +292,9 @@ impl Upload {
                     match Pin::new(&mut self.body).poll_frame(cx) {
                         Poll::Ready(Some(frame)) => {
                             self.add(frame?);
-                            member.owes();
+                            if !self.is_answered {
+                                member.owes();
+                            }
                             continue;
                         }
                         Poll::Ready(None) => {
@@ -347,14 +356,13 @@ impl Upload {
             connection.out = self.out;
             return None;
         }
+        self.is_answered = true;
         let is_done = Rc::new(Cell::new(false));
         let done = Rc::clone(&is_done);
         let stream = connection.stream.clone();
         let member = Rc::clone(&connection.member);
         let task = tokio::task::spawn_local(async move {
             let sent = poll_fn(|cx| self.poll(cx, &stream, &member)).await;
-            // The app waits for the rest of its answer's request, not for one.
-            member.answered();
             done.set(sent.is_ok() && self.state == Sending::Done);
         });
         Some(Uploading {

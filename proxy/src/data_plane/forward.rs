@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
@@ -100,7 +100,8 @@ impl Forward {
                     error.into_response()
                 }
             };
-            if shared.is_closing.get() {
+            // A 101 has a Connection of its own, and ends the connection for HTTP anyway.
+            if shared.is_closing.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
@@ -147,6 +148,7 @@ async fn forward(
     if target.is_some_and(|target| target.as_str().len() > shared.limits.max_target) {
         return Err(ForwardError::TargetTooLong);
     }
+    let version = request.version();
     // Taken before the head changes; waited for only after the app has switched.
     let client_upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
@@ -175,7 +177,7 @@ async fn forward(
             switch(response, receiving, in_flight, client_upgrade, &asked)
         }
         _ if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(ForwardError::Upgrade),
-        _ => answer(response, receiving, in_flight),
+        _ => answer(response, receiving, in_flight, version),
     }
 }
 
@@ -241,9 +243,15 @@ fn answer(
     response: Response<()>,
     receiving: Receiving,
     in_flight: InFlight,
+    version: Version,
 ) -> Result<Response<ResponseBody>, ForwardError> {
     let (mut head, ()) = response.into_parts();
     headers::to_client(&mut head, false).map_err(ForwardError::BadAnswer)?;
+    if version == Version::HTTP_10 && receiving.remaining().is_none() {
+        // Only the end of the connection ends it, and hyper says keep-alive to who asked for that.
+        let close = HeaderValue::from_static("close");
+        head.headers.insert(header::CONNECTION, close);
+    }
     if headers::is_event_stream(&head.headers) {
         receiving.connection.member.is_tunnel();
     }
@@ -265,6 +273,7 @@ fn switch(
     }
     let (mut head, ()) = response.into_parts();
     headers::to_client(&mut head, true).map_err(ForwardError::BadAnswer)?;
+    in_flight.client.activity.begin(Doing::Tunnel);
     tunnel(client, receiving.connection, in_flight, asked);
     Ok(Response::from_parts(head, ResponseBody::Empty))
 }

@@ -2,15 +2,16 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::Phase;
-use super::worker::Intake;
+use super::worker::{Intake, Server};
 
 /// More than the system keeps by default (128): while workers are busy, connections wait here.
 const BACKLOG: i32 = 4096;
@@ -24,15 +25,26 @@ const EXHAUSTED_LOG: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Listener(std::net::TcpListener);
 
-/// Accepts connections and deals them to the workers.
+/// Accepts connections on one worker.
 #[derive(Debug)]
 pub(super) struct Accept {
     listener: Listener,
-    workers: Vec<Intake>,
-    max_connections: usize,
+    deal: Deal,
     phases: watch::Receiver<Phase>,
     // Dropped when no more connections are accepted.
     _accepting: oneshot::Sender<()>,
+}
+
+/// Who serves an accepted connection.
+///
+/// The worker that accepted it: no other thread is woken, and the socket is registered once. Unless
+/// it has clearly more than another one: kept connections differ in how long they last, and whoever
+/// is awake accepts most.
+#[derive(Debug)]
+pub(super) struct Deal {
+    workers: Vec<Intake>,
+    here: usize,
+    max_connections: usize,
 }
 
 // === impl Listener ===
@@ -49,10 +61,29 @@ impl Listener {
             Some(Protocol::TCP),
         )?;
         own_the_port(&socket)?;
+        // Accepted connections have it from here (not on Windows): heads and bodies that go out one
+        // after the other do not wait for the client to confirm the first.
+        socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         Ok(Self(socket.into()))
+    }
+
+    /// The same port for several workers to accept on, or for the first of them where only one can:
+    /// on Windows a socket belongs to one completion port.
+    pub(super) fn shared_by(self, workers: usize) -> io::Result<Vec<Self>> {
+        let others = if cfg!(windows) {
+            0
+        } else {
+            workers.saturating_sub(1)
+        };
+        let mut listeners = Vec::with_capacity(workers);
+        for _ in 0..others {
+            listeners.push(Self(self.0.try_clone()?));
+        }
+        listeners.push(self);
+        Ok(listeners)
     }
 
     /// Where it listens, also when the system chose the port.
@@ -105,15 +136,13 @@ impl Accept {
     /// What accepts, and what completes when it has stopped to.
     pub(super) fn new(
         listener: Listener,
-        workers: Vec<Intake>,
-        max_connections: usize,
+        deal: Deal,
         phases: watch::Receiver<Phase>,
     ) -> (Self, oneshot::Receiver<()>) {
         let (accepting, accepting_ended) = oneshot::channel();
         let accept = Self {
             listener,
-            workers,
-            max_connections,
+            deal,
             phases,
             _accepting: accepting,
         };
@@ -121,45 +150,73 @@ impl Accept {
     }
 
     /// Accepts until the port shall be closed; then what is in the backlog, too.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(mut self, server: Rc<Server>) {
         let listener = match TcpListener::from_std(self.listener.0) {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "cannot accept connections"),
         };
         let mut trouble = Trouble::default();
         loop {
-            let connections: usize = self.workers.iter().map(Intake::connections).sum();
+            let is_full = self.deal.is_full();
             tokio::select! {
-                () = tokio::time::sleep(FULL_PAUSE), if connections >= self.max_connections => {}
-                accepted = listener.accept(), if connections < self.max_connections => match accepted.and_then(into_std) {
-                    Ok((stream, peer)) => deal(&self.workers, stream, peer),
+                () = tokio::time::sleep(FULL_PAUSE), if is_full => {}
+                accepted = listener.accept(), if !is_full => match accepted {
+                    Ok((stream, peer)) => self.deal.serve(stream, peer, &server),
                     Err(error) => trouble.wait_out(&error).await,
                 },
                 _ = self.phases.wait_for(|phase| *phase >= Phase::Closed) => break,
             }
         }
+        // Asked directly: the reactor may not have seen the last ones yet.
         let Ok(listener) = listener.into_std() else {
             return;
         };
         while let Ok((stream, peer)) = listener.accept() {
-            if stream.set_nonblocking(true).is_ok() {
-                deal(&self.workers, stream, peer);
+            let registered = stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = registered {
+                self.deal.serve(stream, peer, &server);
             }
         }
     }
 }
 
-fn into_std(
-    (stream, peer): (tokio::net::TcpStream, SocketAddr),
-) -> io::Result<(std::net::TcpStream, SocketAddr)> {
-    stream.set_nodelay(true)?;
-    Ok((stream.into_std()?, peer))
-}
+// === impl Deal ===
 
-/// To the worker with the fewest: kept connections differ in how long they last.
-fn deal(workers: &[Intake], stream: std::net::TcpStream, peer: SocketAddr) {
-    if let Some(worker) = workers.iter().min_by_key(|worker| worker.connections()) {
-        worker.serve(stream, peer);
+impl Deal {
+    pub(super) fn new(workers: Vec<Intake>, here: usize, max_connections: usize) -> Self {
+        Self {
+            workers,
+            here,
+            max_connections,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        let connections: usize = self.workers.iter().map(Intake::connections).sum();
+        connections >= self.max_connections
+    }
+
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, server: &Server) {
+        if cfg!(windows) {
+            // It fails on a connection that is gone already.
+            let _ = stream.set_nodelay(true);
+        }
+        let here = &self.workers[self.here];
+        let least = self
+            .workers
+            .iter()
+            .min_by_key(|worker| worker.connections());
+        let least = least.unwrap_or(here);
+        if here.connections() <= least.connections() + least.connections() / 8 + 1 {
+            here.count();
+            return server.serve(stream, peer);
+        }
+        match stream.into_std() {
+            Ok(stream) => least.serve(stream, peer),
+            Err(error) => tracing::debug!(%error, %peer, "a connection cannot be dealt"),
+        }
     }
 }
 
@@ -185,5 +242,28 @@ impl Trouble {
             tracing::error!(%error, "cannot accept connections for now");
         }
         tokio::time::sleep(EXHAUSTED_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn an_accepted_connection_does_not_wait_to_send() {
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_address().unwrap();
+        let _client = std::net::TcpStream::connect(address).unwrap();
+        listener.0.set_nonblocking(false).unwrap();
+        let (accepted, _) = listener.0.accept().unwrap();
+        assert!(accepted.nodelay().unwrap());
+    }
+
+    #[test]
+    fn a_port_in_use_is_not_shared() {
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let error = Listener::bind(listener.local_address().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     }
 }

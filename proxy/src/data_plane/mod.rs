@@ -38,8 +38,8 @@ pub use headers::Forwarded;
 pub use listener::Listener;
 pub use pool::AppLimits;
 
-use listener::Accept;
-use worker::Worker;
+use listener::{Accept, Deal};
+use worker::{Intake, Worker};
 
 /// How requests are passed on.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct DataPlane {
     workers: Vec<Worker>,
-    accepting: Option<oneshot::Receiver<()>>,
+    accepting: Vec<oneshot::Receiver<()>>,
     phase: watch::Sender<Phase>,
 }
 
@@ -103,17 +103,17 @@ impl DataPlane {
         let workers: Vec<Worker> = (0..settings.workers.max(1))
             .map(|number| Worker::start(number, router, settings, phases.clone()))
             .collect::<io::Result<_>>()?;
-        let dealing = workers.iter().map(Worker::intake).collect();
-        let (accept, accepting) = Accept::new(
-            listener,
-            dealing,
-            settings.max_connections,
-            phase.subscribe(),
-        );
-        workers[0].accept(accept);
+        let dealing: Vec<Intake> = workers.iter().map(Worker::intake).collect();
+        let mut accepting = Vec::new();
+        for (number, listener) in listener.shared_by(workers.len())?.into_iter().enumerate() {
+            let deal = Deal::new(dealing.clone(), number, settings.max_connections);
+            let (accept, accepting_ended) = Accept::new(listener, deal, phase.subscribe());
+            workers[number].accept(accept);
+            accepting.push(accepting_ended);
+        }
         Ok(Self {
             workers,
-            accepting: Some(accepting),
+            accepting,
             phase,
         })
     }
@@ -128,10 +128,10 @@ impl DataPlane {
     /// Cancel safe.
     pub async fn drain(&mut self) {
         self.phase.send_replace(Phase::Closed);
-        if let Some(accepting) = &mut self.accepting {
+        while let Some(accepting) = self.accepting.last_mut() {
             // The sender never sends: that it is gone is the message.
             let _ = accepting.await;
-            self.accepting = None;
+            self.accepting.pop();
         }
         self.phase.send_replace(Phase::Draining);
         for worker in &mut self.workers {

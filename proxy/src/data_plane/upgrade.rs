@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::body::InFlight;
 use super::pool::{Connection, Member};
+use super::stream::Stream;
 use super::websocket::{self, Frames};
 
 const BUFFER: usize = 8 * 1024;
@@ -34,6 +35,7 @@ pub(super) fn tunnel(
     let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
     let member = Rc::clone(&app.member);
     member.is_tunnel();
+    let streams = [in_flight.client.stream.clone(), app.stream.clone()];
     tokio::task::spawn_local(async move {
         // The client may be gone before it has switched.
         let Ok(client) = client.await else {
@@ -55,6 +57,8 @@ pub(super) fn tunnel(
         tokio::select! {
             copied = copied => if let Err(error) = copied {
                 tracing::debug!(%error, "a tunnel ended early");
+                // Neither side may take this for the other's end of file.
+                streams.iter().for_each(Stream::reset_on_close);
             },
             () = member.until_cut() => {}
         }

@@ -62,6 +62,15 @@ pub(super) struct Connections {
     one_ended: Notify,
 }
 
+/// What serves one connection after the other.
+#[derive(Debug)]
+pub(super) struct Server {
+    settings: Settings,
+    clock: Clock,
+    shared: Rc<Shared>,
+    connections: Rc<Connections>,
+}
+
 /// What the sweep looks at, and whom it wakes.
 #[derive(Debug)]
 struct Served {
@@ -125,7 +134,7 @@ impl Worker {
         self.intake.clone()
     }
 
-    /// Has this worker accept for all.
+    /// Has this worker accept connections.
     pub(super) fn accept(&self, accept: Accept) {
         // A worker that has ended has said why.
         let _ = self.intake.jobs.send(Job::Accept(accept));
@@ -149,9 +158,14 @@ impl Intake {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// One more: counted before it is served, so that none is dealt twice as many.
+    pub(super) fn count(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Gives the worker one more.
     pub(super) fn serve(&self, stream: std::net::TcpStream, peer: SocketAddr) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.count();
         // A worker that has ended takes none; the connection is closed.
         let _ = self.jobs.send(Job::Serve(stream, peer));
     }
@@ -182,16 +196,20 @@ async fn serve_all(
         count,
         one_ended: Notify::new(),
     });
+    let server = Rc::new(Server {
+        settings: settings.clone(),
+        clock: clock.clone(),
+        shared: Rc::clone(&shared),
+        connections: Rc::clone(&connections),
+    });
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !connections.have_ended() {
         tokio::select! {
             Some(job) = jobs.recv() => match job {
-                Job::Serve(stream, peer) => {
-                    serve(stream, peer, settings, &clock, &shared, &connections);
-                }
+                Job::Serve(stream, peer) => server.serve_std(stream, peer),
                 Job::Accept(accept) => {
-                    tokio::task::spawn_local(accept.run());
+                    tokio::task::spawn_local(accept.run(Rc::clone(&server)));
                 }
             },
             Some(notice) = notices.recv() => match notice {
@@ -224,47 +242,53 @@ async fn serve_all(
     }
 }
 
-fn serve(
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
-    settings: &Settings,
-    clock: &Clock,
-    shared: &Rc<Shared>,
-    connections: &Rc<Connections>,
-) {
-    let open = Open(Rc::clone(connections));
-    let stream = match TcpStream::from_std(stream) {
-        Ok(stream) => Stream::new(stream),
-        Err(error) => return tracing::warn!(%error, %peer, "cannot serve a connection"),
-    };
-    let activity = Arc::new(Activity::new(clock.clone()));
-    let io = TokioIo::new(ClientIo::new(stream.clone(), Arc::clone(&activity)));
-    let client = Rc::new(Client {
-        peer: Peer::new(peer.ip()),
-        stream,
-        activity,
-        _open: open,
-    });
-    let forward = Forward::new(Rc::clone(shared), Rc::clone(&client));
-    let connection = http1::Builder::new()
-        .max_buf_size(BUFFER.max(settings.max_header_size))
-        .max_header_size(settings.max_header_size)
-        .max_headers(settings.max_headers)
-        .half_close(settings.half_close)
-        .serve_connection(io, forward)
-        .with_upgrades();
-    let serve = Serve {
-        connection,
-        connections: Rc::clone(connections),
-        client,
-        key: None,
-        is_told: false,
-    };
-    tokio::task::spawn_local(async move {
-        if let Err(error) = serve.await {
-            tracing::debug!(%error, %peer, "a client's connection ended early");
+// === impl Server ===
+
+impl Server {
+    fn serve_std(&self, stream: std::net::TcpStream, peer: SocketAddr) {
+        match TcpStream::from_std(stream) {
+            Ok(stream) => self.serve(stream, peer),
+            Err(error) => {
+                drop(Open(Rc::clone(&self.connections)));
+                tracing::warn!(%error, %peer, "cannot serve a connection");
+            }
         }
-    });
+    }
+
+    /// Serves a connection that has been counted.
+    pub(super) fn serve(&self, stream: TcpStream, peer: SocketAddr) {
+        let settings = &self.settings;
+        let open = Open(Rc::clone(&self.connections));
+        let stream = Stream::new(stream);
+        let activity = Arc::new(Activity::new(self.clock.clone()));
+        let io = TokioIo::new(ClientIo::new(stream.clone(), Arc::clone(&activity)));
+        let client = Rc::new(Client {
+            peer: Peer::new(peer.ip()),
+            stream,
+            activity,
+            _open: open,
+        });
+        let forward = Forward::new(Rc::clone(&self.shared), Rc::clone(&client));
+        let connection = http1::Builder::new()
+            .max_buf_size(BUFFER.max(settings.max_header_size))
+            .max_header_size(settings.max_header_size)
+            .max_headers(settings.max_headers)
+            .half_close(settings.half_close)
+            .serve_connection(io, forward)
+            .with_upgrades();
+        let serve = Serve {
+            connection,
+            connections: Rc::clone(&self.connections),
+            client,
+            key: None,
+            is_told: false,
+        };
+        tokio::task::spawn_local(async move {
+            if let Err(error) = serve.await {
+                tracing::debug!(%error, %peer, "a client's connection ended early");
+            }
+        });
+    }
 }
 
 // === impl Connections ===

@@ -13,10 +13,14 @@ pub fn write_head(
 ) {
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
-    match target.path_and_query() {
-        Some(target) => out.extend_from_slice(target.as_str().as_bytes()),
-        None => out.push(b'/'),
+    let target = target
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    if target.starts_with('?') {
+        // Of `http://a?b`, whose path is empty (RFC 9112, section 3.2.1).
+        out.push(b'/');
     }
+    out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     write_fields(out, headers, is_chunked);
     if is_chunked {
