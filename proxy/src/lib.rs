@@ -62,9 +62,16 @@
 //!   socket option, and the default cache folder in [`config`].
 //! - The windows job object is ours and not process-wrap's: that one fails where a job is
 //!   refused, waits for the whole tree instead of the root, and on Unix occupies a thread for it.
-//! - `data_plane::stream`: hyper owns its IO object, but an idle connection can only be checked
-//!   at its socket. A shared handle with hyper's reads and writes on it costs no further system
-//!   call, and no `unsafe`.
+//! - The app's side of a request is not hyper's client but ours ([`data_plane::wire`], pure, and
+//!   `data_plane::exchange`). A worker drives the connection inside the request: no task of its
+//!   own, no channels between two tasks, and the head stays until an answer begins, so that it can
+//!   be sent again without a copy. That took a third of the instructions of a request (29.8k to
+//!   20.4k, callgrind). It also tells "no byte of an answer came" from every other failure.
+//! - Workers accept for themselves instead of being dealt connections, unless one has clearly more
+//!   than another: with a new connection for each request that is a seventh of the CPU time.
+//! - Time limits are not timers but marks that a sweep looks at twice a second
+//!   (`data_plane::activity`): hyper's header timer cannot tell an idle connection from a slow
+//!   head, and costs each request a boxed timer.
 //! - The pauses between health checks grow from 10 ms to the configured interval: most apps are
 //!   ready sooner than the first 250 ms.
 

@@ -1,1 +1,29 @@
-//! The harness of the end-to-end tests.
+//! The harness: a real handoff, real apps, real files, and waiting on published facts.
+//!
+//! ```text
+//! Site ──start(release)──▶ Running ──deploy(release)──▶ its files ──▶ handoff ──▶ app
+//!                            │  ▲                                        │
+//!                 Connection ┘  └── status file, log, ends of processes ◀┘
+//! ```
+//! A test says what happens and what has to be true. It never sleeps: whoever waits, waits for a
+//! fact, in [`wait::eventually`], which is the only place that may pass time.
+
+pub mod binaries;
+pub mod client;
+pub mod deployment;
+#[cfg(unix)]
+pub mod processes;
+pub mod release;
+pub mod requests;
+pub mod source;
+pub mod stage;
+pub mod status;
+pub mod tools;
+pub mod wait;
+pub mod websocket;
+
+pub use client::{Answer, Connection};
+pub use deployment::{Running, Site};
+pub use release::{Release, app, file, folder};
+pub use status::Status;
+pub use wait::eventually;

@@ -1,7 +1,36 @@
 //! A request, written.
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
+
+/// What frames, routes, authenticates or describes a request has to be known before its body (RFC
+/// 9110, section 6.5.1). Some apps put trailers among the fields: there these would be taken for the
+/// client's word, or for ours.
+const NOT_IN_TRAILERS: [&str; 23] = [
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "max-forwards",
+    "proxy-authorization",
+    "proxy-connection",
+    "range",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
 
 /// Appends a request's head. `is_chunked` says how its body will come.
 pub fn write_head(
@@ -52,8 +81,10 @@ pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
 /// Appends the end of a chunked body.
 pub fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
-    if let Some(trailers) = trailers {
-        write_fields(out, trailers, true);
+    for (name, value) in trailers.into_iter().flatten() {
+        if !NOT_IN_TRAILERS.contains(&name.as_str()) {
+            write_field(out, name, value);
+        }
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -67,17 +98,19 @@ fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap, without_framing: bool) {
         {
             continue;
         }
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        write_field(out, name, value);
     }
+}
+
+fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn head(fields: &[(&'static str, &'static str)], is_chunked: bool) -> String {

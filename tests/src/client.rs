@@ -1,0 +1,197 @@
+//! A client that knows no more HTTP than it has to, and shows what really arrived.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use crate::wait::{DEADLINE, eventually};
+
+/// One connection, one byte after the other.
+#[derive(Debug)]
+pub struct Connection(BufReader<TcpStream>);
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// In their order, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Without its framing.
+    pub body: Vec<u8>,
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// What the system said; refused, above all.
+    pub fn open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_write_timeout(Some(DEADLINE))?;
+        stream.set_nodelay(true)?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// Sends the head of a request; `headers` are whole lines.
+    ///
+    /// # Panics
+    /// When the connection takes no more.
+    pub fn send(&mut self, method: &str, target: &str, headers: &str) {
+        self.write(format!("{method} {target} HTTP/1.1\r\nHost: app\r\n{headers}\r\n").as_bytes());
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Panics
+    /// When the connection takes no more.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.try_write(bytes).expect("send");
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Errors
+    /// When the connection takes no more.
+    pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.get_mut().write_all(bytes)
+    }
+
+    /// Another hand to send with while this one reads.
+    ///
+    /// # Panics
+    /// When the system has none.
+    pub fn writer(&self) -> TcpStream {
+        self.0.get_ref().try_clone().expect("a second handle")
+    }
+
+    /// Sends a GET and reads the whole answer.
+    ///
+    /// # Errors
+    /// [`Connection::answer`]'s.
+    pub fn get(&mut self, target: &str) -> io::Result<Answer> {
+        self.try_write(format!("GET {target} HTTP/1.1\r\nHost: app\r\n\r\n").as_bytes())?;
+        self.answer()
+    }
+
+    /// Reads a whole answer to anything but HEAD.
+    ///
+    /// # Errors
+    /// When the connection ends before the answer does, or what comes is no answer.
+    pub fn answer(&mut self) -> io::Result<Answer> {
+        let mut answer = self.head()?;
+        if answer.header("transfer-encoding") == Some("chunked") {
+            while let Some(chunk) = self.chunk()? {
+                answer.body.extend(chunk);
+            }
+        } else if let Some(length) = answer.header("content-length") {
+            answer.body = self.bytes(length.parse().map_err(io::Error::other)?)?;
+        } else if answer.status != 204 && answer.status != 304 {
+            self.0.read_to_end(&mut answer.body)?;
+        }
+        Ok(answer)
+    }
+
+    /// Reads the status line and the headers, and no further.
+    ///
+    /// # Errors
+    /// When the connection ends before, or what comes is no answer.
+    pub fn head(&mut self) -> io::Result<Answer> {
+        let status_line = self.line()?;
+        let status = status_line
+            .strip_prefix("HTTP/1.")
+            .and_then(|rest| rest.get(2..5)?.parse().ok())
+            .ok_or_else(|| io::Error::other(format!("not a status line: {status_line:?}")))?;
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line()?;
+            if line.is_empty() {
+                return Ok(Answer {
+                    status,
+                    headers,
+                    body: Vec::new(),
+                });
+            }
+            let (name, value) = line
+                .split_once(':')
+                .ok_or_else(|| io::Error::other(format!("not a header: {line:?}")))?;
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+    }
+
+    /// Reads a chunk of a chunked body; `None` is the last one.
+    ///
+    /// # Errors
+    /// When the connection ends before.
+    pub fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let length = usize::from_str_radix(&self.line()?, 16).map_err(io::Error::other)?;
+        let chunk = self.bytes(length)?;
+        self.line()?;
+        Ok((length > 0).then_some(chunk))
+    }
+
+    /// Reads a chunked body until it ends, which has to look like a failure.
+    ///
+    /// # Panics
+    /// When it goes on, or ends as if it were complete.
+    #[track_caller]
+    pub fn is_cut(&mut self) {
+        let complete = eventually(
+            || "the body is cut".to_owned(),
+            || match self.chunk() {
+                Ok(Some(_)) => None,
+                Ok(None) => Some(true),
+                Err(_) => Some(false),
+            },
+        );
+        assert!(!complete, "the body seems complete, though it was cut");
+    }
+
+    /// Reads so many bytes.
+    ///
+    /// # Errors
+    /// When the connection ends before.
+    pub fn bytes(&mut self, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.0.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads what comes until the connection ends in whatever way.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // A reset is an end like any other; what came before it is in `bytes`.
+        let _ = self.0.read_to_end(&mut bytes);
+        bytes
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        self.0.read_line(&mut line)?;
+        line.strip_suffix("\r\n").map(str::to_owned).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::UnexpectedEof, format!("cut off: {line:?}"))
+        })
+    }
+}
+
+impl Answer {
+    /// The first header of this name, which is in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.headers.iter();
+        let found = headers.find(|header| header.0 == name);
+        found.map(|header| header.1.as_str())
+    }
+
+    /// Which release answered, as `sample-app` says.
+    pub fn release(&self) -> &str {
+        self.header("x-release").unwrap_or("none")
+    }
+
+    /// The body.
+    ///
+    /// # Panics
+    /// When it is no text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a text")
+    }
+}

@@ -1,0 +1,389 @@
+//! One deployment: a handoff of its own, with its folders, and its end.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tempfile::TempDir;
+
+use crate::binaries::{self, spawn};
+use crate::release::Release;
+use crate::source::{self, Source};
+use crate::status::Status;
+use crate::wait::eventually;
+
+/// So much of the log is shown with a failure.
+const LOG_TAIL: usize = 80;
+
+/// A deployment that has not been started.
+#[derive(Debug)]
+pub struct Site {
+    source: Source,
+    options: BTreeMap<String, OsString>,
+    command: Vec<String>,
+    variables: Vec<(String, String)>,
+}
+
+/// Its handoff runs. Ends with this value, and nothing may be left of it then.
+#[derive(Debug)]
+pub struct Running {
+    source: Source,
+    folder: TempDir,
+    child: Mutex<Child>,
+    pid: u32,
+    address: SocketAddr,
+}
+
+// === impl Site ===
+
+impl Site {
+    /// A text file names what to run.
+    pub fn watching_a_pointer() -> Self {
+        Self::new(Source::Pointer)
+    }
+
+    /// The newest artifact in a folder is run.
+    pub fn watching_a_folder() -> Self {
+        Self::new(Source::Folder)
+    }
+
+    /// One artifact is overwritten.
+    pub fn overwritten_in_place() -> Self {
+        Self::new(Source::InPlace)
+    }
+
+    fn new(source: Source) -> Self {
+        // Short where a test is not about it; a test that is says so itself.
+        let options = [
+            ("--listen", "127.0.0.1:0"),
+            ("--poll", "500ms"),
+            ("--settle", "200ms"),
+            ("--settle-folder", "300ms"),
+            ("--shutdown-delay", "10ms"),
+        ];
+        let options = options.map(|(option, value)| (option.to_owned(), value.into()));
+        Self {
+            source,
+            options: options.into(),
+            command: Vec::new(),
+            variables: Vec::new(),
+        }
+    }
+
+    /// Sets an option of `handoff run`.
+    #[must_use]
+    pub fn with(mut self, option: &str, value: &str) -> Self {
+        self.options.insert(option.to_owned(), value.into());
+        self
+    }
+
+    /// Sets COMMAND.
+    #[must_use]
+    pub fn running(mut self, command: &[&str]) -> Self {
+        self.command = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Sets an environment variable of handoff.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts with `release` and waits until that serves.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[track_caller]
+    pub fn start(self, release: impl Into<Release>) -> Running {
+        let running = self.launch(release);
+        running.wait_until("the first release serves", |status| status.active.is_some());
+        running
+    }
+
+    /// Starts with `release` and waits for handoff only.
+    ///
+    /// # Panics
+    /// When that does not come up.
+    #[track_caller]
+    pub fn launch(mut self, release: impl Into<Release>) -> Running {
+        let folder = TempDir::new().expect("a folder");
+        // The system may know it by another path, and shows that one.
+        let root = fs::canonicalize(folder.path()).expect("a folder");
+        let site = root.join("site");
+        fs::create_dir_all(site.join("releases")).expect("a folder");
+        self.source.deploy(&site, &release.into());
+
+        let (option, path) = self.source.option(&site);
+        self.options.insert(option.to_owned(), path.into());
+        for (option, name) in [("--state", "state"), ("--cache", "cache")] {
+            self.options
+                .insert(option.to_owned(), root.join(name).into());
+        }
+        let log = File::create(root.join("log")).expect("a log");
+        let mut command = handoff();
+        command.arg("run");
+        for (option, value) in &self.options {
+            command.arg(option).arg(value);
+        }
+        if !self.command.is_empty() {
+            command.arg("--").args(&self.command);
+        }
+        command
+            .envs(self.variables)
+            .stdout(Stdio::null())
+            .stderr(log);
+        let child = spawn(&mut command).expect("handoff can be started");
+        let mut running = Running {
+            source: self.source,
+            folder,
+            pid: child.id(),
+            child: Mutex::new(child),
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+        };
+        running.address = running.wait_until("handoff listens", |_| true).listen;
+        running
+    }
+}
+
+/// The program, untouched by what the environment of the tests would tell it.
+pub fn handoff() -> Command {
+    let mut command = Command::new(binaries::handoff());
+    for (name, _) in std::env::vars_os() {
+        let is_setting = name.to_str().is_some_and(|name| {
+            name.starts_with("HANDOFF_") || name == "HTTP_PLATFORM_PORT" || name == "PORT"
+        });
+        if is_setting {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Makes `release` the one that should run.
+    ///
+    /// # Panics
+    /// When its files cannot be written.
+    pub fn deploy(&self, release: impl Into<Release>) {
+        self.source.deploy(&self.site(), &release.into());
+    }
+
+    /// Puts an artifact where a pointer can name it, and says where.
+    ///
+    /// # Panics
+    /// When its files cannot be written.
+    pub fn upload(&self, release: impl Into<Release>) -> PathBuf {
+        source::upload(&self.site(), &release.into())
+    }
+
+    /// Writes the pointer file.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn point(&self, content: impl AsRef<[u8]>) {
+        source::point(&self.site(), content.as_ref());
+    }
+
+    /// Waits until the published status is so, and gives it.
+    ///
+    /// # Panics
+    /// When it never is, with the last status and the log.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, mut is_so: impl FnMut(&Status) -> bool) -> Status {
+        eventually(
+            || self.failure(what),
+            || {
+                let status = self.published().filter(|status| is_so(status));
+                if status.is_none() && self.has_ended() {
+                    panic!("handoff has ended before: {}", self.failure(what));
+                }
+                status
+            },
+        )
+    }
+
+    /// Waits until this release gets the requests.
+    ///
+    /// # Panics
+    /// When it never does.
+    #[track_caller]
+    pub fn activates(&self, release: &str) -> Status {
+        let what = format!("{release} is active");
+        self.wait_until(&what, |status| status.is_active(release))
+    }
+
+    /// Waits until so many launches have been made and only one instance is left; there were no
+    /// more.
+    ///
+    /// # Panics
+    /// When there were, or never so many.
+    #[track_caller]
+    pub fn has_launched(&self, launches: usize) {
+        let status = self.wait_until(&format!("{launches} launches"), |status| {
+            status.handoffs.len() >= launches && status.is_at_rest()
+        });
+        assert_eq!(status.handoffs.len(), launches, "{status:#?}");
+    }
+
+    /// Waits until the log says this.
+    ///
+    /// # Panics
+    /// When it never does.
+    #[track_caller]
+    pub fn logs(&self, part: &str) {
+        self.logs_times(1, part);
+    }
+
+    /// Waits until the log says this so often.
+    ///
+    /// # Panics
+    /// When it never does.
+    #[track_caller]
+    pub fn logs_times(&self, times: usize, part: &str) {
+        eventually(
+            || self.failure(&format!("the log has {part:?} in it {times} times")),
+            || (self.log().matches(part).count() >= times).then_some(()),
+        );
+    }
+
+    /// Waits until handoff has ended.
+    ///
+    /// # Panics
+    /// When it never does.
+    #[track_caller]
+    pub fn exit_status(&self) -> ExitStatus {
+        eventually(
+            || self.failure("handoff has ended"),
+            || self.child().try_wait().expect("its state"),
+        )
+    }
+
+    /// The status as it is now.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn status(&self) -> Status {
+        self.wait_until("a status is published", |_| true)
+    }
+
+    /// Everything that handoff and its apps have said.
+    pub fn log(&self) -> String {
+        let log = fs::read(self.root().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// The public address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The folder that is deployed to.
+    pub fn site(&self) -> PathBuf {
+        self.root().join("site")
+    }
+
+    /// `{shared}`.
+    pub fn shared(&self) -> PathBuf {
+        self.root().join("state").join("shared")
+    }
+
+    /// Ends handoff as `kill -9` or the task manager does, and waits until it is gone.
+    ///
+    /// # Panics
+    /// When it cannot be ended.
+    pub fn kill(&self) {
+        let mut child = self.child();
+        child.kill().expect("end handoff");
+        child.wait().expect("handoff's end");
+    }
+
+    /// Asks handoff to shut down.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[cfg(unix)]
+    pub fn ask_to_stop(&self) {
+        crate::processes::signal(self.pid, rustix::process::Signal::TERM);
+    }
+
+    /// Waits until no process of this deployment is left.
+    ///
+    /// # Panics
+    /// When one stays.
+    #[cfg(unix)]
+    #[track_caller]
+    pub fn leaves_nothing_behind(&self) {
+        let root = self.root();
+        eventually(
+            || {
+                let left = crate::processes::from(&root);
+                self.failure(&format!("no process is left, not {left:?}"))
+            },
+            || crate::processes::from(&root).is_empty().then_some(()),
+        );
+    }
+
+    /// What was waited for, and all that may tell why it did not come.
+    pub(crate) fn failure(&self, what: &str) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
+        let status = self.published();
+        format!("{what}\nlast status: {status:#?}\nlog:\n{tail}\n")
+    }
+
+    fn published(&self) -> Option<Status> {
+        Status::read(&self.root().join("state"), self.pid)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.child().try_wait().expect("its state").is_some()
+    }
+
+    fn root(&self) -> PathBuf {
+        let path = self.folder.path();
+        fs::canonicalize(path).unwrap_or_else(|_| Path::to_owned(path))
+    }
+
+    fn child(&self) -> MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Politely where that can be done.
+    fn end(&self) {
+        #[cfg(unix)]
+        self.ask_to_stop();
+        #[cfg(windows)]
+        self.kill();
+        self.exit_status();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // One failure is enough to tell of.
+            let mut child = self.child();
+            let _ = child.kill();
+            let _ = child.wait();
+            return;
+        }
+        if !self.has_ended() {
+            self.end();
+        }
+        #[cfg(unix)]
+        self.leaves_nothing_behind();
+        let panicked = self.log().contains("panicked at");
+        assert!(!panicked, "{}", self.failure("nothing panics"));
+    }
+}

@@ -1,0 +1,59 @@
+//! Processes as Linux shows them in `/proc`.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Sends a signal.
+///
+/// # Panics
+/// When there is no such process.
+pub fn signal(pid: u32, signal: Signal) {
+    let process = Pid::from_raw(pid.cast_signed()).expect("a process id");
+    kill_process(process, signal).unwrap_or_else(|error| panic!("no signal to {pid}: {error}"));
+}
+
+/// Whether a process still does anything. One that nobody has asked for its exit status does not.
+pub fn is_alive(pid: u32) -> bool {
+    stat(pid).is_some_and(|(state, _)| !matches!(state.as_str(), "Z" | "X"))
+}
+
+/// The living processes of a process group.
+pub fn group(group: u32) -> Vec<u32> {
+    let is_in_group = |pid: &u32| stat(*pid).is_some_and(|(_, of)| of == group);
+    let mut pids = living();
+    pids.retain(is_in_group);
+    pids
+}
+
+/// The living processes whose program or working directory is in `folder`.
+pub fn from(folder: &Path) -> Vec<u32> {
+    let is_from = |pid: &u32| {
+        ["exe", "cwd"].iter().any(|link| {
+            let path = fs::read_link(format!("/proc/{pid}/{link}"));
+            path.is_ok_and(|path| path.starts_with(folder))
+        })
+    };
+    let mut pids = living();
+    pids.retain(is_from);
+    pids
+}
+
+fn living() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|&pid| is_alive(pid))
+        .collect()
+}
+
+/// State and process group: the third and the fifth field. The second, the name, is in brackets
+/// and may hold blanks.
+fn stat(pid: u32) -> Option<(String, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace();
+    let state = fields.next()?.to_owned();
+    Some((state, fields.nth(1)?.parse().ok()?))
+}

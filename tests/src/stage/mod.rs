@@ -1,0 +1,281 @@
+//! A handoff between two ends that a test plays byte by byte: its clients, and its app.
+//!
+//! ```text
+//! test as client ── Wire ──▶ handoff ──▶ puppet ──▶ Wire ── test as app
+//! ```
+//! Every test has a handoff of its own: what another test does with a kept connection cannot be
+//! seen, and when it ends, everything that ever reached the app is known.
+
+use std::fmt::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::deployment::{Running, Site};
+use crate::release::file;
+use crate::wait::eventually;
+
+mod wire;
+
+pub use wire::{End, Wire};
+
+/// The stage: a running handoff whose app is this test.
+#[derive(Debug)]
+pub struct Stage {
+    site: Running,
+    apps: TcpListener,
+    /// Where the app looks whether it may be ready.
+    gate: Option<TempDir>,
+}
+
+/// An answer that is as short as they get.
+pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+/// The same as a client gets it, without the date.
+pub const OK_PASSED_ON: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
+/// A request that is as short as they get.
+pub const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+/// The same as the app gets it.
+pub const GET_PASSED_ON: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+// === impl Stage ===
+
+impl Stage {
+    /// With defaults, but for the fields about the client, which most tests are not about, and one
+    /// worker: each has its own connections to the app.
+    ///
+    /// # Panics
+    /// When handoff does not start.
+    #[expect(clippy::new_without_default, reason = "it starts processes")]
+    #[track_caller]
+    pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these options.
+    ///
+    /// # Panics
+    /// When handoff does not start.
+    #[track_caller]
+    pub fn with(options: &[(&str, &str)]) -> Self {
+        let stage = Self::launch(options, &[]);
+        let what = "the app serves";
+        stage
+            .site
+            .wait_until(what, |status| status.active.is_some());
+        stage
+    }
+
+    /// With an app that is not ready before [`Stage::becomes_ready`].
+    ///
+    /// # Panics
+    /// When handoff does not start.
+    #[track_caller]
+    pub fn starting() -> Self {
+        Self::starting_with(&[])
+    }
+
+    /// The same with these options.
+    ///
+    /// # Panics
+    /// When handoff does not start.
+    #[track_caller]
+    pub fn starting_with(options: &[(&str, &str)]) -> Self {
+        let gate = TempDir::new().expect("a folder");
+        let file = gate.path().join("ready");
+        let mut stage = Self::launch(options, &["--ready-file", file.to_str().expect("a path")]);
+        stage.gate = Some(gate);
+        stage
+    }
+
+    /// Lets the app be ready.
+    ///
+    /// # Panics
+    /// When it is already.
+    pub fn becomes_ready(&self) {
+        let gate = self.gate.as_ref().expect("an app that starts");
+        std::fs::write(gate.path().join("ready"), "").expect("a file");
+    }
+
+    #[track_caller]
+    fn launch(options: &[(&str, &str)], more: &[&str]) -> Self {
+        let apps = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = apps.local_addr().expect("a port").port().to_string();
+        let puppet = puppet();
+        let mut command = vec![
+            puppet.to_str().expect("a path"),
+            "--port",
+            "{port}",
+            "--test",
+            &port,
+        ];
+        command.extend(more);
+        let defaults = [
+            ("--forwarded", "keep"),
+            ("--workers", "1"),
+            ("--health-path", "/handoff-ready"),
+            ("--settle", "1ms"),
+        ];
+        let options = defaults.iter().chain(options);
+        let site = options
+            .fold(Site::overwritten_in_place(), |site, (option, value)| {
+                // A switch has no value, which the environment's has.
+                match option.strip_prefix("HANDOFF_") {
+                    Some(_) => site.with_variable(option, value),
+                    None => site.with(option, value),
+                }
+            })
+            .running(&command)
+            .launch(file("puppet", b"1"));
+        Self {
+            site,
+            apps,
+            gate: None,
+        }
+    }
+
+    /// The deployment.
+    pub fn site(&self) -> &Running {
+        &self.site
+    }
+
+    /// Starts the app once more, as a new release, and waits until that gets the requests.
+    ///
+    /// # Panics
+    /// When it never does.
+    #[track_caller]
+    pub fn swap(&self) {
+        let before = self.site.status().handoffs.len();
+        self.site.deploy(file("puppet", b"2"));
+        self.site.wait_until("the new release is active", |status| {
+            status.handoffs.len() > before && status.candidate.is_none()
+        });
+    }
+
+    /// A new client.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[track_caller]
+    pub fn client(&self) -> Wire {
+        let stream = TcpStream::connect(self.site.address());
+        Wire::new(stream.expect("a connection to handoff"))
+    }
+
+    /// A new client that has sent this.
+    ///
+    /// # Panics
+    /// When it is refused.
+    #[track_caller]
+    pub fn client_sends(&self, bytes: impl AsRef<[u8]>) -> Wire {
+        let mut client = self.client();
+        client.send(bytes);
+        client
+    }
+
+    /// The next connection that handoff has opened to its app.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[track_caller]
+    pub fn app(&self) -> Wire {
+        self.apps.set_nonblocking(true).expect("a listener");
+        let accepted = eventually(
+            || format!("handoff connects to the app; its log:\n{}", self.site.log()),
+            || self.apps.accept().ok(),
+        );
+        accepted.0.set_nonblocking(false).expect("a socket");
+        Wire::new(accepted.0)
+    }
+
+    /// A client that has had one answer, and the connection to the app that it left behind.
+    ///
+    /// # Panics
+    /// When one of them does not get what it should.
+    #[track_caller]
+    pub fn kept(&self) -> (Wire, Wire) {
+        let mut client = self.client_sends(GET);
+        let mut app = self.app();
+        app.expect(GET_PASSED_ON);
+        app.send(OK);
+        client.expect_answer(OK_PASSED_ON, "ok");
+        (client, app)
+    }
+
+    /// Ends handoff, and is sure then that nothing more has reached the app: neither on these of
+    /// its connections nor on another one.
+    ///
+    /// # Panics
+    /// When something has.
+    #[track_caller]
+    pub fn nothing_more_reaches(self, apps: impl IntoIterator<Item = Wire>) {
+        let Self {
+            site, apps: others, ..
+        } = self;
+        #[cfg(unix)]
+        {
+            site.ask_to_stop();
+            site.exit_status();
+        }
+        #[cfg(windows)]
+        site.kill();
+        for mut app in apps {
+            let (rest, _) = app.rest();
+            assert_eq!(rest, "", "no more than this reaches the app");
+        }
+        others.set_nonblocking(true).expect("a listener");
+        if let Ok((stream, _)) = others.accept() {
+            stream.set_nonblocking(false).expect("a socket");
+            let (rest, _) = Wire::new(stream).rest();
+            panic!("no more than this reaches the app, but on another connection: {rest:?}");
+        }
+    }
+}
+
+/// Built with the tests, beside them.
+fn puppet() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    let mut folders = test.ancestors().skip(1);
+    let found = folders.find_map(|folder| {
+        let path = folder.join(format!("puppet{}", std::env::consts::EXE_SUFFIX));
+        path.is_file().then_some(path)
+    });
+    found.expect("the puppet has been built")
+}
+
+/// The first field of this name, which is in lower case.
+pub fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
+}
+
+/// All fields of this name.
+pub fn fields<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
+    let named = |line: &'a str| {
+        let (found, value) = line.split_once(':')?;
+        found.eq_ignore_ascii_case(name).then(|| value.trim())
+    };
+    head.lines().filter_map(named).collect()
+}
+
+/// Each byte as a character.
+pub fn text(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+/// A body in chunks of this size.
+pub fn chunked(body: &str, size: usize) -> String {
+    let mut chunks = String::new();
+    for chunk in body.as_bytes().chunks(size) {
+        let _ = write!(chunks, "{:x}\r\n{}\r\n", chunk.len(), text(chunk));
+    }
+    chunks + "0\r\n\r\n"
+}
+
+/// Lets time pass, for what is about time.
+pub fn pass(time: Duration) {
+    std::thread::sleep(time);
+}

@@ -1,0 +1,31 @@
+//! Programs that some tests need and some machines lack.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::binaries::spawn;
+
+/// Set, a skipped test is a failed one.
+const REQUIRE_ALL: &str = "HANDOFF_REQUIRE_ALL";
+
+/// Whether `tool` can be run; if not, says so where everybody sees it.
+///
+/// # Panics
+/// When it cannot, and `HANDOFF_REQUIRE_ALL=1` says that nothing may be skipped.
+pub fn has(tool: &str) -> bool {
+    let mut command = Command::new(tool);
+    command.arg("--version").stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let ended = spawn(&mut command).and_then(|mut child| child.wait());
+    let works = ended.is_ok_and(|status| status.success());
+    if !works {
+        let required = std::env::var_os(REQUIRE_ALL).is_some_and(|value| value == "1");
+        assert!(
+            !required,
+            "needs {tool}, and {REQUIRE_ALL}=1 forbids skipping"
+        );
+        // Past the capture of the test runner, which hides what a passed test prints.
+        let _ = writeln!(std::io::stderr(), "skipped: needs {tool}");
+    }
+    works
+}

@@ -1,0 +1,126 @@
+//! Processes that die without being asked to.
+#![cfg(unix)]
+
+use rustix::process::Signal;
+use tests::processes::{is_alive, signal};
+use tests::{Running, Site, app, eventually};
+
+fn active_pid(site: &Running) -> u32 {
+    site.status()
+        .active
+        .expect("an active one")
+        .pid
+        .expect("its process")
+}
+
+fn kill_and_wait(pid: u32) {
+    signal(pid, Signal::KILL);
+    eventually(
+        || format!("{pid} is gone"),
+        || (!is_alive(pid)).then_some(()),
+    );
+}
+
+#[test]
+fn an_app_killed_with_9_is_served_again_and_requests_meanwhile_are_held() {
+    let site = Site::watching_a_pointer().start(app("v1").that("--ready-after=1s"));
+    // A connection that has worked, so that there is an idle one to the app.
+    let mut kept = site.connect();
+    assert_eq!(kept.get("/version").unwrap().text(), "v1");
+    kill_and_wait(active_pid(&site));
+
+    let mut meanwhile: Vec<_> = (0..10).map(|_| site.begin("/version")).collect();
+    assert_eq!(kept.get("/version").unwrap().status, 200);
+    for request in &mut meanwhile {
+        let answer = request.answer().unwrap();
+        assert_eq!((answer.status, answer.text()), (200, "v1"), "{answer:?}");
+    }
+    let status = site.wait_until("the second launch is active", |status| {
+        let active = status.active.as_ref();
+        active.is_some_and(|active| active.generation == 2)
+    });
+    let failure = status.last_failure.unwrap();
+    let exit = failure.exit.unwrap();
+    assert!(exit.contains("signal: 9"), "{exit}");
+    assert!(
+        failure.reason.contains("while it was active"),
+        "{}",
+        failure.reason
+    );
+}
+
+#[test]
+fn a_post_while_the_app_is_gone_is_held_too() {
+    let site = Site::watching_a_pointer().start(app("v1").that("--ready-after=1s"));
+    kill_and_wait(active_pid(&site));
+    let mut post = site.connect();
+    post.send("POST", "/upload", "Content-Length: 8\r\n");
+    post.write(b"handoff!");
+    let answer = post.answer().unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.text().contains("\"length\":8"), "{answer:?}");
+}
+
+#[test]
+fn a_request_in_flight_to_a_killed_app_fails_visibly() {
+    let site = Site::watching_a_pointer().start("v1");
+    let mut unanswered = site.begin("/slow?ms=600000");
+    let mut stream = site.begin("/stream?events=1000000&every=50");
+    assert_eq!(stream.head().unwrap().status, 200);
+    site.wait_until("both are in flight", |status| status.in_flight() == 2);
+
+    signal(active_pid(&site), Signal::KILL);
+
+    assert_eq!(unanswered.answer().unwrap().status, 502);
+    stream.is_cut();
+    site.serves("v1");
+}
+
+#[test]
+fn a_release_that_crashes_again_and_again_gives_way_to_the_one_before() {
+    let site = Site::watching_a_pointer()
+        .with("--rapid-fails", "2")
+        .start("v1");
+    site.deploy(app("v2").that("--crash-after=1s"));
+    let status = site.wait_until("v1 is back", |status| {
+        status.has_outcome("v2", "refused") && status.is_active("v1")
+    });
+    assert!(status.handoff("v1").unwrap().generation > 2, "{status:#?}");
+    site.serves("v1");
+}
+
+#[test]
+fn a_candidate_killed_with_9_is_refused() {
+    let site = Site::watching_a_pointer().start("v1");
+    site.deploy(app("v2").that("--never-ready"));
+    let status = site.wait_until("v2 starts", |status| {
+        let candidate = status.candidate.as_ref();
+        candidate.is_some_and(|candidate| candidate.pid.is_some())
+    });
+    signal(
+        status.candidate.unwrap().pid.expect("its process"),
+        Signal::KILL,
+    );
+    let status = site.wait_until("v2 is refused", |status| {
+        status.has_outcome("v2", "refused")
+    });
+    let exit = status.last_failure.unwrap().exit.unwrap();
+    assert!(exit.contains("signal: 9"), "{exit}");
+    site.serves("v1");
+}
+
+#[test]
+fn the_apps_end_when_handoff_itself_is_killed_with_9() {
+    let site = Site::watching_a_pointer().start("v1");
+    let upload = site.begin_upload("/upload");
+    site.deploy("v2");
+    site.activates("v2");
+    site.deploy(app("v3").that("--never-ready").that("--ignore-stop"));
+    site.wait_until("all states are there", |status| {
+        let candidate = status.candidate.as_ref();
+        status.is_draining("v1") && candidate.is_some_and(|candidate| candidate.pid.is_some())
+    });
+    site.kill();
+    site.leaves_nothing_behind();
+    drop(upload);
+}

@@ -1,0 +1,88 @@
+//! What does not end within its grace is cut, and its client sees that it was.
+
+use tests::websocket::WebSocket;
+use tests::{Site, app};
+
+#[test]
+fn a_request_that_outlasts_the_drain_timeout_is_cut_and_fails_visibly() {
+    let site = Site::watching_a_pointer().with("--drain-timeout", "1s");
+    let site = site.start("v1");
+    let mut unanswered = site.begin("/slow?ms=600000");
+    let mut answered = site.begin("/slow?ms=0&bytes=1000000000");
+    assert_eq!(answered.head().unwrap().status, 200);
+    site.wait_until("both are in flight", |status| status.in_flight() == 2);
+    site.deploy("v2");
+    site.activates("v2");
+
+    let answer = unanswered.answer().unwrap();
+    assert_eq!(answer.status, 504, "{answer:?}");
+    let came = answered.rest().len();
+    assert!(came < 1_000_000_000, "{came}");
+    let status = site.wait_until("v1 is gone", |status| status.is_at_rest());
+    let v2 = status.handoff("v2").unwrap();
+    let took = v2.drained_ms.unwrap() - v2.promoted_ms.unwrap();
+    assert!(took >= 1000, "cut after {took} ms");
+    site.serves("v2");
+}
+
+#[test]
+fn an_event_stream_and_a_websocket_have_a_grace_of_their_own() {
+    let site = Site::watching_a_pointer().with("--tunnel-drain-timeout", "500ms");
+    let site = site.start("v1");
+    let mut stream = site.begin("/stream?events=1000000&every=50");
+    assert_eq!(stream.head().unwrap().status, 200);
+    let (mut socket, _) = WebSocket::open(site.connect());
+    let upload = site.begin_upload("/upload");
+    site.deploy("v2");
+    site.activates("v2");
+
+    stream.is_cut();
+    tests::eventually(
+        || "the WebSocket is cut".to_owned(),
+        || socket.echo("still there?").err(),
+    );
+    assert!(site.status().is_draining("v1"), "the upload has more time");
+    assert_eq!(upload.finish().unwrap().release(), "v1");
+    site.wait_until("v1 is gone", |status| status.is_at_rest());
+}
+
+#[test]
+fn the_oldest_of_too_many_draining_releases_is_cut() {
+    // Its own grace shall not be what ends it.
+    let site = Site::watching_a_pointer()
+        .with("--max-draining", "1")
+        .with("--tunnel-drain-timeout", "1h")
+        .with("--drain-timeout", "1h");
+    let site = site.start("v1");
+    let mut oldest = site.begin("/stream?events=1000000&every=50");
+    assert_eq!(oldest.head().unwrap().release(), "v1");
+    site.deploy("v2");
+    assert!(site.activates("v2").is_draining("v1"));
+    let upload = site.begin_upload("/upload");
+
+    site.deploy("v3");
+    site.activates("v3");
+
+    oldest.is_cut();
+    let status = site.wait_until("v1 is gone", |status| {
+        !status.is_draining("v1") && status.stopping.is_empty()
+    });
+    assert!(status.is_draining("v2"), "{status:#?}");
+    let answer = upload.finish().unwrap();
+    assert_eq!((answer.status, answer.release()), (200, "v2"));
+    site.wait_until("v2 is gone", |status| status.is_at_rest());
+}
+
+#[test]
+fn two_may_drain_side_by_side_by_default() {
+    let site = Site::watching_a_pointer().start("v1");
+    let first = site.begin_upload("/upload");
+    site.deploy("v2");
+    site.activates("v2");
+    let second = site.begin_upload("/upload");
+    site.deploy(app("v3"));
+    let status = site.activates("v3");
+    assert!(status.is_draining("v1") && status.is_draining("v2"));
+    assert_eq!(first.finish().unwrap().release(), "v1");
+    assert_eq!(second.finish().unwrap().release(), "v2");
+}

@@ -1,0 +1,149 @@
+//! A candidate that fails changes nothing for clients, and is refused with its reason.
+
+use tests::status::Failure;
+use tests::{Release, Running, Site, app, file, folder};
+
+/// Deploys what has to fail while v1 serves, and gives the reason.
+fn refused(site: &Running, bad: impl Into<Release>, name: &str) -> Failure {
+    site.serves("v1");
+    let before = site.status().active.expect("an active one");
+    site.deploy(bad);
+    let what = format!("{name} is refused, its processes are gone, and clients get v1");
+    let status = site.wait_until(&what, |status| {
+        let answer = site.get("/version");
+        assert_eq!((answer.status, answer.text()), (200, "v1"));
+        status.has_outcome(name, "refused") && status.is_at_rest()
+    });
+    let after = status.active.clone().expect("an active one");
+    assert_eq!(
+        (after.generation, after.pid),
+        (before.generation, before.pid),
+        "v1 never noticed"
+    );
+    let failure = status.last_failure.clone().expect("a failure");
+    assert_eq!(failure.generation, 2, "{status:#?}");
+    assert_eq!(
+        status.handoff(name).expect("its launch").reason.as_deref(),
+        Some(failure.reason.as_str())
+    );
+    failure
+}
+
+/// Refused once, it stays so; what comes next is not affected.
+fn the_next_one_takes_over(site: &Running) {
+    site.deploy("v3");
+    site.serves("v3");
+    let status = site.activates("v3");
+    let generation = status.active.expect("an active one").generation;
+    assert_eq!(generation, 3, "v2 was not tried again");
+}
+
+#[test]
+fn one_that_exits_at_once_is_refused_with_its_exit_status_and_last_words() {
+    let site = Site::watching_a_pointer().start("v1");
+    let failure = refused(&site, app("v2").that("--exit-code=3"), "v2");
+    let exit = failure.exit.as_deref().unwrap();
+    assert!(exit.ends_with('3'), "{failure:#?}");
+    assert!(failure.reason.contains(exit), "{failure:#?}");
+    assert!(
+        failure.reason.contains("before it was ready"),
+        "{failure:#?}"
+    );
+    let last_words = "v2 exits at once with 3, as told by --exit-code";
+    let has_last_words = failure.output.iter().any(|line| line.contains(last_words));
+    assert!(has_last_words, "{failure:#?}");
+    site.logs(last_words);
+    the_next_one_takes_over(&site);
+}
+
+#[test]
+fn one_that_crashes_while_it_is_checked_is_refused_with_what_the_check_said() {
+    let site = Site::watching_a_pointer().start("v1");
+    let bad = app("v2").that("--never-ready").that("--crash-after=2s");
+    let failure = refused(&site, bad, "v2");
+    assert!(
+        failure.exit.as_deref().unwrap().ends_with('1'),
+        "{failure:#?}"
+    );
+    let probe = failure.probe.as_deref().unwrap();
+    assert!(probe.contains("503"), "{failure:#?}");
+    the_next_one_takes_over(&site);
+}
+
+#[test]
+fn one_that_never_becomes_ready_is_refused_with_the_last_probe() {
+    let site = Site::watching_a_pointer().with("--deploy-timeout", "2s");
+    let site = site.start("v1");
+    let failure = refused(&site, app("v2").that("--never-ready"), "v2");
+    let probe = failure.probe.as_deref().unwrap();
+    assert!(probe.contains("GET / answered 503"), "{failure:#?}");
+    assert!(
+        failure.reason.contains("not ready within 2s"),
+        "{failure:#?}"
+    );
+    assert!(failure.reason.contains(probe), "{failure:#?}");
+    assert_eq!(failure.exit, None);
+    the_next_one_takes_over(&site);
+}
+
+#[test]
+fn one_that_never_listens_is_refused_as_such() {
+    let site = Site::watching_a_pointer().with("--deploy-timeout", "2s");
+    let site = site.start("v1");
+    let failure = refused(&site, app("v2").that("--never-bind"), "v2");
+    let probe = failure.probe.as_deref().unwrap();
+    assert!(probe.contains("nothing listens on port"), "{failure:#?}");
+    assert!(!failure.reason.contains("it listens on"), "{failure:#?}");
+    the_next_one_takes_over(&site);
+}
+
+#[test]
+fn one_that_listens_elsewhere_is_refused_with_where() {
+    let site = Site::watching_a_pointer().with("--deploy-timeout", "2s");
+    let site = site.start("v1");
+    // It wins over PORT in the environment: an app with its port written down.
+    let failure = refused(&site, app("v2").that("--port=0"), "v2");
+    let said = failure.output.join("\n");
+    let (_, address) = said.rsplit_once("listening on ").expect("its address");
+    let hint = format!("it listens on {}, not on its port", address.trim());
+    assert!(failure.reason.contains(&hint), "{failure:#?}");
+    the_next_one_takes_over(&site);
+}
+
+#[test]
+fn one_that_is_no_program_is_refused() {
+    let site = Site::watching_a_pointer().start("v1");
+    let failure = refused(&site, file("v2", b"\x7fELF and no more"), "v2");
+    // The C library gives to the shell what the system does not take for a program.
+    let exit = failure.exit.as_deref();
+    let is_shells = exit == Some("exit status: 127") && !failure.output.is_empty();
+    let is_systems = exit.is_none() && failure.reason.contains("cannot start");
+    assert!(is_shells || is_systems, "{failure:#?}");
+    the_next_one_takes_over(&site);
+}
+
+#[test]
+fn a_folder_without_a_command_is_refused_with_what_to_do() {
+    let site = Site::watching_a_pointer().start("v1");
+    let v2 = folder("v2", &[("index.html", "hello")]);
+    let reason = refused(&site, v2, "v2").reason;
+    assert!(reason.contains("is a folder"), "{reason}");
+    assert!(reason.contains("-- node server.js"), "{reason}");
+    the_next_one_takes_over(&site);
+}
+
+#[test]
+fn one_that_was_refused_is_not_tried_again_but_mended_it_is() {
+    let site = Site::overwritten_in_place().start("v1");
+    site.deploy(app("v2").that("--exit-code=3"));
+    let refused = |status: &tests::Status| {
+        let last = status.handoffs.last();
+        last.is_some_and(|last| last.generation == 2 && last.outcome == "refused")
+    };
+    site.wait_until("v2 is refused", refused);
+    site.deploy(app("v2").that("--exit-code=3"));
+    site.logs_times(3, "artifact detected");
+    site.deploy(app("v2"));
+    site.serves("v2");
+    site.has_launched(3);
+}

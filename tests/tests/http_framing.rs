@@ -1,0 +1,476 @@
+//! Where one message ends and the next begins: one request never becomes two, and what is left of
+//! one never becomes the start of somebody else's.
+
+use tests::stage::{GET, GET_PASSED_ON, OK, OK_PASSED_ON, Stage, chunked, field, fields};
+
+/// It is answered with 400, its connection ends, and the app never hears of it.
+#[track_caller]
+fn is_refused(request: impl AsRef<[u8]>) {
+    let stage = Stage::new();
+    // What follows it shall not be taken for a request, either.
+    let mut client = stage.client_sends([request.as_ref(), GET.as_bytes()].concat());
+    client.expect_refusal(400);
+    assert_eq!(client.rest().0, "");
+    stage.nothing_more_reaches([]);
+}
+
+fn post(fields: &str, body: &str) -> String {
+    format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}")
+}
+
+/// A request that is answered, and then its connection ends, whatever followed.
+#[track_caller]
+fn is_passed_on_as(request: &str, expected: &str) {
+    let stage = Stage::new();
+    let mut client = stage.client_sends(request);
+    let mut app = stage.app();
+    app.expect(expected);
+    app.send(OK);
+    let head = client.answer_head();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    client.expect("ok");
+    drop(client);
+    stage.nothing_more_reaches([app]);
+}
+
+#[test]
+fn of_length_and_chunks_in_a_request_the_chunks_count_and_the_connection_ends() {
+    for fields in [
+        "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: nonsense\r\n",
+        "Content-Length: 4\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+    ] {
+        let stage = Stage::new();
+        let request = post(fields, &chunked("five!", 5));
+        let mut client = stage.client_sends(request + GET);
+        let mut app = stage.app();
+        let head = app.head();
+        assert_eq!(field(&head, "content-length"), None, "{head}");
+        assert_eq!(field(&head, "transfer-encoding"), Some("chunked"), "{head}");
+        assert_eq!((app.chunk(), app.chunk()), ("five!".into(), String::new()));
+        app.send(OK);
+        assert_eq!(field(&client.answer_head(), "connection"), Some("close"));
+        client.expect("ok");
+        client.end();
+        stage.nothing_more_reaches([app]);
+    }
+}
+
+#[test]
+fn two_lengths_are_refused() {
+    is_refused(post("Content-Length: 5\r\nContent-Length: 6\r\n", "five!"));
+}
+
+#[test]
+fn two_lengths_in_one_field_are_refused() {
+    is_refused(post("Content-Length: 5, 5\r\n", "five!"));
+}
+
+#[test]
+fn the_same_length_twice_is_passed_on_once() {
+    is_passed_on_as(
+        &post("Content-Length: 5\r\nContent-Length: 5\r\n", "five!"),
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nfive!",
+    );
+}
+
+#[test]
+fn a_length_is_digits() {
+    for length in [
+        "+5",
+        "-5",
+        "0x5",
+        "5a",
+        "5.0",
+        "5 5",
+        "",
+        "５",
+        "99999999999999999999",
+        "18446744073709551616",
+    ] {
+        is_refused(post(&format!("Content-Length: {length}\r\n"), "five!"));
+    }
+}
+
+#[test]
+fn a_coding_that_is_not_chunked_is_refused() {
+    for coding in [
+        "xchunked",
+        "chunked, identity",
+        "identity",
+        "gzip",
+        "chunked;q=1",
+        "\"chunked\"",
+        "chunk",
+        "chunked\u{b}",
+        "",
+    ] {
+        is_refused(post(
+            &format!("Transfer-Encoding: {coding}\r\n"),
+            &chunked("a", 1),
+        ));
+    }
+}
+
+#[test]
+fn a_coding_below_the_chunks_is_refused_as_the_app_would_not_hear_of_it() {
+    for coding in [
+        "gzip, chunked",
+        "identity, chunked",
+        "chunked, chunked",
+        "xchunked,chunked",
+    ] {
+        is_refused(post(
+            &format!("Transfer-Encoding: {coding}\r\n"),
+            &chunked("a", 1),
+        ));
+    }
+}
+
+#[test]
+fn codings_in_two_fields_are_refused() {
+    for (first, second) in [
+        ("chunked", "identity"),
+        ("identity", "chunked"),
+        ("chunked", "chunked"),
+        ("chunked", ""),
+    ] {
+        let fields = format!("Transfer-Encoding: {first}\r\nTransfer-Encoding: {second}\r\n");
+        is_refused(post(&fields, &chunked("a", 1)));
+    }
+}
+
+#[test]
+fn a_coding_is_chunked_in_any_case() {
+    is_passed_on_as(
+        &post("Transfer-Encoding: CHUNKED\r\n", &chunked("five!", 5)),
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfive!\r\n0\r\n\r\n",
+    );
+}
+
+#[test]
+fn chunks_from_a_client_of_version_1_0_are_refused() {
+    let fields = "Host: a\r\nTransfer-Encoding: chunked\r\n";
+    is_refused(format!(
+        "POST / HTTP/1.0\r\n{fields}\r\n{}",
+        chunked("a", 1)
+    ));
+}
+
+#[test]
+fn a_blank_before_a_colon_is_refused() {
+    is_refused(post("Content-Length : 5\r\n", "five!"));
+    is_refused(post("Transfer-Encoding : chunked\r\n", &chunked("a", 1)));
+    is_refused(post("X\t: a\r\n", ""));
+}
+
+#[test]
+fn a_folded_field_is_refused() {
+    is_refused(post("X: a\r\n b\r\n", ""));
+    is_refused(post("X: a\r\n\tContent-Length: 5\r\n", ""));
+    is_refused("POST / HTTP/1.1\r\n Host: a\r\n\r\n");
+}
+
+#[test]
+fn odd_bytes_in_a_field_are_refused() {
+    for line in [
+        "X: a\0b",
+        "X: a\rb",
+        "X: a\u{1}b",
+        "X: a\u{7f}b",
+        "X\0: a",
+        "X@: a",
+        ": a",
+        "X",
+        "X(a): b",
+        "\u{b}Content-Length: 5",
+    ] {
+        is_refused(post(&format!("{line}\r\n"), ""));
+    }
+}
+
+#[test]
+fn lines_that_end_in_a_bare_lf_are_lines_which_hyper_allows_and_the_app_gets_crlf() {
+    is_passed_on_as(
+        "POST / HTTP/1.1\nHost: a\nContent-Length: 5\n\nfive!",
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nfive!",
+    );
+}
+
+#[test]
+fn a_lone_cr_is_no_line_end() {
+    is_refused("POST / HTTP/1.1\r\nHost: a\rContent-Length: 5\r\n\r\n");
+    is_refused("POST / HTTP/1.1\rHost: a\r\r");
+}
+
+#[test]
+fn extensions_of_chunks_end_here() {
+    let body = "5;a=b;c=\"d\"\r\nfive!\r\n0;e\r\n\r\n";
+    is_passed_on_as(
+        &post("Transfer-Encoding: chunked\r\n", body),
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfive!\r\n0\r\n\r\n",
+    );
+}
+
+/// The head has been passed on when the body turns out to be bad: the app must not take what it has
+/// got for a whole request, and nobody may take the rest for a request.
+#[track_caller]
+fn is_cut(body: &str) {
+    let stage = Stage::new();
+    let request = post("Transfer-Encoding: chunked\r\n", body);
+    let mut client = stage.client_sends(request + GET);
+    let mut app = stage.app();
+    let (received, _) = app.rest();
+    assert!(!received.contains("\r\n0\r\n"), "{received:?}");
+    assert!(!received.contains("GET"), "{received:?}");
+    let (answer, _) = client.rest();
+    assert!(
+        answer.starts_with("HTTP/1.1 400 Bad Request\r\n"),
+        "{answer}"
+    );
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    stage.nothing_more_reaches([]);
+}
+
+#[test]
+fn a_chunk_size_that_is_none_cuts_the_request() {
+    for size in ["-1", "+1", "0x1", "g", " 1", "", "1 1", "1\u{b}"] {
+        is_cut(&format!("{size}\r\na\r\n0\r\n\r\n"));
+    }
+}
+
+#[test]
+fn a_chunk_size_that_overflows_cuts_the_request() {
+    is_cut("10000000000000001\r\na\r\n0\r\n\r\n");
+    is_cut("fffffffffffffffff\r\na\r\n0\r\n\r\n");
+}
+
+#[test]
+fn a_chunk_that_is_longer_than_it_says_cuts_the_request() {
+    is_cut("1\r\nab\r\n0\r\n\r\n");
+    is_cut("1\r\na0\r\n\r\n");
+}
+
+#[test]
+fn a_chunk_size_that_ends_in_a_bare_lf_cuts_the_request() {
+    is_cut("1\na\n0\n\n");
+    is_cut("1;a\nb\r\na\r\n0\r\n\r\n");
+}
+
+#[test]
+fn endless_extensions_of_chunks_cut_the_request() {
+    is_cut(&format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(40_000)));
+}
+
+#[test]
+fn what_connection_names_cannot_take_the_framing_away() {
+    is_passed_on_as(
+        &post(
+            "Connection: content-length, host\r\nContent-Length: 5\r\n",
+            "five!",
+        ),
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nfive!",
+    );
+    is_passed_on_as(
+        &post(
+            "Connection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n",
+            &chunked("a", 1),
+        ),
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+    );
+}
+
+#[test]
+fn a_get_with_a_body_keeps_it() {
+    is_passed_on_as(
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nfive!",
+        "GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nfive!",
+    );
+    let body = chunked("five!", 5);
+    for method in ["GET", "DELETE", "OPTIONS", "PROPFIND", "PUT"] {
+        let head = format!("{method} / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+        is_passed_on_as(
+            &(head.clone() + &body),
+            &(head
+                .replace("Host", "host")
+                .replace("Transfer-Encoding", "transfer-encoding")
+                + &body),
+        );
+    }
+}
+
+#[test]
+fn a_length_of_zero_and_no_length_arrive_as_they_came() {
+    is_passed_on_as(
+        &post("Content-Length: 0\r\n", ""),
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n",
+    );
+    is_passed_on_as(&post("", ""), "POST / HTTP/1.1\r\nhost: a\r\n\r\n");
+}
+
+#[test]
+fn a_body_without_a_byte_in_chunks_arrives_in_chunks() {
+    is_passed_on_as(
+        &post("Transfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+        "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+    );
+}
+
+#[test]
+fn requests_sent_ahead_are_answered_in_their_order() {
+    let stage = Stage::new();
+    let request = |n| format!("GET /{n} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let all: String = (0..5).map(request).collect();
+    let mut client = stage.client_sends(all);
+    let mut app = stage.app();
+    for n in 0..5 {
+        app.expect(format!("GET /{n} HTTP/1.1\r\nhost: a\r\n\r\n"));
+        assert!(!app.has_received(), "one after the other");
+        app.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{n}"));
+    }
+    for n in 0..5 {
+        client.expect_answer(
+            "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n",
+            &n.to_string(),
+        );
+    }
+    stage.nothing_more_reaches([app]);
+}
+
+#[test]
+fn a_request_behind_a_body_is_the_next_request() {
+    let stage = Stage::new();
+    let first = post("Content-Length: 5\r\n", "five!");
+    let second = post("Transfer-Encoding: chunked\r\n", &chunked("six!!!", 3));
+    let mut client = stage.client_sends(first + &second + GET);
+    let mut app = stage.app();
+    app.expect("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nfive!");
+    app.send(OK);
+    app.expect("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
+    let mut body = String::new();
+    loop {
+        let chunk = app.chunk();
+        if chunk.is_empty() {
+            break;
+        }
+        body += &chunk;
+    }
+    assert_eq!(body, "six!!!");
+    app.send(OK);
+    app.expect(GET_PASSED_ON);
+    app.send(OK);
+    for _ in 0..3 {
+        client.expect_answer(OK_PASSED_ON, "ok");
+    }
+    stage.nothing_more_reaches([app]);
+}
+
+#[test]
+fn of_length_and_chunks_in_an_answer_the_chunks_count() {
+    for fields in [
+        "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
+    ] {
+        let stage = Stage::new();
+        let mut client = stage.client_sends(GET);
+        let mut app = stage.app();
+        app.expect(GET_PASSED_ON);
+        app.send(format!(
+            "HTTP/1.1 200 OK\r\n{fields}\r\n{}",
+            chunked("five!", 5)
+        ));
+        client.expect_answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "");
+        assert_eq!(
+            (client.chunk(), client.chunk()),
+            ("five!".into(), String::new())
+        );
+    }
+}
+
+#[test]
+fn the_same_length_twice_in_an_answer_is_passed_on_once() {
+    for lengths in [
+        "Content-Length: 5\r\nContent-Length: 5\r\n",
+        "Content-Length: 5, 5\r\n",
+    ] {
+        let stage = Stage::new();
+        let mut client = stage.client_sends(GET);
+        let mut app = stage.app();
+        app.expect(GET_PASSED_ON);
+        app.send(format!("HTTP/1.1 200 OK\r\n{lengths}\r\nfive!"));
+        let head = client.answer_head();
+        // A comma is a 502 as well: nobody has to guess.
+        if head.starts_with("HTTP/1.1 200") {
+            assert_eq!(fields(&head, "content-length"), ["5"], "{head}");
+            client.expect("five!");
+        } else {
+            assert!(head.starts_with("HTTP/1.1 502"), "{head}");
+        }
+    }
+}
+
+#[test]
+fn bytes_after_an_answer_never_reach_anybody() {
+    for answer in [
+        OK.to_owned(),
+        "HTTP/1.1 204 No Content\r\n\r\n".into(),
+        "HTTP/1.1 304 Not Modified\r\n\r\n".into(),
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n".into(),
+    ] {
+        let stage = Stage::new();
+        let mut client = stage.client_sends(GET);
+        let mut app = stage.app();
+        app.expect(GET_PASSED_ON);
+        app.send(answer.clone() + "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+        let (status, _) = answer.split_once("\r\n").unwrap();
+        assert!(client.answer_head().starts_with(status));
+        if answer.contains("chunked") {
+            client.expect("2\r\nok\r\n0\r\n\r\n");
+        } else if answer.ends_with("ok") {
+            client.expect("ok");
+        }
+        let mut other = stage.client_sends(GET);
+        let mut fresh = stage.app();
+        fresh.expect(GET_PASSED_ON);
+        fresh.send(OK);
+        other.expect_answer(OK_PASSED_ON, "ok");
+        client.send(GET);
+        fresh.expect(GET_PASSED_ON);
+        fresh.send(OK);
+        client.expect_answer(OK_PASSED_ON, "ok");
+        app.ends_soon();
+        stage.nothing_more_reaches([fresh]);
+    }
+}
+
+#[test]
+fn bytes_that_an_app_sends_on_an_idle_connection_never_reach_anybody() {
+    let stage = Stage::new();
+    let (mut client, mut app) = stage.kept();
+    app.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+    app.ends_soon();
+    client.send(GET);
+    let mut fresh = stage.app();
+    fresh.expect(GET_PASSED_ON);
+    fresh.send(OK);
+    client.expect_answer(OK_PASSED_ON, "ok");
+    stage.nothing_more_reaches([fresh]);
+}
+
+#[test]
+fn what_an_app_sends_after_the_head_of_an_answer_to_head_never_reaches_anybody() {
+    let stage = Stage::new();
+    let mut client = stage.client_sends("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut app = stage.app();
+    app.expect("HEAD / HTTP/1.1\r\nhost: a\r\n\r\n");
+    app.send(OK);
+    assert_eq!(client.answer_head(), OK_PASSED_ON);
+    client.send(GET);
+    let mut fresh = stage.app();
+    fresh.expect(GET_PASSED_ON);
+    fresh.send(OK);
+    client.expect_answer(OK_PASSED_ON, "ok");
+    app.ends_soon();
+    stage.nothing_more_reaches([fresh]);
+}

@@ -1,0 +1,288 @@
+//! What is too large, too slow or too much, and what the client hears of it.
+
+use std::time::{Duration, Instant};
+
+use tests::stage::{End, GET, GET_PASSED_ON, OK, OK_PASSED_ON, Stage, field, pass};
+
+fn get_with(fields: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
+}
+
+#[test]
+fn a_head_that_is_too_large_is_a_431() {
+    let stage = Stage::with(&[("--max-header-size", "2000")]);
+    let mut client = stage.client_sends(get_with(&format!("X: {}\r\n", "x".repeat(1_800))));
+    let mut app = stage.app();
+    app.head();
+    app.send(OK);
+    client.expect_answer(OK_PASSED_ON, "ok");
+    let mut client = stage.client_sends(get_with(&format!("X: {}\r\n", "x".repeat(2_000))));
+    client.expect_refusal(431);
+    assert_eq!(client.end(), End::Closed);
+    stage.nothing_more_reaches([app]);
+}
+
+#[test]
+fn a_head_that_never_ends_is_a_431() {
+    let stage = Stage::new();
+    let mut client = stage.client_sends(get_with("").trim_end());
+    let mut sender = client.sender();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            while sender
+                .try_send("\r\nX: yyyyyyyyyyyyyyyyyyyyyyyyyyyyy")
+                .is_ok()
+            {}
+        });
+        client.expect_refusal(431);
+        client.stops();
+    });
+    stage.nothing_more_reaches([]);
+}
+
+#[test]
+fn too_many_fields_are_a_431() {
+    let stage = Stage::new();
+    let fields = |count| get_with(&"X: y\r\n".repeat(count));
+    let mut client = stage.client_sends(fields(99));
+    let mut app = stage.app();
+    app.head();
+    app.send(OK);
+    client.expect_answer(OK_PASSED_ON, "ok");
+    client.send(fields(100));
+    client.expect_refusal(431);
+    assert_eq!(client.end(), End::Closed);
+    stage.nothing_more_reaches([app]);
+}
+
+#[test]
+fn a_target_that_is_too_long_is_a_414() {
+    let stage = Stage::with(&[("--max-target", "100")]);
+    let get = |length: usize| {
+        format!(
+            "GET /{} HTTP/1.1\r\nHost: a\r\n\r\n",
+            "x".repeat(length - 1)
+        )
+    };
+    let mut client = stage.client_sends(get(100));
+    let mut app = stage.app();
+    app.head();
+    app.send(OK);
+    client.expect_answer(OK_PASSED_ON, "ok");
+    client.send(get(101));
+    client.expect_refusal(414);
+    stage.nothing_more_reaches([app]);
+}
+
+#[test]
+fn a_head_that_comes_too_slowly_is_a_408() {
+    let stage = Stage::with(&[("--header-timeout", "1s")]);
+    let mut client = stage.client_sends("GET / HTTP/1.1\r\nHost: a\r\nX: ");
+    let mut sender = client.sender();
+    let slowly = std::thread::spawn(move || {
+        while sender.try_send("x").is_ok() {
+            pass(Duration::from_millis(50));
+        }
+    });
+    let head = client.answer_head();
+    let expected = "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    assert_eq!(head, expected);
+    client.stops();
+    slowly.join().unwrap();
+    stage.nothing_more_reaches([]);
+}
+
+#[test]
+fn a_second_head_that_comes_too_slowly_is_a_408() {
+    let stage = Stage::with(&[("--header-timeout", "1s")]);
+    let (mut client, app) = stage.kept();
+    client.send("GET / HTTP/1.1\r\n");
+    client.expect_refusal(408);
+    client.ends_soon();
+    stage.nothing_more_reaches([app]);
+}
+
+#[test]
+fn a_client_that_sends_nothing_is_closed_without_a_word() {
+    let stage = Stage::with(&[("--header-timeout", "1s")]);
+    let mut client = stage.client();
+    assert_eq!(client.end(), End::Closed);
+    stage.nothing_more_reaches([]);
+}
+
+#[test]
+fn an_idle_client_is_closed_without_a_word() {
+    let stage = Stage::with(&[("--idle-timeout", "1s")]);
+    let (mut client, app) = stage.kept();
+    assert_eq!(client.end(), End::Closed);
+    stage.nothing_more_reaches([app]);
+}
+
+#[test]
+fn a_request_that_lasts_is_neither_idle_nor_slow() {
+    let stage = Stage::with(&[("--idle-timeout", "1s"), ("--header-timeout", "1s")]);
+    let mut client = stage.client_sends(GET);
+    let mut app = stage.app();
+    app.expect(GET_PASSED_ON);
+    pass(Duration::from_secs(3));
+    app.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+    client.answer_head();
+    client.expect("ab");
+    pass(Duration::from_secs(3));
+    app.send("cd");
+    client.expect("cd");
+}
+
+#[test]
+fn an_upload_that_lasts_is_neither_idle_nor_slow() {
+    let stage = Stage::with(&[("--idle-timeout", "1s"), ("--header-timeout", "1s")]);
+    let mut client =
+        stage.client_sends("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab");
+    let mut app = stage.app();
+    app.head();
+    app.expect("ab");
+    pass(Duration::from_secs(3));
+    client.send("cd");
+    app.expect("cd");
+    app.send(OK);
+    client.expect_answer(OK_PASSED_ON, "ok");
+}
+
+#[test]
+fn an_app_that_does_not_answer_in_time_is_a_504() {
+    let stage = Stage::with(&[("--response-timeout", "1s")]);
+    let mut client = stage.client_sends(GET);
+    let mut app = stage.app();
+    app.expect(GET_PASSED_ON);
+    client.expect_refusal(504);
+    app.end();
+    // Its own connection is still good.
+    client.send(GET);
+    let mut app = stage.app();
+    app.expect(GET_PASSED_ON);
+    app.send(OK);
+    client.expect_answer(OK_PASSED_ON, "ok");
+    stage.nothing_more_reaches([app]);
+}
+
+#[test]
+fn an_app_that_answers_only_for_the_time_being_is_a_504() {
+    let stage = Stage::with(&[("--response-timeout", "1s")]);
+    let mut client = stage.client_sends(GET);
+    let mut app = stage.app();
+    app.expect(GET_PASSED_ON);
+    app.send("HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 2");
+    client.expect_refusal(504);
+    app.end();
+}
+
+#[test]
+fn a_get_that_timed_out_on_a_kept_connection_is_not_sent_again() {
+    let stage = Stage::with(&[("--response-timeout", "1s")]);
+    let (mut client, mut app) = stage.kept();
+    client.send(GET);
+    app.expect(GET_PASSED_ON);
+    client.expect_refusal(504);
+    app.end();
+    stage.nothing_more_reaches([]);
+}
+
+#[test]
+fn a_long_upload_does_not_count_as_the_apps_time() {
+    let stage = Stage::with(&[("--response-timeout", "2s")]);
+    let mut client =
+        stage.client_sends("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let mut app = stage.app();
+    app.head();
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(5) {
+        client.send("1\r\nx\r\n");
+        assert_eq!(app.chunk(), "x");
+        pass(Duration::from_millis(100));
+    }
+    client.send("0\r\n\r\n");
+    assert_eq!(app.chunk(), "");
+    app.send(OK);
+    client.expect_answer(OK_PASSED_ON, "ok");
+}
+
+#[test]
+fn the_time_for_an_answer_ends_with_its_head() {
+    let stage = Stage::with(&[("--response-timeout", "1s")]);
+    let mut client = stage.client_sends(GET);
+    let mut app = stage.app();
+    app.expect(GET_PASSED_ON);
+    app.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no");
+    client.answer_head();
+    client.expect("o");
+    pass(Duration::from_secs(3));
+    app.send("k");
+    client.expect("k");
+}
+
+#[test]
+fn the_time_for_an_answer_ends_with_its_head_also_while_the_client_still_sends() {
+    let stage = Stage::with(&[("--response-timeout", "1s")]);
+    let mut client =
+        stage.client_sends("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let mut app = stage.app();
+    app.head();
+    app.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no");
+    client.answer_head();
+    client.expect("o");
+    client.send("1\r\nx\r\n");
+    assert_eq!(app.chunk(), "x");
+    pass(Duration::from_secs(3));
+    client.send("1\r\ny\r\n");
+    assert_eq!(app.chunk(), "y");
+    app.send("k");
+    client.expect("k");
+}
+
+#[test]
+fn more_connections_than_allowed_wait_until_one_ends() {
+    let stage = Stage::with(&[("--max-connections", "2")]);
+    let (mut first, mut app) = stage.kept();
+    let second = stage.client();
+    // Accepted in this order: the third is behind the second.
+    let mut third = stage.client_sends(GET);
+    first.send(GET);
+    app.expect(GET_PASSED_ON);
+    app.send(OK);
+    first.expect_answer(OK_PASSED_ON, "ok");
+    pass(Duration::from_millis(300));
+    assert!(!third.has_received() && !app.has_received());
+    drop(second);
+    app.expect(GET_PASSED_ON);
+    app.send(OK);
+    third.expect_answer(OK_PASSED_ON, "ok");
+}
+
+#[test]
+fn more_requests_than_may_be_held_are_refused_at_once() {
+    let stage = Stage::starting_with(&[("--max-held", "1")]);
+    let mut held = stage.client_sends(GET);
+    stage
+        .site()
+        .wait_until("one is held", |status| status.held == 1);
+    let mut refused = stage.client_sends(GET);
+    assert_eq!(
+        field(&refused.expect_refusal(503), "retry-after"),
+        Some("1")
+    );
+    stage.becomes_ready();
+    let mut app = stage.app();
+    app.expect(GET_PASSED_ON);
+    app.send(OK);
+    held.expect_answer(OK_PASSED_ON, "ok");
+    stage.nothing_more_reaches([app]);
+}
+
+#[test]
+fn a_request_is_not_held_for_ever() {
+    let stage = Stage::starting_with(&[("--first-hold-timeout", "1s")]);
+    let mut client = stage.client_sends(GET);
+    assert_eq!(field(&client.expect_refusal(503), "retry-after"), Some("1"));
+    stage.becomes_ready();
+    stage.nothing_more_reaches([]);
+}
