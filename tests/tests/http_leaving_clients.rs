@@ -83,12 +83,15 @@ fn a_client_that_leaves_within_a_chunked_request_does_not_seem_to_have_sent_it_a
 fn a_client_that_leaves_with_a_body_that_nobody_reads_cancels_its_request() {
     for leave in WAYS {
         let stage = Stage::new();
-        let mut client = stage.client_sends(POST.replace("1000000", "1000000000"));
+        let mut client = stage.client();
+        client.holds_little_back();
+        client.send(POST.replace("1000000", "1000000000"));
         let mut app = stage.app();
         app.head();
-        // Nothing of this is read by the app: it piles up as far as the client itself, and its end
-        // is behind it.
+        // Nothing of this is read by the app: it piles up as far as the client itself.
         client.sends_until_full(1_000_000_000);
+        // A little is, and so the client's end can arrive; but behind what handoff has not read.
+        app.receive(1 << 20);
         let site = stage.site();
         site.wait_until("it is in flight", |status| status.in_flight() == 1);
         leave(client);

@@ -205,6 +205,15 @@ impl Wire {
         !self.ahead.is_empty() || peeked.is_ok_and(|read| read > 0)
     }
 
+    /// Has the system keep next to nothing that it cannot send yet.
+    ///
+    /// # Panics
+    /// When it does not let itself be told.
+    pub fn holds_little_back(&self) {
+        let told = SockRef::from(&self.stream).set_send_buffer_size(4096);
+        told.expect("a socket");
+    }
+
     /// Sends zeros until no more of them are taken for a while, and says how many were.
     ///
     /// # Panics
