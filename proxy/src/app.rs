@@ -123,7 +123,6 @@ async fn run_all(
     // The supervisor lives until it has been told both.
     let _ = orders.send(Order::Shutdown(deadline));
     router.close();
-    data_plane.announce_close();
     sleep(delay.min(timeout / 4)).await;
     // The rest is for the app to stop.
     let drained = timeout_at(deadline - timeout / 4, data_plane.drain()).await;

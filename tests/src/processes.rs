@@ -19,6 +19,12 @@ pub fn is_alive(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| !matches!(state.as_str(), "Z" | "X"))
 }
 
+/// Whether a process has been reaped. Only then all its threads have ended and its sockets are
+/// closed: the first thread may be a zombie while others still hold them.
+pub fn is_reaped(pid: u32) -> bool {
+    !Path::new(&format!("/proc/{pid}")).exists()
+}
+
 /// The living processes of a process group.
 pub fn group(group: u32) -> Vec<u32> {
     let is_in_group = |pid: &u32| stat(*pid).is_some_and(|(_, of)| of == group);

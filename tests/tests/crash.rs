@@ -2,7 +2,7 @@
 #![cfg(unix)]
 
 use rustix::process::Signal;
-use tests::processes::{is_alive, signal};
+use tests::processes::{is_reaped, signal};
 use tests::{Running, Site, app, eventually};
 
 fn active_pid(site: &Running) -> u32 {
@@ -15,10 +15,7 @@ fn active_pid(site: &Running) -> u32 {
 
 fn kill_and_wait(pid: u32) {
     signal(pid, Signal::KILL);
-    eventually(
-        || format!("{pid} is gone"),
-        || (!is_alive(pid)).then_some(()),
-    );
+    eventually(|| format!("{pid} is gone"), || is_reaped(pid).then_some(()));
 }
 
 #[test]

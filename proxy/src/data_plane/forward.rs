@@ -1,6 +1,5 @@
 //! One request: acquire, rewrite, send, stream back.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -36,8 +35,6 @@ pub(super) struct Shared {
     pub(super) leftovers: Leftovers,
     pub(super) limits: RequestLimits,
     pub(super) forwarded: Forwarded,
-    /// Every answer closes its connection.
-    pub(super) is_closing: Cell<bool>,
 }
 
 /// What a request may need.
@@ -101,7 +98,7 @@ impl Forward {
                 }
             };
             // A 101 has a Connection of its own, and ends the connection for HTTP anyway.
-            if shared.is_closing.get() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if shared.router.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }

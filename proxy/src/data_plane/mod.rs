@@ -77,8 +77,6 @@ pub struct DataPlane {
 enum Phase {
     /// Accept and serve.
     Serving,
-    /// The same, but every answer closes its connection.
-    Closing,
     /// Accept what is in the backlog, and then no more.
     Closed,
     /// Close what is idle, serve what is left.
@@ -116,11 +114,6 @@ impl DataPlane {
             accepting,
             phase,
         })
-    }
-
-    /// From now on every answer says that its connection closes.
-    pub fn announce_close(&self) {
-        self.phase.send_replace(Phase::Closing);
     }
 
     /// Accepts what is in the backlog, closes the port, and waits for the last connection to end.

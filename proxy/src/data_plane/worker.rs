@@ -188,7 +188,6 @@ async fn serve_all(
         leftovers,
         limits: settings.request,
         forwarded: settings.forwarded,
-        is_closing: Cell::new(false),
     });
     let connections = Rc::new(Connections {
         served: RefCell::default(),
@@ -222,9 +221,8 @@ async fn serve_all(
             },
             Ok(()) = phases.changed() => {
                 let phase = *phases.borrow_and_update();
-                shared.is_closing.set(phase >= Phase::Closing);
                 match phase {
-                    Phase::Serving | Phase::Closing | Phase::Closed => {}
+                    Phase::Serving | Phase::Closed => {}
                     Phase::Draining => connections.drain(),
                     Phase::Cut => return,
                 }

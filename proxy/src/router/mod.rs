@@ -140,7 +140,7 @@ impl Router {
         let routed = async {
             loop {
                 let routed = self.routed.notified();
-                if self.closing.load(Ordering::Acquire) {
+                if self.is_closing() {
                     return Err(HoldError::Closing);
                 }
                 // Asked for after the registration: a promotion in between is not missed.
@@ -190,10 +190,16 @@ impl Router {
         }
     }
 
-    /// From now on nothing waits for an upstream any more.
+    /// The sidecar shuts down: from now on nothing waits for an upstream any more, and every answer
+    /// closes its connection.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Release);
         self.routed.notify_waiters();
+    }
+
+    /// Whether the sidecar shuts down.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// What a worker has to be told, in order.
