@@ -145,10 +145,6 @@ pub(super) async fn read_leftover(mut incoming: Incoming) {
 // === impl ResponseBody ===
 
 impl ResponseBody {
-    pub(super) fn text(text: Bytes) -> Self {
-        Self::Text(text)
-    }
-
     /// The app's body, in flight until its end.
     pub(super) fn app(receiving: Receiving, in_flight: InFlight) -> Self {
         if receiving.is_done() {

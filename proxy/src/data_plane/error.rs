@@ -60,7 +60,7 @@ impl ForwardError {
         let status = self.status();
         tracing::debug!(%status, reason = %self, "answered for the application");
         let text = Bytes::from(format!("{status}: {self}\n"));
-        let mut response = Response::new(ResponseBody::text(text));
+        let mut response = Response::new(ResponseBody::Text(text));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         let plain = HeaderValue::from_static("text/plain; charset=utf-8");

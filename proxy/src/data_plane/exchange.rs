@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response, request};
+use http::{Response, request};
 use http_body::{Body as _, Frame};
 use tokio::task::AbortHandle;
 
@@ -75,8 +75,7 @@ struct Uploading {
 // === impl Outgoing ===
 
 impl Outgoing {
-    pub(super) fn new(request: Request<RequestBody>) -> Self {
-        let (head, body) = request.into_parts();
+    pub(super) fn new(head: request::Parts, body: RequestBody) -> Self {
         Self {
             is_chunked: body.size_hint().exact().is_none(),
             head,
@@ -98,7 +97,7 @@ impl Outgoing {
     pub(super) async fn exchange(
         &mut self,
         mut connection: Connection,
-    ) -> Result<(Response<()>, Receiving), (Failure, Connection)> {
+    ) -> Result<(Response<()>, Receiving), Failure> {
         let mut upload = Upload {
             out: std::mem::take(&mut connection.out),
             sent: 0,
@@ -119,14 +118,8 @@ impl Outgoing {
         connection.member.owes();
         let head = poll_fn(|cx| self.poll_exchange(cx, &mut connection, &mut upload)).await;
         connection.member.answered();
-        let head = match head {
-            Ok(head) => head,
-            Err(failure) => return Err((failure, connection)),
-        };
-        let decoder = match Decoder::of(&head, &self.head.method) {
-            Ok(decoder) => decoder,
-            Err(malformed) => return Err((malformed.into(), connection)),
-        };
+        let head = head?;
+        let decoder = Decoder::of(&head, &self.head.method)?;
         connection.learn(&head.headers);
         let keeps_alive = head.keeps_alive();
         let upload = upload.go_on(&mut connection);

@@ -151,8 +151,7 @@ async fn forward(
     let (mut head, body) = request.into_parts();
     let asked = headers::to_app(&mut head, &client.peer, shared.forwarded)
         .map_err(ForwardError::BadRequest)?;
-    let request = Request::from_parts(head, RequestBody::new(body, &shared.leftovers));
-    let mut request = Outgoing::new(request);
+    let mut request = Outgoing::new(head, RequestBody::new(body, &shared.leftovers));
     let is_replayable = asked.is_none() && request.is_replayable();
     let (connection, upstream) = reach(shared, is_replayable).await?;
     let in_flight = InFlight {
@@ -164,10 +163,10 @@ async fn forward(
     let (response, receiving) = match request.exchange(connection).await {
         Ok(answer) => answer,
         // The app closed an idle connection just when it was used.
-        Err((Failure::Silent(_), _)) if is_used && is_replayable => {
+        Err(Failure::Silent(_)) if is_used && is_replayable => {
             Box::pin(send_again(&mut request, &in_flight)).await?
         }
-        Err((failure, _)) => return Err(failure.into()),
+        Err(failure) => return Err(failure.into()),
     };
     match asked {
         Some(asked) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -186,8 +185,7 @@ async fn send_again(
 ) -> Result<(Response<()>, Receiving), ForwardError> {
     let connection = in_flight.pool.connect(&in_flight.upstream).await;
     let connection = connection.map_err(ForwardError::Unreachable)?;
-    let exchanged = request.exchange(connection).await;
-    exchanged.map_err(|(failure, _)| failure.into())
+    Ok(request.exchange(connection).await?)
 }
 
 /// A connection to the active upstream. Nothing has been sent: while it cannot be reached, the
