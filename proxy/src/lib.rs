@@ -72,6 +72,16 @@
 //! - Time limits are not timers but marks that a sweep looks at twice a second
 //!   (`data_plane::activity`): hyper's header timer cannot tell an idle connection from a slow
 //!   head, and costs each request a boxed timer.
+//! - The reactor is told of an accepted socket only when there is something to wait for
+//!   (`data_plane::stream`): a request that came along with its connection is read, forwarded and
+//!   answered without. That spares two system calls of eight where each request has a connection of
+//!   its own.
+//! - hyper is told that clients may close their half, so that it does not look for the end of the
+//!   stream twice in every request; the sweep does, twice a second, and sees more.
+//! - What is said of the client is written behind the request's own fields and not put into their
+//!   map, which would have to grow for it: a tenth of the instructions of a request.
+//! - No `Via`, though RFC 9110, section 7.6.3 asks for one: nginx and others that may be the app
+//!   send nothing compressed to whoever sends it, and handoff is to change nothing that users see.
 //! - The pauses between health checks grow from 10 ms to the configured interval: most apps are
 //!   ready sooner than the first 250 ms.
 

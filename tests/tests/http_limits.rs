@@ -188,6 +188,19 @@ fn a_get_that_timed_out_on_a_kept_connection_is_not_sent_again() {
 }
 
 #[test]
+fn a_client_that_stops_in_its_body_is_a_408() {
+    let stage = Stage::with(&[("--response-timeout", "1s")]);
+    let mut client = stage.client_sends("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nx");
+    let mut app = stage.app();
+    app.head();
+    app.expect("x");
+    client.expect_refusal(408);
+    client.ends_soon();
+    app.end();
+    stage.nothing_more_reaches([]);
+}
+
+#[test]
 fn a_long_upload_does_not_count_as_the_apps_time() {
     let stage = Stage::with(&[("--response-timeout", "2s")]);
     let mut client =

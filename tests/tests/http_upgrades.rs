@@ -197,6 +197,21 @@ fn http_2_in_the_clear_is_not_passed_on() {
 }
 
 #[test]
+fn another_protocol_beside_http_2_is_passed_on_alone() {
+    let stage = Stage::new();
+    let mut client = stage.client_sends(
+        UPGRADE.replace("Upgrade: websocket\r\n", "Upgrade: h2c, websocket, H2C\r\n"),
+    );
+    let mut app = stage.app();
+    let head = app.head();
+    assert_eq!(field(&head, "upgrade"), Some("websocket"), "{head}");
+    app.send(SWITCH);
+    assert_eq!(field(&client.answer_head(), "upgrade"), Some("websocket"));
+    client.send("x");
+    app.expect("x");
+}
+
+#[test]
 fn an_upgrade_that_connection_does_not_name_is_none() {
     let stage = Stage::new();
     let request = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n";

@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use super::body::ResponseBody;
 use super::exchange::Failure;
+use super::pool::Cut;
 use crate::router::HoldError;
 
 /// Why a request got no answer from the app.
@@ -24,6 +25,9 @@ pub(super) enum ForwardError {
     /// The app did not accept a connection.
     #[error("the application cannot be reached: {0}")]
     Unreachable(io::Error),
+    /// The app neither accepted nor refused a connection.
+    #[error("the application did not accept a connection in time")]
+    ConnectTimeout,
     /// The app gave no answer that could be passed on.
     #[error("{0}")]
     NoAnswer(#[from] Failure),
@@ -41,13 +45,24 @@ pub(super) enum ForwardError {
 // === impl ForwardError ===
 
 impl ForwardError {
+    /// Why a connection to the app was not made.
+    pub(super) fn of_connect(error: io::Error) -> Self {
+        match error.kind() == io::ErrorKind::TimedOut {
+            true => Self::ConnectTimeout,
+            false => Self::Unreachable(error),
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::NoAnswer(Failure::Client(_)) => StatusCode::BAD_REQUEST,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::Connect => StatusCode::NOT_IMPLEMENTED,
             Self::Hold(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NoAnswer(Failure::Cut(_)) => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoAnswer(Failure::Cut(Cut::Stalled)) => StatusCode::REQUEST_TIMEOUT,
+            Self::NoAnswer(Failure::Cut(Cut::Evicted | Cut::TimedOut)) | Self::ConnectTimeout => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
             Self::NoAnswer(Failure::Silent(_) | Failure::Broken(_) | Failure::Malformed(_))
             | Self::BadAnswer(_)
             | Self::Unreachable(_)
@@ -68,7 +83,10 @@ impl ForwardError {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        if status == StatusCode::BAD_REQUEST {
+        if matches!(
+            status,
+            StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT
+        ) {
             // Where a request is in doubt, so is where it ends: nothing behind it is one.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

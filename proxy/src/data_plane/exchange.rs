@@ -11,11 +11,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Response, request};
+use http::{Uri, request};
 use http_body::{Body as _, Frame};
 use tokio::task::AbortHandle;
 
 use super::body::RequestBody;
+use super::headers::{Added, Present};
 use super::pool::{Connection, Cut, Member};
 use super::stream::Stream;
 use super::wire::{self, Decoded, Decoder, Head, Malformed};
@@ -23,10 +24,13 @@ use super::wire::{self, Decoded, Decoder, Head, Malformed};
 /// As much of a body is sent along with what is before it.
 const SEND_TOGETHER: usize = 16 * 1024;
 
-/// A request on its way. Its head stays until an answer begins, so that it can be sent again.
+/// A request on its way.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     head: request::Parts,
+    added: Added,
+    /// Its head as it was sent, until an answer begins: it can be sent again.
+    written: Vec<u8>,
     body: RequestBody,
     is_chunked: bool,
     /// A byte of an answer has come, if only of an interim one.
@@ -40,6 +44,7 @@ pub(super) enum Failure {
     #[error("{}", match .0 {
         Cut::Evicted => "the release that worked on this was replaced, and its time is over",
         Cut::TimedOut => "the application did not answer in time",
+        Cut::Stalled => "the rest of the request did not come in time",
     })]
     Cut(Cut),
     /// The connection ended before any byte of an answer.
@@ -59,7 +64,7 @@ pub(super) enum Failure {
 /// The rest of an answer.
 #[derive(Debug)]
 pub(super) struct Receiving {
-    pub(super) connection: Connection,
+    pub(super) connection: Box<Connection>,
     decoder: Decoder,
     upload: Option<Uploading>,
     keeps_alive: bool,
@@ -75,10 +80,12 @@ struct Uploading {
 // === impl Outgoing ===
 
 impl Outgoing {
-    pub(super) fn new(head: request::Parts, body: RequestBody) -> Self {
+    pub(super) fn new(head: request::Parts, added: Added, body: RequestBody) -> Self {
         Self {
             is_chunked: body.size_hint().exact().is_none(),
             head,
+            added,
+            written: Vec::new(),
             body,
             has_arrived: false,
         }
@@ -96,8 +103,8 @@ impl Outgoing {
     /// [`Failure`] when there is none.
     pub(super) async fn exchange(
         &mut self,
-        mut connection: Connection,
-    ) -> Result<(Response<()>, Receiving), Failure> {
+        mut connection: Box<Connection>,
+    ) -> Result<(Head, Receiving), Failure> {
         let mut upload = Upload {
             out: std::mem::take(&mut connection.out),
             sent: 0,
@@ -107,20 +114,21 @@ impl Outgoing {
             is_answered: false,
             state: Sending::Body,
         };
-        upload.out.clear();
-        let request::Parts {
-            method,
-            uri,
-            headers,
-            ..
-        } = &self.head;
-        wire::write_head(&mut upload.out, method, uri, headers, self.is_chunked);
+        self.write_head(&mut upload.out);
         connection.member.owes();
         let head = poll_fn(|cx| self.poll_exchange(cx, &mut connection, &mut upload)).await;
         connection.member.answered();
-        let head = head?;
+        let head = match head {
+            Ok(head) => head,
+            Err(failure) => {
+                self.written = upload.out;
+                return Err(failure);
+            }
+        };
         let decoder = Decoder::of(&head, &self.head.method)?;
-        connection.learn(&head.headers);
+        if head.present.has(Present::KEEP_ALIVE) {
+            connection.learn(&head.headers);
+        }
         let keeps_alive = head.keeps_alive();
         let upload = upload.go_on(&mut connection);
         let receiving = Receiving {
@@ -129,7 +137,25 @@ impl Outgoing {
             upload,
             keeps_alive,
         };
-        Ok((response(head), receiving))
+        Ok((head, receiving))
+    }
+
+    /// Writes the head, or what was written of it for another connection.
+    fn write_head(&mut self, out: &mut Vec<u8>) {
+        if !self.written.is_empty() {
+            *out = std::mem::take(&mut self.written);
+            return;
+        }
+        out.clear();
+        let headers = &self.head.headers;
+        let added = self.added.fields(headers);
+        let added = added.as_ref().map_or(&[][..], |added| added);
+        let request::Parts { method, uri, .. } = &self.head;
+        wire::write_head(out, method, uri, headers, added, self.is_chunked);
+        // What came from the client is let go of: hyper reads into that memory again. And it hands
+        // the map of an answer to the next request, so one map goes round.
+        self.head.uri = Uri::default();
+        self.head.headers.clear();
     }
 
     fn poll_exchange(
@@ -143,10 +169,8 @@ impl Outgoing {
         }
         loop {
             if !connection.received.is_empty() {
-                // It has reached the app and will not be sent again. hyper hands the map of the
-                // answer to the next request, so one map goes round.
+                // It has reached the app and will not be sent again.
                 self.has_arrived = true;
-                self.head.headers.clear();
             }
             let map = &mut self.head.headers;
             while let Some(head) = wire::read_head(&mut connection.received, map)? {
@@ -171,16 +195,6 @@ impl Outgoing {
             }));
         }
     }
-}
-
-fn response(head: Head) -> Response<()> {
-    let mut response = Response::new(());
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
-    if let Some(reason) = head.reason {
-        response.extensions_mut().insert(reason);
-    }
-    response
 }
 
 // === impl Receiving ===
@@ -222,7 +236,7 @@ impl Receiving {
     }
 
     /// The connection, if it may serve another request.
-    pub(super) fn reusable(self) -> Option<Connection> {
+    pub(super) fn reusable(self) -> Option<Box<Connection>> {
         let is_sent = match &self.upload {
             Some(upload) => upload.is_done.get(),
             None => true,
@@ -296,7 +310,10 @@ impl Upload {
                             }
                             self.state = Sending::Last;
                         }
-                        Poll::Pending if self.is_flushed() => return Poll::Pending,
+                        Poll::Pending if self.is_flushed() => {
+                            member.waits_for_client();
+                            return Poll::Pending;
+                        }
                         Poll::Pending => {}
                     }
                 }
@@ -330,8 +347,10 @@ impl Upload {
         while self.sent < self.out.len() {
             self.sent += ready!(stream.poll_send(cx, &self.out[self.sent..]))?;
         }
-        self.out.clear();
-        self.sent = 0;
+        if self.state == Sending::Body {
+            self.out.clear();
+            self.sent = 0;
+        }
         while !self.chunk.is_empty() {
             let sent = ready!(stream.poll_send(cx, &self.chunk))?;
             let _ = self.chunk.split_to(sent);

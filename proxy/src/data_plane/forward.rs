@@ -1,13 +1,14 @@
 //! One request: acquire, rewrite, send, stream back.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
@@ -16,10 +17,11 @@ use super::activity::{Activity, Doing};
 use super::body::{InFlight, Leftovers, RequestBody, ResponseBody};
 use super::error::ForwardError;
 use super::exchange::{Failure, Outgoing, Receiving};
-use super::headers::{self, Forwarded, Peer};
+use super::headers::{self, Forwarded, Peer, ToApp};
 use super::pool::{Connection, Pool};
 use super::stream::Stream;
 use super::upgrade::tunnel;
+use super::wire::Head;
 use super::worker::Open;
 use crate::release::Generation;
 use crate::router::{Router, Upstream};
@@ -149,9 +151,10 @@ async fn forward(
     // Taken before the head changes; waited for only after the app has switched.
     let client_upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
-    let asked = headers::to_app(&mut head, &client.peer, shared.forwarded)
+    let ToApp { asked, added } = headers::to_app(&mut head, &client.peer, shared.forwarded)
         .map_err(ForwardError::BadRequest)?;
-    let mut request = Outgoing::new(head, RequestBody::new(body, &shared.leftovers));
+    let body = RequestBody::new(body, &shared.leftovers);
+    let mut request = Outgoing::new(head, added, body);
     let is_replayable = asked.is_none() && request.is_replayable();
     let (connection, upstream) = reach(shared, is_replayable).await?;
     let in_flight = InFlight {
@@ -160,7 +163,7 @@ async fn forward(
         client: Rc::clone(client),
     };
     let is_used = connection.is_used();
-    let (response, receiving) = match request.exchange(connection).await {
+    let (head, receiving) = match request.exchange(connection).await {
         Ok(answer) => answer,
         // The app closed an idle connection just when it was used.
         Err(Failure::Silent(_)) if is_used && is_replayable => {
@@ -169,11 +172,11 @@ async fn forward(
         Err(failure) => return Err(failure.into()),
     };
     match asked {
-        Some(asked) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            switch(response, receiving, in_flight, client_upgrade, &asked)
+        Some(asked) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+            switch(head, receiving, in_flight, client_upgrade, &asked)
         }
-        _ if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(ForwardError::Upgrade),
-        _ => answer(response, receiving, in_flight, version),
+        _ if head.status == StatusCode::SWITCHING_PROTOCOLS => Err(ForwardError::Upgrade),
+        _ => answer(head, receiving, in_flight, version),
     }
 }
 
@@ -182,9 +185,9 @@ async fn forward(
 async fn send_again(
     request: &mut Outgoing,
     in_flight: &InFlight,
-) -> Result<(Response<()>, Receiving), ForwardError> {
+) -> Result<(Head, Receiving), ForwardError> {
     let connection = in_flight.pool.connect(&in_flight.upstream).await;
-    let connection = connection.map_err(ForwardError::Unreachable)?;
+    let connection = connection.map_err(ForwardError::of_connect)?;
     Ok(request.exchange(connection).await?)
 }
 
@@ -193,7 +196,7 @@ async fn send_again(
 async fn reach(
     shared: &Shared,
     is_replayable: bool,
-) -> Result<(Connection, Arc<Upstream>), ForwardError> {
+) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
     let upstream = match shared.router.acquire() {
         Some(upstream) => upstream,
         None => Box::pin(shared.router.acquire_or_hold(None)).await?,
@@ -208,13 +211,19 @@ async fn reach(
 async fn connect(
     shared: &Shared,
     mut upstream: Arc<Upstream>,
-) -> Result<(Connection, Arc<Upstream>), ForwardError> {
+) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
     let first_try = Instant::now();
     loop {
         match shared.pool.connect(&upstream).await {
             Ok(connection) => return Ok((connection, upstream)),
+            // Whoever does not even refuse has been waited for long enough, unless another is there.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                let another = shared.router.acquire();
+                let another = another.filter(|other| other.generation != upstream.generation);
+                upstream = another.ok_or(ForwardError::ConnectTimeout)?;
+            }
             Err(error) if first_try.elapsed() >= shared.limits.hold_timeout => {
-                return Err(ForwardError::Unreachable(error));
+                return Err(ForwardError::of_connect(error));
             }
             Err(_) => upstream = another_or_later(shared, upstream.generation).await?,
         }
@@ -235,13 +244,12 @@ async fn another_or_later(
 }
 
 fn answer(
-    response: Response<()>,
+    mut head: Head,
     receiving: Receiving,
     in_flight: InFlight,
     version: Version,
 ) -> Result<Response<ResponseBody>, ForwardError> {
-    let (mut head, ()) = response.into_parts();
-    headers::to_client(&mut head, false).map_err(ForwardError::BadAnswer)?;
+    headers::to_client(&mut head.headers, head.present, false).map_err(ForwardError::BadAnswer)?;
     if version == Version::HTTP_10 && receiving.remaining().is_none() {
         // Only the end of the connection ends it, and hyper says keep-alive to who asked for that.
         let close = HeaderValue::from_static("close");
@@ -250,38 +258,29 @@ fn answer(
     if headers::is_event_stream(&head.headers) {
         receiving.connection.member.is_tunnel();
     }
-    Ok(Response::from_parts(
-        head,
-        ResponseBody::app(receiving, in_flight),
-    ))
+    Ok(response(head, ResponseBody::app(receiving, in_flight)))
 }
 
 fn switch(
-    response: Response<()>,
+    mut head: Head,
     receiving: Receiving,
     in_flight: InFlight,
     client: OnUpgrade,
     asked: &HeaderValue,
 ) -> Result<Response<ResponseBody>, ForwardError> {
-    if !is_asked(response.headers(), asked) {
-        return Err(ForwardError::Upgrade);
-    }
-    let (mut head, ()) = response.into_parts();
-    headers::to_client(&mut head, true).map_err(ForwardError::BadAnswer)?;
+    let protocol = headers::switched_to(&head.headers, asked).ok_or(ForwardError::Upgrade)?;
+    headers::to_client(&mut head.headers, head.present, true).map_err(ForwardError::BadAnswer)?;
     in_flight.client.activity.begin(Doing::Tunnel);
-    tunnel(client, receiving.connection, in_flight, asked);
-    Ok(Response::from_parts(head, ResponseBody::Empty))
+    tunnel(client, *receiving.connection, in_flight, &protocol);
+    Ok(response(head, ResponseBody::Empty))
 }
 
-/// Whether the protocol that the app switched to is among those that were asked for.
-fn is_asked(answer: &HeaderMap, asked: &HeaderValue) -> bool {
-    let tokens = |value: &HeaderValue| {
-        let text = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
-        text.split(',')
-            .map(|token| token.trim().to_owned())
-            .collect::<Vec<_>>()
-    };
-    let asked = tokens(asked);
-    let answered = answer.get(header::UPGRADE).map(tokens).unwrap_or_default();
-    !answered.is_empty() && answered.iter().all(|token| asked.contains(token))
+fn response(head: Head, body: ResponseBody) -> Response<ResponseBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    if let Some(reason) = head.reason {
+        response.extensions_mut().insert(reason);
+    }
+    response
 }

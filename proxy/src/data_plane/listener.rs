@@ -1,12 +1,15 @@
 //! The public port: bound before anything else, and never given up while this process serves.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::time::Duration;
 
+#[cfg(unix)]
+use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+#[cfg(unix)]
+use tokio::io::{Interest, unix::AsyncFd};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
@@ -151,8 +154,8 @@ impl Accept {
 
     /// Accepts until the port shall be closed; then what is in the backlog, too.
     pub(super) async fn run(mut self, server: Rc<Server>) {
-        let listener = match TcpListener::from_std(self.listener.0) {
-            Ok(listener) => listener,
+        let port = match Port::new(self.listener) {
+            Ok(port) => port,
             Err(error) => return tracing::error!(%error, "cannot accept connections"),
         };
         let mut trouble = Trouble::default();
@@ -160,7 +163,7 @@ impl Accept {
             let is_full = self.deal.is_full();
             tokio::select! {
                 () = tokio::time::sleep(FULL_PAUSE), if is_full => {}
-                accepted = listener.accept(), if !is_full => match accepted {
+                accepted = port.accept(), if !is_full => match accepted {
                     Ok((stream, peer)) => self.deal.serve(stream, peer, &server),
                     Err(error) => trouble.wait_out(&error).await,
                 },
@@ -168,17 +171,65 @@ impl Accept {
             }
         }
         // Asked directly: the reactor may not have seen the last ones yet.
-        let Ok(listener) = listener.into_std() else {
+        let Ok(listener) = port.into_std() else {
             return;
         };
         while let Ok((stream, peer)) = listener.accept() {
-            let registered = stream
-                .set_nonblocking(true)
-                .and_then(|()| TcpStream::from_std(stream));
-            if let Ok(stream) = registered {
+            if stream.set_nonblocking(true).is_ok() {
                 self.deal.serve(stream, peer, &server);
             }
         }
+    }
+}
+
+/// The port as one worker sees it. What it accepts does not block, and no reactor knows of it: who
+/// serves it may be another worker, and may need none.
+#[cfg(unix)]
+struct Port(AsyncFd<std::net::TcpListener>);
+
+#[cfg(unix)]
+impl Port {
+    #[expect(unsafe_code, reason = "a descriptor is registered")]
+    fn new(listener: Listener) -> io::Result<Self> {
+        // SAFETY: a listener owns its descriptor, and always names that one.
+        let fd = unsafe { AsyncFd::register_with_interest(listener.0, Interest::READABLE)? };
+        Ok(Self(fd))
+    }
+
+    /// Cancel safe.
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let accepted = self.0.async_io(Interest::READABLE, |listener| {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            Ok(rustix::net::acceptfrom_with(listener, flags)?)
+        });
+        let (socket, peer) = accepted.await?;
+        let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+        Ok((socket.into(), peer.ok_or(io::ErrorKind::ConnectionAborted)?))
+    }
+
+    fn into_std(self) -> io::Result<std::net::TcpListener> {
+        Ok(self.0.into_inner())
+    }
+}
+
+#[cfg(windows)]
+struct Port(tokio::net::TcpListener);
+
+#[cfg(windows)]
+impl Port {
+    fn new(listener: Listener) -> io::Result<Self> {
+        tokio::net::TcpListener::from_std(listener.0).map(Self)
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = self.0.accept().await?;
+        // It fails on a connection that is gone already.
+        let _ = stream.set_nodelay(true);
+        Ok((stream.into_std()?, peer))
+    }
+
+    fn into_std(self) -> io::Result<std::net::TcpListener> {
+        self.0.into_std()
     }
 }
 
@@ -199,24 +250,17 @@ impl Deal {
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr, server: &Server) {
-        if cfg!(windows) {
-            // It fails on a connection that is gone already.
-            let _ = stream.set_nodelay(true);
-        }
         let here = &self.workers[self.here];
         let least = self
             .workers
             .iter()
             .min_by_key(|worker| worker.connections());
         let least = least.unwrap_or(here);
-        if here.connections() <= least.connections() + least.connections() / 8 + 1 {
+        if here.connections() <= least.connections() + least.connections() / 2 + 1 {
             here.count();
             return server.serve(stream, peer);
         }
-        match stream.into_std() {
-            Ok(stream) => least.serve(stream, peer),
-            Err(error) => tracing::debug!(%error, %peer, "a connection cannot be dealt"),
-        }
+        least.serve(stream, peer);
     }
 }
 
@@ -254,7 +298,7 @@ mod tests {
     fn an_accepted_connection_does_not_wait_to_send() {
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = listener.local_address().unwrap();
-        let _client = std::net::TcpStream::connect(address).unwrap();
+        let _client = TcpStream::connect(address).unwrap();
         listener.0.set_nonblocking(false).unwrap();
         let (accepted, _) = listener.0.accept().unwrap();
         assert!(accepted.nodelay().unwrap());

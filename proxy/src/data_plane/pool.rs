@@ -68,7 +68,11 @@ struct Members {
     generation: Generation,
     is_superseded: bool,
     /// The one used last is on top: what is in use least gets closed.
-    idle: Vec<Connection>,
+    #[expect(
+        clippy::vec_box,
+        reason = "one is handed on many times in a request, as a pointer"
+    )]
+    idle: Vec<Box<Connection>>,
     /// All of them, tunnels too.
     all: Vec<Weak<Member>>,
 }
@@ -81,8 +85,10 @@ pub(super) struct Member {
     cut: Cell<Option<Cut>>,
     /// Whom to wake for that.
     reader: RefCell<Option<Waker>>,
-    /// Since when the app owes the head of an answer.
+    /// Since when the head of an answer is waited for.
     owes_since: Cell<Option<u32>>,
+    /// It is not the app that has to go on, but the client, with its request's body.
+    waits_for_client: Cell<bool>,
     is_closing: Cell<bool>,
     closing: Notify,
     clock: Clock,
@@ -95,6 +101,8 @@ pub(super) enum Cut {
     Evicted,
     /// The app owed an answer for too long.
     TimedOut,
+    /// The client sent nothing more of its request for too long.
+    Stalled,
 }
 
 // === impl Pool ===
@@ -110,7 +118,7 @@ impl Pool {
 
     /// An idle connection that is fit for use; for a request that cannot be sent again, on a closer
     /// look.
-    pub(super) fn take(&self, upstream: &Upstream, is_replayable: bool) -> Option<Connection> {
+    pub(super) fn take(&self, upstream: &Upstream, is_replayable: bool) -> Option<Box<Connection>> {
         let mut generations = self.generations.borrow_mut();
         let members = find(&mut generations, upstream.generation)?;
         let now = Instant::now();
@@ -130,13 +138,13 @@ impl Pool {
     ///
     /// # Errors
     /// When the app does not accept one in time: nothing of the request has been sent.
-    pub(super) async fn connect(&self, upstream: &Upstream) -> io::Result<Connection> {
+    pub(super) async fn connect(&self, upstream: &Upstream) -> io::Result<Box<Connection>> {
         let connecting = TcpStream::connect(upstream.address);
         let stream = tokio::time::timeout(self.limits.connect_timeout, connecting)
             .await
             .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;
-        Ok(Connection {
+        Ok(Box::new(Connection {
             stream: Stream::new(stream),
             received: BytesMut::new(),
             last_received: 0,
@@ -145,11 +153,11 @@ impl Pool {
             idle_since: Instant::now(),
             idle_timeout: self.limits.idle_timeout,
             is_used: false,
-        })
+        }))
     }
 
     /// Takes a connection back whose request is complete.
-    pub(super) fn put_back(&self, mut connection: Connection) {
+    pub(super) fn put_back(&self, mut connection: Box<Connection>) {
         // Bytes after an answer belong to no request (RFC 9112, section 9.2).
         if !connection.received.is_empty() || connection.member.cut.get().is_some() {
             return;
@@ -174,6 +182,7 @@ impl Pool {
             cut: Cell::new(None),
             reader: RefCell::default(),
             owes_since: Cell::new(None),
+            waits_for_client: Cell::new(false),
             is_closing: Cell::new(false),
             closing: Notify::new(),
             clock: self.clock.clone(),
@@ -263,7 +272,10 @@ impl Pool {
             for member in members.all.iter().filter_map(Weak::upgrade) {
                 let outlasted = |since| self.clock.has_passed(since, self.limits.response_timeout);
                 if member.owes_since.get().is_some_and(outlasted) {
-                    member.cut(Cut::TimedOut);
+                    member.cut(match member.waits_for_client.get() {
+                        true => Cut::Stalled,
+                        false => Cut::TimedOut,
+                    });
                 }
             }
             members
@@ -345,6 +357,12 @@ impl Member {
     /// The app owes an answer from now on.
     pub(super) fn owes(&self) {
         self.owes_since.set(Some(self.clock.now()));
+        self.waits_for_client.set(false);
+    }
+
+    /// The app has all that has come from the client so far.
+    pub(super) fn waits_for_client(&self) {
+        self.waits_for_client.set(true);
     }
 
     /// It has answered.

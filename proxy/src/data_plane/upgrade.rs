@@ -22,7 +22,7 @@ struct Direction {
     is_from_client: bool,
 }
 
-/// Starts a tunnel between a client and the app, once both have switched protocols.
+/// Starts a tunnel between a client and the app, once both have switched to `protocol`.
 ///
 /// It is in flight until it ends, and is cut with its class. A WebSocket that is asked to close gets
 /// a close frame of status 1001, both ways.

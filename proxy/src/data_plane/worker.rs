@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use std::thread;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use slab::Slab;
-use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
@@ -48,7 +47,7 @@ pub(super) struct Intake {
 }
 
 enum Job {
-    Serve(std::net::TcpStream, SocketAddr),
+    Serve(TcpStream, SocketAddr),
     Accept(Accept),
 }
 
@@ -69,6 +68,7 @@ pub(super) struct Server {
     clock: Clock,
     shared: Rc<Shared>,
     connections: Rc<Connections>,
+    last_peer: RefCell<Peer>,
 }
 
 /// What the sweep looks at, and whom it wakes.
@@ -164,7 +164,7 @@ impl Intake {
     }
 
     /// Gives the worker one more.
-    pub(super) fn serve(&self, stream: std::net::TcpStream, peer: SocketAddr) {
+    pub(super) fn serve(&self, stream: TcpStream, peer: SocketAddr) {
         self.count();
         // A worker that has ended takes none; the connection is closed.
         let _ = self.jobs.send(Job::Serve(stream, peer));
@@ -200,13 +200,14 @@ async fn serve_all(
         clock: clock.clone(),
         shared: Rc::clone(&shared),
         connections: Rc::clone(&connections),
+        last_peer: RefCell::new(Peer::new(Ipv4Addr::LOCALHOST.into())),
     });
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !connections.have_ended() {
         tokio::select! {
             Some(job) = jobs.recv() => match job {
-                Job::Serve(stream, peer) => server.serve_std(stream, peer),
+                Job::Serve(stream, peer) => server.serve(stream, peer),
                 Job::Accept(accept) => {
                     tokio::task::spawn_local(accept.run(Rc::clone(&server)));
                 }
@@ -243,25 +244,15 @@ async fn serve_all(
 // === impl Server ===
 
 impl Server {
-    fn serve_std(&self, stream: std::net::TcpStream, peer: SocketAddr) {
-        match TcpStream::from_std(stream) {
-            Ok(stream) => self.serve(stream, peer),
-            Err(error) => {
-                drop(Open(Rc::clone(&self.connections)));
-                tracing::warn!(%error, %peer, "cannot serve a connection");
-            }
-        }
-    }
-
     /// Serves a connection that has been counted.
     pub(super) fn serve(&self, stream: TcpStream, peer: SocketAddr) {
         let settings = &self.settings;
         let open = Open(Rc::clone(&self.connections));
-        let stream = Stream::new(stream);
+        let stream = Stream::accepted(stream);
         let activity = Arc::new(Activity::new(self.clock.clone()));
         let io = TokioIo::new(ClientIo::new(stream.clone(), Arc::clone(&activity)));
         let client = Rc::new(Client {
-            peer: Peer::new(peer.ip()),
+            peer: self.peer(peer.ip()),
             stream,
             activity,
             _open: open,
@@ -271,7 +262,7 @@ impl Server {
             .max_buf_size(BUFFER.max(settings.max_header_size))
             .max_header_size(settings.max_header_size)
             .max_headers(settings.max_headers)
-            .half_close(settings.half_close)
+            .half_close(true)
             .serve_connection(io, forward)
             .with_upgrades();
         let serve = Serve {
@@ -289,6 +280,17 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Most often it is the one of the connection before: its text is made once.
+    fn peer(&self, address: IpAddr) -> Peer {
+        let mut last = self.last_peer.borrow_mut();
+        if last.address() != address {
+            *last = Peer::new(address);
+        }
+        last.clone()
+    }
+}
+
 // === impl Connections ===
 
 impl Connections {
@@ -301,8 +303,9 @@ impl Connections {
 
     /// Ends the connections that do nothing for too long, and those whose clients have left.
     ///
-    /// hyper sees a client leave only when it has read all that came before: not behind an unread
-    /// body, and not behind the next request.
+    /// hyper would look for the end of the stream twice in every request, and yet see a client leave
+    /// only when it has read all that came before: not behind an unread body, and not behind the
+    /// next request. So it is told that clients may close their half, and does not look.
     fn sweep(&self, settings: &Settings) {
         for (_, Served { client, waker }) in &*self.served.borrow() {
             match client.activity.verdict(&settings.client) {
@@ -313,6 +316,8 @@ impl Connections {
                         && client.activity.doing() == Doing::Request
                         && client.stream.is_read_closed();
                     if !has_left {
+                        // Whose first answer takes so long is watched from now on.
+                        let _ = client.stream.register();
                         continue;
                     }
                 }

@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// With this the readiness probe's request begins.
 const PROBE: &[u8] = b"GET /handoff-ready ";
+/// Few enough for a test to fill.
+const BACKLOG: u32 = 128;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> io::Result<()> {
@@ -33,7 +35,12 @@ async fn main() -> io::Result<()> {
         }
     }
     let test = SocketAddr::from((Ipv4Addr::LOCALHOST, test));
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+    let socket = TcpSocket::new_v4()?;
+    // Windows would share the port with others.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, port).into())?;
+    let listener = socket.listen(BACKLOG)?;
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
     let asked_to_stop = asked_to_stop();

@@ -3,34 +3,15 @@
 //! Pure: values in, values out. Maps are edited in place, as hyper hands a map that it has sent to
 //! the next message it receives.
 
-use std::net::IpAddr;
-
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, Method, Uri, Version, request, response};
+use http::{HeaderMap, Method, Uri, Version, request};
 
-/// What is said of the client to the app.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Forwarded {
-    /// Kept when the peer is loopback and says `X-Forwarded-For` already; else appended.
-    ///
-    /// IIS or a local front end wrote it then. A second entry of 127.0.0.1 would turn every user
-    /// into localhost for those who read the rightmost one.
-    Auto,
-    /// `X-Forwarded-For` gets the peer appended; `-Proto` and `-Host` are set where missing.
-    Append,
-    /// Left as they came.
-    Keep,
-    /// Set to what is known here, whatever came.
-    Replace,
-}
+mod forwarded;
+mod present;
 
-/// The client's connection, as its requests tell of it.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    forwarded_for: HeaderValue,
-    is_loopback: bool,
-}
+pub use forwarded::{Added, Forwarded, Peer};
+pub use present::Present;
 
 /// Why a request cannot be passed on (RFC 9112, section 3.2).
 pub type BadRequest = &'static str;
@@ -41,27 +22,17 @@ pub type BadAnswer = &'static str;
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-// === impl Peer ===
-
-impl Peer {
-    /// A connection from this address.
-    pub fn new(address: IpAddr) -> Self {
-        let text = address.to_canonical().to_string();
-        Self {
-            forwarded_for: HeaderValue::from_str(&text)
-                .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-            is_loopback: address.to_canonical().is_loopback(),
-        }
-    }
+/// What became of a request's head.
+#[derive(Clone, Debug)]
+pub struct ToApp {
+    /// The protocols that it asks to switch to, if it does.
+    pub asked: Option<HeaderValue>,
+    /// What it says beside the fields in its map.
+    pub added: Added,
 }
 
 /// Turns a client's request head into the app's.
-///
-/// Returns the protocols that it asks to switch to, if it does.
 ///
 /// # Errors
 /// [`BadRequest`], when it has no one meaning.
@@ -69,7 +40,7 @@ pub fn to_app(
     head: &mut request::Parts,
     peer: &Peer,
     forwarded: Forwarded,
-) -> Result<Option<HeaderValue>, BadRequest> {
+) -> Result<ToApp, BadRequest> {
     check_host(head)?;
     let present = Present::in_(&head.headers);
     let is_chunked = present.has(Present::TRANSFER_ENCODING) && is_chunked(&head.headers)?;
@@ -97,10 +68,13 @@ pub fn to_app(
         head.headers.insert(header::UPGRADE, protocols.clone());
         append_token(&mut head.headers, HeaderValue::from_static("upgrade"));
     }
-    set_forwarded(&mut head.headers, peer, forwarded);
+    let added = forwarded::set(&mut head.headers, present, peer, forwarded);
     // An HTTP/1.0 client's version would cost the app's connection its reuse.
     head.version = Version::HTTP_11;
-    Ok(upgrade)
+    Ok(ToApp {
+        asked: upgrade,
+        added,
+    })
 }
 
 /// Turns the app's response head into the client's. `switches` says that it is a 101 that was asked
@@ -108,22 +82,24 @@ pub fn to_app(
 ///
 /// # Errors
 /// [`BadAnswer`], when its body has no one meaning.
-pub fn to_client(head: &mut response::Parts, switches: bool) -> Result<(), BadAnswer> {
-    let present = Present::in_(&head.headers);
+pub fn to_client(
+    headers: &mut HeaderMap,
+    present: Present,
+    switches: bool,
+) -> Result<(), BadAnswer> {
     if present.has(Present::TRANSFER_ENCODING) {
-        is_chunked(&head.headers)?;
+        is_chunked(headers)?;
         // Both together are how one response becomes two (RFC 9112, section 6.3).
-        head.headers.remove(header::CONTENT_LENGTH);
+        headers.remove(header::CONTENT_LENGTH);
     } else if present.has(Present::CONTENT_LENGTH) {
-        say_length_once(&mut head.headers)?;
+        say_length_once(headers)?;
     }
-    let upgrade = switches.then(|| head.headers.get(header::UPGRADE).cloned());
-    strip_connection(&mut head.headers, present);
+    let upgrade = switches.then(|| headers.get(header::UPGRADE).cloned());
+    strip_connection(headers, present);
     if let Some(Some(protocol)) = upgrade {
-        head.headers.insert(header::UPGRADE, protocol);
-        append_token(&mut head.headers, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol);
+        append_token(headers, HeaderValue::from_static("upgrade"));
     }
-    head.version = Version::HTTP_11;
     Ok(())
 }
 
@@ -273,45 +249,29 @@ fn strip_connection(headers: &mut HeaderMap, present: Present) -> Option<HeaderV
     headers.remove(&KEEP_ALIVE);
     headers.remove(&PROXY_CONNECTION);
     headers.remove(header::TRANSFER_ENCODING);
-    let h2 = headers.remove(&HTTP2_SETTINGS).is_some();
-    // HTTP/2 in the clear would leave this proxy blind to what passes.
-    upgrade.filter(|value| {
-        names_upgrade && !h2 && !tokens(value).any(|token| token.eq_ignore_ascii_case(b"h2c"))
-    })
+    headers.remove(&HTTP2_SETTINGS);
+    upgrade
+        .filter(|_| names_upgrade)
+        .and_then(|protocols| without_h2c(&protocols))
 }
 
-/// Which of the fields that need work are there. Most messages have none or one, and one pass over
-/// the names costs less than asking the map for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Present(u8);
-
-impl Present {
-    const CONNECTION: u8 = 1;
-    const TRANSFER_ENCODING: u8 = 2;
-    const TE: u8 = 4;
-    const EXPECT: u8 = 8;
-    const OTHER: u8 = 16;
-    const CONTENT_LENGTH: u8 = 32;
-    const ANY_OF_THE_CONNECTION: u8 = Self::CONNECTION | Self::TRANSFER_ENCODING | Self::OTHER;
-
-    fn in_(headers: &HeaderMap) -> Self {
-        Self(headers.keys().fold(0, |present, name| {
-            present
-                | match name.as_str() {
-                    "connection" => Self::CONNECTION,
-                    "transfer-encoding" => Self::TRANSFER_ENCODING,
-                    "te" => Self::TE,
-                    "expect" => Self::EXPECT,
-                    "content-length" => Self::CONTENT_LENGTH,
-                    "upgrade" | "keep-alive" | "proxy-connection" | "http2-settings" => Self::OTHER,
-                    _ => 0,
-                }
-        }))
+/// HTTP/2 in the clear would leave this proxy blind to what passes. Any other protocol is theirs.
+fn without_h2c(protocols: &HeaderValue) -> Option<HeaderValue> {
+    let is_h2c = |token: &&[u8]| token.eq_ignore_ascii_case(b"h2c");
+    if !tokens(protocols).any(|token| is_h2c(&token)) {
+        return Some(protocols.clone());
     }
+    let others: Vec<_> = tokens(protocols).filter(|token| !is_h2c(token)).collect();
+    let others = HeaderValue::from_bytes(&others.join(&b", "[..])).ok()?;
+    (!others.is_empty()).then_some(others)
+}
 
-    fn has(self, any_of: u8) -> bool {
-        self.0 & any_of != 0
-    }
+/// What the app switched to, if all of that was asked for.
+pub fn switched_to(answer: &HeaderMap, asked: &HeaderValue) -> Option<HeaderValue> {
+    let protocols = answer.get(header::UPGRADE)?;
+    let is_among = |token: &[u8]| tokens(asked).any(|asked| asked.eq_ignore_ascii_case(token));
+    let mut switched = tokens(protocols).peekable();
+    (switched.peek().is_some() && switched.all(is_among)).then(|| protocols.clone())
 }
 
 /// What `Connection` may not take away from the other end, whatever it says: framing and routing.
@@ -343,47 +303,6 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 
 fn append_token(headers: &mut HeaderMap, token: HeaderValue) {
     headers.append(header::CONNECTION, token);
-}
-
-fn set_forwarded(headers: &mut HeaderMap, peer: &Peer, forwarded: Forwarded) {
-    let append = match forwarded {
-        Forwarded::Keep => return,
-        Forwarded::Auto if peer.is_loopback && headers.contains_key(&FORWARDED_FOR) => return,
-        Forwarded::Auto | Forwarded::Append => true,
-        Forwarded::Replace => false,
-    };
-    let http = HeaderValue::from_static("http");
-    if append {
-        append_forwarded_for(headers, peer);
-        headers.entry(&FORWARDED_PROTO).or_insert(http);
-        if let Some(host) = headers.get(header::HOST).cloned() {
-            headers.entry(&FORWARDED_HOST).or_insert(host);
-        }
-    } else {
-        headers.insert(&FORWARDED_FOR, peer.forwarded_for.clone());
-        headers.insert(&FORWARDED_PROTO, http);
-        match headers.get(header::HOST).cloned() {
-            Some(host) => headers.insert(&FORWARDED_HOST, host),
-            None => headers.remove(&FORWARDED_HOST),
-        };
-    }
-}
-
-/// One field with all entries: not every reader joins several.
-fn append_forwarded_for(headers: &mut HeaderMap, peer: &Peer) {
-    if !headers.contains_key(&FORWARDED_FOR) {
-        headers.insert(&FORWARDED_FOR, peer.forwarded_for.clone());
-        return;
-    }
-    let mut entries = Vec::new();
-    for value in headers.get_all(&FORWARDED_FOR) {
-        entries.extend_from_slice(value.as_bytes());
-        entries.extend_from_slice(b", ");
-    }
-    entries.extend_from_slice(peer.forwarded_for.as_bytes());
-    if let Ok(value) = HeaderValue::from_bytes(&entries) {
-        headers.insert(&FORWARDED_FOR, value);
-    }
 }
 
 #[cfg(test)]

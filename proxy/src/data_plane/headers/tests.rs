@@ -18,13 +18,18 @@ fn head(fields: &[(&str, &str)]) -> request::Parts {
 /// What the app gets of these fields, sorted, without Host.
 fn forwarded(fields: &[(&str, &str)], peer: &Peer, forwarded: Forwarded) -> Vec<String> {
     let mut head = head(fields);
-    to_app(&mut head, peer, forwarded).unwrap();
-    head.headers.remove("host");
-    let mut shown: Vec<_> = head
-        .headers
-        .iter()
-        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+    let added = to_app(&mut head, peer, forwarded).unwrap().added;
+    let text = |value: &[u8]| std::str::from_utf8(value).unwrap().to_owned();
+    let added = added.fields(&head.headers).into_iter().flatten();
+    let mut shown: Vec<_> = added
+        .map(|(name, value)| format!("{name}: {}", text(value)))
         .collect();
+    head.headers.remove("host");
+    shown.extend(
+        head.headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", text(value.as_bytes()))),
+    );
     shown.sort();
     shown
 }
@@ -173,7 +178,8 @@ fn a_response_with_two_framings_keeps_one() {
         .unwrap()
         .into_parts()
         .0;
-    to_client(&mut head, false).unwrap();
+    let present = Present::in_(&head.headers);
+    to_client(&mut head.headers, present, false).unwrap();
     let fields: Vec<_> = head
         .headers
         .iter()

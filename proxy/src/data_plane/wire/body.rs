@@ -4,6 +4,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version};
 
+use super::super::headers::Present;
 use super::{Head, Malformed};
 
 /// Longer is neither a chunk's size with its extensions nor a trailer.
@@ -68,7 +69,7 @@ impl Decoder {
         if is_bodyless {
             return Ok(Self::Length(0));
         }
-        if head.headers.contains_key(header::TRANSFER_ENCODING) {
+        if head.present.has(Present::TRANSFER_ENCODING) {
             // It wins over a length; and it is not for 1.0, where nobody knows what is meant.
             return match is_chunked(&head.headers) {
                 _ if head.version == Version::HTTP_10 => Err(Malformed::Length),

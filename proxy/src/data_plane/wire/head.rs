@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
 use smallvec::SmallVec;
 
+use super::super::headers::Present;
 use super::Malformed;
 
 /// As many fields as an answer may have.
@@ -25,13 +26,15 @@ pub struct Head {
     pub version: Version,
     /// Its fields.
     pub headers: HeaderMap,
+    /// Which of them need work.
+    pub present: Present,
 }
 
-/// Where a field is in the buffer.
+/// Where a field is in the buffer, from byte to byte.
 #[derive(Clone, Copy)]
 struct Field {
-    name: (usize, usize),
-    value: (usize, usize),
+    name: (u32, u32),
+    value: (u32, u32),
 }
 
 /// Takes the head of an answer from what was received, once it is there as a whole.
@@ -75,23 +78,25 @@ pub fn read_head(
     let base = received.as_ptr().addr();
     let place = |slice: &[u8]| {
         let start = slice.as_ptr().addr() - base;
-        (start, start + slice.len())
+        (start as u32, (start + slice.len()) as u32)
     };
-    let fields: SmallVec<[Field; 32]> = response
-        .headers
-        .iter()
-        .map(|field| Field {
-            name: place(field.name.as_bytes()),
-            value: place(field.value),
-        })
-        .collect();
+    let mut places = SmallVec::<[Field; 16]>::new();
+    places.extend(response.headers.iter().map(|field| Field {
+        name: place(field.name.as_bytes()),
+        value: place(field.value),
+    }));
     // Values share the buffer: no copy of each.
     let bytes = received.split_to(length).freeze();
+    let range = |(start, end): (u32, u32)| start as usize..end as usize;
     let mut headers = std::mem::take(headers);
-    for Field { name, value } in fields {
-        let name = HeaderName::from_bytes(&bytes[name.0..name.1]).map_err(|_| Malformed::Head)?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice(value.0..value.1))
+    // Once, and not step by step.
+    headers.reserve(places.len());
+    let mut present = Present::default();
+    for Field { name, value } in &places {
+        let name = HeaderName::from_bytes(&bytes[range(*name)]).map_err(|_| Malformed::Head)?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice(range(*value)))
             .map_err(|_| Malformed::Head)?;
+        present.note(&name);
         headers.append(name, value);
     }
     Ok(Some(Head {
@@ -99,6 +104,7 @@ pub fn read_head(
         reason,
         version,
         headers,
+        present,
     }))
 }
 
@@ -112,7 +118,7 @@ impl Head {
         };
         match self.version {
             Version::HTTP_10 => says("keep-alive"),
-            _ => !self.headers.contains_key(header::CONNECTION) || !says("close"),
+            _ => !self.present.has(Present::CONNECTION) || !says("close"),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A request, written.
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap};
 use http::{Method, Uri};
 
 /// What frames, routes, authenticates or describes a request has to be known before its body (RFC
@@ -32,12 +32,14 @@ const NOT_IN_TRAILERS: [&str; 23] = [
     "x-forwarded-proto",
 ];
 
-/// Appends a request's head. `is_chunked` says how its body will come.
+/// Appends a request's head; `added` are fields beside those in `headers`. `is_chunked` says how its
+/// body will come.
 pub fn write_head(
     out: &mut Vec<u8>,
     method: &Method,
     target: &Uri,
     headers: &HeaderMap,
+    added: &[(&str, &[u8])],
     is_chunked: bool,
 ) {
     out.extend_from_slice(method.as_str().as_bytes());
@@ -52,6 +54,9 @@ pub fn write_head(
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     write_fields(out, headers, is_chunked);
+    for (name, value) in added {
+        write_field(out, name, value);
+    }
     if is_chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
@@ -83,7 +88,7 @@ pub fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten() {
         if !NOT_IN_TRAILERS.contains(&name.as_str()) {
-            write_field(out, name, value);
+            write_field(out, name.as_str(), value.as_bytes());
         }
     }
     out.extend_from_slice(b"\r\n");
@@ -98,19 +103,21 @@ fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap, without_framing: bool) {
         {
             continue;
         }
-        write_field(out, name, value);
+        write_field(out, name.as_str(), value.as_bytes());
     }
 }
 
-fn write_field(out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-    out.extend_from_slice(name.as_str().as_bytes());
+fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b": ");
-    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header::HeaderValue;
+
     use super::*;
 
     fn head(fields: &[(&'static str, &'static str)], is_chunked: bool) -> String {
@@ -120,7 +127,7 @@ mod tests {
         }
         let mut out = Vec::new();
         let target = Uri::from_static("//a;b?");
-        write_head(&mut out, &Method::PUT, &target, &headers, is_chunked);
+        write_head(&mut out, &Method::PUT, &target, &headers, &[], is_chunked);
         String::from_utf8(out).unwrap()
     }
 
