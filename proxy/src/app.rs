@@ -89,19 +89,14 @@ async fn run_all(
         %sidecar,
         %listen,
         state = ?config.state,
-        cache = ?config.cache,
+        cache = ?config.store.cache,
         "listening"
     );
 
-    let store = Store::open(
-        config.cache.clone(),
-        config.state.clone(),
-        config.workdir,
-        config.keep,
-    );
-    let store = store.map_err(|source| AppError::Folder {
+    let cache = config.store.cache.clone();
+    let store = Store::open(config.store).map_err(|source| AppError::Folder {
         what: "cache",
-        path: config.cache,
+        path: cache,
         source,
     })?;
     let (finder, found) = mpsc::unbounded_channel();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use crate::cli::Run;
-use crate::control_plane::artifact::{Settle, Source, Workdir};
+use crate::control_plane::artifact::{Limits, Settle, Source, StoreSettings, Workdir};
 use crate::control_plane::readiness::Readiness;
 use crate::control_plane::supervisor;
 use crate::control_plane::watcher::WatchSettings;
@@ -31,12 +31,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Shared with deployers and other sidecars.
     pub state: PathBuf,
-    /// This machine's.
-    pub cache: PathBuf,
-    /// The app's working directory.
-    pub workdir: Workdir,
-    /// Private copies kept beside those in use.
-    pub keep: usize,
+    /// The private copies.
+    pub store: StoreSettings,
     /// Where artifacts come from.
     pub watch: WatchSettings,
     /// While nothing is active.
@@ -94,6 +90,7 @@ impl TryFrom<Run> for Config {
         let platform_port = env::var(PLATFORM_PORT).ok();
         let source = source(&run)?;
         let state = absolute(run.state.clone().unwrap_or_else(|| state_beside(&source)));
+        let command = Command::new(run.command.clone());
         let shared = run.shared.clone().unwrap_or_else(|| state.join("shared"));
         let shutdown_timeout = match platform_port {
             Some(_) => PLATFORM_SHUTDOWN,
@@ -101,17 +98,29 @@ impl TryFrom<Run> for Config {
         };
         Ok(Self {
             listen: listen(run.listen, platform_port)?,
-            cache: absolute(
-                run.cache
-                    .clone()
-                    .or_else(default_cache)
-                    .ok_or(ConfigError::NoCache)?,
-            ),
-            workdir: workdir(run.workdir.clone()),
-            keep: run.keep,
+            store: StoreSettings {
+                cache: absolute(
+                    run.cache
+                        .clone()
+                        .or_else(default_cache)
+                        .ok_or(ConfigError::NoCache)?,
+                ),
+                state: state.clone(),
+                workdir: workdir(run.workdir.clone()),
+                keep: run.keep,
+                copying: run.artifacts.copy,
+                limits: Limits {
+                    bytes: run.artifacts.max_unpacked,
+                    entries: run.artifacts.max_entries,
+                    ratio: run.artifacts.max_ratio,
+                    outside_links: run.artifacts.allow_outside_links,
+                },
+                command: command.clone(),
+            },
             watch: WatchSettings {
                 source,
                 poll: positive("--poll", run.poll)?,
+                events: !run.artifacts.no_events,
                 settle: Settle {
                     file: run.settle,
                     folder: run.settle_folder,
@@ -151,7 +160,7 @@ impl TryFrom<Run> for Config {
             },
             supervisor: supervisor::Settings {
                 readiness: readiness(&run)?,
-                command: Command::new(run.command),
+                command,
                 shared: absolute(shared),
                 start_timeout: positive("--start-timeout", run.start_timeout)?,
                 deploy_timeout: positive("--deploy-timeout", run.deploy_timeout)?,

@@ -8,8 +8,11 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use humantime::parse_duration;
 use tracing_subscriber::filter::LevelFilter;
 
+use self::artifacts::Artifacts;
 use crate::data_plane::Forwarded;
 use crate::telemetry::LogFormat;
+
+pub mod artifacts;
 
 /// Deploys an HTTP app without its users noticing.
 ///
@@ -28,7 +31,7 @@ pub struct Cli {
 pub enum Subcommands {
     /// Run an app behind handoff.
     Run(Box<Run>),
-    /// Print the SHA-256 of a file or a folder, as `sha256=` in a pointer file takes it.
+    /// Print the SHA-256 of a file, a folder or an archive, as `sha256=` in a pointer file takes it.
     Digest {
         /// The artifact.
         path: PathBuf,
@@ -45,7 +48,7 @@ pub struct Run {
     #[arg(long, env = "HANDOFF_LISTEN", value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
 
-    /// Run this file or folder; replaced in place it is a new artifact
+    /// Run this file, folder or archive (.zip, .tar.gz); replaced in place it is a new artifact
     #[arg(
         long,
         env = "HANDOFF_ARTIFACT",
@@ -109,7 +112,8 @@ pub struct Run {
     pub shared: Option<PathBuf>,
 
     /// The app's working directory and {dir}: `artifact` (where it was deployed), `copy` (its
-    /// private copy) or a path [default: `artifact` for a file, `copy` for a folder]
+    /// private copy) or a path [default: `artifact` for a file, `copy` for a folder or an
+    /// archive]
     #[arg(
         long,
         env = "HANDOFF_WORKDIR",
@@ -139,6 +143,9 @@ pub struct Run {
     /// How often to look for a new artifact; change events only make it quicker
     #[arg(long, env = "HANDOFF_POLL", value_name = "DURATION", default_value = "2s", value_parser = parse_duration, help_heading = "Detection")]
     pub poll: Duration,
+
+    #[command(flatten)]
+    pub artifacts: Artifacts,
 
     /// Ready when GET of this answers: `/` below 500, another path 200 to 399
     #[arg(

@@ -2,6 +2,7 @@
 
 pub mod artifact;
 mod environment;
+mod events;
 mod instance;
 pub mod lifecycle;
 pub mod readiness;

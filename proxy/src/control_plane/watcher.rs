@@ -5,23 +5,23 @@
 //! All reading, hashing and copying happens here, on a thread of its own with low priority: it
 //! never competes with the workers.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
-use super::artifact::{DropFolder, Fingerprint, Settle, Settling, Source, Store, Target};
+use super::artifact::{
+    DropFolder, Fingerprint, NotYet, Patience, RETRY, Settle, Settling, Source, Store, Target,
+};
+use super::events::Events;
 use crate::files;
 use crate::release::{Release, ReleaseId};
 
-/// After an artifact could not be accepted, unless something changes before.
-const RETRY: Duration = Duration::from_millis(250);
+/// From one look to the next, however many events come: a folder may be written to all the time.
+const CALM: Duration = Duration::from_millis(50);
 
 /// Where to look, how often, and for how long to wait.
 #[derive(Clone, Debug)]
@@ -30,6 +30,8 @@ pub struct WatchSettings {
     pub source: Source,
     /// How often to look without an event.
     pub poll: Duration,
+    /// Whether to look earlier when the system says that something has changed.
+    pub events: bool,
     /// How long an artifact without a digest has to rest.
     pub settle: Settle,
 }
@@ -98,6 +100,7 @@ struct Watch {
     found: UnboundedSender<Found>,
     folder: DropFolder,
     settling: Settling,
+    patience: Patience,
     events: Events,
     detected: Option<(PathBuf, SystemTime)>,
     accepted: Option<(Target, Fingerprint)>,
@@ -111,13 +114,21 @@ impl Watch {
         found: UnboundedSender<Found>,
         wake: SyncSender<Wake>,
     ) -> Self {
+        let changed = move || {
+            // Full: a look is due anyway.
+            let _ = wake.try_send(Wake::Changed);
+        };
         Self {
+            events: match settings.events {
+                true => Events::new(changed),
+                false => Events::none(),
+            },
+            patience: Patience::default(),
             settling: Settling::new(settings.settle),
             settings,
             store,
             found,
             folder: DropFolder::default(),
-            events: Events::new(wake),
             detected: None,
             accepted: None,
             problem: None,
@@ -130,6 +141,7 @@ impl Watch {
             if self.found.is_closed() {
                 return;
             }
+            let calm = Instant::now() + CALM;
             let mut wake = woken.recv_timeout(again);
             loop {
                 match wake {
@@ -138,11 +150,8 @@ impl Watch {
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
-                // One look answers all events that are there.
-                wake = match woken.try_recv() {
-                    Ok(wake) => Ok(wake),
-                    Err(_) => break,
-                };
+                // One look answers all events that are there or come soon.
+                wake = woken.recv_timeout(calm.saturating_duration_since(Instant::now()));
             }
         }
     }
@@ -172,23 +181,29 @@ impl Watch {
             self.report(None);
             return poll;
         }
-        let now = SystemTime::now();
+        let (now, clock) = (Instant::now(), SystemTime::now());
+        if let Err(not_yet) = self.patience.check(&target, &fingerprint, now) {
+            let NotYet { wait, problem } = not_yet;
+            if let Some(problem) = problem.map(str::to_owned) {
+                self.report(Some(problem));
+            }
+            return wait.min(poll);
+        }
         let detected = match &self.detected {
             Some((path, detected)) if *path == target.path => *detected,
-            _ => now,
+            _ => clock,
         };
         self.detected = Some((target.path.clone(), detected));
         if target.digest.is_none() {
-            let age = now.duration_since(fingerprint.changed).ok();
-            let wait = self
-                .settling
-                .observe(&target.path, &fingerprint, Instant::now(), age);
+            let age = clock.duration_since(fingerprint.changed).ok();
+            let wait = self.settling.observe(&target.path, &fingerprint, now, age);
             if !wait.is_zero() {
                 return wait.min(poll);
             }
         }
         match self.store.accept(&target) {
             Ok(release) => {
+                self.patience.accepted();
                 self.accepted = Some((target, fingerprint));
                 self.detected = None;
                 self.report(None);
@@ -200,9 +215,14 @@ impl Watch {
                 });
                 poll
             }
-            Err(reason) => {
-                self.report(Some(reason.to_string()));
-                RETRY.min(poll)
+            Err(error) => {
+                let now = Instant::now();
+                let NotYet { wait, problem } =
+                    self.patience.failed(target, fingerprint, &error, now);
+                if let Some(problem) = problem.map(str::to_owned) {
+                    self.report(Some(problem));
+                }
+                wait.min(poll)
             }
         }
     }
@@ -211,52 +231,6 @@ impl Watch {
         if self.problem != problem {
             self.problem.clone_from(&problem);
             let _ = self.found.send(Found::Problem(problem));
-        }
-    }
-}
-
-/// Change events for a set of folders, as far as the system has any to give.
-struct Events {
-    watcher: Option<RecommendedWatcher>,
-    watched: HashMap<PathBuf, bool>,
-}
-
-impl Events {
-    fn new(wake: SyncSender<Wake>) -> Self {
-        let changed = move |event: notify::Result<Event>| {
-            // A look reads the pointer file: events for that would make it look for ever.
-            let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
-            let only_read = event.is_ok_and(|e| e.kind.is_access() && e.kind != written);
-            if !only_read {
-                // Full: a look is due anyway.
-                let _ = wake.try_send(Wake::Changed);
-            }
-        };
-        Self {
-            watcher: notify::recommended_watcher(changed)
-                .inspect_err(|error| tracing::warn!(%error, "no change events: polling only"))
-                .ok(),
-            watched: HashMap::new(),
-        }
-    }
-
-    fn watch(&mut self, folders: &[&Path]) {
-        let Some(watcher) = &mut self.watcher else {
-            return;
-        };
-        self.watched.retain(|folder, works| {
-            // A folder that vanished and came back is another one to the system.
-            let keep = folders.contains(&folder.as_path()) && folder.is_dir() == *works;
-            if !keep && *works {
-                let _ = watcher.unwatch(folder);
-            }
-            keep
-        });
-        for &folder in folders {
-            if !self.watched.contains_key(folder) {
-                let works = watcher.watch(folder, RecursiveMode::NonRecursive).is_ok();
-                self.watched.insert(folder.to_owned(), works);
-            }
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
+pub mod names;
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod os;
@@ -12,7 +13,10 @@ mod os;
 #[path = "windows.rs"]
 mod os;
 
-pub use os::{arrival, copy_link, copy_mode, lower_priority, open_unwritten};
+pub use os::{
+    Identity, arrival, copy_mode, identity, lower_priority, make_link, open_unwritten,
+    runs_no_programs, set_mode, unusable_name,
+};
 
 /// For what Windows calls locked: a scanner, an indexer or a reader has the file open.
 const LOCKED_TRIES: u32 = 20;

@@ -9,6 +9,8 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::StatVfsMountFlags;
+
 /// Opens a file for reading if nobody has it open for writing.
 ///
 /// A read lease is granted only then (fcntl(2), F_SETLEASE). Where leases are not to be had
@@ -53,12 +55,38 @@ pub fn copy_mode(original: &Metadata, copy: &Path, executable: bool) -> io::Resu
     fs::set_permissions(copy, Permissions::from_mode(mode))
 }
 
-/// Makes `copy` a link to where `original` links to.
+/// Gives a file of ours these permissions; nobody becomes somebody else by running it.
 ///
 /// # Errors
 /// What the system said.
-pub fn copy_link(original: &Path, copy: &Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(fs::read_link(original)?, copy)
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, Permissions::from_mode(mode & 0o777 | 0o600))
+}
+
+/// Makes `link` a link that leads to `target`.
+///
+/// # Errors
+/// What the system said.
+pub fn make_link(target: &Path, link: &Path) -> io::Result<()> {
+    std::os::unix::fs::symlink(target, link)
+}
+
+/// Why no file can have this name: every name will do.
+pub fn unusable_name(_: &str) -> Option<&'static str> {
+    None
+}
+
+/// Whether what lies here cannot be executed, whatever its permissions are: mounted `noexec`.
+pub fn runs_no_programs(path: &Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|volume| volume.f_flag.contains(StatVfsMountFlags::NOEXEC))
+}
+
+/// What tells a folder from another one that came into its place.
+pub type Identity = (u64, u64);
+
+/// The folder's.
+pub fn identity(metadata: &Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
 }
 
 /// Lets this thread run only when others have nothing to do.

@@ -2,10 +2,10 @@
 
 #![expect(unsafe_code, reason = "thread priorities have no safe interface")]
 
-use std::fs::{self, File, Metadata};
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::windows::fs::{FileTypeExt as _, OpenOptionsExt as _, symlink_dir, symlink_file};
-use std::path::Path;
+use std::os::windows::fs::{MetadataExt as _, OpenOptionsExt as _, symlink_dir, symlink_file};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use windows_sys::Win32::Foundation::{
@@ -46,16 +46,44 @@ pub fn copy_mode(_: &Metadata, _: &Path, _executable: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes `copy` a link to where `original` links to.
+/// Nothing to do, as for [`copy_mode`].
+///
+/// # Errors
+/// None.
+pub fn set_mode(_: &Path, _mode: u32) -> io::Result<()> {
+    Ok(())
+}
+
+/// Makes `link` a link that leads to `target`, a folder's where that is one.
 ///
 /// # Errors
 /// What the system said: making links is a privilege.
-pub fn copy_link(original: &Path, copy: &Path) -> io::Result<()> {
-    let target = fs::read_link(original)?;
-    match fs::symlink_metadata(original)?.file_type().is_symlink_dir() {
-        true => symlink_dir(target, copy),
-        false => symlink_file(target, copy),
+pub fn make_link(target: &Path, link: &Path) -> io::Result<()> {
+    // What other systems wrote has slashes, which a link cannot have.
+    let target: PathBuf = target.components().collect();
+    let from = link.parent().unwrap_or(link);
+    match from.join(&target).is_dir() {
+        true => symlink_dir(target, link),
+        false => symlink_file(target, link),
     }
+}
+
+/// Why no file can have this name, or would get another.
+pub fn unusable_name(name: &str) -> Option<&'static str> {
+    super::names::unusable_on_windows(name)
+}
+
+/// Whether what lies here cannot be executed: no volume says so.
+pub fn runs_no_programs(_: &Path) -> bool {
+    false
+}
+
+/// What tells a folder from another one that came into its place.
+pub type Identity = u64;
+
+/// The folder's: when it was made.
+pub fn identity(metadata: &Metadata) -> Identity {
+    metadata.creation_time()
 }
 
 /// Lets this thread run only when others have nothing to do.

@@ -25,11 +25,12 @@ pub struct Values<'a> {
     pub shared: &'a Path,
 }
 
-/// A folder cannot be run as it is.
+/// A folder cannot be run as it is, nor can what an archive was unpacked to.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "release {0} is a folder, and no COMMAND says how to run it: \
-     append `-- COMMAND ARG...`, for example `-- node server.js`"
+    "release {0} is a folder or an archive, and no COMMAND says what to run in it: append \
+     `-- COMMAND ARG...`, for example `-- node server.js`, or `-- ./app -port {{port}}` for the \
+     program `app` in it"
 )]
 pub struct NoCommand(pub ReleaseId);
 

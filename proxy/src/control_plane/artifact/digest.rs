@@ -10,10 +10,13 @@ use crate::release::Digest;
 
 const BUFFER: usize = 64 * 1024;
 
-/// One entry of a folder, by its path from there, with `/` on every system.
+/// One entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
-    pub(super) name: String,
+    /// Its path from the folder, with `/` on every system: UTF-8 but for names that are no text,
+    /// of which each system has its own kind.
+    pub(super) name: Vec<u8>,
+    pub(super) relative: PathBuf,
     pub(super) path: PathBuf,
     pub(super) kind: EntryKind,
 }
@@ -26,7 +29,9 @@ pub(super) enum EntryKind {
 }
 
 /// The digest of what is at `path`: a file's content, or a folder's sorted paths, lengths and
-/// contents.
+/// contents. What else a folder has (times, permissions, empty folders) does not count: it differs
+/// from system to system. A link counts as a file that says where it leads, which is what it is on
+/// a system without links.
 ///
 /// # Errors
 /// What reading it said.
@@ -53,16 +58,19 @@ pub fn digest(path: &Path) -> io::Result<Digest> {
 /// Everything in a folder, folders before what is in them, in the order in which it is hashed.
 pub(super) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
-    let mut folders = vec![(folder.to_owned(), String::new())];
-    while let Some((path, prefix)) = folders.pop() {
+    let mut folders = vec![(folder.to_owned(), Vec::new(), PathBuf::new())];
+    while let Some((path, prefix, above)) = folders.pop() {
         for entry in fs::read_dir(path)? {
             let entry = entry?;
-            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            let mut name: Vec<u8> = prefix.clone();
+            name.extend(entry.file_name().as_encoded_bytes());
+            let relative = above.join(entry.file_name());
             let file_type = entry.file_type()?;
             let kind = if file_type.is_symlink() {
                 EntryKind::Link
             } else if file_type.is_dir() {
-                folders.push((entry.path(), format!("{name}/")));
+                let prefix = [&*name, b"/"].concat();
+                folders.push((entry.path(), prefix, relative.clone()));
                 EntryKind::Folder
             } else if file_type.is_file() {
                 EntryKind::File
@@ -72,6 +80,7 @@ pub(super) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
             };
             entries.push(Entry {
                 name,
+                relative,
                 path: entry.path(),
                 kind,
             });
@@ -104,7 +113,7 @@ pub(super) fn transfer(
 }
 
 pub(super) fn hash_name(hash: &mut Sha256, entry: &Entry, length: u64) {
-    hash.update(entry.name.as_bytes());
+    hash.update(&entry.name);
     hash.update([0]);
     hash.update(length.to_le_bytes());
 }
@@ -151,5 +160,62 @@ mod tests {
             one.hex(),
             "cd2496b69a3bea4707cdca8f2e03f1dc44e2409ef900eb65fb197e4c0e6e63c8"
         );
+    }
+
+    #[test]
+    fn a_folders_digest_is_known_on_every_system() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in [
+            ("a-b", "between"),
+            ("a/ü/leaf.txt", "größe\r\n"),
+            ("Z", ""),
+            ("a.b", "x"),
+        ] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        fs::create_dir(folder.path().join("empty")).unwrap();
+        let mut hash = Sha256::new();
+        for (name, content) in [
+            ("Z", ""),
+            ("a-b", "between"),
+            ("a.b", "x"),
+            ("a/ü/leaf.txt", "größe\r\n"),
+        ] {
+            hash.update(name);
+            hash.update([0]);
+            hash.update((content.len() as u64).to_le_bytes());
+            hash.update(content);
+        }
+        let said = Digest::finish(hash);
+        assert_eq!(digest(folder.path()).unwrap(), said);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_no_text_count_byte_by_byte() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt as _;
+
+        let make = |name: &[u8]| {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(folder.path().join(OsStr::from_bytes(name)), "x").unwrap();
+            digest(folder.path()).unwrap()
+        };
+        assert_ne!(make(b"gr\xf6\xdfe"), make(b"gr\xf7\xdfe"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_right_to_be_run_does_not_count() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("run");
+        fs::write(&file, "x").unwrap();
+        let before = digest(folder.path()).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(digest(folder.path()).unwrap(), before);
     }
 }

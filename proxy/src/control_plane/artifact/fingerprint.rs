@@ -30,7 +30,7 @@ impl Fingerprint {
         let mut hash = DefaultHasher::new();
         let top = fs::metadata(path)?;
         let mut changed = SystemTime::UNIX_EPOCH;
-        let mut look = |name: &str, metadata: &fs::Metadata| {
+        let mut look = |name: &[u8], metadata: &fs::Metadata| {
             let arrival = files::arrival(metadata);
             // A folder's own time changes with each name in it, and names are hashed anyway.
             if metadata.is_file() {
@@ -39,7 +39,7 @@ impl Fingerprint {
             (name, arrival).hash(&mut hash);
             changed = changed.max(arrival);
         };
-        look("", &top);
+        look(b"", &top);
         if top.is_dir() {
             for entry in entries(path)? {
                 look(&entry.name, &fs::symlink_metadata(&entry.path)?);

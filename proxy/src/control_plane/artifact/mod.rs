@@ -6,19 +6,29 @@ use std::path::{Path, PathBuf};
 
 use crate::release::Digest;
 
+mod accept_error;
+mod archive;
+mod copy;
 mod digest;
 mod fingerprint;
 mod folder;
+mod patience;
 mod pointer;
 mod settle;
+mod staging;
 mod store;
+mod sums;
+mod text;
 
+pub use accept_error::AcceptError;
+pub use archive::{ArchiveError, Limits};
 pub use digest::digest;
 pub use fingerprint::Fingerprint;
 pub use folder::DropFolder;
+pub use patience::{NotYet, Patience, RETRY};
 pub use pointer::{Pointer, PointerError};
 pub use settle::{Settle, Settling};
-pub use store::{AcceptError, Store, Workdir};
+pub use store::{Copying, Store, StoreSettings, Workdir};
 
 /// Where the operator says what to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +82,12 @@ pub enum SourceError {
         /// What it names.
         path: PathBuf,
     },
+    /// The file with the artifact's digest has none.
+    #[error(
+        "{0:?} has no digest of the artifact in it (yet): expected 64 hexadecimal digits, as \
+         `sha256sum` or `handoff digest` print them"
+    )]
+    NoDigest(PathBuf),
     /// Reading failed.
     #[error("cannot read {path:?}: {source}")]
     Read {
@@ -139,12 +155,11 @@ fn pointed(file: &Path, content: &[u8]) -> Result<Target, SourceError> {
         let file = file.to_owned();
         return Err(SourceError::Dangling { file, path });
     }
+    if digest.is_some() {
+        return Ok(Target { path, digest, id });
+    }
     let target = beside(path)?;
-    Ok(Target {
-        digest: digest.or(target.digest),
-        id,
-        ..target
-    })
+    Ok(Target { id, ..target })
 }
 
 /// The artifact at `path`, with the digest in `NAME.sha256` beside it, if there is one.
@@ -152,17 +167,32 @@ fn beside(path: PathBuf) -> Result<Target, SourceError> {
     if !path.exists() {
         return Err(SourceError::Missing(path));
     }
-    let mut name = path.clone().into_os_string();
-    name.push(".sha256");
-    // As `sha256sum` writes it: the digest, then the name. Half written it is no digest yet.
-    let digest = fs::read_to_string(name)
-        .ok()
-        .and_then(|content| Digest::parse(content.split_whitespace().next()?).ok());
+    let mut sums = path.clone().into_os_string();
+    sums.push(".sha256");
+    let sums = PathBuf::from(sums);
+    let digest = match fs::read(&sums) {
+        Ok(content) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            // Half written it is no digest yet; and without it, nothing is proved.
+            let digest = sums::digest_of(&name, &content);
+            Some(digest.ok_or(SourceError::NoDigest(sums))?)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(read_error(&sums, error)),
+    };
     Ok(Target {
         path,
         digest,
         id: None,
     })
+}
+
+/// `\\?\C:\site` as `C:\site`: many programs cannot work in a verbatim path.
+fn without_verbatim(path: PathBuf) -> PathBuf {
+    match path.to_str().and_then(|path| path.strip_prefix(r"\\?\")) {
+        Some(plain) if plain.chars().nth(1) == Some(':') && plain.len() < 240 => plain.into(),
+        _ => path,
+    }
 }
 
 fn read_error(path: &Path, source: io::Error) -> SourceError {

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::text::{decode, trim};
 use crate::release::{Digest, InvalidDigest};
 
 /// What a pointer file says.
@@ -24,8 +25,8 @@ pub enum PointerError {
     /// Empty, or only blanks.
     #[error("is empty: its first line should be the path of an artifact")]
     Empty,
-    /// Neither UTF-8 nor UTF-16 with a byte order mark.
-    #[error("is not text: expected UTF-8, or UTF-16 with a byte order mark")]
+    /// Neither UTF-8 nor UTF-16.
+    #[error("is not text: expected UTF-8 or UTF-16")]
     NotText,
     /// A `%VAR%` in the path is not set.
     #[error("names %{0}%, which is not set in handoff's environment")]
@@ -47,7 +48,7 @@ impl Pointer {
         folder: &Path,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, PointerError> {
-        let text = decode(content)?;
+        let text = decode(content).ok_or(PointerError::NotText)?;
         let mut lines = text.lines().map(trim).filter(|line| !line.is_empty());
         let path = unquote(lines.next().ok_or(PointerError::Empty)?);
         let path = folder.join(expand(path, variable)?);
@@ -63,27 +64,6 @@ impl Pointer {
         }
         Ok(Self { path, digest, id })
     }
-}
-
-fn decode(content: &[u8]) -> Result<String, PointerError> {
-    let utf16 = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
-        let (units, odd) = rest.as_chunks::<2>();
-        let text = String::from_utf16(&units.iter().copied().map(unit).collect::<Vec<_>>());
-        text.ok().filter(|_| odd.is_empty())
-    };
-    let text = match content {
-        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
-        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
-        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8(rest.to_vec()).ok(),
-        _ => String::from_utf8(content.to_vec()).ok(),
-    };
-    // No path has a zero in it, and the system would not say why it refuses one.
-    text.filter(|text| !text.trim_end_matches('\0').contains('\0'))
-        .ok_or(PointerError::NotText)
-}
-
-fn trim(text: &str) -> &str {
-    text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
 }
 
 fn unquote(text: &str) -> &str {

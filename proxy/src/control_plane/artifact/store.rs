@@ -3,7 +3,8 @@
 //! ```text
 //! <cache>/releases/<key>/…       a complete copy: the file or the folder, under its own name
 //! <cache>/releases/<key>.lock    held, shared, by each sidecar that may launch it
-//! <cache>/staging/…              copies in the making
+//! <cache>/staging/<random>/…     copies in the making, of one sidecar
+//! <cache>/staging/<random>.lock  held by that sidecar
 //! ```
 //! The key holds the content's digest, so sidecars of one machine share copies, and a copy is
 //! never changed once it has its name.
@@ -14,27 +15,60 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use sha2::{Digest as _, Sha256};
-
-use super::digest::{self, EntryKind, digest};
-use super::{Fingerprint, Target};
+use super::accept_error::AcceptError;
+use super::archive::{self, ArchiveError, Format, Limits};
+use super::copy::{self, Copied};
+use super::digest::{self, digest};
+use super::staging::Staging;
+use super::{Fingerprint, Target, without_verbatim};
 use crate::files;
+use crate::process::template::{Command, Values};
 use crate::release::{Digest, Release, ReleaseId};
+
+/// Where copies are kept, and what is copied.
+#[derive(Clone, Debug)]
+pub struct StoreSettings {
+    /// This machine's.
+    pub cache: PathBuf,
+    /// It may not lie where the app works.
+    pub state: PathBuf,
+    /// The app's working directory.
+    pub workdir: Workdir,
+    /// Private copies kept beside those in use.
+    pub keep: usize,
+    /// What is copied at all.
+    pub copying: Copying,
+    /// What an archive may unpack to.
+    pub limits: Limits,
+    /// What is executed of a copy.
+    pub command: Command,
+}
+
+/// What is copied before it runs. Archives are unpacked in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Copying {
+    /// Nothing: what is deployed runs where it is, and must not be overwritten.
+    Never,
+    /// Files; folders run where they are.
+    File,
+    /// Files and folders.
+    Tree,
+}
 
 /// Accepts artifacts and keeps their copies.
 #[derive(Debug)]
 pub struct Store {
-    cache: PathBuf,
-    state: PathBuf,
-    workdir: Workdir,
-    keep: usize,
+    settings: StoreSettings,
+    staging: Staging,
     locks: HashMap<ReleaseId, File>,
+    /// Accepted last: the supervisor may not know of it yet when it says what it needs.
+    newest: Option<ReleaseId>,
 }
 
 /// The app's working directory, and `{dir}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Workdir {
-    /// A file's is where it was deployed, a folder's is its private copy.
+    /// A file's is where it was deployed, a folder's or an archive's is its private copy.
     Auto,
     /// Where the artifact was deployed.
     Artifact,
@@ -44,64 +78,21 @@ pub enum Workdir {
     Fixed(PathBuf),
 }
 
-/// Why an artifact was not accepted. All but the last may pass by themselves.
-#[derive(Debug, thiserror::Error)]
-pub enum AcceptError {
-    /// Somebody writes to it.
-    #[error("{0:?} is open for writing")]
-    Busy(PathBuf),
-    /// It changed while it was copied.
-    #[error("{0:?} changed while it was copied")]
-    Changed(PathBuf),
-    /// It is not yet, or not at all, what its digest says.
-    #[error("{path:?} has the digest {found}, but {expected} came with it: it is not complete")]
-    Digest {
-        /// The artifact.
-        path: PathBuf,
-        /// What came with it.
-        expected: Digest,
-        /// What it has.
-        found: Digest,
-    },
-    /// Reading it or writing the copy failed.
-    #[error("cannot copy {path:?} to {cache:?}: {source}")]
-    Copy {
-        /// The artifact.
-        path: PathBuf,
-        /// The cache.
-        cache: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The app could publish or overwrite handoff's own files.
-    #[error(
-        "the state folder {state:?} lies in the app's working directory {workdir:?}, where a \
-         static file server would publish it: choose another with --state or --workdir"
-    )]
-    StateInWorkdir {
-        /// `--state`
-        state: PathBuf,
-        /// The working directory.
-        workdir: PathBuf,
-    },
-}
-
 // === impl Store ===
 
 impl Store {
-    /// A store in the folder `cache`, which is made.
+    /// A store in the cache folder, which is made.
     ///
     /// # Errors
     /// What making it said.
-    pub fn open(cache: PathBuf, state: PathBuf, workdir: Workdir, keep: usize) -> io::Result<Self> {
-        fs::create_dir_all(cache.join("releases"))?;
-        fs::create_dir_all(cache.join("staging"))?;
+    pub fn open(settings: StoreSettings) -> io::Result<Self> {
+        fs::create_dir_all(settings.cache.join("releases"))?;
+        let cache = fs::canonicalize(&settings.cache).map(without_verbatim)?;
         Ok(Self {
-            cache: fs::canonicalize(cache).map(without_verbatim)?,
-            state,
-            workdir,
-            keep,
+            staging: Staging::open(&cache.join("staging"))?,
+            settings: StoreSettings { cache, ..settings },
             locks: HashMap::new(),
+            newest: None,
         })
     }
 
@@ -110,75 +101,147 @@ impl Store {
     /// # Errors
     /// [`AcceptError`] when it is not, or cannot be.
     pub fn accept(&mut self, target: &Target) -> Result<Release, AcceptError> {
-        let cache = self.cache.clone();
-        let cannot_copy = |source| AcceptError::Copy {
-            path: target.path.clone(),
-            cache: cache.clone(),
-            source,
+        let cache = self.settings.cache.clone();
+        let cannot_copy = |source: io::Error| {
+            let (path, cache) = (target.path.clone(), cache.clone());
+            match source.kind() == io::ErrorKind::WouldBlock {
+                true => AcceptError::Busy(path),
+                false => AcceptError::Copy {
+                    path,
+                    cache,
+                    source,
+                },
+            }
         };
         let path = fs::canonicalize(&target.path)
             .map(without_verbatim)
             .map_err(cannot_copy)?;
+        copy::check_unwritten(&path).map_err(cannot_copy)?;
         let before = Fingerprint::of(&path).map_err(cannot_copy)?;
-        let staging = tempfile::tempdir_in(self.cache.join("staging")).map_err(cannot_copy)?;
         let name = path.file_name().unwrap_or_else(|| "artifact".as_ref());
-        let found = copy(&path, &staging.path().join(name)).map_err(|error| {
-            if error.kind() == io::ErrorKind::WouldBlock {
-                return AcceptError::Busy(path.clone());
-            }
-            cannot_copy(error)
-        })?;
-        match target.digest {
-            Some(expected) if expected == found => {}
-            Some(expected) => {
-                return Err(AcceptError::Digest {
-                    path,
-                    expected,
-                    found,
-                });
-            }
-            None => {
-                let again = digest(&path).map_err(cannot_copy)?;
-                let after = Fingerprint::of(&path).map_err(cannot_copy)?;
-                if again != found || after != before {
-                    return Err(AcceptError::Changed(path));
-                }
-            }
+        let format = name.to_str().and_then(Format::of);
+        let format = format.filter(|_| !before.is_folder);
+        let copying = match self.settings.copying {
+            Copying::Tree => true,
+            Copying::File => !before.is_folder,
+            Copying::Never => format.is_some(),
+        };
+        if !copying {
+            let found = digest(&path).map_err(cannot_copy)?;
+            prove(target, &path, found, &before, true, cannot_copy)?;
+            let id = release_id(target.id.as_deref(), &path, found);
+            return self.release(id, found, &path, path.clone());
         }
+        let (folder, name, found) = match format {
+            None => {
+                let folder = self.staging.folder().map_err(cannot_copy)?;
+                let to = folder.path().join(name);
+                let copied = match before.is_folder {
+                    true => copy::copy_folder(&path, &target.path, &to),
+                    false => copy::copy_file(&path, &to, true),
+                };
+                let copied = copied.map_err(cannot_copy)?;
+                prove(target, &path, copied.digest, &before, false, cannot_copy)?;
+                warn_of_ways_back(&path, &copied);
+                (folder, name, copied.digest)
+            }
+            Some((format, stem)) => {
+                // Its own copy first: what is unpacked is what was proved.
+                let packed = self.staging.folder().map_err(cannot_copy)?;
+                let archive = packed.path().join(name);
+                let copied = copy::copy_file(&path, &archive, false).map_err(cannot_copy)?;
+                prove(target, &path, copied.digest, &before, false, cannot_copy)?;
+                let folder = self.staging.folder().map_err(cannot_copy)?;
+                let to = folder.path().join(stem);
+                let limits = self.settings.limits;
+                let unpacked = File::open(&archive)
+                    .map_err(ArchiveError::Write)
+                    .and_then(|mut archive| archive::unpack(format, &mut archive, &to, limits));
+                unpacked.map_err(|error| match error {
+                    ArchiveError::Write(error) => cannot_copy(error),
+                    source @ ArchiveError::Broken(_) => AcceptError::Broken {
+                        path: path.clone(),
+                        source,
+                    },
+                    source @ ArchiveError::Refused(_) => AcceptError::Refused {
+                        path: path.clone(),
+                        source,
+                    },
+                })?;
+                (folder, stem.as_ref(), copied.digest)
+            }
+        };
         let id = release_id(target.id.as_deref(), &path, found);
-        let kept = self
-            .keep_copy(&id, staging)
-            .map_err(cannot_copy)?
-            .join(name);
-        let dir = self.dir(&path, &kept, before.is_folder);
-        if self.state.starts_with(&dir) {
+        let kept = self.keep_copy(&id, folder).map_err(cannot_copy)?.join(name);
+        self.release(id, found, &path, kept)
+    }
+
+    /// What is accepted, if it can be run from there.
+    fn release(
+        &mut self,
+        id: ReleaseId,
+        digest: Digest,
+        path: &Path,
+        artifact: PathBuf,
+    ) -> Result<Release, AcceptError> {
+        let dir = self.dir(path, &artifact);
+        let StoreSettings {
+            state,
+            cache,
+            command,
+            ..
+        } = &self.settings;
+        if state.starts_with(&dir) {
             return Err(AcceptError::StateInWorkdir {
-                state: self.state.clone(),
+                state: state.clone(),
                 workdir: dir,
             });
         }
-        Ok(Release {
+        let release = Release {
             id,
-            digest: found,
-            artifact: kept,
+            digest,
+            artifact,
             dir,
-        })
+        };
+        let values = Values {
+            release: &release,
+            port: 0,
+            host: "",
+            shared: Path::new(""),
+        };
+        // What cannot be launched at all is for the launch to say.
+        if let Ok((program, _)) = command.expand(values) {
+            let program = PathBuf::from(program);
+            if program.starts_with(cache) && files::runs_no_programs(cache) {
+                let cache = cache.clone();
+                return Err(AcceptError::NotExecutable { cache, program });
+            }
+        }
+        self.newest = Some(release.id.clone());
+        Ok(release)
     }
 
     /// Removes the copies that no sidecar needs, the newest ones apart.
     pub fn prune(&mut self, needed: &[ReleaseId]) {
-        self.locks.retain(|id, _| needed.contains(id));
-        let Ok(releases) = fs::read_dir(self.cache.join("releases")) else {
+        let newest = self.newest.clone();
+        let is_needed = |id: &str| {
+            needed
+                .iter()
+                .chain(&newest)
+                .any(|needed| needed.as_str() == id)
+        };
+        self.locks.retain(|id, _| is_needed(id.as_str()));
+        let Ok(releases) = fs::read_dir(self.settings.cache.join("releases")) else {
             return;
         };
         let mut copies: Vec<(SystemTime, PathBuf)> = releases
             .flatten()
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .filter(|entry| !needed.iter().any(|id| entry.file_name() == id.as_str()))
+            .filter(|entry| !entry.file_name().to_str().is_some_and(is_needed))
             .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
             .collect();
         copies.sort();
-        let excess = copies.len().saturating_sub(self.keep);
+        let excess = copies.len().saturating_sub(self.settings.keep);
         for (_, copy) in copies.into_iter().take(excess) {
             let lock = lock_path(&copy);
             // Who may launch it holds its lock.
@@ -192,11 +255,17 @@ impl Store {
     }
 
     /// Gives a copy its name; an equal one that is there already serves as well.
-    fn keep_copy(&mut self, id: &ReleaseId, staging: tempfile::TempDir) -> io::Result<PathBuf> {
-        let kept = self.cache.join("releases").join(id.as_str());
+    fn keep_copy(&mut self, id: &ReleaseId, folder: tempfile::TempDir) -> io::Result<PathBuf> {
+        let kept = self.settings.cache.join("releases").join(id.as_str());
         let lock = files::lock_shared(&lock_path(&kept))?;
-        match fs::rename(staging.path(), &kept) {
-            Ok(()) => drop(staging.keep()),
+        if kept.is_dir() && !completes(folder.path(), &kept)? {
+            // Whatever cleans temporary folders has been there. A process that runs from it goes on.
+            tracing::warn!(copy = ?kept, "parts of a private copy are missing: it is replaced");
+            let aside = self.staging.folder()?;
+            fs::rename(&kept, aside.path().join("damaged"))?;
+        }
+        match fs::rename(folder.path(), &kept) {
+            Ok(()) => drop(folder.keep()),
             Err(_) if kept.is_dir() => {}
             Err(error) => return Err(error),
         }
@@ -204,29 +273,95 @@ impl Store {
         Ok(kept)
     }
 
-    fn dir(&self, path: &Path, kept: &Path, is_folder: bool) -> PathBuf {
-        let folder_of = |path: &Path| match is_folder {
+    fn dir(&self, path: &Path, artifact: &Path) -> PathBuf {
+        let folder_of = |path: &Path| match path.is_dir() {
             true => path.to_owned(),
             false => path.parent().unwrap_or(path).to_owned(),
         };
-        match &self.workdir {
+        match &self.settings.workdir {
             Workdir::Fixed(dir) => dir.clone(),
             Workdir::Artifact => folder_of(path),
-            Workdir::Auto if !is_folder => folder_of(path),
-            Workdir::Auto | Workdir::Copy => folder_of(kept),
+            Workdir::Auto if !artifact.is_dir() => folder_of(path),
+            Workdir::Auto | Workdir::Copy => folder_of(artifact),
         }
     }
 }
 
+/// Whether the content is what was deployed: by the digest that came with it, or because a second
+/// look finds the same.
+fn prove(
+    target: &Target,
+    path: &Path,
+    found: Digest,
+    before: &Fingerprint,
+    in_place: bool,
+    cannot_read: impl Fn(io::Error) -> AcceptError,
+) -> Result<(), AcceptError> {
+    if let Some(expected) = target.digest {
+        return match expected == found {
+            true => Ok(()),
+            false => Err(AcceptError::Digest {
+                path: path.to_owned(),
+                expected,
+                found,
+            }),
+        };
+    }
+    let again = || -> io::Result<bool> {
+        let same = in_place || digest(path)? == found;
+        Ok(same && Fingerprint::of(path)? == *before)
+    };
+    match again().map_err(cannot_read)? {
+        true => Ok(()),
+        false => Err(AcceptError::Changed(path.to_owned())),
+    }
+}
+
+/// Whether everything that the copy `new` has is in the copy `kept` too, which gets the permissions
+/// that it lacks. (An app may have written more into it.)
+fn completes(new: &Path, kept: &Path) -> io::Result<bool> {
+    for entry in digest::entries(new)? {
+        let there = kept.join(&entry.relative);
+        let Ok(metadata) = fs::symlink_metadata(&there) else {
+            return Ok(false);
+        };
+        let new = fs::symlink_metadata(&entry.path)?;
+        if metadata.file_type() != new.file_type() {
+            return Ok(false);
+        }
+        if new.is_file() {
+            files::copy_mode(&new, &there, false)?;
+        }
+    }
+    Ok(true)
+}
+
+/// What runs from a private copy should not reach back to where others write.
+fn warn_of_ways_back(path: &Path, copied: &Copied) {
+    let Some(first) = copied.leads_back.first() else {
+        return;
+    };
+    let count = copied.leads_back.len();
+    tracing::warn!(
+        folder = ?path,
+        %first,
+        count,
+        "scripts or links in it lead back into the deployed folder, as in a Python virtual \
+         environment: what they start is not the private copy. Start the copy's own interpreter \
+         instead, for example `-- venv/bin/python -m uvicorn` for `venv/bin/uvicorn`"
+    );
+}
+
 /// The name, without what says only that it is a program or an archive, and the digest's start.
 fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId {
-    let name = match given {
-        Some(given) => given.to_owned(),
-        None => match path.extension().and_then(|extension| extension.to_str()) {
-            Some("exe" | "jar" | "zip") => path.file_stem().unwrap_or_default(),
-            _ => path.file_name().unwrap_or_default(),
+    let file_name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = match (given, Format::of(&file_name)) {
+        (Some(given), _) => given.to_owned(),
+        (None, Some((_, stem))) => stem.to_owned(),
+        (None, None) => match path.extension().and_then(|extension| extension.to_str()) {
+            Some("exe" | "jar") => path.file_stem().unwrap_or_default().to_string_lossy(),
+            _ => file_name,
         }
-        .to_string_lossy()
         .into_owned(),
     };
     // It names a folder too.
@@ -244,48 +379,10 @@ fn lock_path(copy: &Path) -> PathBuf {
     lock.into()
 }
 
-/// Copies a file or a folder, and says the digest of what was copied.
-fn copy(from: &Path, to: &Path) -> io::Result<Digest> {
-    let mut hash = Sha256::new();
-    if !fs::metadata(from)?.is_dir() {
-        let mut source = files::open_unwritten(from)?;
-        let mut sink = File::create_new(to)?;
-        digest::transfer(&mut source, &mut hash, &mut sink)?;
-        files::copy_mode(&source.metadata()?, to, true)?;
-        return Ok(Digest::finish(hash));
-    }
-    fs::create_dir(to)?;
-    for entry in digest::entries(from)? {
-        let to = to.join(&entry.name);
-        match entry.kind {
-            EntryKind::Folder => fs::create_dir(&to)?,
-            EntryKind::Link => {
-                digest::hash_link(&mut hash, &entry)?;
-                files::copy_link(&entry.path, &to)?;
-            }
-            EntryKind::File => {
-                let mut source = files::open_unwritten(&entry.path)?;
-                let metadata = source.metadata()?;
-                digest::hash_name(&mut hash, &entry, metadata.len());
-                let mut sink = File::create_new(&to)?;
-                digest::transfer(&mut source, &mut hash, &mut sink)?;
-                files::copy_mode(&metadata, &to, false)?;
-            }
-        }
-    }
-    Ok(Digest::finish(hash))
-}
-
-/// `\\?\C:\site` as `C:\site`: many programs cannot work in a verbatim path.
-fn without_verbatim(path: PathBuf) -> PathBuf {
-    match path.to_str().and_then(|path| path.strip_prefix(r"\\?\")) {
-        Some(plain) if plain.chars().nth(1) == Some(':') && plain.len() < 240 => plain.into(),
-        _ => path,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
+
     use super::*;
 
     struct Site {
@@ -296,13 +393,21 @@ mod tests {
     impl Site {
         fn new(workdir: Workdir) -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let store = Store::open(
-                folder.path().join("cache"),
-                folder.path().join("state"),
+            let settings = StoreSettings {
+                cache: folder.path().join("cache"),
+                state: folder.path().join("state"),
                 workdir,
-                1,
-            )
-            .unwrap();
+                keep: 1,
+                copying: Copying::Tree,
+                limits: Limits {
+                    bytes: 1 << 20,
+                    entries: 100,
+                    ratio: 200,
+                    outside_links: false,
+                },
+                command: Command::default(),
+            };
+            let store = Store::open(settings).unwrap();
             Self { folder, store }
         }
 
@@ -383,7 +488,7 @@ mod tests {
     fn the_state_may_not_lie_where_the_app_works() {
         let mut site = Site::new(Workdir::Artifact);
         let folder = fs::canonicalize(site.folder.path()).map(without_verbatim);
-        site.store.state = folder.unwrap().join("site/.handoff");
+        site.store.settings.state = folder.unwrap().join("site/.handoff");
         let app = site.write("app", "one");
         let refused = site.accept(&app, None);
         assert!(matches!(refused, Err(AcceptError::StateInWorkdir { .. })));
@@ -399,6 +504,76 @@ mod tests {
         }
         site.store.prune(&[releases[0].id.clone()]);
         let kept: Vec<_> = releases.iter().map(|r| r.artifact.exists()).collect();
-        assert_eq!(kept, [true, false, false, true]);
+        // The first is needed, the last has just come, and one more is kept.
+        assert_eq!(kept, [true, false, true, true]);
+    }
+
+    #[test]
+    fn a_copy_of_which_parts_were_cleaned_away_is_made_again() {
+        let mut site = Site::new(Workdir::Auto);
+        let page = site.write("pages/sub/index.html", "one");
+        let folder = site.folder.path().join("site/pages");
+        let first = site.accept(&folder, None).unwrap();
+        let copied = first.dir.join("sub/index.html");
+        fs::remove_file(&copied).unwrap();
+        // What the app has written there itself is no damage.
+        fs::write(first.dir.join("cache"), "x").unwrap();
+        fs::write(page, "one").unwrap();
+        site.accept(&folder, None).unwrap();
+        assert_eq!(fs::read_to_string(copied).unwrap(), "one");
+        assert!(!first.dir.join("cache").exists());
+        fs::write(first.dir.join("cache"), "x").unwrap();
+        site.accept(&folder, None).unwrap();
+        assert!(first.dir.join("cache").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_right_to_be_run_reaches_a_copy_that_is_there_already() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let mut site = Site::new(Workdir::Auto);
+        let run = site.write("pages/run", "one");
+        let folder = site.folder.path().join("site/pages");
+        let first = site.accept(&folder, None).unwrap();
+        fs::set_permissions(run, fs::Permissions::from_mode(0o755)).unwrap();
+        site.accept(&folder, None).unwrap();
+        let copied = fs::metadata(first.dir.join("run")).unwrap();
+        assert_eq!(copied.permissions().mode() & 0o111, 0o111);
+    }
+
+    #[test]
+    fn what_is_not_to_be_copied_runs_where_it_is() {
+        let mut site = Site::new(Workdir::Auto);
+        let app = site.write("app", "one");
+        site.write("pages/index.html", "one");
+        let real = |path: &Path| fs::canonicalize(path).map(without_verbatim).unwrap();
+        let pages = site.folder.path().join("site/pages");
+        site.store.settings.copying = Copying::File;
+        assert_ne!(site.accept(&app, None).unwrap().artifact, real(&app));
+        let release = site.accept(&pages, None).unwrap();
+        assert_eq!(
+            (&release.artifact, &release.dir),
+            (&real(&pages), &real(&pages))
+        );
+        site.store.settings.copying = Copying::Never;
+        let release = site.accept(&app, None).unwrap();
+        assert_eq!(release.artifact, real(&app));
+        assert_eq!(release.digest, digest(&app).unwrap());
+        let wrong = Digest::finish(Sha256::new_with_prefix("whole"));
+        let refused = site.accept(&app, Some(wrong));
+        assert!(matches!(refused, Err(AcceptError::Digest { .. })));
+    }
+
+    #[test]
+    fn what_was_accepted_last_is_kept_though_nobody_knows_it_yet() {
+        let mut site = Site::new(Workdir::Auto);
+        site.store.settings.keep = 0;
+        let app = site.write("app", "1");
+        let first = site.accept(&app, None).unwrap();
+        let app = site.write("app", "2");
+        let second = site.accept(&app, None).unwrap();
+        site.store.prune(&[]);
+        assert!(!first.artifact.exists() && second.artifact.exists());
     }
 }

@@ -1,0 +1,96 @@
+//! Archives: unpacked into the private copy, whatever was put into them.
+//!
+//! An archive comes from a build server, but what it says is still only somebody's input: a name may
+//! lead out of the folder, a link may, and a few bytes may unpack to a disk full. Whatever could
+//! do harm, or means something else on another system, is refused as a whole: half an archive is no
+//! release.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+mod name;
+mod tar;
+mod unpacker;
+mod zip;
+
+use unpacker::Unpacker;
+
+/// What an archive may unpack to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of all files together.
+    pub bytes: u64,
+    /// Files, folders and links.
+    pub entries: u64,
+    /// Unpacked bytes for each byte of the archive, once it has unpacked to [`RATIO_FROM`].
+    pub ratio: u64,
+    /// Whether links may lead out of the archive's folder.
+    pub outside_links: bool,
+}
+
+/// Less than this does no harm, however small the archive: a file of zeros packs a thousandfold.
+pub const RATIO_FROM: u64 = 64 << 20;
+
+/// How the archive is packed, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `.zip`
+    Zip,
+    /// `.tar.gz` or `.tgz`
+    TarGz,
+}
+
+/// Why an archive was not unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// Its end is missing, or its content contradicts its checksums: it may still be written.
+    #[error("is not a whole archive (yet): {0}")]
+    Broken(String),
+    /// It is whole, and nothing that could be run.
+    #[error("is refused: {0}")]
+    Refused(String),
+    /// The disk, not the archive.
+    #[error(transparent)]
+    Write(#[from] io::Error),
+}
+
+// === impl Format ===
+
+impl Format {
+    /// How the file of this name is packed, if it is an archive, and its name without the suffix.
+    pub fn of(name: &str) -> Option<(Self, &str)> {
+        let suffixes = [
+            (".zip", Self::Zip),
+            (".tar.gz", Self::TarGz),
+            (".tgz", Self::TarGz),
+        ];
+        suffixes.into_iter().find_map(|(suffix, format)| {
+            let at = name.len().checked_sub(suffix.len())?;
+            let (stem, end) = name.split_at_checked(at)?;
+            (!stem.is_empty() && end.eq_ignore_ascii_case(suffix)).then_some((format, stem))
+        })
+    }
+}
+
+/// Unpacks `archive` into the new folder `to`.
+///
+/// # Errors
+/// [`ArchiveError`]; what was unpacked until then is left for the caller to remove.
+pub fn unpack(
+    format: Format,
+    archive: &mut File,
+    to: &Path,
+    limits: Limits,
+) -> Result<(), ArchiveError> {
+    let packed = archive.metadata()?.len();
+    let mut unpacker = Unpacker::new(to, limits, packed)?;
+    match format {
+        Format::Zip => zip::unpack(archive, &mut unpacker)?,
+        Format::TarGz => tar::unpack(archive, &mut unpacker)?,
+    }
+    unpacker.finish()
+}
+
+#[cfg(test)]
+mod tests;

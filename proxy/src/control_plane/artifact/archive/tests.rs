@@ -1,0 +1,456 @@
+use std::fs;
+use std::io::{Cursor, Write as _};
+
+use super::*;
+use ::tar::{EntryType, Header};
+use ::zip::ZipWriter;
+use ::zip::write::SimpleFileOptions;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+const LIMITS: Limits = Limits {
+    bytes: 200 << 20,
+    entries: 50,
+    ratio: 200,
+    outside_links: false,
+};
+
+/// What an entry is, in either format.
+enum Is<'a> {
+    File(&'a [u8], u32),
+    Folder,
+    Link(&'a str),
+    HardLink(&'a str),
+    Device,
+}
+
+fn text(content: &str) -> Is<'_> {
+    Is::File(content.as_bytes(), 0o644)
+}
+
+fn zip_of(entries: &[(&str, Is<'_>)]) -> Vec<u8> {
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default();
+    for (name, is) in entries {
+        match is {
+            Is::File(content, mode) => {
+                zip.start_file(*name, options.unix_permissions(*mode))
+                    .unwrap();
+                zip.write_all(content).unwrap();
+            }
+            Is::Folder => zip.add_directory(*name, options).unwrap(),
+            Is::Link(target) => zip.add_symlink(*name, *target, options).unwrap(),
+            Is::HardLink(_) | Is::Device => unreachable!("zips have none"),
+        }
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+fn tar_of(entries: &[(&str, Is<'_>)]) -> Vec<u8> {
+    let mut tar = ::tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    for (name, is) in entries {
+        let mut header = Header::new_gnu();
+        header.set_mtime(1_000_000_000);
+        header.set_mode(0o644);
+        let (kind, target, content): (_, _, &[u8]) = match is {
+            Is::File(content, mode) => {
+                header.set_mode(*mode);
+                (EntryType::Regular, None, content)
+            }
+            Is::Folder => (EntryType::Directory, None, &[]),
+            Is::Link(target) => (EntryType::Symlink, Some(target), &[]),
+            Is::HardLink(target) => (EntryType::Link, Some(target), &[]),
+            Is::Device => (EntryType::Char, None, &[]),
+        };
+        header.set_entry_type(kind);
+        header.set_size(content.len() as u64);
+        // Past the checks of whoever writes archives in good faith.
+        let gnu = header.as_gnu_mut().unwrap();
+        gnu.name[..name.len()].copy_from_slice(name.as_bytes());
+        if let Some(target) = target {
+            gnu.linkname[..target.len()].copy_from_slice(target.as_bytes());
+        }
+        header.set_cksum();
+        tar.append(&header, content).unwrap();
+    }
+    tar.into_inner().unwrap().finish().unwrap()
+}
+
+struct Unpacked {
+    folder: tempfile::TempDir,
+    result: Result<(), ArchiveError>,
+}
+
+fn unpack_with(format: Format, content: &[u8], limits: Limits) -> Unpacked {
+    let folder = tempfile::tempdir().unwrap();
+    let packed = folder.path().join("packed");
+    fs::write(&packed, content).unwrap();
+    // Something to be reached by `../`.
+    fs::write(folder.path().join("victim"), "untouched").unwrap();
+    let mut file = File::open(packed).unwrap();
+    let result = unpack(format, &mut file, &folder.path().join("top"), limits);
+    let victim = fs::read_to_string(folder.path().join("victim")).unwrap();
+    assert_eq!(victim, "untouched");
+    let names = fs::read_dir(folder.path()).unwrap().count();
+    assert!(names <= 3, "something was written outside");
+    Unpacked { folder, result }
+}
+
+// === impl Unpacked ===
+
+impl Unpacked {
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join("top").join(name)
+    }
+
+    #[track_caller]
+    fn text(&self, name: &str) -> String {
+        self.result.as_ref().unwrap();
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    #[track_caller]
+    fn is_refused(&self, why: &str) {
+        match &self.result {
+            Err(ArchiveError::Refused(said)) => assert!(said.contains(why), "{said}"),
+            other => panic!("not refused because it {why}: {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn is_broken(&self) {
+        assert!(
+            matches!(self.result, Err(ArchiveError::Broken(_))),
+            "{:?}",
+            self.result
+        );
+    }
+}
+
+/// The same in both formats.
+fn both(entries: &[(&str, Is<'_>)]) -> [Unpacked; 2] {
+    both_with(entries, LIMITS)
+}
+
+fn both_with(entries: &[(&str, Is<'_>)], limits: Limits) -> [Unpacked; 2] {
+    [
+        unpack_with(Format::Zip, &zip_of(entries), limits),
+        unpack_with(Format::TarGz, &tar_of(entries), limits),
+    ]
+}
+
+#[test]
+fn an_archive_is_known_by_its_name() {
+    assert_eq!(Format::of("app.zip"), Some((Format::Zip, "app")));
+    assert_eq!(Format::of("a.b.ZIP"), Some((Format::Zip, "a.b")));
+    assert_eq!(Format::of("app.tar.gz"), Some((Format::TarGz, "app")));
+    assert_eq!(Format::of("app.Tgz"), Some((Format::TarGz, "app")));
+    for name in ["app", "app.jar", "app.gz", ".zip", "zip", "é"] {
+        assert_eq!(Format::of(name), None, "{name}");
+    }
+}
+
+#[test]
+fn an_archive_is_unpacked_as_it_is() {
+    for unpacked in both(&[
+        ("app-1/", Is::Folder),
+        ("app-1/empty/", Is::Folder),
+        ("app-1/bin/run", text("#!/bin/sh")),
+        ("./app-1/größe.txt", text("")),
+    ]) {
+        assert_eq!(unpacked.text("app-1/bin/run"), "#!/bin/sh");
+        assert_eq!(unpacked.text("app-1/größe.txt"), "");
+        assert!(unpacked.path("app-1/empty").is_dir());
+    }
+}
+
+#[test]
+fn names_that_lead_out_are_refused() {
+    for (name, why) in [
+        ("../victim", "leads out"),
+        ("a/../../victim", "leads out"),
+        ("/victim", "absolute"),
+        ("//server/share/victim", "absolute"),
+        ("C:/victim", "drive letter"),
+        ("c:victim", "drive letter"),
+    ] {
+        for unpacked in both(&[("good", text("x")), (name, text("y"))]) {
+            unpacked.is_refused(why);
+        }
+    }
+    for name in [r"..\victim", r"a\..\..\victim", r"\\server\share\x"] {
+        let zip = zip_of(&[(name, text("y"))]);
+        let refused = unpack_with(Format::Zip, &zip, LIMITS).result;
+        assert!(matches!(refused, Err(ArchiveError::Refused(_))), "{name}");
+    }
+}
+
+#[test]
+fn a_zip_with_backslashes_has_folders() {
+    let zip = zip_of(&[(r"bin\run", text("x"))]);
+    let unpacked = unpack_with(Format::Zip, &zip, LIMITS);
+    assert_eq!(unpacked.text("bin/run"), "x");
+}
+
+#[test]
+fn more_than_the_limits_is_refused() {
+    let zeros = vec![0; 3 << 20];
+    let bytes = Limits {
+        bytes: 2 << 20,
+        ..LIMITS
+    };
+    for unpacked in both_with(&[("zeros", Is::File(&zeros, 0o644))], bytes) {
+        unpacked.is_refused("--max-unpacked");
+    }
+    // One byte less than the limit is enough.
+    let enough = Limits {
+        bytes: 3 << 20,
+        ..LIMITS
+    };
+    for unpacked in both_with(&[("zeros", Is::File(&zeros, 0o644))], enough) {
+        unpacked.result.unwrap();
+    }
+    let bomb = vec![0; (65 << 20) as usize];
+    for unpacked in both(&[("zeros", Is::File(&bomb, 0o644))]) {
+        unpacked.is_refused("--max-ratio");
+    }
+    let names: Vec<String> = (0..51).map(|n| format!("{n}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (&**name, text(""))).collect();
+    for unpacked in both(&many) {
+        unpacked.is_refused("--max-entries");
+    }
+    // Folders count that nobody has named.
+    let deep = "d/".repeat(60) + "x";
+    let folders = [(&*deep, text(""))];
+    unpack_with(Format::Zip, &zip_of(&folders), LIMITS).is_refused("--max-entries");
+}
+
+#[test]
+fn a_tars_headers_and_its_end_cannot_fill_the_memory() {
+    let mut tar = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::GNULongName);
+    header.set_size(100 << 20);
+    header.set_cksum();
+    tar.write_all(header.as_bytes()).unwrap();
+    tar.write_all(&vec![b'a'; 100 << 20]).unwrap();
+    let packed = tar.finish().unwrap();
+    unpack_with(Format::TarGz, &packed, LIMITS).is_refused("header");
+
+    let mut padded = GzEncoder::new(Vec::new(), Compression::fast());
+    padded.write_all(&vec![0; 100 << 20]).unwrap();
+    let packed = padded.finish().unwrap();
+    unpack_with(Format::TarGz, &packed, LIMITS).is_refused("header");
+}
+
+#[test]
+fn a_name_that_is_there_twice_is_refused() {
+    let tar = tar_of(&[("a", text("1")), ("./a", text("2"))]);
+    unpack_with(Format::TarGz, &tar, LIMITS).is_refused("twice");
+    let tar = tar_of(&[("a", text("1")), ("a/x", text("2"))]);
+    unpack_with(Format::TarGz, &tar, LIMITS).is_refused("twice");
+    // No library writes such a zip.
+    let mut zip = zip_of(&[("name-1", text("1")), ("name-2", text("2"))]);
+    patch(&mut zip, b"name-2", b"name-1");
+    unpack_with(Format::Zip, &zip, LIMITS).is_refused("twice");
+    let zip = zip_of(&[("a", text("1")), ("./a", text("2"))]);
+    unpack_with(Format::Zip, &zip, LIMITS).is_refused("twice");
+}
+
+#[test]
+fn an_encrypted_entry_is_refused_before_anything_is_written() {
+    let mut zip = zip_of(&[("plain", text("1")), ("secret", text("2"))]);
+    // The flag, in the central directory's last header.
+    let header = zip.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
+    zip[header + 8] |= 1;
+    let unpacked = unpack_with(Format::Zip, &zip, LIMITS);
+    unpacked.is_refused("encrypted");
+    assert!(!unpacked.path("plain").exists());
+}
+
+#[test]
+fn what_is_neither_file_nor_folder_nor_link_is_refused() {
+    let tar = tar_of(&[("null", Is::Device)]);
+    unpack_with(Format::TarGz, &tar, LIMITS).is_refused("neither");
+    let tar = tar_of(&[("second", Is::HardLink("../victim"))]);
+    unpack_with(Format::TarGz, &tar, LIMITS).is_refused("leads out");
+    let tar = tar_of(&[("l", Is::Link("x")), ("second", Is::HardLink("l"))]);
+    unpack_with(Format::TarGz, &tar, LIMITS).is_refused("no file");
+    let tar = tar_of(&[("first", text("x")), ("second", Is::HardLink("first"))]);
+    let unpacked = unpack_with(Format::TarGz, &tar, LIMITS);
+    assert_eq!(unpacked.text("second"), "x");
+}
+
+#[test]
+fn a_part_of_an_archive_is_not_refused_but_not_whole() {
+    let more = "more ".repeat(400);
+    let entries = [("a", text("some text")), ("b/c", text(&more))];
+    for (format, whole) in [
+        (Format::Zip, zip_of(&entries)),
+        (Format::TarGz, tar_of(&entries)),
+    ] {
+        for end in 0..whole.len() {
+            unpack_with(format, &whole[..end], LIMITS).is_broken();
+        }
+        unpack_with(format, &whole, LIMITS).result.unwrap();
+        // Written from both ends, with the middle still missing: zeros.
+        let mut holed = whole.clone();
+        let middle = whole.len() / 3..whole.len() / 3 + 8;
+        holed[middle].fill(0);
+        unpack_with(format, &holed, LIMITS).is_broken();
+    }
+}
+
+#[test]
+fn a_tar_whose_last_members_are_missing_is_not_whole() {
+    // Two members in a row, as some packers write: the first alone is good gzip.
+    let gzip = |content: &[u8]| {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+        gzip.write_all(content).unwrap();
+        gzip.finish().unwrap()
+    };
+    let mut tar = Vec::new();
+    let packed = tar_of(&[("a", text("1"))]);
+    io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*packed), &mut tar).unwrap();
+    let (first, second) = (gzip(&tar[..1024]), gzip(&tar[1024..]));
+    unpack_with(Format::TarGz, &first, LIMITS).is_broken();
+    let both = [first, second].concat();
+    assert_eq!(unpack_with(Format::TarGz, &both, LIMITS).text("a"), "1");
+}
+
+fn patch(content: &mut [u8], from: &[u8], to: &[u8]) {
+    for at in 0..=content.len() - from.len() {
+        if content[at..].starts_with(from) {
+            content[at..at + from.len()].copy_from_slice(to);
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod unix {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_right_to_be_run_is_kept_and_no_other_privilege_is() {
+        for unpacked in both(&[
+            ("run", Is::File(b"x", 0o755)),
+            ("text", Is::File(b"x", 0o640)),
+            ("setuid", Is::File(b"x", 0o4755)),
+        ]) {
+            unpacked.result.as_ref().unwrap();
+            let mode = |name| {
+                let metadata = fs::metadata(unpacked.path(name)).unwrap();
+                metadata.permissions().mode() & 0o7777
+            };
+            assert_eq!(
+                [mode("run"), mode("text"), mode("setuid")],
+                [0o755, 0o640, 0o755]
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_packed_on_windows_may_be_run() {
+        let mut zip = zip_of(&[("app", text("x"))]);
+        // Made by: MS-DOS.
+        let header = zip.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
+        zip[header + 5] = 0;
+        let unpacked = unpack_with(Format::Zip, &zip, LIMITS);
+        unpacked.text("app");
+        let mode = fs::metadata(unpacked.path("app")).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o777, 0o755);
+    }
+
+    #[test]
+    fn links_that_stay_inside_are_kept_and_others_are_refused() {
+        for unpacked in both(&[
+            ("lib/x.so.1", text("lib")),
+            ("lib/x.so", Is::Link("x.so.1")),
+            ("bin/x", Is::Link("../lib/x.so")),
+        ]) {
+            assert_eq!(unpacked.text("bin/x"), "lib");
+            let target = fs::read_link(unpacked.path("bin/x")).unwrap();
+            assert_eq!(target, Path::new("../lib/x.so"));
+        }
+        for target in ["../victim", "/etc/passwd", "a/../../victim"] {
+            for unpacked in both(&[("link", Is::Link(target))]) {
+                unpacked.is_refused("--allow-outside-links");
+            }
+            let allowed = Limits {
+                outside_links: true,
+                ..LIMITS
+            };
+            for unpacked in both_with(&[("link", Is::Link(target))], allowed) {
+                unpacked.result.as_ref().unwrap();
+                let link = fs::read_link(unpacked.path("link")).unwrap();
+                assert_eq!(link, Path::new(target));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let allowed = Limits {
+            outside_links: true,
+            ..LIMITS
+        };
+        let entries = [("out", Is::Link("..")), ("out/victim", text("written"))];
+        for unpacked in both_with(&entries, allowed) {
+            unpacked.is_refused("twice");
+        }
+        let tar = tar_of(&[("a", Is::Link("b")), ("a/x", text("2"))]);
+        unpack_with(Format::TarGz, &tar, LIMITS).is_refused("twice");
+    }
+
+    fn piece() -> impl Strategy<Value = String> {
+        prop::sample::select(vec!["a", "b", "..", ".", "l"]).prop_map(str::to_owned)
+    }
+
+    proptest! {
+        #[test]
+        fn no_accepted_links_lead_out_together(
+            links in prop::collection::vec(
+                (prop::collection::vec(piece(), 1..4), prop::collection::vec(piece(), 1..5)),
+                1..8,
+            )
+        ) {
+            let links: Vec<(String, String)> = links
+                .iter()
+                .map(|(name, target)| (name.join("/"), target.join("/")))
+                .collect();
+            let entries: Vec<_> = links
+                .iter()
+                .map(|(name, target)| (&**name, Is::Link(target)))
+                .chain([("a/a/x", text("x")), ("b/x", text("x"))])
+                .collect();
+            let unpacked = unpack_with(Format::TarGz, &tar_of(&entries), LIMITS);
+            if unpacked.result.is_ok() {
+                let top = fs::canonicalize(unpacked.path("")).unwrap();
+                for (name, _) in &links {
+                    if let Ok(real) = fs::canonicalize(top.join(name)) {
+                        prop_assert!(real.starts_with(&top), "{:?} is {:?}", name, real);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn no_bytes_panic_or_write_outside(content: Vec<u8>, at: prop::sample::Index, to: u8) {
+            let entries = [("a", text("some")), ("b/c", text("more")), ("l", Is::Link("a"))];
+            for (format, mut whole) in [
+                (Format::Zip, zip_of(&entries)),
+                (Format::TarGz, tar_of(&entries)),
+            ] {
+                let at = at.index(whole.len());
+                whole[at] = to;
+                let _ = unpack_with(format, &whole, LIMITS);
+                let _ = unpack_with(format, &content, LIMITS);
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! `.zip`
+
+use std::fs::File;
+use std::io::{self, BufReader, Read as _};
+
+use ::zip::result::ZipError;
+use ::zip::{CompressionMethod, System, ZipArchive};
+
+use super::ArchiveError;
+use super::name::components;
+use super::unpacker::Unpacker;
+
+/// Longer than any system's paths.
+const LONGEST_LINK: u64 = 4096;
+/// What a file may do of which nobody said it: the archive was made on Windows.
+const UNSAID_MODE: u32 = 0o755;
+
+pub(super) fn unpack(archive: &mut File, to: &mut Unpacker) -> Result<(), ArchiveError> {
+    let mut zip = ZipArchive::new(BufReader::new(archive)).map_err(broken)?;
+    if zip.has_duplicate_names() {
+        return Err(ArchiveError::Refused("it has a name twice".to_owned()));
+    }
+    // Before anything is written: what could not be unpacked anyway.
+    for index in 0..zip.len() {
+        let entry = zip.by_index_data(index).map_err(broken)?;
+        let name = entry.name().map_err(broken)?.into_owned();
+        components(&name, true).map_err(ArchiveError::Refused)?;
+        if entry.encrypted() {
+            return Err(ArchiveError::Refused(format!(
+                "the entry {name:?} is encrypted"
+            )));
+        }
+        let method = entry.compression();
+        if !matches!(
+            method,
+            CompressionMethod::Stored | CompressionMethod::Deflated
+        ) {
+            return Err(ArchiveError::Refused(format!(
+                "the entry {name:?} is packed with {method:?}: only deflate and stored are known"
+            )));
+        }
+    }
+    for index in 0..zip.len() {
+        let mut entry = zip.by_index(index).map_err(broken)?;
+        let name = entry.name().map_err(broken)?.into_owned();
+        let components = components(&name, true).map_err(ArchiveError::Refused)?;
+        if entry.is_dir() || name.ends_with('\\') {
+            to.folder(&components)?;
+        } else if entry.is_symlink() {
+            let mut target = String::new();
+            (&mut entry)
+                .take(LONGEST_LINK)
+                .read_to_string(&mut target)
+                .map_err(|error| ArchiveError::Broken(format!("{name:?}: {error}")))?;
+            to.link(&components, &target)?;
+        } else {
+            let said = entry.unix_mode().filter(|_| entry.system() == System::Unix);
+            let mode = said.filter(|mode| mode & 0o777 != 0).unwrap_or(UNSAID_MODE);
+            to.file(&components, Some(mode), None, &mut entry)?;
+        }
+    }
+    Ok(())
+}
+
+fn broken(error: ZipError) -> ArchiveError {
+    let ZipError::Io(error) = error else {
+        return ArchiveError::Broken(error.to_string());
+    };
+    // The archive lies in the cache by now: what fails there is the disk, but for its end.
+    match error.kind() == io::ErrorKind::UnexpectedEof {
+        true => ArchiveError::Broken(error.to_string()),
+        false => error.into(),
+    }
+}
