@@ -310,7 +310,9 @@ fn positive(key: &'static str, duration: Duration) -> Result<Duration, ConfigErr
 
 /// The app runs in another folder than we do.
 fn absolute(path: PathBuf) -> PathBuf {
-    std::path::absolute(&path).unwrap_or(path)
+    let path = std::path::absolute(&path).unwrap_or(path);
+    // Without a slash at its end: a suffix is put to it.
+    path.components().collect()
 }
 
 #[cfg(test)]
@@ -338,6 +340,7 @@ mod tests {
         let root = |path| absolute(PathBuf::from(path));
         assert_eq!(state(&["--artifact", "/site/app"]), root("/site.handoff"));
         assert_eq!(state(&["--watch", "/site/r"]), root("/site/r.handoff"));
+        assert_eq!(state(&["--watch", "/site/r/"]), root("/site/r.handoff"));
         let pointer = state(&["--pointer", "/site/p.txt", "--watch", "/site/r"]);
         assert_eq!(pointer, root("/site/p.txt.handoff"));
     }

@@ -22,7 +22,7 @@
 //! | word | meaning |
 //! |---|---|
 //! | **sidecar** | one running handoff process, with a random id |
-//! | **artifact** | what is deployed: a file or a folder |
+//! | **artifact** | what is deployed: a file, a folder or an archive |
 //! | **release** | one artifact accepted for running: id, digest, its private copy |
 //! | **instance** | one running process tree of a release |
 //! | **generation** | an instance's launch number within a sidecar: ordered, never reused |
@@ -56,6 +56,9 @@
 //!
 //! # Where the design was changed on the way
 //!
+//! - An artifact that could not be accepted is not read again until it changes
+//!   (`control_plane::artifact::patience`); what is the machine's fault (a full disk) is tried again
+//!   for ever. A `NAME.sha256` without a digest in it blocks: half of it may be written.
 //! - What Unix and Windows do differently with *files* (leases, share modes, links) lives in
 //!   twins of its own, [`files`]: it has nothing to do with processes. `cfg` stays in
 //!   [`process`], [`files`], [`signal`], the two functions of `data_plane::listener` that set a

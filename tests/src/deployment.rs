@@ -123,7 +123,8 @@ impl Site {
         self.options.insert(option.to_owned(), path.into());
         for (option, name) in [("--state", "state"), ("--cache", "cache")] {
             self.options
-                .insert(option.to_owned(), root.join(name).into());
+                .entry(option.to_owned())
+                .or_insert_with(|| root.join(name).into());
         }
         let log = File::create(root.join("log")).expect("a log");
         let mut command = handoff();
@@ -290,6 +291,29 @@ impl Running {
     /// The folder that is deployed to.
     pub fn site(&self) -> PathBuf {
         self.root().join("site")
+    }
+
+    /// The private copies that there are, by their releases.
+    ///
+    /// # Panics
+    /// When the cache cannot be read.
+    pub fn copies(&self) -> Vec<String> {
+        let releases = fs::read_dir(self.root().join("cache/releases")).expect("the cache");
+        let names = releases.flatten().map(|entry| entry.file_name());
+        let names = names.filter_map(|name| name.into_string().ok());
+        names.filter(|name| !name.ends_with(".lock")).collect()
+    }
+
+    /// Waits until the reason why no artifact is accepted has this in it.
+    ///
+    /// # Panics
+    /// When it never has.
+    #[track_caller]
+    pub fn has_problem(&self, part: &str) -> Status {
+        self.wait_until(&format!("a problem with {part:?}"), |status| {
+            let problem = status.artifact_problem.as_deref();
+            problem.is_some_and(|problem| problem.contains(part))
+        })
     }
 
     /// `{shared}`.

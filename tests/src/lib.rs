@@ -8,9 +8,12 @@
 //! A test says what happens and what has to be true. It never sleeps: whoever waits, waits for a
 //! fact, in [`wait::eventually`], which is the only place that may pass time.
 
+pub mod archive;
 pub mod binaries;
 pub mod client;
 pub mod deployment;
+#[cfg(unix)]
+pub mod mount;
 #[cfg(unix)]
 pub mod processes;
 pub mod release;

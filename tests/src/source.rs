@@ -1,9 +1,12 @@
 //! The ways to deploy: where the files go, and what handoff is told of them.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::release::Release;
+use crate::wait;
 
 /// How an operator says what to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +39,22 @@ impl Source {
             Self::Folder => release.write_to(&site.join("releases").join(release.file_name())),
             Self::InPlace => release.write_to(&in_place(site)),
         }
+    }
+}
+
+/// Overwrites a file piece by piece, as over a slow line; the file is closed between two of them.
+///
+/// # Panics
+/// When it cannot be written.
+pub fn overwrite_slowly(path: &Path, content: &[u8], pieces: usize, pause: Duration) {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    drop(options.open(path).expect("the file"));
+    for piece in content.chunks(content.len().div_ceil(pieces)) {
+        let mut file = fs::OpenOptions::new().append(true).open(path);
+        let file = file.as_mut().expect("the file");
+        file.write_all(piece).expect("a piece");
+        wait::pass(pause);
     }
 }
 

@@ -19,13 +19,21 @@ pub fn has(tool: &str) -> bool {
     let ended = spawn(&mut command).and_then(|mut child| child.wait());
     let works = ended.is_ok_and(|status| status.success());
     if !works {
-        let required = std::env::var_os(REQUIRE_ALL).is_some_and(|value| value == "1");
-        assert!(
-            !required,
-            "needs {tool}, and {REQUIRE_ALL}=1 forbids skipping"
-        );
-        // Past the capture of the test runner, which hides what a passed test prints.
-        let _ = writeln!(std::io::stderr(), "skipped: needs {tool}");
+        skip(tool);
     }
     works
+}
+
+/// Says where everybody sees it that a test is skipped, for want of this.
+///
+/// # Panics
+/// When `HANDOFF_REQUIRE_ALL=1` says that nothing may be skipped.
+pub fn skip(needed: &str) {
+    let required = std::env::var_os(REQUIRE_ALL).is_some_and(|value| value == "1");
+    assert!(
+        !required,
+        "needs {needed}, and {REQUIRE_ALL}=1 forbids skipping"
+    );
+    // Past the capture of the test runner, which hides what a passed test prints.
+    let _ = writeln!(std::io::stderr(), "skipped: needs {needed}");
 }

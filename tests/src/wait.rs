@@ -25,6 +25,11 @@ pub fn eventually<T>(failure: impl FnOnce() -> String, mut look: impl FnMut() ->
     }
 }
 
+/// Lets time pass for something that takes time by its nature, such as a slow upload.
+pub fn pass(time: Duration) {
+    thread::sleep(time);
+}
+
 /// Tries something that has to overlap something else, with more and more time for it: on a busy
 /// machine the first may be over too soon to show anything. `attempt` says whether it overlapped.
 ///

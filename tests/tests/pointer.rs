@@ -67,6 +67,19 @@ fn a_pointer_that_names_nothing_changes_nothing_and_says_so() {
 }
 
 #[test]
+fn what_a_pointer_names_may_come_later() {
+    let site = Site::watching_a_pointer().start("v1");
+    let path = site.site().join("later").join(tests::app("v2").file_name());
+    site.point(path.display().to_string());
+    let status = site.has_problem("does not exist");
+    assert!(status.is_active("v1"), "{status:#?}");
+    tests::app("v2").write_to(&path);
+    site.serves("v2");
+    let status = site.wait_until("the problem is over", |s| s.artifact_problem.is_none());
+    assert_eq!(status.handoffs.len(), 2, "{status:#?}");
+}
+
+#[test]
 fn a_digest_proves_that_an_artifact_is_whole_without_any_settling() {
     let site = Site::watching_a_pointer().with("--settle", "1h");
     // The first one, too, would have to settle.

@@ -234,3 +234,116 @@ impl Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+    use crate::control_plane::artifact::{Copying, Limits, StoreSettings, Workdir};
+
+    /// A watch without any events, that only looks when it is told to.
+    fn watch(folder: &Path, source: Source) -> (Watch, UnboundedReceiver<Found>) {
+        let settings = WatchSettings {
+            source,
+            poll: Duration::from_secs(3600),
+            events: false,
+            settle: Settle {
+                file: Duration::ZERO,
+                folder: Duration::ZERO,
+            },
+        };
+        let store = StoreSettings {
+            cache: folder.join("cache"),
+            state: folder.join("state"),
+            workdir: Workdir::Auto,
+            keep: 3,
+            copying: Copying::Tree,
+            limits: Limits {
+                bytes: 1 << 30,
+                entries: 1000,
+                ratio: 200,
+                outside_links: false,
+            },
+            command: Default::default(),
+        };
+        let store = Store::open(store).expect("a store");
+        let (found, finds) = unbounded_channel();
+        let (wake, _) = sync_channel(1);
+        (Watch::new(settings, store, found, wake), finds)
+    }
+
+    /// What this thread has read from files until now.
+    #[cfg(target_os = "linux")]
+    fn read_until_now() -> u64 {
+        let io = fs::read_to_string("/proc/thread-self/io").expect("its counters");
+        let read = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+        read.and_then(|read| read.parse().ok()).expect("a number")
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn looking_again_at_what_has_not_changed_reads_nothing_of_it() {
+        const CONTENT: usize = 4 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let site = folder.path().join("site");
+        fs::create_dir_all(site.join("page")).unwrap();
+        let accepted = site.join("page/large");
+        fs::write(&accepted, vec![b'x'; CONTENT]).unwrap();
+        let source = Source::Folder(site.clone());
+        let (mut watch, mut found) = watch(folder.path(), source);
+        let before = read_until_now();
+        watch.look();
+        assert!(matches!(found.try_recv(), Ok(Found::Release { .. })));
+        assert!(read_until_now() - before >= 2 * CONTENT as u64, "it counts");
+
+        let before = read_until_now();
+        for _ in 0..100 {
+            watch.look();
+        }
+        let read = read_until_now() - before;
+        assert!(read < 64 << 10, "{read} bytes for nothing");
+
+        // Nor of what has been refused.
+        fs::write(site.join("evil.zip"), vec![b'x'; CONTENT]).unwrap();
+        fs::write(site.join("evil.zip.sha256"), "ab".repeat(32)).unwrap();
+        let before = read_until_now();
+        for _ in 0..100 {
+            watch.look();
+        }
+        let read = read_until_now() - before;
+        assert!(
+            read < 3 * CONTENT as u64,
+            "{read} bytes for the same refusal"
+        );
+    }
+
+    #[test]
+    fn every_change_is_found_by_looking_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let app = folder.path().join("site/app");
+        let (mut watch, mut found) = watch(folder.path(), Source::Artifact(app.clone()));
+        watch.look();
+        assert!(matches!(found.try_recv(), Ok(Found::Problem(Some(_)))));
+        fs::create_dir(app.parent().unwrap()).unwrap();
+        for content in ["1", "12", "123"] {
+            fs::write(&app, content).unwrap();
+            let mut released = None;
+            for _ in 0..10 {
+                watch.look();
+                while let Ok(news) = found.try_recv() {
+                    if let Found::Release { release, .. } = news {
+                        released = Some(release);
+                    }
+                }
+            }
+            let copy = released.expect("a release").artifact;
+            assert_eq!(fs::read_to_string(copy).unwrap(), content);
+            watch.look();
+            assert!(found.try_recv().is_err(), "nothing twice");
+        }
+    }
+}

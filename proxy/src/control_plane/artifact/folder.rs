@@ -31,14 +31,17 @@ impl DropFolder {
     /// A name that came while this process ran is newer than all that were there before, whatever
     /// its times say: archives and `cp -p` bring old ones.
     ///
+    /// The file `pointer` is no artifact, whatever it is called.
+    ///
     /// # Errors
     /// What reading the folder said.
-    pub fn newest(&mut self, folder: &Path) -> io::Result<Option<PathBuf>> {
+    pub fn newest(&mut self, folder: &Path, pointer: Option<&Path>) -> io::Result<Option<PathBuf>> {
         self.looks += 1;
         let mut present = BTreeMap::new();
         for entry in fs::read_dir(folder)? {
             let name = entry?.file_name();
-            if !is_artifact(&name) {
+            let is_pointer = || pointer.is_some_and(|pointer| folder.join(&name) == pointer);
+            if !is_artifact(&name) || is_pointer() {
                 continue;
             }
             // Gone since it was listed: no artifact.
@@ -67,7 +70,8 @@ fn is_artifact(name: &OsStr) -> bool {
     let name = name.to_string_lossy().to_lowercase();
     let temporary = name.starts_with('.')
         || name.ends_with('~')
-        || [".tmp", ".part", ".sha256"]
+        // WinSCP's suffix is the last.
+        || [".tmp", ".part", ".sha256", ".filepart"]
             .iter()
             .any(|suffix| name.ends_with(suffix));
     // Kudu puts app_offline.htm beside what it deploys.
@@ -79,7 +83,7 @@ mod tests {
     use super::*;
 
     fn newest(seen: &mut DropFolder, folder: &Path) -> Option<String> {
-        let newest = seen.newest(folder).unwrap()?;
+        let newest = seen.newest(folder, None).unwrap()?;
         Some(newest.file_name().unwrap().to_str().unwrap().to_owned())
     }
 
@@ -111,11 +115,34 @@ mod tests {
             "app.PART",
             "app~",
             "app.sha256",
-            "app_offline.htm",
-            "_artifact.txt",
+            "app.zip.SHA256",
+            "app.exe.filepart",
+            "App_Offline.htm",
+            "_ARTIFACT.txt",
         ] {
             fs::write(folder.path().join(name), name).unwrap();
         }
         assert_eq!(newest(&mut DropFolder::default(), folder.path()), None);
+        let pointer = folder.path().join("current");
+        fs::write(&pointer, "app").unwrap();
+        let mut seen = DropFolder::default();
+        assert_eq!(seen.newest(folder.path(), Some(&pointer)).unwrap(), None);
+        assert_eq!(seen.newest(folder.path(), None).unwrap(), Some(pointer));
+    }
+
+    #[test]
+    fn a_folder_that_vanishes_and_returns_is_looked_at_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("releases");
+        let mut seen = DropFolder::default();
+        assert!(seen.newest(&folder, None).is_err());
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("a"), "a").unwrap();
+        assert_eq!(newest(&mut seen, &folder).unwrap(), "a");
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(seen.newest(&folder, None).is_err());
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("b"), "b").unwrap();
+        assert_eq!(newest(&mut seen, &folder).unwrap(), "b");
     }
 }

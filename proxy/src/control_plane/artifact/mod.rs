@@ -129,18 +129,22 @@ impl Source {
             Self::Pointer { file, folder } => match (fs::read(file), folder) {
                 (Ok(content), _) => pointed(file, &content),
                 (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
-                    newest(folder, drop_folder)
+                    newest(folder, Some(file), drop_folder)
                 }
                 (Err(error), _) => Err(read_error(file, error)),
             },
-            Self::Folder(folder) => newest(folder, drop_folder),
+            Self::Folder(folder) => newest(folder, None, drop_folder),
         }
     }
 }
 
-fn newest(folder: &Path, drop_folder: &mut DropFolder) -> Result<Target, SourceError> {
+fn newest(
+    folder: &Path,
+    pointer: Option<&Path>,
+    drop_folder: &mut DropFolder,
+) -> Result<Target, SourceError> {
     let newest = drop_folder
-        .newest(folder)
+        .newest(folder, pointer)
         .map_err(|error| read_error(folder, error))?;
     beside(newest.ok_or_else(|| SourceError::Empty(folder.to_owned()))?)
 }

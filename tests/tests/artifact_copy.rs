@@ -1,0 +1,137 @@
+//! Private copies: what is copied, where to, and what when that fails.
+
+use tests::{Site, folder, tools};
+
+#[test]
+fn copies_are_pruned_to_those_in_use_and_some_more() {
+    let site = Site::watching_a_pointer().with("--keep", "1").start("v1");
+    for version in ["v2", "v3", "v4", "v5", "v6", "v7"] {
+        site.deploy(version);
+        site.serves(version);
+        site.wait_until("only it is left", |status| status.is_at_rest());
+    }
+    // The active one, two good ones before it, and one more.
+    tests::eventually(
+        || format!("few copies are left, not {:?}", site.copies()),
+        || (site.copies().len() <= 4).then_some(()),
+    );
+    let copies = site.copies();
+    assert!(
+        copies.iter().any(|copy| copy.starts_with("v7-")),
+        "{copies:?}"
+    );
+}
+
+#[test]
+fn a_script_that_leads_back_to_what_was_deployed_is_warned_about() {
+    if !tools::has("python3") {
+        return;
+    }
+    let server = ["python3", "-m", "http.server", "--bind", "{host}", "{port}"];
+    let site = Site::watching_a_pointer().running(&server);
+    let site = site.launch(folder("v1", &[("index.html", "one")]));
+    let venv = site.site().join("uploads/v2");
+    let script = format!("#!{}/venv/bin/python\nimport app\n", venv.display());
+    site.deploy(folder(
+        "v2",
+        &[("index.html", "two"), ("venv/bin/uvicorn", &script)],
+    ));
+    site.shows("/index.html", "two");
+    site.logs("lead back into the deployed folder");
+    site.logs("venv/bin/uvicorn");
+}
+
+#[cfg(unix)]
+mod with_file_systems {
+    use std::fs::{self, File};
+    use std::io::{ErrorKind, Write as _};
+
+    use tests::mount::Mount;
+    use tests::{file, release::sha256};
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_and_tried_again_and_nothing_is_lost() {
+        let Some(disk) = Mount::tmpfs("size=400m") else {
+            return;
+        };
+        let site = Site::watching_a_pointer();
+        let site = site
+            .with("--cache", disk.path().to_str().unwrap())
+            .start("v1");
+        let filler = disk.path().join("filler");
+        let mut file = File::create(&filler).unwrap();
+        let full = loop {
+            if let Err(error) = file.write_all(&[0; 4096]) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::StorageFull);
+        drop(file);
+        let v2 = site.upload("v2");
+        let digest = sha256(&v2);
+        site.point(format!("{}\nsha256={digest}\n", v2.display()));
+        let status = site.has_problem("No space left on device");
+        assert!(status.artifact_problem.unwrap().contains("--cache"));
+        site.serves("v1");
+        fs::remove_file(filler).unwrap();
+        site.serves("v2");
+        site.wait_until("the problem is over", |s| s.artifact_problem.is_none());
+        site.has_launched(2);
+    }
+
+    #[test]
+    fn a_cache_that_runs_no_programs_is_an_error_that_names_the_remedy() {
+        let Some(disk) = Mount::tmpfs("noexec") else {
+            return;
+        };
+        let cache = disk.path().to_str().unwrap();
+        let site = Site::watching_a_pointer()
+            .with("--cache", cache)
+            .launch("v1");
+        let status = site.has_problem("noexec");
+        assert!(status.artifact_problem.unwrap().contains("--cache"));
+        assert!(status.handoffs.is_empty(), "{:?}", status.handoffs);
+        // What another program reads need not be executable.
+        let script = b"exec \"$1\" -port \"$2\"";
+        let app = tests::binaries::sample_app().to_str().unwrap();
+        let command = ["sh", "{artifact}", app, "{port}"];
+        let site = Site::watching_a_pointer().running(&command);
+        let site = site.with("--cache", cache).start(file("v1", script));
+        site.serves("dev");
+    }
+
+    #[test]
+    fn what_is_not_to_be_copied_runs_where_it_is() {
+        let site = Site::watching_a_pointer()
+            .with("--copy", "never")
+            .start("v1");
+        let pid = site.status().active.expect("an active one").pid.unwrap();
+        let runs = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+        assert_eq!(runs, site.site().join("uploads/v1"));
+        assert!(site.copies().is_empty());
+        site.deploy("v2");
+        site.serves("v2");
+    }
+
+    #[test]
+    fn the_copies_of_a_killed_sidecar_in_the_making_are_removed() {
+        let cache = tempfile::tempdir().unwrap();
+        let path = cache.path().to_str().unwrap();
+        let staging = || -> Vec<_> {
+            let entries = fs::read_dir(cache.path().join("staging")).expect("the cache");
+            entries.flatten().map(|entry| entry.file_name()).collect()
+        };
+        let site = Site::watching_a_pointer().with("--cache", path).start("v1");
+        site.kill();
+        let left = staging();
+        assert_eq!(left.len(), 2, "its folder and its lock");
+        drop(site);
+        let site = Site::watching_a_pointer().with("--cache", path).start("v1");
+        let present = staging();
+        assert_eq!(present.len(), 2, "the new one's");
+        assert!(left.iter().all(|name| !present.contains(name)));
+        drop(site);
+    }
+}
