@@ -23,14 +23,14 @@ pub struct Limits {
     pub bytes: u64,
     /// Files, folders and links.
     pub entries: u64,
-    /// Unpacked bytes for each byte of the archive, once it has unpacked to [`RATIO_FROM`].
+    /// Unpacked bytes for each byte of the archive, once it has unpacked to 64 MiB.
     pub ratio: u64,
     /// Whether links may lead out of the archive's folder.
     pub outside_links: bool,
 }
 
 /// Less than this does no harm, however small the archive: a file of zeros packs a thousandfold.
-pub const RATIO_FROM: u64 = 64 << 20;
+const RATIO_FROM: u64 = 64 << 20;
 
 /// How the archive is packed, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
