@@ -14,7 +14,7 @@ mod os;
 mod os;
 
 pub use os::{
-    Identity, arrival, copy_mode, identity, lower_priority, make_link, open_unwritten,
+    Identity, arrival, canonical, copy_mode, identity, lower_priority, make_link, open_unwritten,
     runs_no_programs, set_mode, unusable_name,
 };
 

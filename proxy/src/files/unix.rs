@@ -6,7 +6,7 @@ use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::StatVfsMountFlags;
@@ -31,6 +31,14 @@ pub fn open_unwritten(path: &Path) -> io::Result<File> {
         lease(libc::F_UNLCK);
     }
     Ok(file)
+}
+
+/// The path of a file or folder that is there, without links and `..` in it.
+///
+/// # Errors
+/// What the system said.
+pub fn canonical(path: &Path) -> io::Result<PathBuf> {
+    fs::canonicalize(path)
 }
 
 /// When a file came to be where and what it is: its last change of content, name or attributes.

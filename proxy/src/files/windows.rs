@@ -2,10 +2,11 @@
 
 #![expect(unsafe_code, reason = "thread priorities have no safe interface")]
 
-use std::fs::{File, Metadata};
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::windows::fs::{MetadataExt as _, OpenOptionsExt as _, symlink_dir, symlink_file};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf, Prefix};
 use std::time::SystemTime;
 
 use windows_sys::Win32::Foundation::{
@@ -14,6 +15,9 @@ use windows_sys::Win32::Foundation::{
 use windows_sys::Win32::System::Threading::{
     GetCurrentThread, SetThreadPriority, THREAD_PRIORITY_BELOW_NORMAL,
 };
+
+/// A program may make some more of a path, and 260 characters are the most without a prefix.
+const LONG: usize = 240;
 
 /// Opens a file for reading if nobody has it open for writing.
 ///
@@ -25,8 +29,68 @@ pub fn open_unwritten(path: &Path) -> io::Result<File> {
     exclusive.read(true).share_mode(SHARE_NOTHING);
     match exclusive.open(path) {
         Err(error) if is_locked(&error) => Err(io::ErrorKind::WouldBlock.into()),
-        // Closed at once: who wants to overwrite it while it is copied may.
-        other => other.and_then(|_closed| File::open(path)),
+        Err(error) => Err(error),
+        Ok(alone) => {
+            // Closed first: it would keep us out, too. Who wants to overwrite it meanwhile may.
+            drop(alone);
+            File::open(path)
+        }
+    }
+}
+
+/// The path of a file or folder that is there, without links and `..` in it, in the form that most
+/// programs can work in.
+///
+/// # Errors
+/// What the system said.
+pub fn canonical(path: &Path) -> io::Result<PathBuf> {
+    let given = std::path::absolute(path)?;
+    match fs::canonicalize(path) {
+        Ok(canonical) => Ok(plain(canonical, given)),
+        // Some drives cannot say what is behind a path (nor can Wine, of a long one).
+        Err(error) => fs::metadata(path).map(|_| long(given)).map_err(|_| error),
+    }
+}
+
+/// `\\?\C:\site` as `C:\site`, where that is short enough; a share by its drive letter if it was
+/// given so: a shell cannot even work in `\\server\share`.
+fn plain(canonical: PathBuf, given: PathBuf) -> PathBuf {
+    let is_on_drive = |path: &Path| {
+        matches!(
+            prefix(path),
+            Some(Prefix::Disk(_) | Prefix::VerbatimDisk(_))
+        )
+    };
+    if !is_on_drive(&canonical) && is_on_drive(&given) {
+        return long(given);
+    }
+    let short = canonical.to_str().filter(|text| text.len() < LONG);
+    let Some(verbatim) = short.and_then(|text| text.strip_prefix(r"\\?\")) else {
+        return canonical;
+    };
+    match prefix(&canonical) {
+        Some(Prefix::VerbatimDisk(_)) => verbatim.into(),
+        Some(Prefix::VerbatimUNC(..)) => format!(r"\\{}", &verbatim[r"UNC\".len()..]).into(),
+        _ => canonical,
+    }
+}
+
+/// A path of a drive as `\\?\C:\…` when it is long: only so may it be.
+fn long(path: PathBuf) -> PathBuf {
+    match prefix(&path) {
+        Some(Prefix::Disk(_)) if path.as_os_str().len() >= LONG => {
+            let mut verbatim = OsString::from(r"\\?\");
+            verbatim.push(&path);
+            verbatim.into()
+        }
+        _ => path,
+    }
+}
+
+fn prefix(path: &Path) -> Option<Prefix<'_>> {
+    match path.components().next() {
+        Some(Component::Prefix(prefix)) => Some(prefix.kind()),
+        _ => None,
     }
 }
 
@@ -99,4 +163,39 @@ pub(super) fn is_locked(error: &io::Error) -> bool {
         code,
         Some(ERROR_ACCESS_DENIED | ERROR_SHARING_VIOLATION | ERROR_LOCK_VIOLATION)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_given_in_the_form_that_most_programs_can_work_in() {
+        let long = "x".repeat(300);
+        for (canonical, given, expected) in [
+            (r"\\?\C:\site\app", r"C:\site\link", r"C:\site\app"),
+            (r"\\?\C:\site\app", r"\\?\C:\site", r"C:\site\app"),
+            (
+                r"\\?\UNC\server\share\app",
+                r"\\server\share\app",
+                r"\\server\share\app",
+            ),
+            (
+                r"\\?\UNC\10.0.0.4\volume-1\site",
+                r"D:\home\site",
+                r"D:\home\site",
+            ),
+            (r"\\?\Volume{1}\site", r"D:\home\site", r"D:\home\site"),
+            (
+                r"\\?\Volume{1}\site",
+                r"\\?\Volume{1}\site",
+                r"\\?\Volume{1}\site",
+            ),
+        ] {
+            assert_eq!(plain(canonical.into(), given.into()), Path::new(expected));
+        }
+        let verbatim = PathBuf::from(format!(r"\\?\C:\{long}"));
+        assert_eq!(plain(verbatim.clone(), "C:\\a".into()), verbatim);
+        assert_eq!(super::long(format!(r"C:\{long}").into()), verbatim);
+    }
 }

@@ -112,9 +112,7 @@ fn copy_entry(entry: &Entry, to: &Path, hash: &mut Sha256) -> io::Result<Vec<u8>
 fn link_target(entry: &Entry, top: &Path) -> io::Result<PathBuf> {
     let target = fs::read_link(&entry.path)?;
     // One that leads nowhere says nothing about where it might; it is kept as it is.
-    let leads_out = fs::canonicalize(&entry.path)
-        .map(super::without_verbatim)
-        .is_ok_and(|real| !real.starts_with(top));
+    let leads_out = files::canonical(&entry.path).is_ok_and(|real| !real.starts_with(top));
     if !leads_out || target.is_absolute() {
         return Ok(target);
     }

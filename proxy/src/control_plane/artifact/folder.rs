@@ -101,6 +101,7 @@ mod tests {
             .open(folder.path().join("a"))
             .unwrap();
         old.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        drop(old);
         assert_eq!(newest(&mut seen, folder.path()).unwrap(), "a");
         fs::remove_file(folder.path().join("a")).unwrap();
         assert_eq!(newest(&mut seen, folder.path()).unwrap(), "b");

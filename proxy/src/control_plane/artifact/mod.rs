@@ -191,14 +191,6 @@ fn beside(path: PathBuf) -> Result<Target, SourceError> {
     })
 }
 
-/// `\\?\C:\site` as `C:\site`: many programs cannot work in a verbatim path.
-fn without_verbatim(path: PathBuf) -> PathBuf {
-    match path.to_str().and_then(|path| path.strip_prefix(r"\\?\")) {
-        Some(plain) if plain.chars().nth(1) == Some(':') && plain.len() < 240 => plain.into(),
-        _ => path,
-    }
-}
-
 fn read_error(path: &Path, source: io::Error) -> SourceError {
     let path = path.to_owned();
     if source.kind() == io::ErrorKind::NotFound {

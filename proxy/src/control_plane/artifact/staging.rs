@@ -15,7 +15,8 @@ const LOCK: &str = "lock";
 pub(super) struct Staging {
     folder: PathBuf,
     lock: PathBuf,
-    _held: File,
+    /// For as long as this lives.
+    held: Option<File>,
 }
 
 // === impl Staging ===
@@ -36,7 +37,7 @@ impl Staging {
         Ok(Self {
             folder,
             lock,
-            _held: held,
+            held: Some(held),
         })
     }
 
@@ -50,6 +51,7 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        self.held = None;
         let _ = fs::remove_dir_all(&self.folder);
         let _ = fs::remove_file(&self.lock);
     }
@@ -83,16 +85,11 @@ mod tests {
         let making = live.folder().unwrap();
         let dead = Staging::open(place.path()).unwrap();
         let left = dead.folder().unwrap().keep();
-        let Staging {
-            folder,
-            lock,
-            _held,
-        } = &dead;
-        assert!(folder.exists() && lock.exists());
         // Killed: nothing is removed, and the system lets the lock go.
-        let killed = (folder.clone(), lock.clone());
-        drop(_held.try_clone().map(|file| file.unlock()));
-        std::mem::forget(dead);
+        let mut dead = std::mem::ManuallyDrop::new(dead);
+        let killed = (dead.folder.clone(), dead.lock.clone());
+        assert!(killed.0.exists() && killed.1.exists());
+        dead.held = None;
         let _next = Staging::open(place.path()).unwrap();
         assert!(making.path().exists());
         assert!(!left.exists() && !killed.0.exists() && !killed.1.exists());

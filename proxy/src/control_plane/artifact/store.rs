@@ -20,7 +20,7 @@ use super::archive::{self, ArchiveError, Format, Limits};
 use super::copy::{self, Copied};
 use super::digest::{self, digest};
 use super::staging::Staging;
-use super::{Fingerprint, Target, without_verbatim};
+use super::{Fingerprint, Target};
 use crate::files;
 use crate::process::template::{Command, Values};
 use crate::release::{Digest, Release, ReleaseId};
@@ -87,7 +87,7 @@ impl Store {
     /// What making it said.
     pub fn open(settings: StoreSettings) -> io::Result<Self> {
         fs::create_dir_all(settings.cache.join("releases"))?;
-        let cache = fs::canonicalize(&settings.cache).map(without_verbatim)?;
+        let cache = files::canonical(&settings.cache)?;
         Ok(Self {
             staging: Staging::open(&cache.join("staging"))?,
             settings: StoreSettings { cache, ..settings },
@@ -113,9 +113,7 @@ impl Store {
                 },
             }
         };
-        let path = fs::canonicalize(&target.path)
-            .map(without_verbatim)
-            .map_err(cannot_copy)?;
+        let path = files::canonical(&target.path).map_err(cannot_copy)?;
         copy::check_unwritten(&path).map_err(cannot_copy)?;
         let before = Fingerprint::of(&path).map_err(cannot_copy)?;
         let name = path.file_name().unwrap_or_else(|| "artifact".as_ref());
@@ -432,7 +430,7 @@ mod tests {
         let release = site.accept(&app, None).unwrap();
         assert_eq!(fs::read_to_string(&release.artifact).unwrap(), "one");
         assert_eq!(release.artifact.file_name().unwrap(), "app.exe");
-        let deployed = fs::canonicalize(app.parent().unwrap()).map(without_verbatim);
+        let deployed = files::canonical(app.parent().unwrap());
         assert_eq!(release.dir, deployed.unwrap());
         let id = format!("app-{}", &digest(&app).unwrap().hex()[..8]);
         assert_eq!(release.id.as_str(), id);
@@ -487,7 +485,7 @@ mod tests {
     #[test]
     fn the_state_may_not_lie_where_the_app_works() {
         let mut site = Site::new(Workdir::Artifact);
-        let folder = fs::canonicalize(site.folder.path()).map(without_verbatim);
+        let folder = files::canonical(site.folder.path());
         site.store.settings.state = folder.unwrap().join("site/.handoff");
         let app = site.write("app", "one");
         let refused = site.accept(&app, None);
@@ -547,7 +545,7 @@ mod tests {
         let mut site = Site::new(Workdir::Auto);
         let app = site.write("app", "one");
         site.write("pages/index.html", "one");
-        let real = |path: &Path| fs::canonicalize(path).map(without_verbatim).unwrap();
+        let real = |path: &Path| files::canonical(path).unwrap();
         let pages = site.folder.path().join("site/pages");
         site.store.settings.copying = Copying::File;
         assert_ne!(site.accept(&app, None).unwrap().artifact, real(&app));
