@@ -12,6 +12,8 @@ pub mod archive;
 pub mod binaries;
 pub mod client;
 pub mod deployment;
+pub mod load;
+pub mod platform;
 #[cfg(unix)]
 pub mod mount;
 #[cfg(unix)]

@@ -46,6 +46,19 @@ pub fn from(folder: &Path) -> Vec<u32> {
     pids
 }
 
+/// The living processes that were started with this variable, or by one that was.
+pub fn with_variable(name: &str, value: &str) -> Vec<u32> {
+    let variable = format!("{name}={value}");
+    let has_it = |pid: &u32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mut variables = environment.split(|&byte| byte == 0);
+        variables.any(|other| other == variable.as_bytes())
+    };
+    let mut pids = living();
+    pids.retain(has_it);
+    pids
+}
+
 fn living() -> Vec<u32> {
     let entries = fs::read_dir("/proc").expect("/proc").flatten();
     entries

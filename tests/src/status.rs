@@ -91,9 +91,17 @@ pub struct Handoff {
 impl Status {
     /// What the sidecar with this process id has published last, if it has yet.
     pub(crate) fn read(state: &Path, pid: u32) -> Option<Self> {
-        let files = fs::read_dir(state.join("sidecars")).ok()?;
+        let mut all = Self::all(state).into_iter();
+        all.find(|status| status.pid == pid)
+    }
+
+    /// What the sidecars that share a state have published last.
+    pub(crate) fn all(state: &Path) -> Vec<Self> {
+        let files = fs::read_dir(state.join("sidecars"));
         let is_status = |path: &Path| path.extension().is_some_and(|suffix| suffix == "json");
         files
+            .into_iter()
+            .flatten()
             .flatten()
             .map(|entry| entry.path())
             .filter(|path| is_status(path))
@@ -106,7 +114,7 @@ impl Status {
                     panic!("the status cannot be read: {error}: {json}")
                 })
             })
-            .find(|status| status.pid == pid)
+            .collect()
     }
 
     /// Whether this release gets the new requests.

@@ -1,0 +1,77 @@
+//! Which edition of the module is simulated, and where it runs.
+
+use super::readiness::Look;
+use super::web_config::Schema;
+
+/// What differs. Start with one of the three, and change what a test is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Module {
+    /// How it reads `web.config`.
+    pub schema: Schema,
+    /// How it finds out that a port listens.
+    pub look: Look,
+    /// Whether it gets a job object. Without one it kills the processes that it knows: its child
+    /// and all that was in its sandbox when the port became ready.
+    pub has_jobs: bool,
+    /// Whether it watches descendants, too, for their end.
+    pub watches_descendants: bool,
+    /// Whether it asks before it kills.
+    pub asks: bool,
+    /// Whether its signal reaches the process.
+    pub has_console: bool,
+    /// Bytes of an answer that are collected before they are sent.
+    pub output_buffer: usize,
+    /// An answer that breaks off after the first 8 KB ends as if it were complete.
+    pub truncates: bool,
+    /// WebSocket extensions do not reach the app.
+    pub strips_websocket_extensions: bool,
+    /// A request that a kept connection did not take is sent on a new one.
+    pub resends: bool,
+    /// Azure's front end is before it, with its fields.
+    pub front_end: bool,
+}
+
+// === impl Module ===
+
+impl Module {
+    /// HttpPlatformHandler 1.2 on an IIS of one's own.
+    pub fn v1() -> Self {
+        Self {
+            schema: Schema::V1,
+            look: Look::Table,
+            has_jobs: true,
+            watches_descendants: true,
+            asks: false,
+            has_console: false,
+            output_buffer: 8192,
+            truncates: true,
+            strips_websocket_extensions: false,
+            // Stricter than the original may be.
+            resends: false,
+            front_end: false,
+        }
+    }
+
+    /// HttpPlatformHandler 1.2 in Azure's sandbox.
+    pub fn azure() -> Self {
+        Self {
+            look: Look::Connect,
+            has_jobs: false,
+            front_end: true,
+            ..Self::v1()
+        }
+    }
+
+    /// The open version 2.
+    pub fn v2() -> Self {
+        Self {
+            schema: Schema::V2,
+            watches_descendants: false,
+            asks: true,
+            has_console: true,
+            output_buffer: 0,
+            truncates: false,
+            ..Self::v1()
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Whether a port listens, as the module finds out.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use listeners::{Protocol, SocketState};
+use tokio::net::TcpStream;
+
+/// How the module looks at a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// In the system's table: the owner of an IPv4 listener has to be the child or a descendant.
+    Table,
+    /// By connecting and closing, as in Azure: anybody may listen.
+    Connect,
+}
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    Nobody,
+    Somebody,
+    /// Only the table tells who.
+    Owner(u32),
+}
+
+// === impl Look ===
+
+impl Look {
+    pub(super) async fn at(self, port: u16) -> Seen {
+        match self {
+            Self::Connect if answers(port).await => Seen::Somebody,
+            Self::Connect => Seen::Nobody,
+            Self::Table => {
+                let owner = tokio::task::spawn_blocking(move || owner(port)).await;
+                owner.ok().flatten().map_or(Seen::Nobody, Seen::Owner)
+            }
+        }
+    }
+}
+
+/// The probe after an exit, and Azure's readiness check: a connection that ends without a byte.
+pub(super) async fn answers(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+        .await
+        .is_ok()
+}
+
+fn owner(port: u16) -> Option<u32> {
+    let here = |socket: SocketAddr| socket.is_ipv4() && socket.port() == port;
+    let all = listeners::get_all().ok()?;
+    let listener = all.into_iter().find(|listener| {
+        let listens = listener.state == SocketState::Listen;
+        listens && listener.protocol == Protocol::TCP && here(listener.socket)
+    });
+    listener.map(|listener| listener.process.pid)
+}
