@@ -62,6 +62,10 @@ impl Application {
         InFlight(self)
     }
 
+    pub(super) fn in_flight(&self) -> usize {
+        *self.in_flight.borrow()
+    }
+
     /// The process whose turn it is, started if need be: all requests wait meanwhile.
     pub(super) async fn process(&self) -> Result<Arc<ServerProcess>, Refusal> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.places.len();

@@ -85,7 +85,7 @@ pub(super) async fn forward(
         limit,
         // Otherwise the client knows how much should have come.
         may_truncate: host.module.truncates && !is_framed_by_length,
-        in_flight,
+        _in_flight: in_flight,
     };
     match output.begin().await {
         Ok(answer) => Response::from_parts(parts, answer),

@@ -112,6 +112,8 @@ impl Home {
         let target = launch::program(&config, &self.environment, &self.wwwroot());
         let _alone = write_or_spawn();
         fs::create_dir_all(target.parent().expect("a folder")).expect("a folder");
+        // Over what may be there.
+        let _ = fs::remove_file(&target);
         let linked = fs::hard_link(program, &target);
         linked
             .or_else(|_| fs::copy(program, &target).map(drop))

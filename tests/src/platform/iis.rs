@@ -176,6 +176,18 @@ impl<'a> Iis<'a> {
         );
     }
 
+    /// Waits until the worker has so many requests that have not been answered to their end.
+    ///
+    /// # Panics
+    /// When it never has.
+    #[track_caller]
+    pub fn has_in_flight(&self, count: usize) {
+        eventually(
+            || self.failure(&format!("{count} requests are in flight")),
+            || (self.site.in_flight() == count).then_some(()),
+        );
+    }
+
     /// Another worker process takes over, as at a recycle of the application pool.
     pub fn recycle(&self) {
         let site = Arc::clone(&self.site);

@@ -21,7 +21,7 @@ pub(super) struct Output {
     pub(super) activity: Activity,
     pub(super) limit: Duration,
     pub(super) may_truncate: bool,
-    pub(super) in_flight: InFlight,
+    pub(super) _in_flight: InFlight,
 }
 
 /// What came after the bytes that were collected.

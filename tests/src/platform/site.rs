@@ -40,6 +40,11 @@ impl Site {
         self.current().clone()
     }
 
+    pub(super) fn in_flight(&self) -> usize {
+        let application = self.application();
+        application.map_or(0, |application| application.in_flight())
+    }
+
     /// Another worker takes the new requests while the one before finishes its own.
     pub(super) async fn recycle(&self) {
         let next = load(&self.host);
