@@ -11,7 +11,7 @@ pub struct Module {
     /// How it finds out that a port listens.
     pub look: Look,
     /// Whether it gets a job object. Without one it kills the processes that it knows: its child
-    /// and all that was in its sandbox when the port became ready.
+    /// and what that had started when the port became ready.
     pub has_jobs: bool,
     /// Whether it watches descendants, too, for their end.
     pub watches_descendants: bool,

@@ -92,9 +92,7 @@ impl ServerProcess {
             }
             Err(reason) => {
                 terminate(root.pid);
-                if host.module.has_jobs {
-                    root.job.kill();
-                }
+                root.job.kill();
                 root.ended().await;
                 Err(reason)
             }
@@ -158,9 +156,7 @@ impl ServerProcess {
         if !*self.has_exited.borrow() {
             terminate(self.pid);
         }
-        if self.host.module.has_jobs {
-            self.job.kill();
-        }
+        self.job.kill();
     }
 
     async fn ended(&self) {
@@ -223,9 +219,8 @@ impl Root {
             token: host.module.asks.then_some(token),
             log_suffix: &format!("{}_{port}", std::process::id()),
         };
-        let job = Job::new()?;
-        let joins = host.module.has_jobs.then_some(&job);
-        let mut child = host.sandbox.spawn(&mut launch.command()?, joins)?;
+        let job = Job::new(host.module.has_jobs)?;
+        let mut child = host.sandbox.spawn(&mut launch.command()?, &job)?;
         let pid = child.id();
         let (exited, has_exited) = watch::channel(false);
         // A thread of its own: on Linux its end is nobody else's to wait for.
@@ -265,11 +260,9 @@ impl Root {
                 seen @ (Seen::Somebody | Seen::Owner(_)) => break seen,
             }
         };
-        // Without a job, the question is answered for the one around it all.
-        let members = match host.module.has_jobs {
-            true => self.job.pids(),
-            false => host.sandbox.pids(),
-        };
+        // Without a job of its own the module asks for the one around it all. What that answers in
+        // Azure is not known; if it named other workers' processes, a recycle would end them.
+        let members = self.job.pids();
         if members.len() > MAX_PROCESSES {
             let count = members.len();
             return Err(format!("{count} processes are more than {MAX_PROCESSES}"));

@@ -18,7 +18,7 @@ pub(super) struct Group {
 
 impl Group {
     #[expect(clippy::unnecessary_wraps, reason = "the other system's may fail")]
-    pub(super) fn new(name: &'static str) -> io::Result<Self> {
+    pub(super) fn new(name: &'static str, _ends_it: bool) -> io::Result<Self> {
         let id = RandomState::new().hash_one(std::process::id());
         Ok(Self {
             name,

@@ -19,24 +19,26 @@ pub(super) struct Sandbox(os::Group);
 
 /// Everything that one server process has started.
 #[derive(Debug)]
-pub(super) struct Job(os::Group);
+pub(super) struct Job {
+    group: os::Group,
+    ends_it: bool,
+}
 
 // === impl Sandbox ===
 
 impl Sandbox {
     pub(super) fn new() -> io::Result<Self> {
-        os::Group::new("PLATFORM_SANDBOX").map(Self)
+        os::Group::new("PLATFORM_SANDBOX", true).map(Self)
     }
 
     /// Starts a member of it, and of `job`.
-    pub(super) fn spawn(&self, command: &mut Command, job: Option<&Job>) -> io::Result<Child> {
-        let groups = [Some(&self.0), job.map(|job| &job.0)];
-        let groups = groups.into_iter().flatten();
-        groups.clone().for_each(|group| group.prepare(command));
+    pub(super) fn spawn(&self, command: &mut Command, job: &Job) -> io::Result<Child> {
+        let groups = [&self.0, &job.group];
+        groups.iter().for_each(|group| group.prepare(command));
         let mut child = crate::binaries::spawn(command)?;
         // On Windows the module assigns before the process runs. Here that is a moment later: what
         // is started needs longer to start something itself.
-        let adopted = groups.clone().try_for_each(|group| group.adopt(&child));
+        let adopted = groups.iter().try_for_each(|group| group.adopt(&child));
         if adopted.is_err() {
             child.kill()?;
             child.wait()?;
@@ -58,18 +60,22 @@ impl Sandbox {
 // === impl Job ===
 
 impl Job {
-    pub(super) fn new() -> io::Result<Self> {
-        os::Group::new("PLATFORM_JOB").map(Self)
+    /// Where jobs are refused it only shows what belongs together, and its end ends nothing.
+    pub(super) fn new(ends_it: bool) -> io::Result<Self> {
+        let group = os::Group::new("PLATFORM_JOB", ends_it)?;
+        Ok(Self { group, ends_it })
     }
 
     /// The living members.
     pub(super) fn pids(&self) -> Vec<u32> {
-        self.0.pids()
+        self.group.pids()
     }
 
     /// Ends all of it, as the last handle's end does.
     pub(super) fn kill(&self) {
-        kill_group(&self.0);
+        if self.ends_it {
+            kill_group(&self.group);
+        }
     }
 }
 

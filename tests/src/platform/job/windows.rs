@@ -18,7 +18,7 @@ use windows_sys::Win32::System::Threading::{OpenProcess, PROCESS_TERMINATE, Term
 /// More members than a test ever has; the list holds one with its head.
 const MEMBERS: usize = 256;
 
-/// A job whose members end with it.
+/// A job.
 #[derive(Debug)]
 pub(super) struct Group(OwnedHandle);
 
@@ -31,7 +31,7 @@ struct Members {
 // === impl Group ===
 
 impl Group {
-    pub(super) fn new(_name: &'static str) -> io::Result<Self> {
+    pub(super) fn new(_name: &'static str, ends_it: bool) -> io::Result<Self> {
         // SAFETY: without attributes and a name the job is new and its handle not inheritable.
         let job = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
         if job.is_null() {
@@ -39,6 +39,9 @@ impl Group {
         }
         // SAFETY: the handle was just made, and nobody else has it.
         let job = unsafe { OwnedHandle::from_raw_handle(job) };
+        if !ends_it {
+            return Ok(Self(job));
+        }
         let mut limits = JOBOBJECT_EXTENDED_LIMIT_INFORMATION::default();
         limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
         // SAFETY: the job is open, and the limits are of the class and size that are said.
