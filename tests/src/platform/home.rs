@@ -70,18 +70,8 @@ impl Home {
                 environment.set(name, &value);
             }
         }
-        let local = root.join("local");
-        for (name, folder) in [
-            ("HOME", &root.join("home")),
-            ("LOCALAPPDATA", &local),
-            ("XDG_CACHE_HOME", &local),
-            ("TEMP", &local.join("temp")),
-            ("TMP", &local.join("temp")),
-            ("TMPDIR", &local.join("temp")),
-        ] {
-            fs::create_dir_all(folder).expect("a folder");
-            environment.set(name, folder.to_str().expect("a path that is text"));
-        }
+        let shared = root.join("home");
+        environment.set("HOME", shared.to_str().expect("a path that is text"));
         environment.set("APP_POOL_ID", "site");
         environment.set("WEBSITE_SITE_NAME", "site");
         let home = Self {
@@ -200,8 +190,23 @@ impl Home {
         &self.root
     }
 
-    pub(super) fn environment(&self) -> &Environment {
-        &self.environment
+    /// What a worker process on this machine has in its environment.
+    pub(super) fn environment_on(&self, machine: &str) -> Environment {
+        let mut environment = self.environment.clone();
+        environment.set("WEBSITE_INSTANCE_ID", machine);
+        let local = self.root.join(machine);
+        let temporary = local.join("temp");
+        fs::create_dir_all(&temporary).expect("a folder");
+        for (name, folder) in [
+            ("LOCALAPPDATA", &local),
+            ("XDG_CACHE_HOME", &local),
+            ("TEMP", &temporary),
+            ("TMP", &temporary),
+            ("TMPDIR", &temporary),
+        ] {
+            environment.set(name, folder.to_str().expect("a path that is text"));
+        }
+        environment
     }
 
     fn web_config(&self) -> String {

@@ -43,9 +43,17 @@ impl<'a> Iis<'a> {
     /// # Panics
     /// When the system has no port or no thread for it.
     pub fn start(home: &'a Home, module: Module) -> Self {
+        Self::start_on(home, module, "machine")
+    }
+
+    /// The same on the machine of this name: what is local to it is shared by no other.
+    ///
+    /// # Panics
+    /// When the system has no port or no thread for it.
+    pub fn start_on(home: &'a Home, module: Module, machine: &str) -> Self {
         let host = Host {
             module,
-            environment: home.environment().clone(),
+            environment: home.environment_on(machine),
             root: home.wwwroot(),
             sandbox: Sandbox::new().expect("a sandbox"),
             clock: Clock::new(),
