@@ -84,10 +84,15 @@ fn request(address: SocketAddr, number: usize) -> Result<String, String> {
     let is_slow = number.is_multiple_of(SLOW_EVERY);
     let slow = format!("/slow?ms=300&bytes={LONG}");
     let target = if is_slow { &slow } else { "/version" };
-    let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::ConnectionRefused => "refused".to_owned(),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => "timeout".to_owned(),
-        _ => "cut off".to_owned(),
+    let failed = |error: std::io::Error| {
+        let kind = error.kind();
+        let timeout = [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&kind);
+        let refused = kind == ErrorKind::ConnectionRefused;
+        match (refused, timeout) {
+            (true, _) => "refused".to_owned(),
+            (_, true) => "timeout".to_owned(),
+            (false, false) => "cut off".to_owned(),
+        }
     };
     let mut connection = Connection::open(address).map_err(failed)?;
     let answer = connection.get(target).map_err(failed)?;

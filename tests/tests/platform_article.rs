@@ -71,7 +71,7 @@ fn with_the_article() -> Tally {
            </system.webServer></configuration>"#,
     );
     home.install(program);
-    fs::create_dir_all(home.wwwroot().join("_target")).unwrap();
+    fs::create_dir_all(home.wwwroot().join("_target")).expect("a folder");
     deploy(&home, program, "v0");
     let iis = Iis::start(&home, module());
     let serves = |version: &str| {
@@ -100,8 +100,8 @@ fn deploy(home: &Home, program: &Path, version: &str) {
     let whole = home.wwwroot().join(&name);
     {
         let _alone = write_or_spawn();
-        overlay::write(program, &whole, &overlay).unwrap();
+        overlay::write(program, &whole, &overlay).expect("a release");
     }
-    fs::write(home.wwwroot().join("_artifact.txt"), &name).unwrap();
-    fs::rename(whole, home.wwwroot().join("_target").join(name)).unwrap();
+    fs::write(home.wwwroot().join("_artifact.txt"), &name).expect("a pointer");
+    fs::rename(whole, home.wwwroot().join("_target").join(name)).expect("a new file");
 }

@@ -31,11 +31,8 @@ fn app(attributes: &str) -> Home {
 }
 
 fn read_head(stream: TcpStream) -> (TcpStream, Vec<String>) {
-    let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-    let lines = lines
-        .map(Result::unwrap)
-        .take_while(|line| !line.is_empty());
-    let lines = lines.collect();
+    let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+    let lines = lines.take_while(|line| !line.is_empty()).collect();
     (stream, lines)
 }
 

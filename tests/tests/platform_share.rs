@@ -87,6 +87,11 @@ fn a_folder_that_tells_of_no_change_is_looked_at_all_the_same() {
     let iis = Iis::start(&home, Module::azure());
     iis.serves("v1");
     home.lose_change_events();
+    // Moved, it is looked at once more.
+    eventually(
+        || iis.failure("it is at rest again"),
+        || (home.log().matches("artifact detected").count() == 2).then_some(()),
+    );
     under_load(&iis, || {
         home.begin_upload("v2").finish();
         iis.serves("v2");
