@@ -62,8 +62,12 @@ impl Home {
     /// When it cannot be laid out.
     pub fn with_web_config(text: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
-        // The system may know it by another path, and shows that one.
-        let root = fs::canonicalize(folder.path()).expect("a folder");
+        let root = match cfg!(windows) {
+            // The canonical path begins with `\\?\`, which nobody's `%HOME%` does.
+            true => folder.path().to_owned(),
+            // The system may know it by another path, and shows that one.
+            false => fs::canonicalize(folder.path()).expect("a folder"),
+        };
         let mut environment = Environment::default();
         for name in PASSED_ON {
             if let Ok(value) = std::env::var(name) {
@@ -102,11 +106,14 @@ impl Home {
         let target = launch::program(&config, &self.environment, &self.wwwroot());
         let _alone = write_or_spawn();
         fs::create_dir_all(target.parent().expect("a folder")).expect("a folder");
-        // Over what may be there.
+        // Over what may be there. On Windows no link of a program that runs could be removed.
         let _ = fs::remove_file(&target);
-        let linked = fs::hard_link(program, &target);
+        let linked = match cfg!(windows) {
+            true => None,
+            false => fs::hard_link(program, &target).ok(),
+        };
         linked
-            .or_else(|_| fs::copy(program, &target).map(drop))
+            .map_or_else(|| fs::copy(program, &target).map(drop), Ok)
             .expect("a program");
     }
 

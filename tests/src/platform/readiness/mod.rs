@@ -1,8 +1,14 @@
 //! Whether a port listens, as the module finds out.
 
-use std::net::{Ipv4Addr, SocketAddr};
+#[cfg(unix)]
+#[path = "linux.rs"]
+mod os;
+#[cfg(windows)]
+#[path = "windows.rs"]
+mod os;
 
-use listeners::{Protocol, SocketState};
+use std::net::Ipv4Addr;
+
 use tokio::net::TcpStream;
 
 /// How the module looks at a port.
@@ -31,8 +37,13 @@ impl Look {
             Self::Connect if answers(port).await => Seen::Somebody,
             Self::Connect => Seen::Nobody,
             Self::Table => {
-                let owner = tokio::task::spawn_blocking(move || owner(port)).await;
-                owner.ok().flatten().map_or(Seen::Nobody, Seen::Owner)
+                let owner = tokio::task::spawn_blocking(move || os::owner(port)).await;
+                match owner.ok().flatten() {
+                    None => Seen::Nobody,
+                    // Wine's table names no owners.
+                    Some(0) => Seen::Somebody,
+                    Some(pid) => Seen::Owner(pid),
+                }
             }
         }
     }
@@ -43,14 +54,4 @@ pub(super) async fn answers(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port))
         .await
         .is_ok()
-}
-
-fn owner(port: u16) -> Option<u32> {
-    let here = |socket: SocketAddr| socket.is_ipv4() && socket.port() == port;
-    let all = listeners::get_all().ok()?;
-    let listener = all.into_iter().find(|listener| {
-        let listens = listener.state == SocketState::Listen;
-        listens && listener.protocol == Protocol::TCP && here(listener.socket)
-    });
-    listener.map(|listener| listener.process.pid)
 }
