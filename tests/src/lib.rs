@@ -6,7 +6,7 @@
 //!                 Connection ┘  └── status file, log, ends of processes ◀┘
 //! ```
 //! A test says what happens and what has to be true. It never sleeps: whoever waits, waits for a
-//! fact, in [`wait::eventually`], which is the only place that may pass time.
+//! fact, in [`wait::eventually`]; beside it only [`load`] and the simulated [`platform`] pass time.
 
 pub mod archive;
 pub mod binaries;
