@@ -13,13 +13,17 @@ use tests::websocket::WebSocket;
 
 /// `sample-app` as the server process itself.
 fn home(arguments: &str, attributes: &str) -> Home {
+    home_with(arguments, attributes, "")
+}
+
+fn home_with(arguments: &str, attributes: &str, children: &str) -> Home {
     let home = Home::with_web_config(&format!(
         r#"<configuration><system.webServer>
              <handlers>
                <add name="p" path="*" verb="*" modules="httpPlatformHandler" resourceType="Unspecified" />
              </handlers>
              <httpPlatform processPath="%HOME%\app\sample-app.exe" arguments="{arguments}"
-               stdoutLogEnabled="true" stdoutLogFile="\\?\%HOME%\LogFiles\app" {attributes} />
+               stdoutLogEnabled="true" stdoutLogFile="\\?\%HOME%\LogFiles\app" {attributes}>{children}</httpPlatform>
            </system.webServer></configuration>"#
     ));
     home.install(sample_app());
@@ -30,10 +34,26 @@ fn app(attributes: &str) -> Home {
     home("-port %HTTP_PLATFORM_PORT% --version-name v1", attributes)
 }
 
-fn read_head(stream: TcpStream) -> (TcpStream, Vec<String>) {
-    let lines = BufReader::new(&stream).lines().map_while(Result::ok);
-    let lines = lines.take_while(|line| !line.is_empty()).collect();
-    (stream, lines)
+/// What the app is sent comes to the test.
+fn the_test_is_the_app() -> (TcpListener, Home) {
+    let app = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = app.local_addr().expect("an address").port();
+    let arguments = format!("--port %HTTP_PLATFORM_PORT% --test {port}");
+    let home = home(&arguments, "");
+    home.install(Path::new(env!("CARGO_BIN_EXE_puppet")));
+    (app, home)
+}
+
+/// The lines of its head. A readiness check of Azure's is a connection without a byte.
+fn next_request(app: &TcpListener) -> (TcpStream, Vec<String>) {
+    let heads = app.incoming().map(|stream| {
+        let stream = stream.expect("a connection");
+        let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+        let lines: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        (stream, lines)
+    });
+    let mut requests = heads.filter(|(_, lines)| !lines.is_empty());
+    requests.next().expect("a request")
 }
 
 fn is_start(event: &Event) -> bool {
@@ -61,21 +81,14 @@ fn nothing_is_started_before_the_first_request() {
 #[test]
 fn fields_are_edited_as_the_module_does() {
     for module in [Module::v1(), Module::azure()] {
-        // The app is this test.
-        let app = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = app.local_addr().unwrap().port();
-        let arguments = format!("--port %HTTP_PLATFORM_PORT% --test {port}");
-        let home = home(&arguments, "");
-        home.install(Path::new(env!("CARGO_BIN_EXE_puppet")));
+        let (app, home) = the_test_is_the_app();
         let iis = Iis::start(&home, module);
         let mut client = iis.connect();
         let client_port = client.writer().local_addr().unwrap().port();
         let fields = "Connection: keep-alive\r\nX-Forwarded-For: 10.0.0.1:99\r\n\
                       MS-ASPNETCORE-TOKEN: mine\r\nx-odd-CASE: kept\r\n";
         client.send("GET", "/a?b=%20", fields);
-        // A readiness check of Azure's is a connection without a byte.
-        let mut heads = app.incoming().map(|stream| read_head(stream.unwrap()));
-        let (mut stream, lines) = heads.find(|(_, lines)| !lines.is_empty()).unwrap();
+        let (mut stream, lines) = next_request(&app);
         assert_eq!(lines[0], "GET /a?b=%20 HTTP/1.1");
         let has = |line: &str| lines.iter().any(|known| known == line);
         let starts = |start: &str| {
@@ -97,6 +110,54 @@ fn fields_are_edited_as_the_module_does() {
         let answer = client.answer().unwrap();
         assert_eq!((answer.text(), answer.header("connection")), ("ok", None));
     }
+}
+
+#[test]
+fn http_1_0_stays_what_it_is_and_websocket_extensions_may_go() {
+    let (app, home) = the_test_is_the_app();
+    let module = Module {
+        strips_websocket_extensions: true,
+        ..Module::v1()
+    };
+    let iis = Iis::start(&home, module);
+    let mut old = iis.connect();
+    old.write(b"GET /old HTTP/1.0\r\n\r\n");
+    assert_eq!(next_request(&app).1[0], "GET /old HTTP/1.0");
+    let mut socket = iis.connect();
+    let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                  Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    socket.send("GET", "/ws", fields);
+    let (_, lines) = next_request(&app);
+    let has = |line: &str| lines.iter().any(|known| known.starts_with(line));
+    assert!(
+        has("Connection: Upgrade") && has("Upgrade: websocket"),
+        "{lines:?}"
+    );
+    assert!(!has("Sec-WebSocket-Extensions"), "{lines:?}");
+}
+
+#[test]
+fn variables_are_set_with_the_port_in_them() {
+    let variable = r#"<environmentVariables>
+        <environmentVariable name="PORT" value="%HTTP_PLATFORM_PORT%" />
+      </environmentVariables>"#;
+    let home = home_with("--version-name v1", "", variable);
+    let iis = Iis::start(&home, Module::v1());
+    assert_eq!(iis.get("/version").text(), "v1");
+}
+
+#[test]
+fn a_file_that_changes_ends_what_depends_on_it() {
+    let files = r#"<recycleOnFileChange><file path=".\watched.txt" /></recycleOnFileChange>"#;
+    let home = home_with("-port %HTTP_PLATFORM_PORT%", "", files);
+    let iis = Iis::start(&home, Module::v1());
+    assert_eq!(iis.get("/").status, 200);
+    fs::write(home.wwwroot().join("other.txt"), "1").unwrap();
+    fs::write(home.wwwroot().join("watched.txt"), "1").unwrap();
+    iis.waits_for(1, "it has changed", |event| *event == Event::Reconfigured);
+    iis.leaves_nothing_behind();
+    assert_eq!(iis.get("/").status, 200);
+    assert_eq!(iis.starts(), 2);
 }
 
 #[test]
