@@ -61,8 +61,12 @@
 //!   for ever. A `NAME.sha256` without a digest in it blocks: half of it may be written.
 //! - What Unix and Windows do differently with *files* (leases, share modes, links) lives in
 //!   twins of its own, [`files`]: it has nothing to do with processes. `cfg` stays in
-//!   [`process`], [`files`], [`signal`], the two functions of `data_plane::listener` that set a
+//!   [`process`], [`files`], [`handles`], [`signal`], the two functions of `data_plane::listener` that set a
 //!   socket option, and the default cache folder in [`config`].
+//! - What children must not inherit on Windows is a module below both planes, [`handles`]: one
+//!   mutex covers "accept a connection and unmark it" in one and "start a process" in the other.
+//!   A list of the handles to inherit (`PROC_THREAD_ATTRIBUTE_HANDLE_LIST`) would cost the accepting
+//!   nothing, but the standard library cannot be given one yet, and its `Command` is worth more.
 //! - The windows job object is ours and not process-wrap's: that one fails where a job is
 //!   refused, waits for the whole tree instead of the root, and on Unix occupies a thread for it.
 //! - The app's side of a request is not hyper's client but ours ([`data_plane::wire`], pure, and
@@ -94,6 +98,7 @@ pub mod config;
 pub mod control_plane;
 pub mod data_plane;
 pub mod files;
+pub mod handles;
 pub mod process;
 pub mod release;
 pub mod router;

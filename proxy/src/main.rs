@@ -6,7 +6,7 @@ use handoff::cli::{Cli, Run, Subcommands};
 use handoff::config::Config;
 use handoff::control_plane::artifact::digest;
 use handoff::process::command::OsLauncher;
-use handoff::{app, signal, telemetry};
+use handoff::{app, handles, signal, telemetry};
 
 /// What was asked for cannot be understood. (clap ends with the same.)
 const USAGE: u8 = 2;
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
 }
 
 fn run(run: Run) -> ExitCode {
+    handles::keep_output_private();
     telemetry::init(run.log_level, run.log_format);
     let config = match Config::try_from(run) {
         Ok(config) => config,
@@ -46,7 +47,8 @@ fn run(run: Run) -> ExitCode {
             }
         }
     };
-    match runtime.block_on(app::run(config, OsLauncher, shutdown)) {
+    let launcher = OsLauncher::new(&config.cache);
+    match runtime.block_on(app::run(config, launcher, shutdown)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(ExitCode::FAILURE, &error.to_string()),
     }

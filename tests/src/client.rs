@@ -141,10 +141,13 @@ impl Connection {
             || match self.chunk() {
                 Ok(Some(_)) => None,
                 Ok(None) => Some(true),
-                Err(_) => Some(false),
+                Err(error) => Some(!is_end(&error)),
             },
         );
-        assert!(!complete, "the body seems complete, though it was cut");
+        assert!(
+            !complete,
+            "the body seems complete or never ends, though it was cut"
+        );
     }
 
     /// Reads so many bytes.
@@ -158,10 +161,15 @@ impl Connection {
     }
 
     /// Reads what comes until the connection ends in whatever way.
+    ///
+    /// # Panics
+    /// When it never ends.
+    #[track_caller]
     pub fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         // A reset is an end like any other; what came before it is in `bytes`.
-        let _ = self.0.read_to_end(&mut bytes);
+        let ended = self.0.read_to_end(&mut bytes);
+        assert!(ended.as_ref().err().is_none_or(is_end), "{ended:?}");
         bytes
     }
 
@@ -172,6 +180,13 @@ impl Connection {
             io::Error::new(io::ErrorKind::UnexpectedEof, format!("cut off: {line:?}"))
         })
     }
+}
+
+/// Whether it is the other side's doing that nothing more can be read.
+fn is_end(error: &io::Error) -> bool {
+    // Reading has a deadline; the two systems name it differently.
+    use io::ErrorKind::{TimedOut, WouldBlock};
+    !matches!(error.kind(), TimedOut | WouldBlock)
 }
 
 impl Answer {

@@ -66,9 +66,14 @@ impl Site {
             ("--shutdown-delay", "10ms"),
         ];
         let options = options.map(|(option, value)| (option.to_owned(), value.into()));
+        let mut options: BTreeMap<String, OsString> = options.into();
+        if cfg!(windows) {
+            // Wine never delivers Ctrl-Break: every instance that is asked to stop is killed then.
+            options.insert("--stop-timeout".to_owned(), "1s".into());
+        }
         Self {
             source,
-            options: options.into(),
+            options,
             command: Vec::new(),
             variables: Vec::new(),
         }

@@ -20,11 +20,12 @@ const LONGER: &[(&str, &str)] = &[(
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("release.rs", &[]),
     ("files/", &[]),
+    ("handles.rs", &[]),
     ("signal.rs", &[]),
     ("telemetry.rs", &[]),
     ("router/", &["release"]),
-    ("process/", &["release"]),
-    ("data_plane/", &["release", "router"]),
+    ("process/", &["release", "files", "handles"]),
+    ("data_plane/", &["release", "router", "handles"]),
     ("control_plane/lifecycle/", &["release"]),
     ("control_plane/", &["release", "router", "process", "files"]),
 ];
@@ -33,6 +34,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 const MAY_BRANCH: &[&str] = &[
     "process/",
     "files/",
+    "handles.rs",
     "signal.rs",
     "data_plane/listener.rs",
     "config.rs",

@@ -1,8 +1,12 @@
 //! The public port: bound before anything else, and never given up while this process serves.
 
+#[cfg(windows)]
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
+#[cfg(windows)]
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 #[cfg(unix)]
@@ -15,6 +19,7 @@ use tokio::time::Instant;
 
 use super::Phase;
 use super::worker::{Intake, Server};
+use crate::handles;
 
 /// More than the system keeps by default (128): while workers are busy, connections wait here.
 const BACKLOG: i32 = 4096;
@@ -174,7 +179,10 @@ impl Accept {
         let Ok(listener) = port.into_std() else {
             return;
         };
-        while let Ok((stream, peer)) = listener.accept() {
+        while let Ok((stream, peer)) = handles::alone(|| {
+            let (stream, peer) = listener.accept()?;
+            handles::keep_private(&stream).map(|()| (stream, peer))
+        }) {
             if stream.set_nonblocking(true).is_ok() {
                 self.deal.serve(stream, peer, &server);
             }
@@ -222,7 +230,14 @@ impl Port {
     }
 
     async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, peer) = self.0.accept().await?;
+        // No app may inherit it, not even one that is started at this moment.
+        let accept = |cx: &mut Context<'_>| {
+            handles::alone(|| {
+                let (stream, peer) = ready!(self.0.poll_accept(cx))?;
+                Poll::Ready(handles::keep_private(&stream).map(|()| (stream, peer)))
+            })
+        };
+        let (stream, peer) = poll_fn(accept).await?;
         // It fails on a connection that is gone already.
         let _ = stream.set_nodelay(true);
         Ok((stream.into_std()?, peer))

@@ -1,14 +1,19 @@
 //! Launching a real process: what Unix and Windows share.
 
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::rc::Rc;
 
 use tokio::process::{Child, Command};
 
+use super::orphans::{self, Kin, Records};
 use super::output::Output;
 use super::{Exit, Launch, LaunchError, LaunchSpec, Process, os};
+use crate::handles;
 
 /// Variables that are meant for this process and would mislead the app: systemd's, and our own
 /// settings.
@@ -24,13 +29,18 @@ const OURS: [&str; 7] = [
 const OUR_PREFIX: &str = "HANDOFF_";
 
 /// Launches processes of this machine. Their tree ends with this process, also when it is killed.
-#[derive(Debug, Default)]
-pub struct OsLauncher;
+#[derive(Debug)]
+pub struct OsLauncher {
+    folder: PathBuf,
+    records: OnceCell<Option<Rc<Records>>>,
+}
 
 /// One of them.
 #[derive(Debug)]
 pub struct OsProcess {
     pid: u32,
+    /// What the tree's own end may miss.
+    kin: Option<Kin>,
     child: Child,
     tree: os::Tree,
     output: Output,
@@ -38,14 +48,42 @@ pub struct OsProcess {
 
 // === impl OsLauncher ===
 
+impl OsLauncher {
+    /// One that records in `<cache>/processes` what could outlive this process. What another one
+    /// that is no more has left there is ended before the first launch.
+    pub fn new(cache: &Path) -> Self {
+        Self {
+            folder: cache.join("processes"),
+            records: OnceCell::new(),
+        }
+    }
+
+    fn records(&self) -> Option<&Rc<Records>> {
+        let open = || {
+            let opened = Records::open(&self.folder);
+            let opened = opened.inspect_err(|error| {
+                tracing::warn!(folder = ?self.folder, %error, "processes are not recorded");
+            });
+            opened.ok()
+        };
+        self.records.get_or_init(open).as_ref()
+    }
+}
+
 impl Launch for OsLauncher {
     type Process = OsProcess;
 
     fn launch(&self, spec: LaunchSpec) -> Result<OsProcess, LaunchError> {
         let start = || -> io::Result<OsProcess> {
-            let mut child = command(&spec).spawn()?;
+            let records = self.records();
+            let mut command = command(&spec);
+            if let Some(records) = records {
+                command.env(orphans::MARK, records.mark());
+            }
+            let mut child = handles::alone(|| command.spawn())?;
             let pid = child.id().unwrap_or_default();
             let tree = os::Tree::adopt(&child)?;
+            let follows = records.filter(|_| !tree.ends_with_us());
             let mut output = Output::new(spec.generation, spec.release.clone());
             if let Some(stdout) = child.stdout.take() {
                 output.follow(stdout);
@@ -54,6 +92,7 @@ impl Launch for OsLauncher {
                 output.follow(stderr);
             }
             Ok(OsProcess {
+                kin: follows.and_then(|records| records.follow(pid)),
                 pid,
                 child,
                 tree,
@@ -137,6 +176,7 @@ impl Process for OsProcess {
 
 impl Drop for OsProcess {
     fn drop(&mut self) {
-        self.tree.kill();
+        self.kill();
+        drop(self.kin.take());
     }
 }

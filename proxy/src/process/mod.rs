@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use crate::release::{Generation, ReleaseId};
 
 pub mod command;
+mod orphans;
 mod output;
 pub mod template;
 

@@ -121,6 +121,12 @@ impl Tree {
         }
     }
 
+    /// Whether all of it ends when this process is killed. Only the root does, at once.
+    #[expect(clippy::unused_self, reason = "the same as on Windows")]
+    pub(super) fn ends_with_us(&self) -> bool {
+        false
+    }
+
     /// The processes of the group.
     pub(super) fn pids(&self) -> Vec<u32> {
         let Ok(processes) = std::fs::read_dir("/proc") else {

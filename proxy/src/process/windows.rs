@@ -91,6 +91,11 @@ impl Tree {
         }
     }
 
+    /// Whether all of it ends when this process is killed.
+    pub(super) fn ends_with_us(&self) -> bool {
+        self.job.is_some()
+    }
+
     /// The processes of the job.
     pub(super) fn pids(&self) -> Vec<u32> {
         let Some(job) = &self.job else {
@@ -127,6 +132,10 @@ fn job_of(child: &Child) -> io::Result<OwnedHandle> {
     // IIS's module skips its job where CreateJobObject yields NULL or this value (platform stub of
     // Azure App Service, AspNetCoreModule serverprocess.cxx).
     const AZURE_STUB: usize = 0xdead_beef;
+    // Nothing else makes Wine refuse one. Programs that are released do not look.
+    if cfg!(debug_assertions) && std::env::var_os("HANDOFF_TEST_REFUSES_JOBS").is_some() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     // SAFETY: null is the default for both arguments.
     let handle = unsafe { CreateJobObjectW(ptr::null(), ptr::null()) };
     if handle.is_null() {
