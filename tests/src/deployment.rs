@@ -26,13 +26,18 @@ pub struct Site {
     options: BTreeMap<String, OsString>,
     command: Vec<String>,
     variables: Vec<(String, String)>,
+    place: fn(PathBuf) -> PathBuf,
 }
 
 /// Its handoff runs. Ends with this value, and nothing may be left of it then.
 #[derive(Debug)]
 pub struct Running {
     source: Source,
-    folder: TempDir,
+    /// Removed with this value.
+    _folder: TempDir,
+    root: PathBuf,
+    args: Vec<OsString>,
+    variables: Vec<(String, String)>,
     child: Mutex<Child>,
     pid: u32,
     address: SocketAddr,
@@ -76,7 +81,15 @@ impl Site {
             options,
             command: Vec::new(),
             variables: Vec::new(),
+            place: |folder| folder,
         }
+    }
+
+    /// Sets where all its files are, in a folder of its own: deeper in it, or by another name.
+    #[must_use]
+    pub fn at(mut self, place: fn(PathBuf) -> PathBuf) -> Self {
+        self.place = place;
+        self
     }
 
     /// Sets an option of `handoff run`.
@@ -118,8 +131,12 @@ impl Site {
     #[track_caller]
     pub fn launch(mut self, release: impl Into<Release>) -> Running {
         let folder = TempDir::new().expect("a folder");
-        // The system may know it by another path, and shows that one.
-        let root = fs::canonicalize(folder.path()).expect("a folder");
+        // The system may know it by another path, and shows that one. (Windows' is verbatim then.)
+        let root = match cfg!(windows) {
+            true => folder.path().to_owned(),
+            false => fs::canonicalize(folder.path()).expect("a folder"),
+        };
+        let root = (self.place)(root);
         let site = root.join("site");
         fs::create_dir_all(site.join("releases")).expect("a folder");
         self.source.deploy(&site, &release.into());
@@ -131,23 +148,21 @@ impl Site {
                 .entry(option.to_owned())
                 .or_insert_with(|| root.join(name).into());
         }
-        let log = File::create(root.join("log")).expect("a log");
-        let mut command = handoff();
-        command.arg("run");
-        for (option, value) in &self.options {
-            command.arg(option).arg(value);
+        let mut args: Vec<OsString> = vec!["run".into()];
+        for (option, value) in self.options {
+            args.extend([option.into(), value]);
         }
         if !self.command.is_empty() {
-            command.arg("--").args(&self.command);
+            args.push("--".into());
+            args.extend(self.command.into_iter().map(OsString::from));
         }
-        command
-            .envs(self.variables)
-            .stdout(Stdio::null())
-            .stderr(log);
-        let child = spawn(&mut command).expect("handoff can be started");
+        let child = run(&root, &args, &self.variables);
         let mut running = Running {
             source: self.source,
-            folder,
+            _folder: folder,
+            root,
+            args,
+            variables: self.variables,
             pid: child.id(),
             child: Mutex::new(child),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -155,6 +170,20 @@ impl Site {
         running.address = running.wait_until("handoff listens", |_| true).listen;
         running
     }
+}
+
+fn run(root: &Path, args: &[OsString], variables: &[(String, String)]) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(root.join("log"));
+    let mut command = handoff();
+    command
+        .args(args)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .stdout(Stdio::null())
+        .stderr(log.expect("a log"));
+    spawn(&mut command).expect("handoff can be started")
 }
 
 /// The program, untouched by what the environment of the tests would tell it.
@@ -321,6 +350,11 @@ impl Running {
         })
     }
 
+    /// Where private copies are.
+    pub fn cache(&self) -> PathBuf {
+        self.root().join("cache")
+    }
+
     /// `{shared}`.
     pub fn shared(&self) -> PathBuf {
         self.root().join("state").join("shared")
@@ -334,6 +368,18 @@ impl Running {
         let mut child = self.child();
         child.kill().expect("end handoff");
         child.wait().expect("handoff's end");
+    }
+
+    /// Starts handoff again when it has ended, with the same options and files.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[track_caller]
+    pub fn starts_again(&mut self) {
+        let child = run(&self.root, &self.args, &self.variables);
+        self.pid = child.id();
+        self.child = Mutex::new(child);
+        self.address = self.wait_until("handoff listens again", |_| true).listen;
     }
 
     /// Asks handoff to shut down.
@@ -355,10 +401,10 @@ impl Running {
         let root = self.root();
         eventually(
             || {
-                let left = crate::processes::from(&root);
+                let left = crate::processes::from(root);
                 self.failure(&format!("no process is left, not {left:?}"))
             },
-            || crate::processes::from(&root).is_empty().then_some(()),
+            || crate::processes::from(root).is_empty().then_some(()),
         );
     }
 
@@ -379,9 +425,8 @@ impl Running {
         self.child().try_wait().expect("its state").is_some()
     }
 
-    fn root(&self) -> PathBuf {
-        let path = self.folder.path();
-        fs::canonicalize(path).unwrap_or_else(|_| Path::to_owned(path))
+    fn root(&self) -> &Path {
+        &self.root
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {

@@ -102,8 +102,8 @@ impl Launch for OsLauncher {
         start().map_err(|source| LaunchError {
             is_releases_fault: os::is_releases_fault(&source),
             program: spec.program.clone(),
+            source: os::explained(source, &spec.workdir),
             workdir: spec.workdir.clone(),
-            source,
         })
     }
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -53,6 +54,11 @@ pub(super) fn is_releases_fault(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
     ) || error.raw_os_error() == Some(ENOEXEC)
+}
+
+/// What the system's error leaves out.
+pub(super) fn explained(error: io::Error, _: &Path) -> io::Error {
+    error
 }
 
 // === impl Tree ===

@@ -8,6 +8,7 @@
 use std::io;
 use std::mem::size_of;
 use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
+use std::path::Path;
 use std::process::ExitStatus;
 use std::ptr;
 
@@ -55,6 +56,21 @@ pub(super) fn is_releases_fault(error: &io::Error) -> bool {
         code,
         Some(ERROR_FILE_NOT_FOUND | ERROR_PATH_NOT_FOUND | ERROR_BAD_EXE_FORMAT)
     )
+}
+
+/// What the system's error leaves out.
+pub(super) fn explained(error: io::Error, workdir: &Path) -> io::Error {
+    // MAX_PATH, less a backslash and the zero behind it, whatever prefix there is.
+    const LONGEST: usize = 258;
+    let length = workdir.as_os_str().len();
+    if length <= LONGEST {
+        return error;
+    }
+    let message = format!(
+        "{error} Windows starts no program in a folder whose path is longer than {LONGEST} \
+         characters (it has {length}): choose a shorter one with --workdir"
+    );
+    io::Error::new(error.kind(), message)
 }
 
 // === impl Tree ===
