@@ -7,7 +7,7 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use serde::Deserialize;
 
-use crate::process::executable;
+use crate::system::System;
 
 /// Fits "failed to {…}".
 #[derive(Debug, thiserror::Error)]
@@ -40,22 +40,27 @@ struct Target {
     name: String,
 }
 
-/// The binaries of these packages, in their order: from `folder`, else built in release mode.
+/// The binaries of these packages for `system`, in their order: from `folder`, else built in release
+/// mode.
 ///
 /// # Errors
 /// One is missing or does not build; cargo has said why.
-pub fn provide(packages: &[&str], folder: Option<&Path>) -> Result<Vec<PathBuf>, BinariesError> {
+pub fn provide(
+    packages: &[&str],
+    system: &System,
+    folder: Option<&Path>,
+) -> Result<Vec<PathBuf>, BinariesError> {
     match folder {
-        None => build(packages),
+        None => build(packages, system),
         Some(folder) => packages
             .iter()
-            .map(|package| in_folder(folder, package))
+            .map(|package| in_folder(folder, package, system))
             .collect(),
     }
 }
 
-fn in_folder(folder: &Path, package: &str) -> Result<PathBuf, BinariesError> {
-    let file = executable(folder, package);
+fn in_folder(folder: &Path, package: &str, system: &System) -> Result<PathBuf, BinariesError> {
+    let file = system.executable(folder, package);
     // A relative path would be looked up in PATH.
     std::path::absolute(&file)
         .ok()
@@ -63,7 +68,7 @@ fn in_folder(folder: &Path, package: &str) -> Result<PathBuf, BinariesError> {
         .ok_or(BinariesError::Missing(file))
 }
 
-fn build(packages: &[&str]) -> Result<Vec<PathBuf>, BinariesError> {
+fn build(packages: &[&str], system: &System) -> Result<Vec<PathBuf>, BinariesError> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(&cargo);
     command.args([
@@ -71,6 +76,7 @@ fn build(packages: &[&str]) -> Result<Vec<PathBuf>, BinariesError> {
         "--release",
         "--message-format=json-render-diagnostics",
     ]);
+    command.args(system.cargo_arguments());
     for package in packages {
         command.args(["-p", package]);
     }
@@ -97,7 +103,8 @@ fn build(packages: &[&str]) -> Result<Vec<PathBuf>, BinariesError> {
         .collect()
 }
 
-fn workspace() -> PathBuf {
+/// The workspace's folder.
+pub fn workspace() -> PathBuf {
     // `cargo run` says where the package is now; the folder may have moved since it was compiled.
     let package =
         env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
@@ -134,7 +141,8 @@ not json
 
     #[test]
     fn a_missing_binary_is_named() {
-        let error = provide(&["handoff"], Some(Path::new("/no/such"))).unwrap_err();
+        let error =
+            provide(&["handoff"], &System::Native, Some(Path::new("/no/such"))).unwrap_err();
         assert!(error.to_string().contains("handoff"), "{error}");
     }
 }

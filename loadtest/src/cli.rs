@@ -46,6 +46,10 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t)]
     pub deploy_by: DeployBy,
 
+    /// Test what was built for Windows, under Wine, which `.ci/wine` sets up
+    #[arg(long)]
+    pub windows: bool,
+
     /// Keep the temporary folder with the releases, the state and the log
     #[arg(long)]
     pub keep: bool,

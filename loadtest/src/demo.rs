@@ -27,6 +27,7 @@ use crate::scenario::{Scenario, Swap, unix_ms};
 use crate::site::Site;
 use crate::strategy::{Handoff, Restart, Strategy, StrategyError};
 use crate::summary::{Setup, Summary};
+use crate::system::{System, WineError};
 
 /// For one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,6 +53,8 @@ pub enum DemoError {
     Releases(io::Error),
     #[error(transparent)]
     Strategy(#[from] StrategyError),
+    #[error(transparent)]
+    Wine(#[from] WineError),
     #[error("offer load: {0}")]
     Attack(io::Error),
     #[error("finish: interrupted after {0} requests")]
@@ -71,7 +74,11 @@ pub fn run(options: &Options) -> Result<Verdict, DemoError> {
         StrategyName::Handoff => &["sample-app", "handoff"],
         StrategyName::Restart => &["sample-app"],
     };
-    let binaries = binaries::provide(packages, options.binaries.as_deref())?;
+    let system = match options.windows {
+        true => System::windows()?,
+        false => System::Native,
+    };
+    let binaries = binaries::provide(packages, &system, options.binaries.as_deref())?;
     let folder = tempfile::Builder::new()
         .prefix("handoff-loadtest-")
         .disable_cleanup(options.keep)
@@ -81,7 +88,7 @@ pub fn run(options: &Options) -> Result<Verdict, DemoError> {
         .enable_all()
         .build()
         .map_err(DemoError::Runtime)?;
-    let verdict = runtime.block_on(run_in(folder.path(), options, &binaries));
+    let verdict = runtime.block_on(run_in(folder.path(), options, &system, &binaries));
     if options.keep {
         eprintln!("kept {}", folder.path().display());
     } else if let Err(error) = folder.close() {
@@ -93,12 +100,14 @@ pub fn run(options: &Options) -> Result<Verdict, DemoError> {
 async fn run_in(
     folder: &Path,
     options: &Options,
+    system: &System,
     binaries: &[PathBuf],
 ) -> Result<Verdict, DemoError> {
-    let site = Site::create(folder.join("site"), options.deploy_by).map_err(DemoError::Folder)?;
+    let site = Site::create(folder.join("site"), options.deploy_by, system.clone());
+    let site = site.map_err(DemoError::Folder)?;
     let count = options.swaps.saturating_add(1);
-    let releases =
-        release::make(&binaries[0], &site.workshop(), count).map_err(DemoError::Releases)?;
+    let releases = release::make(&binaries[0], &site.workshop(), count, system)
+        .map_err(DemoError::Releases)?;
     let log = folder.join("output.log");
     let verdict = match options.strategy {
         StrategyName::Handoff => {
@@ -107,12 +116,7 @@ async fn run_in(
             measure(start, options, &releases).await
         }
         StrategyName::Restart => {
-            measure(
-                Restart::start(site.artifact(), &releases[0], &log),
-                options,
-                &releases,
-            )
-            .await
+            measure(Restart::start(site, &releases[0], &log), options, &releases).await
         }
     };
     let log_explains = match verdict {

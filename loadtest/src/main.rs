@@ -40,6 +40,7 @@ mod scenario;
 mod site;
 mod strategy;
 mod summary;
+mod system;
 mod traffic;
 mod wire;
 

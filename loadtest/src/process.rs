@@ -3,12 +3,14 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+
+use crate::system::System;
 
 /// A running child. Dropping it kills it.
 #[derive(Debug)]
@@ -22,7 +24,20 @@ impl Process {
     /// # Errors
     /// The log or the program could not be opened.
     pub fn spawn<S: AsRef<OsStr>>(program: &Path, arguments: &[S], log: &Path) -> io::Result<Self> {
-        let mut command = Command::new(program);
+        Self::spawn_on(&System::Native, program, arguments, log)
+    }
+
+    /// The same on this system.
+    ///
+    /// # Errors
+    /// The log or the program could not be opened.
+    pub fn spawn_on<S: AsRef<OsStr>>(
+        system: &System,
+        program: &Path,
+        arguments: &[S],
+        log: &Path,
+    ) -> io::Result<Self> {
+        let mut command = system.command(program);
         command.args(arguments);
         Self::start(command, log)
     }
@@ -108,11 +123,6 @@ pub fn last_lines(log: &Path, count: usize) -> Vec<String> {
         .iter()
         .map(|line| (*line).to_owned())
         .collect()
-}
-
-/// `name`, as executables are called here.
-pub fn executable(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sample_app::overlay::{self, Overlay};
 use sha2::{Digest as _, Sha256};
 
-use crate::process::executable;
+use crate::system::System;
 
 /// A release of sample-app, ready to be deployed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,11 +30,11 @@ impl Release {
 ///
 /// # Errors
 /// The app could not be read or the folder not be written.
-pub fn make(app: &Path, folder: &Path, count: u32) -> io::Result<Vec<Release>> {
+pub fn make(app: &Path, folder: &Path, count: u32, system: &System) -> io::Result<Vec<Release>> {
     fs::create_dir_all(folder)?;
     (1..=count)
         .map(|number| {
-            let file = executable(folder, &format!("v{number}"));
+            let file = system.executable(folder, &format!("v{number}"));
             overlay::write(
                 app,
                 &file,

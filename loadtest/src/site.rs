@@ -8,22 +8,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cli::DeployBy;
-use crate::process::executable;
 use crate::release::Release;
+use crate::system::System;
 
 /// A site's folder.
 #[derive(Debug)]
 pub struct Site {
     folder: PathBuf,
     by: DeployBy,
+    system: System,
 }
 
 impl Site {
     /// # Errors
     /// The folder could not be made.
-    pub fn create(folder: PathBuf, by: DeployBy) -> io::Result<Self> {
+    pub fn create(folder: PathBuf, by: DeployBy, system: System) -> io::Result<Self> {
         fs::create_dir_all(folder.join("releases"))?;
-        Ok(Self { folder, by })
+        Ok(Self { folder, by, system })
     }
 
     /// Where releases are made: with a pointer, where they will run from, as a deployer uploads
@@ -37,16 +38,17 @@ impl Site {
 
     /// The file to run when it is overwritten in place.
     pub fn artifact(&self) -> PathBuf {
-        executable(&self.folder, "app")
+        self.system.executable(&self.folder, "app")
     }
 
     /// The options that tell handoff where to look.
     pub fn source(&self) -> [OsString; 2] {
-        match self.by {
-            DeployBy::Pointer => ["--pointer".into(), self.pointer().into()],
-            DeployBy::Overwrite => ["--artifact".into(), self.artifact().into()],
-            DeployBy::Watch => ["--watch".into(), self.watched().into()],
-        }
+        let (option, path) = match self.by {
+            DeployBy::Pointer => ("--pointer", self.pointer()),
+            DeployBy::Overwrite => ("--artifact", self.artifact()),
+            DeployBy::Watch => ("--watch", self.watched()),
+        };
+        [option.into(), self.system.path(&path)]
     }
 
     /// Makes `release` the one that should run.
@@ -56,13 +58,30 @@ impl Site {
     pub fn deploy(&self, release: &Release) -> io::Result<()> {
         match self.by {
             DeployBy::Pointer => {
-                let text = format!("{}\nsha256={}\n", release.file.display(), release.sha256);
+                let file = self.system.path(&release.file);
+                let text = format!("{}\nsha256={}\n", file.display(), release.sha256);
                 replace(&self.pointer(), text.as_bytes())
             }
             // As `cp` and FTP do it: whoever watches sees a file that grows.
-            DeployBy::Overwrite => copy(&release.file, &self.artifact()),
-            DeployBy::Watch => copy(&release.file, &executable(&self.watched(), &release.name())),
+            DeployBy::Overwrite => self.copy(release, &self.artifact()),
+            DeployBy::Watch => {
+                let artifact = self.system.executable(&self.watched(), &release.name());
+                self.copy(release, &artifact)
+            }
         }
+    }
+
+    /// Where the programs under test run.
+    pub fn system(&self) -> &System {
+        &self.system
+    }
+
+    /// Writes a release over what is there, as `cp` does.
+    ///
+    /// # Errors
+    /// A file could not be read or written.
+    pub fn copy(&self, release: &Release, target: &Path) -> io::Result<()> {
+        patiently(|| self.system.copy(&release.file, target))
     }
 
     fn pointer(&self) -> PathBuf {
@@ -72,14 +91,6 @@ impl Site {
     fn watched(&self) -> PathBuf {
         self.folder.join("releases")
     }
-}
-
-/// Writes over what is there, as `cp` does.
-///
-/// # Errors
-/// A file could not be read or written.
-pub fn copy(source: &Path, target: &Path) -> io::Result<()> {
-    patiently(|| fs::copy(source, target).map(drop))
 }
 
 /// A reader sees the old content or the new, never a part.
@@ -117,7 +128,7 @@ mod tests {
 
     fn site(by: DeployBy) -> (tempfile::TempDir, Site, Release) {
         let folder = tempfile::tempdir().unwrap();
-        let site = Site::create(folder.path().join("site"), by).unwrap();
+        let site = Site::create(folder.path().join("site"), by, System::Native).unwrap();
         fs::create_dir_all(site.workshop()).unwrap();
         let file = site.workshop().join("v2");
         fs::write(&file, "two").unwrap();

@@ -41,6 +41,7 @@ use self::target::{Ground, Target};
 use crate::binaries::{self, BinariesError};
 use crate::interrupt::interrupted;
 use crate::summary::Machine;
+use crate::system::System;
 
 /// Enough for 5,000 connections at both ends of one process, and what else it has open.
 const DESCRIPTORS: u64 = 16_384;
@@ -81,7 +82,7 @@ pub fn run(options: &Options) -> Result<bool, BenchError> {
     raise_descriptors();
     let wanted = |name| options.targets.is_empty() || options.targets.contains(&name);
     let handoff = if wanted(TargetName::Handoff) {
-        binaries::provide(&["handoff"], options.binaries.as_deref())?.pop()
+        binaries::provide(&["handoff"], &System::Native, options.binaries.as_deref())?.pop()
     } else {
         None
     };

@@ -20,6 +20,7 @@ use crate::process::{Process, last_lines};
 use crate::release::Release;
 use crate::site::Site;
 use crate::strategy::{Handoff, Strategy as _};
+use crate::system::System;
 
 /// For a target to answer its first request.
 const START: Duration = Duration::from_secs(15);
@@ -145,7 +146,7 @@ impl Ground {
     pub async fn sidecar(&self, name: &str) -> Result<Sidecar, String> {
         let binary = self.handoff.as_deref().ok_or("handoff was not built")?;
         let folder = self.folder.join(name);
-        let site = Site::create(folder.join("site"), DeployBy::Pointer)
+        let site = Site::create(folder.join("site"), DeployBy::Pointer, System::Native)
             .map_err(|error| error.to_string())?;
         let first = release(&folder, 1).map_err(|error| error.to_string())?;
         let command: [OsString; 4] = [

@@ -11,6 +11,7 @@ use crate::process::Process;
 use crate::release::Release;
 use crate::scenario::{Swap, unix_ms};
 use crate::site::Site;
+use crate::system::System;
 
 /// For a release to serve.
 const START: Duration = Duration::from_secs(60);
@@ -46,12 +47,17 @@ impl Handoff {
         let mut arguments: Vec<OsString> =
             vec!["run".into(), "--listen".into(), "127.0.0.1:0".into()];
         arguments.extend(site.source());
-        arguments.extend(["--state".into(), state.clone().into()]);
-        arguments.extend(["--cache".into(), folder.join("cache").into()]);
+        let system = site.system();
+        arguments.extend(["--state".into(), system.path(&state)]);
+        arguments.extend(["--cache".into(), system.path(&folder.join("cache"))]);
+        if let System::Wine(_) = system {
+            // Wine never delivers Ctrl-Break: what has drained is killed then.
+            arguments.extend(["--stop-timeout", "1s"].map(Into::into));
+        }
         arguments.push("--".into());
         arguments.extend_from_slice(command);
-        let mut process =
-            Process::spawn(binary, &arguments, log).map_err(StrategyError::spawn(binary))?;
+        let mut process = Process::spawn_on(system, binary, &arguments, log)
+            .map_err(StrategyError::spawn(binary))?;
 
         let sidecars = state.join("sidecars");
         let server = until_serving(&mut process, &sidecars, first).await?;
@@ -111,7 +117,8 @@ impl Strategy for Handoff {
             .await
             .map_err(StrategyError::stop("handoff"))?;
         // Elsewhere it is killed.
-        if cfg!(unix) && !status.success() {
+        let is_asked = cfg!(unix) && *self.site.system() == System::Native;
+        if is_asked && !status.success() {
             return Err(StrategyError::Stop {
                 program: "handoff",
                 how: status.to_string(),

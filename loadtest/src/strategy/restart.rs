@@ -10,7 +10,7 @@ use super::{POLL, Strategy, StrategyError};
 use crate::process::Process;
 use crate::release::Release;
 use crate::scenario::{Swap, unix_ms};
-use crate::site::copy;
+use crate::site::Site;
 
 /// For the app to accept connections.
 const START: Duration = Duration::from_secs(30);
@@ -22,23 +22,24 @@ const STOP: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Restart {
     process: Process,
-    app: PathBuf,
+    site: Site,
     log: PathBuf,
     server: SocketAddr,
 }
 
 impl Restart {
-    /// Starts the first release as the file `app` and waits until it accepts connections.
+    /// Starts the first release as the site's artifact and waits until it accepts connections.
     ///
     /// # Errors
     /// It does not start.
-    pub async fn start(app: PathBuf, first: &Release, log: &Path) -> Result<Self, StrategyError> {
+    pub async fn start(site: Site, first: &Release, log: &Path) -> Result<Self, StrategyError> {
         let server = free_port().await.map_err(StrategyError::Port)?;
-        copy(&first.file, &app).map_err(StrategyError::deploy(first))?;
-        let process = launch(&app, server, log).await?;
+        let copied = site.copy(first, &site.artifact());
+        copied.map_err(StrategyError::deploy(first))?;
+        let process = launch(&site, server, log).await?;
         Ok(Self {
             process,
-            app,
+            site,
             log: log.to_owned(),
             server,
         })
@@ -61,8 +62,9 @@ impl Strategy for Restart {
             .map_err(StrategyError::stop("sample-app"))?;
         swap.phases.drained_ms = since();
         swap.phases.stopped_ms = swap.phases.drained_ms;
-        copy(&release.file, &self.app).map_err(StrategyError::deploy(release))?;
-        self.process = launch(&self.app, self.server, &self.log).await?;
+        let copied = self.site.copy(release, &self.site.artifact());
+        copied.map_err(StrategyError::deploy(release))?;
+        self.process = launch(&self.site, self.server, &self.log).await?;
         swap.phases.ready_ms = since();
         swap.phases.promoted_ms = swap.phases.ready_ms;
         Ok(())
@@ -87,9 +89,11 @@ async fn free_port() -> std::io::Result<SocketAddr> {
         .local_addr()
 }
 
-async fn launch(app: &Path, server: SocketAddr, log: &Path) -> Result<Process, StrategyError> {
+async fn launch(site: &Site, server: SocketAddr, log: &Path) -> Result<Process, StrategyError> {
     let arguments = ["-port".to_owned(), server.port().to_string()];
-    let mut process = Process::spawn(app, &arguments, log).map_err(StrategyError::spawn(app))?;
+    let app = site.artifact();
+    let spawned = Process::spawn_on(site.system(), &app, &arguments, log);
+    let mut process = spawned.map_err(StrategyError::spawn(&app))?;
     let deadline = Instant::now() + START;
     loop {
         still_running(&mut process)?;
