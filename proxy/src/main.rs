@@ -47,7 +47,7 @@ fn run(run: Run) -> ExitCode {
             }
         }
     };
-    let launcher = OsLauncher::new(&config.cache);
+    let launcher = OsLauncher::new(&config.store.cache);
     match runtime.block_on(app::run(config, launcher, shutdown)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(ExitCode::FAILURE, &error.to_string()),
