@@ -54,6 +54,10 @@ fn an_answer_without_a_head_is_a_bad_gateway() {
 }
 
 #[test]
+#[cfg_attr(
+    windows,
+    ignore = "Wine: a reset is seen as a proper end, or not at all"
+)]
 fn an_answer_with_an_odd_field_is_a_bad_gateway() {
     for line in [
         "X : a",
@@ -254,6 +258,10 @@ fn an_answer_with_a_bad_chunk_breaks_off() {
 }
 
 #[test]
+#[cfg_attr(
+    windows,
+    ignore = "Wine: a reset is seen as a proper end, or not at all"
+)]
 fn an_answer_without_a_length_that_is_reset_breaks_off() {
     for request in [GET, OLD_GET] {
         let stage = Stage::new();

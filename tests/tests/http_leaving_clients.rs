@@ -80,6 +80,10 @@ fn a_client_that_leaves_within_a_chunked_request_does_not_seem_to_have_sent_it_a
 }
 
 #[test]
+#[cfg_attr(
+    windows,
+    ignore = "Wine: an end behind bytes that nobody reads is not always seen"
+)]
 fn a_client_that_leaves_with_a_body_that_nobody_reads_cancels_its_request() {
     for leave in WAYS {
         let stage = Stage::new();

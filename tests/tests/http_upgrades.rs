@@ -54,6 +54,10 @@ fn a_tunnel_passes_bytes_both_ways_one_by_one() {
 }
 
 #[test]
+#[cfg_attr(
+    windows,
+    ignore = "Wine: it comes to a standstill, with puppet and test under Wine, too"
+)]
 fn a_tunnel_passes_large_amounts_both_ways_at_once() {
     const SIZE: usize = 8 << 20;
 
@@ -103,6 +107,10 @@ fn half_a_tunnel_may_end_before_the_other_half() {
 }
 
 #[test]
+#[cfg_attr(
+    windows,
+    ignore = "Wine: a reset is seen as a proper end, or not at all"
+)]
 fn a_reset_of_one_end_of_a_tunnel_is_one_of_the_other() {
     let stage = Stage::new();
     let (mut client, app) = tunnel(&stage);

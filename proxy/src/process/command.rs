@@ -78,7 +78,7 @@ impl Launch for OsLauncher {
             let records = self.records();
             let mut command = command(&spec);
             if let Some(records) = records {
-                command.env(orphans::MARK, records.mark());
+                command.env(orphans::MARK, records.mark(spec.generation));
             }
             let mut child = handles::alone(|| command.spawn())?;
             let pid = child.id().unwrap_or_default();
@@ -92,7 +92,7 @@ impl Launch for OsLauncher {
                 output.follow(stderr);
             }
             Ok(OsProcess {
-                kin: follows.and_then(|records| records.follow(pid)),
+                kin: follows.and_then(|records| records.follow(pid, records.mark(spec.generation))),
                 pid,
                 child,
                 tree,

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use crate::files;
+use crate::release::Generation;
 
 #[cfg(unix)]
 #[path = "unix.rs"]
@@ -30,8 +31,8 @@ mod os;
 #[path = "windows.rs"]
 mod os;
 
-/// Set for each instance to its sidecar's mark: whoever still has it when that sidecar is dead is an
-/// orphan. It finds those that came between two looks, where the system shows a process's variables.
+/// Set for each instance to `<sidecar>/<generation>`: whoever has it comes from there. It finds those
+/// that have come and left between two looks, where the system shows a process's variables.
 pub(super) const MARK: &str = "HANDOFF_SIDECAR";
 
 /// The records of this sidecar.
@@ -49,6 +50,7 @@ pub(super) struct Records {
 pub(super) struct Kin {
     records: Rc<Records>,
     root: Seen,
+    mark: String,
     looking: JoinHandle<()>,
 }
 
@@ -90,21 +92,22 @@ impl Records {
         }))
     }
 
-    /// The value of [`MARK`].
-    pub(super) fn mark(&self) -> &str {
-        &self.mark
+    /// The value of [`MARK`] for an instance.
+    pub(super) fn mark(&self, generation: Generation) -> String {
+        format!("{}/{generation}", self.mark)
     }
 
-    /// Notes, from now on, the processes that come from `root`, unless that has ended already.
-    pub(super) fn follow(self: &Rc<Self>, root: u32) -> Option<Kin> {
+    /// Notes, from now on, the processes that come from `root` or have its `mark`, unless it has
+    /// ended already.
+    pub(super) fn follow(self: &Rc<Self>, root: u32, mark: String) -> Option<Kin> {
         let root = os::see(root)?;
-        self.look(&root);
-        let (records, parent) = (Rc::downgrade(self), root.clone());
+        self.look(&root, &mark);
+        let (records, parent, name) = (Rc::downgrade(self), root.clone(), mark.clone());
         let look_again = async move {
             loop {
                 tokio::time::sleep(os::LOOK_AGAIN).await;
                 match records.upgrade() {
-                    Some(records) => records.look(&parent),
+                    Some(records) => records.look(&parent, &name),
                     None => return,
                 }
             }
@@ -112,14 +115,15 @@ impl Records {
         Some(Kin {
             records: Rc::clone(self),
             root,
+            mark,
             looking: tokio::task::spawn_local(look_again),
         })
     }
 
-    fn look(&self, root: &Seen) {
+    fn look(&self, root: &Seen, mark: &str) {
         let mut known = self.known.borrow_mut();
         let seen = known.entry(root.clone()).or_default();
-        let now = os::family(root, seen);
+        let now = os::family(root, seen, mark);
         if *seen != now {
             *seen = now;
             self.note(&known);
@@ -160,7 +164,7 @@ impl Drop for Records {
 impl Drop for Kin {
     fn drop(&mut self) {
         self.looking.abort();
-        self.records.look(&self.root);
+        self.records.look(&self.root, &self.mark);
         for seen in self.records.forget(&self.root) {
             if seen != self.root && os::end(&seen) {
                 tracing::debug!(?seen, "ended: it has outlived its instance");
@@ -251,7 +255,7 @@ mod tests {
     #[test]
     fn nobody_else_is_ended() {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = idle(Some("5-5"));
+        let mut child = idle(Some("5-5/7"));
         let seen = os::see(child.id()).unwrap();
         let later = Seen {
             started: seen.started + 1,
@@ -295,10 +299,10 @@ mod tests {
             };
             command.stdin(Stdio::piped()).stdout(Stdio::null());
             let mut root = command.spawn().unwrap();
-            let kin = records.follow(root.id()).unwrap();
+            let kin = records.follow(root.id(), "a/1".to_owned()).unwrap();
             while noted(&records).len() < 2 {
                 tokio::task::yield_now().await;
-                records.look(&kin.root);
+                records.look(&kin.root, &kin.mark);
             }
             let mut tree = noted(&records);
             assert!(tree.remove(&kin.root), "{tree:?}");

@@ -34,9 +34,9 @@ pub(super) fn see(pid: u32) -> Option<Seen> {
     })
 }
 
-/// The processes of the group of `root`, those that come from it, and those that come from whom
-/// has been `known` to.
-pub(super) fn family(root: &Seen, known: &BTreeSet<Seen>) -> BTreeSet<Seen> {
+/// The processes of the group of `root`, those that come from it or have its `mark`, and those that
+/// come from whom has been `known` to.
+pub(super) fn family(root: &Seen, known: &BTreeSet<Seen>, mark: &str) -> BTreeSet<Seen> {
     let all: BTreeMap<u32, Stat> = pids()
         .filter_map(|pid| Some((pid, Stat::of(pid)?)))
         .collect();
@@ -53,6 +53,7 @@ pub(super) fn family(root: &Seen, known: &BTreeSet<Seen>) -> BTreeSet<Seen> {
     if is_ours {
         family.insert(root.pid);
     }
+    family.extend(all.keys().copied().filter(has(mark)));
     loop {
         let before = family.len();
         for (&pid, stat) in &all {
@@ -66,16 +67,20 @@ pub(super) fn family(root: &Seen, known: &BTreeSet<Seen>) -> BTreeSet<Seen> {
     }
 }
 
-/// The processes that have a sidecar's mark.
+/// The processes that have an instance's mark, or that of any of a sidecar's instances.
 pub(super) fn marked(mark: &str) -> BTreeSet<Seen> {
-    let variable = format!("{MARK}={mark}");
-    let is_marked = |pid: &u32| {
+    pids().filter(has(mark)).filter_map(see).collect()
+}
+
+fn has(mark: &str) -> impl Fn(&u32) -> bool {
+    let instance = format!("{MARK}={mark}").into_bytes();
+    let sidecars = format!("{MARK}={mark}/").into_bytes();
+    move |pid| {
+        // Another user's are not shown.
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment
-            .split(|&byte| byte == 0)
-            .any(|v| v == variable.as_bytes())
-    };
-    pids().filter(is_marked).filter_map(see).collect()
+        let mut variables = environment.split(|&byte| byte == 0);
+        variables.any(|variable| variable == instance || variable.starts_with(&sidecars))
+    }
 }
 
 /// Ends exactly this process, if it still runs.

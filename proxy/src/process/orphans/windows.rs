@@ -44,7 +44,7 @@ pub(super) fn see(pid: u32) -> Option<Seen> {
 
 /// Those that come from `root`, and from whom has been `known` to: a child says its parent's number
 /// also when that has ended.
-pub(super) fn family(root: &Seen, known: &BTreeSet<Seen>) -> BTreeSet<Seen> {
+pub(super) fn family(root: &Seen, known: &BTreeSet<Seen>, _: &str) -> BTreeSet<Seen> {
     let parents = parents().unwrap_or_default();
     // Who has ended stays for its children, unless its number is another's by now.
     let mut family: BTreeMap<u32, Seen> = known
