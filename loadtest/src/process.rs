@@ -19,19 +19,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Output of the child is appended to `log`. Nothing in our environment configures the child.
+    /// On this system. Output of the child is appended to `log`. Nothing in our environment
+    /// configures the child.
     ///
     /// # Errors
     /// The log or the program could not be opened.
-    pub fn spawn<S: AsRef<OsStr>>(program: &Path, arguments: &[S], log: &Path) -> io::Result<Self> {
-        Self::spawn_on(&System::Native, program, arguments, log)
-    }
-
-    /// The same on this system.
-    ///
-    /// # Errors
-    /// The log or the program could not be opened.
-    pub fn spawn_on<S: AsRef<OsStr>>(
+    pub fn spawn<S: AsRef<OsStr>>(
         system: &System,
         program: &Path,
         arguments: &[S],
@@ -131,7 +124,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str, log: &Path) -> Process {
-        Process::spawn(Path::new("/bin/sh"), &["-c", script], log).unwrap()
+        Process::spawn(&System::Native, Path::new("/bin/sh"), &["-c", script], log).unwrap()
     }
 
     async fn until_logged(log: &Path, line: &str) {

@@ -13,9 +13,9 @@ pub mod binaries;
 pub mod client;
 pub mod deployment;
 pub mod load;
-pub mod platform;
 #[cfg(unix)]
 pub mod mount;
+pub mod platform;
 #[cfg(unix)]
 pub mod processes;
 pub mod release;

@@ -83,7 +83,7 @@ impl Ground {
     /// Why it does not serve, for a person.
     pub async fn direct(&self) -> Result<Target, String> {
         let log = self.folder.join("backend.log");
-        let mut process = Process::spawn(&self.backend, &["bench-backend"], &log)
+        let mut process = Process::spawn(&System::Native, &self.backend, &["bench-backend"], &log)
             .map_err(|error| format!("the backend does not start: {error}"))?;
         let deadline = Instant::now() + START;
         loop {

@@ -56,7 +56,7 @@ impl Handoff {
         }
         arguments.push("--".into());
         arguments.extend_from_slice(command);
-        let mut process = Process::spawn_on(system, binary, &arguments, log)
+        let mut process = Process::spawn(system, binary, &arguments, log)
             .map_err(StrategyError::spawn(binary))?;
 
         let sidecars = state.join("sidecars");

@@ -92,7 +92,7 @@ async fn free_port() -> std::io::Result<SocketAddr> {
 async fn launch(site: &Site, server: SocketAddr, log: &Path) -> Result<Process, StrategyError> {
     let arguments = ["-port".to_owned(), server.port().to_string()];
     let app = site.artifact();
-    let spawned = Process::spawn_on(site.system(), &app, &arguments, log);
+    let spawned = Process::spawn(site.system(), &app, &arguments, log);
     let mut process = spawned.map_err(StrategyError::spawn(&app))?;
     let deadline = Instant::now() + START;
     loop {
