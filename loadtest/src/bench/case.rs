@@ -8,11 +8,8 @@ use super::load::{Load, Pace};
 use super::measure::Timing;
 use super::options::CaseName;
 
-/// Interleaved: each target once a round.
-pub const ROUNDS: usize = 5;
-
 /// Of a whole run with all cases, whatever the number of targets.
-const FULL: Duration = Duration::from_secs(230);
+const FULL: Duration = Duration::from_secs(330);
 const QUICK: Duration = Duration::from_secs(65);
 
 /// Of its part of a round, a target is warmed up for so much.
@@ -33,6 +30,8 @@ struct Shape {
     connections: usize,
     large: bool,
     fresh: bool,
+    /// Interleaved: each target once a round.
+    rounds: usize,
     /// Of the time.
     weight: f64,
 }
@@ -42,6 +41,7 @@ fn shape(name: CaseName) -> Shape {
         connections: 64,
         large: false,
         fresh: false,
+        rounds: 7,
         weight: 1.2,
     };
     match name {
@@ -57,13 +57,16 @@ fn shape(name: CaseName) -> Shape {
             weight: 1.0,
             ..small
         },
+        // Where processors are idle, which threads share one is chance and lasts for a round.
         CaseName::Idle => Shape {
             connections: 1000,
+            rounds: 12,
             ..small
         },
         // Percentiles need many answers, and there are few a second.
         CaseName::HalfLoad => Shape {
-            weight: 1.8,
+            rounds: 16,
+            weight: 2.4,
             ..small
         },
     }
@@ -86,11 +89,24 @@ pub fn load(name: CaseName, server: SocketAddr, half: f64) -> Load {
     }
 }
 
+/// How many rounds a case has.
+pub fn rounds(name: CaseName) -> usize {
+    shape(name).rounds
+}
+
+/// Whether requests come at a rate, so that it is latency that is looked at.
+pub fn is_paced(name: CaseName) -> bool {
+    match name {
+        CaseName::Small | CaseName::Large | CaseName::NewConnection => false,
+        CaseName::Idle | CaseName::HalfLoad => true,
+    }
+}
+
 /// How long one target takes in one round.
 pub fn timing(name: CaseName, targets: usize, quick: bool) -> Timing {
     let whole = if quick { QUICK } else { FULL };
     let weights: f64 = ALL.iter().map(|name| shape(*name).weight).sum();
-    let part = whole.mul_f64(shape(name).weight / weights / (targets.max(1) * ROUNDS) as f64);
+    let part = whole.mul_f64(shape(name).weight / weights / (targets.max(1) * rounds(name)) as f64);
     Timing {
         warm_up: part.mul_f64(WARM_UP),
         measured: part.mul_f64(1.0 - WARM_UP),
@@ -112,10 +128,12 @@ mod tests {
             for targets in [1, 6, 8] {
                 let whole: Duration = ALL
                     .iter()
-                    .map(|name| timing(*name, targets, quick))
-                    .map(|timing| timing.warm_up + timing.measured)
-                    .sum::<Duration>()
-                    * u32::try_from(targets * ROUNDS).unwrap();
+                    .map(|name| {
+                        let timing = timing(*name, targets, quick);
+                        let times = u32::try_from(targets * rounds(*name)).unwrap();
+                        (timing.warm_up + timing.measured) * times
+                    })
+                    .sum::<Duration>();
                 let off = whole.abs_diff(expected);
                 assert!(
                     off < Duration::from_millis(1),

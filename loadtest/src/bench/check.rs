@@ -152,7 +152,7 @@ mod tests {
 
     fn case(name: CaseName, handoff: (f64, f64), others: &[TargetName]) -> Case {
         let direct = [sample(0.0, 1.0); 5];
-        let row = |name, cpu, ms| Row::new(name, vec![sample(cpu, ms); 5], None, &direct);
+        let row = |name, cpu, ms| Row::new(name, false, vec![sample(cpu, ms); 5], None, &direct);
         let mut targets = vec![row(TargetName::Direct, 0.0, 1.0)];
         targets.extend(others.iter().map(|name| row(*name, 10.0, 2.0)));
         targets.push(row(TargetName::Handoff, handoff.0, handoff.1));

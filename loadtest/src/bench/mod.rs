@@ -132,7 +132,6 @@ async fn bench(options: &Options, ground: &Ground) -> Result<Report, BenchError>
         started,
         machine: Machine::this(),
         quick: options.quick,
-        rounds: case::ROUNDS,
         duration_s: began.elapsed().as_secs_f64(),
         versions,
         missing,

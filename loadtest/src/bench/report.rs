@@ -19,7 +19,6 @@ pub struct Report {
     pub started: String,
     pub machine: Machine,
     pub quick: bool,
-    pub rounds: usize,
     pub duration_s: f64,
     pub versions: Vec<Version>,
     /// Targets that could not be measured.
@@ -48,7 +47,7 @@ pub struct Missing {
 pub fn text(report: &Report) -> String {
     let machine = &report.machine;
     let mut text = format!(
-        "\n{} {}, {} CPUs{} · {} · {} rounds{}, {:.0} s\n",
+        "\n{} {}, {} CPUs{} · {} · {:.0} s{}\n",
         machine.os,
         machine.arch,
         machine.cpus,
@@ -58,9 +57,8 @@ pub fn text(report: &Report) -> String {
             .map(|cpu| format!(", {cpu}"))
             .unwrap_or_default(),
         report.started,
-        report.rounds,
-        if report.quick { ", short" } else { "" },
         report.duration_s,
+        if report.quick { ", short" } else { "" },
     );
     for version in &report.versions {
         let _ = writeln!(text, "  {:<12} {}", version.name.text(), version.version);
@@ -232,7 +230,13 @@ mod tests {
             total_p99_ms: 2.0,
             rss_kib: 2048,
         };
-        Row::new(name, vec![sample(cpu_us); 5], None, &[sample(0.0); 5])
+        Row::new(
+            name,
+            false,
+            vec![sample(cpu_us); 5],
+            None,
+            &[sample(0.0); 5],
+        )
     }
 
     fn report(refused: Option<&str>) -> Report {
@@ -249,7 +253,6 @@ mod tests {
             started: "now".to_owned(),
             machine: Machine::this(),
             quick: false,
-            rounds: 5,
             duration_s: 1.0,
             versions: Vec::new(),
             missing: vec![Missing {

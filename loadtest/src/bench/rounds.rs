@@ -1,6 +1,6 @@
 //! Plays the cases: each target once a round, the rounds of a case one after the other.
 
-use super::case::{self, ROUNDS};
+use super::case;
 use super::figures::{Case, Row, Sample, median};
 use super::measure::{Timing, sample};
 use super::options::{CaseName, TargetName};
@@ -29,7 +29,7 @@ pub async fn play(
             CaseName::HalfLoad => half(&results, targets, quick, ground).await,
             CaseName::Small | CaseName::Large | CaseName::NewConnection | CaseName::Idle => 0.0,
         };
-        results.push(one(name, targets, half, ROUNDS, quick, ground).await);
+        results.push(one(name, targets, half, case::rounds(name), quick, ground).await);
     }
     results
 }
@@ -56,10 +56,16 @@ async fn one(
         .first()
         .map(|direct| direct.samples.clone())
         .unwrap_or_default();
-    let rows = targets
-        .iter()
-        .zip(played)
-        .map(|(target, played)| Row::new(target.name, played.samples, played.failed, &direct));
+    let rows = targets.iter().zip(played).map(|(target, played)| {
+        let is_paced = case::is_paced(name);
+        Row::new(
+            target.name,
+            is_paced,
+            played.samples,
+            played.failed,
+            &direct,
+        )
+    });
     let load = case::load(name, targets[0].server, half);
     Case {
         name,
@@ -144,6 +150,7 @@ mod tests {
             let samples = cpu.iter().map(|cpu| sample(rps, *cpu)).collect();
             Row::new(
                 name,
+                false,
                 samples,
                 failed.map(str::to_owned),
                 &[sample(9e9, 0.0); 5],

@@ -6,9 +6,11 @@ use crate::bench::options::{CaseName, TargetName};
 
 /// Rounds that are further apart than this are not quoted: a fifth.
 ///
-/// What is compared is the CPU per request of a target's rounds, the largest over the smallest,
-/// without the one round that is furthest from their median (see [`spread`]). Requests a second and
-/// latencies depend on what else runs; they are medians and have no such rule.
+/// Where as many requests are made as possible, what is compared is the CPU per request of a target's
+/// rounds: the largest over the smallest, without the one that is furthest from their median (see
+/// [`spread`]). At a given rate it is latency that is looked at, and most of the time nothing runs:
+/// then a single round says little, but their median has to be one, so that of every other round is
+/// compared with that of the rest (see [`halves`]).
 pub const DISAGREE: f64 = 1.2;
 
 /// When these disagree, so does the case: they are what handoff is compared with. Another target
@@ -46,7 +48,7 @@ pub struct Row {
     pub failed: Option<String>,
     /// Why this target alone is not quoted.
     pub refused: Option<String>,
-    /// The largest CPU per request over the smallest, without the round that is furthest off.
+    /// How far its rounds are apart: see [`DISAGREE`].
     pub spread: Option<f64>,
     pub rounds: Vec<Sample>,
 }
@@ -110,18 +112,31 @@ pub fn spread(values: &[f64]) -> Option<f64> {
     (smallest > 0.0).then(|| largest / smallest)
 }
 
+/// The median of every other value over that of the rest, or the other way round. 1 is perfect
+/// agreement.
+pub fn halves(values: &[f64]) -> Option<f64> {
+    let of = |first: usize| median(values.iter().skip(first).step_by(2).copied());
+    let (one, other) = (of(0)?, of(1)?);
+    (one > 0.0 && other > 0.0).then(|| (one / other).max(other / one))
+}
+
 // === impl Row ===
 
 impl Row {
     /// What the rounds say. `direct` are the rounds of the direct way, in the same order.
     pub fn new(
         name: TargetName,
+        is_paced: bool,
         rounds: Vec<Sample>,
         failed: Option<String>,
         direct: &[Sample],
     ) -> Self {
-        let cpu: Vec<f64> = rounds.iter().map(|sample| sample.cpu_us).collect();
-        let spread = (name != TargetName::Direct).then(|| spread(&cpu)).flatten();
+        let each = |value: fn(&Sample) -> f64| rounds.iter().map(value).collect::<Vec<_>>();
+        let spread = match is_paced {
+            true => halves(&each(|sample| sample.total_p50_ms)),
+            false => spread(&each(|sample| sample.cpu_us)),
+        };
+        let spread = spread.filter(|_| name != TargetName::Direct);
         let median = if failed.is_some() {
             None
         } else {
@@ -137,12 +152,12 @@ impl Row {
         }
     }
 
-    fn each_round(&self) -> String {
-        let each: Vec<String> = self
-            .rounds
-            .iter()
-            .map(|sample| format!("{:.1}", sample.cpu_us))
-            .collect();
+    fn each_round(&self, is_paced: bool) -> String {
+        let said = |sample: &Sample| match is_paced {
+            true => format!("{:.0}", sample.total_p50_ms * 1000.0),
+            false => format!("{:.1}", sample.cpu_us),
+        };
+        let each: Vec<String> = self.rounds.iter().map(said).collect();
         format!("{} µs", each.join(", "))
     }
 }
@@ -180,15 +195,23 @@ impl Median {
 impl Case {
     /// Refuses the case, or fills in the ratios.
     pub fn judged(mut self) -> Self {
+        let is_paced = self.offered_rps.is_some();
         let mut disagreeing = Vec::new();
         for row in self.targets.iter_mut().filter(|row| row.failed.is_none()) {
             if row.spread.is_none_or(|spread| spread <= DISAGREE) {
                 continue;
             }
             if COMPARED.contains(&row.name) {
-                disagreeing.push(format!("{} ({})", row.name.text(), row.each_round()));
+                disagreeing.push(format!(
+                    "{} ({})",
+                    row.name.text(),
+                    row.each_round(is_paced)
+                ));
             } else {
-                row.refused = Some(format!("its rounds disagree ({})", row.each_round()));
+                row.refused = Some(format!(
+                    "its rounds disagree ({})",
+                    row.each_round(is_paced)
+                ));
                 row.median = None;
             }
         }

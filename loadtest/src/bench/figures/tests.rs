@@ -20,8 +20,8 @@ fn case(rows: &[(TargetName, &[f64])]) -> Case {
     let direct = samples(&[0.0; 5]);
     let rows = rows
         .iter()
-        .map(|(name, cpu)| Row::new(*name, samples(cpu), None, &direct));
-    let direct = Row::new(TargetName::Direct, direct.clone(), None, &direct);
+        .map(|(name, cpu)| Row::new(*name, false, samples(cpu), None, &direct));
+    let direct = Row::new(TargetName::Direct, false, direct.clone(), None, &direct);
     Case {
         name: CaseName::Small,
         offered_rps: None,
@@ -44,6 +44,19 @@ fn the_median_is_in_the_middle() {
     ] {
         assert_eq!(median(values.iter().copied()), expected, "{values:?}");
     }
+}
+
+#[test]
+fn half_of_the_rounds_has_to_say_what_the_other_half_says() {
+    for (values, expected) in [
+        (&[10.0, 10.0, 99.0, 99.0, 10.0, 10.0][..], 1.0),
+        (&[10.0, 12.0, 10.0, 12.0, 99.0, 12.0], 1.2),
+        (&[30.0, 10.0, 30.0, 10.0], 3.0),
+    ] {
+        assert_eq!(halves(values), Some(expected), "{values:?}");
+    }
+    assert_eq!(halves(&[]), None);
+    assert_eq!(halves(&[1.0]), None);
 }
 
 #[test]
@@ -94,6 +107,7 @@ fn a_target_that_failed_spoils_only_itself() {
     let mut case = case(&[(TargetName::Handoff, &[20.0; 5])]);
     case.targets.push(Row::new(
         TargetName::Caddy,
+        false,
         samples(&[20.0, 99.0]),
         Some("no connection".to_owned()),
         &direct,
@@ -113,7 +127,7 @@ fn a_target_that_failed_spoils_only_itself() {
 fn latency_is_what_is_added_in_the_same_round() {
     let direct = [sample(0.0, 1.0), sample(0.0, 5.0), sample(0.0, 1.0)];
     let through = vec![sample(9.0, 1.5), sample(9.0, 5.5), sample(9.0, 9.0)];
-    let median = Row::new(TargetName::Nginx, through, None, &direct)
+    let median = Row::new(TargetName::Nginx, false, through, None, &direct)
         .median
         .unwrap();
     assert_eq!((median.p50_ms, median.total_p50_ms), (0.5, 5.5));
