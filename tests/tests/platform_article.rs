@@ -43,8 +43,6 @@ fn an_app_that_ends_itself_loses_requests_and_behind_handoff_none_is_lost() {
             "{who}: {DEPLOYS} deploys at {RATE} requests/s: {tally}"
         );
     }
-    assert_eq!(article.answered.len(), DEPLOYS + 1, "{article:?}");
-    assert_eq!(handoff.answered.len(), DEPLOYS + 1, "{handoff:?}");
     assert!(article.lost() > 0, "{article}");
     assert_eq!(handoff.lost(), 0, "{handoff}");
 }

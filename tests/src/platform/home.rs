@@ -56,6 +56,25 @@ impl Home {
             .setting("HANDOFF_SETTLE", "200ms")
     }
 
+    /// A site whose server process is `sample-app` itself: with these arguments, and these further
+    /// attributes and children of `<httpPlatform>`.
+    ///
+    /// # Panics
+    /// When it cannot be laid out.
+    pub fn of_sample_app(arguments: &str, attributes: &str, children: &str) -> Self {
+        let home = Self::with_web_config(&format!(
+            r#"<configuration><system.webServer>
+             <handlers>
+               <add name="p" path="*" verb="*" modules="httpPlatformHandler" resourceType="Unspecified" />
+             </handlers>
+             <httpPlatform processPath="%HOME%\app\sample-app.exe" arguments="{arguments}"
+               stdoutLogEnabled="true" stdoutLogFile="\\?\%HOME%\LogFiles\app" {attributes}>{children}</httpPlatform>
+           </system.webServer></configuration>"#
+        ));
+        home.install(binaries::sample_app());
+        home
+    }
+
     /// A site with this `web.config`, and nothing else.
     ///
     /// # Panics
