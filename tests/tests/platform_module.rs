@@ -6,7 +6,6 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
-use tests::binaries::sample_app;
 use tests::platform::{Event, Home, Iis, Look, Module};
 use tests::websocket::WebSocket;
 
@@ -115,7 +114,7 @@ fn a_port_that_a_stranger_listens_on_counts_for_azure_only() {
 #[test]
 fn more_than_sixteen_processes_are_too_many() {
     let home = home("", r#"startupRetryCount="0""#);
-    let app = sample_app().display();
+    let app = tests::binaries::sample_app().display();
     let script = format!(
         "#!/bin/sh\nfor i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do sleep 600 & done\n\
          exec '{app}' -port $HTTP_PLATFORM_PORT\n"
