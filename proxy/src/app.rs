@@ -81,7 +81,7 @@ async fn run_all(
 
     let sidecar = random_id();
     let status_file = status_file(&config, &sidecar)?;
-    let first = Status::new(Arc::clone(&sidecar), listen);
+    let first = Status::new(Arc::clone(&sidecar), listen, (&config.watch.source).into());
     let (publisher, published) = watch::channel(first);
     let writer = status::publish(status_file, published).map_err(AppError::Thread)?;
     tracing::info!(

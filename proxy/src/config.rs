@@ -89,7 +89,7 @@ impl TryFrom<Run> for Config {
     fn try_from(run: Run) -> Result<Self, ConfigError> {
         let platform_port = env::var(PLATFORM_PORT).ok();
         let source = source(&run)?;
-        let state = absolute(run.state.clone().unwrap_or_else(|| state_beside(&source)));
+        let state = absolute(run.state.clone().unwrap_or_else(|| source.default_state()));
         let command = Command::new(run.command.clone());
         let shared = run.shared.clone().unwrap_or_else(|| state.join("shared"));
         let shutdown_timeout = match platform_port {
@@ -202,33 +202,10 @@ fn source(run: &Run) -> Result<Source, ConfigError> {
             folder: folder.map(absolute),
         }),
         (None, None, Some(folder)) => Ok(Source::Folder(absolute(folder))),
-        (None, None, None) => conventional_source(),
+        (None, None, None) => {
+            Source::conventional(&absolute(".".into())).ok_or(ConfigError::NoSource)
+        }
     }
-}
-
-/// The article's layout, in the folder where the platform starts us.
-fn conventional_source() -> Result<Source, ConfigError> {
-    let file = absolute("_artifact.txt".into());
-    let folder = ["releases", "_target"]
-        .map(|name| absolute(name.into()))
-        .into_iter()
-        .find(|folder| folder.is_dir());
-    match (file.is_file(), folder) {
-        (true, folder) => Ok(Source::Pointer { file, folder }),
-        (false, Some(folder)) => Ok(Source::Folder(folder)),
-        (false, None) => Err(ConfigError::NoSource),
-    }
-}
-
-fn state_beside(source: &Source) -> PathBuf {
-    let path = match source {
-        Source::Artifact(path) => path.parent().unwrap_or(path),
-        Source::Pointer { file, .. } => file,
-        Source::Folder(folder) => folder,
-    };
-    let mut state = path.to_owned().into_os_string();
-    state.push(".handoff");
-    state.into()
 }
 
 fn default_cache() -> Option<PathBuf> {
@@ -324,10 +301,10 @@ mod tests {
 
     fn config(args: &[&str]) -> Result<Config, ConfigError> {
         let args = ["handoff", "run", "--cache", "/c"].iter().chain(args);
-        match Cli::parse_from(args).command {
-            Subcommands::Run(run) => Config::try_from(*run),
-            Subcommands::Digest { .. } => unreachable!("not asked for"),
-        }
+        let Subcommands::Run(run) = Cli::parse_from(args).command else {
+            unreachable!("nothing else was asked for");
+        };
+        Config::try_from(*run)
     }
 
     fn error(args: &[&str]) -> String {

@@ -7,11 +7,15 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 /// An instance's launch number within one sidecar: ordered, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Generation(pub u64);
 
 /// The name by which people know a release: the artifact's name and the first digits of its digest.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct ReleaseId(Arc<str>);
 
 /// The SHA-256 of an artifact's content.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -43,7 +44,11 @@ pub(super) struct Care {
     pub(super) port: u16,
     pub(super) readiness: Readiness,
     pub(super) start_timeout: Duration,
+    pub(super) last_probe: LastProbe,
 }
+
+/// What the last probe said, until one succeeds.
+pub(super) type LastProbe = Rc<RefCell<Option<String>>>;
 
 /// When it has to be gone; until then it is asked politely. Nothing as long as it shall run.
 pub(super) type StopBy = watch::Receiver<Option<Instant>>;
@@ -55,21 +60,23 @@ pub(super) async fn follow<P: Process>(
     mut stop_by: StopBy,
     report: impl Fn(Fact),
 ) {
-    let last_probe = RefCell::default();
     let deadline = Instant::now() + care.start_timeout;
     let verdict = tokio::select! {
         exit = process.exited() => {
             let fact = match port_taken(care.port).await {
                 true => Fact::PortTaken,
-                false => Fact::Exited { exit, probe: last_probe.take() },
+                false => Fact::Exited { exit, probe: care.last_probe.take() },
             };
             return report(fact);
         }
         _ = stop_by.changed() => None,
-        verdict = care.readiness.wait(care.port, deadline, &last_probe) => Some(verdict),
+        verdict = care.readiness.wait(care.port, deadline, &care.last_probe) => Some(verdict),
     };
     match verdict {
-        Some(Ok(address)) => report(Fact::Ready(address)),
+        Some(Ok(address)) => {
+            care.last_probe.take();
+            report(Fact::Ready(address));
+        }
         Some(Err(NeverReady { last_probe: probe })) => report(Fact::NeverReady {
             reason: never_ready(&process, &care, &probe),
             output: process.output(),

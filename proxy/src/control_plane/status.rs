@@ -1,8 +1,9 @@
 //! What anybody may know of a sidecar: one snapshot, published on every change.
 //!
-//! The file `<state>/sidecars/<id>.json` is its published form. Keys are only ever added; a reader
-//! has to tolerate ones that it does not know.
+//! The file `<state>/sidecars/<id>.json` is its published form. Keys are only ever added, and what
+//! is added has a default: older and newer readers and writers understand each other.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -11,10 +12,12 @@ use std::sync::Arc;
 use std::thread;
 use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::artifact::Source;
 use crate::files::write_atomically;
+use crate::process::machine;
 use crate::release::{Generation, Release, ReleaseId};
 
 /// The schema's number. It changes only when a key changes its meaning.
@@ -23,20 +26,28 @@ const SCHEMA: u32 = 1;
 const HISTORY: usize = 50;
 
 /// Milliseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UnixMillis(pub u64);
 
 /// A sidecar at one moment.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
     schema: u32,
     /// The sidecar's random id.
     pub sidecar: Arc<str>,
-    version: &'static str,
-    pid: u32,
+    /// handoff's own.
+    pub version: Cow<'static, str>,
+    /// handoff's own process.
+    pub pid: u32,
+    /// What gives `pid` its meaning; see [`machine`].
+    pub machine: Option<String>,
     /// The public address.
     pub listen: SocketAddr,
-    started_ms: UnixMillis,
+    /// Where it looks for artifacts: a command needs to be told of `--state` only.
+    #[serde(default)]
+    pub source: SourceStatus,
+    /// When it came up.
+    pub started_ms: UnixMillis,
     /// Written at least every second or so while it lives.
     pub heartbeat_ms: UnixMillis,
     /// Whether it is shutting down.
@@ -48,31 +59,49 @@ pub struct Status {
     /// Superseded and idle, kept to go back to.
     pub standby: Option<InstanceStatus>,
     /// Superseded, with requests in flight.
+    #[serde(default)]
     pub draining: Vec<InstanceStatus>,
     /// Asked to stop.
+    #[serde(default)]
     pub stopping: Vec<InstanceStatus>,
     /// Requests that wait for an active instance.
+    #[serde(default)]
     pub held: usize,
     /// Why no artifact can be accepted at the moment.
     pub artifact_problem: Option<String>,
     /// Why the last instance that failed did.
     pub last_failure: Option<Failure>,
     /// Oldest first.
+    #[serde(default)]
     pub handoffs: VecDeque<Handoff>,
 }
 
+/// Where a sidecar looks for artifacts: its options of the same names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// `--artifact`
+    pub artifact: Option<PathBuf>,
+    /// `--pointer`
+    pub pointer: Option<PathBuf>,
+    /// `--watch`
+    pub watch: Option<PathBuf>,
+}
+
 /// What the sidecar as a whole does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Serves.
     Running,
     /// Shuts down.
     Stopping,
+    /// A newer sidecar's word.
+    #[serde(other)]
+    Unknown,
 }
 
 /// One instance at one moment.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InstanceStatus {
     /// Its launch number.
     pub generation: Generation,
@@ -87,11 +116,17 @@ pub struct InstanceStatus {
     /// When it came into this state.
     pub since_ms: UnixMillis,
     /// Requests and tunnels that have not ended.
+    #[serde(default)]
     pub in_flight: usize,
+    /// How many of them are tunnels.
+    #[serde(default)]
+    pub tunnels: usize,
+    /// What the last health check said, while none has succeeded.
+    pub probe: Option<String>,
 }
 
 /// Why an instance failed.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failure {
     /// What it ran.
     pub release: ReleaseId,
@@ -106,13 +141,14 @@ pub struct Failure {
     /// The exit status, if it exited.
     pub exit: Option<String>,
     /// The last lines that it wrote.
+    #[serde(default)]
     pub output: VecDeque<String>,
     /// What the last health check said.
     pub probe: Option<String>,
 }
 
 /// One launch, and what became of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Handoff {
     /// What was launched.
     pub release: ReleaseId,
@@ -143,7 +179,7 @@ pub struct Handoff {
 }
 
 /// What became of a launch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// It starts.
@@ -156,6 +192,9 @@ pub enum Outcome {
     Failed,
     /// Something newer came first.
     Abandoned,
+    /// A newer sidecar's word.
+    #[serde(other)]
+    Unknown,
 }
 
 // === impl UnixMillis ===
@@ -175,18 +214,37 @@ impl From<SystemTime> for UnixMillis {
     }
 }
 
+// === impl SourceStatus ===
+
+impl From<&Source> for SourceStatus {
+    fn from(source: &Source) -> Self {
+        let (artifact, pointer, watch) = match source.clone() {
+            Source::Artifact(path) => (Some(path), None, None),
+            Source::Pointer { file, folder } => (None, Some(file), folder),
+            Source::Folder(folder) => (None, None, Some(folder)),
+        };
+        Self {
+            artifact,
+            pointer,
+            watch,
+        }
+    }
+}
+
 // === impl Status ===
 
 impl Status {
     /// A sidecar that has just bound its port.
-    pub fn new(sidecar: Arc<str>, listen: SocketAddr) -> Self {
+    pub fn new(sidecar: Arc<str>, listen: SocketAddr, source: SourceStatus) -> Self {
         let now = UnixMillis::now();
         Self {
             schema: SCHEMA,
             sidecar,
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
+            machine: machine(),
             listen,
+            source,
             started_ms: now,
             heartbeat_ms: now,
             phase: Phase::Running,

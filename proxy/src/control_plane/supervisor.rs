@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::environment;
-use super::instance::{self, Care, Fact};
+use super::instance::{self, Care, Fact, LastProbe};
 use super::lifecycle::{Action, Event, Lifecycle, Policy};
 use super::readiness::Readiness;
 use super::status::{Failure, InstanceStatus, Outcome, Phase, Status, UnixMillis};
@@ -102,6 +103,7 @@ struct Instance {
     address: Option<std::net::SocketAddr>,
     stop: watch::Sender<Option<Instant>>,
     upstream: Weak<Upstream>,
+    last_probe: LastProbe,
     /// Which of its upstreams is the present one: only that one's drain counts.
     promotions: u32,
     eviction: Option<AbortHandle>,
@@ -393,6 +395,7 @@ impl<L: Launch> Supervisor<L> {
             address: None,
             stop,
             upstream: Weak::new(),
+            last_probe: LastProbe::default(),
             promotions: 0,
             eviction: None,
         };
@@ -406,9 +409,11 @@ impl<L: Launch> Supervisor<L> {
             }
         };
         let pid = process.pid();
+        let mut last_probe = LastProbe::default();
         tracing::info!(%generation, release = %id, pid, port, to = "candidate", "launched");
         if let Some(instance) = self.instances.get_mut(&generation) {
             instance.pid = Some(pid);
+            last_probe = Rc::clone(&instance.last_probe);
         }
         let start_timeout = match self.lifecycle.has_served() {
             true => self.settings.deploy_timeout,
@@ -418,6 +423,7 @@ impl<L: Launch> Supervisor<L> {
             port,
             readiness: self.settings.readiness.clone(),
             start_timeout,
+            last_probe,
         };
         let messages = self.messages.clone();
         let report = move |fact| {
@@ -632,6 +638,8 @@ impl<L: Launch> Supervisor<L> {
                 address: instance.address,
                 since_ms: instance.since,
                 in_flight: instance.in_flight(),
+                tunnels: instance.upstream.upgrade().map_or(0, |u| u.tunnels()),
+                probe: instance.last_probe.borrow().clone(),
             };
             match instance.state {
                 State::Candidate => status.candidate = Some(shown),

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::exchange::Receiving;
 use super::forward::Client;
 use super::pool::Pool;
-use crate::router::Upstream;
+use crate::router::{TunnelMark, Upstream};
 
 /// A client's request body.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ pub(super) struct InFlight {
     pub(super) upstream: Arc<Upstream>,
     pub(super) pool: Rc<Pool>,
     pub(super) client: Rc<Client>,
+    pub(super) tunnel: Option<TunnelMark>,
 }
 
 // === impl RequestBody ===

@@ -158,6 +158,7 @@ async fn forward(
     let is_replayable = asked.is_none() && request.is_replayable();
     let (connection, upstream) = reach(shared, is_replayable).await?;
     let in_flight = InFlight {
+        tunnel: None,
         upstream,
         pool: Rc::clone(&shared.pool),
         client: Rc::clone(client),
@@ -246,7 +247,7 @@ async fn another_or_later(
 fn answer(
     mut head: Head,
     receiving: Receiving,
-    in_flight: InFlight,
+    mut in_flight: InFlight,
     version: Version,
 ) -> Result<Response<ResponseBody>, ForwardError> {
     headers::to_client(&mut head.headers, head.present, false).map_err(ForwardError::BadAnswer)?;
@@ -257,6 +258,7 @@ fn answer(
     }
     if headers::is_event_stream(&head.headers) {
         receiving.connection.member.is_tunnel();
+        in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
     }
     Ok(response(head, ResponseBody::app(receiving, in_flight)))
 }
@@ -264,13 +266,14 @@ fn answer(
 fn switch(
     mut head: Head,
     receiving: Receiving,
-    in_flight: InFlight,
+    mut in_flight: InFlight,
     client: OnUpgrade,
     asked: &HeaderValue,
 ) -> Result<Response<ResponseBody>, ForwardError> {
     let protocol = headers::switched_to(&head.headers, asked).ok_or(ForwardError::Upgrade)?;
     headers::to_client(&mut head.headers, head.present, true).map_err(ForwardError::BadAnswer)?;
     in_flight.client.activity.begin(Doing::Tunnel);
+    in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
     tunnel(client, *receiving.connection, in_flight, &protocol);
     Ok(response(head, ResponseBody::Empty))
 }

@@ -24,6 +24,9 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(25);
 
 /// Writes a file so that readers see the old content or the new, never a part.
 ///
+/// It has the rights and, where that can be done, the owner of the file that it replaces, or else
+/// of its folder: deployer and service may be different users.
+///
 /// # Errors
 /// What the system said, also after trying again while the target is locked.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -34,6 +37,7 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
         .tempfile_in(folder)?;
     temporary.write_all(content)?;
     temporary.flush()?;
+    os::adopt(temporary.path(), if path.exists() { path } else { folder });
     let mut tries = 0;
     loop {
         match temporary.persist(path) {
@@ -46,6 +50,60 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
             Err(refused) => return Err(refused.error),
         }
     }
+}
+
+/// Gives a file or folder, which may lie anywhere on the same volume, its name.
+///
+/// # Errors
+/// What the system said, also after trying again while it is locked.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match fs::rename(from, to) {
+            Err(error) if tries < LOCKED_TRIES && os::is_locked(&error) => {
+                tries += 1;
+                std::thread::sleep(LOCKED_PAUSE);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Makes a folder, and those above it, as usable for others as the one that was there.
+///
+/// # Errors
+/// What the system said.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    make_folder(above)?;
+    match fs::create_dir(path) {
+        Ok(()) => os::adopt(path, above),
+        // Somebody else was quicker.
+        Err(_) if path.is_dir() => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+/// Makes a file, or a folder with all that is in it, as usable for others as the folder `model` is.
+///
+/// # Errors
+/// What reading the folder said.
+pub fn adopt_all(path: &Path, model: &Path) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    if metadata.is_symlink() {
+        return Ok(());
+    }
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path)? {
+            adopt_all(&entry?.path(), model)?;
+        }
+    }
+    os::adopt(path, model);
+    Ok(())
 }
 
 /// Takes a lock for as long as the file is open, shared with others who do the same.

@@ -97,6 +97,27 @@ pub fn identity(metadata: &Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }
 
+/// Gives what we have made the rights of `model`, as far as they make sense for it, and its owner.
+///
+/// Refused, it stays as it is: only root may give files away, and what a deployer cannot change may
+/// well be right already.
+pub(super) fn adopt(path: &Path, model: &Path) {
+    let (Ok(own), Ok(model)) = (fs::metadata(path), fs::metadata(model)) else {
+        return;
+    };
+    let runs = own.mode() & 0o111 != 0;
+    let mode = match own.is_dir() {
+        true => model.mode() & 0o7777,
+        false if runs => model.mode() & 0o777 | 0o700,
+        false => model.mode() & 0o666 | 0o600,
+    };
+    // First the rights: who gives a file away may lose its own to change it.
+    let _ = fs::set_permissions(path, Permissions::from_mode(mode));
+    if (own.uid(), own.gid()) != (model.uid(), model.gid()) {
+        let _ = std::os::unix::fs::chown(path, Some(model.uid()), Some(model.gid()));
+    }
+}
+
 /// Lets this thread run only when others have nothing to do.
 pub fn lower_priority() {
     // On Linux a nice value belongs to the thread (setpriority(2), notes). Refused: as before.

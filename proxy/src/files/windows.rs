@@ -150,6 +150,9 @@ pub fn identity(metadata: &Metadata) -> Identity {
     metadata.creation_time()
 }
 
+/// Nothing to do: what is made in a folder inherits its rights.
+pub(super) fn adopt(_: &Path, _: &Path) {}
+
 /// Lets this thread run only when others have nothing to do.
 pub fn lower_priority() {
     // SAFETY: the pseudo handle of the calling thread is always valid. Refused: as before.

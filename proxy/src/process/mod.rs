@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use crate::release::{Generation, ReleaseId};
 
 pub mod command;
+mod machine;
 mod orphans;
 mod output;
 pub mod template;
@@ -23,6 +24,8 @@ mod os;
 #[cfg(windows)]
 #[path = "windows.rs"]
 mod os;
+
+pub use machine::{is_gone, machine};
 
 /// Starts instances.
 pub trait Launch {

@@ -49,10 +49,15 @@ pub struct Upstream {
     /// Where its app listens.
     pub address: SocketAddr,
     evicted: AtomicBool,
+    tunnels: Arc<AtomicUsize>,
     // Dropped with the last handle, which is all that a request's end may do: drop code runs on a
     // worker in the middle of its work.
     _in_use: oneshot::Sender<()>,
 }
+
+/// One tunnel among what is in flight, counted as long as this lives. For display.
+#[derive(Debug)]
+pub struct TunnelMark(Arc<AtomicUsize>);
 
 /// Completes when the last handle of its [`Upstream`] is dropped.
 #[derive(Debug)]
@@ -250,6 +255,7 @@ impl Upstream {
             generation,
             address,
             evicted: AtomicBool::new(false),
+            tunnels: Arc::default(),
             _in_use: in_use,
         });
         let drain = Drain {
@@ -262,6 +268,23 @@ impl Upstream {
     /// Whether what fails here fails because it outlasted its grace period.
     pub fn evicted(&self) -> bool {
         self.evicted.load(Ordering::Acquire)
+    }
+
+    /// Counts one more of what is in flight as a tunnel.
+    pub fn mark_tunnel(&self) -> TunnelMark {
+        self.tunnels.fetch_add(1, Ordering::Relaxed);
+        TunnelMark(Arc::clone(&self.tunnels))
+    }
+
+    /// How many tunnels are in flight. For display.
+    pub fn tunnels(&self) -> usize {
+        self.tunnels.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for TunnelMark {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

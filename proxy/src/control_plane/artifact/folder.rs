@@ -66,7 +66,7 @@ impl DropFolder {
 
 /// Whether a file of this name can be an artifact, and not one that is being written or that goes
 /// with one.
-fn is_artifact(name: &OsStr) -> bool {
+pub fn is_artifact(name: &OsStr) -> bool {
     let name = name.to_string_lossy().to_lowercase();
     let temporary = name.starts_with('.')
         || name.ends_with('~')

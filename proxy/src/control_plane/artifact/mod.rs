@@ -22,13 +22,14 @@ mod text;
 
 pub use accept_error::AcceptError;
 pub use archive::{ArchiveError, Limits};
+pub use copy::copy;
 pub use digest::digest;
 pub use fingerprint::Fingerprint;
-pub use folder::DropFolder;
+pub use folder::{DropFolder, is_artifact};
 pub use patience::{NotYet, Patience, RETRY};
 pub use pointer::{Pointer, PointerError};
 pub use settle::{Settle, Settling};
-pub use store::{Copying, Store, StoreSettings, Workdir};
+pub use store::{Copying, Store, StoreSettings, Workdir, release_id};
 
 /// Where the operator says what to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +102,29 @@ pub enum SourceError {
 // === impl Source ===
 
 impl Source {
+    /// The article's layout in `folder`: `_artifact.txt`, `releases`, `_target`.
+    pub fn conventional(folder: &Path) -> Option<Self> {
+        let file = folder.join("_artifact.txt");
+        let folder = drop_folder(folder);
+        match (file.is_file(), folder) {
+            (true, folder) => Some(Self::Pointer { file, folder }),
+            (false, Some(folder)) => Some(Self::Folder(folder)),
+            (false, None) => None,
+        }
+    }
+
+    /// Where its sidecars and the commands meet, unless `--state` says otherwise.
+    pub fn default_state(&self) -> PathBuf {
+        let path = match self {
+            Self::Artifact(path) => path.parent().unwrap_or(path),
+            Self::Pointer { file, .. } => file,
+            Self::Folder(folder) => folder,
+        };
+        let mut state = path.to_owned().into_os_string();
+        state.push(".handoff");
+        state.into()
+    }
+
     /// The folders in which a change may mean a new artifact, `target` being the present one.
     pub fn watched<'a>(&'a self, target: Option<&'a Target>) -> Vec<&'a Path> {
         let mut watched = match self {
@@ -136,6 +160,14 @@ impl Source {
             Self::Folder(folder) => newest(folder, None, drop_folder),
         }
     }
+}
+
+/// The drop folder that lies in `folder` by convention.
+pub fn drop_folder(folder: &Path) -> Option<PathBuf> {
+    ["releases", "_target"]
+        .map(|name| folder.join(name))
+        .into_iter()
+        .find(|folder| folder.is_dir())
 }
 
 fn newest(

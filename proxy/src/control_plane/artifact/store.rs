@@ -351,7 +351,7 @@ fn warn_of_ways_back(path: &Path, copied: &Copied) {
 }
 
 /// The name, without what says only that it is a program or an archive, and the digest's start.
-fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId {
+pub fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId {
     let file_name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = match (given, Format::of(&file_name)) {
         (Some(given), _) => given.to_owned(),
@@ -368,7 +368,10 @@ fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId {
         false => '_',
     };
     let name: String = name.chars().map(safe).take(64).collect();
-    ReleaseId::new(format!("{name}-{}", &digest.hex()[..8]))
+    let suffix = format!("-{}", &digest.hex()[..8]);
+    // `handoff deploy` names files so.
+    let suffix = if name.ends_with(&suffix) { "" } else { &suffix };
+    ReleaseId::new(format!("{name}{suffix}"))
 }
 
 fn lock_path(copy: &Path) -> PathBuf {
