@@ -15,6 +15,8 @@
 //! ```
 //! Two planes that never name each other; the [`router`] is the hinge. Arrows point one way:
 //! main → [`app`] → {[`control_plane`], [`data_plane`], [`process`]} → [`router`] → [`release`].
+//! Beside that, main → [`commands`] → {[`control_plane`]'s artifacts and status, [`files`]}: what
+//! deploys and looks runs in another process, and meets the sidecars in files only.
 //! Each module owns its settings; [`config`] composes them, so nothing below imports it.
 //!
 //! # Vocabulary
@@ -89,11 +91,18 @@
 //!   map, which would have to grow for it: a tenth of the instructions of a request.
 //! - No `Via`, though RFC 9110, section 7.6.3 asks for one: nginx and others that may be the app
 //!   send nothing compressed to whoever sends it, and handoff is to change nothing that users see.
+//! - The status types are read back by the commands: one description of the schema, and every key
+//!   that was added later has a default. A sidecar is dead for a command when its heartbeat stands
+//!   still for ten seconds, whatever the clocks of two machines say, or when its process is gone from
+//!   this machine (which the status names; Azure's sandboxes see no process of each other).
+//! - `handoff deploy` wakes a sleeping site with `curl`: a TLS library for one request would be a
+//!   third of the program.
 //! - The pauses between health checks grow from 10 ms to the configured interval: most apps are
 //!   ready sooner than the first 250 ms.
 
 pub mod app;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod control_plane;
 pub mod data_plane;

@@ -6,7 +6,7 @@ use handoff::cli::{Cli, Run, Subcommands};
 use handoff::config::Config;
 use handoff::control_plane::artifact::digest;
 use handoff::process::command::OsLauncher;
-use handoff::{app, handles, signal, telemetry};
+use handoff::{app, commands, handles, signal, telemetry};
 
 /// What was asked for cannot be understood. (clap ends with the same.)
 const USAGE: u8 = 2;
@@ -14,6 +14,9 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     match Cli::read().command {
         Subcommands::Run(run) => self::run(*run),
+        Subcommands::Deploy(deploy) => commands::deploy::run(&deploy).into(),
+        Subcommands::Status(options) => commands::status::run(&options).into(),
+        Subcommands::History(options) => commands::history::run(&options).into(),
         Subcommands::Digest { path } => match digest(&path) {
             Ok(digest) => {
                 println!("{}", digest.hex());

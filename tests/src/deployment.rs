@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::binaries::{self, spawn};
 use crate::release::Release;
+use crate::shared::{self, Deployment};
 use crate::source::{self, Source};
 use crate::status::Status;
 use crate::wait::eventually;
@@ -27,15 +28,18 @@ pub struct Site {
     command: Vec<String>,
     variables: Vec<(String, String)>,
     place: fn(PathBuf) -> PathBuf,
+    program: PathBuf,
 }
 
 /// Its handoff runs. Ends with this value, and nothing may be left of it then.
 #[derive(Debug)]
 pub struct Running {
     source: Source,
-    /// Removed with this value.
-    _folder: TempDir,
+    deployment: Deployment,
+    /// A later sidecar's own; the first one's is the deployment's.
+    _folder: Option<TempDir>,
     root: PathBuf,
+    program: PathBuf,
     args: Vec<OsString>,
     variables: Vec<(String, String)>,
     child: Mutex<Child>,
@@ -82,6 +86,7 @@ impl Site {
             command: Vec::new(),
             variables: Vec::new(),
             place: |folder| folder,
+            program: binaries::handoff().to_owned(),
         }
     }
 
@@ -96,6 +101,13 @@ impl Site {
     #[must_use]
     pub fn with(mut self, option: &str, value: &str) -> Self {
         self.options.insert(option.to_owned(), value.into());
+        self
+    }
+
+    /// Starts this copy of handoff.
+    #[must_use]
+    pub fn with_program(mut self, program: PathBuf) -> Self {
+        self.program = program;
         self
     }
 
@@ -129,24 +141,36 @@ impl Site {
     /// # Panics
     /// When that does not come up.
     #[track_caller]
-    pub fn launch(mut self, release: impl Into<Release>) -> Running {
-        let folder = TempDir::new().expect("a folder");
-        // The system may know it by another path, and shows that one. (Windows' is verbatim then.)
-        let root = match cfg!(windows) {
-            true => folder.path().to_owned(),
-            false => fs::canonicalize(folder.path()).expect("a folder"),
-        };
-        let root = (self.place)(root);
-        let site = root.join("site");
-        fs::create_dir_all(site.join("releases")).expect("a folder");
-        self.source.deploy(&site, &release.into());
+    pub fn launch(self, release: impl Into<Release>) -> Running {
+        let deployment = Deployment::new(self.place);
+        self.source.deploy(&deployment.site(), &release.into());
+        let root = deployment.root().to_owned();
+        self.run(&deployment, None, root)
+    }
 
-        let (option, path) = self.source.option(&site);
+    /// Starts another sidecar on a deployment, and waits for that only. Its cache is its own, as on
+    /// another machine.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    #[track_caller]
+    pub fn launch_in(self, deployment: &Deployment) -> Running {
+        let folder = TempDir::new().expect("a folder");
+        let root = shared::known(folder.path());
+        self.run(deployment, Some(folder), root)
+    }
+
+    #[track_caller]
+    fn run(mut self, deployment: &Deployment, folder: Option<TempDir>, root: PathBuf) -> Running {
+        let (option, path) = self.source.option(&deployment.site());
         self.options.insert(option.to_owned(), path.into());
-        for (option, name) in [("--state", "state"), ("--cache", "cache")] {
+        for (option, path) in [
+            ("--state", deployment.state()),
+            ("--cache", root.join("cache")),
+        ] {
             self.options
                 .entry(option.to_owned())
-                .or_insert_with(|| root.join(name).into());
+                .or_insert_with(|| path.into());
         }
         let mut args: Vec<OsString> = vec!["run".into()];
         for (option, value) in self.options {
@@ -156,11 +180,13 @@ impl Site {
             args.push("--".into());
             args.extend(self.command.into_iter().map(OsString::from));
         }
-        let child = run(&root, &args, &self.variables);
+        let child = run(&self.program, &root, &args, &self.variables);
         let mut running = Running {
             source: self.source,
+            deployment: deployment.clone(),
             _folder: folder,
             root,
+            program: self.program,
             args,
             variables: self.variables,
             pid: child.id(),
@@ -172,12 +198,12 @@ impl Site {
     }
 }
 
-fn run(root: &Path, args: &[OsString], variables: &[(String, String)]) -> Child {
+fn run(program: &Path, root: &Path, args: &[OsString], variables: &[(String, String)]) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
         .open(root.join("log"));
-    let mut command = handoff();
+    let mut command = clean(program);
     command
         .args(args)
         .envs(variables.iter().map(|(name, value)| (name, value)))
@@ -188,7 +214,11 @@ fn run(root: &Path, args: &[OsString], variables: &[(String, String)]) -> Child 
 
 /// The program, untouched by what the environment of the tests would tell it.
 pub fn handoff() -> Command {
-    let mut command = Command::new(binaries::handoff());
+    clean(binaries::handoff())
+}
+
+fn clean(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let is_setting = name.to_str().is_some_and(|name| {
             name.starts_with("HANDOFF_") || name == "HTTP_PLATFORM_PORT" || name == "PORT"
@@ -324,7 +354,12 @@ impl Running {
 
     /// The folder that is deployed to.
     pub fn site(&self) -> PathBuf {
-        self.root().join("site")
+        self.deployment.site()
+    }
+
+    /// What it shares with other sidecars.
+    pub fn deployment(&self) -> &Deployment {
+        &self.deployment
     }
 
     /// The private copies that there are, by their releases.
@@ -357,7 +392,7 @@ impl Running {
 
     /// `{shared}`.
     pub fn shared(&self) -> PathBuf {
-        self.root().join("state").join("shared")
+        self.deployment.state().join("shared")
     }
 
     /// Ends handoff as `kill -9` or the task manager does, and waits until it is gone.
@@ -376,7 +411,7 @@ impl Running {
     /// When it does not come up.
     #[track_caller]
     pub fn starts_again(&mut self) {
-        let child = run(&self.root, &self.args, &self.variables);
+        let child = run(&self.program, &self.root, &self.args, &self.variables);
         self.pid = child.id();
         self.child = Mutex::new(child);
         self.address = self.wait_until("handoff listens again", |_| true).listen;
@@ -398,13 +433,18 @@ impl Running {
     #[cfg(unix)]
     #[track_caller]
     pub fn leaves_nothing_behind(&self) {
-        let root = self.root();
+        let mut folders = vec![self.root()];
+        // Another sidecar's apps may work in the same deployment.
+        if self.deployment.is_ours_alone() {
+            folders.push(self.deployment.root());
+        }
+        let left = || -> Vec<u32> {
+            let from = |folder: &&Path| crate::processes::from(folder);
+            folders.iter().flat_map(from).collect()
+        };
         eventually(
-            || {
-                let left = crate::processes::from(root);
-                self.failure(&format!("no process is left, not {left:?}"))
-            },
-            || crate::processes::from(root).is_empty().then_some(()),
+            || self.failure(&format!("no process is left, not {:?}", left())),
+            || left().is_empty().then_some(()),
         );
     }
 
@@ -418,7 +458,7 @@ impl Running {
     }
 
     fn published(&self) -> Option<Status> {
-        Status::read(&self.root().join("state"), self.pid)
+        Status::read(&self.deployment.state(), self.pid)
     }
 
     fn has_ended(&self) -> bool {

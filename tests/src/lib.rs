@@ -11,6 +11,7 @@
 pub mod archive;
 pub mod binaries;
 pub mod client;
+pub mod command;
 pub mod deployment;
 pub mod load;
 #[cfg(unix)]
@@ -20,6 +21,7 @@ pub mod platform;
 pub mod processes;
 pub mod release;
 pub mod requests;
+pub mod shared;
 pub mod source;
 pub mod stage;
 pub mod status;
@@ -30,5 +32,6 @@ pub mod websocket;
 pub use client::{Answer, Connection};
 pub use deployment::{Running, Site};
 pub use release::{Release, app, file, folder};
+pub use shared::Deployment;
 pub use status::Status;
 pub use wait::eventually;

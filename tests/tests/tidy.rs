@@ -28,6 +28,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("data_plane/", &["release", "router", "handles"]),
     ("control_plane/lifecycle/", &["release"]),
     ("control_plane/", &["release", "router", "process", "files"]),
+    // They meet the running sidecars in files only.
+    (
+        "commands/",
+        &["commands", "control_plane", "process", "files", "release"],
+    ),
 ];
 
 /// Where the two systems may differ.

@@ -9,6 +9,9 @@ use humantime::parse_duration;
 use tracing_subscriber::filter::LevelFilter;
 
 use self::artifacts::Artifacts;
+use crate::commands::deploy::Deploy;
+use crate::commands::history::History;
+use crate::commands::status::ShowStatus;
 use crate::data_plane::Forwarded;
 use crate::telemetry::LogFormat;
 
@@ -31,6 +34,12 @@ pub struct Cli {
 pub enum Subcommands {
     /// Run an app behind handoff.
     Run(Box<Run>),
+    /// Deploy an artifact and wait until it serves.
+    Deploy(Box<Deploy>),
+    /// Show what the sidecars of a deployment do.
+    Status(Box<ShowStatus>),
+    /// Show every launch that they remember.
+    History(Box<History>),
     /// Print the SHA-256 of a file, a folder or an archive, as `sha256=` in a pointer file takes it.
     Digest {
         /// The artifact.
@@ -400,18 +409,21 @@ mod tests {
     fn the_readme_lists_every_option_with_its_default() {
         let readme = std::fs::read_to_string("../README.md").unwrap();
         let command = Cli::command();
-        let run = command.find_subcommand("run").unwrap();
-        for option in run.get_opts() {
-            let name = option.get_long().unwrap();
-            let start = format!("| `--{name}");
-            let row = readme.lines().find(|line| line.starts_with(&start));
-            let row = row.unwrap_or_else(|| panic!("README has no row for --{name}"));
-            for default in option.get_default_values() {
-                let default = default.to_str().unwrap();
-                assert!(
-                    row.contains(default),
-                    "README: --{name} is {default} by default"
-                );
+        for (name, section) in [("run", "\n## Options\n"), ("deploy", "\n## Deploying\n")] {
+            let (_, rows) = readme.split_once(section).unwrap();
+            let command = command.find_subcommand(name).unwrap();
+            for option in command.get_opts() {
+                let name = option.get_long().unwrap();
+                let start = format!("| `--{name}");
+                let row = rows.lines().find(|line| line.starts_with(&start));
+                let row = row.unwrap_or_else(|| panic!("README has no row for --{name}"));
+                for default in option.get_default_values() {
+                    let default = default.to_str().unwrap();
+                    assert!(
+                        row.contains(default),
+                        "README: --{name} is {default} by default"
+                    );
+                }
             }
         }
     }

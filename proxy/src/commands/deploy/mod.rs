@@ -1,0 +1,401 @@
+//! `handoff deploy`: puts an artifact where sidecars find it, and waits for their verdict.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+pub use self::options::Deploy;
+use self::options::Wait;
+use self::report::{Outcome, Report};
+use self::step::Step;
+use self::upload::Uploaded;
+use self::verdict::Verdict;
+use self::wake::Wake;
+use super::place::{Place, PlaceError};
+use super::progress::Progress;
+use super::sidecars::Sidecars;
+use super::{Ending, desired};
+use crate::control_plane::artifact::{self, DropFolder, is_artifact, release_id};
+use crate::control_plane::status::Status;
+use crate::release::{Digest, Generation, ReleaseId};
+
+mod options;
+mod pointer;
+mod report;
+mod step;
+mod upload;
+mod verdict;
+mod wake;
+
+/// How often the sidecars' files are read.
+const LOOK: Duration = Duration::from_millis(200);
+/// For a heartbeat to be seen to move, where clocks do not agree.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// For a woken sidecar to say what it serves, before it is given something new.
+const WAKING: Duration = Duration::from_secs(60);
+/// For others to follow back after one has refused.
+const FOLLOW_BACK: Duration = Duration::from_secs(60);
+
+/// Why nothing was deployed.
+#[derive(Debug, thiserror::Error)]
+enum DeployError {
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error("an artifact cannot be called {0:?}: give another name with --id NAME")]
+    Name(String),
+    #[error("cannot read {path:?}: {source}")]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("cannot put it into {path:?}: {source}")]
+    Upload {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("cannot write the pointer file {path:?}: {source}")]
+    Pointer {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+}
+
+/// Deploys, and says so on stdout.
+pub fn run(deploy: &Deploy) -> Ending {
+    let mut progress = Progress::new();
+    let report = match Deploying::prepare(deploy) {
+        Ok(mut deploying) => deploying.run(&mut progress),
+        Err(error) => Err(error),
+    };
+    progress.end();
+    let report = report.unwrap_or_else(|error| Report::failed(&error));
+    report.print(deploy.json);
+    report.ending()
+}
+
+/// One deploy under way.
+struct Deploying<'a> {
+    options: &'a Deploy,
+    place: Place,
+    artifact: PathBuf,
+    digest: Digest,
+    /// As it stands in the sidecars' files.
+    digest_text: String,
+    sidecars: Sidecars,
+    /// The last launch of each sidecar before this deploy.
+    before: BTreeMap<Arc<str>, Generation>,
+    told: BTreeMap<Arc<str>, Step>,
+    deadline: Instant,
+}
+
+/// What it has changed.
+struct Changes {
+    release: ReleaseId,
+    uploaded: Uploaded,
+    pointer: Option<pointer::Written>,
+}
+
+impl<'a> Deploying<'a> {
+    fn prepare(options: &'a Deploy) -> Result<Self, DeployError> {
+        let deadline = Instant::now() + options.timeout;
+        let Deploy {
+            pointer, to, state, ..
+        } = options.clone();
+        let place = Place::find(pointer, to, state)?;
+        let path = options.artifact.clone();
+        let artifact = std::path::absolute(&path).unwrap_or(path);
+        let digest = artifact::digest(&artifact).map_err(|source| DeployError::Read {
+            path: artifact.clone(),
+            source,
+        })?;
+        Ok(Self {
+            options,
+            sidecars: Sidecars::of(&place.state),
+            place,
+            artifact,
+            digest,
+            digest_text: digest.to_string(),
+            before: BTreeMap::new(),
+            told: BTreeMap::new(),
+            deadline,
+        })
+    }
+
+    fn run(&mut self, progress: &mut Progress) -> Result<Report, DeployError> {
+        let is_live = self.find_live(progress);
+        if is_live && self.is_deployed() {
+            let verdict = self.follow(None, progress);
+            return Ok(self.report(&verdict, Outcome::Unchanged, None));
+        }
+        let last = |status: &Status| status.handoffs.back().map(|handoff| handoff.generation);
+        self.before = self
+            .sidecars
+            .all()
+            .filter_map(|status| Some((Arc::clone(&status.sidecar), last(status)?)))
+            .collect();
+        let changes = self.write(progress)?;
+        let verdict = match is_live {
+            true => self.follow(Some(&changes), progress),
+            false => Verdict::Idle,
+        };
+        match &verdict {
+            Verdict::Active | Verdict::Idle => self.prune(&changes),
+            Verdict::Refused(sidecar, refusal) => {
+                progress.say(&format!("sidecar {sidecar} refused it: {}", refusal.reason));
+                self.go_back(&changes, progress);
+            }
+            Verdict::Superseded | Verdict::Timeout => {}
+        }
+        Ok(self.report(&verdict, Outcome::Promoted, Some(&changes)))
+    }
+
+    /// Looks for sidecars that live, waking them if that was asked for.
+    fn find_live(&mut self, progress: &mut Progress) -> bool {
+        let patience = Instant::now() + HEARTBEAT;
+        loop {
+            self.sidecars.look();
+            if self.sidecars.live().next().is_some() {
+                return true;
+            }
+            if self.sidecars.all().next().is_none() || Instant::now() >= patience {
+                break;
+            }
+            sleep(LOOK);
+        }
+        let Some(url) = &self.options.wake else {
+            return false;
+        };
+        progress.say(&format!("no sidecar runs: requesting {url}"));
+        let mut wake = Wake::new(url);
+        let mut found = None;
+        while Instant::now() < self.deadline {
+            wake.go_on();
+            self.sidecars.look();
+            // It shall have something to go back to before it is given something new.
+            let knows = |status: &Status| {
+                status.active.is_some()
+                    || status.artifact_problem.is_some()
+                    || status.last_failure.is_some()
+            };
+            let mut live = self.sidecars.live().peekable();
+            if live.peek().is_some() {
+                let found = found.get_or_insert_with(Instant::now);
+                if live.all(knows) || found.elapsed() >= WAKING {
+                    return true;
+                }
+            }
+            if progress.is_due() {
+                let problem = wake.problem.as_deref().unwrap_or("no answer yet");
+                progress.say(&format!("  waking {url}: {problem}"));
+            }
+            sleep(LOOK);
+        }
+        self.sidecars.live().next().is_some()
+    }
+
+    /// Whether all files say already what this deploy would have them say, and all sidecars have it.
+    fn is_deployed(&self) -> bool {
+        let named = match &self.place.pointer {
+            Some(file) => pointer::read(file).and_then(|pointer| pointer.digest),
+            None => {
+                let newest = DropFolder::default().newest(&self.place.uploads, None);
+                let newest = newest.ok().flatten();
+                newest.and_then(|newest| artifact::digest(&newest).ok())
+            }
+        };
+        let has_it = |status: &Status| {
+            let active = status.active.as_ref();
+            active.is_some_and(|active| active.digest == self.digest_text)
+        };
+        named == Some(self.digest) && self.sidecars.live().all(has_it)
+    }
+
+    fn write(&self, progress: &mut Progress) -> Result<Changes, DeployError> {
+        let Place {
+            pointer,
+            uploads,
+            state,
+        } = &self.place;
+        let id = self.options.id.as_deref();
+        let (stem, suffix) = upload::name(&self.artifact, id, self.digest);
+        let name = format!("{stem}{suffix}");
+        if stem.is_empty() || !is_artifact(name.as_ref()) {
+            return Err(DeployError::Name(name));
+        }
+        let target = uploads.join(&name);
+        progress.say(&format!("copying {:?} to {target:?}", self.artifact));
+        // Before the artifact is seen: what was refused before has its second chance at once.
+        if let Err(error) = desired::retry(state, &self.digest_text) {
+            progress.say(&format!("cannot ask for a retry in {state:?}: {error}"));
+        }
+        let reuse = pointer.is_some();
+        let uploaded = upload::upload(&self.artifact, self.digest, uploads, &name, reuse, progress);
+        let uploaded = uploaded.map_err(|source| DeployError::Upload {
+            path: uploads.clone(),
+            source,
+        })?;
+        let written = match pointer {
+            None => None,
+            Some(file) => {
+                let written = pointer::write(file, &uploaded.path, self.digest, &stem);
+                Some(written.map_err(|source| {
+                    let _ = upload::take_back(&uploaded);
+                    DeployError::Pointer {
+                        path: file.clone(),
+                        source,
+                    }
+                })?)
+            }
+        };
+        let id = written.as_ref().map(|_| stem.as_str());
+        Ok(Changes {
+            release: release_id(id, &uploaded.path, self.digest),
+            uploaded,
+            pointer: written,
+        })
+    }
+
+    fn follow(&mut self, changes: Option<&Changes>, progress: &mut Progress) -> Verdict {
+        loop {
+            self.sidecars.look();
+            let steps = self.steps();
+            self.tell(&steps, progress);
+            if let Some((id, refusal)) = steps
+                .iter()
+                .find_map(|(id, step)| Some((id, step.refusal()?)))
+            {
+                return Verdict::Refused(Arc::clone(id), refusal.clone());
+            }
+            let enough = |step: &Step| match self.options.wait {
+                Wait::Promoted => step.is_active(),
+                Wait::Drained => *step == Step::Done,
+            };
+            if !steps.is_empty() && steps.values().all(enough) {
+                return Verdict::Active;
+            }
+            if let (Some(file), Some(changes)) = (&self.place.pointer, changes)
+                && let Some(written) = &changes.pointer
+                && !written.holds(file)
+            {
+                return Verdict::Superseded;
+            }
+            if Instant::now() >= self.deadline {
+                return match steps.is_empty() {
+                    true => Verdict::Idle,
+                    false => Verdict::Timeout,
+                };
+            }
+            sleep(LOOK);
+        }
+    }
+
+    fn steps(&self) -> BTreeMap<Arc<str>, Step> {
+        let step = |status: &Status| {
+            let before = self.before.get(&status.sidecar).copied();
+            let step = Step::of(status, &self.digest_text, before.unwrap_or(Generation(0)));
+            (Arc::clone(&status.sidecar), step)
+        };
+        self.sidecars.live().map(step).collect()
+    }
+
+    fn tell(&mut self, steps: &BTreeMap<Arc<str>, Step>, progress: &mut Progress) {
+        let line = |id: &Arc<str>, step: &Step| format!("  sidecar {id}: {step}");
+        let due = progress.is_due();
+        for (id, step) in steps {
+            let told = self.told.get(id);
+            if due || told.is_none_or(|told| step.is_news_after(told)) {
+                // Its reason comes with the verdict.
+                if !matches!(step, Step::Refused(_)) {
+                    progress.say(&line(id, step));
+                }
+                self.told.insert(Arc::clone(id), step.clone());
+            }
+        }
+        if due && steps.is_empty() {
+            progress.say("  no sidecar runs any more: waiting for one");
+        }
+        let lines = steps
+            .iter()
+            .map(|(id, step)| (id.to_string(), line(id, step)));
+        progress.show(&lines.collect());
+    }
+
+    /// Has all sidecars run again what they ran before.
+    fn go_back(&mut self, changes: &Changes, progress: &mut Progress) {
+        let back = match (&self.place.pointer, &changes.pointer) {
+            (Some(file), Some(written)) => {
+                let named = written.before(file).map(|pointer| pointer.path);
+                let named = named.map_or_else(|| "nothing".to_owned(), |path| format!("{path:?}"));
+                match written.put_back(file) {
+                    Ok(true) => Ok(format!("{file:?} names {named} again")),
+                    Ok(false) if written.changed_nothing() => {
+                        Ok(format!("{file:?} named it before, and still does"))
+                    }
+                    Ok(false) => Ok(format!("{file:?} names something else by now")),
+                    Err(error) => Err(format!("{file:?} still names it: {error}")),
+                }
+            }
+            _ => match upload::take_back(&changes.uploaded) {
+                Ok(()) => Ok(format!("{:?} is removed again", changes.uploaded.path)),
+                Err(error) => Err(format!("{:?} stays: {error}", changes.uploaded.path)),
+            },
+        };
+        let (Ok(line) | Err(line)) = &back;
+        progress.say(line);
+        if back.is_err() {
+            return;
+        }
+        let until = self.deadline.max(Instant::now() + LOOK);
+        let until = until.min(Instant::now() + FOLLOW_BACK);
+        let mut told = false;
+        loop {
+            self.sidecars.look();
+            let has_it = |status: &&Status| {
+                let active = status.active.as_ref();
+                active.is_some_and(|active| active.digest == self.digest_text)
+            };
+            let left = self.sidecars.live().filter(has_it).count();
+            match left {
+                0 if told => return progress.say("  they are back"),
+                0 => return,
+                _ if Instant::now() >= until => {
+                    return progress.say(&format!("  {left} still have it"));
+                }
+                left if !told || progress.is_due() => {
+                    told = true;
+                    progress.say(&format!("  {left} that had promoted it go back"));
+                }
+                _ => {}
+            }
+            sleep(LOOK);
+        }
+    }
+
+    fn prune(&self, changes: &Changes) {
+        let mut named = vec![changes.uploaded.path.clone()];
+        if let (Some(file), Some(written)) = (&self.place.pointer, &changes.pointer) {
+            named.extend(
+                [written.before(file), pointer::read(file)]
+                    .into_iter()
+                    .flatten()
+                    .map(|pointer| pointer.path),
+            );
+        }
+        let used: Vec<&str> = self
+            .sidecars
+            .all()
+            .flat_map(|status| {
+                let one = [&status.active, &status.candidate, &status.standby];
+                let one = one.into_iter().flatten();
+                one.chain(&status.draining).chain(&status.stopping)
+            })
+            .map(|instance| instance.digest.as_str())
+            .collect();
+        upload::prune(&self.place.uploads, self.options.keep, |path, digest| {
+            let is_used = |digest: Digest| used.contains(&digest.to_string().as_str());
+            named.iter().any(|named| named == path) || digest.is_some_and(is_used)
+        });
+    }
+}

@@ -1,0 +1,319 @@
+//! How far one sidecar is with a deploy. Pure.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::control_plane::status::{Failure, Handoff, Outcome, Status};
+use crate::release::{Generation, ReleaseId};
+
+/// With nothing else to serve a sidecar tries a release for ever; whoever waits has seen enough
+/// after so many failures.
+const ENOUGH: usize = 3;
+
+/// How far a sidecar is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "lowercase")]
+pub(super) enum Step {
+    /// It has not launched it.
+    Waiting {
+        /// Why it cannot, as far as it knows.
+        problem: Option<String>,
+    },
+    /// The process runs.
+    Starting,
+    /// The health check does not succeed yet.
+    Probing {
+        /// What the last one said.
+        probe: String,
+    },
+    /// The health check has succeeded.
+    Ready,
+    /// It gets the requests; others finish theirs.
+    Promoted {
+        /// What still has any.
+        draining: Vec<Draining>,
+    },
+    /// It gets the requests, and nothing else has any.
+    Done,
+    /// It failed, and is tried again: there is nothing else to serve.
+    Failing {
+        /// Why the last time.
+        reason: String,
+    },
+    /// It failed, and is not tried again.
+    Refused(Refusal),
+}
+
+/// What a superseded instance waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Draining {
+    pub(super) release: ReleaseId,
+    pub(super) requests: usize,
+    pub(super) tunnels: usize,
+}
+
+/// Why a release was refused, as far as its sidecar still knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Refusal {
+    pub(super) reason: String,
+    pub(super) exit: Option<String>,
+    pub(super) probe: Option<String>,
+    pub(super) output: Vec<String>,
+}
+
+// === impl Step ===
+
+impl Step {
+    /// How far `status` is with the release of this digest; launches up to `before` do not count.
+    pub(super) fn of(status: &Status, digest: &str, before: Generation) -> Self {
+        if status.active.as_ref().is_some_and(|a| a.digest == digest) {
+            return Self::promoted(status);
+        }
+        // One that was starting already is this deploy's as well.
+        let is_ours = |handoff: &&Handoff| {
+            handoff.digest == digest
+                && (handoff.generation > before || handoff.outcome == Outcome::Starting)
+        };
+        let ours = || status.handoffs.iter().filter(is_ours);
+        let Some(last) = ours().next_back() else {
+            let problem = status.artifact_problem.clone();
+            return Self::Waiting { problem };
+        };
+        match last.outcome {
+            Outcome::Refused => Self::Refused(Refusal::of(last, status.last_failure.as_ref())),
+            Outcome::Failed => {
+                let failed = ours().filter(|handoff| handoff.outcome == Outcome::Failed);
+                match failed.count() >= ENOUGH {
+                    true => Self::Refused(Refusal::of(last, status.last_failure.as_ref())),
+                    false => Self::Failing {
+                        reason: last.reason.clone().unwrap_or_default(),
+                    },
+                }
+            }
+            Outcome::Starting if last.ready_ms.is_some() => Self::Ready,
+            Outcome::Starting => {
+                let candidate = status.candidate.as_ref();
+                let candidate = candidate.filter(|c| c.generation == last.generation);
+                match candidate.and_then(|candidate| candidate.probe.clone()) {
+                    Some(probe) => Self::Probing { probe },
+                    None => Self::Starting,
+                }
+            }
+            Outcome::Promoted | Outcome::Abandoned | Outcome::Unknown => Self::Waiting {
+                problem: status.artifact_problem.clone(),
+            },
+        }
+    }
+
+    fn promoted(status: &Status) -> Self {
+        let draining: Vec<_> = status
+            .draining
+            .iter()
+            .map(|instance| Draining {
+                release: instance.release.clone(),
+                requests: instance.in_flight.saturating_sub(instance.tunnels),
+                tunnels: instance.tunnels,
+            })
+            .collect();
+        match draining.is_empty() {
+            true => Self::Done,
+            false => Self::Promoted { draining },
+        }
+    }
+
+    /// Why it was refused, if it was.
+    pub(super) fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal),
+            Self::Waiting { .. }
+            | Self::Starting
+            | Self::Probing { .. }
+            | Self::Ready
+            | Self::Promoted { .. }
+            | Self::Done
+            | Self::Failing { .. } => None,
+        }
+    }
+
+    /// Whether it gets the requests.
+    pub(super) fn is_active(&self) -> bool {
+        matches!(self, Self::Promoted { .. } | Self::Done)
+    }
+
+    /// Whether this is news to somebody who has been told `told`: not each probe and each request.
+    pub(super) fn is_news_after(&self, told: &Self) -> bool {
+        std::mem::discriminant(self) != std::mem::discriminant(told)
+            || matches!(self, Self::Waiting { .. }) && self != told
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting { problem: None } => f.write_str("has not noticed it yet"),
+            Self::Waiting {
+                problem: Some(problem),
+            } => write!(f, "cannot accept it yet: {problem}"),
+            Self::Starting => f.write_str("starting"),
+            Self::Probing { probe } => write!(f, "probing: {probe}"),
+            Self::Ready => f.write_str("ready"),
+            Self::Promoted { draining } => {
+                f.write_str("promoted")?;
+                draining.iter().try_for_each(|one| write!(f, "; {one}"))
+            }
+            Self::Done => f.write_str("promoted, and nothing drains"),
+            Self::Failing { reason } => write!(f, "failed, and is tried again: {reason}"),
+            Self::Refused(refusal) => write!(f, "refused: {}", refusal.reason),
+        }
+    }
+}
+
+impl fmt::Display for Draining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |n: usize, word: &str| match n {
+            1 => format!("1 {word}"),
+            n => format!("{n} {word}s"),
+        };
+        let requests = count(self.requests, "request");
+        let tunnels = count(self.tunnels, "tunnel");
+        write!(f, "{} drains: {requests} and {tunnels} left", self.release)
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    fn of(handoff: &Handoff, failure: Option<&Failure>) -> Self {
+        let reason = handoff.reason.clone();
+        let failure = failure.filter(|failure| failure.generation == handoff.generation);
+        Self {
+            reason: reason.unwrap_or_else(|| "for a reason that it does not tell".to_owned()),
+            exit: failure.and_then(|failure| failure.exit.clone()),
+            probe: failure.and_then(|failure| failure.probe.clone()),
+            output: failure.map_or_else(Vec::new, |f| f.output.iter().cloned().collect()),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)?;
+        // Where the reason has it in it, once is enough.
+        let more = [
+            ("exit status", &self.exit),
+            ("last health check", &self.probe),
+        ];
+        for (what, value) in more {
+            if let Some(value) = value
+                && !self.reason.contains(value.as_str())
+            {
+                write!(f, "\n  {what}: {value}")?;
+            }
+        }
+        if !self.output.is_empty() {
+            f.write_str("\n  its last lines of output:")?;
+            for line in &self.output {
+                write!(f, "\n  | {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn status(more: Value) -> Status {
+        let mut status = json!({
+            "schema": 1, "sidecar": "a", "version": "0", "pid": 1, "listen": "127.0.0.1:1",
+            "started_ms": 1, "heartbeat_ms": 1, "phase": "running",
+        });
+        let (Value::Object(all), Value::Object(more)) = (&mut status, more) else {
+            unreachable!("both are objects");
+        };
+        all.extend(more);
+        serde_json::from_value(status).unwrap()
+    }
+
+    fn handoff(generation: u64, outcome: &str) -> Value {
+        json!({"release": "v2", "digest": "new", "generation": generation, "outcome": outcome,
+            "launched_ms": 1, "reason": "exited with 3"})
+    }
+
+    fn instance(digest: &str) -> Value {
+        json!({"generation": 2, "release": "v", "digest": digest, "since_ms": 1})
+    }
+
+    fn step(more: Value) -> Step {
+        Step::of(&status(more), "new", Generation(1))
+    }
+
+    #[test]
+    fn what_came_before_the_deploy_says_nothing_about_it() {
+        let waiting = Step::Waiting { problem: None };
+        assert_eq!(step(json!({"handoffs": [handoff(1, "refused")]})), waiting);
+        let refused = step(json!({"handoffs": [handoff(1, "refused"), handoff(2, "refused")]}));
+        assert!(matches!(refused, Step::Refused(_)), "{refused:?}");
+        let starting = step(json!({"handoffs": [handoff(1, "starting")]}));
+        assert_eq!(starting, Step::Starting);
+    }
+
+    #[test]
+    fn another_release_says_nothing_about_it() {
+        let mut other = handoff(2, "refused");
+        other["digest"] = "other".into();
+        let more = json!({"active": instance("other"), "handoffs": [other]});
+        assert_eq!(step(more), Step::Waiting { problem: None });
+    }
+
+    #[test]
+    fn a_candidate_shows_what_its_last_probe_said() {
+        let mut candidate = instance("new");
+        candidate["probe"] = "answered 503".into();
+        let more = json!({"candidate": candidate, "handoffs": [handoff(2, "starting")]});
+        assert_eq!(step(more).to_string(), "probing: answered 503");
+    }
+
+    #[test]
+    fn what_drains_is_told_and_then_done() {
+        let mut old = instance("old");
+        old["in_flight"] = 3.into();
+        old["tunnels"] = 1.into();
+        let promoted = step(json!({"active": instance("new"), "draining": [old]}));
+        let text = "promoted; v drains: 2 requests and 1 tunnel left";
+        assert_eq!(promoted.to_string(), text);
+        assert!(promoted.is_active());
+        assert_eq!(step(json!({"active": instance("new")})), Step::Done);
+    }
+
+    #[test]
+    fn a_release_that_is_tried_again_is_given_up_after_a_few_failures() {
+        let failed = |times: u64| {
+            (2..2 + times)
+                .map(|n| handoff(n, "failed"))
+                .collect::<Vec<_>>()
+        };
+        let failing = step(json!({"handoffs": failed(2)}));
+        assert!(matches!(failing, Step::Failing { .. }), "{failing:?}");
+        let refused = step(json!({"handoffs": failed(3)}));
+        assert!(matches!(refused, Step::Refused(_)), "{refused:?}");
+    }
+
+    #[test]
+    fn a_refusal_says_everything_once() {
+        let failure = json!({"release": "v2", "digest": "new", "generation": 2, "at_ms": 1,
+            "reason": "exited with 3", "exit": "3", "probe": "refused", "output": ["one", "two"]});
+        let Step::Refused(refusal) =
+            step(json!({"handoffs": [handoff(2, "refused")], "last_failure": failure}))
+        else {
+            panic!("refused");
+        };
+        let text = "exited with 3\n  last health check: refused\n  its last lines of output:\n  \
+            | one\n  | two";
+        assert_eq!(refusal.to_string(), text);
+    }
+}

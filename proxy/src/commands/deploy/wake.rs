@@ -1,0 +1,80 @@
+//! A site that sleeps until somebody wants something of it.
+
+use std::io::Read as _;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// From the end of one request to the next.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Requests a URL, again and again, until it is dropped.
+///
+/// By `curl`: Kudu, Windows and most of Linux have it, and a TLS library of our own, for this one
+/// request, would be a third of handoff's size.
+#[derive(Debug)]
+pub(super) struct Wake {
+    url: String,
+    curl: Option<Child>,
+    ended: Option<Instant>,
+    /// What went wrong the last time.
+    pub(super) problem: Option<String>,
+}
+
+// === impl Wake ===
+
+impl Wake {
+    /// Nothing has been requested yet.
+    pub(super) fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            curl: None,
+            ended: None,
+            problem: None,
+        }
+    }
+
+    /// Sees to it that a request is under way.
+    pub(super) fn go_on(&mut self) {
+        match &mut self.curl {
+            Some(curl) => {
+                if let Ok(Some(status)) = curl.try_wait() {
+                    let mut said = String::new();
+                    if let Some(stderr) = &mut curl.stderr {
+                        let _ = stderr.read_to_string(&mut said);
+                    }
+                    self.problem = (!status.success()).then(|| said.trim().to_owned());
+                    self.curl = None;
+                    self.ended = Some(Instant::now());
+                }
+            }
+            None if self.ended.is_some_and(|ended| ended.elapsed() < PAUSE) => {}
+            None => match self.request() {
+                Ok(curl) => self.curl = Some(curl),
+                Err(error) => {
+                    self.problem = Some(format!("curl cannot be run: {error}"));
+                    self.ended = Some(Instant::now());
+                }
+            },
+        }
+    }
+
+    fn request(&self) -> std::io::Result<Child> {
+        Command::new("curl")
+            .args(["--silent", "--show-error", "--max-time", "230"])
+            .args(["--user-agent", "handoff-wake", "--"])
+            .arg(&self.url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+    }
+}
+
+impl Drop for Wake {
+    fn drop(&mut self) {
+        if let Some(curl) = &mut self.curl {
+            let _ = curl.kill();
+            let _ = curl.wait();
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What an operator or a deploy script asks of running sidecars.
+//!
+//! The folder is the API: commands write the pointer, artifacts and `<state>/desired.json`, and
+//! read what each sidecar publishes in `<state>/sidecars/<id>.json`. They reach no sidecar in any
+//! other way, so they work from another container or another sandbox, and for several sidecars on
+//! one folder.
+
+use std::process::ExitCode;
+
+pub mod deploy;
+mod desired;
+pub mod history;
+mod place;
+mod progress;
+mod sidecars;
+pub mod status;
+mod table;
+
+/// How a command ends: its exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Ending {
+    /// What was asked for is so.
+    Done = 0,
+    /// It was refused, or could not be done.
+    Refused = 1,
+    /// It makes no sense.
+    Usage = 2,
+    /// It did not happen in time.
+    Timeout = 3,
+    /// No sidecar runs there.
+    Idle = 4,
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        Self::from(ending as u8)
+    }
+}

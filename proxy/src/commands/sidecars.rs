@@ -1,0 +1,205 @@
+//! What the sidecars of a deployment publish, and which of them live.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::control_plane::status::{Phase, Status, UnixMillis};
+use crate::process::{is_gone, machine};
+
+/// A sidecar writes every second. One that has not for so long is dead; disks and shares take
+/// their time.
+const SILENT: Duration = Duration::from_secs(10);
+
+/// The sidecars of one deployment, as far as they have been looked at.
+#[derive(Debug)]
+pub(super) struct Sidecars {
+    folder: PathBuf,
+    machine: Option<String>,
+    known: BTreeMap<OsString, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    status: Status,
+    first_seen: Instant,
+    /// When its heartbeat was seen to move.
+    moved: Option<Instant>,
+    /// So many looks did not find its file.
+    missed: u32,
+}
+
+// === impl Sidecars ===
+
+impl Sidecars {
+    /// Those that publish in this state folder; none has been looked at.
+    pub(super) fn of(state: &Path) -> Self {
+        Self {
+            folder: state.join("sidecars"),
+            machine: machine(),
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// Reads all files. What cannot be read now, because it is being replaced, stays as it was.
+    pub(super) fn look(&mut self) {
+        for known in self.known.values_mut() {
+            known.missed += 1;
+        }
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let text = name.to_string_lossy();
+            if text.starts_with('.') || !text.ends_with(".json") {
+                continue;
+            }
+            let content = fs::read(entry.path()).unwrap_or_default();
+            if let Ok(status) = serde_json::from_slice(&content) {
+                self.seen(name, status);
+            } else if let Some(known) = self.known.get_mut(&name) {
+                known.missed = 0;
+            }
+        }
+        // On a share a file can be away for the moment in which it is replaced.
+        self.known.retain(|_, known| known.missed < 3);
+    }
+
+    fn seen(&mut self, name: OsString, status: Status) {
+        let now = Instant::now();
+        let known = self.known.entry(name).or_insert_with(|| Known {
+            status: status.clone(),
+            first_seen: now,
+            moved: None,
+            missed: 0,
+        });
+        if known.status.heartbeat_ms != status.heartbeat_ms {
+            known.moved = Some(now);
+        }
+        known.missed = 0;
+        known.status = status;
+    }
+
+    /// All of them, dead ones too.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Status> {
+        self.known.values().map(|known| &known.status)
+    }
+
+    /// All of them, and whether each lives.
+    pub(super) fn all_with_life(&self) -> impl Iterator<Item = (&Status, bool)> {
+        let (now, unix) = (Instant::now(), UnixMillis::now());
+        self.known.values().map(move |known| {
+            let lives = known.lives(now, unix, self.machine.as_deref());
+            (&known.status, lives)
+        })
+    }
+
+    /// Those that live and do not shut down.
+    pub(super) fn live(&self) -> impl Iterator<Item = &Status> {
+        self.all_with_life()
+            .filter(|(_, lives)| *lives)
+            .map(|(status, _)| status)
+            .filter(|status| status.phase != Phase::Stopping)
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    /// Whether it lives: its heartbeat was seen to move lately, or, before that could be seen, says
+    /// so. The machines of a deployment need not agree about the time.
+    fn lives(&self, now: Instant, unix: UnixMillis, machine: Option<&str>) -> bool {
+        if machine.is_some()
+            && self.status.machine.as_deref() == machine
+            && is_gone(self.status.pid)
+        {
+            return false;
+        }
+        if let Some(moved) = self.moved {
+            return now.duration_since(moved) <= SILENT;
+        }
+        let age = Duration::from_millis(unix.0.abs_diff(self.status.heartbeat_ms.0));
+        age <= SILENT && now.duration_since(self.first_seen) <= SILENT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(heartbeat: UnixMillis) -> Known {
+        let listen = ([127, 0, 0, 1], 80).into();
+        let mut status = Status::new("s".into(), listen, Default::default());
+        status.heartbeat_ms = heartbeat;
+        status.machine = None;
+        Known {
+            status,
+            first_seen: Instant::now(),
+            moved: None,
+            missed: 0,
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_that_is_too_old_is_a_dead_sidecars() {
+        let lives =
+            |then, now| known(UnixMillis(then)).lives(Instant::now(), UnixMillis(now), None);
+        assert!(lives(0, 9_999));
+        assert!(!lives(0, 10_001));
+        assert!(lives(9_999, 0));
+        assert!(!lives(10_001, 0));
+    }
+
+    #[test]
+    fn a_heartbeat_that_moves_is_a_live_sidecars_whatever_its_clock_says() {
+        let mut other_clock = known(UnixMillis(0));
+        let now = Instant::now();
+        other_clock.moved = Some(now);
+        let unix = UnixMillis(3_600_000);
+        assert!(other_clock.lives(now + SILENT, unix, None));
+        assert!(!other_clock.lives(now + SILENT * 2, unix, None));
+    }
+
+    #[test]
+    fn one_whose_clock_is_ahead_is_not_taken_to_live_for_ever() {
+        let ahead = known(UnixMillis(5_000));
+        let later = ahead.first_seen + SILENT * 2;
+        assert!(!ahead.lives(later, UnixMillis(0), None));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn one_whose_process_is_gone_from_this_machine_is_dead_at_once() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let mut dead = known(UnixMillis(0));
+        dead.status.pid = child.id();
+        let lives = |known: &Known, machine| known.lives(Instant::now(), UnixMillis(0), machine);
+        dead.status.machine = Some("here".to_owned());
+        assert!(!lives(&dead, Some("here")));
+        assert!(lives(&dead, Some("elsewhere")));
+        assert!(lives(&dead, None));
+    }
+
+    #[test]
+    fn unknown_and_missing_keys_are_tolerated_and_half_a_file_changes_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let file = state.path().join("sidecars/a.json");
+        fs::create_dir(state.path().join("sidecars")).unwrap();
+        let old = r#"{"schema":1,"sidecar":"a","version":"0","pid":1,"listen":"127.0.0.1:1",
+            "started_ms":1,"heartbeat_ms":1,"phase":"resting","of_tomorrow":{"a":[1]}}"#;
+        fs::write(&file, old).unwrap();
+        let mut sidecars = Sidecars::of(state.path());
+        let phases = |sidecars: &Sidecars| sidecars.all().map(|s| s.phase).collect::<Vec<_>>();
+        sidecars.look();
+        assert_eq!(phases(&sidecars), [Phase::Unknown]);
+        fs::write(&file, &old[..40]).unwrap();
+        sidecars.look();
+        assert_eq!(phases(&sidecars), [Phase::Unknown]);
+        fs::remove_file(&file).unwrap();
+        for left in [1, 1, 0] {
+            sidecars.look();
+            assert_eq!(phases(&sidecars).len(), left);
+        }
+    }
+}

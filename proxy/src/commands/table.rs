@@ -1,0 +1,270 @@
+//! What the sidecars publish, as tables that a person likes to read. Pure.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+use console::{Style, style};
+
+use crate::control_plane::status::{Failure, Handoff, Outcome, Phase, Status, UnixMillis};
+
+/// So many lines of output are shown of what failed.
+const OUTPUT: usize = 10;
+
+/// A sidecar with all that it runs, and its last handoffs.
+pub(super) fn sidecar(status: &Status, lives: bool, handoffs: usize, now: UnixMillis) -> String {
+    let state = match (lives, status.phase) {
+        (false, _) => style("dead").red().to_string(),
+        (true, Phase::Stopping) => style("shutting down").yellow().to_string(),
+        (true, Phase::Running | Phase::Unknown) => style("up").green().to_string(),
+    };
+    let since = match lives {
+        true => format!("for {}", between(status.started_ms, now)),
+        false => format!("since {} ago", between(status.heartbeat_ms, now)),
+    };
+    let mut text = format!(
+        "{} {state} {since} on {}, handoff {}, process {}\n",
+        style(format!("sidecar {}", status.sidecar)).bold(),
+        status.listen,
+        status.version,
+        status.pid
+    );
+    let instances = instances(status, now);
+    if !instances.is_empty() {
+        let _ = writeln!(text, "{}", indented(&instances));
+    }
+    if status.active.is_none() && lives {
+        let _ = writeln!(text, "  {}", style("nothing is active").red());
+    }
+    if status.held > 0 {
+        let _ = writeln!(text, "  {} held", count(status.held, "request"));
+    }
+    if let Some(problem) = &status.artifact_problem {
+        let _ = writeln!(text, "  no artifact can be accepted: {problem}");
+    }
+    if let Some(problem) = status.last_failure.as_ref() {
+        text += &failure(problem, now);
+    }
+    let skipped = status.handoffs.len().saturating_sub(handoffs);
+    let last: Vec<_> = status.handoffs.iter().skip(skipped).collect();
+    if !last.is_empty() {
+        text += "  last handoffs\n";
+        let _ = writeln!(text, "{}", indented(&self::handoffs(last, now)));
+    }
+    text
+}
+
+/// Launches, in the order given.
+pub(super) fn handoffs<'a>(
+    handoffs: impl IntoIterator<Item = &'a Handoff>,
+    now: UnixMillis,
+) -> String {
+    let mut rows = Rows::new(&[
+        "WHEN",
+        "GENERATION",
+        "RELEASE",
+        "OUTCOME",
+        "READY",
+        "DRAINED",
+        "",
+    ]);
+    for handoff in handoffs {
+        let after = |then: Option<UnixMillis>, since: Option<UnixMillis>| {
+            then.zip(since)
+                .map(|(then, since)| format!("in {}", precise(since, then)))
+                .unwrap_or_default()
+        };
+        let (outcome, style) = match handoff.outcome {
+            Outcome::Starting => ("starting", Style::new().cyan()),
+            Outcome::Promoted => ("promoted", Style::new()),
+            Outcome::Refused => ("refused", Style::new().red()),
+            Outcome::Failed => ("failed", Style::new().red()),
+            Outcome::Abandoned => ("abandoned", Style::new().yellow()),
+            Outcome::Unknown => ("?", Style::new()),
+        };
+        rows.add(
+            style,
+            [
+                format!("{} ago", between(handoff.launched_ms, now)),
+                handoff.generation.to_string(),
+                handoff.release.to_string(),
+                outcome.to_owned(),
+                after(handoff.ready_ms, Some(handoff.launched_ms)),
+                after(handoff.drained_ms, handoff.promoted_ms),
+                handoff.reason.clone().unwrap_or_default(),
+            ],
+        );
+    }
+    rows.text()
+}
+
+fn instances(status: &Status, now: UnixMillis) -> String {
+    let groups = [
+        ("active", Style::new().green(), status.active.as_slice()),
+        (
+            "candidate",
+            Style::new().cyan(),
+            status.candidate.as_slice(),
+        ),
+        ("standby", Style::new(), status.standby.as_slice()),
+        ("draining", Style::new().yellow(), &status.draining),
+        ("stopping", Style::new().dim(), &status.stopping),
+    ];
+    let mut rows = Rows::new(&["STATE", "GENERATION", "RELEASE", "FOR", "ADDRESS", ""]);
+    for (state, style, instances) in groups {
+        for instance in instances {
+            let what = match (&instance.probe, instance.in_flight) {
+                (Some(probe), _) => format!("probing: {probe}"),
+                (None, 0) => String::new(),
+                (None, in_flight) => {
+                    let requests = count(in_flight.saturating_sub(instance.tunnels), "request");
+                    format!("{requests} and {}", count(instance.tunnels, "tunnel"))
+                }
+            };
+            let address = instance.address.map(|address| address.to_string());
+            rows.add(
+                style.clone(),
+                [
+                    state.to_owned(),
+                    instance.generation.to_string(),
+                    instance.release.to_string(),
+                    between(instance.since_ms, now),
+                    address.unwrap_or_default(),
+                    what,
+                ],
+            );
+        }
+    }
+    rows.text()
+}
+
+fn failure(failure: &Failure, now: UnixMillis) -> String {
+    let mut text = format!(
+        "  last failure, {} ago: {} (generation {}) {}\n",
+        between(failure.at_ms, now),
+        failure.release,
+        failure.generation,
+        failure.reason
+    );
+    if let Some(probe) = failure
+        .probe
+        .as_ref()
+        .filter(|p| !failure.reason.contains(*p))
+    {
+        let _ = writeln!(text, "    last health check: {probe}");
+    }
+    let skipped = failure.output.len().saturating_sub(OUTPUT);
+    for line in failure.output.iter().skip(skipped) {
+        let _ = writeln!(text, "    | {line}");
+    }
+    text
+}
+
+/// A table whose lines have colours. Within a cell they would count as width.
+struct Rows {
+    table: Table,
+    styles: Vec<Style>,
+}
+
+impl Rows {
+    fn new(header: &[&str]) -> Self {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(header);
+        Self {
+            table,
+            styles: vec![Style::new().dim()],
+        }
+    }
+
+    fn add<const N: usize>(&mut self, style: Style, cells: [String; N]) {
+        // One row is one line.
+        let one_line = |cell: String| cell.lines().collect::<Vec<_>>().join(" ");
+        self.table.add_row(cells.map(one_line));
+        self.styles.push(style);
+    }
+
+    fn text(&self) -> String {
+        if self.styles.len() == 1 {
+            return String::new();
+        }
+        let text = self.table.to_string();
+        let lines = text.lines().zip(&self.styles);
+        let lines: Vec<_> = lines
+            .map(|(line, style)| style.apply_to(line.trim_end()).to_string())
+            .collect();
+        lines.join("\n")
+    }
+}
+
+fn indented(text: &str) -> String {
+    let indented: Vec<_> = text.lines().map(|line| format!(" {line}")).collect();
+    indented.join("\n")
+}
+
+fn count(n: usize, word: &str) -> String {
+    match n {
+        1 => format!("1 {word}"),
+        n => format!("{n} {word}s"),
+    }
+}
+
+/// `3h 12m`: two units are enough.
+fn between(then: UnixMillis, now: UnixMillis) -> String {
+    let seconds = Duration::from_millis(now.0.saturating_sub(then.0)).as_secs();
+    let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    let units: Vec<_> = text.split(' ').take(2).collect();
+    units.join(" ")
+}
+
+/// `820ms`, `3.2s`
+fn precise(then: UnixMillis, now: UnixMillis) -> String {
+    match now.0.saturating_sub(then.0) {
+        millis @ 0..1_000 => format!("{millis}ms"),
+        millis @ 1_000..60_000 => format!("{}.{}s", millis / 1000, millis % 1000 / 100),
+        _ => between(then, now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_as_exact_as_a_person_wants_them() {
+        let of = |millis| between(UnixMillis(0), UnixMillis(millis));
+        assert_eq!(of(0), "0s");
+        assert_eq!(of(3_700_500), "1h 1m");
+        let of = |millis| precise(UnixMillis(5), UnixMillis(5_u64 + millis));
+        assert_eq!([of(999), of(3_250), of(61_000)], ["999ms", "3.2s", "1m 1s"]);
+    }
+
+    #[test]
+    fn a_sidecar_is_shown_with_all_that_it_runs() {
+        let instance = serde_json::json!({"generation": 2, "release": "v2", "digest": "d",
+            "since_ms": 1_000, "address": "127.0.0.1:40001", "in_flight": 3, "tunnels": 1});
+        let status = serde_json::json!({
+            "schema": 1, "sidecar": "abc", "version": "0.1.0", "pid": 7, "listen": "127.0.0.1:80",
+            "started_ms": 1_000, "heartbeat_ms": 60_000, "phase": "running",
+            "active": instance, "draining": [instance], "held": 1,
+            "handoffs": [{"release": "v2", "digest": "d", "generation": 2, "outcome": "promoted",
+                "launched_ms": 1_000, "ready_ms": 1_250}],
+        });
+        let status = serde_json::from_value(status).unwrap();
+        let text = sidecar(&status, true, 10, UnixMillis(61_000));
+        let text = console::strip_ansi_codes(&text);
+        for part in [
+            "sidecar abc up for 1m on 127.0.0.1:80, handoff 0.1.0, process 7",
+            "active",
+            "draining",
+            "2 requests and 1 tunnel",
+            "1 request held",
+            "in 250ms",
+        ] {
+            assert!(text.contains(part), "{part:?} in\n{text}");
+        }
+        let dead = sidecar(&status, false, 10, UnixMillis(61_000));
+        let dead = console::strip_ansi_codes(&dead).into_owned();
+        assert!(dead.contains("dead since 1s ago"), "{dead}");
+    }
+}

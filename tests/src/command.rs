@@ -1,0 +1,205 @@
+//! handoff's commands, as a deploy script calls them.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use tempfile::TempDir;
+
+use crate::binaries::spawn;
+use crate::deployment::handoff;
+use crate::release::Release;
+use crate::shared::Deployment;
+use crate::wait::eventually;
+
+/// A command that is running, and what it has said.
+#[derive(Debug)]
+pub struct Command {
+    child: Child,
+    output: TempDir,
+}
+
+/// One that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The exit code.
+    pub code: i32,
+    /// What it said on stdout.
+    pub stdout: String,
+    /// What it said on stderr.
+    pub stderr: String,
+}
+
+/// Starts a command.
+///
+/// # Panics
+/// When that fails.
+pub fn start(mut command: std::process::Command) -> Command {
+    let output = TempDir::new().expect("a folder");
+    let file = |name: &str| File::create(output.path().join(name)).expect("a file");
+    command.stdin(Stdio::null());
+    command.stdout(file("stdout")).stderr(file("stderr"));
+    let child = spawn(&mut command).expect("the command can be started");
+    Command { child, output }
+}
+
+/// Runs handoff with these arguments.
+///
+/// # Panics
+/// When that fails.
+#[track_caller]
+pub fn run(args: &[&str]) -> Ended {
+    let mut command = handoff();
+    command.args(args);
+    start(command).end()
+}
+
+impl Deployment {
+    /// Builds a release where handoff does not look, and says where.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn build(&self, release: impl Into<Release>) -> PathBuf {
+        let release = release.into();
+        let path = self.elsewhere().join(release.file_name());
+        release.write_to(&path);
+        path
+    }
+
+    /// The options that say where it is.
+    pub fn place(&self) -> [String; 4] {
+        let text = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+        let pointer = self.site().join("_artifact.txt");
+        [
+            "--pointer".to_owned(),
+            text(&pointer),
+            "--state".to_owned(),
+            text(&self.state()),
+        ]
+    }
+
+    /// Begins `handoff deploy` of a release, by the pointer.
+    ///
+    /// # Panics
+    /// When that cannot be started.
+    #[track_caller]
+    pub fn begin_deploy(&self, release: impl Into<Release>, options: &[&str]) -> Command {
+        let mut command = handoff();
+        command.arg("deploy").arg(self.build(release));
+        command.args(self.place()).args(options);
+        start(command)
+    }
+
+    /// `handoff deploy` of a release, by the pointer, to its end.
+    ///
+    /// # Panics
+    /// When that cannot be started or does not end.
+    #[track_caller]
+    pub fn deploys(&self, release: impl Into<Release>, options: &[&str]) -> Ended {
+        self.begin_deploy(release, options).end()
+    }
+
+    /// What the pointer file says.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn pointer(&self) -> String {
+        let pointer = self.site().join("_artifact.txt");
+        fs::read_to_string(pointer).expect("a pointer file")
+    }
+}
+
+// === impl Command ===
+
+impl Command {
+    /// Waits until it says this, on stderr.
+    ///
+    /// # Panics
+    /// When it never does.
+    #[track_caller]
+    pub fn says(&self, part: &str) {
+        eventually(
+            || format!("it says {part:?}, not\n{}", self.said("stderr")),
+            || self.said("stderr").contains(part).then_some(()),
+        );
+    }
+
+    /// Waits until it ends.
+    ///
+    /// # Panics
+    /// When it never does.
+    #[track_caller]
+    pub fn end(mut self) -> Ended {
+        let Self { child, output } = &mut self;
+        let status = eventually(
+            || format!("it ends\n{}", said(output, "stderr")),
+            || child.try_wait().expect("its state"),
+        );
+        Ended {
+            code: status.code().expect("an exit code"),
+            stdout: self.said("stdout"),
+            stderr: self.said("stderr"),
+        }
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Panics
+    /// When its state cannot be had.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("its state").is_none()
+    }
+
+    fn said(&self, name: &str) -> String {
+        said(&self.output, name)
+    }
+}
+
+fn said(output: &TempDir, name: &str) -> String {
+    let said = fs::read(output.path().join(name)).unwrap_or_default();
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+impl Drop for Command {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+// === impl Ended ===
+
+impl Ended {
+    /// Asserts how it ended.
+    ///
+    /// # Panics
+    /// When it ended otherwise.
+    #[track_caller]
+    pub fn with(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self:#?}");
+        self
+    }
+
+    /// Asserts that it said all of this, on stdout or stderr.
+    ///
+    /// # Panics
+    /// When it did not.
+    #[track_caller]
+    pub fn saying(self, parts: &[&str]) -> Self {
+        for part in parts {
+            let said = self.stdout.contains(part) || self.stderr.contains(part);
+            assert!(said, "it says {part:?}, not {self:#?}");
+        }
+        self
+    }
+
+    /// What `--json` printed.
+    ///
+    /// # Panics
+    /// When that is no JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        let json = serde_json::from_str(&self.stdout);
+        json.unwrap_or_else(|error| panic!("{error}: {self:#?}"))
+    }
+}

@@ -1,0 +1,372 @@
+//! `handoff deploy`: what it does, says and ends with.
+
+use std::fs;
+
+use tests::release::sha256;
+use tests::websocket::WebSocket;
+use tests::{Deployment, Running, Site, app, command, folder};
+
+fn serving_v1() -> Running {
+    Site::watching_a_pointer().start("v1")
+}
+
+#[test]
+fn a_good_release_is_deployed_when_the_command_ends_with_0() {
+    let site = serving_v1();
+    let deployed = site.deployment().deploys("v2", &[]).with(0);
+    let status = site.status();
+    assert!(
+        status
+            .active
+            .is_some_and(|active| active.release.starts_with("v2-"))
+    );
+    let digest = sha256(&site.deployment().build("v2"));
+    let name = format!("v2-{}", &digest[..8]);
+    deployed.saying(&["copying", &format!("{name} is active in 1 sidecar")]);
+    // On Windows the program's name ends in .exe.
+    let pointer = site.deployment().pointer();
+    let lines: Vec<_> = pointer.lines().collect();
+    assert!(
+        lines[0]
+            .replace('\\', "/")
+            .starts_with(&format!("releases/{name}")),
+        "{pointer}"
+    );
+    assert_eq!(
+        lines[1..],
+        [format!("sha256={digest}"), format!("id={name}")]
+    );
+    site.serves("v2");
+}
+
+#[test]
+fn a_bad_release_ends_with_1_and_all_that_is_known_of_why_and_the_old_pointer_is_back() {
+    let site = serving_v1();
+    let before = site.deployment().pointer();
+    let bad = app("v2").that("--exit-code=3");
+    site.deployment().deploys(bad, &[]).with(1).saying(&[
+        "was refused by sidecar",
+        "before it was ready",
+        "v2 exits at once with 3, as told by --exit-code",
+        "last health check: nothing listens on port",
+        "names",
+        "again",
+    ]);
+    assert_eq!(site.deployment().pointer(), before);
+    site.serves("v1");
+    site.deployment().deploys("v3", &[]).with(0);
+    site.serves("v3");
+}
+
+#[test]
+fn one_that_is_never_ready_shows_what_the_health_check_says_all_the_time() {
+    let site = Site::watching_a_pointer()
+        .with("--deploy-timeout", "3s")
+        .start("v1");
+    let bad = app("v2").that("--never-ready");
+    let deploy = site.deployment().begin_deploy(bad, &[]);
+    deploy.says("probing: GET / answered 503");
+    deploy
+        .end()
+        .with(1)
+        .saying(&["was not ready within 3s: GET / answered 503"]);
+}
+
+#[test]
+fn the_same_content_again_is_no_deploy() {
+    let site = serving_v1();
+    site.deployment().deploys("v2", &[]).with(0);
+    site.deployment()
+        .deploys("v2", &[])
+        .with(0)
+        .saying(&["already active"]);
+    site.has_launched(2);
+    let uploads = fs::read_dir(site.site().join("releases")).unwrap().count();
+    assert_eq!(uploads, 2, "the artifact and its digest");
+}
+
+#[test]
+fn a_folder_is_deployed_too() {
+    let site = Site::watching_a_pointer();
+    let command = [
+        "python3",
+        "-m",
+        "http.server",
+        "{port}",
+        "--bind",
+        "127.0.0.1",
+    ];
+    if !tests::tools::has("python3") {
+        return;
+    }
+    let page = |text| folder("pages", &[("index.html", text)]);
+    let site = site.running(&command).start(page("one"));
+    site.shows("/index.html", "one");
+    site.deployment().deploys(page("two"), &[]).with(0);
+    site.shows("/index.html", "two");
+}
+
+#[test]
+fn what_drains_is_shown_and_waited_for_only_if_asked_to() {
+    let site = serving_v1();
+    let upload = site.begin_upload("/upload");
+    let (mut tunnel, _) = WebSocket::open(site.connect());
+    site.wait_until("both are in flight", |status| status.in_flight() == 2);
+    let mut waits = site.deployment().begin_deploy("v2", &["--wait", "drained"]);
+    waits.says("drains: 1 request and 1 tunnel left");
+    site.deployment().deploys("v2", &[]).with(0);
+    assert!(waits.is_running());
+    assert_eq!(tunnel.echo("still there").unwrap(), "still there");
+    drop(tunnel);
+    assert_eq!(upload.finish().unwrap().status, 200);
+    waits
+        .end()
+        .with(0)
+        .saying(&["promoted, and nothing drains"]);
+}
+
+#[test]
+fn too_slow_a_release_ends_with_3_and_stays_deployed() {
+    let site = serving_v1();
+    let slow = app("v2").that("--ready-after=4s");
+    site.deployment()
+        .deploys(slow, &["--timeout", "1s"])
+        .with(3)
+        .saying(&[
+            "is not active everywhere after 1s; it stays deployed",
+            "probing: GET / answered 503",
+        ]);
+    site.serves("v2");
+}
+
+#[test]
+fn where_no_sidecar_runs_it_ends_with_4_and_takes_effect_at_the_next_start() {
+    let deployment = Deployment::default();
+    deployment
+        .deploys("v1", &[])
+        .with(4)
+        .saying(&["no sidecar runs"]);
+    deployment.deploys("v2", &["--if-idle", "accept"]).with(0);
+    let site = Site::watching_a_pointer().launch_in(&deployment);
+    site.serves("v2");
+}
+
+#[test]
+fn a_dead_sidecar_is_neither_waited_for_nor_obeyed() {
+    let site = serving_v1();
+    let dead = Site::watching_a_pointer().launch_in(site.deployment());
+    dead.activates("v1");
+    dead.kill();
+    // Another machine's, of which only the heartbeat tells.
+    let sidecars = site.deployment().state().join("sidecars");
+    let elsewhere = r#"{"schema":1,"sidecar":"dead","version":"0","pid":1,"listen":"127.0.0.1:1",
+        "started_ms":1,"heartbeat_ms":1,"phase":"running"}"#;
+    fs::write(sidecars.join("dead.json"), elsewhere).unwrap();
+    site.deployment()
+        .deploys("v2", &[])
+        .with(0)
+        .saying(&["active in 1 sidecar"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn when_one_of_two_refuses_both_serve_what_they_did_before() {
+    let site = serving_v1();
+    let picky = "case {release} in v2*) sleep 2; exit 7;; esac; exec {artifact} -port {port}";
+    let picky = Site::watching_a_pointer().running(&["sh", "-c", picky]);
+    let picky = picky.launch_in(site.deployment());
+    picky.activates("v1");
+    let before = site.deployment().pointer();
+    let ended = site.deployment().deploys("v2", &["--json"]).with(1);
+    let ended = ended.saying(&["1 that had promoted it go back", "they are back"]);
+    let report = ended.json();
+    assert_eq!(report["outcome"], "refused", "{report:#}");
+    assert_eq!(report["exit"], 1);
+    assert_eq!(report["refusal"]["exit"], "exit status: 7", "{report:#}");
+    assert_eq!(
+        report["sidecars"].as_array().unwrap().len(),
+        2,
+        "{report:#}"
+    );
+    assert_eq!(site.deployment().pointer(), before);
+    for sidecar in [&site, &picky] {
+        assert!(sidecar.status().is_active("v1"));
+        sidecar.serves("v1");
+    }
+}
+
+#[test]
+fn a_pointer_that_somebody_else_has_written_meanwhile_is_theirs() {
+    let site = serving_v1();
+    let slow = app("v2").that("--never-ready");
+    let deploy = site.deployment().begin_deploy(slow, &[]);
+    deploy.says("probing");
+    let v3 = site.upload("v3");
+    site.point(format!("{}\n", v3.display()));
+    deploy
+        .end()
+        .with(1)
+        .saying(&["another deploy came in between"]);
+    site.serves("v3");
+    assert!(site.deployment().pointer().contains("v3"));
+}
+
+#[test]
+fn a_drop_folder_needs_no_pointer() {
+    let site = Site::watching_a_folder().start("v1");
+    let deployment = site.deployment();
+    let (to, state) = (site.site().join("releases"), deployment.state());
+    let place = [
+        "--to",
+        to.to_str().unwrap(),
+        "--state",
+        state.to_str().unwrap(),
+    ];
+    let deploys = |release| {
+        let artifact = deployment.build(release);
+        let deploy = ["deploy", artifact.to_str().unwrap()];
+        command::run(&[&deploy[..], &place].concat())
+    };
+    deploys(app("v2")).with(0);
+    site.serves("v2");
+    deploys(app("v3").that("--exit-code=3"))
+        .with(1)
+        .saying(&["is removed again"]);
+    site.serves("v2");
+    // An older content is the newest arrival all the same.
+    deploys(app("v4")).with(0);
+    deploys(app("v2")).with(0);
+    site.serves("v2");
+    site.has_launched(5);
+    let left: Vec<_> = fs::read_dir(to).unwrap().flatten().collect();
+    assert!(
+        left.iter()
+            .all(|entry| !entry.file_name().to_string_lossy().contains("v3"))
+    );
+}
+
+#[test]
+fn the_sidecars_themselves_say_where_to_deploy() {
+    let site = serving_v1();
+    let artifact = site.deployment().build("v2");
+    let state = site.deployment().state();
+    let state = state.to_str().unwrap();
+    let deploy = ["deploy", artifact.to_str().unwrap(), "--state", state];
+    command::run(&deploy).with(0);
+    site.serves("v2");
+}
+
+#[test]
+fn only_the_newest_and_those_in_use_stay_in_the_folder() {
+    let site = serving_v1();
+    for version in ["v2", "v3", "v4", "v5"] {
+        site.deployment().deploys(version, &["--keep", "1"]).with(0);
+    }
+    let left = fs::read_dir(site.site().join("releases"))
+        .unwrap()
+        .flatten();
+    let mut left: Vec<_> = left
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    left.retain(|name| !name.ends_with(".sha256"));
+    left.sort();
+    let versions: Vec<_> = left.iter().map(|name| &name[..2]).collect();
+    assert_eq!(
+        versions,
+        ["v4", "v5"],
+        "v4 was named before, and may still drain"
+    );
+}
+
+#[test]
+fn what_makes_no_sense_ends_with_2() {
+    let deployment = Deployment::default();
+    let artifact = deployment.build("v1");
+    let artifact = artifact.to_str().unwrap();
+    let nothing = tempfile::tempdir().unwrap();
+    let nothing = nothing.path().to_str().unwrap();
+    let pointer = deployment.place();
+    let pointer: Vec<_> = pointer.iter().map(String::as_str).collect();
+    for (args, named) in [
+        (vec!["deploy"], "ARTIFACT"),
+        (vec!["deploy", artifact, "--wait", "long"], "--wait"),
+        (vec!["deploy", artifact, "--wake", "ftp://x/"], "--wake"),
+        (vec!["deploy", artifact, "--timeout", "soon"], "--timeout"),
+        (vec!["deploy", artifact, "--state", nothing], "--pointer"),
+        (
+            [&["deploy", artifact, "--id", ".tmp"], &pointer[..]].concat(),
+            "--id",
+        ),
+    ] {
+        command::run(&args).with(2).saying(&[named]);
+    }
+}
+
+#[test]
+fn an_artifact_that_is_not_there_ends_with_1() {
+    let deployment = Deployment::default();
+    let place = deployment.place();
+    let place: Vec<_> = place.iter().map(String::as_str).collect();
+    let args = [&["deploy", "no-such-app"], &place[..]].concat();
+    command::run(&args).with(1).saying(&["no-such-app"]);
+    assert!(!deployment.site().join("_artifact.txt").exists());
+}
+
+#[test]
+fn sidecars_that_run_one_file_say_that_it_is_to_be_replaced() {
+    let site = Site::overwritten_in_place().start("v1");
+    let artifact = site.deployment().build("v2");
+    let state = site.deployment().state();
+    let deploy = [
+        "deploy",
+        artifact.to_str().unwrap(),
+        "--state",
+        state.to_str().unwrap(),
+    ];
+    command::run(&deploy).with(2).saying(&["--artifact"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_root_deploys_belongs_to_the_service_and_can_be_read_by_it() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+
+    const SERVICE: u32 = 4321;
+    let deployment = Deployment::default();
+    let site = deployment.site();
+    if chown(&site, Some(SERVICE), Some(SERVICE)).is_err() {
+        return eprintln!("skipped: only root may give files away");
+    }
+    fs::set_permissions(&site, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::remove_dir(site.join("releases")).unwrap();
+    let artifact = deployment.build("v1");
+    fs::set_permissions(&artifact, fs::Permissions::from_mode(0o700)).unwrap();
+    let place = deployment.place();
+    let place: Vec<_> = place.iter().map(String::as_str).collect();
+    let deploy = [
+        &["deploy", artifact.to_str().unwrap(), "--id", "app"],
+        &place[..2],
+    ]
+    .concat();
+    command::run(&deploy).with(4);
+    let is = |name: &str| {
+        let metadata = fs::metadata(site.join(name)).unwrap();
+        assert_eq!(
+            (metadata.uid(), metadata.gid()),
+            (SERVICE, SERVICE),
+            "{name}"
+        );
+        metadata.mode() & 0o7777
+    };
+    assert_eq!(is("_artifact.txt"), 0o644);
+    assert_eq!(is("releases"), 0o755);
+    assert_eq!(is("releases/app"), 0o755);
+    assert_eq!(is("releases/app.sha256"), 0o644);
+    assert_eq!(is("_artifact.txt.handoff/desired.json"), 0o644);
+    // The pointer's own rights are kept.
+    let pointer = site.join("_artifact.txt");
+    fs::set_permissions(&pointer, fs::Permissions::from_mode(0o660)).unwrap();
+    fs::write(&artifact, "other").unwrap();
+    command::run(&deploy).with(4);
+    assert_eq!(is("_artifact.txt"), 0o660);
+}
