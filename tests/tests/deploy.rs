@@ -48,7 +48,6 @@ fn a_bad_release_ends_with_1_and_all_that_is_known_of_why_and_the_old_pointer_is
         "was refused by sidecar",
         "before it was ready",
         "v2 exits at once with 3, as told by --exit-code",
-        "last health check: nothing listens on port",
         "names",
         "again",
     ]);
@@ -70,6 +69,17 @@ fn one_that_is_never_ready_shows_what_the_health_check_says_all_the_time() {
         .end()
         .with(1)
         .saying(&["was not ready within 3s: GET / answered 503"]);
+}
+
+#[test]
+fn one_that_crashes_while_it_is_checked_shows_the_last_health_check() {
+    let site = serving_v1();
+    let bad = app("v2").that("--never-ready").that("--crash-after=2s");
+    let ended = site.deployment().deploys(bad, &[]).with(1);
+    ended.saying(&[
+        "before it was ready",
+        "last health check: GET / answered 503",
+    ]);
 }
 
 #[test]
