@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use tempfile::TempDir;
 
 use crate::binaries::spawn;
-use crate::deployment::handoff;
+use crate::program::handoff;
 use crate::release::Release;
 use crate::shared::Deployment;
 use crate::wait::eventually;

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 
-use crate::binaries::{self, spawn};
+use crate::binaries;
+use crate::program::run;
 use crate::release::Release;
 use crate::shared::{self, Deployment};
 use crate::source::{self, Source};
@@ -198,39 +199,6 @@ impl Site {
     }
 }
 
-fn run(program: &Path, root: &Path, args: &[OsString], variables: &[(String, String)]) -> Child {
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(root.join("log"));
-    let mut command = clean(program);
-    command
-        .args(args)
-        .envs(variables.iter().map(|(name, value)| (name, value)))
-        .stdout(Stdio::null())
-        .stderr(log.expect("a log"));
-    spawn(&mut command).expect("handoff can be started")
-}
-
-/// The program, untouched by what the environment of the tests would tell it.
-pub fn handoff() -> Command {
-    clean(binaries::handoff())
-}
-
-fn clean(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os() {
-        let is_setting = name.to_str().is_some_and(|name| {
-            name.starts_with("HANDOFF_") || name == "HTTP_PLATFORM_PORT" || name == "PORT"
-        });
-        if is_setting {
-            command.env_remove(name);
-        }
-    }
-    command.stdin(Stdio::null());
-    command
-}
-
 // === impl Running ===
 
 impl Running {
@@ -352,27 +320,6 @@ impl Running {
         self.address
     }
 
-    /// The folder that is deployed to.
-    pub fn site(&self) -> PathBuf {
-        self.deployment.site()
-    }
-
-    /// What it shares with other sidecars.
-    pub fn deployment(&self) -> &Deployment {
-        &self.deployment
-    }
-
-    /// The private copies that there are, by their releases.
-    ///
-    /// # Panics
-    /// When the cache cannot be read.
-    pub fn copies(&self) -> Vec<String> {
-        let releases = fs::read_dir(self.root().join("cache/releases")).expect("the cache");
-        let names = releases.flatten().map(|entry| entry.file_name());
-        let names = names.filter_map(|name| name.into_string().ok());
-        names.filter(|name| !name.ends_with(".lock")).collect()
-    }
-
     /// Waits until the reason why no artifact is accepted has this in it.
     ///
     /// # Panics
@@ -385,14 +332,9 @@ impl Running {
         })
     }
 
-    /// Where private copies are.
-    pub fn cache(&self) -> PathBuf {
-        self.root().join("cache")
-    }
-
-    /// `{shared}`.
-    pub fn shared(&self) -> PathBuf {
-        self.deployment.state().join("shared")
+    /// What it shares with other sidecars.
+    pub fn deployment(&self) -> &Deployment {
+        &self.deployment
     }
 
     /// Ends handoff as `kill -9` or the task manager does, and waits until it is gone.
@@ -417,37 +359,6 @@ impl Running {
         self.address = self.wait_until("handoff listens again", |_| true).listen;
     }
 
-    /// Asks handoff to shut down.
-    ///
-    /// # Panics
-    /// When it has ended.
-    #[cfg(unix)]
-    pub fn ask_to_stop(&self) {
-        crate::processes::signal(self.pid, rustix::process::Signal::TERM);
-    }
-
-    /// Waits until no process of this deployment is left.
-    ///
-    /// # Panics
-    /// When one stays.
-    #[cfg(unix)]
-    #[track_caller]
-    pub fn leaves_nothing_behind(&self) {
-        let mut folders = vec![self.root()];
-        // Another sidecar's apps may work in the same deployment.
-        if self.deployment.is_ours_alone() {
-            folders.push(self.deployment.root());
-        }
-        let left = || -> Vec<u32> {
-            let from = |folder: &&Path| crate::processes::from(folder);
-            folders.iter().flat_map(from).collect()
-        };
-        eventually(
-            || self.failure(&format!("no process is left, not {:?}", left())),
-            || left().is_empty().then_some(()),
-        );
-    }
-
     /// What was waited for, and all that may tell why it did not come.
     pub(crate) fn failure(&self, what: &str) -> String {
         let log = self.log();
@@ -465,7 +376,12 @@ impl Running {
         self.child().try_wait().expect("its state").is_some()
     }
 
-    fn root(&self) -> &Path {
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its own folder: the cache and the log.
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 

@@ -19,6 +19,7 @@ pub mod mount;
 pub mod platform;
 #[cfg(unix)]
 pub mod processes;
+pub mod program;
 pub mod release;
 pub mod requests;
 pub mod shared;

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::deployment::Running;
+use crate::wait::eventually;
+
 /// Sends a signal.
 ///
 /// # Panics
@@ -75,4 +78,36 @@ fn stat(pid: u32) -> Option<(String, u32)> {
     let mut fields = after_name.split_whitespace();
     let state = fields.next()?.to_owned();
     Some((state, fields.nth(1)?.parse().ok()?))
+}
+
+/// Its end.
+impl Running {
+    /// Asks handoff to shut down.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn ask_to_stop(&self) {
+        signal(self.pid(), Signal::TERM);
+    }
+
+    /// Waits until no process of this deployment is left.
+    ///
+    /// # Panics
+    /// When one stays.
+    #[track_caller]
+    pub fn leaves_nothing_behind(&self) {
+        let mut folders = vec![self.root()];
+        // Another sidecar's apps may work in the same deployment.
+        if self.deployment().is_ours_alone() {
+            folders.push(self.deployment().root());
+        }
+        let left = || -> Vec<u32> {
+            let of = |folder: &&Path| from(folder);
+            folders.iter().flat_map(of).collect()
+        };
+        eventually(
+            || self.failure(&format!("no process is left, not {:?}", left())),
+            || left().is_empty().then_some(()),
+        );
+    }
 }

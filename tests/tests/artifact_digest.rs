@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tests::binaries::spawn;
-use tests::deployment::handoff;
+use tests::program::handoff;
 use tests::release::sha256;
 use tests::{Running, Site, app};
 

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::{Output, Stdio};
 
 use tests::binaries::{sample_app, spawn};
-use tests::deployment::handoff;
+use tests::program::handoff;
 use tests::release::sha256;
 
 fn run(args: &[&str]) -> Output {

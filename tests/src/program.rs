@@ -1,0 +1,47 @@
+//! Starting handoff.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::binaries::{self, spawn};
+
+/// Starts a sidecar that logs in `root`.
+pub(crate) fn run(
+    program: &Path,
+    root: &Path,
+    args: &[OsString],
+    variables: &[(String, String)],
+) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(root.join("log"));
+    let mut command = clean(program);
+    command
+        .args(args)
+        .envs(variables.iter().map(|(name, value)| (name, value)))
+        .stdout(Stdio::null())
+        .stderr(log.expect("a log"));
+    spawn(&mut command).expect("handoff can be started")
+}
+
+/// The program, untouched by what the environment of the tests would tell it.
+pub fn handoff() -> Command {
+    clean(binaries::handoff())
+}
+
+fn clean(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let is_setting = name.to_str().is_some_and(|name| {
+            name.starts_with("HANDOFF_") || name == "HTTP_PLATFORM_PORT" || name == "PORT"
+        });
+        if is_setting {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
