@@ -29,7 +29,7 @@ fn module() -> Module {
 
 #[cfg_attr(
     windows,
-    ignore = "Wine is too slow for this load, which is the point here"
+    ignore = "Wine: too slow for this load, which is the point here"
 )]
 #[test]
 fn an_app_that_ends_itself_loses_requests_and_behind_handoff_none_is_lost() {

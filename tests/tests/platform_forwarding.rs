@@ -127,7 +127,7 @@ fn an_answer_is_collected_eight_kilobytes_at_a_time_by_version_1_only() {
 
 #[cfg_attr(
     windows,
-    ignore = "under Wine the module's connection to the process that was killed does not end"
+    ignore = "Wine: a reset is seen as a proper end, or not at all"
 )]
 #[test]
 fn an_answer_that_breaks_off_seems_complete_with_version_1_only() {

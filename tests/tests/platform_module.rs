@@ -88,7 +88,7 @@ fn what_never_listens_is_killed_after_the_startup_time_limit() {
     iis.leaves_nothing_behind();
 }
 
-#[cfg_attr(windows, ignore = "Wine's table of listeners names no owners")]
+#[cfg_attr(windows, ignore = "Wine: does not say which process listens where")]
 #[test]
 fn a_port_that_a_stranger_listens_on_counts_for_azure_only() {
     for (module, status) in [(Module::v1(), 502), (Module::azure(), 200)] {
