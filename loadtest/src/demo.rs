@@ -78,6 +78,9 @@ pub fn run(options: &Options) -> Result<Verdict, DemoError> {
         true => System::windows()?,
         false => System::Native,
     };
+    if let Some(remark) = system.remark() {
+        eprintln!("{remark}");
+    }
     let binaries = binaries::provide(packages, &system, options.binaries.as_deref())?;
     let folder = tempfile::Builder::new()
         .prefix("handoff-loadtest-")

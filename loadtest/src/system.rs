@@ -68,6 +68,16 @@ impl System {
         }
     }
 
+    /// What a person should know of a run on it.
+    pub fn remark(&self) -> Option<&'static str> {
+        match self {
+            Self::Native => None,
+            Self::Wine(_) => Some(
+                "The Windows program, under Wine: times are Wine's, and so is the rate (--rate)",
+            ),
+        }
+    }
+
     /// The arguments that make cargo build for it.
     pub fn cargo_arguments(&self) -> &'static [&'static str] {
         match self {
