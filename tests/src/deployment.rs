@@ -376,6 +376,7 @@ impl Running {
         self.child().try_wait().expect("its state").is_some()
     }
 
+    #[cfg(unix)]
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
