@@ -1,10 +1,12 @@
 //! The policy: which instances there should be, and which of them is routed.
 //!
 //! ```text
-//!             launch             ready               superseded           drained            exited
-//!  (release) ───────▶ candidate ──────▶ active ──────────────────▶ draining ──────▶ stopping ───────▶ gone
-//!                        │                ▲                            │               ▲
-//!                        │                └────── the active crashed ──┘               │
+//!             launch             ready               superseded           drained               exited
+//!  (release) ───────▶ candidate ──────▶ active ──────────────────▶ draining ─────▶ stopping ───────▶ gone
+//!                        │               ▲  ▲                         │  │ drained,    ▲
+//!                        │               │  └── crashed, asked for ───┘  │ while the   │
+//!                        │               │                              ▼ new one bakes│
+//!                        │               └── crashed, fell, asked for ─ standby ───────┤
 //!                        └── never ready, not wanted any more, shutdown ───────────────┘
 //!  any state ── exited ──▶ gone
 //! ```
@@ -17,29 +19,46 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::release::{Generation, ReleaseId};
 
+mod ask;
+mod decide;
+
 /// What decides, and all that it knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lifecycle {
     policy: Policy,
     launched: u64,
-    candidate: Option<Instance>,
+    candidate: Option<Candidate>,
     active: Option<Instance>,
+    /// Superseded and idle, kept to go back to.
+    standby: Option<Instance>,
     draining: BTreeMap<Generation, Draining>,
     stopping: BTreeSet<Generation>,
+    /// What was on standby and stops: a candidate waits for it.
+    ending: Option<Generation>,
+    /// The active one, while it is on trial.
+    baking: Option<Generation>,
+    /// To be launched once what may not run beside it is gone.
+    next: Option<Next>,
+    /// To be launched when the back-off is over.
+    retry: Option<Next>,
+    /// What served until it had to make room for what comes next.
+    made_room: Option<ReleaseId>,
+    /// The active one whose live check fell, and whether it has had its second instance.
+    fallen: Option<(Generation, bool)>,
     /// The newest artifact.
     wanted: Option<ReleaseId>,
     /// The releases that served, the latest last: the active one and the ones to go back to.
     good: Vec<ReleaseId>,
     refused: BTreeSet<ReleaseId>,
-    /// To be launched when the back-off is over.
-    retry: Option<ReleaseId>,
     /// Crashes and failed starts since the last time that an instance settled.
     failures: u32,
+    has_served: bool,
+    paused: bool,
     shutting_down: bool,
 }
 
 /// How many releases that served are remembered, the active one among them.
-const GOOD: usize = 3;
+pub const GOOD: usize = 3;
 
 /// What the operator may choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +67,12 @@ pub struct Policy {
     pub max_draining: usize,
     /// So many crashes before it settles, and a release is given up for the one before it.
     pub rapid_fails: u32,
+    /// Whether two instances may run side by side.
+    pub overlap: bool,
+    /// Whether a superseded instance is kept on standby for a while.
+    pub bake: bool,
+    /// Whether to go back to another release without being asked.
+    pub auto_rollback: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,9 +82,50 @@ struct Instance {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Candidate {
+    generation: Generation,
+    release: ReleaseId,
+    purpose: Purpose,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Draining {
     release: ReleaseId,
     evicted: bool,
+    /// Goes on standby once it is drained.
+    spare: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Next {
+    release: ReleaseId,
+    purpose: Purpose,
+}
+
+/// Why an instance is launched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// This release shall serve.
+    Deploy,
+    /// Somebody asked for a new instance of the release that serves.
+    Restart,
+    /// The live check of the active instance fell: perhaps another one of its release is better.
+    Rescue,
+    /// Somebody asked to go back to this release.
+    Rollback,
+}
+
+/// Why a release is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It did not start, or did not stay up.
+    Failed,
+    /// Its live check fell while it was on trial.
+    LiveCheckFell,
+    /// It answered with more errors than the one before while it was on trial.
+    TooManyErrors,
+    /// Somebody asked to go back.
+    RolledBack,
 }
 
 /// A fact that the supervisor reports.
@@ -67,6 +133,8 @@ struct Draining {
 pub enum Event {
     /// This is the newest whole artifact.
     Detected(ReleaseId),
+    /// There is no artifact that could be launched.
+    NothingDetected,
     /// The launch failed for a reason that is not the release's: it may work the next time.
     LaunchFailed(Generation),
     /// The health check succeeded.
@@ -75,12 +143,30 @@ pub enum Event {
     NeverReady(Generation),
     /// The active instance has served for long enough not to be called a rapid failure.
     Settled(Generation),
+    /// The live check has failed so often that it counts.
+    LiveFell(Generation),
+    /// The live check succeeds again.
+    LiveRose(Generation),
+    /// Of its answers more are errors than of the one's before.
+    Spoiled(Generation),
+    /// The trial of this one is over, or nothing can be kept for it.
+    BakeOver(Generation),
     /// The root process is gone, and with it the tree.
     Exited(Generation),
     /// Nothing is in flight to it any more.
     Drained(Generation),
     /// The back-off is over.
     RetryDue,
+    /// Somebody wants this refused release to be tried again.
+    RetryAsked(ReleaseId),
+    /// Somebody wants a new instance of the release that serves.
+    RestartAsked,
+    /// Somebody wants to go back: to this release, or to the one before.
+    RollbackAsked(Option<ReleaseId>),
+    /// Somebody wants new requests to be held.
+    PauseAsked,
+    /// They need not be held any more.
+    PauseOver,
     /// The sidecar shall end: no more launches; what is active serves on.
     ShutdownRequested,
     /// The public port is closed: what is active gets no more requests.
@@ -91,7 +177,7 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Start an instance and check its health.
-    Launch(Generation, ReleaseId),
+    Launch(Generation, ReleaseId, Purpose),
     /// Route new requests to it.
     Promote(Generation),
     /// Route new requests nowhere: they are held.
@@ -100,81 +186,98 @@ pub enum Action {
     Drain(Generation),
     /// Cut off what is in flight to it now.
     Evict(Generation),
+    /// Keep it as it is, to go back to.
+    Keep(Generation),
     /// End it, politely first.
     Stop(Generation),
-    /// Remember that this release failed while another one served.
-    Refuse(Generation, ReleaseId),
+    /// Remember that this release failed while another one served; and, if it has run, as which
+    /// instance.
+    Refuse(Option<Generation>, ReleaseId, Verdict),
+    /// Report [`Event::BakeOver`] when its trial is over.
+    Bake(Generation),
     /// Report [`Event::RetryDue`] after the back-off for so many failures in a row.
     RetryAfter(u32),
+    /// There is no release to go back to: tell who asked.
+    NothingToGoBackTo,
+    /// Hold new requests, whatever is routed.
+    Pause,
+    /// Do so no more.
+    Resume,
 }
 
 // === impl Lifecycle ===
 
 impl Lifecycle {
-    /// Nothing runs yet.
-    pub fn new(policy: Policy) -> Self {
+    /// Nothing runs yet. `good` served before, the latest last, in an earlier life of this sidecar.
+    pub fn new(policy: Policy, good: Vec<ReleaseId>) -> Self {
         Self {
             policy,
             launched: 0,
             candidate: None,
             active: None,
+            standby: None,
             draining: BTreeMap::new(),
             stopping: BTreeSet::new(),
-            wanted: None,
-            good: Vec::new(),
-            refused: BTreeSet::new(),
+            ending: None,
+            baking: None,
+            next: None,
             retry: None,
+            made_room: None,
+            fallen: None,
+            wanted: None,
+            good,
+            refused: BTreeSet::new(),
             failures: 0,
+            has_served: false,
+            paused: false,
             shutting_down: false,
         }
+    }
+
+    /// This release is refused from the start: an earlier life of this sidecar, or a sibling, found
+    /// it bad.
+    pub fn remember_refused(&mut self, release: ReleaseId) {
+        self.good.retain(|good| *good != release);
+        self.refused.insert(release);
     }
 
     /// Decides what follows from `event`. Facts about generations long gone change nothing.
     pub fn on(&mut self, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
+        let to = &mut actions;
         match event {
-            Event::Detected(release) => self.detected(&release, &mut actions),
-            Event::Ready(generation) => self.ready(generation, &mut actions),
-            Event::NeverReady(generation) => {
-                if let Some(candidate) = self.candidate.take_if(|c| c.generation == generation) {
-                    self.stop(generation, &mut actions);
-                    self.candidate_failed(candidate, &mut actions);
-                }
-            }
-            Event::LaunchFailed(generation) => {
-                self.stopping.remove(&generation);
-                if let Some(candidate) = self.candidate.take_if(|c| c.generation == generation) {
-                    self.retry(candidate.release, &mut actions);
-                }
-            }
+            Event::Detected(release) => self.detected(&release, to),
+            Event::NothingDetected => self.nothing_detected(to),
+            Event::Ready(generation) => self.ready(generation, to),
+            Event::NeverReady(generation) => self.never_ready(generation, to),
+            Event::LaunchFailed(generation) => self.launch_failed(generation, to),
             Event::Settled(generation) => {
-                if self.active.as_ref().map(|a| a.generation) == Some(generation) {
+                if self.is_active(generation) {
                     self.failures = 0;
                 }
             }
-            Event::Exited(generation) => self.exited(generation, &mut actions),
-            Event::Drained(generation) => {
-                if self.draining.remove(&generation).is_some() {
-                    self.stop(generation, &mut actions);
+            Event::LiveFell(generation) => self.live_fell(generation, to),
+            Event::LiveRose(generation) => {
+                self.fallen.take_if(|(fallen, _)| *fallen == generation);
+            }
+            Event::Spoiled(generation) => self.spoiled(generation, Verdict::TooManyErrors, to),
+            Event::BakeOver(generation) => {
+                if self.baking == Some(generation) {
+                    self.end_bake(to);
                 }
             }
-            Event::RetryDue => {
-                if let Some(release) = self.retry.take() {
-                    self.approach(&release, &mut actions);
-                }
-            }
-            Event::ShutdownRequested => {
-                self.shutting_down = true;
-                self.retry = None;
-                self.abandon_candidate(&mut actions);
-            }
-            Event::Closed => {
-                if let Some(active) = self.active.take() {
-                    actions.push(Action::Withdraw);
-                    self.drain(active, &mut actions);
-                }
-            }
+            Event::Exited(generation) => self.exited(generation, to),
+            Event::Drained(generation) => self.drained(generation, to),
+            Event::RetryDue => self.retry_due(to),
+            Event::RetryAsked(release) => self.retry_asked(&release, to),
+            Event::RestartAsked => self.restart_asked(to),
+            Event::RollbackAsked(release) => self.rollback_asked(release, to),
+            Event::PauseAsked => self.pause(to),
+            Event::PauseOver => self.resume(to),
+            Event::ShutdownRequested => self.shut_down(to),
+            Event::Closed => self.closed(to),
         }
+        self.start_next(to);
         actions
     }
 
@@ -183,190 +286,44 @@ impl Lifecycle {
         self.shutting_down
             && self.candidate.is_none()
             && self.active.is_none()
+            && self.standby.is_none()
             && self.draining.is_empty()
             && self.stopping.is_empty()
     }
 
     /// Whether any instance was ever active.
     pub fn has_served(&self) -> bool {
-        !self.good.is_empty()
+        self.has_served
+    }
+
+    /// Whether new requests are held because somebody asked for it.
+    pub fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// The active instance, while it is on trial.
+    pub fn baking(&self) -> Option<Generation> {
+        self.baking
+    }
+
+    /// The releases to go back to, the latest last.
+    pub fn earlier(&self) -> impl Iterator<Item = &ReleaseId> {
+        let active = self.active.as_ref().map(|active| &active.release);
+        self.good.iter().filter(move |good| Some(*good) != active)
     }
 
     /// The releases that may be launched again: their private copies have to stay.
     pub fn needed(&self) -> impl Iterator<Item = &ReleaseId> {
-        let instances = [&self.candidate, &self.active].into_iter().flatten();
+        let instances = [&self.active, &self.standby].into_iter().flatten();
+        let coming = [&self.next, &self.retry].into_iter().flatten();
         instances
             .map(|instance| &instance.release)
+            .chain(self.candidate.iter().map(|candidate| &candidate.release))
             .chain(self.draining.values().map(|draining| &draining.release))
+            .chain(coming.map(|next| &next.release))
+            .chain(&self.made_room)
             .chain(&self.wanted)
-            .chain(&self.retry)
             .chain(&self.good)
-    }
-
-    fn detected(&mut self, release: &ReleaseId, actions: &mut Vec<Action>) {
-        if self.wanted.as_ref() != Some(release) {
-            self.failures = 0;
-        }
-        self.wanted = Some(release.clone());
-        if self.active.is_some() && self.refused.contains(release) {
-            // It has failed before, and something else serves. What was starting is out of date.
-            self.abandon_candidate(actions);
-        } else {
-            self.approach(release, actions);
-        }
-    }
-
-    fn ready(&mut self, generation: Generation, actions: &mut Vec<Action>) {
-        let Some(promoted) = self.candidate.take_if(|c| c.generation == generation) else {
-            return;
-        };
-        self.good.retain(|good| *good != promoted.release);
-        self.good.push(promoted.release.clone());
-        self.good.drain(..self.good.len().saturating_sub(GOOD));
-        self.refused.remove(&promoted.release);
-        self.retry = None;
-        actions.push(Action::Promote(generation));
-        if let Some(superseded) = self.active.replace(promoted) {
-            self.drain(superseded, actions);
-        }
-        // What just started may have been the fallback for a newer one that failed when there was
-        // nothing else. Now that something serves, the newer one gets its fair trial.
-        if let Some(wanted) = self.wanted.clone()
-            && !self.refused.contains(&wanted)
-        {
-            self.approach(&wanted, actions);
-        }
-    }
-
-    fn exited(&mut self, generation: Generation, actions: &mut Vec<Action>) {
-        self.draining.remove(&generation);
-        self.stopping.remove(&generation);
-        if let Some(candidate) = self.candidate.take_if(|c| c.generation == generation) {
-            self.candidate_failed(candidate, actions);
-        }
-        if let Some(crashed) = self.active.take_if(|a| a.generation == generation) {
-            self.active_crashed(crashed, actions);
-        }
-    }
-
-    fn active_crashed(&mut self, crashed: Instance, actions: &mut Vec<Action>) {
-        let back = match self.shutting_down {
-            true => None,
-            false => self.draining.iter().rev().find(|(_, d)| !d.evicted),
-        };
-        match back.map(|(generation, _)| *generation) {
-            // It still runs, so it can serve: a rollback by rule.
-            Some(generation) => {
-                let draining = self.draining.remove(&generation);
-                self.active = draining.map(|draining| Instance {
-                    generation,
-                    release: draining.release,
-                });
-                actions.push(Action::Promote(generation));
-            }
-            None => actions.push(Action::Withdraw),
-        }
-        if self.shutting_down || self.candidate.is_some() {
-            return;
-        }
-        let before = self.good.iter().rev().find(|r| **r != crashed.release);
-        match before.cloned() {
-            Some(before) if self.failures + 1 >= self.policy.rapid_fails => {
-                self.good.retain(|good| *good != crashed.release);
-                self.refused.insert(crashed.release.clone());
-                actions.push(Action::Refuse(crashed.generation, crashed.release));
-                self.failures = 0;
-                self.approach(&before, actions);
-            }
-            _ => self.retry(crashed.release, actions),
-        }
-    }
-
-    fn candidate_failed(&mut self, candidate: Instance, actions: &mut Vec<Action>) {
-        let Instance {
-            generation,
-            release,
-        } = candidate;
-        if self.shutting_down {
-            return;
-        }
-        match &self.active {
-            Some(active) if active.release == release => {}
-            Some(_) => {
-                self.refused.insert(release.clone());
-                actions.push(Action::Refuse(generation, release));
-            }
-            None => {
-                // Nothing serves: the newest and the last good one take turns, for ever.
-                let last_good = self.good.last().filter(|good| **good != release);
-                let other = last_good.or(self.wanted.as_ref()).unwrap_or(&release);
-                self.retry(other.clone(), actions);
-            }
-        }
-    }
-
-    /// Gets closer to `release` serving.
-    fn approach(&mut self, release: &ReleaseId, actions: &mut Vec<Action>) {
-        if self.shutting_down {
-            return;
-        }
-        if let Some(active) = &self.active
-            && active.release == *release
-        {
-            return self.abandon_candidate(actions);
-        }
-        if let Some(candidate) = &self.candidate
-            && candidate.release == *release
-        {
-            return;
-        }
-        self.abandon_candidate(actions);
-        self.launched += 1;
-        let generation = Generation(self.launched);
-        self.retry = None;
-        self.candidate = Some(Instance {
-            generation,
-            release: release.clone(),
-        });
-        actions.push(Action::Launch(generation, release.clone()));
-    }
-
-    fn retry(&mut self, release: ReleaseId, actions: &mut Vec<Action>) {
-        if !self.shutting_down {
-            self.retry = Some(release);
-            actions.push(Action::RetryAfter(self.failures));
-            self.failures = self.failures.saturating_add(1);
-        }
-    }
-
-    fn abandon_candidate(&mut self, actions: &mut Vec<Action>) {
-        if let Some(candidate) = self.candidate.take() {
-            self.stop(candidate.generation, actions);
-        }
-    }
-
-    fn drain(&mut self, superseded: Instance, actions: &mut Vec<Action>) {
-        let Instance {
-            generation,
-            release,
-        } = superseded;
-        let draining = Draining {
-            release,
-            evicted: false,
-        };
-        self.draining.insert(generation, draining);
-        actions.push(Action::Drain(generation));
-        let excess = self.draining.len().saturating_sub(self.policy.max_draining);
-        for (generation, draining) in self.draining.iter_mut().take(excess) {
-            if !std::mem::replace(&mut draining.evicted, true) {
-                actions.push(Action::Evict(*generation));
-            }
-        }
-    }
-
-    fn stop(&mut self, generation: Generation, actions: &mut Vec<Action>) {
-        self.stopping.insert(generation);
-        actions.push(Action::Stop(generation));
     }
 }
 

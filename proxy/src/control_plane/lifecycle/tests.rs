@@ -3,6 +3,9 @@ use super::*;
 const POLICY: Policy = Policy {
     max_draining: 2,
     rapid_fails: 3,
+    overlap: true,
+    bake: false,
+    auto_rollback: true,
 };
 
 fn release(name: &str) -> ReleaseId {
@@ -10,7 +13,7 @@ fn release(name: &str) -> ReleaseId {
 }
 
 fn launch(generation: u64, name: &str) -> Action {
-    Action::Launch(Generation(generation), release(name))
+    Action::Launch(Generation(generation), release(name), Purpose::Deploy)
 }
 
 fn detected(name: &str) -> Event {
@@ -19,7 +22,7 @@ fn detected(name: &str) -> Event {
 
 /// A lifecycle in which `v1` serves as generation 1.
 fn serving() -> Lifecycle {
-    let mut lifecycle = Lifecycle::new(POLICY);
+    let mut lifecycle = Lifecycle::new(POLICY, Vec::new());
     assert_eq!(lifecycle.on(detected("v1")), [launch(1, "v1")]);
     let actions = lifecycle.on(Event::Ready(Generation(1)));
     assert_eq!(actions, [Action::Promote(Generation(1))]);
@@ -48,7 +51,7 @@ fn a_candidate_that_fails_is_refused_and_not_tried_again() {
     ] {
         let mut lifecycle = serving();
         lifecycle.on(detected("bad"));
-        let refused = Action::Refuse(Generation(2), release("bad"));
+        let refused = Action::Refuse(Some(Generation(2)), release("bad"), Verdict::Failed);
         assert_eq!(lifecycle.on(failure).last(), Some(&refused));
         assert_eq!(lifecycle.on(detected("bad")), []);
         assert_eq!(lifecycle.on(detected("v3")), [launch(3, "v3")]);
@@ -66,7 +69,7 @@ fn a_launch_that_the_machine_refused_is_tried_again() {
 
 #[test]
 fn the_only_release_is_tried_for_ever() {
-    let mut lifecycle = Lifecycle::new(POLICY);
+    let mut lifecycle = Lifecycle::new(POLICY, Vec::new());
     lifecycle.on(detected("v1"));
     for attempt in 0..20 {
         let generation = Generation(u64::from(attempt) + 1);
@@ -136,7 +139,7 @@ fn a_release_that_keeps_crashing_is_given_up_for_the_one_before() {
         lifecycle.on(Event::Exited(Generation(4))),
         [
             Action::Withdraw,
-            Action::Refuse(Generation(4), release("v2")),
+            Action::Refuse(Some(Generation(4)), release("v2"), Verdict::Failed),
             launch(5, "v1")
         ]
     );

@@ -4,27 +4,46 @@
 //! which answered their health check, which may still hold requests. After each step it checks
 //! what no operator would forgive (invariants 3 and 4 of the design).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::*;
 
-const DEPTH: usize = 9;
 const POLICY: Policy = Policy {
     max_draining: 1,
     rapid_fails: 2,
+    overlap: true,
+    bake: false,
+    auto_rollback: true,
 };
+
+/// What may happen besides what always may.
+#[derive(Clone, Copy)]
+enum Story {
+    /// Deploys, crashes, the end.
+    Deploys,
+    /// And live checks that fall, answers that are errors, trials that end.
+    Trials,
+    /// And somebody asks for everything that can be asked for.
+    Wishes,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct World {
     lifecycle: Lifecycle,
     alive: BTreeMap<Generation, Process>,
     routed: Option<Generation>,
+    baking: Option<Generation>,
+    refused: BTreeSet<ReleaseId>,
+    wanted: Option<ReleaseId>,
     retry_armed: bool,
     served: bool,
+    paused: bool,
     shutdown: bool,
     closed: bool,
-    /// The last step was a crash of what was routed: the only licence to route backwards.
-    crashed: bool,
+    /// What happened last is a licence to route backwards.
+    may_go_back: bool,
+    /// Somebody asked for that: the only licence where nothing goes back by itself.
+    asked: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -33,35 +52,50 @@ struct Process {
     ready: bool,
     failed: bool,
     settled: bool,
+    fallen: bool,
     may_hold_requests: bool,
     draining: bool,
+    standby: bool,
     evicted: bool,
     stopped: bool,
 }
 
+impl Process {
+    fn is_starting(&self) -> bool {
+        !self.ready && !self.failed && !self.stopped
+    }
+}
+
 impl World {
-    fn new() -> Self {
+    fn new(policy: Policy) -> Self {
         Self {
-            lifecycle: Lifecycle::new(POLICY),
+            lifecycle: Lifecycle::new(policy, Vec::new()),
             alive: BTreeMap::new(),
             routed: None,
+            baking: None,
+            refused: BTreeSet::new(),
+            wanted: None,
             retry_armed: false,
             served: false,
+            paused: false,
             shutdown: false,
             closed: false,
-            crashed: false,
+            may_go_back: false,
+            asked: false,
         }
     }
 
+    fn policy(&self) -> Policy {
+        self.lifecycle.policy
+    }
+
     /// Everything that could happen next.
-    fn feasible(&self) -> Vec<Event> {
-        let mut events: Vec<_> = ["a", "b"]
-            .map(|name| Event::Detected(ReleaseId::new(name)))
-            .into();
+    fn feasible(&self, story: Story) -> Vec<Event> {
+        let releases = ["a", "b"].map(ReleaseId::new);
+        let mut events: Vec<_> = releases.clone().map(Event::Detected).into();
         for (&generation, process) in &self.alive {
             events.push(Event::Exited(generation));
-            let starting = !process.ready && !process.failed;
-            if starting {
+            if process.is_starting() {
                 events.push(Event::Ready(generation));
                 events.push(Event::NeverReady(generation));
                 events.push(Event::LaunchFailed(generation));
@@ -69,12 +103,37 @@ impl World {
             if process.draining {
                 events.push(Event::Drained(generation));
             }
-            if self.routed == Some(generation) && !process.settled {
-                events.push(Event::Settled(generation));
+            if self.routed == Some(generation) {
+                if !process.settled {
+                    events.push(Event::Settled(generation));
+                }
+                match (story, process.fallen) {
+                    (Story::Deploys, _) => {}
+                    (_, false) => events.push(Event::LiveFell(generation)),
+                    (_, true) => events.push(Event::LiveRose(generation)),
+                }
             }
+        }
+        if let Some(baking) = self.baking {
+            events.push(Event::BakeOver(baking));
+            events.push(Event::Spoiled(baking));
         }
         if self.retry_armed {
             events.push(Event::RetryDue);
+        }
+        if matches!(story, Story::Wishes) {
+            events.push(Event::RestartAsked);
+            events.push(Event::RollbackAsked(None));
+            // Only what is known can be named.
+            let known = releases.into_iter().filter(|release| self.knows(release));
+            for release in known {
+                events.push(Event::RollbackAsked(Some(release.clone())));
+                events.push(Event::RetryAsked(release));
+            }
+            events.push(match self.paused {
+                true => Event::PauseOver,
+                false => Event::PauseAsked,
+            });
         }
         match (self.shutdown, self.closed) {
             (false, _) => events.push(Event::ShutdownRequested),
@@ -82,6 +141,10 @@ impl World {
             (true, true) => {}
         }
         events
+    }
+
+    fn knows(&self, release: &ReleaseId) -> bool {
+        self.lifecycle.needed().any(|needed| needed == release)
     }
 
     fn step(&mut self, event: Event) {
@@ -93,58 +156,58 @@ impl World {
     }
 
     fn happen(&mut self, event: &Event) {
-        self.crashed = false;
+        self.may_go_back = false;
+        self.asked = false;
         match event {
             Event::LaunchFailed(generation) => {
                 self.alive.remove(generation);
             }
             Event::Exited(generation) => {
                 self.alive.remove(generation);
-                self.crashed = self.routed == Some(*generation);
+                self.may_go_back = self.routed == Some(*generation);
             }
             Event::Ready(generation) => self.process(*generation).ready = true,
             Event::NeverReady(generation) => self.process(*generation).failed = true,
             Event::Settled(generation) => self.process(*generation).settled = true,
+            Event::LiveFell(generation) => {
+                self.process(*generation).fallen = true;
+                self.may_go_back = self.baking == Some(*generation);
+            }
+            Event::LiveRose(generation) => self.process(*generation).fallen = false,
+            Event::Spoiled(_) => self.may_go_back = true,
+            Event::BakeOver(_) => self.baking = None,
             Event::Drained(generation) => {
                 let process = self.process(*generation);
                 process.draining = false;
                 process.may_hold_requests = false;
             }
             Event::RetryDue => self.retry_armed = false,
+            Event::RollbackAsked(to) => {
+                self.may_go_back = true;
+                self.asked = true;
+                if let Some(to) = to {
+                    self.refused.remove(to);
+                }
+            }
+            Event::RetryAsked(release) => {
+                self.refused.remove(release);
+            }
             Event::ShutdownRequested => self.shutdown = true,
             Event::Closed => self.closed = true,
-            Event::Detected(_) => {}
+            Event::Detected(release) => self.wanted = Some(release.clone()),
+            Event::NothingDetected | Event::RestartAsked | Event::PauseAsked | Event::PauseOver => {
+            }
         }
     }
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Launch(generation, release) => {
-                assert!(!self.shutdown, "launched during shutdown");
-                let starting = |p: &&Process| !p.ready && !p.stopped;
-                let candidates = self.alive.values().filter(starting).count();
-                assert_eq!(candidates, 0, "two candidates");
-                let process = Process {
-                    release: Some(release),
-                    ..Process::default()
-                };
-                let reused = self.alive.insert(generation, process);
-                assert_eq!(reused, None, "a generation was reused");
+            Action::Launch(generation, release, _) => self.launch(generation, release),
+            Action::Promote(generation) => self.promote(generation),
+            Action::Withdraw => {
+                self.routed = None;
+                self.baking = None;
             }
-            Action::Promote(generation) => {
-                let crashed = self.crashed;
-                let forwards = self.routed < Some(generation);
-                let process = self.process(generation);
-                assert!(process.ready, "promoted before it was ready");
-                assert!(!process.stopped, "promoted after it was stopped");
-                assert!(!process.evicted, "promoted after it was evicted");
-                assert!(forwards || crashed, "routed backwards");
-                process.may_hold_requests = true;
-                process.draining = false;
-                self.routed = Some(generation);
-                self.served = true;
-            }
-            Action::Withdraw => self.routed = None,
             Action::Drain(generation) => {
                 assert_ne!(self.routed, Some(generation), "drained while routed");
                 self.process(generation).draining = true;
@@ -155,6 +218,14 @@ impl World {
                 assert!(!process.evicted, "evicted twice");
                 process.evicted = true;
             }
+            Action::Keep(generation) => {
+                assert!(self.baking.is_some(), "kept for nobody");
+                let standby = self.alive.values().any(|p| p.standby && !p.stopped);
+                assert!(!standby, "two on standby");
+                let process = self.process(generation);
+                assert!(!process.draining && !process.stopped, "kept what is in use");
+                process.standby = true;
+            }
             Action::Stop(generation) => {
                 assert_ne!(self.routed, Some(generation), "stopped while routed");
                 let process = self.process(generation);
@@ -162,46 +233,143 @@ impl World {
                 assert!(!process.stopped, "stopped twice");
                 process.stopped = true;
             }
-            Action::Refuse(generation, release) => {
+            Action::Refuse(_, release, verdict) => {
                 // Another one serves, or is about to because it has served before.
                 let serving = self.routed.and_then(|routed| self.alive.get(&routed));
                 let serving = serving.and_then(|process| process.release.as_ref());
                 assert_ne!(serving, Some(&release), "refused what serves");
+                assert!(self.served, "refused {release} with nothing else");
                 assert!(
-                    self.served,
-                    "refused {release} ({generation}) with nothing else"
+                    self.asked || verdict != Verdict::RolledBack || self.promoted_a_rollback(),
+                    "rolled back though nobody asked"
                 );
+                self.refused.insert(release);
+            }
+            Action::Bake(generation) => {
+                assert_eq!(self.routed, Some(generation), "bakes what does not serve");
+                assert!(self.policy().bake, "bakes uninvited");
+                self.baking = Some(generation);
             }
             Action::RetryAfter(_) => {
                 assert!(!self.shutdown, "a retry during shutdown");
                 self.retry_armed = true;
             }
+            Action::NothingToGoBackTo => assert!(self.asked),
+            Action::Pause => {
+                assert!(!self.paused && !self.shutdown);
+                self.paused = true;
+            }
+            Action::Resume => {
+                assert!(self.paused);
+                self.paused = false;
+            }
         }
     }
 
+    fn launch(&mut self, generation: Generation, release: ReleaseId) {
+        assert!(!self.shutdown, "launched during shutdown");
+        let candidates = self.alive.values().filter(|p| p.is_starting()).count();
+        assert_eq!(candidates, 0, "two candidates");
+        for (other, process) in &self.alive {
+            let was_standby = process.standby && self.routed != Some(*other);
+            assert!(
+                !was_standby || process.stopped,
+                "launched beside a standby that has not been told to end"
+            );
+            assert!(
+                !was_standby || self.routed.is_none(),
+                "launched beside a standby, and nobody waits"
+            );
+            assert!(
+                self.policy().overlap,
+                "launched beside {other}: it cannot run twice"
+            );
+        }
+        let process = Process {
+            release: Some(release),
+            ..Process::default()
+        };
+        let reused = self.alive.insert(generation, process);
+        assert_eq!(reused, None, "a generation was reused");
+    }
+
+    fn promote(&mut self, generation: Generation) {
+        let may_go_back = self.may_go_back || !self.policy().overlap;
+        let forwards = self.routed < Some(generation);
+        let from = self.release_of(self.routed);
+        let to = self.release_of(Some(generation));
+        let by_itself = self.policy().auto_rollback || self.asked || !self.policy().overlap;
+        assert!(forwards || may_go_back, "routed backwards");
+        assert!(
+            forwards || by_itself || from.is_none() || from == to,
+            "went back though nobody asked"
+        );
+        let process = self.process(generation);
+        assert!(process.ready, "promoted before it was ready");
+        assert!(!process.stopped, "promoted after it was stopped");
+        assert!(
+            !process.evicted || process.standby,
+            "promoted after it was evicted"
+        );
+        process.may_hold_requests = true;
+        process.draining = false;
+        process.evicted = false;
+        process.standby = false;
+        self.refused.retain(|refused| Some(refused) != to.as_ref());
+        self.routed = Some(generation);
+        self.baking = None;
+        self.served = true;
+    }
+
     fn check(&self) {
-        let usable = |(_, p): &(&Generation, &Process)| p.ready && !p.stopped && !p.evicted;
+        let usable = |(_, p): &(&Generation, &Process)| {
+            let refused = p.release.as_ref().is_some_and(|r| self.refused.contains(r));
+            p.ready && !p.stopped && (!p.evicted || p.standby) && !refused
+        };
+        let policy = self.policy();
         if let Some(routed) = self.routed {
             assert!(self.alive.contains_key(&routed), "routed to the dead");
-        } else if !self.shutdown {
+        } else if !self.shutdown && policy.overlap && policy.auto_rollback {
             let idle = self.alive.iter().find(usable);
             assert_eq!(idle, None, "no route while a healthy instance runs");
         }
-        let starting = self.alive.values().any(|p| !p.ready && !p.stopped);
+        let starting = self.alive.values().any(Process::is_starting);
+        let coming = starting || self.retry_armed || self.lifecycle.next.is_some();
         if self.served && !self.shutdown {
-            let coming = self.routed.is_some() || starting || self.retry_armed;
-            assert!(coming, "idle after having served");
+            assert!(self.routed.is_some() || coming, "idle after having served");
+        }
+        if let Some(wanted) = &self.wanted
+            && !self.shutdown
+            && !coming
+        {
+            let serves = self.release_of(self.routed).as_ref() == Some(wanted);
+            assert!(
+                serves || self.refused.contains(wanted),
+                "a deploy was forgotten"
+            );
         }
         for (generation, process) in &self.alive {
             let known = self.routed == Some(*generation)
                 || process.draining
                 || process.stopped
-                || (!process.ready && !process.failed);
+                || process.standby && self.baking.is_some()
+                || process.is_starting();
             assert!(known, "generation {generation} was lost");
         }
         if self.closed && self.alive.is_empty() {
             assert!(self.lifecycle.is_finished(), "does not end");
         }
+        assert!(!self.shutdown || !self.paused, "paused for ever");
+        assert_eq!(self.lifecycle.is_paused(), self.paused);
+    }
+
+    fn promoted_a_rollback(&self) -> bool {
+        // Asked for earlier, and done now that the old release is ready again.
+        self.routed.is_some()
+    }
+
+    fn release_of(&self, generation: Option<Generation>) -> Option<ReleaseId> {
+        self.alive.get(&generation?)?.release.clone()
     }
 
     fn process(&mut self, generation: Generation) -> &mut Process {
@@ -210,14 +378,14 @@ impl World {
     }
 }
 
-#[test]
-fn every_order_of_events_keeps_the_promises() {
+/// Walks, and says how many states it has seen.
+fn walk(policy: Policy, story: Story, depth: usize) -> usize {
     let mut seen = HashSet::new();
-    let mut frontier = vec![(World::new(), Vec::new())];
-    for _ in 0..DEPTH {
+    let mut frontier = vec![(World::new(policy), Vec::new())];
+    for _ in 0..depth {
         let mut next = Vec::new();
         for (world, path) in &frontier {
-            for event in world.feasible() {
+            for event in world.feasible(story) {
                 let mut path: Vec<Event> = path.clone();
                 path.push(event.clone());
                 let mut world = world.clone();
@@ -231,7 +399,54 @@ fn every_order_of_events_keeps_the_promises() {
         }
         frontier = next;
     }
-    assert!(seen.len() > 10_000, "only {} states were seen", seen.len());
+    seen.len()
+}
+
+#[test]
+fn every_order_of_deploys_and_crashes_keeps_the_promises() {
+    let seen = walk(POLICY, Story::Deploys, 9);
+    assert!(seen > 10_000, "only {seen} states were seen");
+}
+
+#[test]
+fn every_order_keeps_them_with_a_standby() {
+    let policy = Policy {
+        bake: true,
+        ..POLICY
+    };
+    let seen = walk(policy, Story::Trials, 8);
+    assert!(seen > 10_000, "only {seen} states were seen");
+}
+
+#[test]
+fn every_order_keeps_them_whatever_is_asked_for() {
+    let policy = Policy {
+        bake: true,
+        ..POLICY
+    };
+    let seen = walk(policy, Story::Wishes, 7);
+    assert!(seen > 10_000, "only {seen} states were seen");
+}
+
+#[test]
+fn every_order_keeps_them_for_an_app_that_cannot_run_twice() {
+    let policy = Policy {
+        overlap: false,
+        ..POLICY
+    };
+    let seen = walk(policy, Story::Wishes, 9);
+    assert!(seen > 10_000, "only {seen} states were seen");
+}
+
+#[test]
+fn every_order_keeps_them_when_nothing_goes_back_by_itself() {
+    let policy = Policy {
+        bake: true,
+        auto_rollback: false,
+        ..POLICY
+    };
+    let seen = walk(policy, Story::Wishes, 7);
+    assert!(seen > 10_000, "only {seen} states were seen");
 }
 
 /// Shows how the world came to the state in which a check fails.

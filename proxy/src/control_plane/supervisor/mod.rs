@@ -137,6 +137,9 @@ impl<L: Launch> Supervisor<L> {
         let policy = Policy {
             max_draining: settings.max_draining,
             rapid_fails: settings.rapid_fails,
+            overlap: true,
+            bake: false,
+            auto_rollback: true,
         };
         let (messages, inbox) = mpsc::unbounded_channel();
         let status = publisher.borrow().clone();
@@ -145,7 +148,7 @@ impl<L: Launch> Supervisor<L> {
             launcher,
             router,
             watcher,
-            lifecycle: Lifecycle::new(policy),
+            lifecycle: Lifecycle::new(policy, Vec::new()),
             releases: HashMap::new(),
             instances: BTreeMap::new(),
             status,
@@ -238,7 +241,7 @@ impl<L: Launch> Supervisor<L> {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Launch(generation, release) => self.launch(generation, &release),
+            Action::Launch(generation, release, _) => self.launch(generation, &release),
             Action::Promote(generation) => self.promote(generation),
             Action::Withdraw => {
                 tracing::warn!("nothing is active: requests are held");
@@ -247,9 +250,14 @@ impl<L: Launch> Supervisor<L> {
             Action::Drain(generation) => self.drain(generation),
             Action::Evict(generation) => self.evict(generation),
             Action::Stop(generation) => self.stop(generation),
-            Action::Refuse(generation, release) => {
-                tracing::error!(%generation, %release, "refused");
-                if let Some(handoff) = self.status.handoff(generation) {
+            Action::Keep(_)
+            | Action::Bake(_)
+            | Action::NothingToGoBackTo
+            | Action::Pause
+            | Action::Resume => {}
+            Action::Refuse(generation, release, _) => {
+                tracing::error!(?generation, %release, "refused");
+                if let Some(handoff) = generation.and_then(|g| self.status.handoff(g)) {
                     handoff.outcome = Outcome::Refused;
                 }
             }
