@@ -13,6 +13,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::{Config, Shutdown};
 use crate::control_plane::artifact::Store;
+use crate::control_plane::desired::DesiredFile;
+use crate::control_plane::memory::Memory;
 use crate::control_plane::status::{self, Status};
 use crate::control_plane::supervisor::{Order, Supervisor};
 use crate::control_plane::watcher::Watcher;
@@ -94,19 +96,30 @@ async fn run_all(
     );
 
     let cache = config.store.cache.clone();
-    let store = Store::open(config.store).map_err(|source| AppError::Folder {
+    let store = Store::open(config.store);
+    let no_cache = |source| AppError::Folder {
         what: "cache",
-        path: cache,
+        path: cache.clone(),
         source,
-    })?;
+    };
+    let mut store = store.map_err(no_cache)?;
+    let memory = Memory::open(&cache, &config.state, sidecar).map_err(no_cache)?;
+    let good = memory
+        .good()
+        .into_iter()
+        .filter(|release| store.adopt(release));
+    let good = good.collect();
+    let desired = DesiredFile::new(&config.state);
     let (finder, found) = mpsc::unbounded_channel();
-    let watcher = Watcher::start(config.watch, store, finder).map_err(AppError::Thread)?;
+    let watcher = Watcher::start(config.watch, store, desired, finder).map_err(AppError::Thread)?;
     let supervisor = Supervisor::new(
         config.supervisor,
         launcher,
         Arc::clone(&router),
         watcher,
         publisher,
+        memory,
+        good,
     );
     let (orders, ordered) = mpsc::unbounded_channel();
     let supervising = tokio::task::spawn_local(supervisor.run(found, ordered));

@@ -7,9 +7,12 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use http::HeaderValue;
+use http::uri::PathAndQuery;
 
-use crate::cli::Run;
+use crate::cli::{AutoRollback, Overlap, Run};
 use crate::control_plane::artifact::{Limits, Settle, Source, StoreSettings, Workdir};
+use crate::control_plane::live::LiveCheck;
+use crate::control_plane::probe::Probe;
 use crate::control_plane::readiness::Readiness;
 use crate::control_plane::supervisor;
 use crate::control_plane::watcher::WatchSettings;
@@ -160,15 +163,21 @@ impl TryFrom<Run> for Config {
             },
             supervisor: supervisor::Settings {
                 readiness: readiness(&run)?,
-                command,
                 shared: absolute(shared),
                 start_timeout: positive("--start-timeout", run.start_timeout)?,
                 deploy_timeout: positive("--deploy-timeout", run.deploy_timeout)?,
-                drain_timeout: run.drain_timeout,
+                drain_timeout: drain_timeout(&run),
                 tunnel_drain_timeout: run.tunnel_drain_timeout,
                 stop_timeout: run.stop_timeout,
                 max_draining: run.max_draining,
                 rapid_fails: run.rapid_fails.max(1),
+                overlap: run.supervision.overlap == Overlap::Yes,
+                live: live(&run)?,
+                bake: bake(&run)?,
+                bake_max_errors: run.supervision.bake_max_errors,
+                auto_rollback: run.supervision.auto_rollback == AutoRollback::Always,
+                port_names: run.supervision.port_name.clone(),
+                command,
             },
             state,
         })
@@ -234,32 +243,78 @@ fn workdir(workdir: Option<PathBuf>) -> Workdir {
     }
 }
 
+/// While an app that cannot run twice drains, new requests wait: it has to be over, and the next one
+/// ready, before they give up.
+fn drain_timeout(run: &Run) -> Duration {
+    match run.supervision.overlap {
+        Overlap::Yes => run.drain_timeout,
+        Overlap::No => run.drain_timeout.min(run.hold_timeout / 2),
+    }
+}
+
+fn bake(run: &Run) -> Result<Duration, ConfigError> {
+    match (run.supervision.overlap, run.supervision.bake) {
+        (Overlap::No, bake) if !bake.is_zero() => Err(ConfigError::Value {
+            key: "--bake",
+            value: humantime::format_duration(bake).to_string(),
+            expected: "nothing with --overlap no: a standby would run beside the new release",
+        }),
+        (_, bake) => Ok(bake),
+    }
+}
+
 fn readiness(run: &Run) -> Result<Readiness, ConfigError> {
-    let value = |key, value: &str, expected| ConfigError::Value {
-        key,
-        value: value.to_owned(),
-        expected,
-    };
-    let path = &run.health_path;
-    let expected = "a path that starts with /, such as /health";
-    let host = run.health_host.as_deref().map(|host| {
-        let expected = "a host name, such as example.org";
-        HeaderValue::from_str(host).map_err(|_| value("--health-host", host, expected))
-    });
+    let options = &run.supervision;
+    let warmup = options
+        .warmup
+        .iter()
+        .map(|path| path_and_query("--warmup", path));
     Ok(Readiness {
-        path: path
-            .parse()
-            .ok()
-            .filter(|_| path.starts_with('/'))
-            .ok_or_else(|| value("--health-path", path, expected))?,
-        host: host.transpose()?,
+        probe: probe(run, "--health-path", &run.health_path)?,
         interval: positive("--health-interval", run.health_interval)?,
+        rise: options.health_rise.max(1),
+        warmup: warmup.collect::<Result<_, _>>()?,
+        identity: options.health_identity,
+    })
+}
+
+fn live(run: &Run) -> Result<LiveCheck, ConfigError> {
+    let options = &run.supervision;
+    let probe = |path: &String| probe(run, "--live-path", path);
+    Ok(LiveCheck {
+        probe: options.live_path.as_ref().map(probe).transpose()?,
+        interval: positive("--live-interval", options.live_interval)?,
+        fall: options.health_fall.max(1),
+    })
+}
+
+fn probe(run: &Run, key: &'static str, path: &str) -> Result<Probe, ConfigError> {
+    let host = run.health_host.as_deref().map(|host| {
+        HeaderValue::from_str(host).map_err(|_| ConfigError::Value {
+            key: "--health-host",
+            value: host.to_owned(),
+            expected: "a host name, such as example.org",
+        })
+    });
+    Ok(Probe {
+        path: path_and_query(key, path)?,
+        host: host.transpose()?,
         timeout: positive("--health-timeout", run.health_timeout)?,
         // Most apps answer something at `/`, if only a redirect or a login; it shows that they run.
-        expected: match path.as_str() {
-            "/" => 200..=499,
-            _ => 200..=399,
+        expected: match (&run.supervision.health_status, path) {
+            (Some(expected), _) => expected.0.clone(),
+            (None, "/") => 200..=499,
+            (None, _) => 200..=399,
         },
+    })
+}
+
+fn path_and_query(key: &'static str, path: &str) -> Result<PathAndQuery, ConfigError> {
+    let parsed = path.parse().ok().filter(|_| path.starts_with('/'));
+    parsed.ok_or_else(|| ConfigError::Value {
+        key,
+        value: path.to_owned(),
+        expected: "a path that starts with /, such as /health",
     })
 }
 
@@ -345,9 +400,21 @@ mod tests {
     fn a_configured_health_path_has_to_succeed_and_the_root_only_to_answer() {
         let expected = |path| {
             let config = config(&["--artifact", "/a", "--health-path", path]);
-            config.unwrap().supervisor.readiness.expected
+            config.unwrap().supervisor.readiness.probe.expected
         };
         assert_eq!(expected("/"), 200..=499);
         assert_eq!(expected("/health"), 200..=399);
+        let args = ["--artifact", "/a", "--health-status", "200-204"];
+        let probe = config(&args).unwrap().supervisor.readiness.probe;
+        assert_eq!(probe.expected, 200..=204);
+    }
+
+    #[test]
+    fn an_app_that_cannot_run_twice_drains_before_held_requests_give_up_and_has_no_standby() {
+        let args = ["--artifact", "/a", "--overlap", "no"];
+        let supervisor = config(&args).unwrap().supervisor;
+        assert_eq!(supervisor.drain_timeout, Duration::from_secs(30));
+        let with_bake = [&args[..], &["--bake", "5m"]].concat();
+        assert!(error(&with_bake).starts_with(r#"--bake is "5m": expected nothing"#));
     }
 }

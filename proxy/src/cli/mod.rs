@@ -16,6 +16,9 @@ use crate::data_plane::Forwarded;
 use crate::telemetry::LogFormat;
 
 pub mod artifacts;
+mod supervision;
+
+pub use supervision::{AutoRollback, Overlap, StatusRange, Supervision};
 
 /// Deploys an HTTP app without its users noticing.
 ///
@@ -223,6 +226,10 @@ pub struct Run {
         help_heading = "Handoff"
     )]
     pub rapid_fails: u32,
+
+    /// Checks, the time after the handoff, and going back.
+    #[command(flatten)]
+    pub supervision: Supervision,
 
     /// For a request to wait while no release is active; then 503
     #[arg(long, env = "HANDOFF_HOLD_TIMEOUT", value_name = "DURATION", default_value = "60s", value_parser = parse_duration, help_heading = "Requests")]

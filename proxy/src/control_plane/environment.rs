@@ -21,6 +21,10 @@ pub(super) fn of(values: Values<'_>) -> Vec<(OsString, OsString)> {
         .iter()
         .map(|&name| (name.into(), port.clone().into()))
         .collect();
+    for (name, port) in values.ports {
+        let name = name.to_uppercase().replace(['-', '.'], "_");
+        variables.push((format!("PORT_{name}").into(), port.to_string().into()));
+    }
     variables.push(("ASPNETCORE_URLS".into(), url.into()));
     variables.push(("SHARED_DIR".into(), values.shared.into()));
     variables

@@ -10,15 +10,21 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::readiness::{NeverReady, Readiness};
-use crate::process::{Exit, Process};
+use super::live::LiveCheck;
+use super::readiness::{Identity, NeverReady, Readiness};
+use crate::process::{Exit, Owner, Process};
 
 /// What becomes of an instance, in this order.
 #[derive(Debug)]
 pub(super) enum Fact {
-    /// The health check succeeded on this address.
-    Ready(SocketAddr),
-    /// The health check did not succeed in time.
+    /// It may have requests.
+    Ready {
+        /// Where it listens.
+        address: SocketAddr,
+        /// What is not as it should be with that.
+        warning: Option<String>,
+    },
+    /// It was not ready in time.
     NeverReady {
         /// In one line.
         reason: String,
@@ -43,6 +49,8 @@ pub(super) enum Fact {
 pub(super) struct Care {
     pub(super) port: u16,
     pub(super) readiness: Readiness,
+    /// Has to be well too: it shall be better than another one of its release.
+    pub(super) live: Option<LiveCheck>,
     pub(super) start_timeout: Duration,
     pub(super) last_probe: LastProbe,
 }
@@ -53,6 +61,14 @@ pub(super) type LastProbe = Rc<RefCell<Option<String>>>;
 /// When it has to be gone; until then it is asked politely. Nothing as long as it shall run.
 pub(super) type StopBy = watch::Receiver<Option<Instant>>;
 
+/// What a start comes to.
+enum Start {
+    Ready(SocketAddr, Option<String>),
+    NeverReady(String),
+    Exited(Exit),
+    Stopped,
+}
+
 /// Follows a process to its end.
 pub(super) async fn follow<P: Process>(
     mut process: P,
@@ -60,29 +76,24 @@ pub(super) async fn follow<P: Process>(
     mut stop_by: StopBy,
     report: impl Fn(Fact),
 ) {
-    let deadline = Instant::now() + care.start_timeout;
-    let verdict = tokio::select! {
-        exit = process.exited() => {
-            let fact = match port_taken(care.port).await {
-                true => Fact::PortTaken,
-                false => Fact::Exited { exit, probe: care.last_probe.take() },
-            };
-            return report(fact);
-        }
-        _ = stop_by.changed() => None,
-        verdict = care.readiness.wait(care.port, deadline, &care.last_probe) => Some(verdict),
-    };
-    match verdict {
-        Some(Ok(address)) => {
+    match start(&mut process, &care, &mut stop_by, &care.last_probe).await {
+        Start::Ready(address, warning) => {
             care.last_probe.take();
-            report(Fact::Ready(address));
+            report(Fact::Ready { address, warning });
         }
-        Some(Err(NeverReady { last_probe: probe })) => report(Fact::NeverReady {
+        Start::NeverReady(probe) => report(Fact::NeverReady {
             reason: never_ready(&process, &care, &probe),
             output: process.output(),
             probe,
         }),
-        None => {}
+        Start::Exited(exit) => {
+            let probe = care.last_probe.take();
+            return report(match port_taken(care.port).await {
+                true => Fact::PortTaken,
+                false => Fact::Exited { exit, probe },
+            });
+        }
+        Start::Stopped => {}
     }
     let exited = tokio::select! {
         exit = process.exited() => Some(exit),
@@ -94,6 +105,84 @@ pub(super) async fn follow<P: Process>(
     };
     let probe = None;
     report(Fact::Exited { exit, probe });
+}
+
+async fn start<P: Process>(
+    process: &mut P,
+    care: &Care,
+    stop_by: &mut StopBy,
+    last_probe: &RefCell<Option<String>>,
+) -> Start {
+    let deadline = Instant::now() + care.start_timeout;
+    loop {
+        let verdict = tokio::select! {
+            exit = process.exited() => return Start::Exited(exit),
+            _ = stop_by.changed() => return Start::Stopped,
+            verdict = care.readiness.wait(care.port, deadline, last_probe) => verdict,
+        };
+        let address = match verdict {
+            Ok(address) => address,
+            Err(NeverReady { last_probe }) => return Start::NeverReady(last_probe),
+        };
+        let owned = owned(process, care);
+        let preparing = async {
+            match owned {
+                Ok(warning) => {
+                    care.prepare(address, last_probe).await;
+                    Some(warning)
+                }
+                Err(reason) => {
+                    last_probe.replace(Some(reason));
+                    tokio::time::sleep(care.readiness.interval).await;
+                    None
+                }
+            }
+        };
+        let prepared = tokio::select! {
+            exit = process.exited() => return Start::Exited(exit),
+            _ = stop_by.changed() => return Start::Stopped,
+            prepared = tokio::time::timeout_at(deadline, preparing) => prepared,
+        };
+        match prepared {
+            Ok(Some(warning)) => return Start::Ready(address, warning),
+            Ok(None) => {}
+            Err(_elapsed) => return Start::NeverReady(last_probe.take().unwrap_or_default()),
+        }
+    }
+}
+
+/// Whether who answers on its port is the instance; what is not as it should be.
+fn owned<P: Process>(process: &P, care: &Care) -> Result<Option<String>, String> {
+    if care.readiness.identity == Identity::Off {
+        return Ok(None);
+    }
+    let port = care.port;
+    match process.owner(port) {
+        Owner::Unknown => Ok(None),
+        Owner::Tree(addresses) => {
+            let public = addresses.iter().find(|address| !address.ip().is_loopback());
+            Ok(public.map(|address| {
+                format!("it listens on {address}, which others may reach; pass it {{host}}")
+            }))
+        }
+        Owner::Another(other) => {
+            let reason = format!("on its port {port} answers {other}, which it has not started");
+            match care.readiness.identity {
+                Identity::Require => Err(reason),
+                Identity::Warn | Identity::Off => Ok(Some(reason)),
+            }
+        }
+    }
+}
+
+impl Care {
+    async fn prepare(&self, address: SocketAddr, last_probe: &RefCell<Option<String>>) {
+        self.readiness.warm_up(address, last_probe).await;
+        if let Some(live) = &self.live {
+            last_probe.replace(Some("its live check fails too".to_owned()));
+            live.is_well(address).await;
+        }
+    }
 }
 
 async fn stop<P: Process>(process: &mut P, mut stop_by: StopBy) -> Exit {

@@ -1,10 +1,14 @@
 //! From a changed file to a running, routed instance, and to the end of the one before.
 
 pub mod artifact;
+pub mod desired;
 mod environment;
 mod events;
 mod instance;
 pub mod lifecycle;
+pub mod live;
+pub mod memory;
+pub mod probe;
 pub mod readiness;
 pub mod status;
 pub mod supervisor;

@@ -1,73 +1,41 @@
 //! The health check that gates promotion.
 
 use std::cell::RefCell;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::Empty;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use http::uri::PathAndQuery;
 use tokio::time::Instant;
+
+use super::probe::Probe;
 
 /// Many apps are ready in a few milliseconds: the first pauses are shorter than the interval.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// What is asked, how often, and which answers are good.
+/// What is asked, how often, and what has to be true before an instance gets requests.
 #[derive(Clone, Debug)]
 pub struct Readiness {
-    /// `/health?deep=1`: path and query of the request.
-    pub path: http::uri::PathAndQuery,
-    /// The `Host` field of the request; by default the address that is probed.
-    pub host: Option<header::HeaderValue>,
+    /// The question.
+    pub probe: Probe,
     /// From one probe's answer to the next probe, in the long run.
     pub interval: Duration,
-    /// For one probe.
-    pub timeout: Duration,
-    /// The status codes that mean ready.
-    pub expected: RangeInclusive<u16>,
+    /// So many good answers in a row.
+    pub rise: u32,
+    /// What is asked for after that, so that the first client need not wait for it.
+    pub warmup: Vec<PathAndQuery>,
+    /// Whether the listener has to belong to the instance.
+    pub identity: Identity,
 }
 
-/// Why one probe does not count.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeFailure {
-    /// Nothing accepts on the port.
-    #[error("nothing listens on port {port}: {source}")]
-    Connect {
-        /// The port.
-        port: u16,
-        /// What the system said. Azure's sandbox says 10013 (forbidden), not 10061 (refused).
-        source: std::io::Error,
-    },
-    /// What came was no HTTP answer.
-    #[error("no HTTP answer to GET {path}: {source}")]
-    Http {
-        /// What was asked for.
-        path: String,
-        /// What was wrong with the answer.
-        source: hyper::Error,
-    },
-    /// It answered, but not with what is expected.
-    #[error("GET {path} answered {status}, expected {} to {}", expected.start(), expected.end())]
-    Status {
-        /// What was asked for.
-        path: String,
-        /// What came.
-        status: StatusCode,
-        /// What should have come.
-        expected: RangeInclusive<u16>,
-    },
-    /// No answer in time.
-    #[error("GET {path} was not answered within {timeout:?}")]
-    Timeout {
-        /// What was asked for.
-        path: String,
-        /// How long one probe may take.
-        timeout: Duration,
-    },
+/// What follows when the system says that another program listens on the app's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Identity {
+    /// It is not ready.
+    Require,
+    /// A line in the log and in the status.
+    Warn,
+    /// Nothing: the system is not asked.
+    Off,
 }
 
 /// The last probe's failure when there is no time left for another one.
@@ -80,7 +48,7 @@ pub struct NeverReady {
 // === impl Readiness ===
 
 impl Readiness {
-    /// Probes until an answer is good, and says which address gave it.
+    /// Probes until enough answers in a row are good, and says which address gave them.
     ///
     /// What the last probe said is in `last_probe` meanwhile.
     ///
@@ -94,11 +62,20 @@ impl Readiness {
     ) -> Result<SocketAddr, NeverReady> {
         let ready = async {
             let mut pause = FIRST_PAUSE;
+            let mut good = 0;
             loop {
-                match self.probe(port).await {
-                    Ok(address) => return address,
-                    Err(failure) => last_probe.replace(Some(failure.to_string())),
-                };
+                match self.probe.find(port).await {
+                    Ok(address) => {
+                        good += 1;
+                        if good >= self.rise {
+                            return address;
+                        }
+                    }
+                    Err(failure) => {
+                        good = 0;
+                        last_probe.replace(Some(failure.to_string()));
+                    }
+                }
                 tokio::time::sleep(pause.min(self.interval)).await;
                 pause = pause.saturating_mul(2);
             }
@@ -113,77 +90,19 @@ impl Readiness {
             })
     }
 
-    /// Asks once, on 127.0.0.1 and then on ::1.
-    async fn probe(&self, port: u16) -> Result<SocketAddr, ProbeFailure> {
-        let asked = tokio::time::timeout(self.timeout, async {
-            let (address, stream) = connect(port).await?;
-            self.ask(address, stream).await.map(|()| address)
-        });
-        asked.await.unwrap_or_else(|_elapsed| {
-            Err(ProbeFailure::Timeout {
-                path: self.path.to_string(),
-                timeout: self.timeout,
-            })
-        })
-    }
-
-    async fn ask(&self, address: SocketAddr, stream: TcpStream) -> Result<(), ProbeFailure> {
-        let path = || self.path.to_string();
-        let no_answer = |source| ProbeFailure::Http {
-            path: path(),
-            source,
-        };
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(no_answer)?;
-        let mut request = Request::new(Empty::<Bytes>::new());
-        *request.uri_mut() = self.path.clone().into();
-        let headers = request.headers_mut();
-        let host = match &self.host {
-            Some(host) => host.clone(),
-            None => header::HeaderValue::from_maybe_shared(Bytes::from(address.to_string()))
-                .unwrap_or_else(|_| header::HeaderValue::from_static("localhost")),
-        };
-        headers.insert(header::HOST, host);
-        headers.insert(header::USER_AGENT, const { user_agent() });
-        headers.insert(header::CONNECTION, const { close() });
-        let answer = async {
-            tokio::select! {
-                answer = sender.send_request(request) => answer,
-                // The connection ends first when the app closes without an answer.
-                Err(error) = connection => Err(error),
+    /// Asks for what clients will ask for first. What comes is not judged: whether the instance is
+    /// well has been asked before.
+    pub async fn warm_up(&self, address: SocketAddr, last_probe: &RefCell<Option<String>>) {
+        for path in &self.warmup {
+            last_probe.replace(Some(format!("the warm-up GET {path} is not answered yet")));
+            match self.probe.visit(address, path).await {
+                Ok(status) if status.is_server_error() => {
+                    tracing::warn!(%address, %path, %status, "warm-up");
+                }
+                Ok(status) => tracing::debug!(%address, %path, %status, "warm-up"),
+                Err(error) => tracing::warn!(%address, %path, %error, "warm-up"),
             }
-        };
-        let status = answer.await.map_err(no_answer)?.status();
-        match self.expected.contains(&status.as_u16()) {
-            true => Ok(()),
-            false => Err(ProbeFailure::Status {
-                path: path(),
-                status,
-                expected: self.expected.clone(),
-            }),
         }
-    }
-}
-
-const fn user_agent() -> header::HeaderValue {
-    header::HeaderValue::from_static("handoff-readiness")
-}
-
-const fn close() -> header::HeaderValue {
-    header::HeaderValue::from_static("close")
-}
-
-async fn connect(port: u16) -> Result<(SocketAddr, TcpStream), ProbeFailure> {
-    let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-    let source = match TcpStream::connect(v4).await {
-        Ok(stream) => return Ok((v4, stream)),
-        Err(error) => error,
-    };
-    let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
-    match TcpStream::connect(v6).await {
-        Ok(stream) => Ok((v6, stream)),
-        Err(_) => Err(ProbeFailure::Connect { port, source }),
     }
 }
 
@@ -196,21 +115,35 @@ mod tests {
 
     fn readiness() -> Readiness {
         Readiness {
-            path: "/up".parse().unwrap(),
-            host: None,
+            probe: Probe {
+                path: "/up".parse().unwrap(),
+                host: None,
+                timeout: Duration::from_secs(5),
+                expected: 200..=399,
+            },
             interval: Duration::from_millis(1),
-            timeout: Duration::from_secs(5),
-            expected: 200..=399,
+            rise: 1,
+            warmup: Vec::new(),
+            identity: Identity::Off,
         }
     }
 
     /// Answers each connection with the next of `answers`, then with the last one for ever.
     async fn app(answers: &'static [&'static str]) -> u16 {
+        counted(answers, &std::sync::Arc::default()).await
+    }
+
+    async fn counted(
+        answers: &'static [&'static str],
+        asked: &std::sync::Arc<std::sync::atomic::AtomicUsize>,
+    ) -> u16 {
+        let asked = std::sync::Arc::clone(asked);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             for turn in 0.. {
                 let (mut stream, _) = listener.accept().await.unwrap();
+                asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                 let _ = stream.read(&mut [0; 1024]).await;
                 let answer = answers[turn.min(answers.len() - 1)];
                 let _ = stream.write_all(answer.as_bytes()).await;
@@ -221,7 +154,7 @@ mod tests {
 
     async fn wait(port: u16, timeout: Duration) -> Result<SocketAddr, NeverReady> {
         let deadline = Instant::now() + timeout;
-        readiness().wait(port, deadline, &RefCell::default()).await
+        wait_for(&readiness(), port, deadline).await
     }
 
     #[tokio::test]
@@ -235,6 +168,29 @@ mod tests {
         .await;
         let ready = wait(port, Duration::from_secs(30)).await.unwrap();
         assert_eq!(ready.port(), port);
+    }
+
+    async fn wait_for(
+        readiness: &Readiness,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<SocketAddr, NeverReady> {
+        readiness.wait(port, deadline, &RefCell::default()).await
+    }
+
+    #[tokio::test]
+    async fn so_many_good_answers_in_a_row_are_needed() {
+        const GOOD: &str = "HTTP/1.1 204 OK\r\n\r\n";
+        const BAD: &str = "HTTP/1.1 503 No\r\n\r\n";
+        let readiness = Readiness {
+            rise: 3,
+            ..readiness()
+        };
+        let asked = std::sync::Arc::default();
+        let port = counted(&[GOOD, GOOD, BAD, GOOD, GOOD, GOOD, GOOD], &asked).await;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        wait_for(&readiness, port, deadline).await.unwrap();
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 6);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::artifact::Source;
+use super::memory::Refusal;
 use crate::files::write_atomically;
 use crate::process::machine;
 use crate::release::{Generation, Release, ReleaseId};
@@ -74,6 +75,57 @@ pub struct Status {
     /// Oldest first.
     #[serde(default)]
     pub handoffs: VecDeque<Handoff>,
+    /// The last `serial` of `desired.json` that was acted on.
+    pub desired_serial: Option<u64>,
+    /// Why what that file says cannot be done.
+    pub desired_problem: Option<String>,
+    /// New requests are held because somebody asked for it.
+    pub paused: Option<Paused>,
+    /// The active instance is on trial until then.
+    pub bakes_until_ms: Option<UnixMillis>,
+    /// The active instance is not well, and nothing better is known.
+    pub alarm: Option<Alarm>,
+    /// The releases that can be gone back to, the latest last.
+    #[serde(default)]
+    pub earlier: Vec<ReleaseId>,
+    /// What is not tried again until its content changes or somebody asks, oldest first.
+    #[serde(default)]
+    pub refused: Vec<Refusal>,
+    /// The last time that requests went back to a release.
+    pub last_rollback: Option<Rollback>,
+}
+
+/// New requests are held because somebody asked for it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Paused {
+    /// Until then, if nobody ends it before.
+    pub until_ms: UnixMillis,
+    /// Requests and tunnels that have not ended, in all instances.
+    pub in_flight: usize,
+}
+
+/// The live check of the active instance fell.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Alarm {
+    /// Which instance.
+    pub generation: Generation,
+    /// Since when.
+    pub since_ms: UnixMillis,
+    /// What the last live check said.
+    pub reason: String,
+}
+
+/// Requests went back to an instance that had been superseded.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Rollback {
+    /// From this launch.
+    pub from: Generation,
+    /// To this earlier one.
+    pub to: Generation,
+    /// When.
+    pub at_ms: UnixMillis,
+    /// From the verdict to the first request that could go there, in microseconds.
+    pub took_us: u64,
 }
 
 /// Where a sidecar looks for artifacts: its options of the same names.
@@ -123,6 +175,8 @@ pub struct InstanceStatus {
     pub tunnels: usize,
     /// What the last health check said, while none has succeeded.
     pub probe: Option<String>,
+    /// What is not as it should be with who listens on its port.
+    pub warning: Option<String>,
 }
 
 /// Why an instance failed.
@@ -257,6 +311,14 @@ impl Status {
             artifact_problem: None,
             last_failure: None,
             handoffs: VecDeque::new(),
+            desired_serial: None,
+            desired_problem: None,
+            paused: None,
+            bakes_until_ms: None,
+            alarm: None,
+            earlier: Vec::new(),
+            refused: Vec::new(),
+            last_rollback: None,
         }
     }
 
@@ -265,21 +327,7 @@ impl Status {
         if self.handoffs.len() == HISTORY {
             self.handoffs.pop_front();
         }
-        self.handoffs.push_back(Handoff {
-            release: release.id.clone(),
-            digest: release.digest.to_string(),
-            generation,
-            outcome: Outcome::Starting,
-            detected_ms: None,
-            copied_ms: None,
-            launched_ms: UnixMillis::now(),
-            ready_ms: None,
-            promoted_ms: None,
-            superseded_generation: None,
-            drained_ms: None,
-            stopped_ms: None,
-            reason: None,
-        });
+        self.handoffs.push_back(Handoff::new(release, generation));
         let last = self.handoffs.len() - 1;
         &mut self.handoffs[last]
     }
@@ -298,6 +346,29 @@ impl Status {
             .iter_mut()
             .rev()
             .find(|handoff| handoff.superseded_generation == Some(generation))
+    }
+}
+
+// === impl Handoff ===
+
+impl Handoff {
+    /// A launch that has just been made.
+    pub fn new(release: &Release, generation: Generation) -> Self {
+        Self {
+            release: release.id.clone(),
+            digest: release.digest.to_string(),
+            generation,
+            outcome: Outcome::Starting,
+            detected_ms: None,
+            copied_ms: None,
+            launched_ms: UnixMillis::now(),
+            ready_ms: None,
+            promoted_ms: None,
+            superseded_generation: None,
+            drained_ms: None,
+            stopped_ms: None,
+            reason: None,
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! All reading, hashing and copying happens here, on a thread of its own with low priority: it
 //! never competes with the workers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::artifact::{
     DropFolder, Fingerprint, NotYet, Patience, RETRY, Settle, Settling, Source, Store, Target,
 };
+use super::desired::{Desired, DesiredFile, Look};
 use super::events::Events;
 use crate::files;
 use crate::release::{Release, ReleaseId};
@@ -50,6 +51,15 @@ pub enum Found {
     },
     /// Why there is none now, once for each new reason; `None` when that is over.
     Problem(Option<String>),
+    /// What commands ask for; at the start once what they asked for before.
+    Desired {
+        /// What the file says.
+        desired: Desired,
+        /// Whether it is the first that there was to see.
+        at_start: bool,
+    },
+    /// Why that cannot be known, once for each new reason; `None` when that is over.
+    DesiredProblem(Option<String>),
 }
 
 /// The thread that watches. It ends when this is dropped.
@@ -73,6 +83,7 @@ impl Watcher {
     pub fn start(
         settings: WatchSettings,
         store: Store,
+        desired: DesiredFile,
         found: UnboundedSender<Found>,
     ) -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(16);
@@ -81,7 +92,7 @@ impl Watcher {
             .name("watcher".to_owned())
             .spawn(move || {
                 files::lower_priority();
-                Watch::new(settings, store, found, events).run(&woken);
+                Watch::new(settings, store, desired, found, events).run(&woken);
             })?;
         Ok(Self { wake })
     }
@@ -97,6 +108,8 @@ impl Watcher {
 struct Watch {
     settings: WatchSettings,
     store: Store,
+    desired: DesiredFile,
+    has_started: bool,
     found: UnboundedSender<Found>,
     folder: DropFolder,
     settling: Settling,
@@ -111,6 +124,7 @@ impl Watch {
     fn new(
         settings: WatchSettings,
         store: Store,
+        desired: DesiredFile,
         found: UnboundedSender<Found>,
         wake: SyncSender<Wake>,
     ) -> Self {
@@ -127,6 +141,8 @@ impl Watch {
             settling: Settling::new(settings.settle),
             settings,
             store,
+            desired,
+            has_started: false,
             found,
             folder: DropFolder::default(),
             detected: None,
@@ -137,6 +153,7 @@ impl Watch {
 
     fn run(&mut self, woken: &Receiver<Wake>) {
         loop {
+            self.look_at_desired();
             let again = self.look();
             if self.found.is_closed() {
                 return;
@@ -156,11 +173,23 @@ impl Watch {
         }
     }
 
+    fn look_at_desired(&mut self) {
+        let at_start = !std::mem::replace(&mut self.has_started, true);
+        let found = match self.desired.look() {
+            Some(Look::Says(desired)) => Found::Desired { desired, at_start },
+            Some(Look::Problem(problem)) => Found::DesiredProblem(problem),
+            None => return,
+        };
+        // The supervisor is gone at shutdown only.
+        let _ = self.found.send(found);
+    }
+
     /// Looks once; says when to look again.
     fn look(&mut self) -> Duration {
         let poll = self.settings.poll;
         let target = self.settings.source.target(&mut self.folder);
         let watched = self.settings.source.watched(target.as_ref().ok());
+        let watched: Vec<&Path> = watched.into_iter().chain(self.desired.folder()).collect();
         self.events.watch(&watched);
         let target = match target {
             Ok(target) => target,
@@ -238,7 +267,6 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -273,7 +301,8 @@ mod tests {
         let store = Store::open(store).expect("a store");
         let (found, finds) = unbounded_channel();
         let (wake, _) = sync_channel(1);
-        (Watch::new(settings, store, found, wake), finds)
+        let desired = DesiredFile::new(folder);
+        (Watch::new(settings, store, desired, found, wake), finds)
     }
 
     /// What this thread has read from files until now.

@@ -170,8 +170,13 @@ async fn forward(
         Err(Failure::Silent(_)) if is_used && is_replayable => {
             Box::pin(send_again(&mut request, &in_flight)).await?
         }
-        Err(failure) => return Err(failure.into()),
+        Err(failure) => {
+            let is_clients = matches!(failure, Failure::Client(_) | Failure::Cut(_));
+            in_flight.upstream.answered(!is_clients);
+            return Err(failure.into());
+        }
     };
+    in_flight.upstream.answered(head.status.is_server_error());
     match asked {
         Some(asked) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
             switch(head, receiving, in_flight, client_upgrade, &asked)

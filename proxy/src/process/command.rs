@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 
 use super::orphans::{self, Kin, Records};
 use super::output::Output;
-use super::{Exit, Launch, LaunchError, LaunchSpec, Process, os};
+use super::{Exit, Launch, LaunchError, LaunchSpec, Owner, Process, os};
 use crate::handles;
 
 /// Variables that are meant for this process and would mislead the app: systemd's, and our own
@@ -171,6 +171,24 @@ impl Process for OsProcess {
             .filter(|listener| listener.state == listeners::SocketState::Listen)
             .map(|listener| listener.socket)
             .collect()
+    }
+
+    fn owner(&self, port: u16) -> Owner {
+        let pids = self.tree.pids();
+        let (ours, others): (Vec<_>, Vec<_>) = listeners::get_all()
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|listener| listener.socket.port() == port)
+            .filter(|listener| listener.state == listeners::SocketState::Listen)
+            .partition(|listener| pids.contains(&listener.process.pid));
+        match (ours.is_empty(), others.first()) {
+            (false, _) => Owner::Tree(ours.into_iter().map(|ours| ours.socket).collect()),
+            (true, Some(other)) => {
+                let listeners::Process { name, pid, .. } = &other.process;
+                Owner::Another(format!("{name} (process {pid})"))
+            }
+            (true, None) => Owner::Unknown,
+        }
     }
 }
 

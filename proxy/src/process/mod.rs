@@ -14,6 +14,7 @@ use crate::release::{Generation, ReleaseId};
 
 pub mod command;
 mod machine;
+mod memory;
 mod orphans;
 mod output;
 pub mod template;
@@ -26,6 +27,7 @@ mod os;
 mod os;
 
 pub use machine::{is_gone, machine};
+pub use memory::is_short_of_memory;
 
 /// Starts instances.
 pub trait Launch {
@@ -61,6 +63,20 @@ pub trait Process {
 
     /// Where processes of the tree listen, as far as the system tells.
     fn listeners(&self) -> Vec<SocketAddr>;
+
+    /// Who listens on a port, as far as the system tells.
+    fn owner(&self, port: u16) -> Owner;
+}
+
+/// Who listens on a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The process tree that was asked about, on these addresses.
+    Tree(Vec<SocketAddr>),
+    /// Another process: its name and id.
+    Another(String),
+    /// The system does not tell.
+    Unknown,
 }
 
 /// Everything that a launch needs.

@@ -19,6 +19,8 @@ pub struct Values<'a> {
     pub release: &'a Release,
     /// `{port}`: where the app has to listen.
     pub port: u16,
+    /// `{port:NAME}`: more ports, by name.
+    pub ports: &'a [(String, u16)],
     /// `{host}`: on which address.
     pub host: &'a str,
     /// `{shared}`: for data that outlives a release.
@@ -107,6 +109,11 @@ impl Values<'_> {
             "dir" => Some(path(&self.release.dir)),
             "release" => Some(self.release.id.as_str().into()),
             "port" => Some(self.port.to_string().into()),
+            _ if name.starts_with("port:") => {
+                let mut ports = self.ports.iter();
+                let port = ports.find(|(known, _)| name[5..] == **known)?.1;
+                Some(port.to_string().into())
+            }
             "host" => Some(self.host.into()),
             "shared" => Some(path(self.shared)),
             _ => None,
@@ -131,6 +138,7 @@ mod tests {
         let values = Values {
             release: &release,
             port: 4001,
+            ports: &[("admin".to_owned(), 4002)],
             host: "127.0.0.1",
             shared: Path::new("/data"),
         };
@@ -165,6 +173,12 @@ mod tests {
         assert_eq!(expand(&["./run"]).0, "/site/./run");
         assert_eq!(expand(&["/usr/bin/env"]).0, "/usr/bin/env");
         assert_eq!(expand(&["{dir}/run"]).0, "/site/run");
+    }
+
+    #[test]
+    fn a_further_port_has_a_name() {
+        let (_, args) = expand(&["--admin={port:admin}", "{port:other}"]);
+        assert_eq!(args, ["--admin=4002", "{port:other}"]);
     }
 
     #[test]

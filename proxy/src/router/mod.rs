@@ -7,8 +7,8 @@
 //! handle.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -16,12 +16,21 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::release::Generation;
 
+/// Of the requests that were held, so many go at once to an app that has just started, and the
+/// others one after another.
+const AT_ONCE: usize = 64;
+const PACE: Duration = Duration::from_millis(1);
+
 /// Which upstream new requests use.
 #[derive(Debug)]
 pub struct Router {
     active: ArcSwapOption<Upstream>,
+    /// What gets the requests after the pause, during one.
+    aside: Mutex<Option<Option<Arc<Upstream>>>>,
     routed: Notify,
     held: AtomicUsize,
+    /// How many of the held ones have been let go since the last promotion.
+    released: AtomicUsize,
     served: AtomicBool,
     closing: AtomicBool,
     hold: Hold,
@@ -50,6 +59,7 @@ pub struct Upstream {
     pub address: SocketAddr,
     evicted: AtomicBool,
     tunnels: Arc<AtomicUsize>,
+    answers: Option<Arc<Answers>>,
     // Dropped with the last handle, which is all that a request's end may do: drop code runs on a
     // worker in the middle of its work.
     _in_use: oneshot::Sender<()>,
@@ -58,6 +68,13 @@ pub struct Upstream {
 /// One tunnel among what is in flight, counted as long as this lives. For display.
 #[derive(Debug)]
 pub struct TunnelMark(Arc<AtomicUsize>);
+
+/// How a generation's app answers, where somebody wants to know: one addition an answer.
+#[derive(Debug, Default)]
+pub struct Answers {
+    all: AtomicU64,
+    errors: AtomicU64,
+}
 
 /// Completes when the last handle of its [`Upstream`] is dropped.
 #[derive(Debug)]
@@ -109,6 +126,8 @@ impl Router {
     pub fn new(hold: Hold) -> Self {
         Self {
             active: ArcSwapOption::empty(),
+            aside: Mutex::new(None),
+            released: AtomicUsize::new(0),
             routed: Notify::new(),
             held: AtomicUsize::new(0),
             served: AtomicBool::new(false),
@@ -153,6 +172,7 @@ impl Router {
                     Some(upstream) => return Ok(upstream),
                     None => routed.await,
                 }
+                self.wait_for_its_turn().await;
             }
         };
         let expired = |_| Err(HoldError::Expired);
@@ -161,12 +181,17 @@ impl Router {
             .unwrap_or_else(expired)
     }
 
-    /// Sends new requests to `upstream` from now on, in one step.
+    /// Sends new requests to `upstream` from now on, in one step; during a pause, after it.
     pub fn promote(&self, upstream: Arc<Upstream>) {
         let promoted = upstream.generation;
-        let superseded = self.active.swap(Some(upstream));
-        self.served.store(true, Ordering::Relaxed);
-        self.routed.notify_waiters();
+        let superseded = match &mut *self.aside() {
+            Some(aside) => aside.replace(upstream),
+            None => {
+                let superseded = self.active.swap(Some(upstream));
+                self.let_go();
+                superseded
+            }
+        };
         self.tell(Notice::Promoted(promoted));
         if let Some(superseded) = superseded.filter(|old| old.generation != promoted) {
             self.tell(Notice::Superseded(superseded.generation));
@@ -175,8 +200,38 @@ impl Router {
 
     /// Sends new requests nowhere: they are held.
     pub fn withdraw(&self) {
-        if let Some(superseded) = self.active.swap(None) {
+        let superseded = match &mut *self.aside() {
+            Some(aside) => aside.take(),
+            None => self.active.swap(None),
+        };
+        if let Some(superseded) = superseded {
             self.tell(Notice::Superseded(superseded.generation));
+        }
+    }
+
+    /// Holds new requests, whatever is promoted meanwhile.
+    pub fn pause(&self) {
+        let mut aside = self.aside();
+        if aside.is_none() {
+            *aside = Some(self.active.swap(None));
+        }
+    }
+
+    /// Ends the pause: held requests go to what was promoted last.
+    pub fn resume(&self) {
+        let upstream = self.aside().take().flatten();
+        if upstream.is_some() {
+            self.active.store(upstream);
+            self.let_go();
+        }
+    }
+
+    /// Which generation gets new requests, now or after the pause.
+    pub fn routed(&self) -> Option<Generation> {
+        let generation = |upstream: &Arc<Upstream>| upstream.generation;
+        match &*self.aside() {
+            Some(aside) => aside.as_ref().map(generation),
+            None => self.active.load().as_ref().map(generation),
         }
     }
 
@@ -227,11 +282,29 @@ impl Router {
         }
     }
 
+    fn let_go(&self) {
+        self.served.store(true, Ordering::Relaxed);
+        self.released.store(0, Ordering::Relaxed);
+        self.routed.notify_waiters();
+    }
+
+    async fn wait_for_its_turn(&self) {
+        let turn = self.released.fetch_add(1, Ordering::Relaxed);
+        if let Some(late @ 1..) = turn.checked_sub(AT_ONCE) {
+            let pauses = u32::try_from(late).unwrap_or(u32::MAX);
+            tokio::time::sleep(PACE.saturating_mul(pauses)).await;
+        }
+    }
+
+    fn aside(&self) -> MutexGuard<'_, Option<Option<Arc<Upstream>>>> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self, notice: Notice) {
         self.workers().retain(|worker| worker.send(notice).is_ok());
     }
 
-    fn workers(&self) -> std::sync::MutexGuard<'_, Vec<mpsc::UnboundedSender<Notice>>> {
+    fn workers(&self) -> MutexGuard<'_, Vec<mpsc::UnboundedSender<Notice>>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -250,12 +323,22 @@ impl Drop for Held<'_> {
 impl Upstream {
     /// An upstream, and what tells when nothing is in flight to it any more.
     pub fn new(generation: Generation, address: SocketAddr) -> (Arc<Self>, Drain) {
+        Self::counting(generation, address, None)
+    }
+
+    /// The same, with its answers counted.
+    pub fn counting(
+        generation: Generation,
+        address: SocketAddr,
+        answers: Option<Arc<Answers>>,
+    ) -> (Arc<Self>, Drain) {
         let (in_use, released) = oneshot::channel();
         let upstream = Arc::new(Self {
             generation,
             address,
             evicted: AtomicBool::new(false),
             tunnels: Arc::default(),
+            answers,
             _in_use: in_use,
         });
         let drain = Drain {
@@ -263,6 +346,16 @@ impl Upstream {
             upstream: Arc::downgrade(&upstream),
         };
         (upstream, drain)
+    }
+
+    /// Counts an answer, if somebody wants to know; `is_error` is one that the app is to blame for.
+    pub fn answered(&self, is_error: bool) {
+        if let Some(answers) = &self.answers {
+            answers.all.fetch_add(1, Ordering::Relaxed);
+            if is_error {
+                answers.errors.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Whether what fails here fails because it outlasted its grace period.
@@ -285,6 +378,16 @@ impl Upstream {
 impl Drop for TunnelMark {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl Answers ===
+
+impl Answers {
+    /// How many there were, and how many of them were errors.
+    pub fn read(&self) -> (u64, u64) {
+        let errors = self.errors.load(Ordering::Relaxed);
+        (self.all.load(Ordering::Relaxed), errors)
     }
 }
 

@@ -167,3 +167,71 @@ fn no_request_meets_a_stopped_instance_while_the_route_moves() {
         over.store(true, Ordering::Release);
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_holds_requests_whatever_is_promoted_meanwhile() {
+    let router = Arc::new(Router::new(HOLD));
+    router.promote(upstream(1).0);
+    router.pause();
+    assert!(router.acquire().is_none());
+    assert_eq!(router.routed(), Some(Generation(1)));
+    let waiting = tokio::spawn({
+        let router = Arc::clone(&router);
+        async move { router.acquire_or_hold(None).await.map(|u| u.generation) }
+    });
+    while router.held() == 0 {
+        tokio::task::yield_now().await;
+    }
+    router.promote(upstream(2).0);
+    assert!(router.acquire().is_none());
+    router.resume();
+    assert_eq!(waiting.await.unwrap(), Ok(Generation(2)));
+    assert_eq!(router.routed(), Some(Generation(2)));
+}
+
+#[tokio::test]
+async fn a_pause_keeps_what_is_in_flight_and_does_not_count_as_a_drain() {
+    let router = Router::new(HOLD);
+    let (first, drain) = upstream(1);
+    router.promote(first);
+    router.pause();
+    let drained = tokio::time::timeout(Duration::from_millis(20), drain.wait()).await;
+    assert!(drained.is_err(), "it is set aside, not let go");
+    router.withdraw();
+    router.resume();
+    assert!(router.acquire().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn held_requests_are_let_go_a_few_at_a_time() {
+    let hold = Hold { max: 1000, ..HOLD };
+    let router = Arc::new(Router::new(hold));
+    let waiting: Vec<_> = (0..3 * AT_ONCE)
+        .map(|_| {
+            let router = Arc::clone(&router);
+            tokio::spawn(async move {
+                let got = router.acquire_or_hold(None).await;
+                (got.is_ok(), tokio::time::Instant::now())
+            })
+        })
+        .collect();
+    while router.held() < waiting.len() {
+        tokio::task::yield_now().await;
+    }
+    let promoted = tokio::time::Instant::now();
+    router.promote(upstream(1).0);
+    let mut at_once = 0;
+    let mut last = promoted;
+    for request in waiting {
+        let (ok, when) = request.await.unwrap();
+        assert!(ok);
+        at_once += usize::from(when == promoted);
+        last = last.max(when);
+    }
+    assert_eq!(at_once, AT_ONCE + 1);
+    assert!(
+        last - promoted >= PACE * (AT_ONCE as u32),
+        "{:?}",
+        last - promoted
+    );
+}

@@ -204,6 +204,7 @@ impl Store {
         let values = Values {
             release: &release,
             port: 0,
+            ports: &[],
             host: "",
             shared: Path::new(""),
         };
@@ -217,6 +218,28 @@ impl Store {
         }
         self.newest = Some(release.id.clone());
         Ok(release)
+    }
+
+    /// Takes a release that was accepted in an earlier life; `false` when there is nothing left of
+    /// it to run.
+    pub fn adopt(&mut self, release: &Release) -> bool {
+        let kept = self
+            .settings
+            .cache
+            .join("releases")
+            .join(release.id.as_str());
+        if !release.artifact.starts_with(&kept) {
+            return false;
+        }
+        // First the lock: who has it alone may be about to remove the copy.
+        let Ok(lock) = files::lock_shared(&lock_path(&kept)) else {
+            return false;
+        };
+        let is_there = release.artifact.exists() && release.dir.is_dir();
+        if is_there {
+            self.locks.insert(release.id.clone(), lock);
+        }
+        is_there
     }
 
     /// Removes the copies that no sidecar needs, the newest ones apart.
@@ -460,6 +483,22 @@ mod tests {
         let app = site.write("app", "one");
         let again = site.accept(&app, None).unwrap();
         assert_eq!((first.id, first.artifact), (again.id, again.artifact));
+    }
+
+    #[test]
+    fn a_release_of_an_earlier_life_is_taken_while_its_copy_is_there() {
+        let mut site = Site::new(Workdir::Auto);
+        let app = site.write("app", "one");
+        let release = site.accept(&app, None).unwrap();
+        let mut next = Store::open(site.store.settings.clone()).unwrap();
+        assert!(next.adopt(&release));
+        let elsewhere = Release {
+            artifact: "/elsewhere/app".into(),
+            ..release.clone()
+        };
+        assert!(!next.adopt(&elsewhere));
+        fs::remove_dir_all(release.artifact.parent().unwrap()).unwrap();
+        assert!(!next.adopt(&release));
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Lifecycle {
     /// A deploy that is on its way is taken back by staying; else it is the release before.
     fn before_the_latest(&self) -> Option<ReleaseId> {
         let latest = self.active.as_ref().map(|active| &active.release);
-        let latest = latest.or(self.good.last());
+        let latest = latest.or_else(|| self.good.last());
         if self.active.is_some() && self.coming().is_some_and(|coming| Some(coming) != latest) {
             return latest.cloned();
         }

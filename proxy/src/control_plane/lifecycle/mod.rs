@@ -21,6 +21,7 @@ use crate::release::{Generation, ReleaseId};
 
 mod ask;
 mod decide;
+mod steps;
 
 /// What decides, and all that it knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,18 +1,25 @@
-//! What the supervisor is told of its instances, and what the status and the lifecycle make of it.
+//! What the supervisor is told of its instances, and what the status, the memory and the lifecycle
+//! make of it.
 
 use super::super::instance::Fact;
-use super::super::lifecycle::Event;
-use super::super::status::{Failure, Outcome, UnixMillis};
-use super::{Message, State, Supervisor};
+use super::super::lifecycle::{Event, Verdict};
+use super::super::live::Change;
+use super::super::memory::Refusal;
+use super::super::status::{Alarm, Failure, Outcome, UnixMillis};
+use super::{Message, State, Supervisor, Timer};
 use crate::process::Launch;
-use crate::release::Generation;
+use crate::release::{Generation, ReleaseId};
 
 impl<L: Launch> Supervisor<L> {
     pub(super) fn fact(&mut self, generation: Generation, fact: Fact) {
         match fact {
-            Fact::Ready(address) => {
+            Fact::Ready { address, warning } => {
+                if let Some(warning) = &warning {
+                    tracing::warn!(%generation, %warning, "ready, but");
+                }
                 if let Some(instance) = self.instances.get_mut(&generation) {
                     instance.address = Some(address);
+                    instance.warning = warning;
                 }
                 if let Some(handoff) = self.status.handoff(generation) {
                     handoff.ready_ms = Some(UnixMillis::now());
@@ -41,6 +48,7 @@ impl<L: Launch> Supervisor<L> {
                     Some(State::Candidate) => Some("before it was ready"),
                     Some(State::Active) => Some("while it was active"),
                     Some(State::Draining) => Some("while it drained"),
+                    Some(State::Standby) => Some("while it was on standby"),
                     Some(State::Stopping) | None => None,
                 };
                 match reason {
@@ -61,16 +69,15 @@ impl<L: Launch> Supervisor<L> {
 
     /// Its processes are gone.
     pub(super) fn gone(&mut self, generation: Generation) {
-        let instance = self.instances.remove(&generation);
-        if let Some(eviction) = instance.and_then(|instance| instance.eviction) {
-            eviction.abort();
-        }
+        self.instances.remove(&generation);
+        self.on(Event::Exited(generation));
         if let Some(handoff) = self.status.superseding(generation) {
             let now = UnixMillis::now();
             handoff.drained_ms.get_or_insert(now);
             handoff.stopped_ms.get_or_insert(now);
+            let successor = handoff.generation;
+            self.remember(successor);
         }
-        self.on(Event::Exited(generation));
         self.forget_unneeded();
     }
 
@@ -81,9 +88,7 @@ impl<L: Launch> Supervisor<L> {
         if instance.state != State::Draining || instance.promotions != promotion {
             return;
         }
-        if let Some(eviction) = instance.eviction.take() {
-            eviction.abort();
-        }
+        instance.eviction = Timer::default();
         if let Some(handoff) = self.status.superseding(generation) {
             handoff.drained_ms = Some(UnixMillis::now());
         }
@@ -122,5 +127,89 @@ impl<L: Launch> Supervisor<L> {
             handoff.reason = Some(reason.clone());
         }
         self.status.last_failure = Some(failure);
+        self.remember(generation);
+    }
+
+    /// What the lifecycle refuses is refused by all sidecars of this machine, and after a restart.
+    pub(super) fn refuse(
+        &mut self,
+        generation: Option<Generation>,
+        release: ReleaseId,
+        verdict: Verdict,
+    ) {
+        let failure = self.status.last_failure.as_ref();
+        let failure = failure.filter(|failure| failure.release == release);
+        let reason = match verdict {
+            Verdict::Failed => failure.map(|failure| failure.reason.clone()),
+            Verdict::LiveCheckFell => {
+                let alarm = self
+                    .status
+                    .alarm
+                    .as_ref()
+                    .map(|alarm| alarm.reason.as_str());
+                let reason = alarm.unwrap_or_default();
+                Some(format!(
+                    "its live check fell while it was on trial: {reason}"
+                ))
+            }
+            Verdict::TooManyErrors => self.trial_report(generation),
+            Verdict::RolledBack => Some("somebody asked to go back".to_owned()),
+        };
+        let reason = reason.unwrap_or_else(|| "it failed".to_owned());
+        tracing::error!(?generation, %release, %reason, "refused");
+        let is_new = matches!(verdict, Verdict::LiveCheckFell | Verdict::TooManyErrors);
+        if is_new && let Some(generation) = generation {
+            self.failed(generation, reason.clone(), |_| {});
+        }
+        if let Some(generation) = generation {
+            if let Some(handoff) = self.status.handoff(generation) {
+                handoff.outcome = Outcome::Refused;
+                handoff.reason.get_or_insert_with(|| reason.clone());
+            }
+            self.remember(generation);
+        }
+        if let Some(accepted) = self.releases.get(&release) {
+            self.memory.refuse(Refusal {
+                digest: accepted.release.digest.to_string(),
+                release,
+                at_ms: UnixMillis::now(),
+                reason,
+            });
+        }
+    }
+
+    /// Has the memory know of a launch what the status does.
+    pub(super) fn remember(&mut self, generation: Generation) {
+        if let Some(handoff) = self.status.handoff(generation).cloned()
+            && let Some(accepted) = self.releases.get(&handoff.release)
+        {
+            self.memory.launched(&accepted.release, handoff);
+        }
+    }
+
+    pub(super) fn live(&mut self, generation: Generation, change: Change) {
+        let state = self
+            .instances
+            .get(&generation)
+            .map(|instance| instance.state);
+        if state != Some(State::Active) {
+            return;
+        }
+        match change {
+            Change::Fell(reason) => {
+                tracing::error!(%generation, %reason, "its live check fell");
+                self.status.alarm = Some(Alarm {
+                    generation,
+                    since_ms: UnixMillis::now(),
+                    reason,
+                });
+                self.on(Event::LiveFell(generation));
+            }
+            Change::Rose => {
+                tracing::info!(%generation, "its live check rose");
+                self.status.alarm = None;
+                self.on(Event::LiveRose(generation));
+            }
+        }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::lifecycle::Event;
-use super::super::status::{Outcome, UnixMillis};
-use super::{Message, Settings, State, Supervisor};
+use super::super::status::{Outcome, Rollback, UnixMillis};
+use super::{Message, Settings, State, Supervisor, Timer};
 use crate::process::Launch;
 use crate::release::Generation;
 use crate::router::{Class, Router, Upstream};
@@ -20,27 +20,31 @@ const EVICTION: Duration = Duration::from_secs(3);
 
 impl<L: Launch> Supervisor<L> {
     pub(super) fn promote(&mut self, generation: Generation) {
-        let superseded = self.router.acquire().map(|upstream| upstream.generation);
+        let superseded = self.router.routed();
+        let live = self.settings.live.clone();
+        let messages = self.messages.clone();
         let Some(instance) = self.instances.get_mut(&generation) else {
             return;
         };
         let Some(address) = instance.address else {
             return;
         };
-        if let Some(eviction) = instance.eviction.take() {
-            eviction.abort();
-        }
         let from = instance.state;
         instance.become_(State::Active);
-        let upstream = match instance.upstream.upgrade() {
+        let upstream = instance
+            .upstream
+            .upgrade()
+            .filter(|upstream| !upstream.evicted());
+        let upstream = match upstream {
             // Routed to again while it still drains.
             Some(upstream) => upstream,
             None => {
                 instance.promotions += 1;
                 let promotion = instance.promotions;
-                let (upstream, drain) = Upstream::new(generation, address);
+                let answers = instance.answers.clone();
+                let (upstream, drain) = Upstream::counting(generation, address, answers);
                 instance.upstream = drain.upstream();
-                let messages = self.messages.clone();
+                let messages = messages.clone();
                 tokio::task::spawn_local(async move {
                     drain.wait().await;
                     let _ = messages.send(Message::Drained(generation, promotion));
@@ -49,14 +53,18 @@ impl<L: Launch> Supervisor<L> {
             }
         };
         self.router.promote(upstream);
-        tracing::info!(
-            %generation,
-            release = %instance.release,
-            ?from,
-            to = ?State::Active,
-            %address,
-            "promoted"
-        );
+        let took = self.verdict.elapsed();
+        let release = instance.release.clone();
+        let to = State::Active;
+        tracing::info!(%generation, %release, ?from, ?to, %address, ?took, "promoted");
+        let watching = tokio::task::spawn_local(async move {
+            let report = move |change| {
+                let _ = messages.send(Message::Live(generation, change));
+            };
+            live.watch(address, report).await;
+        });
+        instance.live = Timer(Some(watching.abort_handle()));
+        self.status.alarm = None;
         if let Some(handoff) = self.status.handoff(generation) {
             handoff.outcome = Outcome::Promoted;
             handoff.promoted_ms.get_or_insert_with(UnixMillis::now);
@@ -64,8 +72,35 @@ impl<L: Launch> Supervisor<L> {
                 handoff.superseded_generation = superseded;
             }
         }
-        self.later(SETTLED, Message::Happened(Event::Settled(generation)));
+        if from != State::Candidate
+            && let Some(from) = superseded
+        {
+            self.status.last_rollback = Some(Rollback {
+                from,
+                to: generation,
+                at_ms: UnixMillis::now(),
+                took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            });
+        }
+        if let (Some(handoff), Some(accepted)) = (
+            self.status.handoff(generation).cloned(),
+            self.releases.get(&release),
+        ) {
+            self.memory.promoted(&accepted.release, handoff);
+        }
+        let settled = Message::Happened(Event::Settled(generation));
+        let settled = self.later(SETTLED, settled);
+        if let Some(instance) = self.instances.get_mut(&generation) {
+            instance.settled = settled;
+        }
         self.forget_unneeded();
+    }
+
+    pub(super) fn keep(&mut self, generation: Generation) {
+        if let Some(instance) = self.instances.get_mut(&generation) {
+            instance.become_(State::Standby);
+            tracing::info!(%generation, release = %instance.release, "on standby");
+        }
     }
 
     pub(super) fn drain(&mut self, generation: Generation) {
@@ -94,7 +129,7 @@ impl<L: Launch> Supervisor<L> {
             evict_all(&router, &upstream, generation).await;
             let _ = messages.send(Message::Drained(generation, promotion));
         });
-        instance.eviction = Some(eviction.abort_handle());
+        instance.eviction = Timer(Some(eviction.abort_handle()));
     }
 
     pub(super) fn evict(&mut self, generation: Generation) {
@@ -109,9 +144,7 @@ impl<L: Launch> Supervisor<L> {
             evict_all(&router, &upstream, generation).await;
             let _ = messages.send(Message::Drained(generation, promotion));
         });
-        if let Some(eviction) = instance.eviction.replace(evicting.abort_handle()) {
-            eviction.abort();
-        }
+        instance.eviction = Timer(Some(evicting.abort_handle()));
     }
 
     pub(super) fn stop(&mut self, generation: Generation) {

@@ -1,16 +1,18 @@
 //! Starting an instance, and what may keep it from starting.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::super::environment;
 use super::super::instance::{self, Care, LastProbe};
+use super::super::lifecycle::Purpose;
 use super::super::status::UnixMillis;
-use super::{Instance, Message, State, Supervisor};
+use super::{Instance, Message, State, Supervisor, Timer};
 use crate::process::template::Values;
 use crate::process::{Launch, LaunchSpec, Process as _};
 use crate::release::{Generation, Release, ReleaseId};
@@ -19,6 +21,8 @@ use crate::release::{Generation, Release, ReleaseId};
 const HOST: &str = "127.0.0.1";
 const FIRST_BACK_OFF: Duration = Duration::from_millis(500);
 const LAST_BACK_OFF: Duration = Duration::from_secs(30);
+/// Up to this share of a pause is added to it.
+const JITTER: f64 = 0.25;
 
 /// Why there is no process, and what the supervisor has to be told.
 struct NotStarted {
@@ -27,7 +31,7 @@ struct NotStarted {
 }
 
 impl<L: Launch> Supervisor<L> {
-    pub(super) fn launch(&mut self, generation: Generation, id: &ReleaseId) {
+    pub(super) fn launch(&mut self, generation: Generation, id: &ReleaseId, purpose: Purpose) {
         let Some(accepted) = self.releases.get(id) else {
             // Every release that the lifecycle may ask for is kept while it is needed.
             tracing::error!(%generation, release = %id, "its copy is gone");
@@ -48,7 +52,11 @@ impl<L: Launch> Supervisor<L> {
             upstream: Weak::new(),
             last_probe: Rc::clone(&last_probe),
             promotions: 0,
-            eviction: None,
+            eviction: Timer::default(),
+            live: Timer::default(),
+            settled: Timer::default(),
+            answers: self.settings.bake_max_errors.map(|_| Arc::default()),
+            warning: None,
         };
         self.instances.insert(generation, instance);
         let process = self.start(generation, &accepted.release);
@@ -71,6 +79,7 @@ impl<L: Launch> Supervisor<L> {
         let care = Care {
             port,
             readiness: self.settings.readiness.clone(),
+            live: (purpose == Purpose::Rescue).then(|| self.settings.live.clone()),
             start_timeout,
             last_probe,
         };
@@ -91,10 +100,13 @@ impl<L: Launch> Supervisor<L> {
             reason,
             message: Message::LaunchFailed(generation),
         };
-        let port = free_port().map_err(|error| machines_fault(format!("no free port: {error}")))?;
+        let names = &self.settings.port_names;
+        let (port, ports) =
+            free_ports(names).map_err(|error| machines_fault(format!("no free port: {error}")))?;
         let values = Values {
             release,
             port,
+            ports: &ports,
             host: HOST,
             shared: &self.settings.shared,
         };
@@ -126,19 +138,61 @@ impl<L: Launch> Supervisor<L> {
     }
 }
 
-/// Doubles with each failure; the first restart is immediate.
+/// Doubles with each failure; the first restart is immediate. Not quite the same for each sidecar:
+/// what they share shall not be asked by all of them at once.
 pub(super) fn back_off(failures: u32) -> Duration {
-    match failures {
-        0 => Duration::ZERO,
+    let base = match failures {
+        0 => return Duration::ZERO,
         _ => FIRST_BACK_OFF
             .saturating_mul(1 << (failures - 1).min(16))
             .min(LAST_BACK_OFF),
-    }
+    };
+    // The standard library's source of randomness, without a crate for it.
+    let random = RandomState::new().hash_one(failures) >> 32;
+    base + base.mul_f64(random as f64 / 2f64.powi(32) * JITTER)
 }
 
-/// A port that nobody listens on now. Another program may take it before the app does; then the
-/// launch is tried again with another one.
-fn free_port() -> std::io::Result<u16> {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    Ok(listener.local_addr()?.port())
+/// Ports that nobody listens on now, one for requests and one for each name. Another program may
+/// take one before the app does; then the launch is tried again with others.
+fn free_ports(names: &[String]) -> std::io::Result<(u16, Vec<(String, u16)>)> {
+    let listen = || std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    // All are held until the last is found: no two are the same.
+    let listener = listen()?;
+    let named: Vec<_> = names.iter().map(|_| listen()).collect::<Result<_, _>>()?;
+    let ports = names.iter().zip(&named).map(|(name, listener)| {
+        let port = listener.local_addr()?.port();
+        Ok((name.clone(), port))
+    });
+    Ok((
+        listener.local_addr()?.port(),
+        ports.collect::<std::io::Result<_>>()?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_restart_is_immediate_and_later_ones_wait_longer_and_longer() {
+        assert_eq!(back_off(0), Duration::ZERO);
+        for (failures, least) in [
+            (1, FIRST_BACK_OFF),
+            (2, FIRST_BACK_OFF * 2),
+            (99, LAST_BACK_OFF),
+        ] {
+            let delay = back_off(failures);
+            let most = least + least.mul_f64(JITTER);
+            assert!((least..=most).contains(&delay), "{failures}: {delay:?}");
+        }
+    }
+
+    #[test]
+    fn each_name_has_a_port_of_its_own() {
+        let (port, named) = free_ports(&["admin".to_owned(), "metrics".to_owned()]).unwrap();
+        let ports: std::collections::BTreeSet<u16> =
+            named.iter().map(|(_, port)| *port).chain([port]).collect();
+        assert_eq!(ports.len(), 3);
+        assert_eq!(named[0].0, "admin");
+    }
 }

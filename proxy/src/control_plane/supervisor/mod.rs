@@ -12,16 +12,21 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::desired::Desired;
 use super::instance::{Fact, LastProbe};
 use super::lifecycle::{Action, Event, Lifecycle, Policy};
+use super::live::{Change, LiveCheck};
+use super::memory::Memory;
 use super::readiness::Readiness;
-use super::status::{Outcome, Phase, Status, UnixMillis};
+use super::status::{Phase, Status, UnixMillis};
 use super::watcher::{Found, Watcher};
 use crate::process::Launch;
 use crate::process::template::Command;
 use crate::release::{Generation, Release, ReleaseId};
-use crate::router::{Router, Upstream};
+use crate::router::{Answers, Router, Upstream};
 
+mod asking;
+mod baking;
 mod facts;
 mod handing_off;
 mod launching;
@@ -54,6 +59,18 @@ pub struct Settings {
     pub max_draining: usize,
     /// So many crashes within a minute, and the release before takes over.
     pub rapid_fails: u32,
+    /// Whether two instances may run side by side.
+    pub overlap: bool,
+    /// What watches the active instance.
+    pub live: LiveCheck,
+    /// How long the superseded instance is kept on standby.
+    pub bake: Duration,
+    /// Going back when the share of errors has risen by more than this.
+    pub bake_max_errors: Option<f64>,
+    /// Whether to go back to another release without being asked.
+    pub auto_rollback: bool,
+    /// More ports for the app, by name.
+    pub port_names: Vec<String>,
 }
 
 /// What the application tells the supervisor.
@@ -75,6 +92,13 @@ pub struct Supervisor<L> {
     lifecycle: Lifecycle,
     releases: HashMap<ReleaseId, Accepted>,
     instances: BTreeMap<Generation, Instance>,
+    memory: Memory,
+    desired: Option<Desired>,
+    /// When the supervisor learnt what it acts on now.
+    verdict: Instant,
+    trial: Option<baking::Trial>,
+    retry: Timer,
+    pause: Timer,
     status: Status,
     publisher: watch::Sender<Status>,
     messages: mpsc::UnboundedSender<Message>,
@@ -101,14 +125,23 @@ struct Instance {
     last_probe: LastProbe,
     /// Which of its upstreams is the present one: only that one's drain counts.
     promotions: u32,
-    eviction: Option<AbortHandle>,
+    eviction: Timer,
+    live: Timer,
+    settled: Timer,
+    answers: Option<Arc<Answers>>,
+    warning: Option<String>,
 }
+
+/// A task that ends with this value, or with the next one in its place.
+#[derive(Debug, Default)]
+struct Timer(Option<AbortHandle>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Candidate,
     Active,
     Draining,
+    Standby,
     Stopping,
 }
 
@@ -120,26 +153,41 @@ enum Message {
     /// There is no process, and that is the release's fault.
     Gone(Generation),
     Drained(Generation, u32),
+    Live(Generation, Change),
     Happened(Event),
 }
 
 // === impl Supervisor ===
 
 impl<L: Launch> Supervisor<L> {
-    /// A supervisor of nothing yet; `publisher` holds the status that it goes on from.
+    /// A supervisor of nothing yet; `publisher` holds the status that it goes on from, and `good`
+    /// are releases that may be launched because they served before, the latest last.
     pub fn new(
         settings: Settings,
         launcher: L,
         router: Arc<Router>,
         watcher: Watcher,
         publisher: watch::Sender<Status>,
+        memory: Memory,
+        good: Vec<Release>,
     ) -> Self {
         let policy = Policy {
             max_draining: settings.max_draining,
             rapid_fails: settings.rapid_fails,
-            overlap: true,
-            bake: false,
-            auto_rollback: true,
+            overlap: settings.overlap,
+            bake: !settings.bake.is_zero(),
+            auto_rollback: settings.auto_rollback,
+        };
+        let lifecycle = Lifecycle::new(policy, good.iter().map(|r| r.id.clone()).collect());
+        let now = SystemTime::now();
+        let accepted = |release: Release| {
+            let id = release.id.clone();
+            let accepted = Accepted {
+                release,
+                detected: now,
+                copied: now,
+            };
+            (id, accepted)
         };
         let (messages, inbox) = mpsc::unbounded_channel();
         let status = publisher.borrow().clone();
@@ -148,9 +196,15 @@ impl<L: Launch> Supervisor<L> {
             launcher,
             router,
             watcher,
-            lifecycle: Lifecycle::new(policy, Vec::new()),
-            releases: HashMap::new(),
+            lifecycle,
+            releases: good.into_iter().map(accepted).collect(),
             instances: BTreeMap::new(),
+            memory,
+            desired: None,
+            verdict: Instant::now(),
+            trial: None,
+            retry: Timer::default(),
+            pause: Timer::default(),
             status,
             publisher,
             messages,
@@ -176,7 +230,7 @@ impl<L: Launch> Supervisor<L> {
                 Some(message) = self.inbox.recv() => self.message(message),
                 Some(order) = orders.recv() => self.order(order),
                 () = until(deadline) => self.out_of_time(),
-                _ = heartbeat.tick() => {}
+                _ = heartbeat.tick() => self.look_at_the_trial(),
             }
             self.publish();
         }
@@ -190,23 +244,54 @@ impl<L: Launch> Supervisor<L> {
                     None => tracing::info!("artifacts can be accepted again"),
                 }
                 self.status.artifact_problem = problem;
+                if self.status.artifact_problem.is_some() {
+                    self.on(Event::NothingDetected);
+                }
             }
             Found::Release {
                 release,
                 detected,
                 copied,
             } => {
-                let id = release.id.clone();
-                tracing::info!(release = %id, digest = %release.digest, "artifact detected");
-                let accepted = Accepted {
+                tracing::info!(release = %release.id, digest = %release.digest, "artifact detected");
+                self.detected(Accepted {
                     release,
                     detected,
                     copied,
-                };
-                self.releases.insert(id.clone(), accepted);
-                self.on(Event::Detected(id));
+                });
+            }
+            Found::Desired { desired, at_start } => self.desired(desired, at_start),
+            Found::DesiredProblem(problem) => {
+                if let Some(reason) = &problem {
+                    tracing::warn!(%reason, "what is desired cannot be known");
+                }
+                self.status.desired_problem = problem;
             }
         }
+    }
+
+    /// The same content again, whatever it is called now, is the same release.
+    fn detected(&mut self, accepted: Accepted) {
+        let digest = accepted.release.digest;
+        let mut known = self.releases.values().map(|known| &known.release);
+        let known = known.find(|known| known.digest == digest);
+        let id = match known.map(|known| known.id.clone()) {
+            Some(known) if known != accepted.release.id => known,
+            _ => {
+                let id = accepted.release.id.clone();
+                self.releases.insert(id.clone(), accepted);
+                id
+            }
+        };
+        // A sibling, or an earlier sidecar, may have tried it.
+        self.memory.refresh();
+        let runs = self.instances.values().any(|i| i.release == id);
+        if let Some(refusal) = self.memory.refusal(digest).filter(|_| !runs) {
+            let reason = &refusal.reason;
+            tracing::warn!(release = %id, %reason, "it was refused before");
+            self.lifecycle.remember_refused(id.clone());
+        }
+        self.on(Event::Detected(id));
     }
 
     fn order(&mut self, order: Order) {
@@ -229,11 +314,13 @@ impl<L: Launch> Supervisor<L> {
             }
             Message::Gone(generation) => self.gone(generation),
             Message::Drained(generation, promotion) => self.drained(generation, promotion),
+            Message::Live(generation, change) => self.live(generation, change),
             Message::Happened(event) => self.on(event),
         }
     }
 
     fn on(&mut self, event: Event) {
+        self.verdict = Instant::now();
         for action in self.lifecycle.on(event) {
             self.perform(action);
         }
@@ -241,7 +328,9 @@ impl<L: Launch> Supervisor<L> {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Launch(generation, release, _) => self.launch(generation, &release),
+            Action::Launch(generation, release, purpose) => {
+                self.launch(generation, &release, purpose);
+            }
             Action::Promote(generation) => self.promote(generation),
             Action::Withdraw => {
                 tracing::warn!("nothing is active: requests are held");
@@ -249,36 +338,49 @@ impl<L: Launch> Supervisor<L> {
             }
             Action::Drain(generation) => self.drain(generation),
             Action::Evict(generation) => self.evict(generation),
+            Action::Keep(generation) => self.keep(generation),
             Action::Stop(generation) => self.stop(generation),
-            Action::Keep(_)
-            | Action::Bake(_)
-            | Action::NothingToGoBackTo
-            | Action::Pause
-            | Action::Resume => {}
-            Action::Refuse(generation, release, _) => {
-                tracing::error!(?generation, %release, "refused");
-                if let Some(handoff) = generation.and_then(|g| self.status.handoff(g)) {
-                    handoff.outcome = Outcome::Refused;
-                }
+            Action::Refuse(generation, release, verdict) => {
+                self.refuse(generation, release, verdict);
             }
+            Action::Bake(generation) => self.bake(generation),
             Action::RetryAfter(failures) => {
                 let delay = back_off(failures);
                 tracing::info!(?delay, failures, "starts again");
-                self.later(delay, Message::Happened(Event::RetryDue));
+                self.retry = self.later(delay, Message::Happened(Event::RetryDue));
+            }
+            Action::NothingToGoBackTo => self.nothing_to_go_back_to(),
+            Action::Pause => self.router.pause(),
+            Action::Resume => {
+                tracing::info!("the pause is over");
+                self.pause = Timer::default();
+                self.status.paused = None;
+                self.router.resume();
             }
         }
     }
 
-    fn later(&self, delay: Duration, message: Message) {
+    fn later(&self, delay: Duration, message: Message) -> Timer {
         let messages = self.messages.clone();
-        tokio::task::spawn_local(async move {
+        let task = tokio::task::spawn_local(async move {
             tokio::time::sleep(delay).await;
             let _ = messages.send(message);
         });
+        Timer(Some(task.abort_handle()))
     }
 
     fn tell(&self, message: Message) {
         let _ = self.messages.send(message);
+    }
+}
+
+// === impl Timer ===
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
     }
 }
 
@@ -287,6 +389,8 @@ impl<L: Launch> Supervisor<L> {
 impl Instance {
     fn become_(&mut self, state: State) {
         self.state = state;
+        self.live = Timer::default();
+        self.eviction = Timer::default();
         self.since = UnixMillis::now();
     }
 

@@ -23,6 +23,11 @@ impl<L: Launch> Supervisor<L> {
         let mut status = self.status.clone();
         status.heartbeat_ms = UnixMillis::now();
         status.held = self.router.held();
+        status.earlier = self.lifecycle.earlier().cloned().collect();
+        status.refused = self.memory.refusals().to_vec();
+        if let Some(paused) = &mut status.paused {
+            paused.in_flight = self.instances.values().map(|i| i.in_flight()).sum();
+        }
         for (&generation, instance) in &self.instances {
             let shown = InstanceStatus {
                 generation,
@@ -34,10 +39,12 @@ impl<L: Launch> Supervisor<L> {
                 in_flight: instance.in_flight(),
                 tunnels: instance.upstream.upgrade().map_or(0, |u| u.tunnels()),
                 probe: instance.last_probe.borrow().clone(),
+                warning: instance.warning.clone(),
             };
             match instance.state {
                 State::Candidate => status.candidate = Some(shown),
                 State::Active => status.active = Some(shown),
+                State::Standby => status.standby = Some(shown),
                 State::Draining => status.draining.push(shown),
                 State::Stopping => status.stopping.push(shown),
             }

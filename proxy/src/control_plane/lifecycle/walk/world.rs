@@ -1,24 +1,12 @@
-//! Walks every order of events, to a bounded depth, against a model of the world.
-//!
-//! The model knows what is true of the processes, whatever the lifecycle believes: which live,
-//! which answered their health check, which may still hold requests. After each step it checks
-//! what no operator would forgive (invariants 3 and 4 of the design).
+//! What is true of the world, whatever the lifecycle believes.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::*;
-
-const POLICY: Policy = Policy {
-    max_draining: 1,
-    rapid_fails: 2,
-    overlap: true,
-    bake: false,
-    auto_rollback: true,
-};
+use super::super::*;
 
 /// What may happen besides what always may.
 #[derive(Clone, Copy)]
-enum Story {
+pub(super) enum Story {
     /// Deploys, crashes, the end.
     Deploys,
     /// And live checks that fall, answers that are errors, trials that end.
@@ -28,7 +16,7 @@ enum Story {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct World {
+pub(super) struct World {
     lifecycle: Lifecycle,
     alive: BTreeMap<Generation, Process>,
     routed: Option<Generation>,
@@ -67,7 +55,7 @@ impl Process {
 }
 
 impl World {
-    fn new(policy: Policy) -> Self {
+    pub(super) fn new(policy: Policy) -> Self {
         Self {
             lifecycle: Lifecycle::new(policy, Vec::new()),
             alive: BTreeMap::new(),
@@ -90,7 +78,7 @@ impl World {
     }
 
     /// Everything that could happen next.
-    fn feasible(&self, story: Story) -> Vec<Event> {
+    pub(super) fn feasible(&self, story: Story) -> Vec<Event> {
         let releases = ["a", "b"].map(ReleaseId::new);
         let mut events: Vec<_> = releases.clone().map(Event::Detected).into();
         for (&generation, process) in &self.alive {
@@ -147,7 +135,7 @@ impl World {
         self.lifecycle.needed().any(|needed| needed == release)
     }
 
-    fn step(&mut self, event: Event) {
+    pub(super) fn step(&mut self, event: Event) {
         self.happen(&event);
         for action in self.lifecycle.on(event) {
             self.perform(action);
@@ -375,85 +363,5 @@ impl World {
     fn process(&mut self, generation: Generation) -> &mut Process {
         let process = self.alive.get_mut(&generation);
         process.unwrap_or_else(|| panic!("generation {generation} does not live"))
-    }
-}
-
-/// Walks, and says how many states it has seen.
-fn walk(policy: Policy, story: Story, depth: usize) -> usize {
-    let mut seen = HashSet::new();
-    let mut frontier = vec![(World::new(policy), Vec::new())];
-    for _ in 0..depth {
-        let mut next = Vec::new();
-        for (world, path) in &frontier {
-            for event in world.feasible(story) {
-                let mut path: Vec<Event> = path.clone();
-                path.push(event.clone());
-                let mut world = world.clone();
-                let shown = PathOnPanic(&path);
-                world.step(event);
-                std::mem::forget(shown);
-                if seen.insert(world.clone()) {
-                    next.push((world, path));
-                }
-            }
-        }
-        frontier = next;
-    }
-    seen.len()
-}
-
-#[test]
-fn every_order_of_deploys_and_crashes_keeps_the_promises() {
-    let seen = walk(POLICY, Story::Deploys, 9);
-    assert!(seen > 10_000, "only {seen} states were seen");
-}
-
-#[test]
-fn every_order_keeps_them_with_a_standby() {
-    let policy = Policy {
-        bake: true,
-        ..POLICY
-    };
-    let seen = walk(policy, Story::Trials, 8);
-    assert!(seen > 10_000, "only {seen} states were seen");
-}
-
-#[test]
-fn every_order_keeps_them_whatever_is_asked_for() {
-    let policy = Policy {
-        bake: true,
-        ..POLICY
-    };
-    let seen = walk(policy, Story::Wishes, 7);
-    assert!(seen > 10_000, "only {seen} states were seen");
-}
-
-#[test]
-fn every_order_keeps_them_for_an_app_that_cannot_run_twice() {
-    let policy = Policy {
-        overlap: false,
-        ..POLICY
-    };
-    let seen = walk(policy, Story::Wishes, 9);
-    assert!(seen > 10_000, "only {seen} states were seen");
-}
-
-#[test]
-fn every_order_keeps_them_when_nothing_goes_back_by_itself() {
-    let policy = Policy {
-        bake: true,
-        auto_rollback: false,
-        ..POLICY
-    };
-    let seen = walk(policy, Story::Wishes, 7);
-    assert!(seen > 10_000, "only {seen} states were seen");
-}
-
-/// Shows how the world came to the state in which a check fails.
-struct PathOnPanic<'a>(&'a [Event]);
-
-impl Drop for PathOnPanic<'_> {
-    fn drop(&mut self) {
-        eprintln!("after {:?}", self.0);
     }
 }

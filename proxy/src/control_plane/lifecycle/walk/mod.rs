@@ -1,0 +1,101 @@
+//! Walks every order of events, to a bounded depth, against a model of the world.
+//!
+//! The model knows what is true of the processes, whatever the lifecycle believes: which live,
+//! which answered their health check, which may still hold requests. After each step it checks
+//! what no operator would forgive (invariants 3 and 4 of the design).
+
+use std::collections::HashSet;
+
+use super::*;
+
+mod world;
+
+use world::{Story, World};
+
+const POLICY: Policy = Policy {
+    max_draining: 1,
+    rapid_fails: 2,
+    overlap: true,
+    bake: false,
+    auto_rollback: true,
+};
+
+/// Walks, and says how many states it has seen.
+fn walk(policy: Policy, story: Story, depth: usize) -> usize {
+    let mut seen = HashSet::new();
+    let mut frontier = vec![(World::new(policy), Vec::new())];
+    for _ in 0..depth {
+        let mut next = Vec::new();
+        for (world, path) in &frontier {
+            for event in world.feasible(story) {
+                let mut path: Vec<Event> = path.clone();
+                path.push(event.clone());
+                let mut world = world.clone();
+                let shown = PathOnPanic(&path);
+                world.step(event);
+                std::mem::forget(shown);
+                if seen.insert(world.clone()) {
+                    next.push((world, path));
+                }
+            }
+        }
+        frontier = next;
+    }
+    seen.len()
+}
+
+#[test]
+fn every_order_of_deploys_and_crashes_keeps_the_promises() {
+    let seen = walk(POLICY, Story::Deploys, 9);
+    assert!(seen > 10_000, "only {seen} states were seen");
+}
+
+#[test]
+fn every_order_keeps_them_with_a_standby() {
+    let policy = Policy {
+        bake: true,
+        ..POLICY
+    };
+    let seen = walk(policy, Story::Trials, 8);
+    assert!(seen > 10_000, "only {seen} states were seen");
+}
+
+#[test]
+fn every_order_keeps_them_whatever_is_asked_for() {
+    let policy = Policy {
+        bake: true,
+        ..POLICY
+    };
+    let seen = walk(policy, Story::Wishes, 7);
+    assert!(seen > 10_000, "only {seen} states were seen");
+}
+
+#[test]
+fn every_order_keeps_them_for_an_app_that_cannot_run_twice() {
+    let policy = Policy {
+        overlap: false,
+        ..POLICY
+    };
+    let seen = walk(policy, Story::Wishes, 9);
+    assert!(seen > 10_000, "only {seen} states were seen");
+}
+
+#[test]
+fn every_order_keeps_them_when_nothing_goes_back_by_itself() {
+    let policy = Policy {
+        bake: true,
+        auto_rollback: false,
+        ..POLICY
+    };
+    let seen = walk(policy, Story::Wishes, 7);
+    assert!(seen > 10_000, "only {seen} states were seen");
+}
+
+/// Shows how the world came to the state in which a check fails.
+struct PathOnPanic<'a>(&'a [Event]);
+
+impl Drop for PathOnPanic<'_> {
+    fn drop(&mut self) {
+        eprintln!("after {:?}", self.0);
+    }
+}

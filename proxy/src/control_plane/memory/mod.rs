@@ -1,0 +1,328 @@
+//! What this machine remembers of a deployment: its handoffs, and which contents it refuses.
+//!
+//! One file in the cache, `memory/<hash of the state folder>.log`, shared by the sidecars of one
+//! deployment folder on one machine. Each line is a record with its checksum in front. It is
+//! replaced as a whole, under a lock, and a line that does not fit its checksum is left out: a file
+//! cut at any byte gives all the records before the cut.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::lifecycle::GOOD;
+use super::status::{Handoff, UnixMillis};
+use crate::files;
+use crate::release::{Digest, Release, ReleaseId};
+
+/// So many handoffs are remembered, and so many refused contents.
+const HISTORY: usize = 100;
+/// Who has the lock writes a few kilobytes, unless it is stopped.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// The memory of one deployment.
+#[derive(Debug)]
+pub struct Memory {
+    file: PathBuf,
+    sidecar: Arc<str>,
+    records: Records,
+    /// Changes that could not be written yet.
+    pending: Vec<Change>,
+}
+
+/// What is remembered of one launch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Launch {
+    /// The sidecar that launched it.
+    sidecar: Arc<str>,
+    /// The private copy.
+    artifact: PathBuf,
+    /// The working directory.
+    dir: PathBuf,
+    handoff: Handoff,
+}
+
+/// A content that is not tried again until somebody asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What it was called.
+    pub release: ReleaseId,
+    /// The content: `sha256:…`.
+    pub digest: String,
+    /// When.
+    pub at_ms: UnixMillis,
+    /// One line for a person.
+    pub reason: String,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Record {
+    Launch(Launch),
+    Refusal(Refusal),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Records {
+    /// Oldest first.
+    launches: Vec<Launch>,
+    refusals: Vec<Refusal>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Launch(Launch),
+    Refuse(Refusal),
+    Forgive(String),
+}
+
+// === impl Memory ===
+
+impl Memory {
+    /// What is remembered in `cache` of the deployment with the folder `state`, by `sidecar`.
+    ///
+    /// # Errors
+    /// What making the folder said. A file that cannot be read is an empty memory.
+    pub fn open(cache: &Path, state: &Path, sidecar: Arc<str>) -> io::Result<Self> {
+        let folder = cache.join("memory");
+        fs::create_dir_all(&folder)?;
+        // The same folder by another path is the same deployment.
+        let state = fs::canonicalize(state).unwrap_or_else(|_| state.to_owned());
+        let hash = Sha256::new_with_prefix(state.as_os_str().as_encoded_bytes());
+        let name = &Digest::finish(hash).hex()[..16];
+        let file = folder.join(format!("{name}.log"));
+        Ok(Self {
+            records: Records::read(&file),
+            file,
+            sidecar,
+            pending: Vec::new(),
+        })
+    }
+
+    /// Learns what siblings have written.
+    pub fn refresh(&mut self) {
+        self.records = Records::read(&self.file);
+        for change in &self.pending {
+            self.records.apply(change.clone());
+        }
+    }
+
+    /// Why a content is not tried, if it is not.
+    pub fn refusal(&self, digest: Digest) -> Option<&Refusal> {
+        let digest = digest.to_string();
+        let mut refusals = self.records.refusals.iter();
+        refusals.find(|refusal| refusal.digest == digest)
+    }
+
+    /// All of them, oldest first.
+    pub fn refusals(&self) -> &[Refusal] {
+        &self.records.refusals
+    }
+
+    /// Whether nothing is known of this deployment.
+    pub fn is_empty(&self) -> bool {
+        self.records.launches.is_empty() && self.records.refusals.is_empty()
+    }
+
+    /// The releases that served last and are not refused, the latest last.
+    pub fn good(&self) -> Vec<Release> {
+        let good = self.records.good().into_iter().filter_map(|launch| {
+            Some(Release {
+                id: launch.handoff.release.clone(),
+                digest: Digest::parse(&launch.handoff.digest).ok()?,
+                artifact: launch.artifact.clone(),
+                dir: launch.dir.clone(),
+            })
+        });
+        let mut good: Vec<_> = good.collect();
+        good.reverse();
+        good
+    }
+
+    /// Remembers a launch of this sidecar that gets the requests now. It is forgiven what it was
+    /// refused for.
+    pub fn promoted(&mut self, release: &Release, handoff: Handoff) {
+        let digest = handoff.digest.clone();
+        let mut changes = vec![self.launch(release, handoff)];
+        if self.refusal(release.digest).is_some() {
+            changes.push(Change::Forgive(digest));
+        }
+        self.change(changes);
+    }
+
+    /// Remembers a launch of this sidecar as it is now.
+    pub fn launched(&mut self, release: &Release, handoff: Handoff) {
+        self.change(vec![self.launch(release, handoff)]);
+    }
+
+    fn launch(&self, release: &Release, handoff: Handoff) -> Change {
+        Change::Launch(Launch {
+            sidecar: Arc::clone(&self.sidecar),
+            artifact: release.artifact.clone(),
+            dir: release.dir.clone(),
+            handoff,
+        })
+    }
+
+    /// Remembers that a content is not to be tried again.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        self.change(vec![Change::Refuse(refusal)]);
+    }
+
+    /// Somebody wants it to be tried again.
+    pub fn forgive(&mut self, digest: Digest) {
+        if self.refusal(digest).is_some() {
+            self.change(vec![Change::Forgive(digest.to_string())]);
+        }
+    }
+
+    fn change(&mut self, changes: Vec<Change>) {
+        for change in &changes {
+            self.records.apply(change.clone());
+        }
+        self.pending.extend(changes);
+        match self.write() {
+            Ok(()) => self.pending.clear(),
+            // It is written with the next one.
+            Err(error) => tracing::warn!(file = ?self.file, %error, "cannot write the memory"),
+        }
+    }
+
+    /// Siblings may have written meanwhile: what is theirs stays.
+    fn write(&mut self) -> io::Result<()> {
+        let _alone = self.lock()?;
+        let mut records = Records::read(&self.file);
+        for change in &self.pending {
+            records.apply(change.clone());
+        }
+        files::write_atomically(&self.file, records.to_text().as_bytes())?;
+        self.records = records;
+        Ok(())
+    }
+
+    fn lock(&self) -> io::Result<File> {
+        let lock = self.file.with_extension("lock");
+        for _ in 0..LOCK_TRIES {
+            if let Some(alone) = files::try_lock(&lock) {
+                return Ok(alone);
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        Err(io::Error::other("another sidecar has it locked"))
+    }
+}
+
+// === impl Records ===
+
+impl Records {
+    fn read(file: &Path) -> Self {
+        match fs::read(file) {
+            Ok(content) => Self::parse(&content),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
+            Err(error) => {
+                tracing::warn!(?file, %error, "cannot read the memory");
+                Self::default()
+            }
+        }
+    }
+
+    fn parse(content: &[u8]) -> Self {
+        let mut records = Self::default();
+        for line in content.split(|&byte| byte == b'\n') {
+            match record(line) {
+                Some(Record::Launch(launch)) => records.launches.push(launch),
+                Some(Record::Refusal(refusal)) => records.refusals.push(refusal),
+                None => {}
+            }
+        }
+        records
+    }
+
+    fn to_text(&self) -> String {
+        let launches = self.launches.iter().cloned().map(Record::Launch);
+        let refusals = self.refusals.iter().cloned().map(Record::Refusal);
+        // What matters most is what is last to be lost.
+        let records = refusals.chain(launches);
+        records
+            .filter_map(|record| serde_json::to_string(&record).ok())
+            .map(|json| format!("{} {json}\n", checksum(json.as_bytes())))
+            .collect()
+    }
+
+    fn apply(&mut self, change: Change) {
+        match change {
+            Change::Launch(launch) => {
+                let is_same = |other: &Launch| {
+                    other.sidecar == launch.sidecar
+                        && other.handoff.generation == launch.handoff.generation
+                };
+                match self.launches.iter_mut().find(|other| is_same(other)) {
+                    Some(known) => *known = launch,
+                    None => self.launches.push(launch),
+                }
+            }
+            Change::Refuse(refusal) => {
+                self.refusals.retain(|r| r.digest != refusal.digest);
+                self.refusals.push(refusal);
+            }
+            Change::Forgive(digest) => self.refusals.retain(|r| r.digest != digest),
+        }
+        self.forget();
+    }
+
+    /// The newest stay, and the good ones however old they are.
+    fn forget(&mut self) {
+        let excess = self.refusals.len().saturating_sub(HISTORY);
+        self.refusals.drain(..excess);
+        let mut excess = self.launches.len().saturating_sub(HISTORY);
+        if excess == 0 {
+            return;
+        }
+        let key = |launch: &Launch| (Arc::clone(&launch.sidecar), launch.handoff.generation);
+        let good: HashSet<_> = self.good().into_iter().map(key).collect();
+        self.launches.retain(|launch| {
+            let goes = excess > 0 && !good.contains(&key(launch));
+            excess -= usize::from(goes);
+            !goes
+        });
+    }
+
+    /// The launches that served last, one of each content, the latest first.
+    fn good(&self) -> Vec<&Launch> {
+        let refused: HashSet<&str> = self.refusals.iter().map(|r| r.digest.as_str()).collect();
+        let mut served: Vec<_> = self
+            .launches
+            .iter()
+            .filter(|launch| launch.handoff.promoted_ms.is_some())
+            .filter(|launch| !refused.contains(launch.handoff.digest.as_str()))
+            .collect();
+        served.sort_by_key(|launch| std::cmp::Reverse(launch.handoff.promoted_ms));
+        let mut seen = HashSet::new();
+        served.retain(|launch| seen.insert(launch.handoff.digest.as_str()));
+        served.truncate(GOOD);
+        served
+    }
+}
+
+fn record(line: &[u8]) -> Option<Record> {
+    let (sum, json) = line.split_at_checked(8)?;
+    let json = json.strip_prefix(b" ")?;
+    if checksum(json).as_bytes() != sum {
+        return None;
+    }
+    // A record of a newer handoff's is not known here.
+    serde_json::from_slice(json).ok()
+}
+
+fn checksum(json: &[u8]) -> String {
+    Digest::finish(Sha256::new_with_prefix(json)).hex()[..8].to_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! What somebody asks for through `desired.json`.
+
+use std::time::{Duration, SystemTime};
+
+use super::super::desired::{Desired, Wish};
+use super::super::lifecycle::Event;
+use super::super::status::{Paused, UnixMillis};
+use super::{Message, Supervisor};
+use crate::process::Launch;
+use crate::release::{Digest, ReleaseId};
+
+impl<L: Launch> Supervisor<L> {
+    pub(super) fn desired(&mut self, desired: Desired, at_start: bool) {
+        let before = match at_start {
+            true => None,
+            false => Some(self.desired.take().unwrap_or_default()),
+        };
+        let (wishes, problem) = desired.wishes(before.as_ref(), SystemTime::now());
+        self.status.desired_problem = problem;
+        for wish in wishes {
+            tracing::info!(?wish, serial = desired.serial, "asked for");
+            self.fulfil(wish);
+        }
+        self.status.desired_serial = Some(desired.serial);
+        self.desired = Some(desired);
+    }
+
+    fn fulfil(&mut self, wish: Wish) {
+        match wish {
+            Wish::Retry(digest) => {
+                self.memory.forgive(digest);
+                if let Some(id) = self.with_digest(digest) {
+                    self.on(Event::RetryAsked(id));
+                }
+            }
+            Wish::Rollback(None) => self.on(Event::RollbackAsked(None)),
+            Wish::Rollback(Some(name)) => match self.named(&name) {
+                Some(id) => {
+                    if let Some(accepted) = self.releases.get(&id) {
+                        self.memory.forgive(accepted.release.digest);
+                    }
+                    self.on(Event::RollbackAsked(Some(id)));
+                }
+                None => self.cannot(format!(
+                    "cannot go back to {name:?}: no such release is kept here; {}",
+                    self.kept()
+                )),
+            },
+            Wish::Restart => self.on(Event::RestartAsked),
+            Wish::Pause(period) => self.pause_for(period),
+            Wish::Resume => self.on(Event::PauseOver),
+        }
+    }
+
+    fn pause_for(&mut self, period: Duration) {
+        self.on(Event::PauseAsked);
+        if !self.lifecycle.is_paused() {
+            return;
+        }
+        self.pause = self.later(period, Message::Happened(Event::PauseOver));
+        self.status.paused = Some(Paused {
+            until_ms: UnixMillis::from(SystemTime::now() + period),
+            in_flight: 0,
+        });
+    }
+
+    pub(super) fn nothing_to_go_back_to(&mut self) {
+        let kept = self.kept();
+        self.cannot(format!("there is no release to go back to; {kept}"));
+    }
+
+    fn cannot(&mut self, reason: String) {
+        tracing::warn!(%reason, "cannot be done");
+        self.status.desired_problem = Some(reason);
+    }
+
+    fn kept(&self) -> String {
+        let earlier: Vec<_> = self.lifecycle.earlier().map(ReleaseId::as_str).collect();
+        match earlier.is_empty() {
+            true => "no earlier one is kept".to_owned(),
+            false => format!("these are: {}", earlier.join(", ")),
+        }
+    }
+
+    fn with_digest(&self, digest: Digest) -> Option<ReleaseId> {
+        let mut releases = self.releases.values().map(|accepted| &accepted.release);
+        let release = releases.find(|release| release.digest == digest)?;
+        Some(release.id.clone())
+    }
+
+    /// By its full name, by its digest, or by its artifact's name: then the latest that served.
+    fn named(&self, name: &str) -> Option<ReleaseId> {
+        if let Some((id, _)) = self.releases.iter().find(|(id, _)| id.as_str() == name) {
+            return Some(id.clone());
+        }
+        if let Ok(digest) = Digest::parse(name) {
+            return self.with_digest(digest);
+        }
+        let artifact = |id: &ReleaseId| {
+            id.as_str()
+                .rsplit_once('-')
+                .map(|(name, _)| name.to_owned())
+        };
+        let earlier: Vec<_> = self.lifecycle.earlier().collect();
+        let mut named = earlier.into_iter().rev();
+        named
+            .find(|id| artifact(id).as_deref() == Some(name))
+            .cloned()
+    }
+}
