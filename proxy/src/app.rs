@@ -15,8 +15,9 @@ use crate::config::{Config, Shutdown};
 use crate::control_plane::artifact::Store;
 use crate::control_plane::desired::DesiredFile;
 use crate::control_plane::memory::Memory;
-use crate::control_plane::status::{self, Status};
-use crate::control_plane::supervisor::{Order, Supervisor};
+use crate::control_plane::siblings::Siblings;
+use crate::control_plane::status::{self, Status, UnixMillis};
+use crate::control_plane::supervisor::{Order, Past, Supervisor};
 use crate::control_plane::watcher::Watcher;
 use crate::data_plane::{DataPlane, Listener};
 use crate::process::Launch;
@@ -103,12 +104,20 @@ async fn run_all(
         source,
     };
     let mut store = store.map_err(no_cache)?;
+    let siblings = Siblings::look(&config.state, &sidecar, UnixMillis::now());
     let memory = Memory::open(&cache, &config.state, sidecar).map_err(no_cache)?;
     let good = memory
         .good()
         .into_iter()
         .filter(|release| store.adopt(release));
-    let good = good.collect();
+    let past = Past {
+        good: good.collect(),
+        siblings: match memory.is_empty() {
+            true => siblings,
+            false => Siblings::default(),
+        },
+        memory,
+    };
     let desired = DesiredFile::new(&config.state);
     let (finder, found) = mpsc::unbounded_channel();
     let watcher = Watcher::start(config.watch, store, desired, finder).map_err(AppError::Thread)?;
@@ -118,8 +127,7 @@ async fn run_all(
         Arc::clone(&router),
         watcher,
         publisher,
-        memory,
-        good,
+        past,
     );
     let (orders, ordered) = mpsc::unbounded_channel();
     let supervising = tokio::task::spawn_local(supervisor.run(found, ordered));

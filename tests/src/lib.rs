@@ -29,6 +29,7 @@ pub mod status;
 pub mod tools;
 pub mod wait;
 pub mod websocket;
+mod wishes;
 
 pub use client::{Answer, Connection};
 pub use deployment::{Running, Site};

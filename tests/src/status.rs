@@ -19,6 +19,8 @@ pub struct Status {
     pub active: Option<Instance>,
     /// Starts, and is checked.
     pub candidate: Option<Instance>,
+    /// Superseded and idle, kept to go back to.
+    pub standby: Option<Instance>,
     /// Superseded, with requests in flight.
     pub draining: Vec<Instance>,
     /// Asked to stop.
@@ -31,6 +33,66 @@ pub struct Status {
     pub last_failure: Option<Failure>,
     /// Oldest first.
     pub handoffs: Vec<Handoff>,
+    /// The last wishes that were acted on.
+    pub desired_serial: Option<u64>,
+    /// Why one cannot be fulfilled.
+    pub desired_problem: Option<String>,
+    /// New requests are held.
+    pub paused: Option<Paused>,
+    /// The active instance is not well, and nothing better is known.
+    pub alarm: Option<Alarm>,
+    /// The releases that can be gone back to.
+    pub earlier: Vec<String>,
+    /// What is not tried again.
+    pub refused: Vec<Refusal>,
+    /// The last time that requests went back to a release.
+    pub last_rollback: Option<Rollback>,
+}
+
+/// New requests are held.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Paused {
+    /// Until then.
+    pub until_ms: u64,
+    /// What has not ended.
+    pub in_flight: usize,
+}
+
+/// The live check of the active instance fell.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Alarm {
+    /// Which instance.
+    pub generation: u64,
+    /// What the check said.
+    pub reason: String,
+}
+
+/// A content that is not tried again.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Refusal {
+    /// What it was called.
+    pub release: String,
+    /// `sha256:…`.
+    pub digest: String,
+    /// One line for a person.
+    pub reason: String,
+    /// The exit status, if it exited.
+    pub exit: Option<String>,
+    /// The last lines that it wrote.
+    pub output: Vec<String>,
+    /// What the last health check said.
+    pub probe: Option<String>,
+}
+
+/// Requests went back.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Rollback {
+    /// From this launch.
+    pub from: u64,
+    /// To this earlier one.
+    pub to: u64,
+    /// From the verdict to the first request that could go there, in microseconds.
+    pub took_us: u64,
 }
 
 /// One process tree.
@@ -46,6 +108,8 @@ pub struct Instance {
     pub address: Option<SocketAddr>,
     /// Requests and tunnels that have not ended.
     pub in_flight: usize,
+    /// What is not as it should be with who listens.
+    pub warning: Option<String>,
 }
 
 /// Why an instance failed.
@@ -133,6 +197,23 @@ impl Status {
     pub fn is_draining(&self, release: &str) -> bool {
         let mut draining = self.draining.iter();
         draining.any(|draining| is_of(&draining.release, release))
+    }
+
+    /// Whether this release is on standby.
+    pub fn is_on_standby(&self, release: &str) -> bool {
+        let standby = self.standby.as_ref();
+        standby.is_some_and(|standby| is_of(&standby.release, release))
+    }
+
+    /// Why this release is not tried again, if it is not.
+    pub fn refusal(&self, release: &str) -> Option<&Refusal> {
+        let mut refused = self.refused.iter();
+        refused.find(|refusal| is_of(&refusal.release, release))
+    }
+
+    /// The active instance's launch number.
+    pub fn generation(&self) -> Option<u64> {
+        self.active.as_ref().map(|active| active.generation)
     }
 
     /// The latest launch of a release.

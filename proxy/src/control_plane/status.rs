@@ -88,7 +88,7 @@ pub struct Status {
     /// The releases that can be gone back to, the latest last.
     #[serde(default)]
     pub earlier: Vec<ReleaseId>,
-    /// What is not tried again until its content changes or somebody asks, oldest first.
+    /// What is not tried again until its content changes or somebody asks, the latest last.
     #[serde(default)]
     pub refused: Vec<Refusal>,
     /// The last time that requests went back to a release.
@@ -161,6 +161,8 @@ pub struct InstanceStatus {
     pub release: ReleaseId,
     /// The content of that.
     pub digest: String,
+    /// Where that was deployed.
+    pub source: Option<PathBuf>,
     /// The root process.
     pub pid: Option<u32>,
     /// Where it listens, once that is known.

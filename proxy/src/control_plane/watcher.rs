@@ -44,10 +44,19 @@ pub enum Found {
     Release {
         /// Ready to be launched.
         release: Release,
+        /// Where it was deployed.
+        source: PathBuf,
         /// When it was first seen.
         detected: SystemTime,
         /// When its private copy was complete.
         copied: SystemTime,
+    },
+    /// What [`Watcher::fetch`] was asked for, copied; or why not.
+    Fetched {
+        /// Ready to be launched.
+        release: Result<Release, String>,
+        /// Where it was deployed.
+        source: PathBuf,
     },
     /// Why there is none now, once for each new reason; `None` when that is over.
     Problem(Option<String>),
@@ -71,6 +80,7 @@ pub struct Watcher {
 enum Wake {
     Changed,
     Prune(Vec<ReleaseId>),
+    Fetch(Target),
 }
 
 // === impl Watcher ===
@@ -95,6 +105,11 @@ impl Watcher {
                 Watch::new(settings, store, desired, found, events).run(&woken);
             })?;
         Ok(Self { wake })
+    }
+
+    /// Has another artifact copied than the one that is deployed now. It answers in any case.
+    pub fn fetch(&self, target: Target) -> bool {
+        self.wake.try_send(Wake::Fetch(target)).is_ok()
     }
 
     /// Has the copies removed that are not among `needed`.
@@ -163,6 +178,7 @@ impl Watch {
             loop {
                 match wake {
                     Ok(Wake::Prune(needed)) => self.store.prune(&needed),
+                    Ok(Wake::Fetch(target)) => self.fetch(target),
                     Ok(Wake::Changed) => {}
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -171,6 +187,13 @@ impl Watch {
                 wake = woken.recv_timeout(calm.saturating_duration_since(Instant::now()));
             }
         }
+    }
+
+    fn fetch(&mut self, target: Target) {
+        let release = self.store.accept(&target);
+        let release = release.map_err(|error| error.to_string());
+        let source = target.path;
+        let _ = self.found.send(Found::Fetched { release, source });
     }
 
     fn look_at_desired(&mut self) {
@@ -233,12 +256,14 @@ impl Watch {
         match self.store.accept(&target) {
             Ok(release) => {
                 self.patience.accepted();
+                let source = target.path.clone();
                 self.accepted = Some((target, fingerprint));
                 self.detected = None;
                 self.report(None);
                 // The supervisor is gone at shutdown only.
                 let _ = self.found.send(Found::Release {
                     release,
+                    source,
                     detected,
                     copied: SystemTime::now(),
                 });

@@ -242,6 +242,13 @@ impl Lifecycle {
         self.refused.insert(release);
     }
 
+    /// This release has shown elsewhere that it is good, and nothing has served here.
+    pub fn remember_good(&mut self, release: ReleaseId) {
+        if self.good.is_empty() {
+            self.good.push(release);
+        }
+    }
+
     /// Decides what follows from `event`. Facts about generations long gone change nothing.
     pub fn on(&mut self, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -295,6 +302,12 @@ impl Lifecycle {
     /// Whether any instance was ever active.
     pub fn has_served(&self) -> bool {
         self.has_served
+    }
+
+    /// Whether this is the active instance.
+    pub fn is_active(&self, generation: Generation) -> bool {
+        let active = self.active.as_ref();
+        active.is_some_and(|active| active.generation == generation)
     }
 
     /// Whether new requests are held because somebody asked for it.

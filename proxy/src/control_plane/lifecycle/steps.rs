@@ -132,9 +132,4 @@ impl Lifecycle {
         let active = self.active.as_ref();
         active.is_some_and(|active| active.release == *release)
     }
-
-    pub(super) fn is_active(&self, generation: Generation) -> bool {
-        let active = self.active.as_ref();
-        active.is_some_and(|active| active.generation == generation)
-    }
 }

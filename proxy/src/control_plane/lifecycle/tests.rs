@@ -212,3 +212,201 @@ fn shutdown_stops_the_candidate_at_once_and_the_active_one_when_the_port_is_clos
     lifecycle.on(Event::Exited(Generation(2)));
     assert!(lifecycle.is_finished());
 }
+
+const BAKING: Policy = Policy {
+    bake: true,
+    ..POLICY
+};
+const ALONE: Policy = Policy {
+    overlap: false,
+    ..POLICY
+};
+
+fn generation(number: u64) -> Generation {
+    Generation(number)
+}
+
+fn refuse(number: u64, name: &str, verdict: Verdict) -> Action {
+    Action::Refuse(Some(generation(number)), release(name), verdict)
+}
+
+/// `v2` serves as generation 2, and `v1` is on standby.
+fn baking() -> Lifecycle {
+    let mut lifecycle = Lifecycle::new(BAKING, Vec::new());
+    for (number, name) in [(1, "v1"), (2, "v2")] {
+        lifecycle.on(detected(name));
+        lifecycle.on(Event::Ready(generation(number)));
+    }
+    let kept = lifecycle.on(Event::Drained(generation(1)));
+    assert_eq!(kept, [Action::Keep(generation(1))]);
+    lifecycle
+}
+
+#[test]
+fn a_release_that_crashes_while_it_bakes_gives_way_to_the_standby() {
+    let mut lifecycle = baking();
+    assert_eq!(
+        lifecycle.on(Event::Exited(generation(2))),
+        [
+            Action::Promote(generation(1)),
+            refuse(2, "v2", Verdict::Failed)
+        ]
+    );
+    assert_eq!(lifecycle.on(detected("v2")), []);
+}
+
+#[test]
+fn so_does_one_whose_live_check_falls_or_that_answers_with_errors() {
+    for (event, verdict) in [
+        (Event::LiveFell(generation(2)), Verdict::LiveCheckFell),
+        (Event::Spoiled(generation(2)), Verdict::TooManyErrors),
+    ] {
+        assert_eq!(
+            baking().on(event),
+            [
+                Action::Promote(generation(1)),
+                refuse(2, "v2", verdict),
+                Action::Drain(generation(2))
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_standby_ends_with_the_bake_and_before_the_next_candidate_starts() {
+    let mut lifecycle = baking();
+    let over = lifecycle.on(Event::BakeOver(generation(2)));
+    assert_eq!(over, [Action::Stop(generation(1))]);
+    assert_eq!(lifecycle.on(Event::Spoiled(generation(2))), []);
+
+    let mut lifecycle = baking();
+    assert_eq!(lifecycle.on(detected("v3")), [Action::Stop(generation(1))]);
+    let gone = lifecycle.on(Event::Exited(generation(1)));
+    assert_eq!(gone, [launch(3, "v3")]);
+}
+
+#[test]
+fn a_candidate_does_not_wait_for_the_standby_when_nothing_serves() {
+    let mut lifecycle = baking();
+    lifecycle.on(detected("v3"));
+    assert_eq!(
+        lifecycle.on(Event::Exited(generation(2))),
+        [Action::Withdraw, launch(3, "v3")]
+    );
+}
+
+#[test]
+fn a_rollback_that_is_asked_for_finds_the_standby() {
+    assert_eq!(
+        baking().on(Event::RollbackAsked(None)),
+        [
+            Action::Promote(generation(1)),
+            refuse(2, "v2", Verdict::RolledBack),
+            Action::Drain(generation(2))
+        ]
+    );
+}
+
+#[test]
+fn without_one_the_old_release_starts_and_the_new_one_serves_meanwhile() {
+    let mut lifecycle = serving();
+    lifecycle.on(detected("v2"));
+    lifecycle.on(Event::Ready(generation(2)));
+    lifecycle.on(Event::Drained(generation(1)));
+    let back = Action::Launch(generation(3), release("v1"), Purpose::Rollback);
+    assert_eq!(lifecycle.on(Event::RollbackAsked(None)), [back]);
+    assert_eq!(
+        lifecycle.on(Event::Ready(generation(3))),
+        [
+            Action::Promote(generation(3)),
+            refuse(2, "v2", Verdict::RolledBack),
+            Action::Drain(generation(2))
+        ]
+    );
+    assert_eq!(
+        lifecycle.on(Event::RetryAsked(release("v2"))),
+        [launch(4, "v2")]
+    );
+}
+
+#[test]
+fn with_nothing_to_go_back_to_it_says_so() {
+    let asked = serving().on(Event::RollbackAsked(None));
+    assert_eq!(asked, [Action::NothingToGoBackTo]);
+}
+
+#[test]
+fn a_fallen_live_check_brings_one_second_instance_and_moves_nothing_if_that_fails() {
+    let mut lifecycle = serving();
+    let second = Action::Launch(generation(2), release("v1"), Purpose::Rescue);
+    assert_eq!(lifecycle.on(Event::LiveFell(generation(1))), [second]);
+    assert_eq!(
+        lifecycle.on(Event::NeverReady(generation(2))),
+        [Action::Stop(generation(2))]
+    );
+    assert_eq!(lifecycle.on(Event::Exited(generation(2))), []);
+    lifecycle.on(Event::LiveRose(generation(1)));
+    let third = Action::Launch(generation(3), release("v1"), Purpose::Rescue);
+    assert_eq!(lifecycle.on(Event::LiveFell(generation(1))), [third]);
+    assert_eq!(
+        lifecycle.on(Event::Ready(generation(3))),
+        [Action::Promote(generation(3)), Action::Drain(generation(1))]
+    );
+}
+
+#[test]
+fn an_app_that_cannot_run_twice_ends_before_the_next_one_starts() {
+    let mut lifecycle = Lifecycle::new(ALONE, Vec::new());
+    lifecycle.on(detected("v1"));
+    lifecycle.on(Event::Ready(generation(1)));
+    assert_eq!(
+        lifecycle.on(detected("v2")),
+        [Action::Withdraw, Action::Drain(generation(1))]
+    );
+    let drained = lifecycle.on(Event::Drained(generation(1)));
+    assert_eq!(drained, [Action::Stop(generation(1))]);
+    assert_eq!(
+        lifecycle.on(Event::Exited(generation(1))),
+        [launch(2, "v2")]
+    );
+    assert_eq!(
+        lifecycle.on(Event::Exited(generation(2))),
+        [refuse(2, "v2", Verdict::Failed), launch(3, "v1")]
+    );
+}
+
+#[test]
+fn a_restart_is_a_handoff_within_the_release() {
+    let mut lifecycle = serving();
+    let again = Action::Launch(generation(2), release("v1"), Purpose::Restart);
+    assert_eq!(lifecycle.on(Event::RestartAsked), [again]);
+    assert_eq!(lifecycle.on(Event::RestartAsked), []);
+    assert_eq!(lifecycle.on(detected("v1")), [], "it goes on");
+    assert_eq!(
+        lifecycle.on(Event::Exited(generation(2))),
+        [],
+        "and is not refused"
+    );
+}
+
+#[test]
+fn after_a_restart_what_served_last_comes_before_what_was_refused() {
+    let good = vec![release("v1"), release("v2")];
+    let mut lifecycle = Lifecycle::new(POLICY, good.clone());
+    lifecycle.remember_refused(release("v3"));
+    assert_eq!(lifecycle.on(detected("v3")), [launch(1, "v2")]);
+    let mut lifecycle = Lifecycle::new(POLICY, good.clone());
+    assert_eq!(lifecycle.on(Event::NothingDetected), [launch(1, "v2")]);
+    let mut lifecycle = Lifecycle::new(POLICY, good);
+    assert_eq!(lifecycle.on(detected("v4")), [launch(1, "v4")]);
+    assert_eq!(lifecycle.on(Event::NothingDetected), []);
+}
+
+#[test]
+fn a_due_retry_is_forgotten_when_something_else_is_wanted() {
+    let mut lifecycle = serving();
+    lifecycle.on(detected("v2"));
+    lifecycle.on(Event::LaunchFailed(generation(2)));
+    assert_eq!(lifecycle.on(detected("v1")), []);
+    assert_eq!(lifecycle.on(Event::RetryDue), []);
+}

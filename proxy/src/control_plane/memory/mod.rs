@@ -59,12 +59,21 @@ pub struct Refusal {
     pub at_ms: UnixMillis,
     /// One line for a person.
     pub reason: String,
+    /// The exit status, if it exited.
+    #[serde(default)]
+    pub exit: Option<String>,
+    /// The last lines that it wrote.
+    #[serde(default)]
+    pub output: Vec<String>,
+    /// What the last health check said.
+    #[serde(default)]
+    pub probe: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Record {
-    Launch(Launch),
+    Launch(Box<Launch>),
     Refusal(Refusal),
 }
 
@@ -77,7 +86,7 @@ struct Records {
 
 #[derive(Clone, Debug)]
 enum Change {
-    Launch(Launch),
+    Launch(Box<Launch>),
     Refuse(Refusal),
     Forgive(String),
 }
@@ -162,12 +171,12 @@ impl Memory {
     }
 
     fn launch(&self, release: &Release, handoff: Handoff) -> Change {
-        Change::Launch(Launch {
+        Change::Launch(Box::new(Launch {
             sidecar: Arc::clone(&self.sidecar),
             artifact: release.artifact.clone(),
             dir: release.dir.clone(),
             handoff,
-        })
+        }))
     }
 
     /// Remembers that a content is not to be tried again.
@@ -236,7 +245,7 @@ impl Records {
         let mut records = Self::default();
         for line in content.split(|&byte| byte == b'\n') {
             match record(line) {
-                Some(Record::Launch(launch)) => records.launches.push(launch),
+                Some(Record::Launch(launch)) => records.launches.push(*launch),
                 Some(Record::Refusal(refusal)) => records.refusals.push(refusal),
                 None => {}
             }
@@ -245,7 +254,11 @@ impl Records {
     }
 
     fn to_text(&self) -> String {
-        let launches = self.launches.iter().cloned().map(Record::Launch);
+        let launches = self
+            .launches
+            .iter()
+            .cloned()
+            .map(|launch| Record::Launch(Box::new(launch)));
         let refusals = self.refusals.iter().cloned().map(Record::Refusal);
         // What matters most is what is last to be lost.
         let records = refusals.chain(launches);
@@ -263,8 +276,8 @@ impl Records {
                         && other.handoff.generation == launch.handoff.generation
                 };
                 match self.launches.iter_mut().find(|other| is_same(other)) {
-                    Some(known) => *known = launch,
-                    None => self.launches.push(launch),
+                    Some(known) => *known = *launch,
+                    None => self.launches.push(*launch),
                 }
             }
             Change::Refuse(refusal) => {

@@ -44,6 +44,9 @@ fn refusal(release: &Release) -> Refusal {
         digest: release.digest.to_string(),
         at_ms: UnixMillis(1),
         reason: "exited with exit status: 3".to_owned(),
+        exit: Some("exit status: 3".to_owned()),
+        output: vec!["help".to_owned()],
+        probe: None,
     }
 }
 
@@ -120,12 +123,12 @@ fn the_good_ones_outlast_any_number_of_failures() {
     memory.launched(&v1, handoff(&v1, 1, Some(1)));
     let bad = release("bad");
     for generation in 2..HISTORY as u64 + 10 {
-        let change = Change::Launch(Launch {
+        let change = Change::Launch(Box::new(Launch {
             sidecar: "one".into(),
             artifact: "/copies".into(),
             dir: "/site".into(),
             handoff: handoff(&bad, generation, None),
-        });
+        }));
         memory.records.apply(change);
     }
     assert_eq!(memory.records.launches.len(), HISTORY);

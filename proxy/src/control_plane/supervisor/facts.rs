@@ -10,6 +10,9 @@ use super::{Message, State, Supervisor, Timer};
 use crate::process::Launch;
 use crate::release::{Generation, ReleaseId};
 
+/// Of what a refused release wrote, so many lines are remembered.
+const LAST_LINES: usize = 5;
+
 impl<L: Launch> Supervisor<L> {
     pub(super) fn fact(&mut self, generation: Generation, fact: Fact) {
         match fact {
@@ -137,10 +140,11 @@ impl<L: Launch> Supervisor<L> {
         release: ReleaseId,
         verdict: Verdict,
     ) {
-        let failure = self.status.last_failure.as_ref();
+        let failure = self.status.last_failure.clone();
         let failure = failure.filter(|failure| failure.release == release);
+        let failure = failure.filter(|_| verdict == Verdict::Failed);
         let reason = match verdict {
-            Verdict::Failed => failure.map(|failure| failure.reason.clone()),
+            Verdict::Failed => failure.as_ref().map(|failure| failure.reason.clone()),
             Verdict::LiveCheckFell => {
                 let alarm = self
                     .status
@@ -169,12 +173,22 @@ impl<L: Launch> Supervisor<L> {
             self.remember(generation);
         }
         if let Some(accepted) = self.releases.get(&release) {
-            self.memory.refuse(Refusal {
+            let mut refusal = Refusal {
                 digest: accepted.release.digest.to_string(),
                 release,
                 at_ms: UnixMillis::now(),
                 reason,
-            });
+                exit: None,
+                output: Vec::new(),
+                probe: None,
+            };
+            if let Some(failure) = failure {
+                let lines = failure.output.len().saturating_sub(LAST_LINES);
+                refusal.exit = failure.exit;
+                refusal.output = failure.output.into_iter().skip(lines).collect();
+                refusal.probe = failure.probe;
+            }
+            self.memory.refuse(refusal);
         }
     }
 

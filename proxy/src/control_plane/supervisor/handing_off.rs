@@ -64,7 +64,6 @@ impl<L: Launch> Supervisor<L> {
             live.watch(address, report).await;
         });
         instance.live = Timer(Some(watching.abort_handle()));
-        self.status.alarm = None;
         if let Some(handoff) = self.status.handoff(generation) {
             handoff.outcome = Outcome::Promoted;
             handoff.promoted_ms.get_or_insert_with(UnixMillis::now);

@@ -18,6 +18,7 @@ use super::lifecycle::{Action, Event, Lifecycle, Policy};
 use super::live::{Change, LiveCheck};
 use super::memory::Memory;
 use super::readiness::Readiness;
+use super::siblings::Siblings;
 use super::status::{Phase, Status, UnixMillis};
 use super::watcher::{Found, Watcher};
 use crate::process::Launch;
@@ -28,6 +29,7 @@ use crate::router::{Answers, Router, Upstream};
 mod asking;
 mod baking;
 mod facts;
+mod finding;
 mod handing_off;
 mod launching;
 mod reporting;
@@ -82,6 +84,17 @@ pub enum Order {
     Closed,
 }
 
+/// What was before this sidecar, and is beside it.
+#[derive(Debug)]
+pub struct Past {
+    /// What this machine remembers.
+    pub memory: Memory,
+    /// The releases that served before and can be launched, the latest last.
+    pub good: Vec<Release>,
+    /// What others run and refuse, for one that remembers nothing.
+    pub siblings: Siblings,
+}
+
 /// The driver.
 #[derive(Debug)]
 pub struct Supervisor<L> {
@@ -93,6 +106,9 @@ pub struct Supervisor<L> {
     releases: HashMap<ReleaseId, Accepted>,
     instances: BTreeMap<Generation, Instance>,
     memory: Memory,
+    siblings: Siblings,
+    /// An artifact that siblings refused waits for what they run instead.
+    deferred: Option<Accepted>,
     desired: Option<Desired>,
     /// When the supervisor learnt what it acts on now.
     verdict: Instant,
@@ -106,9 +122,11 @@ pub struct Supervisor<L> {
     deadline: Option<Instant>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Accepted {
     release: Release,
+    /// Where it was deployed, if that is known.
+    source: Option<PathBuf>,
     detected: SystemTime,
     copied: SystemTime,
 }
@@ -160,17 +178,20 @@ enum Message {
 // === impl Supervisor ===
 
 impl<L: Launch> Supervisor<L> {
-    /// A supervisor of nothing yet; `publisher` holds the status that it goes on from, and `good`
-    /// are releases that may be launched because they served before, the latest last.
+    /// A supervisor of nothing yet; `publisher` holds the status that it goes on from.
     pub fn new(
         settings: Settings,
         launcher: L,
         router: Arc<Router>,
         watcher: Watcher,
         publisher: watch::Sender<Status>,
-        memory: Memory,
-        good: Vec<Release>,
+        past: Past,
     ) -> Self {
+        let Past {
+            memory,
+            good,
+            siblings,
+        } = past;
         let policy = Policy {
             max_draining: settings.max_draining,
             rapid_fails: settings.rapid_fails,
@@ -184,6 +205,7 @@ impl<L: Launch> Supervisor<L> {
             let id = release.id.clone();
             let accepted = Accepted {
                 release,
+                source: None,
                 detected: now,
                 copied: now,
             };
@@ -200,6 +222,8 @@ impl<L: Launch> Supervisor<L> {
             releases: good.into_iter().map(accepted).collect(),
             instances: BTreeMap::new(),
             memory,
+            siblings,
+            deferred: None,
             desired: None,
             verdict: Instant::now(),
             trial: None,
@@ -236,64 +260,6 @@ impl<L: Launch> Supervisor<L> {
         }
     }
 
-    fn found(&mut self, found: Found) {
-        match found {
-            Found::Problem(problem) => {
-                match &problem {
-                    Some(reason) => tracing::warn!(%reason, "no artifact can be accepted"),
-                    None => tracing::info!("artifacts can be accepted again"),
-                }
-                self.status.artifact_problem = problem;
-                if self.status.artifact_problem.is_some() {
-                    self.on(Event::NothingDetected);
-                }
-            }
-            Found::Release {
-                release,
-                detected,
-                copied,
-            } => {
-                tracing::info!(release = %release.id, digest = %release.digest, "artifact detected");
-                self.detected(Accepted {
-                    release,
-                    detected,
-                    copied,
-                });
-            }
-            Found::Desired { desired, at_start } => self.desired(desired, at_start),
-            Found::DesiredProblem(problem) => {
-                if let Some(reason) = &problem {
-                    tracing::warn!(%reason, "what is desired cannot be known");
-                }
-                self.status.desired_problem = problem;
-            }
-        }
-    }
-
-    /// The same content again, whatever it is called now, is the same release.
-    fn detected(&mut self, accepted: Accepted) {
-        let digest = accepted.release.digest;
-        let mut known = self.releases.values().map(|known| &known.release);
-        let known = known.find(|known| known.digest == digest);
-        let id = match known.map(|known| known.id.clone()) {
-            Some(known) if known != accepted.release.id => known,
-            _ => {
-                let id = accepted.release.id.clone();
-                self.releases.insert(id.clone(), accepted);
-                id
-            }
-        };
-        // A sibling, or an earlier sidecar, may have tried it.
-        self.memory.refresh();
-        let runs = self.instances.values().any(|i| i.release == id);
-        if let Some(refusal) = self.memory.refusal(digest).filter(|_| !runs) {
-            let reason = &refusal.reason;
-            tracing::warn!(release = %id, %reason, "it was refused before");
-            self.lifecycle.remember_refused(id.clone());
-        }
-        self.on(Event::Detected(id));
-    }
-
     fn order(&mut self, order: Order) {
         match order {
             Order::Shutdown(deadline) => {
@@ -324,6 +290,10 @@ impl<L: Launch> Supervisor<L> {
         for action in self.lifecycle.on(event) {
             self.perform(action);
         }
+        let lifecycle = &self.lifecycle;
+        self.status
+            .alarm
+            .take_if(|alarm| !lifecycle.is_active(alarm.generation));
     }
 
     fn perform(&mut self, action: Action) {

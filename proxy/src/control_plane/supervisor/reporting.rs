@@ -5,6 +5,9 @@ use super::{State, Supervisor};
 use crate::process::Launch;
 use crate::release::ReleaseId;
 
+/// Of the refused contents so many are shown, the latest.
+const REFUSALS: usize = 10;
+
 impl<L: Launch> Supervisor<L> {
     pub(super) fn forget_unneeded(&mut self) {
         let needed: Vec<_> = self.lifecycle.needed().cloned().collect();
@@ -24,7 +27,8 @@ impl<L: Launch> Supervisor<L> {
         status.heartbeat_ms = UnixMillis::now();
         status.held = self.router.held();
         status.earlier = self.lifecycle.earlier().cloned().collect();
-        status.refused = self.memory.refusals().to_vec();
+        let refused = self.memory.refusals();
+        status.refused = refused[refused.len().saturating_sub(REFUSALS)..].to_vec();
         if let Some(paused) = &mut status.paused {
             paused.in_flight = self.instances.values().map(|i| i.in_flight()).sum();
         }
@@ -33,6 +37,10 @@ impl<L: Launch> Supervisor<L> {
                 generation,
                 release: instance.release.clone(),
                 digest: self.digest_of(&instance.release),
+                source: self
+                    .releases
+                    .get(&instance.release)
+                    .and_then(|a| a.source.clone()),
                 pid: instance.pid,
                 address: instance.address,
                 since_ms: instance.since,

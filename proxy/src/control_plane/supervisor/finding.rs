@@ -1,0 +1,105 @@
+//! What the watcher finds, and whether it is worth a try.
+
+use std::path::PathBuf;
+
+use super::super::lifecycle::Event;
+use super::super::watcher::Found;
+use super::{Accepted, Supervisor};
+use crate::process::Launch;
+use crate::release::Release;
+
+impl<L: Launch> Supervisor<L> {
+    pub(super) fn found(&mut self, found: Found) {
+        match found {
+            Found::Problem(problem) => {
+                match &problem {
+                    Some(reason) => tracing::warn!(%reason, "no artifact can be accepted"),
+                    None => tracing::info!("artifacts can be accepted again"),
+                }
+                self.status.artifact_problem = problem;
+                if self.status.artifact_problem.is_some() {
+                    self.on(Event::NothingDetected);
+                }
+            }
+            Found::Release {
+                release,
+                source,
+                detected,
+                copied,
+            } => {
+                tracing::info!(release = %release.id, digest = %release.digest, "artifact detected");
+                let source = Some(source);
+                self.detected(Accepted {
+                    release,
+                    source,
+                    detected,
+                    copied,
+                });
+            }
+            Found::Fetched { release, source } => self.fetched(release, source),
+            Found::Desired { desired, at_start } => self.desired(desired, at_start),
+            Found::DesiredProblem(problem) => {
+                if let Some(reason) = &problem {
+                    tracing::warn!(%reason, "what is desired cannot be known");
+                }
+                self.status.desired_problem = problem;
+            }
+        }
+    }
+
+    /// The same content again, whatever it is called now, is the same release.
+    fn detected(&mut self, accepted: Accepted) {
+        let digest = accepted.release.digest;
+        self.deferred = None;
+        // Asked once: after that it is known here what is good.
+        let siblings = std::mem::take(&mut self.siblings);
+        if let Some(target) = siblings.instead_of(digest)
+            && self.watcher.fetch(target)
+        {
+            tracing::warn!(release = %accepted.release.id, "siblings refused it, and run another");
+            self.deferred = Some(accepted);
+            return;
+        }
+        let mut known = self.releases.values().map(|known| &known.release);
+        let known = known.find(|known| known.digest == digest);
+        let id = match known.map(|known| known.id.clone()) {
+            Some(known) if known != accepted.release.id => known,
+            _ => {
+                let id = accepted.release.id.clone();
+                self.releases.insert(id.clone(), accepted);
+                id
+            }
+        };
+        // A sibling, or an earlier sidecar, may have tried it.
+        self.memory.refresh();
+        let runs = self.instances.values().any(|i| i.release == id);
+        if let Some(refusal) = self.memory.refusal(digest).filter(|_| !runs) {
+            let reason = &refusal.reason;
+            tracing::warn!(release = %id, %reason, "it was refused before");
+            self.lifecycle.remember_refused(id.clone());
+        }
+        self.on(Event::Detected(id));
+    }
+
+    /// What siblings run is here, or cannot be had.
+    fn fetched(&mut self, release: Result<Release, String>, source: PathBuf) {
+        let Some(deferred) = self.deferred.take() else {
+            return;
+        };
+        match release {
+            Ok(release) => {
+                self.lifecycle.remember_good(release.id.clone());
+                self.lifecycle.remember_refused(deferred.release.id.clone());
+                let id = release.id.clone();
+                let accepted = Accepted {
+                    release,
+                    source: Some(source),
+                    ..deferred
+                };
+                self.releases.insert(id, accepted);
+            }
+            Err(reason) => tracing::warn!(?source, %reason, "what siblings run cannot be had"),
+        }
+        self.detected(deferred);
+    }
+}
