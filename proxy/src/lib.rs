@@ -97,6 +97,14 @@
 //!   this machine (which the status names; Azure's sandboxes see no process of each other).
 //! - `handoff deploy` wakes a sleeping site with `curl`: a TLS library for one request would be a
 //!   third of the program.
+//! - A pause is the router's: what is promoted meanwhile is set aside there, so that the lifecycle
+//!   and the way of a request know nothing of it.
+//! - Release memory is JSON lines, each with its checksum, replaced as a whole under a lock: a cut
+//!   file gives all the records before the cut.
+//! - A standby has to be *gone* before the next candidate starts, not only asked to end, unless
+//!   nothing serves: then nobody waits for it.
+//! - A rollback that is asked for refuses what it leaves, and with it the newest artifact: the
+//!   pointer still names that, and a restart would else bring it back.
 //! - The pauses between health checks grow from 10 ms to the configured interval: most apps are
 //!   ready sooner than the first 250 ms.
 
