@@ -168,6 +168,7 @@ impl TryFrom<Run> for Config {
                 deploy_timeout: positive("--deploy-timeout", run.deploy_timeout)?,
                 drain_timeout: drain_timeout(&run),
                 tunnel_drain_timeout: run.tunnel_drain_timeout,
+                stop: run.stop.clone().unwrap_or_default(),
                 stop_timeout: run.stop_timeout,
                 max_draining: run.max_draining,
                 rapid_fails: run.rapid_fails.max(1),

@@ -6,6 +6,7 @@ use handoff::cli::{Cli, Run, Subcommands};
 use handoff::config::Config;
 use handoff::control_plane::artifact::digest;
 use handoff::process::command::OsLauncher;
+use handoff::process::console;
 use handoff::{app, commands, handles, signal, telemetry};
 
 /// What was asked for cannot be understood. (clap ends with the same.)
@@ -17,6 +18,12 @@ fn main() -> ExitCode {
         Subcommands::Deploy(deploy) => commands::deploy::run(&deploy).into(),
         Subcommands::Status(options) => commands::status::run(&options).into(),
         Subcommands::History(options) => commands::history::run(&options).into(),
+        Subcommands::SendConsoleEvent { event, pid } => {
+            match console::send_from_within(event, pid) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(ExitCode::FAILURE, &error.to_string()),
+            }
+        }
         Subcommands::Digest { path } => match digest(&path) {
             Ok(digest) => {
                 println!("{}", digest.hex());

@@ -18,7 +18,7 @@ use crate::args::Args;
 use crate::console::{announce, remark};
 use crate::journal::Journal;
 use crate::routes::{App, Readiness, routes};
-use crate::signal::StopSignals;
+use crate::signal::{Asker, StopSignals};
 use crate::websocket::Stopping;
 
 const CRASH: u8 = 1;
@@ -47,6 +47,10 @@ pub(crate) enum RunError {
 /// Runs until a stop signal, a failure or the crash that was asked for.
 pub(crate) async fn run(args: Args) -> Result<ExitCode, RunError> {
     let signals = StopSignals::listen().map_err(RunError::Signals)?;
+    if args.stop_at_stdin_end {
+        signals.hear_stdin();
+    }
+    let asked = signals.asker();
     let stop = stop_requested(signals, args.ignore_stop);
 
     // First of all: the child has the flags of its parent's overlay, --leak-child among them.
@@ -78,7 +82,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, RunError> {
         }
     };
     tokio::select! {
-        ended = live(args, stop) => ended.map(|()| ExitCode::SUCCESS),
+        ended = live(args, asked, stop) => ended.map(|()| ExitCode::SUCCESS),
         () = crash => {
             remark(format_args!("{version} crashes with {code}, as told by --crash-after"));
             Ok(ExitCode::from(code))
@@ -86,7 +90,11 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, RunError> {
     }
 }
 
-async fn live(args: Args, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), RunError> {
+async fn live(
+    args: Args,
+    asked: Asker,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
     let started = Instant::now();
     let version: &'static str = args.version.leak();
     let readiness = match (args.never_ready, args.ready_after) {
@@ -102,6 +110,7 @@ async fn live(args: Args, stop: impl Future<Output = ()> + Send + 'static) -> Re
         home,
         readiness,
         stopping: Stopping::new(),
+        asked,
     }));
     let journal: Option<&'static Journal> = match args.journal {
         None => None,
@@ -127,7 +136,8 @@ async fn live(args: Args, stop: impl Future<Output = ()> + Send + 'static) -> Re
         // that refuses it is about to fail anyway.
         let _ = stream.set_nodelay(true);
     });
-    let service = ServiceExt::<Request>::into_make_service(routes(app, journal));
+    let service =
+        ServiceExt::<Request>::into_make_service(routes(app, args.stop_path.as_deref(), journal));
     let stop = async {
         stop.await;
         app.stopping.begin();

@@ -63,9 +63,17 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     pub(crate) exit_code: Option<u8>,
 
-    /// Ignore SIGTERM, Ctrl-C and Ctrl-Break
+    /// Ignore SIGTERM, Ctrl-C, Ctrl-Break and every other request to stop
     #[arg(long)]
     pub(crate) ignore_stop: bool,
+
+    /// Stop at the end of standard input, too
+    #[arg(long)]
+    pub(crate) stop_at_stdin_end: bool,
+
+    /// Stop when this path is POSTed to, too
+    #[arg(long, value_name = "PATH")]
+    pub(crate) stop_path: Option<String>,
 
     /// Start a child that outlives the app (by ten minutes at most)
     #[arg(long)]

@@ -19,6 +19,7 @@ use tower_http::set_header::SetResponseHeader;
 
 use crate::body::{Events, Filler};
 use crate::journal::{self, Journal};
+use crate::signal::Asker;
 use crate::websocket::{self, Stopping};
 
 const RELEASE: HeaderName = HeaderName::from_static("x-release");
@@ -32,6 +33,7 @@ pub(crate) struct App {
     pub(crate) home: &'static str,
     pub(crate) readiness: Readiness,
     pub(crate) stopping: Stopping,
+    pub(crate) asked: Asker,
 }
 
 /// When `/` and `/health` begin to answer 200.
@@ -55,6 +57,7 @@ impl Readiness {
 /// All endpoints; each answer names the release.
 pub(crate) fn routes(
     app: &'static App,
+    stop_path: Option<&str>,
     journal: Option<&'static Journal>,
 ) -> SetResponseHeader<Router, HeaderValue> {
     let mut router = Router::new()
@@ -65,9 +68,11 @@ pub(crate) fn routes(
         .route("/stream", get(stream))
         .route("/upload", post(upload).put(upload))
         .route("/echo", any(echo))
-        .route("/ws", get(websocket::echo))
-        .fallback_service(ServeDir::new("."))
-        .with_state(app);
+        .route("/ws", get(websocket::echo));
+    if let Some(path) = stop_path {
+        router = router.route(path, post(stop));
+    }
+    let mut router = router.fallback_service(ServeDir::new(".")).with_state(app);
     if let Some(journal) = journal {
         router = router.layer(from_fn_with_state(journal, journal::record));
     }
@@ -89,6 +94,11 @@ fn when_ready(app: &App, text: &'static str) -> (StatusCode, &'static str) {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
     }
+}
+
+async fn stop(State(app): State<&'static App>) -> StatusCode {
+    app.asked.ask("a request");
+    StatusCode::ACCEPTED
 }
 
 async fn version(State(app): State<&'static App>) -> &'static str {

@@ -1,19 +1,62 @@
-//! Being asked to stop: SIGTERM and Ctrl-C, on Windows Ctrl-C and Ctrl-Break.
+//! Being asked to stop: SIGTERM and Ctrl-C, on Windows Ctrl-C and Ctrl-Break; and in other ways, if
+//! it was told of them.
 
-use std::io;
+use std::io::{self, Read as _};
+use std::thread;
+
+use tokio::sync::mpsc;
 
 /// Listens from its creation on, so create it before anyone can think that the app is up.
 #[derive(Debug)]
-pub(crate) struct StopSignals(imp::Signals);
+pub(crate) struct StopSignals {
+    signals: imp::Signals,
+    asker: Asker,
+    asked: mpsc::UnboundedReceiver<&'static str>,
+}
+
+/// Asks the app itself to stop.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker(mpsc::UnboundedSender<&'static str>);
 
 impl StopSignals {
     pub(crate) fn listen() -> io::Result<Self> {
-        imp::Signals::listen().map(Self)
+        let (asker, asked) = mpsc::unbounded_channel();
+        Ok(Self {
+            signals: imp::Signals::listen()?,
+            asker: Asker(asker),
+            asked,
+        })
+    }
+
+    pub(crate) fn asker(&self) -> Asker {
+        self.asker.clone()
+    }
+
+    /// From now on the end of standard input is one, too.
+    pub(crate) fn hear_stdin(&self) {
+        let asker = self.asker();
+        // Reading blocks, and nothing would end it with the app.
+        thread::spawn(move || {
+            let mut stdin = io::stdin().lock();
+            while let Ok(1..) = stdin.read(&mut [0; 64]) {}
+            asker.ask("the end of standard input");
+        });
     }
 
     /// Waits for the next one and names it.
     pub(crate) async fn next(&mut self) -> &'static str {
-        self.0.next().await
+        tokio::select! {
+            signal = self.signals.next() => signal,
+            // It holds a sender itself, so the channel never ends.
+            Some(asked) = self.asked.recv() => asked,
+        }
+    }
+}
+
+impl Asker {
+    pub(crate) fn ask(&self, how: &'static str) {
+        // An app that stops already listens no more.
+        let _ = self.0.send(how);
     }
 }
 

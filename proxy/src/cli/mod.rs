@@ -13,6 +13,8 @@ use crate::commands::deploy::Deploy;
 use crate::commands::history::History;
 use crate::commands::status::ShowStatus;
 use crate::data_plane::Forwarded;
+use crate::process::console::{self, ConsoleEvent};
+use crate::process::stop::Stop;
 use crate::telemetry::LogFormat;
 
 pub mod artifacts;
@@ -47,6 +49,14 @@ pub enum Subcommands {
     Digest {
         /// The artifact.
         path: PathBuf,
+    },
+    /// Stop a program from within its console; handoff starts itself so.
+    #[command(name = console::SUBCOMMAND, hide = true)]
+    SendConsoleEvent {
+        /// Which.
+        event: ConsoleEvent,
+        /// The first process of the program.
+        pid: u32,
     },
 }
 
@@ -212,7 +222,18 @@ pub struct Run {
     )]
     pub max_draining: usize,
 
-    /// From the polite request to stop (SIGTERM, Ctrl-Break) to the kill
+    /// How an instance is asked to stop: term (SIGTERM), ctrl-break (Windows), ctrl-c,
+    /// http:METHOD:/PATH (a request to the app), stdin (its end) or kill (not at all) [default:
+    /// term; on Windows ctrl-break]
+    #[arg(
+        long,
+        env = "HANDOFF_STOP",
+        value_name = "WAY",
+        help_heading = "Handoff"
+    )]
+    pub stop: Option<Stop>,
+
+    /// From the polite request to stop (--stop) to the kill
     #[arg(long, env = "HANDOFF_STOP_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = parse_duration, help_heading = "Handoff")]
     pub stop_timeout: Duration,
 

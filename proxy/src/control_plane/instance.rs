@@ -187,13 +187,22 @@ impl Care {
 
 async fn stop<P: Process>(process: &mut P, mut stop_by: StopBy) -> Exit {
     let mut deadline = stop_by.borrow_and_update().unwrap_or_else(Instant::now);
-    if let Err(error) = process.ask_to_stop() {
-        tracing::debug!(pid = process.pid(), %error, "it cannot be asked to stop");
-        deadline = Instant::now();
-    }
+    let mut asking = process.ask_to_stop();
+    let mut is_asking = true;
     loop {
         tokio::select! {
             exit = process.exited() => return exit,
+            asked = &mut asking, if is_asking => {
+                is_asking = false;
+                if let Err(error) = asked {
+                    tracing::warn!(
+                        pid = process.pid(),
+                        %error,
+                        "cannot be asked to stop (--stop), so it is killed"
+                    );
+                    deadline = Instant::now();
+                }
+            }
             () = tokio::time::sleep_until(deadline) => {
                 process.kill();
                 return process.exited().await;

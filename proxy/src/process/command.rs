@@ -2,17 +2,19 @@
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
+use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::rc::Rc;
 
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use super::orphans::{self, Kin, Records};
 use super::output::Output;
-use super::{Exit, Launch, LaunchError, LaunchSpec, Owner, Process, os};
+use super::stop::Stop;
+use super::{Asking, Exit, Launch, LaunchError, LaunchSpec, Owner, Process, os, stop_request};
 use crate::handles;
 
 /// Variables that are meant for this process and would mislead the app: systemd's, and our own
@@ -44,6 +46,10 @@ pub struct OsProcess {
     child: Child,
     tree: os::Tree,
     output: Output,
+    stop: Stop,
+    port: u16,
+    /// Held where its end is how the app is asked to stop.
+    stdin: Option<ChildStdin>,
 }
 
 // === impl OsLauncher ===
@@ -93,6 +99,10 @@ impl Launch for OsLauncher {
             }
             Ok(OsProcess {
                 kin: follows.and_then(|records| records.follow(pid, records.mark(spec.generation))),
+                // Taken: waiting for a child closes what is not.
+                stdin: child.stdin.take(),
+                stop: spec.stop.clone(),
+                port: spec.port,
                 pid,
                 child,
                 tree,
@@ -113,7 +123,10 @@ fn command(spec: &LaunchSpec) -> Command {
     command
         .args(&spec.args)
         .current_dir(&spec.workdir)
-        .stdin(Stdio::null())
+        .stdin(match spec.stop == Stop::Stdin {
+            true => Stdio::piped(),
+            false => Stdio::null(),
+        })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
@@ -126,7 +139,7 @@ fn command(spec: &LaunchSpec) -> Command {
         }
     }
     command.envs(spec.env.iter().map(|(name, value)| (name, value)));
-    os::prepare(&mut command);
+    os::prepare(&mut command, &spec.stop);
     command
 }
 
@@ -148,8 +161,24 @@ impl Process for OsProcess {
         }
     }
 
-    fn ask_to_stop(&mut self) -> io::Result<()> {
-        self.tree.ask_to_stop()
+    fn ask_to_stop(&mut self) -> Asking {
+        // The first thing, so that the exit that may follow at once is known for what it is.
+        self.tree.will_stop(&self.stop);
+        match &self.stop {
+            Stop::Http { method, path } => {
+                let (method, path) = (method.clone(), path.clone());
+                Box::pin(stop_request::ask(self.port, method, path))
+            }
+            Stop::Stdin => {
+                drop(self.stdin.take());
+                Box::pin(ready(Ok(())))
+            }
+            Stop::Kill => {
+                self.kill();
+                Box::pin(ready(Ok(())))
+            }
+            Stop::Term | Stop::CtrlBreak | Stop::CtrlC => self.tree.signal(&self.stop),
+        }
     }
 
     fn kill(&mut self) {

@@ -9,14 +9,19 @@ use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 
+use self::stop::Stop;
 use crate::release::{Generation, ReleaseId};
 
 pub mod command;
+pub mod console;
 mod machine;
 mod memory;
 mod orphans;
 mod output;
+pub mod stop;
+mod stop_request;
 pub mod template;
 
 #[cfg(unix)]
@@ -28,6 +33,9 @@ mod os;
 
 pub use machine::{is_gone, machine};
 pub use memory::is_short_of_memory;
+
+/// What completes when an app has been asked to stop.
+pub type Asking = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
 /// Starts instances.
 pub trait Launch {
@@ -49,11 +57,11 @@ pub trait Process {
     /// Waits until the root is gone, then ends what it left behind. Cancel safe.
     fn exited(&mut self) -> impl Future<Output = Exit>;
 
-    /// Asks the root to stop: SIGTERM, or Ctrl-Break on Windows.
+    /// Asks the root to stop, in the way of its [`LaunchSpec::stop`].
     ///
-    /// # Errors
-    /// When it cannot be asked (no console on Windows): only [`Process::kill`] is left.
-    fn ask_to_stop(&mut self) -> io::Result<()>;
+    /// An error says that it has not been asked (a console event where there is no console, an
+    /// answer that says no): only [`Process::kill`] is left.
+    fn ask_to_stop(&mut self) -> Asking;
 
     /// Ends the whole tree now.
     fn kill(&mut self);
@@ -94,6 +102,10 @@ pub struct LaunchSpec {
     pub env: Vec<(OsString, OsString)>,
     /// Its working directory.
     pub workdir: PathBuf,
+    /// How it is asked to stop.
+    pub stop: Stop,
+    /// Where it was told to listen, for a stop by request.
+    pub port: u16,
 }
 
 /// How an instance ended.

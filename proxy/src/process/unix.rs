@@ -3,6 +3,7 @@
 
 #![expect(unsafe_code, reason = "pre_exec has no safe interface")]
 
+use std::future::ready;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -14,6 +15,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 
+use super::Asking;
+use super::stop::Stop;
+
 /// What a root that was asked to stop leaves behind has this long to stop too.
 const LEFT_BEHIND: Duration = Duration::from_secs(5);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -23,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub(super) struct Tree {
     root: Pid,
     root_ended: Option<AsyncFd<OwnedFd>>,
-    asked_to_stop: bool,
+    asked_to_stop: Option<Signal>,
     reaped: bool,
 }
 
@@ -31,7 +35,7 @@ pub(super) struct Tree {
 ///
 /// The parent-death signal comes when the *thread* that forked ends (prctl(2),
 /// PR_SET_PDEATHSIG), so launch from a thread that lives as long as the process.
-pub(super) fn prepare(command: &mut Command) {
+pub(super) fn prepare(command: &mut Command, _: &Stop) {
     let parent = rustix::process::getpid();
     command.process_group(0);
     let die_with_parent = move || {
@@ -77,7 +81,7 @@ impl Tree {
         Ok(Self {
             root,
             root_ended,
-            asked_to_stop: false,
+            asked_to_stop: None,
             reaped: false,
         })
     }
@@ -89,8 +93,8 @@ impl Tree {
             // An error would only mean that waiting has to be left to `wait`.
             let _ = root_ended.readable().await;
             // While the root is not reaped, its number cannot become another group's.
-            if self.asked_to_stop {
-                self.ask_the_rest().await;
+            if let Some(signal) = self.asked_to_stop {
+                self.ask_the_rest(signal).await;
             }
             self.kill();
         }
@@ -102,9 +106,16 @@ impl Tree {
         status
     }
 
-    pub(super) fn ask_to_stop(&mut self) -> io::Result<()> {
-        self.asked_to_stop = true;
-        Ok(rustix::process::kill_process(self.root, Signal::TERM)?)
+    /// It is about to be asked to stop, in whatever way: what it leaves behind gets a signal.
+    pub(super) fn will_stop(&mut self, stop: &Stop) {
+        self.asked_to_stop = Some(signal_of(stop));
+    }
+
+    /// Sends the root the signal that stands for this way to stop.
+    pub(super) fn signal(&self, stop: &Stop) -> Asking {
+        let signal = signal_of(stop);
+        let sent = rustix::process::kill_process(self.root, signal);
+        Box::pin(ready(sent.map_err(io::Error::from)))
     }
 
     pub(super) fn kill(&self) {
@@ -114,14 +125,14 @@ impl Tree {
         }
     }
 
-    async fn ask_the_rest(&self) {
+    async fn ask_the_rest(&self, signal: Signal) {
         let gone = async {
             let root = self.root.as_raw_nonzero().get().cast_unsigned();
             while self.pids().iter().any(|&pid| pid != root) {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
-        if rustix::process::kill_process_group(self.root, Signal::TERM).is_ok() {
+        if rustix::process::kill_process_group(self.root, signal).is_ok() {
             // Who is not gone by then is ended.
             let _ = tokio::time::timeout(LEFT_BEHIND, gone).await;
         }
@@ -143,6 +154,13 @@ impl Tree {
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .filter(|&pid| group_of(pid) == Some(self.root.as_raw_nonzero().get()))
             .collect()
+    }
+}
+
+fn signal_of(stop: &Stop) -> Signal {
+    match stop {
+        Stop::CtrlC => Signal::INT,
+        Stop::Term | Stop::CtrlBreak | Stop::Http { .. } | Stop::Stdin | Stop::Kill => Signal::TERM,
     }
 }
 

@@ -1,9 +1,6 @@
 //! Windows: a job object for the tree, with kill-on-close for when this process is killed.
 
-#![expect(
-    unsafe_code,
-    reason = "job objects and console events have no safe interface"
-)]
+#![expect(unsafe_code, reason = "job objects have no safe interface")]
 
 use std::io;
 use std::mem::size_of;
@@ -17,7 +14,6 @@ use windows_sys::Win32::Foundation::{
     ERROR_BAD_EXE_FORMAT, ERROR_FILE_NOT_FOUND, ERROR_MORE_DATA, ERROR_PATH_NOT_FOUND,
     INVALID_HANDLE_VALUE,
 };
-use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, GenerateConsoleCtrlEvent};
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
 };
@@ -28,8 +24,13 @@ use windows_sys::Win32::System::JobObjects::{
     SetInformationJobObject, TerminateJobObject,
 };
 use windows_sys::Win32::System::Threading::{
-    CREATE_NEW_PROCESS_GROUP, CREATE_SUSPENDED, OpenThread, ResumeThread, THREAD_SUSPEND_RESUME,
+    CREATE_NEW_PROCESS_GROUP, CREATE_NO_WINDOW, CREATE_SUSPENDED, OpenThread, ResumeThread,
+    THREAD_SUSPEND_RESUME,
 };
+
+use super::Asking;
+use super::console::{self, ConsoleEvent};
+use super::stop::Stop;
 
 /// The exit code of what was ended and did not end itself.
 const KILLED: u32 = 1;
@@ -43,10 +44,21 @@ pub(super) struct Tree {
     job: Option<OwnedHandle>,
 }
 
-/// Starts it suspended, so that it is in the job before it can start anything, and in a console
-/// group of its own, so that it can be sent Ctrl-Break alone.
-pub(super) fn prepare(command: &mut Command) {
-    command.creation_flags(CREATE_NEW_PROCESS_GROUP | CREATE_SUSPENDED);
+/// Starts it suspended, so that it is in the job before it can start anything.
+///
+/// In a console group of its own, so that it can be sent Ctrl-Break alone; or, for Ctrl-C, which a
+/// new group ignores and which reaches whole consoles only, in a console of its own, without a
+/// window. So too where we have none to share (a service).
+pub(super) fn prepare(command: &mut Command, stop: &Stop) {
+    let console = if *stop == Stop::CtrlC {
+        console::hear_ctrl_c();
+        CREATE_NO_WINDOW
+    } else if console::have_one() {
+        CREATE_NEW_PROCESS_GROUP
+    } else {
+        CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW
+    };
+    command.creation_flags(console | CREATE_SUSPENDED);
 }
 
 /// Whether starting failed because of what was to be started.
@@ -95,9 +107,22 @@ impl Tree {
         status
     }
 
-    pub(super) fn ask_to_stop(&mut self) -> io::Result<()> {
-        // SAFETY: takes two integers.
-        check(unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, self.root) })
+    /// It is about to be asked to stop, in whatever way. What it leaves behind is ended with the
+    /// job: a console event has reached all of them already.
+    #[expect(
+        clippy::unused_self,
+        clippy::needless_pass_by_ref_mut,
+        reason = "the same as on Unix"
+    )]
+    pub(super) fn will_stop(&mut self, _: &Stop) {}
+
+    /// Sends the console event that stands for this way to stop.
+    pub(super) fn signal(&self, stop: &Stop) -> Asking {
+        let event = match *stop == Stop::CtrlC {
+            true => ConsoleEvent::CtrlC,
+            false => ConsoleEvent::CtrlBreak,
+        };
+        Box::pin(console::send(event, self.root))
     }
 
     pub(super) fn kill(&self) {

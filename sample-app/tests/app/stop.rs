@@ -110,3 +110,21 @@ fn an_app_that_never_gets_ready_stops_as_well() {
 
     assert_eq!(app.exit_status().code(), Some(0));
 }
+
+#[test]
+fn a_request_to_its_stop_path_does_the_same() {
+    let (mut app, address) = start(&["--stop-path", "/admin/stop"]);
+    let mut connection = Connection::open(address);
+    connection.send("POST", "/admin/stop", "Content-Length: 0\r\n");
+    assert_eq!(connection.answer().unwrap().status, 202);
+    app.stderr.wait_for("stops on a request");
+    assert_eq!(app.exit_status().code(), Some(0));
+}
+
+#[test]
+fn the_end_of_standard_input_does_the_same_if_it_was_told_so() {
+    // Its standard input is empty.
+    let mut app = Release::new("v1", &["--never-bind"]).spawn(&["--stop-at-stdin-end"]);
+    app.stderr.wait_for("stops on the end of standard input");
+    assert_eq!(app.exit_status().code(), Some(0));
+}

@@ -126,6 +126,8 @@ impl<L: Launch> Supervisor<L> {
             args,
             env: environment::of(values),
             workdir: release.dir.clone(),
+            stop: self.settings.stop.clone(),
+            port,
         };
         let process =
             self.launcher

@@ -22,6 +22,7 @@ use super::siblings::Siblings;
 use super::status::{Phase, Status, UnixMillis};
 use super::watcher::{Found, Watcher};
 use crate::process::Launch;
+use crate::process::stop::Stop;
 use crate::process::template::Command;
 use crate::release::{Generation, Release, ReleaseId};
 use crate::router::{Answers, Router, Upstream};
@@ -55,6 +56,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// For upgraded connections and event streams to it.
     pub tunnel_drain_timeout: Duration,
+    /// How an instance is asked to stop.
+    pub stop: Stop,
     /// From the polite request to the kill.
     pub stop_timeout: Duration,
     /// The oldest of more draining instances than this is evicted.

@@ -1,0 +1,116 @@
+//! The request that asks an app to stop (`--stop http:METHOD:/PATH`).
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// Sends it to the app on `port`, and returns when the app has understood.
+///
+/// # Errors
+/// When nobody is there to ask, or the answer says no.
+pub(super) async fn ask(port: u16, method: Method, path: PathAndQuery) -> io::Result<()> {
+    let (address, stream) = connect(port).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let what = format!("{method} {path}");
+    let may_have_body = !matches!(method, Method::GET | Method::HEAD);
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.method_mut() = method;
+    *request.uri_mut() = path.into();
+    let headers = request.headers_mut();
+    let host = HeaderValue::from_str(&address.to_string()).map_err(io::Error::other)?;
+    headers.insert(header::HOST, host);
+    headers.insert(header::USER_AGENT, HeaderValue::from_static("handoff-stop"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if may_have_body {
+        // Some servers answer 411 to a request that could have a body and does not say.
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    let answer = tokio::select! {
+        answer = sender.send_request(request) => answer,
+        Err(error) = connection => Err(error),
+    };
+    match answer.map(|answer| answer.status()) {
+        Ok(status) if status >= StatusCode::BAD_REQUEST => {
+            Err(io::Error::other(format!("{what} answered {status}")))
+        }
+        // An app that ends at once may not get to answer.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// On either loopback address, as the health check found it.
+async fn connect(port: u16) -> io::Result<(SocketAddr, TcpStream)> {
+    let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    let error = match TcpStream::connect(v4).await {
+        Ok(stream) => return Ok((v4, stream)),
+        Err(error) => error,
+    };
+    let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
+    let stream = TcpStream::connect(v6).await.map_err(|_| error)?;
+    Ok((v6, stream))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// What an app that answers so is asked, and what is made of its answer.
+    async fn asked(answer: &str) -> (String, io::Result<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let app = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = String::new();
+            while !request.ends_with("\r\n\r\n") {
+                request.push(char::from(stream.read_u8().await.unwrap()));
+            }
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            request.replace(&port.to_string(), "PORT")
+        };
+        let ask = ask(port, Method::POST, PathAndQuery::from_static("/stop?a=b"));
+        tokio::join!(app, ask)
+    }
+
+    #[tokio::test]
+    async fn an_answer_or_an_end_says_that_it_was_understood() {
+        for answer in ["HTTP/1.1 202 OK\r\n\r\n", "HTTP/1.1 302 OK\r\n\r\n", ""] {
+            let (request, understood) = asked(answer).await;
+            understood.unwrap();
+            assert_eq!(
+                request,
+                "POST /stop?a=b HTTP/1.1\r\nhost: 127.0.0.1:PORT\r\n\
+                 user-agent: handoff-stop\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_says_no_is_an_error() {
+        let (_, understood) = asked("HTTP/1.1 404 Not Found\r\n\r\n").await;
+        let error = understood.unwrap_err().to_string();
+        assert_eq!(error, "POST /stop?a=b answered 404 Not Found");
+    }
+
+    #[tokio::test]
+    async fn nobody_to_ask_is_an_error() {
+        let port = {
+            let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            free.local_addr().unwrap().port()
+        };
+        let path = PathAndQuery::from_static("/");
+        let asked = ask(port, Method::POST, path).await;
+        assert_eq!(asked.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+}
