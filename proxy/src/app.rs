@@ -18,7 +18,7 @@ use crate::control_plane::memory::Memory;
 use crate::control_plane::siblings::Siblings;
 use crate::control_plane::status::{self, Status, UnixMillis};
 use crate::control_plane::supervisor::{Order, Past, Supervisor};
-use crate::control_plane::watcher::Watcher;
+use crate::control_plane::watcher::{Found, Watcher};
 use crate::data_plane::{DataPlane, Listener};
 use crate::process::Launch;
 use crate::router::Router;
@@ -120,6 +120,13 @@ async fn run_all(
     };
     let desired = DesiredFile::new(&config.state);
     let (finder, found) = mpsc::unbounded_channel();
+    let found = match config.first_launch_delay {
+        Duration::ZERO => found,
+        delay => {
+            tracing::info!(or_after = ?delay, "the first request launches the app");
+            after_the_first_request(found, Arc::clone(&router), Instant::now() + delay)
+        }
+    };
     let watcher = Watcher::start(config.watch, store, desired, finder).map_err(AppError::Thread)?;
     let supervisor = Supervisor::new(
         config.supervisor,
@@ -132,7 +139,16 @@ async fn run_all(
     let (orders, ordered) = mpsc::unbounded_channel();
     let supervising = tokio::task::spawn_local(supervisor.run(found, ordered));
 
-    let reason = shutdown.await;
+    let asked_by_the_platform = async {
+        match &config.data_plane.shutdown_request {
+            Some(request) => request.asked().await,
+            None => std::future::pending().await,
+        }
+    };
+    let reason = tokio::select! {
+        reason = shutdown => reason,
+        () = asked_by_the_platform => "the platform's request",
+    };
     tracing::info!(reason, "shutting down");
     let Shutdown { delay, timeout } = config.shutdown;
     let deadline = Instant::now() + timeout;
@@ -151,6 +167,43 @@ async fn run_all(
     let _ = writer.join();
     tracing::info!("ended");
     Ok(())
+}
+
+/// Passes releases on once a request waits for one, or at `latest`: until then nothing is launched.
+///
+/// The platform starts us because there is a request, so nobody waits longer for it; and no
+/// connection that only looks whether the port is open starts an app.
+fn after_the_first_request(
+    mut found: mpsc::UnboundedReceiver<Found>,
+    router: Arc<Router>,
+    latest: Instant,
+) -> mpsc::UnboundedReceiver<Found> {
+    let (sender, passed_on) = mpsc::unbounded_channel();
+    tokio::task::spawn_local(async move {
+        let mut newest = None;
+        loop {
+            tokio::select! {
+                () = router.wanted() => break,
+                () = tokio::time::sleep_until(latest) => break,
+                Some(found) = found.recv() => match found {
+                    release @ Found::Release { .. } => newest = Some(release),
+                    other @ (Found::Problem(_)
+                    | Found::Fetched { .. }
+                    | Found::Desired { .. }
+                    | Found::DesiredProblem(_)) => {
+                        let _ = sender.send(other);
+                    }
+                },
+            }
+        }
+        let kept = newest.into_iter();
+        // Who receives ends with the whole.
+        kept.for_each(|release| drop(sender.send(release)));
+        while let Some(found) = found.recv().await {
+            let _ = sender.send(found);
+        }
+    });
+    passed_on
 }
 
 async fn bind(address: SocketAddr) -> Result<Listener, AppError> {

@@ -16,13 +16,20 @@ use crate::control_plane::probe::Probe;
 use crate::control_plane::readiness::Readiness;
 use crate::control_plane::supervisor;
 use crate::control_plane::watcher::WatchSettings;
-use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits};
+use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits, ShutdownRequest};
 use crate::process::template::Command;
 use crate::router::Hold;
 
 const DEFAULT_PORT: u16 = 8080;
 /// The platform's port, and the sign that there is a platform.
 const PLATFORM_PORT: &str = "HTTP_PLATFORM_PORT";
+/// What proves that a request is the platform's: HttpPlatformHandler's, ASP.NET Core's module's.
+const PLATFORM_TOKENS: [&str; 2] = ["HTTP_PLATFORM_TOKEN", "ASPNETCORE_TOKEN"];
+/// Where in the site the application is.
+const PLATFORM_PATHS: [&str; 2] = ["HTTP_PLATFORM_APPL_PATH", "ASPNETCORE_APPL_PATH"];
+/// The module watches the processes that it finds in its job when it sees the port open, and a later
+/// end of one of them can blind it to ours. It looks every quarter of a second.
+const PLATFORM_FIRST_LAUNCH: Duration = Duration::from_secs(5);
 /// HttpPlatformHandler v2 and ASP.NET Core's module kill ten seconds after they asked.
 const PLATFORM_SHUTDOWN: Duration = Duration::from_secs(8);
 const SHUTDOWN: Duration = Duration::from_secs(40);
@@ -42,6 +49,8 @@ pub struct Config {
     pub hold: Hold,
     /// The way of a request.
     pub data_plane: data_plane::Settings,
+    /// The first instance waits for a request, but not longer than this.
+    pub first_launch_delay: Duration,
     /// The way of a release.
     pub supervisor: supervisor::Settings,
     /// The end.
@@ -95,9 +104,9 @@ impl TryFrom<Run> for Config {
         let state = absolute(run.state.clone().unwrap_or_else(|| source.default_state()));
         let command = Command::new(run.command.clone());
         let shared = run.shared.clone().unwrap_or_else(|| state.join("shared"));
-        let shutdown_timeout = match platform_port {
-            Some(_) => PLATFORM_SHUTDOWN,
-            None => SHUTDOWN,
+        let (shutdown_timeout, first_launch_delay) = match platform_port {
+            Some(_) => (PLATFORM_SHUTDOWN, PLATFORM_FIRST_LAUNCH),
+            None => (SHUTDOWN, Duration::ZERO),
         };
         Ok(Self {
             listen: listen(run.listen, platform_port)?,
@@ -156,7 +165,9 @@ impl TryFrom<Run> for Config {
                 max_headers: at_least("--max-headers", run.max_headers, 10)?,
                 max_connections: at_least("--max-connections", run.max_connections, 1)?,
                 half_close: run.half_close,
+                shutdown_request: shutdown_request(|name| env::var(name).ok()),
             },
+            first_launch_delay: run.first_launch_delay.unwrap_or(first_launch_delay),
             shutdown: Shutdown {
                 delay: run.shutdown_delay,
                 timeout: run.shutdown_timeout.unwrap_or(shutdown_timeout),
@@ -183,6 +194,17 @@ impl TryFrom<Run> for Config {
             state,
         })
     }
+}
+
+/// `variable` reads the environment.
+fn shutdown_request(variable: impl Fn(&str) -> Option<String>) -> Option<ShutdownRequest> {
+    let first_of = |names: [&str; 2]| {
+        let mut values = names.into_iter().filter_map(&variable);
+        values.find(|value| !value.is_empty())
+    };
+    let token = first_of(PLATFORM_TOKENS)?;
+    let path = first_of(PLATFORM_PATHS);
+    Some(ShutdownRequest::new(path.as_deref().unwrap_or("/"), &token))
 }
 
 fn listen(
@@ -395,6 +417,24 @@ mod tests {
             "--artifact cannot be used together with --watch: choose one"
         );
         assert!(error(&[]).starts_with("nothing to run: give --artifact"));
+    }
+
+    #[test]
+    fn the_platforms_shutdown_request_is_what_its_variables_say() {
+        let expected = |variables: &[(&str, &str)]| {
+            let find = |name: &str| variables.iter().find(|(known, _)| *known == name);
+            shutdown_request(|name| find(name).map(|(_, value)| (*value).to_owned()))
+                .map(|request| format!("{request:?}"))
+        };
+        assert_eq!(expected(&[]), None);
+        assert_eq!(expected(&[("ASPNETCORE_TOKEN", "")]), None);
+        for token in ["ASPNETCORE_TOKEN", "HTTP_PLATFORM_TOKEN"] {
+            let request = expected(&[(token, "t")]).unwrap();
+            assert!(request.contains("\"/iisintegration\""), "{request}");
+            let below = [(token, "t"), ("HTTP_PLATFORM_APPL_PATH", "/shop")];
+            let request = expected(&below).unwrap();
+            assert!(request.contains("\"/shop/iisintegration\""), "{request}");
+        }
     }
 
     #[test]

@@ -237,6 +237,11 @@ pub struct Run {
     #[arg(long, env = "HANDOFF_STOP_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = parse_duration, help_heading = "Handoff")]
     pub stop_timeout: Duration,
 
+    /// The first instance is launched when the first request comes, and after so long at the latest
+    /// [default: 0s, at once; under HttpPlatformHandler, which has to find us alone at first, 5s]
+    #[arg(long, env = "HANDOFF_FIRST_LAUNCH_DELAY", value_name = "DURATION", value_parser = parse_duration, help_heading = "Handoff")]
+    pub first_launch_delay: Option<Duration>,
+
     /// After so many crashes in a row, none of which came after a minute of service, the release
     /// before takes over
     #[arg(

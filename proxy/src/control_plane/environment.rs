@@ -1,4 +1,8 @@
 //! The variables that tell an app where to listen, whatever its framework reads.
+//!
+//! Everything else that the platform set the app inherits, its tokens too (`ASPNETCORE_TOKEN`,
+//! `HTTP_PLATFORM_TOKEN`): ASP.NET Core's IIS integration compares the token of every request, which
+//! passes through, with its variable, and answers 400 without. The shutdown request ends at handoff.
 
 use std::ffi::OsString;
 

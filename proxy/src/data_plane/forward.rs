@@ -19,6 +19,7 @@ use super::error::ForwardError;
 use super::exchange::{Failure, Outgoing, Receiving};
 use super::headers::{self, Forwarded, Peer, ToApp};
 use super::pool::{Connection, Pool};
+use super::shutdown_request::ShutdownRequest;
 use super::stream::Stream;
 use super::upgrade::tunnel;
 use super::wire::Head;
@@ -37,6 +38,7 @@ pub(super) struct Shared {
     pub(super) leftovers: Leftovers,
     pub(super) limits: RequestLimits,
     pub(super) forwarded: Forwarded,
+    pub(super) shutdown_request: Option<ShutdownRequest>,
 }
 
 /// What a request may need.
@@ -143,6 +145,11 @@ async fn forward(
     if request.method() == Method::CONNECT {
         return Err(ForwardError::Connect);
     }
+    if let Some(shutdown) = &shared.shutdown_request
+        && shutdown.is(&request)
+    {
+        return Ok(accepted(client));
+    }
     let target = request.uri().path_and_query();
     if target.is_some_and(|target| target.as_str().len() > shared.limits.max_target) {
         return Err(ForwardError::TargetTooLong);
@@ -184,6 +191,14 @@ async fn forward(
         _ if head.status == StatusCode::SWITCHING_PROTOCOLS => Err(ForwardError::Upgrade),
         _ => answer(head, receiving, in_flight, version),
     }
+}
+
+/// A 202, as the platform expects it: its request has been understood, and nothing is done yet.
+fn accepted(client: &Client) -> Response<ResponseBody> {
+    client.answered();
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
 }
 
 /// Sends a request again on a new connection: to the same instance only. If that is gone, the

@@ -26,6 +26,7 @@ mod forward;
 pub mod headers;
 mod listener;
 mod pool;
+mod shutdown_request;
 mod stream;
 mod upgrade;
 pub mod websocket;
@@ -37,6 +38,7 @@ pub use forward::RequestLimits;
 pub use headers::Forwarded;
 pub use listener::Listener;
 pub use pool::AppLimits;
+pub use shutdown_request::ShutdownRequest;
 
 use listener::{Accept, Deal};
 use worker::{Intake, Worker};
@@ -62,6 +64,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// Whether a client that ends its half of the connection still waits for its answer.
     pub half_close: bool,
+    /// How the platform asks this process to end, if it has said so.
+    pub shutdown_request: Option<ShutdownRequest>,
 }
 
 /// The running data plane.

@@ -188,6 +188,7 @@ async fn serve_all(
         leftovers,
         limits: settings.request,
         forwarded: settings.forwarded,
+        shutdown_request: settings.shutdown_request.clone(),
     });
     let connections = Rc::new(Connections {
         served: RefCell::default(),

@@ -28,6 +28,7 @@ pub struct Router {
     /// What gets the requests after the pause, during one.
     aside: Mutex<Option<Option<Arc<Upstream>>>>,
     routed: Notify,
+    wanted: Notify,
     held: AtomicUsize,
     /// How many of the held ones have been let go since the last promotion.
     released: AtomicUsize,
@@ -129,6 +130,7 @@ impl Router {
             aside: Mutex::new(None),
             released: AtomicUsize::new(0),
             routed: Notify::new(),
+            wanted: Notify::new(),
             held: AtomicUsize::new(0),
             served: AtomicBool::new(false),
             closing: AtomicBool::new(false),
@@ -179,6 +181,11 @@ impl Router {
         tokio::time::timeout(timeout, routed)
             .await
             .unwrap_or_else(expired)
+    }
+
+    /// Completes once a request has asked for an upstream when there was none. For one to wait.
+    pub async fn wanted(&self) {
+        self.wanted.notified().await;
     }
 
     /// Sends new requests to `upstream` from now on, in one step; during a pause, after it.
@@ -275,6 +282,7 @@ impl Router {
     }
 
     fn hold(&self) -> Result<Held<'_>, HoldError> {
+        self.wanted.notify_one();
         let held = Held(&self.held);
         match self.held.fetch_add(1, Ordering::Relaxed) < self.hold.max {
             true => Ok(held),
