@@ -19,6 +19,7 @@ use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits, ShutdownRequest};
 use crate::process::template::Command;
 use crate::router::Hold;
+use crate::user_tokens::WindowsAuth;
 
 const DEFAULT_PORT: u16 = 8080;
 /// The platform's port, and the sign that there is a platform.
@@ -53,6 +54,8 @@ pub struct Config {
     pub first_launch_delay: Duration,
     /// The way of a release.
     pub supervisor: supervisor::Settings,
+    /// What to do with what the platform leaves in this process.
+    pub windows_auth: WindowsAuth,
     /// The end.
     pub shutdown: Shutdown,
 }
@@ -109,6 +112,7 @@ impl TryFrom<Run> for Config {
             None => (SHUTDOWN, Duration::ZERO),
         };
         Ok(Self {
+            windows_auth: windows_auth(run.windows_auth, platform_port.is_some())?,
             listen: listen(run.listen, platform_port)?,
             store: StoreSettings {
                 cache: absolute(
@@ -166,6 +170,7 @@ impl TryFrom<Run> for Config {
                 max_connections: at_least("--max-connections", run.max_connections, 1)?,
                 half_close: run.half_close,
                 shutdown_request: shutdown_request(|name| env::var(name).ok()),
+                user_tokens: None,
             },
             first_launch_delay: run.first_launch_delay.unwrap_or(first_launch_delay),
             shutdown: Shutdown {
@@ -193,6 +198,21 @@ impl TryFrom<Run> for Config {
             },
             state,
         })
+    }
+}
+
+/// What can be done with tokens that do not exist is nothing.
+fn windows_auth(asked: WindowsAuth, has_platform: bool) -> Result<WindowsAuth, ConfigError> {
+    match (asked, cfg!(windows)) {
+        (WindowsAuth::Off, _) => Ok(asked),
+        (WindowsAuth::Close | WindowsAuth::Forward, false) => Err(ConfigError::Value {
+            key: "--windows-auth",
+            value: asked.to_string(),
+            expected: "off: only Windows has access tokens",
+        }),
+        // Nobody leaves any, and the same settings may serve for a try without IIS.
+        (_, true) if !has_platform => Ok(WindowsAuth::Off),
+        (_, true) => Ok(asked),
     }
 }
 

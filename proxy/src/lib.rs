@@ -121,3 +121,4 @@ pub mod release;
 pub mod router;
 pub mod signal;
 pub mod telemetry;
+pub mod user_tokens;

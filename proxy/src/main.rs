@@ -7,7 +7,7 @@ use handoff::config::Config;
 use handoff::control_plane::artifact::digest;
 use handoff::process::command::OsLauncher;
 use handoff::process::console;
-use handoff::{app, commands, handles, signal, telemetry};
+use handoff::{app, commands, handles, signal, telemetry, user_tokens};
 
 /// What was asked for cannot be understood. (clap ends with the same.)
 const USAGE: u8 = 2;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 fn run(run: Run) -> ExitCode {
     handles::keep_output_private();
     telemetry::init(run.log_level, run.log_format);
-    let config = match Config::try_from(run) {
+    let mut config = match Config::try_from(run) {
         Ok(config) => config,
         Err(error) => return fail(ExitCode::from(USAGE), &error.to_string()),
     };
@@ -58,6 +58,7 @@ fn run(run: Run) -> ExitCode {
         }
     };
     let launcher = OsLauncher::new(&config.store.cache);
+    config.data_plane.user_tokens = user_tokens::of(config.windows_auth, launcher.roots());
     match runtime.block_on(app::run(config, launcher, shutdown)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(ExitCode::FAILURE, &error.to_string()),

@@ -213,3 +213,54 @@ fn what_the_platform_adds_to_a_request_passes_untouched() {
         client.answer_head();
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn tokens_exist_on_windows_only() {
+    for mode in ["close", "forward"] {
+        let run = tests::deployment::handoff()
+            .args(["run", "--artifact", "x", "--windows-auth", mode])
+            .output();
+        let run = run.expect("handoff can be started");
+        assert_eq!(run.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&run.stderr);
+        let expected =
+            format!("--windows-auth is {mode:?}: expected off: only Windows has access tokens");
+        assert!(said.contains(&expected), "{said}");
+    }
+}
+
+/// Handoff's own handles are among these: its listener, its workers' ports, its status file.
+#[cfg(windows)]
+#[test]
+fn a_client_that_names_every_handle_does_no_harm() {
+    for mode in ["close", "forward"] {
+        let site = under_the_platform()
+            .with("--windows-auth", mode)
+            .start("v1");
+        let mut client = site.connect();
+        for handle in (4..8192).step_by(4) {
+            let field = match handle % 8 {
+                0 => "X-IIS-WindowsAuthToken",
+                _ => "MS-ASPNETCORE-WINAUTHTOKEN",
+            };
+            client.send("GET", "/version", &format!("{field}: {handle:x}\r\n"));
+            assert_eq!(client.answer().unwrap().status, 200, "{handle:x}");
+        }
+        site.serves("v1");
+        site.deploy("v2");
+        site.serves("v2");
+    }
+}
+
+#[test]
+fn a_field_that_names_a_token_never_reaches_the_app() {
+    let stage = Stage::new();
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nX-IIS-WindowsAuthToken: 1a4\r\n\
+                   MS-ASPNETCORE-WINAUTHTOKEN: 1a8\r\n\r\n";
+    let mut client = stage.client_sends(request);
+    let mut app = stage.app();
+    app.expect("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    app.send(OK);
+    client.answer_head();
+}

@@ -16,6 +16,7 @@ use crate::data_plane::Forwarded;
 use crate::process::console::{self, ConsoleEvent};
 use crate::process::stop::Stop;
 use crate::telemetry::LogFormat;
+use crate::user_tokens::WindowsAuth;
 
 pub mod artifacts;
 mod supervision;
@@ -372,6 +373,18 @@ pub struct Run {
         help_heading = "Requests"
     )]
     pub forwarded: Forwarded,
+
+    /// The users' Windows tokens that HttpPlatformHandler leaves in this process with
+    /// forwardWindowsAuthToken. `off` ignores them (they leak), `close` closes them, `forward` gives
+    /// the app its own
+    #[arg(
+        long,
+        env = "HANDOFF_WINDOWS_AUTH",
+        value_enum,
+        default_value = "off",
+        help_heading = "Requests"
+    )]
+    pub windows_auth: WindowsAuth,
 
     /// Threads that serve requests [default: one per processor]
     #[arg(

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
 use http::{Uri, request};
 use http_body::{Body as _, Frame};
 use tokio::task::AbortHandle;
@@ -95,6 +96,11 @@ impl Outgoing {
     /// possible.
     pub(super) fn is_replayable(&self) -> bool {
         self.head.method.is_idempotent() && matches!(self.body, RequestBody::Empty)
+    }
+
+    /// Says this too, and nothing else under that name.
+    pub(super) fn say(&mut self, name: HeaderName, value: HeaderValue) {
+        self.head.headers.insert(name, value);
     }
 
     /// Sends it, and receives the head of the answer.

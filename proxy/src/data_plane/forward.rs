@@ -22,6 +22,7 @@ use super::pool::{Connection, Pool};
 use super::shutdown_request::ShutdownRequest;
 use super::stream::Stream;
 use super::upgrade::tunnel;
+use super::user_token::{Taken, UserTokens};
 use super::wire::Head;
 use super::worker::Open;
 use crate::release::Generation;
@@ -39,6 +40,7 @@ pub(super) struct Shared {
     pub(super) limits: RequestLimits,
     pub(super) forwarded: Forwarded,
     pub(super) shutdown_request: Option<ShutdownRequest>,
+    pub(super) user_tokens: Option<Arc<dyn UserTokens>>,
 }
 
 /// What a request may need.
@@ -158,12 +160,18 @@ async fn forward(
     // Taken before the head changes; waited for only after the app has switched.
     let client_upgrade = hyper::upgrade::on(&mut request);
     let (mut head, body) = request.into_parts();
+    // Before the fields that name it end here.
+    let user = Taken::from(&head.headers, shared.user_tokens.as_ref());
     let ToApp { asked, added } = headers::to_app(&mut head, &client.peer, shared.forwarded)
         .map_err(ForwardError::BadRequest)?;
     let body = RequestBody::new(body, &shared.leftovers);
     let mut request = Outgoing::new(head, added, body);
     let is_replayable = asked.is_none() && request.is_replayable();
     let (connection, upstream) = reach(shared, is_replayable).await?;
+    if let Some(user) = user {
+        let told = user.for_app(&upstream);
+        told.for_each(|(name, value)| request.say(name, value));
+    }
     let in_flight = InFlight {
         tunnel: None,
         upstream,

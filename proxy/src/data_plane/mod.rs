@@ -29,6 +29,7 @@ mod pool;
 mod shutdown_request;
 mod stream;
 mod upgrade;
+mod user_token;
 pub mod websocket;
 pub mod wire;
 mod worker;
@@ -39,6 +40,7 @@ pub use headers::Forwarded;
 pub use listener::Listener;
 pub use pool::AppLimits;
 pub use shutdown_request::ShutdownRequest;
+pub use user_token::{UserToken, UserTokens};
 
 use listener::{Accept, Deal};
 use worker::{Intake, Worker};
@@ -66,6 +68,8 @@ pub struct Settings {
     pub half_close: bool,
     /// How the platform asks this process to end, if it has said so.
     pub shutdown_request: Option<ShutdownRequest>,
+    /// What to do with users' tokens; without it the fields that name them end here.
+    pub user_tokens: Option<Arc<dyn UserTokens>>,
 }
 
 /// The running data plane.

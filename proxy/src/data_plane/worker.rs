@@ -189,6 +189,7 @@ async fn serve_all(
         limits: settings.request,
         forwarded: settings.forwarded,
         shutdown_request: settings.shutdown_request.clone(),
+        user_tokens: settings.user_tokens.clone(),
     });
     let connections = Rc::new(Connections {
         served: RefCell::default(),

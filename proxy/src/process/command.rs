@@ -1,13 +1,14 @@
 //! Launching a real process: what Unix and Windows share.
 
 use std::cell::OnceCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -16,6 +17,7 @@ use super::output::Output;
 use super::stop::Stop;
 use super::{Asking, Exit, Launch, LaunchError, LaunchSpec, Owner, Process, os, stop_request};
 use crate::handles;
+use crate::release::Generation;
 
 /// Variables that are meant for this process and would mislead the app: systemd's, and our own
 /// settings.
@@ -35,7 +37,12 @@ const OUR_PREFIX: &str = "HANDOFF_";
 pub struct OsLauncher {
     folder: PathBuf,
     records: OnceCell<Option<Rc<Records>>>,
+    roots: Roots,
 }
+
+/// The root process of each instance that runs.
+#[derive(Clone, Debug, Default)]
+pub struct Roots(Arc<Mutex<BTreeMap<Generation, u32>>>);
 
 /// One of them.
 #[derive(Debug)]
@@ -46,6 +53,8 @@ pub struct OsProcess {
     child: Child,
     tree: os::Tree,
     output: Output,
+    generation: Generation,
+    roots: Roots,
     stop: Stop,
     port: u16,
     /// Held where its end is how the app is asked to stop.
@@ -61,6 +70,7 @@ impl OsLauncher {
         Self {
             folder: cache.join("processes"),
             records: OnceCell::new(),
+            roots: Roots::default(),
         }
     }
 
@@ -73,6 +83,11 @@ impl OsLauncher {
             opened.ok()
         };
         self.records.get_or_init(open).as_ref()
+    }
+
+    /// The roots of what it launches, as they come and go.
+    pub fn roots(&self) -> Roots {
+        self.roots.clone()
     }
 }
 
@@ -97,8 +112,11 @@ impl Launch for OsLauncher {
             if let Some(stderr) = child.stderr.take() {
                 output.follow(stderr);
             }
+            self.roots.all().insert(spec.generation, pid);
             Ok(OsProcess {
                 kin: follows.and_then(|records| records.follow(pid, records.mark(spec.generation))),
+                generation: spec.generation,
+                roots: self.roots.clone(),
                 // Taken: waiting for a child closes what is not.
                 stdin: child.stdin.take(),
                 stop: spec.stop.clone(),
@@ -141,6 +159,19 @@ fn command(spec: &LaunchSpec) -> Command {
     command.envs(spec.env.iter().map(|(name, value)| (name, value)));
     os::prepare(&mut command, &spec.stop);
     command
+}
+
+// === impl Roots ===
+
+impl Roots {
+    /// An instance's, while it runs.
+    pub fn of(&self, generation: Generation) -> Option<u32> {
+        self.all().get(&generation).copied()
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Generation, u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 // === impl OsProcess ===
@@ -223,6 +254,8 @@ impl Process for OsProcess {
 
 impl Drop for OsProcess {
     fn drop(&mut self) {
+        // Its number may be another process's from now on.
+        self.roots.all().remove(&self.generation);
         self.kill();
         drop(self.kin.take());
     }

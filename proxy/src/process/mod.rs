@@ -14,6 +14,7 @@ use std::pin::Pin;
 use self::stop::Stop;
 use crate::release::{Generation, ReleaseId};
 
+pub mod access_token;
 pub mod command;
 pub mod console;
 mod machine;

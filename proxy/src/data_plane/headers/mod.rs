@@ -7,6 +7,8 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, Uri, Version, request};
 
+use super::user_token::FIELDS;
+
 mod forwarded;
 mod present;
 
@@ -49,6 +51,11 @@ pub fn to_app(
         strip_connection(&mut head.headers, present).filter(|_| head.version == Version::HTTP_11);
     if present.has(Present::TE) {
         head.headers.remove(header::TE);
+    }
+    if present.has(Present::USER_TOKEN) {
+        FIELDS
+            .iter()
+            .for_each(|name| drop(head.headers.remove(name)));
     }
     if present.has(Present::EXPECT) {
         // hyper has asked the client to go on when the body is wanted; the app need not.

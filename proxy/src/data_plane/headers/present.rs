@@ -25,6 +25,8 @@ impl Present {
     pub const KEEP_ALIVE: u16 = 32;
     /// What is said of the client.
     pub const FORWARDED: u16 = 64;
+    /// What names a user's token.
+    pub const USER_TOKEN: u16 = 256;
     /// What else is meant for one connection only.
     pub const OTHER_OF_THE_CONNECTION: u16 = 128;
     /// Whatever is meant for one connection only.
@@ -52,6 +54,7 @@ impl Present {
             "content-length" => Self::CONTENT_LENGTH,
             "keep-alive" => Self::KEEP_ALIVE,
             "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" => Self::FORWARDED,
+            "x-iis-windowsauthtoken" | "ms-aspnetcore-winauthtoken" => Self::USER_TOKEN,
             "upgrade" | "proxy-connection" | "http2-settings" => Self::OTHER_OF_THE_CONNECTION,
             _ => 0,
         };

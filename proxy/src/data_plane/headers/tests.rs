@@ -39,6 +39,17 @@ fn kept(fields: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
+fn what_names_a_users_token_ends_here() {
+    let fields = [
+        ("x-iis-windowsauthtoken", "1a4"),
+        ("x-iis-windowsauthtoken", "1a8"),
+        ("MS-ASPNETCORE-WinAuthToken", "1ac"),
+        ("ms-aspnetcore-token", "t"),
+    ];
+    assert_eq!(kept(&fields), ["ms-aspnetcore-token: t"]);
+}
+
+#[test]
 fn what_is_meant_for_the_connection_ends_here() {
     let fields = [
         ("connection", "keep-alive, x-secret"),
