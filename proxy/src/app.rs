@@ -62,16 +62,18 @@ pub enum AppError {
 /// [`AppError`] when it cannot start.
 pub async fn run(
     config: Config,
+    sidecar: Arc<str>,
     launcher: impl Launch + 'static,
     shutdown: impl Future<Output = &'static str>,
 ) -> Result<(), AppError> {
     LocalSet::new()
-        .run_until(run_all(config, launcher, shutdown))
+        .run_until(run_all(config, sidecar, launcher, shutdown))
         .await
 }
 
 async fn run_all(
     config: Config,
+    sidecar: Arc<str>,
     launcher: impl Launch + 'static,
     shutdown: impl Future<Output = &'static str>,
 ) -> Result<(), AppError> {
@@ -82,7 +84,6 @@ async fn run_all(
     let mut data_plane =
         DataPlane::start(listener, &router, &config.data_plane).map_err(AppError::Thread)?;
 
-    let sidecar = random_id();
     let status_file = status_file(&config, &sidecar)?;
     let first = Status::new(Arc::clone(&sidecar), listen, (&config.watch.source).into());
     let (publisher, published) = watch::channel(first);
@@ -231,8 +232,8 @@ fn status_file(config: &Config, sidecar: &str) -> Result<PathBuf, AppError> {
     Ok(folder.join(format!("{sidecar}.json")))
 }
 
-/// Enough to tell the sidecars of one deployment apart, and short enough to read out.
-fn random_id() -> Arc<str> {
+/// A sidecar's id: enough to tell the sidecars of one deployment apart, and short enough to read out.
+pub fn random_id() -> Arc<str> {
     // The standard library's source of randomness, without a crate for it.
     let random = RandomState::new().hash_one(std::process::id());
     format!("{:08x}", random as u32).into()

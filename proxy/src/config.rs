@@ -19,6 +19,7 @@ use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits, ShutdownRequest};
 use crate::process::template::Command;
 use crate::router::Hold;
+use crate::telemetry::{self, FileSettings};
 use crate::user_tokens::WindowsAuth;
 
 const DEFAULT_PORT: u16 = 8080;
@@ -56,6 +57,8 @@ pub struct Config {
     pub supervisor: supervisor::Settings,
     /// What to do with what the platform leaves in this process.
     pub windows_auth: WindowsAuth,
+    /// What is told of it all.
+    pub log: telemetry::Settings,
     /// The end.
     pub shutdown: Shutdown,
 }
@@ -112,6 +115,11 @@ impl TryFrom<Run> for Config {
             None => (SHUTDOWN, Duration::ZERO),
         };
         Ok(Self {
+            log: telemetry::Settings {
+                level: run.log_level,
+                format: run.log_format,
+                file: log_file(&run, platform_port.is_some(), |name| env::var(name).ok()),
+            },
             windows_auth: windows_auth(run.windows_auth, platform_port.is_some())?,
             listen: listen(run.listen, platform_port)?,
             store: StoreSettings {
@@ -199,6 +207,30 @@ impl TryFrom<Run> for Config {
             state,
         })
     }
+}
+
+/// On Azure App Service the platform's own file is one for each process, and never ends; what is in
+/// this folder its log stream shows. `variable` reads the environment.
+fn log_file(
+    run: &Run,
+    has_platform: bool,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Option<FileSettings> {
+    let on_azure = || {
+        let home = variable("HOME").filter(|_| variable("WEBSITE_SITE_NAME").is_some())?;
+        let file = Path::new(&home).join("LogFiles");
+        has_platform.then(|| file.join("handoff-{sidecar}.log"))
+    };
+    let path = match &run.log_file {
+        Some(path) if path == Path::new("-") => return None,
+        Some(path) => path.clone(),
+        None => on_azure()?,
+    };
+    Some(FileSettings {
+        path: absolute(path),
+        size: run.log_file_size,
+        keep: run.log_file_keep,
+    })
 }
 
 /// What can be done with tokens that do not exist is nothing.
@@ -455,6 +487,38 @@ mod tests {
             let request = expected(&below).unwrap();
             assert!(request.contains("\"/shop/iisintegration\""), "{request}");
         }
+    }
+
+    #[test]
+    fn the_log_goes_to_a_file_where_azure_shows_it_or_where_it_is_told_to() {
+        let run =
+            |args: &[&str]| match Cli::parse_from([&["handoff", "run"], args].concat()).command {
+                Subcommands::Run(run) => *run,
+                Subcommands::Digest { .. } | Subcommands::SendConsoleEvent { .. } => {
+                    unreachable!("not asked for")
+                }
+            };
+        let azure = |name: &str| match name {
+            "HOME" => Some("/home".to_owned()),
+            "WEBSITE_SITE_NAME" => Some("shop".to_owned()),
+            _ => None,
+        };
+        let elsewhere = |name: &str| azure(name).filter(|_| name == "HOME");
+        let path = |run: &Run, on_platform, variable: &dyn Fn(&str) -> Option<String>| {
+            log_file(run, on_platform, variable).map(|file| file.path)
+        };
+        let default = run(&[]);
+        let shown = absolute(
+            Path::new("/home")
+                .join("LogFiles")
+                .join("handoff-{sidecar}.log"),
+        );
+        assert_eq!(path(&default, true, &azure), Some(shown));
+        assert_eq!(path(&default, false, &azure), None, "Kudu's console");
+        assert_eq!(path(&default, true, &elsewhere), None, "own IIS");
+        assert_eq!(path(&run(&["--log-file", "-"]), true, &azure), None);
+        let told = path(&run(&["--log-file", "/x/a.log"]), true, &azure);
+        assert_eq!(told, Some(absolute("/x/a.log".into())));
     }
 
     #[test]

@@ -36,11 +36,12 @@ fn main() -> ExitCode {
 
 fn run(run: Run) -> ExitCode {
     handles::keep_output_private();
-    telemetry::init(run.log_level, run.log_format);
     let mut config = match Config::try_from(run) {
         Ok(config) => config,
         Err(error) => return fail(ExitCode::from(USAGE), &error.to_string()),
     };
+    let sidecar = app::random_id();
+    let _log = telemetry::init(&config.log, &sidecar);
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -59,7 +60,7 @@ fn run(run: Run) -> ExitCode {
     };
     let launcher = OsLauncher::new(&config.store.cache);
     config.data_plane.user_tokens = user_tokens::of(config.windows_auth, launcher.roots());
-    match runtime.block_on(app::run(config, launcher, shutdown)) {
+    match runtime.block_on(app::run(config, sidecar, launcher, shutdown)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(ExitCode::FAILURE, &error.to_string()),
     }

@@ -413,6 +413,37 @@ pub struct Run {
     )]
     pub log_level: LevelFilter,
 
+    /// Log to this file and not to stderr; `-` is stderr. It may hold {sidecar}, which has to be
+    /// there where several sidecars run [default: stderr; on Azure App Service
+    /// %HOME%\LogFiles\handoff-{sidecar}.log]
+    #[arg(
+        long,
+        env = "HANDOFF_LOG_FILE",
+        value_name = "FILE",
+        help_heading = "Log"
+    )]
+    pub log_file: Option<PathBuf>,
+
+    /// Begin a new log file before one has more bytes than this
+    #[arg(
+        long,
+        env = "HANDOFF_LOG_FILE_SIZE",
+        value_name = "BYTES",
+        default_value_t = 10_485_760,
+        help_heading = "Log"
+    )]
+    pub log_file_size: u64,
+
+    /// How many full log files are kept
+    #[arg(
+        long,
+        env = "HANDOFF_LOG_FILE_KEEP",
+        value_name = "N",
+        default_value_t = 3,
+        help_heading = "Log"
+    )]
+    pub log_file_keep: usize,
+
     /// The form of a log line
     #[arg(
         long,
