@@ -105,6 +105,15 @@
 //!   nothing serves: then nobody waits for it.
 //! - A rollback that is asked for refuses what it leaves, and with it the newest artifact: the
 //!   pointer still names that, and a restart would else bring it back.
+//! - Under the platform the first instance waits for the first request's *head*, not its first byte:
+//!   the router knows of it anyway ([`router::Router::wanted`]), and nothing is added to the way of a
+//!   byte. Releases are held back in [`app`], in front of the supervisor.
+//! - A stop by request (`--stop http:…`) goes to the port that the app was told, not to the address
+//!   where it was found: the same, and known before it is ready.
+//! - With a log file nothing but trouble goes to stderr: both would be twice the same under the
+//!   platform, whose own file never ends.
+//! - [`user_tokens`] is beside `app`: it joins what the data plane finds in requests with what only
+//!   [`process`] may touch.
 //! - The pauses between health checks grow from 10 ms to the configured interval: most apps are
 //!   ready sooner than the first 250 ms.
 

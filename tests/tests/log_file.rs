@@ -43,7 +43,7 @@ fn the_whole_log_is_in_the_file_and_stderr_says_where() {
 
     let file = logs.join(format!("handoff-{sidecar}.log"));
 
-    assert_eq!(files(&logs), [file.clone()]);
+    assert_eq!(files(&logs), std::slice::from_ref(&file));
     for part in ["INFO listening", "sample-app v1 listening on", "promoted"] {
         says(&file, part);
     }
