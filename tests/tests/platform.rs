@@ -218,7 +218,7 @@ fn what_the_platform_adds_to_a_request_passes_untouched() {
 #[test]
 fn tokens_exist_on_windows_only() {
     for mode in ["close", "forward"] {
-        let run = tests::deployment::handoff()
+        let run = tests::program::handoff()
             .args(["run", "--artifact", "x", "--windows-auth", mode])
             .output();
         let run = run.expect("handoff can be started");
