@@ -95,6 +95,27 @@ fn the_same_content_again_is_no_deploy() {
     assert_eq!(uploads, 2, "the artifact and its digest");
 }
 
+#[cfg(unix)]
+#[test]
+fn one_that_was_refused_and_is_deployed_again_is_tried_again() {
+    // v2 starts only once there is what it needs.
+    let command =
+        "case {release} in v2*) test -e database || exit 9;; esac; exec {artifact} -port {port}";
+    let site = Site::watching_a_pointer()
+        .running(&["sh", "-c", command])
+        .start("v1");
+    let deploys_v2 = || site.deployment().deploys("v2", &["--timeout", "30s"]);
+    for _ in 0..2 {
+        // By the pointer that names v1 again, and v2 again.
+        deploys_v2().with(1).saying(&["exit status: 9"]);
+    }
+    // `{dir}` is the folder that the artifact was deployed in.
+    fs::write(site.site().join("releases/database"), "").unwrap();
+    deploys_v2().with(0);
+    site.serves("v2");
+    site.has_launched(4);
+}
+
 #[test]
 fn a_folder_is_deployed_too() {
     let site = Site::watching_a_pointer();
@@ -138,12 +159,12 @@ fn what_drains_is_shown_and_waited_for_only_if_asked_to() {
 #[test]
 fn too_slow_a_release_ends_with_3_and_stays_deployed() {
     let site = serving_v1();
-    let slow = app("v2").that("--ready-after=4s");
+    let slow = app("v2").that("--ready-after=10s");
     site.deployment()
-        .deploys(slow, &["--timeout", "1s"])
+        .deploys(slow, &["--timeout", "5s"])
         .with(3)
         .saying(&[
-            "is not active everywhere after 1s; it stays deployed",
+            "is not active everywhere after 5s; it stays deployed",
             "probing: GET / answered 503",
         ]);
     site.serves("v2");
