@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 
 use rustix::process::Signal;
 use tests::binaries::spawn;
-use tests::deployment::handoff;
+use tests::program::handoff;
 use tests::processes::{is_alive, signal};
 use tests::{Connection, Running, Site, Status, eventually};
 
