@@ -1,6 +1,6 @@
 //! The ways to ask an app to stop (`--stop`).
 
-use tests::deployment::handoff;
+use tests::program::handoff;
 use tests::{Release, Running, Site, Status, app};
 
 /// A deployment that asks so, and would wait for ever.
