@@ -8,8 +8,8 @@ use std::process::{Child, Stdio};
 
 use rustix::process::Signal;
 use tests::binaries::spawn;
-use tests::program::handoff;
 use tests::processes::{is_alive, signal};
+use tests::program::handoff;
 use tests::{Connection, Running, Site, Status, eventually};
 
 /// A second sidecar of a deployment, with all its folders.
