@@ -170,7 +170,7 @@ async fn run_all(
     Ok(())
 }
 
-/// Passes releases on once a request waits for one, or at `latest`: until then nothing is launched.
+/// Passes on what is found once a request waits, or at `latest`: until then nothing is launched.
 ///
 /// The platform starts us because there is a request, so nobody waits longer for it; and no
 /// connection that only looks whether the port is open starts an app.
@@ -181,25 +181,27 @@ fn after_the_first_request(
 ) -> mpsc::UnboundedReceiver<Found> {
     let (sender, passed_on) = mpsc::unbounded_channel();
     tokio::task::spawn_local(async move {
-        let mut newest = None;
+        let mut kept = Vec::new();
         loop {
             tokio::select! {
                 () = router.wanted() => break,
                 () = tokio::time::sleep_until(latest) => break,
-                Some(found) = found.recv() => match found {
-                    release @ Found::Release { .. } => newest = Some(release),
-                    other @ (Found::Problem(_)
-                    | Found::Fetched { .. }
-                    | Found::Desired { .. }
-                    | Found::DesiredProblem(_)) => {
-                        let _ = sender.send(other);
+                Some(found) = found.recv() => {
+                    if matches!(found, Found::Release { .. }) {
+                        // Only the newest is launched.
+                        let is_past = |f: &Found| {
+                            matches!(f, Found::Release { .. } | Found::Problem(_))
+                        };
+                        kept.retain(|found| !is_past(found));
                     }
-                },
+                    kept.push(found);
+                }
             }
         }
-        let kept = newest.into_iter();
         // Who receives ends with the whole.
-        kept.for_each(|release| drop(sender.send(release)));
+        for found in kept {
+            let _ = sender.send(found);
+        }
         while let Some(found) = found.recv().await {
             let _ = sender.send(found);
         }

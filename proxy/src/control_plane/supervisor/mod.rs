@@ -56,10 +56,10 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// For upgraded connections and event streams to it.
     pub tunnel_drain_timeout: Duration,
-    /// How an instance is asked to stop.
-    pub stop: Stop,
     /// From the polite request to the kill.
     pub stop_timeout: Duration,
+    /// How an instance is asked to stop.
+    pub stop: Stop,
     /// The oldest of more draining instances than this is evicted.
     pub max_draining: usize,
     /// So many crashes within a minute, and the release before takes over.
