@@ -116,8 +116,8 @@ impl TryFrom<Run> for Config {
         };
         Ok(Self {
             log: telemetry::Settings {
-                level: run.log_level,
-                format: run.log_format,
+                level: run.log.log_level,
+                format: run.log.log_format,
                 file: log_file(&run, platform_port.is_some(), |name| env::var(name).ok()),
             },
             windows_auth: windows_auth(run.windows_auth, platform_port.is_some())?,
@@ -221,15 +221,15 @@ fn log_file(
         let file = Path::new(&home).join("LogFiles");
         has_platform.then(|| file.join("handoff-{sidecar}.log"))
     };
-    let path = match &run.log_file {
+    let path = match &run.log.log_file {
         Some(path) if path == Path::new("-") => return None,
         Some(path) => path.clone(),
         None => on_azure()?,
     };
     Some(FileSettings {
         path: absolute(path),
-        size: run.log_file_size,
-        keep: run.log_file_keep,
+        size: run.log.log_file_size,
+        keep: run.log.log_file_keep,
     })
 }
 

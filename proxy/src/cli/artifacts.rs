@@ -53,7 +53,7 @@ pub struct Artifacts {
 }
 
 /// Reads `4GiB`, `500 MiB`, `64k` or a number of bytes; a unit is a power of 1024.
-fn size(text: &str) -> Result<u64, &'static str> {
+pub(super) fn size(text: &str) -> Result<u64, &'static str> {
     const EXPECTED: &str = "expected a size such as 500MiB or 4GiB";
     let text = text.trim();
     let end = text

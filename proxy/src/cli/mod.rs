@@ -6,19 +6,19 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use humantime::parse_duration;
-use tracing_subscriber::filter::LevelFilter;
 
 use self::artifacts::Artifacts;
+use self::log::Log;
 use crate::commands::deploy::Deploy;
 use crate::commands::history::History;
 use crate::commands::status::ShowStatus;
 use crate::data_plane::Forwarded;
 use crate::process::console::{self, ConsoleEvent};
 use crate::process::stop::Stop;
-use crate::telemetry::LogFormat;
 use crate::user_tokens::WindowsAuth;
 
 pub mod artifacts;
+pub mod log;
 mod supervision;
 
 pub use supervision::{AutoRollback, Overlap, StatusRange, Supervision};
@@ -403,56 +403,8 @@ pub struct Run {
     #[arg(long, env = "HANDOFF_SHUTDOWN_TIMEOUT", value_name = "DURATION", value_parser = parse_duration, help_heading = "Shutdown")]
     pub shutdown_timeout: Option<Duration>,
 
-    /// off, error, warn, info, debug or trace
-    #[arg(
-        long,
-        env = "HANDOFF_LOG_LEVEL",
-        value_name = "LEVEL",
-        default_value = "info",
-        help_heading = "Log"
-    )]
-    pub log_level: LevelFilter,
-
-    /// Log to this file and not to stderr; `-` is stderr. It may hold {sidecar}, which has to be
-    /// there where several sidecars run [default: stderr; on Azure App Service
-    /// %HOME%\LogFiles\handoff-{sidecar}.log]
-    #[arg(
-        long,
-        env = "HANDOFF_LOG_FILE",
-        value_name = "FILE",
-        help_heading = "Log"
-    )]
-    pub log_file: Option<PathBuf>,
-
-    /// Begin a new log file before one has more bytes than this
-    #[arg(
-        long,
-        env = "HANDOFF_LOG_FILE_SIZE",
-        value_name = "BYTES",
-        default_value_t = 10_485_760,
-        help_heading = "Log"
-    )]
-    pub log_file_size: u64,
-
-    /// How many full log files are kept
-    #[arg(
-        long,
-        env = "HANDOFF_LOG_FILE_KEEP",
-        value_name = "N",
-        default_value_t = 3,
-        help_heading = "Log"
-    )]
-    pub log_file_keep: usize,
-
-    /// The form of a log line
-    #[arg(
-        long,
-        env = "HANDOFF_LOG_FORMAT",
-        value_enum,
-        default_value = "text",
-        help_heading = "Log"
-    )]
-    pub log_format: LogFormat,
+    #[command(flatten)]
+    pub log: Log,
 }
 
 // === impl Cli ===
