@@ -125,16 +125,20 @@ impl System {
         let Self::Wine(runner) = self else {
             return fs::copy(source, target).map(drop);
         };
-        let output = std::process::Command::new(runner)
-            .args(["cmd", "/c", "copy", "/y", "/b"])
-            .args([self.path(source), self.path(target)])
-            .stdin(Stdio::null())
-            .output()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(io::Error::other(format!("copy said: {}", said.trim()))),
+        let mut said = String::new();
+        // A Wine that is about to end, as nothing ran on it, may start nothing more.
+        for _ in 0..3 {
+            let output = std::process::Command::new(runner)
+                .args(["cmd", "/c", "copy", "/y", "/b"])
+                .args([self.path(source), self.path(target)])
+                .stdin(Stdio::null())
+                .output()?;
+            if output.status.success() {
+                return Ok(());
+            }
+            said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         }
+        Err(io::Error::other(format!("copy said: {said}")))
     }
 }
 

@@ -11,6 +11,13 @@ use super::{OK, field, text};
 /// Nothing here takes so long, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long the system waits at a time. Wine does not always wake who waits when a reset comes, but
+/// tells who asks again.
+const AT_ONCE: Duration = match cfg!(windows) {
+    true => Duration::from_secs(1),
+    false => PATIENCE,
+};
+
 /// One end of a connection.
 #[derive(Debug)]
 pub struct Wire {
@@ -32,9 +39,8 @@ pub enum End {
 
 impl Wire {
     pub(super) fn new(stream: TcpStream) -> Self {
-        for timeout in [TcpStream::set_read_timeout, TcpStream::set_write_timeout] {
-            timeout(&stream, Some(PATIENCE)).expect("a socket");
-        }
+        stream.set_read_timeout(Some(AT_ONCE)).expect("a socket");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_nodelay(true).expect("a socket");
         Self {
             stream,
@@ -128,7 +134,7 @@ impl Wire {
                 continue;
             }
             let mut buffer = [0; 1024];
-            match self.stream.read(&mut buffer) {
+            match self.read(&mut buffer) {
                 Ok(0) | Err(_) => return heads,
                 Ok(read) => self.ahead.extend(&buffer[..read]),
             }
@@ -260,10 +266,14 @@ impl Wire {
     #[track_caller]
     pub fn rest(&mut self) -> (String, End) {
         let mut rest = std::mem::take(&mut self.ahead);
-        let end = match self.stream.read_to_end(&mut rest) {
-            Ok(_) => End::Closed,
-            Err(error) if is_reset(&error) => End::Reset,
-            Err(error) => panic!("it does not end after {:?}: {error}", text(&rest)),
+        let mut buffer = [0; 64 * 1024];
+        let end = loop {
+            match self.read(&mut buffer) {
+                Ok(0) => break End::Closed,
+                Ok(read) => rest.extend(&buffer[..read]),
+                Err(error) if is_reset(&error) => break End::Reset,
+                Err(error) => panic!("it does not end after {:?}: {error}", text(&rest)),
+            }
         };
         (text(&rest), end)
     }
@@ -307,6 +317,19 @@ impl Wire {
         Self::new(self.stream.try_clone().expect("a handle"))
     }
 
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        use io::ErrorKind::{TimedOut, WouldBlock};
+        let since = Instant::now();
+        loop {
+            match self.stream.read(buffer) {
+                Err(error)
+                    if matches!(error.kind(), TimedOut | WouldBlock)
+                        && since.elapsed() < PATIENCE => {}
+                read => return read,
+            }
+        }
+    }
+
     /// Receives until there is as much as `enough` says, and gives that.
     #[track_caller]
     fn fill(&mut self, enough: impl Fn(&[u8]) -> Option<usize>) -> Vec<u8> {
@@ -316,7 +339,7 @@ impl Wire {
                 let rest = self.ahead.split_off(length);
                 return std::mem::replace(&mut self.ahead, rest);
             }
-            match self.stream.read(&mut buffer) {
+            match self.read(&mut buffer) {
                 Ok(0) => panic!("it ended after {:?}", text(&self.ahead)),
                 Ok(read) => self.ahead.extend(&buffer[..read]),
                 Err(error) => panic!("{error} after {:?}", text(&self.ahead)),
