@@ -1,6 +1,7 @@
 //! The program: parse, log, run, exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use handoff::cli::{Cli, Run, Subcommands};
 use handoff::config::Config;
@@ -12,6 +13,10 @@ use handoff::{app, commands, handles, signal, telemetry, user_tokens};
 /// What was asked for cannot be understood. (clap ends with the same.)
 const USAGE: u8 = 2;
 
+/// For the helper that goes into an app's console: that may never let it go, and whoever started it
+/// may be gone.
+const HELPER_TIME: Duration = Duration::from_secs(5);
+
 fn main() -> ExitCode {
     match Cli::read().command {
         Subcommands::Run(run) => self::run(*run),
@@ -19,6 +24,7 @@ fn main() -> ExitCode {
         Subcommands::Status(options) => commands::status::run(&options).into(),
         Subcommands::History(options) => commands::history::run(&options).into(),
         Subcommands::SendConsoleEvent { event, pid } => {
+            end_after(HELPER_TIME);
             match console::send_from_within(event, pid) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(ExitCode::FAILURE, &error.to_string()),
@@ -69,4 +75,12 @@ fn run(run: Run) -> ExitCode {
 fn fail(code: ExitCode, message: &str) -> ExitCode {
     eprintln!("handoff: {message}");
     code
+}
+
+#[expect(clippy::exit, reason = "it ends the program, whatever that hangs in")]
+fn end_after(time: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(time);
+        std::process::exit(1);
+    });
 }
