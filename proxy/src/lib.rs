@@ -95,8 +95,8 @@
 //!   that was added later has a default. A sidecar is dead for a command when its heartbeat stands
 //!   still for ten seconds, whatever the clocks of two machines say, or when its process is gone from
 //!   this machine (which the status names; Azure's sandboxes see no process of each other).
-//! - `handoff deploy` wakes a sleeping site with `curl`: a TLS library for one request would be a
-//!   third of the program.
+//! - `handoff deploy` wakes a sleeping site with `curl`: a TLS library would be there for one request
+//!   in the life of a deploy.
 //! - A pause is the router's: what is promoted meanwhile is set aside there, so that the lifecycle
 //!   and the way of a request know nothing of it.
 //! - Release memory is JSON lines, each with its checksum, replaced as a whole under a lock: a cut

@@ -78,7 +78,6 @@ fn a_pointer_that_comes_before_its_artifact_is_waited_for() {
     });
 }
 
-#[cfg_attr(windows, ignore = "Windows: a folder that is watched cannot be moved")]
 #[test]
 #[cfg_attr(
     windows,
