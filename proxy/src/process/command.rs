@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::process::{Child, ChildStdin, Command};
 
+use super::listening;
 use super::orphans::{self, Kin, Records};
 use super::output::Output;
 use super::stop::Stop;
@@ -224,28 +225,23 @@ impl Process for OsProcess {
 
     fn listeners(&self) -> Vec<SocketAddr> {
         let pids = self.tree.pids();
-        listeners::get_all()
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|listener| pids.contains(&listener.process.pid))
-            .filter(|listener| listener.state == listeners::SocketState::Listen)
-            .map(|listener| listener.socket)
+        let all = listening::all().into_iter();
+        all.filter(|listening| pids.contains(&listening.pid))
+            .map(|listening| listening.address)
             .collect()
     }
 
     fn owner(&self, port: u16) -> Owner {
         let pids = self.tree.pids();
-        let (ours, others): (Vec<_>, Vec<_>) = listeners::get_all()
-            .unwrap_or_default()
+        let (ours, others): (Vec<_>, Vec<_>) = listening::all()
             .into_iter()
-            .filter(|listener| listener.socket.port() == port)
-            .filter(|listener| listener.state == listeners::SocketState::Listen)
-            .partition(|listener| pids.contains(&listener.process.pid));
+            .filter(|listening| listening.address.port() == port)
+            .partition(|listening| pids.contains(&listening.pid));
         match (ours.is_empty(), others.first()) {
-            (false, _) => Owner::Tree(ours.into_iter().map(|ours| ours.socket).collect()),
+            (false, _) => Owner::Tree(ours.into_iter().map(|ours| ours.address).collect()),
             (true, Some(other)) => {
-                let listeners::Process { name, pid, .. } = &other.process;
-                Owner::Another(format!("{name} (process {pid})"))
+                let name = other.name.as_deref().unwrap_or("another program");
+                Owner::Another(format!("{name} (process {})", other.pid))
             }
             (true, None) => Owner::Unknown,
         }
