@@ -39,6 +39,7 @@ const MAY_BRANCH: &[&str] = &[
     "handles.rs",
     "signal.rs",
     "data_plane/listener.rs",
+    "data_plane/socket.rs",
     "config.rs",
 ];
 

@@ -1,6 +1,7 @@
 //! One request: acquire, rewrite, send, stream back.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -92,24 +93,46 @@ impl Forward {
         Self { shared, client }
     }
 
+    /// What can be done at once is done before the future is made: it would else be three times as
+    /// large, with a place for each of the request's shapes on the way.
     fn respond(&self, request: Request<Incoming>) -> Responding {
         let Self { shared, client } = self.clone();
         client.activity.begin(Doing::Request);
+        if let Some(shutdown) = &shared.shutdown_request
+            && shutdown.is(&request)
+        {
+            return Box::pin(ready(Ok(shared.last_touch(accepted(&client)))));
+        }
+        let mut asked = match Asked::by(request, &shared, &client) {
+            Ok(asked) => asked,
+            Err(refusal) => {
+                client.answered();
+                return Box::pin(ready(Ok(shared.last_touch(refusal.into_response()))));
+            }
+        };
         Box::pin(async move {
-            let mut response = match forward(&shared, &client, request).await {
+            let answer = match asked.forward(&shared, &client).await {
                 Ok(response) => response,
                 Err(error) => {
                     client.answered();
                     error.into_response()
                 }
             };
-            // A 101 has a Connection of its own, and ends the connection for HTTP anyway.
-            if shared.router.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                let close = HeaderValue::from_static("close");
-                response.headers_mut().insert(header::CONNECTION, close);
-            }
-            Ok(response)
+            Ok(shared.last_touch(answer))
         })
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn last_touch(&self, mut answer: Response<ResponseBody>) -> Response<ResponseBody> {
+        // A 101 has a Connection of its own, and ends the connection for HTTP anyway.
+        if self.router.is_closing() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let close = HeaderValue::from_static("close");
+            answer.headers_mut().insert(header::CONNECTION, close);
+        }
+        answer
     }
 }
 
@@ -139,65 +162,86 @@ impl hyper::service::Service<Request<Incoming>> for Forward {
     }
 }
 
-async fn forward(
-    shared: &Shared,
-    client: &Rc<Client>,
-    mut request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, ForwardError> {
-    if request.method() == Method::CONNECT {
-        return Err(ForwardError::Connect);
-    }
-    if let Some(shutdown) = &shared.shutdown_request
-        && shutdown.is(&request)
-    {
-        return Ok(accepted(client));
-    }
-    let target = request.uri().path_and_query();
-    if target.is_some_and(|target| target.as_str().len() > shared.limits.max_target) {
-        return Err(ForwardError::TargetTooLong);
-    }
-    let version = request.version();
-    // Taken before the head changes; waited for only after the app has switched.
-    let client_upgrade = hyper::upgrade::on(&mut request);
-    let (mut head, body) = request.into_parts();
-    // Before the fields that name it end here.
-    let user = Taken::from(&head.headers, shared.user_tokens.as_ref());
-    let ToApp { asked, added } = headers::to_app(&mut head, &client.peer, shared.forwarded)
-        .map_err(ForwardError::BadRequest)?;
-    let body = RequestBody::new(body, &shared.leftovers);
-    let mut request = Outgoing::new(head, added, body);
-    let is_replayable = asked.is_none() && request.is_replayable();
-    let (connection, upstream) = reach(shared, is_replayable).await?;
-    if let Some(user) = user {
-        let told = user.for_app(&upstream);
-        told.for_each(|(name, value)| request.say(name, value));
-    }
-    let in_flight = InFlight {
-        tunnel: None,
-        upstream,
-        pool: Rc::clone(&shared.pool),
-        client: Rc::clone(client),
-    };
-    let is_used = connection.is_used();
-    let (head, receiving) = match request.exchange(connection).await {
-        Ok(answer) => answer,
-        // The app closed an idle connection just when it was used.
-        Err(Failure::Silent(_)) if is_used && is_replayable => {
-            Box::pin(send_again(&mut request, &in_flight)).await?
+/// What a client asks, understood and made ready for the app.
+struct Asked {
+    outgoing: Outgoing,
+    version: Version,
+    /// Waited for only after the app has switched.
+    upgrade: Option<OnUpgrade>,
+    protocols: Option<HeaderValue>,
+    user: Option<Taken>,
+}
+
+// === impl Asked ===
+
+impl Asked {
+    fn by(
+        request: Request<Incoming>,
+        shared: &Shared,
+        client: &Client,
+    ) -> Result<Self, ForwardError> {
+        if request.method() == Method::CONNECT {
+            return Err(ForwardError::Connect);
         }
-        Err(failure) => {
-            let is_clients = matches!(failure, Failure::Client(_) | Failure::Cut(_));
-            in_flight.upstream.answered(!is_clients);
-            return Err(failure.into());
+        let target = request.uri().path_and_query();
+        if target.is_some_and(|target| target.as_str().len() > shared.limits.max_target) {
+            return Err(ForwardError::TargetTooLong);
         }
-    };
-    in_flight.upstream.answered(head.status.is_server_error());
-    match asked {
-        Some(asked) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-            switch(head, receiving, in_flight, client_upgrade, &asked)
+        let version = request.version();
+        let (mut head, body) = request.into_parts();
+        let upgrade = head.extensions.remove();
+        // Before the fields that name it end here.
+        let user = Taken::from(&head.headers, shared.user_tokens.as_ref());
+        let ToApp { asked, added } = headers::to_app(&mut head, &client.peer, shared.forwarded)
+            .map_err(ForwardError::BadRequest)?;
+        let body = RequestBody::new(body, &shared.leftovers);
+        Ok(Self {
+            outgoing: Outgoing::new(head, added, body),
+            version,
+            upgrade,
+            protocols: asked,
+            user,
+        })
+    }
+
+    async fn forward(
+        &mut self,
+        shared: &Shared,
+        client: &Rc<Client>,
+    ) -> Result<Response<ResponseBody>, ForwardError> {
+        let is_replayable = self.protocols.is_none() && self.outgoing.is_replayable();
+        let (connection, upstream) = reach(shared, is_replayable).await?;
+        if let Some(user) = &self.user {
+            let told = user.for_app(&upstream);
+            told.for_each(|(name, value)| self.outgoing.say(name, value));
         }
-        _ if head.status == StatusCode::SWITCHING_PROTOCOLS => Err(ForwardError::Upgrade),
-        _ => answer(head, receiving, in_flight, version),
+        let in_flight = InFlight {
+            tunnel: None,
+            upstream,
+            pool: Rc::clone(&shared.pool),
+            client: Rc::clone(client),
+        };
+        let is_used = connection.is_used();
+        let (head, receiving) = match self.outgoing.exchange(connection).await {
+            Ok(answer) => answer,
+            // The app closed an idle connection just when it was used.
+            Err(Failure::Silent(_)) if is_used && is_replayable => {
+                Box::pin(send_again(&mut self.outgoing, &in_flight)).await?
+            }
+            Err(failure) => {
+                let is_clients = matches!(failure, Failure::Client(_) | Failure::Cut(_));
+                in_flight.upstream.answered(!is_clients);
+                return Err(failure.into());
+            }
+        };
+        in_flight.upstream.answered(head.status.is_server_error());
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            return answer(head, receiving, in_flight, self.version);
+        }
+        match (self.upgrade.take(), &self.protocols) {
+            (Some(upgrade), Some(asked)) => switch(head, receiving, in_flight, upgrade, asked),
+            (Some(_), None) | (None, _) => Err(ForwardError::Upgrade),
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub mod headers;
 mod listener;
 mod pool;
 mod shutdown_request;
+mod socket;
 mod stream;
 mod upgrade;
 mod user_token;

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::activity::{Activity, Doing};
+use super::socket;
 
 /// So many bytes in several parts are sent as one: `send` costs less than `writev`, by more than such
 /// a copy.
@@ -146,7 +147,7 @@ impl Stream {
         loop {
             ready!(stream.poll_read_ready(cx))?;
             let room = buffer.chunk_mut().len();
-            match stream.try_read_buf(buffer) {
+            match socket::receive(stream, buffer) {
                 Ok(n) => {
                     if 0 < n && n < room {
                         // The socket is empty now: without this the next read would ask the
@@ -179,7 +180,7 @@ impl Stream {
 
     /// Writes what fits.
     pub(super) fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, |socket| socket.send(bytes))
+        self.poll_write_with(cx, |socket| socket::send(&socket, bytes))
     }
 
     fn poll_write_with(
