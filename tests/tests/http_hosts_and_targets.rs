@@ -281,6 +281,56 @@ fn connect_is_refused() {
     stage.nothing_more_reaches([]);
 }
 
+/// What the app gets of a request by this method with this `Max-Forwards`: its own, in its words.
+fn forwards_left(method: &str, forwards: &str) -> String {
+    let stage = Stage::new();
+    let mut client = stage.client_sends(format!(
+        "{method} / HTTP/1.1\r\nHost: a\r\nMax-Forwards: {forwards}\r\n\r\n"
+    ));
+    let mut app = stage.app();
+    let head = app.head();
+    app.send(OK);
+    assert!(client.answer_head().starts_with("HTTP/1.1 200 OK\r\n"));
+    let start = format!("{method} / HTTP/1.1\r\nhost: a\r\nmax-forwards: ");
+    let left = head.strip_prefix(&start).expect(&head);
+    left.trim_end().to_owned()
+}
+
+#[test]
+fn a_request_that_counts_its_forwards_has_one_less_left() {
+    assert_eq!(forwards_left("OPTIONS", "10"), "9");
+    assert_eq!(forwards_left("TRACE", "1"), "0");
+    // More than can be counted is counted as what can be.
+    let many = "9".repeat(30);
+    assert_eq!(forwards_left("OPTIONS", &many), (u64::MAX - 1).to_string());
+}
+
+#[test]
+fn only_trace_and_options_count_their_forwards() {
+    assert_eq!(forwards_left("GET", "0"), "0");
+    assert_eq!(forwards_left("OPTIONS", "a few"), "a few");
+}
+
+#[test]
+fn a_request_without_forwards_left_is_answered_here() {
+    for (method, status) in [
+        ("OPTIONS", "204 No Content"),
+        ("TRACE", "501 Not Implemented"),
+    ] {
+        let stage = Stage::new();
+        let mut client = stage.client_sends(format!(
+            "{method} / HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n"
+        ));
+        let head = client.answer_head();
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            "{head}"
+        );
+        drop(client);
+        stage.nothing_more_reaches([]);
+    }
+}
+
 #[test]
 fn what_is_not_http_1_is_refused() {
     let stage = Stage::new();

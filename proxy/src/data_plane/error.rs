@@ -19,6 +19,10 @@ pub(super) enum ForwardError {
     /// This is no forward proxy.
     #[error("CONNECT is not supported")]
     Connect,
+    /// It may not be passed on, and nothing here shows its sender what came: there may be secrets in
+    /// it.
+    #[error("TRACE ends here, and is not supported")]
+    TraceEndsHere,
     /// No upstream was active, and the request could not wait, or not longer.
     #[error("{0}")]
     Hold(#[from] HoldError),
@@ -57,7 +61,7 @@ impl ForwardError {
         match self {
             Self::BadRequest(_) | Self::NoAnswer(Failure::Client(_)) => StatusCode::BAD_REQUEST,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::Connect => StatusCode::NOT_IMPLEMENTED,
+            Self::Connect | Self::TraceEndsHere => StatusCode::NOT_IMPLEMENTED,
             Self::Hold(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoAnswer(Failure::Cut(Cut::Stalled)) => StatusCode::REQUEST_TIMEOUT,
             Self::NoAnswer(Failure::Cut(Cut::Evicted | Cut::TimedOut)) | Self::ConnectTimeout => {

@@ -98,10 +98,9 @@ impl Forward {
     fn respond(&self, request: Request<Incoming>) -> Responding {
         let Self { shared, client } = self.clone();
         client.activity.begin(Doing::Request);
-        if let Some(shutdown) = &shared.shutdown_request
-            && shutdown.is(&request)
-        {
-            return Box::pin(ready(Ok(shared.last_touch(accepted(&client)))));
+        if let Some(answer) = shared.own_answer(&request) {
+            client.answered();
+            return Box::pin(ready(Ok(shared.last_touch(answer))));
         }
         let mut asked = match Asked::by(request, &shared, &client) {
             Ok(asked) => asked,
@@ -126,6 +125,23 @@ impl Forward {
 // === impl Shared ===
 
 impl Shared {
+    /// To what is not for the app.
+    fn own_answer(&self, request: &Request<Incoming>) -> Option<Response<ResponseBody>> {
+        let shutdown = self.shutdown_request.as_ref();
+        if shutdown.is_some_and(|shutdown| shutdown.is(request)) {
+            // As the platform expects it: understood, and nothing is done yet.
+            return Some(bare(StatusCode::ACCEPTED));
+        }
+        if request.method() == Method::CONNECT {
+            return Some(ForwardError::Connect.into_response());
+        }
+        match headers::forwards_left(request.method(), request.headers())? {
+            0 if request.method() == Method::OPTIONS => Some(bare(StatusCode::NO_CONTENT)),
+            0 => Some(ForwardError::TraceEndsHere.into_response()),
+            1.. => None,
+        }
+    }
+
     fn last_touch(&self, mut answer: Response<ResponseBody>) -> Response<ResponseBody> {
         // A 101 has a Connection of its own, and ends the connection for HTTP anyway.
         if self.router.is_closing() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -180,9 +196,6 @@ impl Asked {
         shared: &Shared,
         client: &Client,
     ) -> Result<Self, ForwardError> {
-        if request.method() == Method::CONNECT {
-            return Err(ForwardError::Connect);
-        }
         let target = request.uri().path_and_query();
         if target.is_some_and(|target| target.as_str().len() > shared.limits.max_target) {
             return Err(ForwardError::TargetTooLong);
@@ -243,14 +256,6 @@ impl Asked {
             (Some(_), None) | (None, _) => Err(ForwardError::Upgrade),
         }
     }
-}
-
-/// A 202, as the platform expects it: its request has been understood, and nothing is done yet.
-fn accepted(client: &Client) -> Response<ResponseBody> {
-    client.answered();
-    let mut response = Response::new(ResponseBody::Empty);
-    *response.status_mut() = StatusCode::ACCEPTED;
-    response
 }
 
 /// Sends a request again on a new connection: to the same instance only. If that is gone, the
@@ -348,6 +353,12 @@ fn switch(
     in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
     tunnel(client, *receiving.connection, in_flight, &protocol);
     Ok(response(head, ResponseBody::Empty))
+}
+
+fn bare(status: StatusCode) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = status;
+    response
 }
 
 fn response(head: Head, body: ResponseBody) -> Response<ResponseBody> {

@@ -75,6 +75,10 @@ pub fn to_app(
         head.headers.insert(header::UPGRADE, protocols.clone());
         append_token(&mut head.headers, HeaderValue::from_static("upgrade"));
     }
+    if let Some(left) = forwards_left(&head.method, &head.headers) {
+        let less = HeaderValue::from(left.saturating_sub(1));
+        head.headers.insert(header::MAX_FORWARDS, less);
+    }
     let added = forwarded::set(&mut head.headers, present, peer, forwarded);
     // An HTTP/1.0 client's version would cost the app's connection its reuse.
     head.version = Version::HTTP_11;
@@ -82,6 +86,17 @@ pub fn to_app(
         asked: upgrade,
         added,
     })
+}
+
+/// How often a request may be passed on, if it says so and is of the two methods that count it
+/// (RFC 9110, section 7.6.2).
+pub fn forwards_left(method: &Method, headers: &HeaderMap) -> Option<u64> {
+    if !matches!(*method, Method::TRACE | Method::OPTIONS) {
+        return None;
+    }
+    let value = headers.get(header::MAX_FORWARDS)?.to_str().ok()?;
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| value.parse().unwrap_or(u64::MAX))
 }
 
 /// Turns the app's response head into the client's. `switches` says that it is a 101 that was asked
