@@ -166,7 +166,6 @@ fn a_site_without_a_release_answers_503_itself_and_serves_the_first_that_comes()
     assert_eq!(iis.starts(), 1);
 }
 
-#[ignore = "handoff does not know the platform's shutdown request yet"]
 #[test]
 fn a_shutdown_request_ends_it_in_time_and_leaves_nothing() {
     let module = Module::v2();
