@@ -4,7 +4,7 @@ use std::fs;
 
 use tests::release::sha256;
 use tests::websocket::WebSocket;
-use tests::{Deployment, Running, Site, Status, app, command, folder};
+use tests::{Deployment, Running, Site, app, command, folder};
 
 fn serving_v1() -> Running {
     Site::watching_a_pointer().start("v1")
@@ -115,7 +115,7 @@ fn one_that_was_refused_and_is_deployed_again_is_tried_again() {
     site.serves("v2");
     // A retry that is asked for while the pointer is still being followed back may start one more
     // and take it back: what counts is which were tried to the end.
-    let status = site.wait_until("it is at rest", Status::is_at_rest);
+    let status = site.wait_until("it is at rest", tests::Status::is_at_rest);
     let outcomes = |outcome: &str| {
         let handoffs = status.handoffs.iter();
         handoffs

@@ -226,23 +226,28 @@ impl Process for OsProcess {
     fn listeners(&self) -> Vec<SocketAddr> {
         let pids = self.tree.pids();
         let all = listening::all().into_iter();
-        all.filter(|listening| pids.contains(&listening.pid))
+        all.filter(|listening| listening.pid.is_some_and(|pid| pids.contains(&pid)))
             .map(|listening| listening.address)
             .collect()
     }
 
     fn owner(&self, port: u16) -> Owner {
         let pids = self.tree.pids();
-        let (ours, others): (Vec<_>, Vec<_>) = listening::all()
-            .into_iter()
-            .filter(|listening| listening.address.port() == port)
-            .partition(|listening| pids.contains(&listening.pid));
-        match (ours.is_empty(), others.first()) {
-            (false, _) => Owner::Tree(ours.into_iter().map(|ours| ours.address).collect()),
-            (true, Some(other)) => {
-                let name = other.name.as_deref().unwrap_or("another program");
-                Owner::Another(format!("{name} (process {})", other.pid))
+        let (mut ours, mut another) = (Vec::new(), None);
+        for listening in listening::all() {
+            match listening.pid {
+                _ if listening.address.port() != port => {}
+                Some(pid) if pids.contains(&pid) => ours.push(listening.address),
+                Some(pid) => {
+                    let name = listening.name.as_deref().unwrap_or("another program");
+                    another = Some(format!("{name} (process {pid})"));
+                }
+                None => {}
             }
+        }
+        match (ours.is_empty(), another) {
+            (false, _) => Owner::Tree(ours),
+            (true, Some(other)) => Owner::Another(other),
             (true, None) => Owner::Unknown,
         }
     }

@@ -17,7 +17,7 @@ use crate::release::{Generation, ReleaseId};
 pub mod access_token;
 pub mod command;
 pub mod console;
-mod listening;
+pub mod listening;
 mod machine;
 mod memory;
 mod orphans;

@@ -1,14 +1,14 @@
 //! Unix: the crate reads /proc.
 
-use listeners::SocketState;
+use listeners::{Protocol, SocketState};
 
 use super::Listening;
 
 pub(super) fn all() -> Vec<Listening> {
     let all = listeners::get_all().unwrap_or_default().into_iter();
-    all.filter(|listener| listener.state == SocketState::Listen)
+    all.filter(|l| l.state == SocketState::Listen && l.protocol == Protocol::TCP)
         .map(|listener| Listening {
-            pid: listener.process.pid,
+            pid: Some(listener.process.pid),
             name: Some(listener.process.name),
             address: listener.socket,
         })

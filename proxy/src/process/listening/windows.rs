@@ -29,7 +29,7 @@ pub(super) fn all() -> Vec<Listening> {
         // Both are in network order, the port in the lower half of its word.
         let address = Ipv4Addr::from(address.to_ne_bytes());
         Some(Listening {
-            pid,
+            pid: (pid != 0).then_some(pid),
             name: None,
             address: (address, u16::from_be(port as u16)).into(),
         })

@@ -1,14 +1,8 @@
 //! Whether a port listens, as the module finds out.
 
-#[cfg(unix)]
-#[path = "linux.rs"]
-mod os;
-#[cfg(windows)]
-#[path = "windows.rs"]
-mod os;
-
 use std::net::Ipv4Addr;
 
+use handoff::process::listening;
 use tokio::net::TcpStream;
 
 /// How the module looks at a port.
@@ -37,12 +31,14 @@ impl Look {
             Self::Connect if answers(port).await => Seen::Somebody,
             Self::Connect => Seen::Nobody,
             Self::Table => {
-                let owner = tokio::task::spawn_blocking(move || os::owner(port)).await;
-                match owner.ok().flatten() {
+                let all = tokio::task::spawn_blocking(listening::all).await;
+                let all = all.unwrap_or_default();
+                let mut here = all.iter().filter(|listening| {
+                    listening.address.is_ipv4() && listening.address.port() == port
+                });
+                match here.next() {
                     None => Seen::Nobody,
-                    // Wine's table names no owners.
-                    Some(0) => Seen::Somebody,
-                    Some(pid) => Seen::Owner(pid),
+                    Some(listening) => listening.pid.map_or(Seen::Somebody, Seen::Owner),
                 }
             }
         }
