@@ -220,7 +220,12 @@ impl Root {
             log_suffix: &format!("{}_{port}", std::process::id()),
         };
         let job = Job::new(host.module.has_jobs)?;
-        let mut child = host.sandbox.spawn(&mut launch.command()?, &job)?;
+        let mut command = launch.command()?;
+        if !host.module.has_jobs {
+            // Nor does the sandbox let its processes make one.
+            command.env("HANDOFF_TEST_REFUSES_JOBS", "1");
+        }
+        let mut child = host.sandbox.spawn(&mut command, &job)?;
         let pid = child.id();
         let (exited, has_exited) = watch::channel(false);
         // A thread of its own: on Linux its end is nobody else's to wait for.
