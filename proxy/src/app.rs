@@ -211,10 +211,14 @@ fn after_the_first_request(
 
 async fn bind(address: SocketAddr) -> Result<Listener, AppError> {
     let deadline = Instant::now() + BIND_FOR;
+    let mut is_told = false;
     loop {
         match Listener::bind(address) {
             Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(%address, timeout = ?BIND_FOR, "in use, perhaps not for long");
+                }
                 sleep(BIND_PAUSE).await;
             }
             Err(source) => return Err(AppError::Bind { address, source }),

@@ -1,9 +1,11 @@
 //! The command line, from the outside.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Output, Stdio};
 
+use tempfile::TempDir;
 use tests::binaries::{sample_app, spawn};
+use tests::command::{self, Command};
 use tests::program::handoff;
 use tests::release::sha256;
 
@@ -74,27 +76,38 @@ fn nothing_to_run_exits_with_2_and_says_what_to_give() {
     }
 }
 
+/// Runs handoff on this port, in folders of its own.
+fn on(address: SocketAddr) -> (Command, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = handoff();
+    command.arg("run").arg("--listen").arg(address.to_string());
+    for (option, path) in [
+        ("--artifact", "site/app"),
+        ("--state", "state"),
+        ("--cache", "cache"),
+    ] {
+        command.arg(option).arg(folder.path().join(path));
+    }
+    (command::start(command), folder)
+}
+
+#[test]
+fn a_port_that_is_let_go_of_is_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let (handoff, _folder) = on(address);
+    handoff.says("in use");
+    drop(taken);
+    handoff.says("listening");
+}
+
 #[test]
 fn a_taken_port_exits_with_1_and_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let (artifact, state, cache) = (path("site/app"), path("state"), path("cache"));
-    let (code, said) = failed(&[
-        "run",
-        "--listen",
-        &address,
-        "--artifact",
-        &artifact,
-        "--state",
-        &state,
-        "--cache",
-        &cache,
-    ]);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(
-        said.contains(&format!("cannot listen on {address}")),
-        "{said}"
-    );
+    let address = taken.local_addr().unwrap();
+    let (handoff, _folder) = on(address);
+    handoff
+        .end()
+        .with(1)
+        .saying(&[&format!("cannot listen on {address}")]);
 }
