@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use axum::ServiceExt;
 use axum::extract::Request;
 use axum::serve::ListenerExt;
+use sample_app::journal::Journal;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 
 use crate::args::Args;
 use crate::console::{announce, remark};
-use crate::journal::Journal;
 use crate::routes::{App, Readiness, routes};
 use crate::signal::{Asker, StopSignals};
 use crate::websocket::Stopping;

@@ -39,7 +39,8 @@ pub(crate) struct Args {
     #[arg(long = "version-name", value_name = "V", default_value = "dev", value_parser = version)]
     pub(crate) version: String,
 
-    /// Append `<X-Request-ID> <method> <path> <version>` to FILE for each request, before answering
+    /// Append `<X-Request-ID> <method> <path> <version> <process id>` to FILE for each request,
+    /// before answering; the answer has the same X-Request-ID
     #[arg(long, value_name = "FILE")]
     pub(crate) journal: Option<PathBuf>,
 

@@ -1,45 +1,125 @@
-//! Which requests reached the app: one line each, written before it is answered.
+//! Which requests reached the app: one line each, appended before the answer begins.
+//!
+//! ```text
+//! <X-Request-ID, or -> <method> <path> <version> <process id>
+//! ```
+//! Who offers load gives each request an id of its own and joins the lines with what it saw: a
+//! request without a line never arrived, one with two was sent twice, and an answer of another
+//! release than the line's went astray.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::Path;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::num::ParseIntError;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use thiserror::Error;
 
-const REQUEST_ID: &str = "x-request-id";
-const NO_ID: &[u8] = b"-";
+/// Stands for the id of a request that has none, such as a health check.
+pub const NO_ID: &str = "-";
 
-/// A file that several processes may append to at the same time.
+/// A journal to write: a file that several processes may append to at the same time.
 #[derive(Debug)]
-pub(crate) struct Journal {
+pub struct Journal {
     file: File,
-    version: &'static str,
+    release: &'static str,
+    pid: u32,
 }
 
+/// One request that reached an app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its `X-Request-ID`, or [`NO_ID`].
+    pub id: String,
+    /// Its method.
+    pub method: String,
+    /// Its path, without the query.
+    pub path: String,
+    /// The version that the app goes by.
+    pub release: String,
+    /// The process that took it.
+    pub pid: u32,
+}
+
+/// Why a line is no [`Entry`].
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum EntryError {
+    /// It is cut off, or two are in one.
+    #[error("expected `<id> <method> <path> <version> <process id>`, found {0:?}")]
+    Words(String),
+    /// The last word is none.
+    #[error("expected a process id, found {0:?}: {1}")]
+    Pid(String, ParseIntError),
+}
+
+/// Why a journal cannot be read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// What the system said.
+    #[error("cannot read the journal {0:?}: {1}")]
+    Io(PathBuf, io::Error),
+    /// It holds something else.
+    #[error("line {line} of the journal {path:?}: {source}")]
+    Line {
+        /// Which journal.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        source: EntryError,
+    },
+}
+
+/// Reads a whole journal, in the order of arrival.
+///
+/// # Errors
+/// When there is none, or one of its lines is cut off or broken.
+pub fn read(path: &Path) -> Result<Vec<Entry>, ReadError> {
+    let text = fs::read_to_string(path).map_err(|error| ReadError::Io(path.to_owned(), error))?;
+    let numbered = text.lines().zip(1..);
+    let entry = |(text, line): (&str, usize)| {
+        text.parse().map_err(|source| ReadError::Line {
+            path: path.to_owned(),
+            line,
+            source,
+        })
+    };
+    numbered.map(entry).collect()
+}
+
+// === impl Journal ===
+
 impl Journal {
-    /// Opens `path` for appending, and creates it if need be.
-    pub(crate) fn open(path: &Path, version: &'static str) -> io::Result<Self> {
+    /// Opens `path` for appending in the name of this process, and creates it if need be.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn open(path: &Path, release: &'static str) -> io::Result<Self> {
         let file = File::options().append(true).create(true).open(path)?;
-        Ok(Self { file, version })
+        Ok(Self {
+            file,
+            release,
+            pid: std::process::id(),
+        })
     }
 
-    fn append(&self, request: &Request) -> io::Result<()> {
-        let id = request
-            .headers()
-            .get(REQUEST_ID)
-            .map_or(NO_ID, |id| id.as_bytes());
-        let line = line(
-            id,
-            request.method().as_str(),
-            request.uri().path(),
-            self.version,
-        );
+    /// Adds a request, whatever a client sends as its id.
+    ///
+    /// # Errors
+    /// What the system said, or that only a part was written.
+    pub fn append(&self, id: Option<&[u8]>, method: &str, path: &str) -> io::Result<()> {
+        let entry = Entry {
+            id: word(id),
+            method: method.to_owned(),
+            path: path.to_owned(),
+            release: self.release.to_owned(),
+            pid: self.pid,
+        };
+        let line = format!("{entry}\n");
         // In append mode the system puts each write at the end as a whole: no lock, and no line
         // inside another one, not even between processes. Hence never a second write.
-        if (&self.file).write(&line)? == line.len() {
+        if (&self.file).write(line.as_bytes())? == line.len() {
             return Ok(());
         }
         Err(io::Error::new(
@@ -49,35 +129,61 @@ impl Journal {
     }
 }
 
-/// Middleware: a request that cannot be journaled is not answered as if it had been.
-pub(crate) async fn record(
-    State(journal): State<&'static Journal>,
-    request: Request,
-    next: Next,
-) -> Response {
-    match journal.append(&request) {
-        Ok(()) => next.run(request).await,
-        Err(error) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("journal: {error}\n"),
-        )
-            .into_response(),
+fn word(id: Option<&[u8]>) -> String {
+    let visible = |byte: &u8| match byte.is_ascii_graphic() {
+        true => char::from(*byte),
+        false => '?',
+    };
+    let id = id.filter(|id| !id.is_empty());
+    id.map_or_else(|| NO_ID.to_owned(), |id| id.iter().map(visible).collect())
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// Whether a client gave it an id.
+    pub fn has_id(&self) -> bool {
+        self.id != NO_ID
+    }
+
+    /// Whether arriving twice does what arriving once does, by its method (RFC 9110, section
+    /// 9.2.2).
+    pub fn is_idempotent(&self) -> bool {
+        let idempotent = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+        idempotent.contains(&&*self.method)
     }
 }
 
-/// A line has four words, whatever a client sends as its id.
-fn line(id: &[u8], method: &str, path: &str, version: &str) -> Vec<u8> {
-    let mut line = Vec::with_capacity(id.len() + method.len() + path.len() + version.len() + 4);
-    line.extend(
-        id.iter()
-            .map(|byte| if byte.is_ascii_graphic() { *byte } else { b'?' }),
-    );
-    for word in [method, path, version] {
-        line.push(b' ');
-        line.extend_from_slice(word.as_bytes());
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            id,
+            method,
+            path,
+            release,
+            pid,
+        } = self;
+        write!(f, "{id} {method} {path} {release} {pid}")
     }
-    line.push(b'\n');
-    line
+}
+
+impl FromStr for Entry {
+    type Err = EntryError;
+
+    fn from_str(line: &str) -> Result<Self, EntryError> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [id, method, path, release, pid] = words[..] else {
+            return Err(EntryError::Words(line.to_owned()));
+        };
+        let number = pid.parse();
+        Ok(Self {
+            id: id.to_owned(),
+            method: method.to_owned(),
+            path: path.to_owned(),
+            release: release.to_owned(),
+            pid: number.map_err(|error| EntryError::Pid(pid.to_owned(), error))?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -85,8 +191,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_has_four_words() {
-        assert_eq!(line(b"7f-1", "GET", "/slow", "v1"), b"7f-1 GET /slow v1\n");
-        assert_eq!(line(b"a b\xff", "GET", "/", "v1"), b"a?b? GET / v1\n");
+    fn an_id_is_one_word_whatever_a_client_sends() {
+        assert_eq!(word(Some(b"7f-1")), "7f-1");
+        assert_eq!(word(Some(b"a b\xff\n")), "a?b??");
+        assert_eq!(word(Some(b"")), "-");
+        assert_eq!(word(None), "-");
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let journal = Journal::open(&path, "v1").unwrap();
+        journal.append(Some(b"7f-1"), "POST", "/slow").unwrap();
+        journal.append(None, "GET", "/").unwrap();
+        let entries = read(&path).unwrap();
+        let line = format!("7f-1 POST /slow v1 {}", std::process::id());
+        assert_eq!(entries[0].to_string(), line);
+        assert!(entries[0].has_id() && !entries[0].is_idempotent());
+        assert!(!entries[1].has_id() && entries[1].is_idempotent());
+    }
+
+    #[test]
+    fn a_line_that_is_none_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        for (second, says) in [
+            ("7f-1 GET /sl7f-2 GET / v1 17", "found \"7f-1 GET /sl7f-2"),
+            ("7f-1 GET / v1 1x", "a process id, found \"1x\""),
+            ("7f-1 GET / v1", "found \"7f-1 GET / v1\""),
+        ] {
+            fs::write(&path, format!("- GET / v1 17\n{second}\n")).unwrap();
+            let error = read(&path).unwrap_err().to_string();
+            assert!(error.contains("line 2") && error.contains(says), "{error}");
+        }
+        let error = read(&folder.path().join("none")).unwrap_err().to_string();
+        assert!(error.contains("none"), "{error}");
     }
 }

@@ -1,7 +1,8 @@
 //! A small, honest HTTP app that can be told to misbehave.
 //!
-//! The app itself is the binary. Its library holds only what makes a release of it: an
-//! [`overlay`] appended to the executable, so that a new release, good or bad, is one copy
-//! away and needs no compiler.
+//! The app itself is the binary. Its library holds what others need of it: an [`overlay`] appended
+//! to the executable makes a release, so that a new one, good or bad, is one copy away and needs no
+//! compiler; and the [`journal`] of what reached it can be read.
 
+pub mod journal;
 pub mod overlay;

@@ -4,7 +4,7 @@ mod app;
 mod args;
 mod body;
 mod console;
-mod journal;
+mod record;
 mod routes;
 mod signal;
 mod websocket;

@@ -12,13 +12,14 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use http_body_util::BodyExt;
+use sample_app::journal::Journal;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeader;
 
 use crate::body::{Events, Filler};
-use crate::journal::{self, Journal};
+use crate::record::record;
 use crate::signal::Asker;
 use crate::websocket::{self, Stopping};
 
@@ -74,7 +75,7 @@ pub(crate) fn routes(
     }
     let mut router = router.fallback_service(ServeDir::new(".")).with_state(app);
     if let Some(journal) = journal {
-        router = router.layer(from_fn_with_state(journal, journal::record));
+        router = router.layer(from_fn_with_state(journal, record));
     }
     // Around the router, not inside: a layer inside would box a future a request.
     SetResponseHeader::overriding(router, RELEASE, HeaderValue::from_static(app.version))

@@ -3,6 +3,8 @@
 use std::fs;
 use std::thread;
 
+use sample_app::journal::{Entry, read};
+
 use crate::client::{Connection, get, request};
 use crate::running::{Release, eventually, start};
 
@@ -10,9 +12,10 @@ use crate::running::{Release, eventually, start};
 fn each_request_leaves_a_line() {
     let release = Release::new("v1", &[]);
     let path = release.beside("journal");
-    let (_app, address) = release.listen(&["--journal", path.to_str().unwrap()]);
+    let (app, address) = release.listen(&["--journal", path.to_str().unwrap()]);
 
-    request(address, "GET", "/version", "X-Request-ID: id-1\r\n", b"");
+    let answer = request(address, "GET", "/version", "X-Request-ID: id-1\r\n", b"");
+    assert_eq!(answer.header("x-request-id"), Some("id-1"));
     request(
         address,
         "POST",
@@ -23,9 +26,27 @@ fn each_request_leaves_a_line() {
     get(address, "/no-such-file");
     get(address, "/slow?ms=soon");
 
+    let entries: Vec<_> = read(&path).unwrap();
+    assert!(entries.iter().all(|entry| entry.pid == app.pid()));
+    let words = entries.iter().map(|entry| {
+        let Entry {
+            id,
+            method,
+            path,
+            release,
+            ..
+        } = entry;
+        format!("{id} {method} {path} {release}")
+    });
+    let words: Vec<_> = words.collect();
     assert_eq!(
-        fs::read_to_string(path).unwrap(),
-        "id-1 GET /version v1\nid-2 POST /upload v1\n- GET /no-such-file v1\n- GET /slow v1\n"
+        words,
+        [
+            "id-1 GET /version v1",
+            "id-2 POST /upload v1",
+            "- GET /no-such-file v1",
+            "- GET /slow v1"
+        ]
     );
 }
 
@@ -39,7 +60,8 @@ fn the_line_is_there_before_the_answer() {
     connection.send("GET", "/slow?ms=3600000", "X-Request-ID: early\r\n");
 
     eventually("the journal has the request", || {
-        fs::read_to_string(&path).is_ok_and(|journal| journal == "early GET /slow v1\n")
+        let entries = read(&path).unwrap();
+        entries.iter().any(|entry| entry.id == "early")
     });
 }
 
@@ -67,17 +89,17 @@ fn two_releases_may_share_a_journal() {
         }
     });
 
-    let journal = fs::read_to_string(path).unwrap();
+    let entries = read(&path).unwrap();
     for (client, version) in ["v1", "v1", "v2", "v2"].into_iter().enumerate() {
         for n in 0..REQUESTS {
-            let line = format!("{client}-{n} GET / {version}");
-            assert!(
-                journal.lines().any(|other| other == line),
-                "no line {line:?}"
-            );
+            let id = format!("{client}-{n}");
+            let found = entries
+                .iter()
+                .any(|entry| entry.id == id && entry.release == version);
+            assert!(found, "no line of {id} and {version}");
         }
     }
-    assert_eq!(journal.lines().count(), 4 * REQUESTS);
+    assert_eq!(entries.len(), 4 * REQUESTS);
 }
 
 #[test]

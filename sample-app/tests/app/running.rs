@@ -134,7 +134,6 @@ impl Release {
 }
 
 impl Running {
-    #[cfg(target_os = "linux")]
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

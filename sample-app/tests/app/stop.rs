@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 
 use rustix::process::Signal;
+use sample_app::journal;
 
 use crate::client::{Connection, get};
 use crate::running::{Release, Running, eventually, start};
@@ -12,11 +13,9 @@ use crate::running::{Release, Running, eventually, start};
 fn in_flight(app: &Running, address: SocketAddr, target: &str) -> Connection {
     let mut connection = Connection::open(address);
     connection.send("GET", target, "X-Request-ID: in-flight\r\n");
-    let path = target.split_once('?').map_or(target, |(path, _)| path);
-    let line = format!("in-flight GET {path} v1\n");
     eventually("the app has the request", || {
-        std::fs::read_to_string(app.release.beside("journal"))
-            .is_ok_and(|journal| journal.contains(&line))
+        let journal = journal::read(&app.release.beside("journal"));
+        journal.is_ok_and(|entries| entries.iter().any(|entry| entry.id == "in-flight"))
     });
     connection
 }
