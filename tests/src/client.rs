@@ -65,6 +65,16 @@ impl Connection {
         self.0.get_ref().try_clone().expect("a second handle")
     }
 
+    /// Whether the other side has ended it: nothing that is sent now would be answered.
+    pub fn has_ended(&mut self) -> bool {
+        let stream = self.0.get_ref();
+        let peeked = stream
+            .set_nonblocking(true)
+            .and_then(|()| stream.peek(&mut [0]));
+        let is_open = peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        !is_open || stream.set_nonblocking(false).is_err()
+    }
+
     /// Sends a GET and reads the whole answer.
     ///
     /// # Errors

@@ -149,6 +149,17 @@ impl Site {
         self.run(&deployment, None, root)
     }
 
+    /// Starts with nothing deployed, and waits for handoff only.
+    ///
+    /// # Panics
+    /// When that does not come up.
+    #[track_caller]
+    pub fn launch_empty(self) -> Running {
+        let deployment = Deployment::new(self.place);
+        let root = deployment.root().to_owned();
+        self.run(&deployment, None, root)
+    }
+
     /// Starts another sidecar on a deployment, and waits for that only. Its cache is its own, as on
     /// another machine.
     ///
@@ -359,6 +370,27 @@ impl Running {
         self.address = self.wait_until("handoff listens again", |_| true).listen;
     }
 
+    /// The same, if handoff has ended at all; whether it runs then. It may not be able to start in
+    /// the circumstances.
+    ///
+    /// # Panics
+    /// When it neither comes up nor ends.
+    #[cfg(unix)]
+    pub(crate) fn tries_to_start_again(&mut self) -> bool {
+        if !self.has_ended() {
+            return true;
+        }
+        let child = run(&self.program, &self.root, &self.args, &self.variables);
+        self.pid = child.id();
+        self.child = Mutex::new(child);
+        let up = || self.published().map(|_| true);
+        let ended = || self.has_ended().then_some(false);
+        eventually(
+            || self.failure("handoff listens again, or ends"),
+            || up().or_else(ended),
+        )
+    }
+
     /// What was waited for, and all that may tell why it did not come.
     pub(crate) fn failure(&self, what: &str) -> String {
         let log = self.log();
@@ -368,7 +400,7 @@ impl Running {
         format!("{what}\nlast status: {status:#?}\nlog:\n{tail}\n")
     }
 
-    fn published(&self) -> Option<Status> {
+    pub(crate) fn published(&self) -> Option<Status> {
         Status::read(&self.deployment.state(), self.pid)
     }
 

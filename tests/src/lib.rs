@@ -10,6 +10,8 @@
 
 pub mod archive;
 pub mod binaries;
+#[cfg(target_os = "linux")]
+pub mod chaos;
 pub mod client;
 pub mod command;
 pub mod deployment;

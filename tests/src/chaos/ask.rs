@@ -1,0 +1,125 @@
+//! The requests of the load: what is asked, and whether the answer is right.
+
+use std::fmt::Write as _;
+
+use fastrand::Rng;
+use sha2::{Digest as _, Sha256};
+
+use super::ledger::Outcome;
+use crate::client::Answer;
+
+/// One request.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask(Kind);
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// GET, a short answer.
+    Version,
+    /// An answer of so many bytes after so many milliseconds.
+    Slow(&'static str, u64, usize),
+    /// PUT, as many bytes back.
+    Echo(usize),
+    /// POST, the digest of so many bytes back.
+    Upload(usize),
+    /// GET, so many events.
+    Stream(usize),
+}
+
+// === impl Ask ===
+
+impl Ask {
+    /// Any.
+    pub fn draw(rng: &mut Rng) -> Self {
+        Self(match rng.u8(0..10) {
+            0..=3 => Kind::Version,
+            4 => Kind::Slow("GET", rng.u64(0..300), rng.usize(0..40_000)),
+            5 => Kind::Slow("POST", rng.u64(0..300), rng.usize(0..40_000)),
+            6 => Kind::Echo(rng.usize(0..60_000)),
+            7 | 8 => Kind::Upload(rng.usize(0..60_000)),
+            _ => Kind::Stream(rng.usize(1..6)),
+        })
+    }
+
+    /// Its method.
+    pub fn method(self) -> &'static str {
+        match self.0 {
+            Kind::Version | Kind::Stream(_) => "GET",
+            Kind::Slow(method, ..) => method,
+            Kind::Echo(_) => "PUT",
+            Kind::Upload(_) => "POST",
+        }
+    }
+
+    /// All of it, under this id.
+    pub fn bytes(self, id: &str) -> Vec<u8> {
+        let method = self.method();
+        let target = match self.0 {
+            Kind::Version => "/version".to_owned(),
+            Kind::Slow(_, ms, bytes) => format!("/slow?ms={ms}&bytes={bytes}"),
+            Kind::Echo(_) => "/echo".to_owned(),
+            Kind::Upload(_) => "/upload".to_owned(),
+            Kind::Stream(events) => format!("/stream?events={events}&every=20"),
+        };
+        let mut bytes =
+            format!("{method} {target} HTTP/1.1\r\nHost: app\r\nX-Request-ID: {id}\r\n");
+        let body = self.body(id);
+        if method != "GET" {
+            // Writing to a string cannot fail.
+            let _ = write!(bytes, "Content-Length: {}\r\n", body.len());
+        }
+        bytes.push_str("\r\n");
+        let mut bytes = bytes.into_bytes();
+        bytes.extend(body);
+        bytes
+    }
+
+    /// What a whole answer is worth.
+    pub fn judge(self, id: &str, answer: &Answer) -> Outcome {
+        if answer.status != 200 {
+            return Outcome::Failed(format!("status {}", answer.status));
+        }
+        let release = answer.release();
+        let of = answer.header("x-request-id");
+        if of != Some(id) {
+            return Outcome::Wrong(format!("an answer to {of:?}"));
+        }
+        let expected = match self.0 {
+            Kind::Version => release.as_bytes().to_vec(),
+            Kind::Slow(_, _, bytes) => vec![b'.'; bytes],
+            Kind::Echo(_) => self.body(id),
+            Kind::Upload(_) => uploaded(&self.body(id)).into_bytes(),
+            Kind::Stream(events) => streamed(events, release).into_bytes(),
+        };
+        if answer.body != expected {
+            let (got, expected) = (answer.body.len(), expected.len());
+            return Outcome::Wrong(format!("{self:?}: {got} bytes, not these {expected}"));
+        }
+        Outcome::Answered(release.to_owned())
+    }
+
+    /// No two requests have the same, if it is not empty.
+    fn body(self, id: &str) -> Vec<u8> {
+        let length = match self.0 {
+            Kind::Echo(bytes) | Kind::Upload(bytes) => bytes,
+            Kind::Version | Kind::Slow(..) | Kind::Stream(_) => 0,
+        };
+        id.bytes().chain([b' ']).cycle().take(length).collect()
+    }
+}
+
+fn uploaded(body: &[u8]) -> String {
+    let mut json = "{\"digest\":\"sha256:".to_owned();
+    for byte in Sha256::digest(body) {
+        // Writing to a string cannot fail.
+        let _ = write!(json, "{byte:02x}");
+    }
+    let _ = write!(json, "\",\"length\":{}}}", body.len());
+    json
+}
+
+fn streamed(events: usize, release: &str) -> String {
+    (1..=events)
+        .map(|event| format!("id: {event}\ndata: {event} of {events} from {release}\n\n"))
+        .collect()
+}

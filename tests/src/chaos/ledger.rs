@@ -1,0 +1,254 @@
+//! The account of a run: what clients saw, joined with what the apps wrote down.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::time::Duration;
+
+use sample_app::journal::Entry;
+
+/// Between a promotion and its line in the log.
+const LOG_LAG: Duration = Duration::from_secs(2);
+/// A request is sent again once at most.
+const MOST_SENT: usize = 2;
+
+/// All that is known of a run. Times are since its start.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger {
+    /// What clients saw.
+    pub seen: Vec<Seen>,
+    /// What the apps wrote.
+    pub journal: Vec<Entry>,
+    /// What was killed.
+    pub kills: Vec<Kill>,
+    /// When each release got requests for the first time.
+    pub promoted: BTreeMap<String, Duration>,
+    /// How many connections clients had at most.
+    pub connections: usize,
+}
+
+/// One request, as its client saw it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its own.
+    pub id: String,
+    /// Its method.
+    pub method: &'static str,
+    /// Before it was sent.
+    pub began: Duration,
+    /// After the last byte of its answer.
+    pub ended: Duration,
+    /// What came back.
+    pub outcome: Outcome,
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A whole and right answer of this release.
+    Answered(String),
+    /// A visible failure: a status that says so, or no whole answer.
+    Failed(String),
+    /// What must never be: something wrong that looks right, or nothing for ever.
+    Wrong(String),
+}
+
+/// Something was killed, or killed itself.
+#[derive(Clone, Debug)]
+pub struct Kill {
+    /// Who.
+    pub victim: Victim,
+    /// Before.
+    pub from: Duration,
+    /// When it was gone.
+    pub to: Duration,
+    /// How often.
+    pub times: usize,
+}
+
+/// Who was killed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Victim {
+    /// handoff, and all that it runs.
+    Handoff,
+    /// One app.
+    App(u32),
+    /// Every instance of a release that cannot do better.
+    Release(String),
+}
+
+/// What must not be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Finding {
+    /// A request failed, and nothing that was killed explains it.
+    Lost { id: String, why: String },
+    /// A wrong answer, or one of another release than the one that took the request.
+    MixedUp { id: String, how: String },
+    /// An answer that no app gave.
+    FromNowhere { id: String, release: String },
+    /// It arrived more often than it may.
+    Repeated {
+        id: String,
+        line: String,
+        times: usize,
+    },
+    /// The release was never promoted, or had not been yet.
+    NotPromoted { id: String, release: String },
+    /// An app got a request that no client sent.
+    Unknown { line: String },
+    /// More requests failed than can have been in flight.
+    TooMany {
+        kill: String,
+        failed: usize,
+        most: usize,
+    },
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// What must not be.
+    pub findings: Vec<Finding>,
+    /// Requests that were answered, by release.
+    pub answered: BTreeMap<String, usize>,
+    /// Requests in flight at a kill, and how their clients saw it.
+    pub exempt: BTreeMap<String, usize>,
+    /// Idempotent requests that arrived twice.
+    pub sent_again: usize,
+}
+
+// === impl Ledger ===
+
+impl Ledger {
+    /// Joins it all.
+    pub fn settle(&self) -> Account {
+        let mut account = Account::default();
+        let mut journal: HashMap<&str, Vec<&Entry>> = HashMap::new();
+        for entry in self.journal.iter().filter(|entry| entry.has_id()) {
+            journal.entry(&entry.id).or_default().push(entry);
+        }
+        let mut failed = vec![0; self.kills.len()];
+        for seen in &self.seen {
+            let entries = journal.remove(&*seen.id).unwrap_or_default();
+            self.arrivals(&entries, &mut account);
+            match &seen.outcome {
+                Outcome::Answered(release) => {
+                    self.answer(seen, release, &entries, &mut account);
+                }
+                Outcome::Failed(why) => match self.killed(seen, &entries) {
+                    Some(kill) => {
+                        failed[kill] += 1;
+                        *account.exempt.entry(why.clone()).or_default() += 1;
+                    }
+                    None => account.finds(Finding::Lost {
+                        id: seen.id.clone(),
+                        why: why.clone(),
+                    }),
+                },
+                Outcome::Wrong(how) => account.finds(Finding::MixedUp {
+                    id: seen.id.clone(),
+                    how: how.clone(),
+                }),
+            }
+        }
+        for entry in journal.into_values().flatten() {
+            let line = entry.to_string();
+            account.finds(Finding::Unknown { line });
+        }
+        for (kill, failed) in self.kills.iter().zip(failed) {
+            let most = self.connections * kill.times;
+            if failed > most {
+                let kill = format!("{kill:?}");
+                account.finds(Finding::TooMany { kill, failed, most });
+            }
+        }
+        account.findings.sort();
+        account
+    }
+
+    fn arrivals(&self, entries: &[&Entry], account: &mut Account) {
+        let Some(first) = entries.first() else {
+            return;
+        };
+        let times = entries.len();
+        let most = if first.is_idempotent() { MOST_SENT } else { 1 };
+        if times > most {
+            let lines: Vec<_> = entries.iter().map(ToString::to_string).collect();
+            account.finds(Finding::Repeated {
+                id: first.id.clone(),
+                line: lines.join("; "),
+                times,
+            });
+        } else if times > 1 {
+            account.sent_again += 1;
+        }
+    }
+
+    fn answer(&self, seen: &Seen, release: &str, entries: &[&Entry], account: &mut Account) {
+        *account.answered.entry(release.to_owned()).or_default() += 1;
+        let id = seen.id.clone();
+        if entries.is_empty() {
+            let release = release.to_owned();
+            return account.finds(Finding::FromNowhere { id, release });
+        }
+        if !entries
+            .iter()
+            .any(|entry| entry.release == release && entry.method == seen.method)
+        {
+            let entry = entries[0];
+            let method = seen.method;
+            let how = format!("{method} answered by {release}, taken as {entry}");
+            return account.finds(Finding::MixedUp { id, how });
+        }
+        let promoted = self.promoted.get(release);
+        if promoted.is_none_or(|promoted| seen.ended + LOG_LAG < *promoted) {
+            let release = release.to_owned();
+            account.finds(Finding::NotPromoted { id, release });
+        }
+    }
+
+    /// Which kill explains that a request failed: it happened meanwhile, to whoever had it, if
+    /// anybody had.
+    fn killed(&self, seen: &Seen, entries: &[&Entry]) -> Option<usize> {
+        self.kills.iter().position(|kill| {
+            let meanwhile = seen.began <= kill.to && kill.from <= seen.ended;
+            let had = |is: &dyn Fn(&Entry) -> bool| {
+                entries.is_empty() || entries.iter().any(|entry| is(entry))
+            };
+            meanwhile
+                && match &kill.victim {
+                    Victim::Handoff => true,
+                    Victim::App(pid) => had(&|entry| entry.pid == *pid),
+                    Victim::Release(release) => had(&|entry| entry.release == *release),
+                }
+        })
+    }
+}
+
+// === impl Account ===
+
+impl Account {
+    fn finds(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            findings,
+            answered,
+            exempt,
+            sent_again,
+        } = self;
+        let (all, releases) = (answered.values().sum::<usize>(), answered.len());
+        let in_flight: usize = exempt.values().sum();
+        writeln!(f, "answered: {all}, by {releases} releases")?;
+        writeln!(f, "in flight at a kill: {in_flight} {exempt:?}")?;
+        writeln!(f, "idempotent, and sent again: {sent_again}")?;
+        write!(f, "findings: {}", findings.len())?;
+        for finding in findings.iter().take(30) {
+            write!(f, "\n  {finding:?}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,177 @@
+//! Everything at once, for a while: deploys good and bad, kills, a full disk, a folder that is gone,
+//! no descriptors; under load, drawn from a seed.
+//!
+//! ```text
+//! seed ─▶ schedule ─▶ scene (does it) ─▶ log: what was promoted ─┐
+//!                       │ handoff, apps ─▶ journal ──────────────┼─▶ ledger ─▶ account: findings
+//!        clients ───────┘        └───────▶ what clients saw ─────┘
+//! ```
+//! Steps come in rounds. After each of them the load ends, everything comes to rest, and handoff
+//! holds no more than in the beginning. The schedule and the ledger are pure; a seed gives the same
+//! steps again, though not the same moments.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use sample_app::journal;
+
+pub mod artifacts;
+mod ask;
+mod clients;
+pub mod ledger;
+mod scene;
+pub mod schedule;
+mod vitals;
+
+use clients::{CLIENTS, Clients, Moment, Toll};
+use ledger::{Account, Ledger};
+use scene::Scene;
+use schedule::Schedule;
+use vitals::Vitals;
+
+use crate::wait;
+
+/// Load before the first step, so that handoff holds what it usually does.
+const WARM_UP: Duration = Duration::from_secs(2);
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Summary {
+    seed: u64,
+    took: Duration,
+    rounds: usize,
+    steps: BTreeMap<String, usize>,
+    skipped: Vec<&'static str>,
+    requests: usize,
+    refused: usize,
+    kills: usize,
+    failed_starts: usize,
+    base: Vitals,
+    last: Vitals,
+    account: Account,
+    /// Promoted, though nothing like it was deployed, or nothing that can serve.
+    strangers: Vec<String>,
+}
+
+/// Runs whole rounds of the steps of `seed` until so much time is over, at least one.
+///
+/// # Panics
+/// When handoff does not do in time what it has to, or something is left of it.
+pub fn run(seed: u64, time: Duration) -> Summary {
+    let moment = Moment::default();
+    let started = SystemTime::now();
+    let mut schedule = Schedule::new(seed);
+    let mut scene = Scene::set(moment.clone(), seed.is_multiple_of(2));
+    let mut toll = Toll::default();
+    let address = scene.address();
+    let load = |round| Clients::start(address, &moment, round, seed);
+
+    let warm_up = load(0);
+    wait::pass(WARM_UP);
+    toll.add(warm_up.end());
+    let base = scene.rests(None);
+    let mut last = base;
+    let mut steps = BTreeMap::new();
+    let mut rounds = 0;
+    while rounds == 0 || moment.now() < time {
+        rounds += 1;
+        let clients = load(rounds);
+        for step in schedule.round() {
+            eprintln!("{:7.1} s: {step}", moment.now().as_secs_f64());
+            scene.act(&step);
+            *steps.entry(step.action.kind()).or_default() += 1;
+        }
+        scene.recovers();
+        toll.add(clients.end());
+        last = scene.rests(Some(base));
+    }
+    let (log, journal) = scene.ends();
+
+    let mut ledger = Ledger {
+        journal: journal::read(&journal).expect("a journal"),
+        kills: std::mem::take(&mut scene.kills),
+        connections: CLIENTS,
+        ..Ledger::default()
+    };
+    let mut strangers = Vec::new();
+    for (at, release) in promotions(&log, started) {
+        match scene.version_of(&release) {
+            Some(version) if !scene.bad.iter().any(|bad| bad == version) => {
+                ledger.promoted.entry(version.to_owned()).or_insert(at);
+            }
+            _ => strangers.push(release),
+        }
+    }
+    ledger.seen = toll.seen;
+    Summary {
+        seed,
+        took: moment.now(),
+        rounds,
+        steps,
+        skipped: scene.skipped.clone(),
+        requests: ledger.seen.len(),
+        refused: toll.refused,
+        kills: ledger.kills.iter().map(|kill| kill.times).sum(),
+        failed_starts: scene.failed_starts,
+        base,
+        last,
+        account: ledger.settle(),
+        strangers,
+    }
+}
+
+/// When which release was promoted, as the log says.
+fn promotions(log: &str, started: SystemTime) -> Vec<(Duration, String)> {
+    let promoted = log.lines().filter(|line| line.contains(" promoted "));
+    let told = promoted.filter_map(|line| {
+        let (time, rest) = line.trim_start().split_once(' ')?;
+        let at = humantime::parse_rfc3339(time).ok()?;
+        let (_, release) = rest.split_once(" release=")?;
+        let release = release.split(' ').next()?.to_owned();
+        Some((at.duration_since(started).unwrap_or_default(), release))
+    });
+    told.collect()
+}
+
+// === impl Summary ===
+
+impl Summary {
+    /// Whether everything was as it has to be.
+    pub fn is_good(&self) -> bool {
+        self.account.findings.is_empty() && self.strangers.is_empty()
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let took = self.took.as_secs();
+        writeln!(f, "seed {}: {} rounds in {took} s", self.seed, self.rounds)?;
+        writeln!(f, "steps: {:?}", self.steps)?;
+        if !self.skipped.is_empty() {
+            writeln!(f, "skipped: {:?}", self.skipped)?;
+        }
+        let Self {
+            requests,
+            refused,
+            kills,
+            failed_starts,
+            ..
+        } = self;
+        writeln!(
+            f,
+            "requests: {requests}; refused and tried again: {refused}"
+        )?;
+        writeln!(
+            f,
+            "kills and crashes: {kills}; starts that failed: {failed_starts}"
+        )?;
+        writeln!(
+            f,
+            "handoff at rest: {} at first, {} at last",
+            self.base, self.last
+        )?;
+        writeln!(f, "promoted, but not good: {:?}", self.strangers)?;
+        write!(f, "{}", self.account)
+    }
+}

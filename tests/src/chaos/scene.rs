@@ -1,0 +1,384 @@
+//! The deployment that all of it is done to, and how it is done.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+
+use super::artifacts::Artifacts;
+use super::clients::Moment;
+use super::ledger::{Kill, Victim};
+use super::schedule::{Action, Bad, Good, Meanwhile, Step};
+use super::vitals::Vitals;
+use crate::client::Connection;
+use crate::deployment::{Running, Site};
+use crate::mount::Mount;
+use crate::processes;
+use crate::wait::{self, eventually};
+
+/// A release that crashes so often is given up.
+const RAPID_FAILS: usize = 2;
+/// More than handoff may open when it may open no more.
+const SPARE_DESCRIPTORS: usize = 3;
+/// As many connections at once want descriptors then.
+const CROWD: usize = 30;
+/// For a handoff that cannot start in the circumstances.
+const TRIES: usize = 100;
+
+/// One deployment, and what was done to it.
+#[derive(Debug)]
+pub struct Scene {
+    site: Running,
+    /// Where the private copies are; it outlives what runs from it.
+    disk: Option<Mount>,
+    artifacts: Artifacts,
+    moment: Moment,
+    /// What was killed so far.
+    pub kills: Vec<Kill>,
+    /// Versions that must never be promoted.
+    pub bad: Vec<String>,
+    /// What was not done, and why.
+    pub skipped: Vec<&'static str>,
+    /// handoff ended by itself when it was started.
+    pub failed_starts: usize,
+}
+
+// === impl Scene ===
+
+impl Scene {
+    /// A deployment that serves.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn set(moment: Moment, bakes: bool) -> Self {
+        let disk = Mount::tmpfs("size=24m");
+        let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let mut site = Site::watching_a_folder()
+            .running(&[
+                "{artifact}",
+                "-port",
+                "{port}",
+                "--journal",
+                "{shared}/journal",
+            ])
+            .with("--listen", &listen.to_string())
+            .with("--start-timeout", "5s")
+            .with("--deploy-timeout", "3s")
+            .with("--stop-timeout", "2s")
+            .with("--rapid-fails", &RAPID_FAILS.to_string())
+            // Nothing is to be cut that was not killed.
+            .with("--max-draining", "100");
+        if bakes {
+            site = site.with("--bake", "1s");
+        }
+        if let Some(disk) = &disk {
+            let path = disk.path().to_str().expect("a path in UTF-8");
+            site = site.with("--cache", path);
+        }
+        let site = site.launch_empty();
+        let artifacts = Artifacts::new(site.site().join("releases"));
+        let mut scene = Self {
+            site,
+            disk,
+            artifacts,
+            moment,
+            kills: Vec::new(),
+            bad: Vec::new(),
+            skipped: Vec::new(),
+            failed_starts: 0,
+        };
+        scene.recovers();
+        scene
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.site.address()
+    }
+
+    /// Does it.
+    ///
+    /// # Panics
+    /// When handoff does not do what it has to in time.
+    pub fn act(&mut self, step: &Step) {
+        match step.action {
+            Action::DeployGood(good, waits) => {
+                let version = self.artifacts.good(good);
+                if waits {
+                    self.serves(&version);
+                }
+            }
+            Action::DeployBad(Bad::CrashesLate) => self.deploy_one_that_crashes(),
+            Action::DeployBad(bad) => {
+                let version = self.artifacts.bad(bad);
+                self.bad.push(version);
+            }
+            Action::OverwriteSlowly(pieces) => {
+                let version = self.artifacts.overwrite(pieces);
+                self.serves(&version);
+            }
+            Action::KillApp => self.kill_app(),
+            Action::HaltApp(ms, meanwhile) => self.halt_app(ms, meanwhile),
+            Action::KillHandoff(ms) => {
+                self.kill_handoff();
+                pass(ms);
+                self.minds();
+            }
+            Action::FillDisk(ms, meanwhile) => self.fill_disk(ms, meanwhile),
+            Action::DeleteFolder(ms, meanwhile) => {
+                self.artifacts.delete_folder();
+                // There is nowhere to deploy to.
+                if meanwhile != Meanwhile::Deploy {
+                    self.disturb(meanwhile);
+                }
+                pass(ms);
+                self.artifacts.make_folder();
+                self.minds();
+                self.recovers();
+            }
+            Action::ExhaustDescriptors(ms, meanwhile) => self.exhaust_descriptors(ms, meanwhile),
+        }
+        wait::pass(step.pause);
+    }
+
+    /// A new release serves: whatever there was is over.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn recovers(&mut self) {
+        let version = self.artifacts.good(Good::Plain);
+        self.serves(&version);
+    }
+
+    /// Waits until nothing moves any more, and says what handoff holds then.
+    ///
+    /// # Panics
+    /// When something goes on moving, or a process is left that nobody needs.
+    pub fn rests(&self, base: Option<Vitals>) -> Vitals {
+        let site = &self.site;
+        let status = site.wait_until("nothing moves", |status| {
+            status.is_at_rest() && status.standby.is_none()
+        });
+        let active = status
+            .active
+            .and_then(|active| active.pid)
+            .expect("one that serves");
+        let strays = || -> Vec<u32> {
+            let group = processes::group(active);
+            let mut all = processes::from(&site.deployment().site());
+            all.retain(|pid| !group.contains(pid));
+            all
+        };
+        eventually(
+            || {
+                site.failure(&format!(
+                    "only {active} and its own run, not {:?}",
+                    strays()
+                ))
+            },
+            || strays().is_empty().then_some(()),
+        );
+        let now = || Vitals::of(site.pid()).unwrap_or_default();
+        eventually(
+            || site.failure(&format!("back at {base:?}, not at {:?}", now())),
+            || {
+                let now = now();
+                base.is_none_or(|base| now.are_back_at(base)).then_some(now)
+            },
+        )
+    }
+
+    /// Ends it, and nothing is left. What it leaves in writing: the log, and the apps' journal.
+    ///
+    /// # Panics
+    /// When something is left.
+    pub fn ends(&self) -> (String, PathBuf) {
+        self.site.ask_to_stop();
+        self.site.exit_status();
+        self.site.leaves_nothing_behind();
+        (self.site.log(), self.site.shared().join("journal"))
+    }
+
+    /// The version of what handoff calls so, if that was ever deployed.
+    pub fn version_of(&self, release: &str) -> Option<&str> {
+        self.artifacts.version_of(release)
+    }
+
+    fn deploy_one_that_crashes(&mut self) {
+        let from = self.moment.now();
+        let version = self.artifacts.bad(Bad::CrashesLate);
+        self.site
+            .wait_until(&format!("{version} is given up"), |status| {
+                status.refusal(&version).is_some()
+                    && status.active.is_some()
+                    && !status.is_active(&version)
+            });
+        self.kills.push(Kill {
+            victim: Victim::Release(version),
+            from,
+            to: self.moment.now(),
+            times: RAPID_FAILS,
+        });
+    }
+
+    fn kill_app(&mut self) {
+        let Some(pid) = self.active() else {
+            return;
+        };
+        let (from, was_there, to) = self.moment.killing(|| {
+            let was_there = kill_process(process(pid), Signal::KILL).is_ok();
+            eventually(
+                || format!("{pid} is gone"),
+                || processes::is_reaped(pid).then_some(()),
+            );
+            was_there
+        });
+        if was_there {
+            self.kills.push(Kill {
+                victim: Victim::App(pid),
+                from,
+                to,
+                times: 1,
+            });
+        }
+    }
+
+    fn halt_app(&mut self, ms: u64, meanwhile: Meanwhile) {
+        let halted = self.active();
+        if let Some(pid) = halted {
+            let _ = kill_process(process(pid), Signal::STOP);
+        }
+        self.disturb(meanwhile);
+        pass(ms);
+        if let Some(pid) = halted.filter(|pid| self.is_ours(*pid)) {
+            let _ = kill_process(process(pid), Signal::CONT);
+        }
+        self.minds();
+    }
+
+    fn kill_handoff(&mut self) {
+        let (from, (), to) = self.moment.killing(|| self.site.kill());
+        self.kills.push(Kill {
+            victim: Victim::Handoff,
+            from,
+            to,
+            times: 1,
+        });
+    }
+
+    /// What watches over handoff: it starts it again when it has ended.
+    fn minds(&mut self) {
+        for _ in 0..TRIES {
+            if self.site.tries_to_start_again() {
+                return;
+            }
+            self.failed_starts += 1;
+            pass(100);
+        }
+        panic!("{}", self.site.failure("handoff starts again"));
+    }
+
+    fn fill_disk(&mut self, ms: u64, meanwhile: Meanwhile) {
+        let Some(disk) = &self.disk else {
+            return self
+                .skipped
+                .push("fill disk: needs the right to mount a file system");
+        };
+        let filler = disk.path().join("filler");
+        let mut file = File::create(&filler).expect("a file");
+        while file.write_all(&[0; 4096]).is_ok() {}
+        drop(file);
+        self.disturb(meanwhile);
+        pass(ms);
+        fs::remove_file(filler).expect("the file");
+        self.minds();
+        self.recovers();
+    }
+
+    fn exhaust_descriptors(&mut self, ms: u64, meanwhile: Meanwhile) {
+        let pid = self.site.pid();
+        let Some(vitals) = Vitals::of(pid) else {
+            return;
+        };
+        limit(pid, Some((vitals.descriptors + SPARE_DESCRIPTORS) as u64));
+        let crowd = [(); CROWD].map(|()| TcpStream::connect(self.address()));
+        self.disturb(meanwhile);
+        pass(ms);
+        drop(crowd);
+        // Killed meanwhile, it has no limit any more.
+        if self.site.pid() == pid {
+            limit(pid, None);
+        }
+        self.minds();
+        self.recovers();
+    }
+
+    fn disturb(&mut self, meanwhile: Meanwhile) {
+        match meanwhile {
+            Meanwhile::Nothing => {}
+            Meanwhile::Deploy => {
+                self.artifacts.good(Good::Proven);
+            }
+            Meanwhile::KillApp => self.kill_app(),
+            Meanwhile::KillHandoff => {
+                self.kill_handoff();
+                if !self.site.tries_to_start_again() {
+                    self.failed_starts += 1;
+                }
+            }
+        }
+    }
+
+    /// Waits until clients are answered by this version.
+    fn serves(&self, version: &str) {
+        let address = self.address();
+        eventually(
+            || self.site.failure(&format!("{version} serves")),
+            || {
+                let answer = Connection::open(address).and_then(|mut new| new.get("/version"));
+                answer
+                    .is_ok_and(|answer| answer.release() == version)
+                    .then_some(())
+            },
+        );
+    }
+
+    /// The active instance's process, if it is one of ours.
+    fn active(&self) -> Option<u32> {
+        let pid = self.site.published()?.active?.pid?;
+        self.is_ours(pid).then_some(pid)
+    }
+
+    fn is_ours(&self, pid: u32) -> bool {
+        processes::from(&self.site.deployment().site()).contains(&pid)
+    }
+}
+
+fn process(pid: u32) -> Pid {
+    Pid::from_raw(pid.cast_signed()).expect("a process id")
+}
+
+/// Gives a process so many descriptors at most; without a number, as many as there may be.
+fn limit(pid: u32, descriptors: Option<u64>) {
+    let all = getrlimit(Resource::Nofile);
+    let limit = Rlimit {
+        current: descriptors.or(all.current),
+        maximum: all.maximum,
+    };
+    // It may have ended.
+    let _ = prlimit(Some(process(pid)), Resource::Nofile, limit);
+}
+
+fn pass(ms: u64) {
+    wait::pass(Duration::from_millis(ms));
+}
+
+/// Not one that the system gives to whoever connects: while handoff is away, nobody else may get it.
+fn free_port() -> u16 {
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    let mut ports = (first..32_000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    ports.next().expect("a free port")
+}

@@ -1,0 +1,185 @@
+//! What is done to a deployment, drawn from a seed: the same seed gives the same steps.
+
+use std::fmt;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+/// One thing to do, and how long to let things be afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What.
+    pub action: Action,
+    /// Then.
+    pub pause: Duration,
+}
+
+/// What may happen to a deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// A new release, and whether to wait until it serves.
+    DeployGood(Good, bool),
+    /// One that must not serve, or not for long.
+    DeployBad(Bad),
+    /// The newest artifact becomes another one in so many pieces.
+    OverwriteSlowly(usize),
+    /// `kill -9` of the active instance.
+    KillApp,
+    /// The active instance does nothing for so many milliseconds, and meanwhile this happens.
+    HaltApp(u64, Meanwhile),
+    /// `kill -9` of handoff; so many milliseconds later it is started again.
+    KillHandoff(u64),
+    /// The disk of the private copies is full for so many milliseconds.
+    FillDisk(u64, Meanwhile),
+    /// The watched folder is not there for so many milliseconds.
+    DeleteFolder(u64, Meanwhile),
+    /// handoff may open no more files for so many milliseconds.
+    ExhaustDescriptors(u64, Meanwhile),
+}
+
+/// Ways in which a release is good, and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Good {
+    /// As one should be.
+    Plain,
+    /// With its digest beside it.
+    Proven,
+    /// Ready only after a while.
+    Slow,
+    /// It ignores every request to stop.
+    Stubborn,
+    /// It leaves a child behind.
+    Leaking,
+}
+
+/// Ways in which a release is bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bad {
+    /// It exits at once.
+    Exits,
+    /// It listens, and is never ready.
+    NeverReady,
+    /// It never listens.
+    NeverBinds,
+    /// It ends before it is ready.
+    CrashesEarly,
+    /// It ends when it serves, again and again.
+    CrashesLate,
+    /// It is no program.
+    NoProgram,
+    /// It is not what the digest beside it says.
+    WrongDigest,
+    /// An archive, the end of which is missing.
+    CutArchive,
+}
+
+/// What else happens while something is amiss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Meanwhile {
+    /// Nothing.
+    Nothing,
+    /// A new release is deployed.
+    Deploy,
+    /// `kill -9` of the active instance.
+    KillApp,
+    /// `kill -9` of handoff, which is started again.
+    KillHandoff,
+}
+
+/// Endless steps, in rounds: each has every action in it, in an order of its own.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    rng: Rng,
+}
+
+const GOOD: [Good; 5] = [
+    Good::Plain,
+    Good::Proven,
+    Good::Slow,
+    Good::Stubborn,
+    Good::Leaking,
+];
+/// Every way to be bad.
+pub const BAD: [Bad; 8] = [
+    Bad::Exits,
+    Bad::NeverReady,
+    Bad::NeverBinds,
+    Bad::CrashesEarly,
+    Bad::CrashesLate,
+    Bad::NoProgram,
+    Bad::WrongDigest,
+    Bad::CutArchive,
+];
+const MEANWHILE: [Meanwhile; 4] = [
+    Meanwhile::Nothing,
+    Meanwhile::Deploy,
+    Meanwhile::KillApp,
+    Meanwhile::KillHandoff,
+];
+
+// === impl Schedule ===
+
+impl Schedule {
+    /// The steps of this seed.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            rng: Rng::with_seed(seed),
+        }
+    }
+
+    /// The next round.
+    pub fn round(&mut self) -> Vec<Step> {
+        let rng = &mut self.rng;
+        let mut actions: Vec<Action> = BAD.map(Action::DeployBad).to_vec();
+        for good in GOOD {
+            actions.push(Action::DeployGood(good, rng.bool()));
+        }
+        for _ in 0..2 {
+            actions.push(Action::OverwriteSlowly(rng.usize(2..12)));
+            actions.push(Action::KillApp);
+        }
+        actions.push(Action::KillHandoff(rng.u64(0..300)));
+        actions.push(Action::HaltApp(rng.u64(100..2_000), meanwhile(rng)));
+        actions.push(Action::FillDisk(rng.u64(100..1_500), meanwhile(rng)));
+        actions.push(Action::DeleteFolder(rng.u64(100..1_500), meanwhile(rng)));
+        actions.push(Action::ExhaustDescriptors(
+            rng.u64(100..1_500),
+            meanwhile(rng),
+        ));
+        rng.shuffle(&mut actions);
+        let mut step = |action| Step {
+            action,
+            pause: Duration::from_millis(rng.u64(0..400)),
+        };
+        actions.into_iter().map(&mut step).collect()
+    }
+}
+
+fn meanwhile(rng: &mut Rng) -> Meanwhile {
+    MEANWHILE[rng.usize(..MEANWHILE.len())]
+}
+
+// === impl Action ===
+
+impl Action {
+    /// What is counted.
+    pub fn kind(self) -> String {
+        match self {
+            Self::DeployGood(..) => "deploy good".to_owned(),
+            Self::DeployBad(bad) => format!("deploy bad: {bad:?}"),
+            Self::OverwriteSlowly(_) => "overwrite in place".to_owned(),
+            Self::KillApp => "kill app".to_owned(),
+            Self::HaltApp(..) => "halt app".to_owned(),
+            Self::KillHandoff(_) => "kill handoff".to_owned(),
+            Self::FillDisk(..) => "fill disk".to_owned(),
+            Self::DeleteFolder(..) => "delete folder".to_owned(),
+            Self::ExhaustDescriptors(..) => "exhaust descriptors".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}, then {:?}", self.action, self.pause)
+    }
+}

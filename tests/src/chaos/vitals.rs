@@ -1,0 +1,52 @@
+//! What a process holds, as Linux shows it.
+
+use std::fmt;
+use std::fs;
+
+/// More than this above the base is a leak: what idle connections and a log may hold.
+const MORE_DESCRIPTORS: usize = 12;
+/// The same for memory, in KiB: allocators keep what they once had.
+const MORE_MEMORY: usize = 24 << 10;
+
+/// At one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// Open files and sockets.
+    pub descriptors: usize,
+    /// Resident memory in KiB.
+    pub memory: usize,
+}
+
+// === impl Vitals ===
+
+impl Vitals {
+    /// Those of a process, if there is one.
+    pub fn of(pid: u32) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let memory = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let memory = memory.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
+        Some(Self {
+            descriptors,
+            memory,
+        })
+    }
+
+    /// Whether that is no more than it was at first.
+    pub fn are_back_at(self, base: Self) -> bool {
+        self.descriptors <= base.descriptors + MORE_DESCRIPTORS
+            && self.memory <= base.memory + MORE_MEMORY
+    }
+}
+
+impl fmt::Display for Vitals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            descriptors,
+            memory,
+        } = self;
+        write!(f, "{descriptors} descriptors, {memory} KiB")
+    }
+}
