@@ -15,7 +15,7 @@ use crate::client::Connection;
 use crate::wait;
 
 /// So many connections at the same time.
-pub const CLIENTS: usize = 8;
+pub const CLIENTS: usize = 16;
 /// Longer than anything that handoff may make a request wait for.
 const TOO_LONG: Duration = Duration::from_secs(60);
 
@@ -170,7 +170,7 @@ impl Client {
             self.kept = None;
             self.moment.is_over();
         }
-        wait::pass(Duration::from_millis(self.rng.u64(0..20)));
+        wait::pass(Duration::from_millis(self.rng.u64(0..10)));
     }
 
     fn asked(&mut self, ask: Ask, id: &str) -> io::Result<Outcome> {

@@ -111,9 +111,12 @@ impl Scene {
                     self.serves(&version);
                 }
             }
-            Action::DeployBad(Bad::CrashesLate) => self.deploy_one_that_crashes(),
-            Action::DeployBad(bad) => {
+            Action::DeployBad(Bad::CrashesLate, _) => self.deploy_one_that_crashes(),
+            Action::DeployBad(bad, waits) => {
                 let version = self.artifacts.bad(bad);
+                if waits {
+                    self.is_told_of(&version);
+                }
                 self.bad.push(version);
             }
             Action::OverwriteSlowly(pieces) => {
@@ -330,6 +333,16 @@ impl Scene {
                 }
             }
         }
+    }
+
+    /// Waits until it is known why this version is not launched, or not again.
+    fn is_told_of(&self, version: &str) {
+        self.site
+            .wait_until(&format!("{version} is refused"), |status| {
+                let problem = status.artifact_problem.as_deref();
+                let is_refused = status.refusal(version).is_some();
+                is_refused || problem.is_some_and(|problem| problem.contains(version))
+            });
     }
 
     /// Waits until clients are answered by this version.

@@ -19,8 +19,8 @@ pub struct Step {
 pub enum Action {
     /// A new release, and whether to wait until it serves.
     DeployGood(Good, bool),
-    /// One that must not serve, or not for long.
-    DeployBad(Bad),
+    /// One that must not serve, or not for long; and whether to wait until handoff has told why.
+    DeployBad(Bad, bool),
     /// The newest artifact becomes another one in so many pieces.
     OverwriteSlowly(usize),
     /// `kill -9` of the active instance.
@@ -99,8 +99,7 @@ const GOOD: [Good; 5] = [
     Good::Stubborn,
     Good::Leaking,
 ];
-/// Every way to be bad.
-pub const BAD: [Bad; 8] = [
+const BAD: [Bad; 8] = [
     Bad::Exits,
     Bad::NeverReady,
     Bad::NeverBinds,
@@ -130,7 +129,10 @@ impl Schedule {
     /// The next round.
     pub fn round(&mut self) -> Vec<Step> {
         let rng = &mut self.rng;
-        let mut actions: Vec<Action> = BAD.map(Action::DeployBad).to_vec();
+        let mut actions = Vec::new();
+        for bad in BAD {
+            actions.push(Action::DeployBad(bad, rng.bool()));
+        }
         for good in GOOD {
             actions.push(Action::DeployGood(good, rng.bool()));
         }
@@ -166,7 +168,7 @@ impl Action {
     pub fn kind(self) -> String {
         match self {
             Self::DeployGood(..) => "deploy good".to_owned(),
-            Self::DeployBad(bad) => format!("deploy bad: {bad:?}"),
+            Self::DeployBad(bad, _) => format!("deploy bad: {bad:?}"),
             Self::OverwriteSlowly(_) => "overwrite in place".to_owned(),
             Self::KillApp => "kill app".to_owned(),
             Self::HaltApp(..) => "halt app".to_owned(),
