@@ -76,8 +76,10 @@ impl Ask {
 
     /// What a whole answer is worth.
     pub fn judge(self, id: &str, answer: &Answer) -> Outcome {
-        if answer.status != 200 {
-            return Outcome::Failed(format!("status {}", answer.status));
+        match answer.status {
+            200 => {}
+            status @ 502..=504 => return Outcome::Failed(format!("status {status}")),
+            status => return Outcome::Wrong(format!("{self:?}: status {status}")),
         }
         let release = answer.release();
         let of = answer.header("x-request-id");

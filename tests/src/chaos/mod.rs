@@ -34,6 +34,8 @@ use crate::wait;
 
 /// Load before the first step, so that handoff holds what it usually does.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// Deploys without anything else after each round.
+const QUIET_DEPLOYS: usize = 5;
 
 /// What a run came to.
 #[derive(Debug)]
@@ -70,6 +72,7 @@ pub fn run(seed: u64, time: Duration) -> Summary {
     let warm_up = load(0);
     wait::pass(WARM_UP);
     toll.add(warm_up.end());
+    scene.recovers();
     let base = scene.rests(None);
     let mut last = base;
     let mut steps = BTreeMap::new();
@@ -82,8 +85,9 @@ pub fn run(seed: u64, time: Duration) -> Summary {
             scene.act(&step);
             *steps.entry(step.action.kind()).or_default() += 1;
         }
-        scene.recovers();
         toll.add(clients.end());
+        // What each handoff leaves behind adds up; and no connection to an app is kept.
+        (0..QUIET_DEPLOYS).for_each(|_| scene.recovers());
         last = scene.rests(Some(base));
     }
     let (log, journal) = scene.ends();

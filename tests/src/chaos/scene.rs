@@ -54,7 +54,7 @@ impl Scene {
     /// # Panics
     /// When it does not.
     pub fn set(moment: Moment, bakes: bool) -> Self {
-        let disk = Mount::tmpfs("size=24m");
+        let disk = Mount::tmpfs("size=24m,nr_inodes=1000");
         let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut site = Site::watching_a_folder()
             .running(&[
@@ -291,12 +291,16 @@ impl Scene {
                 .push("fill disk: needs the right to mount a file system");
         };
         let filler = disk.path().join("filler");
-        let mut file = File::create(&filler).expect("a file");
+        fs::create_dir(&filler).expect("a folder");
+        let mut file = File::create(filler.join("large")).expect("a file");
         while file.write_all(&[0; 4096]).is_ok() {}
         drop(file);
+        // Not even an empty file or folder can be made.
+        let mut names = (0..).map(|number: u32| filler.join(number.to_string()));
+        while names.next().is_some_and(|name| File::create(name).is_ok()) {}
         self.disturb(meanwhile);
         pass(ms);
-        fs::remove_file(filler).expect("the file");
+        fs::remove_dir_all(filler).expect("the folder");
         self.minds();
         self.recovers();
     }

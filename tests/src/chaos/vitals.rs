@@ -3,10 +3,10 @@
 use std::fmt;
 use std::fs;
 
-/// More than this above the base is a leak: what idle connections and a log may hold.
-const MORE_DESCRIPTORS: usize = 12;
+/// More than this above the base is a leak: a health check's connection may not have ended yet.
+const MORE_DESCRIPTORS: usize = 3;
 /// The same for memory, in KiB: allocators keep what they once had.
-const MORE_MEMORY: usize = 24 << 10;
+const MORE_MEMORY: usize = 8 << 10;
 
 /// At one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
