@@ -41,6 +41,26 @@ fn after_a_restart_the_last_good_release_starts_though_nothing_is_deployed_any_m
 }
 
 #[test]
+fn what_was_on_trial_when_handoff_was_killed_has_to_wait_for_the_last_good_one() {
+    let mut site = Site::watching_a_pointer().start("v1");
+    site.deploy(app("v2").that("--never-ready"));
+    site.wait_until("v2 starts", |status| status.is_candidate("v2"));
+    site.kill();
+    #[cfg(unix)]
+    site.leaves_nothing_behind();
+
+    site.starts_again();
+
+    // Nobody waits for v2, which may take as long as a first start to be given up.
+    site.serves("v1");
+    site.wait_until("v2 has its trial", |status| {
+        status.is_active("v1") && status.is_candidate("v2")
+    });
+    site.deploy("v3");
+    site.serves("v3");
+}
+
+#[test]
 fn what_was_refused_is_tried_again_when_somebody_asks() {
     let site = Site::watching_a_pointer().with("--deploy-timeout", "1s");
     let site = site.start("v1");

@@ -74,8 +74,12 @@ impl Artifacts {
         };
         let script = script(&version, args);
         match bad {
-            Bad::NoProgram => self.write(&version, b"\x7fELF and then nothing of the kind"),
-            Bad::CutArchive => self.write(&format!("{version}.zip"), b"PK\x03\x04\x14\0"),
+            // No two contents are the same: one that was refused is not even tried again.
+            Bad::NoProgram => self.write(&version, format!("\x7fELF{version}").as_bytes()),
+            Bad::CutArchive => {
+                let start = format!("PK\x03\x04\x14\0{version}");
+                self.write(&format!("{version}.zip"), start.as_bytes());
+            }
             Bad::WrongDigest => {
                 let other = hex(b"something else");
                 self.write(&format!("{version}.sha256"), other.as_bytes());

@@ -208,11 +208,17 @@ impl Client {
     }
 }
 
+/// A connection that ends is a failure that shows. Nothing for ever, or nonsense, is none.
 fn failure(error: &io::Error) -> Outcome {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => Outcome::Wrong("no answer".to_owned()),
-        ErrorKind::ConnectionRefused => Outcome::Wrong("refused for ever".to_owned()),
-        ErrorKind::InvalidData | ErrorKind::Other => Outcome::Wrong(error.to_string()),
-        _ => Outcome::Failed("cut off".to_owned()),
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let ended = [
+        BrokenPipe,
+        ConnectionAborted,
+        ConnectionReset,
+        UnexpectedEof,
+    ];
+    match ended.contains(&error.kind()) {
+        true => Outcome::Failed("cut off".to_owned()),
+        false => Outcome::Wrong(error.to_string()),
     }
 }

@@ -65,7 +65,6 @@ impl Scene {
                 "{shared}/journal",
             ])
             .with("--listen", &listen.to_string())
-            .with("--start-timeout", "5s")
             .with("--deploy-timeout", "3s")
             .with("--stop-timeout", "2s")
             .with("--rapid-fails", &RAPID_FAILS.to_string())

@@ -12,12 +12,15 @@ impl Lifecycle {
         if self.active.is_some() {
             self.retry.take_if(|retry| retry.release != *release);
         }
-        if !self.refused.contains(release) {
+        let is_doubtful = self.refused.contains(release) || self.unproven.contains(release);
+        if !is_doubtful {
             return self.approach(release, actions);
         }
-        // It has failed before. What was starting is out of date, if anything else serves; else
-        // the last good one is sure to be better, and if there is none, it has to be this one.
+        // It has failed before, or nobody knows. What was starting is out of date, if anything else
+        // serves; else the last good one is sure to be better, and if there is none, it has to be
+        // this one.
         match (&self.active, self.good.last().cloned()) {
+            (Some(_), _) if !self.refused.contains(release) => self.approach(release, actions),
             (Some(active), _) => {
                 let active = active.release.clone();
                 self.approach(&active, actions);

@@ -51,6 +51,8 @@ pub struct Lifecycle {
     /// The releases that served, the latest last: the active one and the ones to go back to.
     good: Vec<ReleaseId>,
     refused: BTreeSet<ReleaseId>,
+    /// On trial when an earlier life of this sidecar ended: nobody knows how that would have gone.
+    unproven: BTreeSet<ReleaseId>,
     /// Crashes and failed starts since the last time that an instance settled.
     failures: u32,
     has_served: bool,
@@ -228,6 +230,7 @@ impl Lifecycle {
             wanted: None,
             good,
             refused: BTreeSet::new(),
+            unproven: BTreeSet::new(),
             failures: 0,
             has_served: false,
             paused: false,
@@ -247,6 +250,12 @@ impl Lifecycle {
         if self.good.is_empty() {
             self.good.push(release);
         }
+    }
+
+    /// This release was on trial when an earlier life of this sidecar ended: what is known to be
+    /// good serves first, if anything is.
+    pub fn remember_unproven(&mut self, release: ReleaseId) {
+        self.unproven.insert(release);
     }
 
     /// Decides what follows from `event`. Facts about generations long gone change nothing.

@@ -17,6 +17,7 @@ impl Lifecycle {
         self.abandon_candidate(actions);
         self.end_bake(actions);
         self.retry = None;
+        self.unproven.remove(&release);
         if !self.policy.overlap
             && let Some(active) = self.active.take()
         {

@@ -403,6 +403,32 @@ fn after_a_restart_what_served_last_comes_before_what_was_refused() {
 }
 
 #[test]
+fn after_a_restart_what_was_on_trial_has_its_trial_when_the_last_good_one_serves() {
+    let mut lifecycle = Lifecycle::new(POLICY, vec![release("v1")]);
+    lifecycle.remember_unproven(release("v2"));
+    assert_eq!(lifecycle.on(detected("v2")), [launch(1, "v1")]);
+    assert_eq!(lifecycle.on(detected("v2")), []);
+    assert_eq!(
+        lifecycle.on(Event::Ready(Generation(1))),
+        [Action::Promote(Generation(1)), launch(2, "v2")]
+    );
+}
+
+#[test]
+fn after_a_restart_what_was_on_trial_starts_when_there_is_nothing_better() {
+    let mut lifecycle = Lifecycle::new(POLICY, Vec::new());
+    lifecycle.remember_unproven(release("v1"));
+    assert_eq!(lifecycle.on(detected("v1")), [launch(1, "v1")]);
+    let mut lifecycle = Lifecycle::new(POLICY, vec![release("v1")]);
+    lifecycle.remember_unproven(release("v2"));
+    lifecycle.on(detected("v2"));
+    let failed = lifecycle.on(Event::Exited(Generation(1)));
+    assert_eq!(failed, [Action::RetryAfter(0)]);
+    assert_eq!(lifecycle.on(Event::RetryDue), [launch(2, "v2")]);
+    assert_eq!(lifecycle.on(detected("v2")), []);
+}
+
+#[test]
 fn a_due_retry_is_forgotten_when_something_else_is_wanted() {
     let mut lifecycle = serving();
     lifecycle.on(detected("v2"));

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::lifecycle::GOOD;
-use super::status::{Handoff, UnixMillis};
+use super::status::{Handoff, Outcome, UnixMillis};
 use crate::files;
 use crate::release::{Digest, Release, ReleaseId};
 
@@ -137,6 +137,17 @@ impl Memory {
     /// Whether nothing is known of this deployment.
     pub fn is_empty(&self) -> bool {
         self.records.launches.is_empty() && self.records.refusals.is_empty()
+    }
+
+    /// Whether another sidecar launched this content last, and it is not known what came of that:
+    /// the sidecar was killed, or has it on trial now.
+    pub fn is_unproven(&self, digest: Digest) -> bool {
+        let digest = digest.to_string();
+        let mut latest_first = self.records.launches.iter().rev();
+        let latest = latest_first.find(|launch| launch.handoff.digest == digest);
+        latest.is_some_and(|launch| {
+            launch.sidecar != self.sidecar && launch.handoff.outcome == Outcome::Starting
+        })
     }
 
     /// The releases that served last and are not refused, the latest last.

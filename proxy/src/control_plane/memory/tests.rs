@@ -184,3 +184,17 @@ fn another_path_to_the_same_folder_is_the_same_deployment() {
     let memory = Memory::open(site.folder.path(), &roundabout, "two".into()).unwrap();
     assert!(memory.refusal(release("bad").digest).is_some());
 }
+
+#[test]
+fn a_launch_of_which_nothing_came_is_known_to_whoever_comes_after() {
+    let site = Site::new();
+    let v1 = release("v1");
+    let mut first = site.memory("first");
+    let mut starting = handoff(&v1, 1, None);
+    starting.outcome = Outcome::Starting;
+    first.launched(&v1, starting);
+    assert!(!first.is_unproven(v1.digest), "it is still at it");
+    assert!(site.memory("second").is_unproven(v1.digest));
+    first.promoted(&v1, handoff(&v1, 1, Some(7)));
+    assert!(!site.memory("second").is_unproven(v1.digest));
+}

@@ -77,6 +77,9 @@ impl<L: Launch> Supervisor<L> {
             let reason = &refusal.reason;
             tracing::warn!(release = %id, %reason, "it was refused before");
             self.lifecycle.remember_refused(id.clone());
+        } else if !runs && self.memory.is_unproven(digest) {
+            tracing::warn!(release = %id, "its sidecar ended while it started");
+            self.lifecycle.remember_unproven(id.clone());
         }
         self.on(Event::Detected(id));
     }

@@ -59,7 +59,10 @@ impl<L: Launch> Supervisor<L> {
             warning: None,
         };
         self.instances.insert(generation, instance);
-        let process = self.start(generation, &accepted.release);
+        let release = accepted.release.clone();
+        // Should this be the end of this sidecar, the next one knows.
+        self.remember(generation);
+        let process = self.start(generation, &release);
         let (process, port) = match process {
             Ok(started) => started,
             Err(NotStarted { reason, message }) => {

@@ -22,8 +22,12 @@ const POLICY: Policy = Policy {
 
 /// Walks, and says how many states it has seen.
 fn walk(policy: Policy, story: Story, depth: usize) -> usize {
+    walk_from(World::new(policy), story, depth)
+}
+
+fn walk_from(start: World, story: Story, depth: usize) -> usize {
     let mut seen = HashSet::new();
-    let mut frontier = vec![(World::new(policy), Vec::new())];
+    let mut frontier = vec![(start, Vec::new())];
     for _ in 0..depth {
         let mut next = Vec::new();
         for (world, path) in &frontier {
@@ -88,6 +92,12 @@ fn every_order_keeps_them_when_nothing_goes_back_by_itself() {
         ..POLICY
     };
     let seen = walk(policy, Story::Wishes, 7);
+    assert!(seen > 10_000, "only {seen} states were seen");
+}
+
+#[test]
+fn every_order_keeps_them_after_a_restart() {
+    let seen = walk_from(World::with_a_past(POLICY), Story::Deploys, 9);
     assert!(seen > 10_000, "only {seen} states were seen");
 }
 

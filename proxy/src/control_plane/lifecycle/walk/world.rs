@@ -73,6 +73,16 @@ impl World {
         }
     }
 
+    /// `a` has served in an earlier life, and `b` was on trial when that ended.
+    pub(super) fn with_a_past(policy: Policy) -> Self {
+        let mut lifecycle = Lifecycle::new(policy, vec![ReleaseId::new("a")]);
+        lifecycle.remember_unproven(ReleaseId::new("b"));
+        Self {
+            lifecycle,
+            ..Self::new(policy)
+        }
+    }
+
     fn policy(&self) -> Policy {
         self.lifecycle.policy
     }

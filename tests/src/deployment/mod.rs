@@ -18,6 +18,8 @@ use crate::source::{self, Source};
 use crate::status::Status;
 use crate::wait::eventually;
 
+mod restart;
+
 /// So much of the log is shown with a failure.
 const LOG_TAIL: usize = 80;
 
@@ -346,49 +348,6 @@ impl Running {
     /// What it shares with other sidecars.
     pub fn deployment(&self) -> &Deployment {
         &self.deployment
-    }
-
-    /// Ends handoff as `kill -9` or the task manager does, and waits until it is gone.
-    ///
-    /// # Panics
-    /// When it cannot be ended.
-    pub fn kill(&self) {
-        let mut child = self.child();
-        child.kill().expect("end handoff");
-        child.wait().expect("handoff's end");
-    }
-
-    /// Starts handoff again when it has ended, with the same options and files.
-    ///
-    /// # Panics
-    /// When it does not come up.
-    #[track_caller]
-    pub fn starts_again(&mut self) {
-        let child = run(&self.program, &self.root, &self.args, &self.variables);
-        self.pid = child.id();
-        self.child = Mutex::new(child);
-        self.address = self.wait_until("handoff listens again", |_| true).listen;
-    }
-
-    /// The same, if handoff has ended at all; whether it runs then. It may not be able to start in
-    /// the circumstances.
-    ///
-    /// # Panics
-    /// When it neither comes up nor ends.
-    #[cfg(unix)]
-    pub(crate) fn tries_to_start_again(&mut self) -> bool {
-        if !self.has_ended() {
-            return true;
-        }
-        let child = run(&self.program, &self.root, &self.args, &self.variables);
-        self.pid = child.id();
-        self.child = Mutex::new(child);
-        let up = || self.published().map(|_| true);
-        let ended = || self.has_ended().then_some(false);
-        eventually(
-            || self.failure("handoff listens again, or ends"),
-            || up().or_else(ended),
-        )
     }
 
     /// What was waited for, and all that may tell why it did not come.
