@@ -45,6 +45,7 @@ fn a_script_that_leads_back_to_what_was_deployed_is_warned_about() {
 mod with_file_systems {
     use std::fs::{self, File};
     use std::io::{ErrorKind, Write as _};
+    use std::path::PathBuf;
 
     use tests::mount::Mount;
     use tests::{file, release::sha256};
@@ -79,6 +80,36 @@ mod with_file_systems {
         site.serves("v2");
         site.wait_until("the problem is over", |s| s.artifact_problem.is_none());
         site.has_launched(2);
+    }
+
+    /// Until not even an empty file can be made.
+    fn fill(disk: &Mount) -> PathBuf {
+        let filler = disk.path().join("filler");
+        fs::create_dir(&filler).unwrap();
+        let mut names = (0..).map(|number: u32| filler.join(number.to_string()));
+        while names.next().is_some_and(|name| File::create(name).is_ok()) {}
+        filler
+    }
+
+    #[test]
+    fn on_a_full_disk_handoff_starts_again_with_what_it_has() {
+        let Some(disk) = Mount::tmpfs("size=400m,nr_inodes=200") else {
+            return;
+        };
+        let site = Site::watching_a_pointer();
+        let mut site = site
+            .with("--cache", disk.path().to_str().unwrap())
+            .start("v1");
+        site.ask_to_stop();
+        site.exit_status();
+        let filler = fill(&disk);
+        site.starts_again();
+        site.serves("v1");
+        site.deploy("v2");
+        site.has_problem("No space left on device");
+        site.serves("v1");
+        fs::remove_dir_all(filler).unwrap();
+        site.serves("v2");
     }
 
     #[test]
