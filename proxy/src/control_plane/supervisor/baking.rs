@@ -46,7 +46,7 @@ impl<L: Launch> Supervisor<L> {
             return;
         }
         if is_short_of_memory() {
-            tracing::warn!(%generation, "no standby is kept: the machine is short of memory");
+            tracing::warn!(%generation, "no standby is kept: memory is short");
             return self.on(Event::BakeOver(generation));
         }
         let (answers, share) = self.share_of_errors(generation);
