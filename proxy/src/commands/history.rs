@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
-use super::place::Where;
+use super::place::{PlaceError, Where};
 use super::sidecars::Sidecars;
-use super::{Ending, table};
+use super::{Ending, table, told};
 use crate::control_plane::status::UnixMillis;
 
 const SCHEMA: u32 = 1;
@@ -23,13 +23,11 @@ pub struct History {
 
 /// Shows it on stdout, oldest first.
 pub fn run(options: &History) -> Ending {
-    let state = match options.place.state() {
-        Ok(state) => state,
-        Err(error) => {
-            eprintln!("handoff: {error}");
-            return Ending::Usage;
-        }
-    };
+    told(show(options))
+}
+
+fn show(options: &History) -> Result<Ending, PlaceError> {
+    let state = options.place.state()?;
     let mut sidecars = Sidecars::of(&state);
     sidecars.look();
     let mut all: Vec<_> = sidecars
@@ -48,9 +46,9 @@ pub fn run(options: &History) -> Ending {
             .map(|(sidecar, handoff)| json!({"sidecar": sidecar, "handoff": handoff}))
             .collect();
         println!("{}", json!({"schema": SCHEMA, "handoffs": handoffs}));
-        return Ending::Done;
+        return Ok(Ending::Done);
     }
     let handoffs = all.into_iter().map(|(_, handoff)| handoff);
     println!("{}", table::handoffs(handoffs, UnixMillis::now()));
-    Ending::Done
+    Ok(Ending::Done)
 }

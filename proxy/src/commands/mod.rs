@@ -7,6 +7,8 @@
 
 use std::process::ExitCode;
 
+use self::place::PlaceError;
+
 pub mod deploy;
 mod desired;
 pub mod history;
@@ -30,6 +32,14 @@ pub enum Ending {
     Timeout = 3,
     /// No sidecar runs there.
     Idle = 4,
+}
+
+/// How a command ended that may not know where it should look; then it says so.
+fn told(ended: Result<Ending, PlaceError>) -> Ending {
+    ended.unwrap_or_else(|error| {
+        eprintln!("handoff: {error}");
+        Ending::Usage
+    })
 }
 
 impl From<Ending> for ExitCode {

@@ -8,9 +8,9 @@ use clap::Args;
 use console::Term;
 use serde_json::{Value, json};
 
-use super::place::Where;
+use super::place::{PlaceError, Where};
 use super::sidecars::Sidecars;
-use super::{Ending, table};
+use super::{Ending, table, told};
 use crate::control_plane::status::UnixMillis;
 
 const SCHEMA: u32 = 1;
@@ -42,13 +42,11 @@ pub struct ShowStatus {
 
 /// Shows it on stdout.
 pub fn run(options: &ShowStatus) -> Ending {
-    let state = match options.place.state() {
-        Ok(state) => state,
-        Err(error) => {
-            eprintln!("handoff: {error}");
-            return Ending::Usage;
-        }
-    };
+    told(show(options))
+}
+
+fn show(options: &ShowStatus) -> Result<Ending, PlaceError> {
+    let state = options.place.state()?;
     let mut sidecars = Sidecars::of(&state);
     loop {
         sidecars.look();
@@ -61,8 +59,8 @@ pub fn run(options: &ShowStatus) -> Ending {
         }
         if !options.watch {
             return match sidecars.all_with_life().any(|(_, lives)| lives) {
-                true => Ending::Done,
-                false => Ending::Idle,
+                true => Ok(Ending::Done),
+                false => Ok(Ending::Idle),
             };
         }
         sleep(REDRAW);
