@@ -23,6 +23,10 @@ fn main() -> ExitCode {
         Subcommands::Deploy(deploy) => commands::deploy::run(&deploy).into(),
         Subcommands::Status(options) => commands::status::run(&options).into(),
         Subcommands::History(options) => commands::history::run(&options).into(),
+        Subcommands::Rollback(options) => commands::wish::rollback(&options).into(),
+        Subcommands::Restart(options) => commands::wish::restart(&options).into(),
+        Subcommands::Pause(options) => commands::wish::pause(&options).into(),
+        Subcommands::Resume(options) => commands::wish::resume(&options).into(),
         Subcommands::SendConsoleEvent { event, pid } => {
             end_after(HELPER_TIME);
             match console::send_from_within(event, pid) {

@@ -12,6 +12,7 @@ use self::log::Log;
 use crate::commands::deploy::Deploy;
 use crate::commands::history::History;
 use crate::commands::status::ShowStatus;
+use crate::commands::wish::{Pause, Restart, Resume, Rollback};
 use crate::data_plane::Forwarded;
 use crate::process::console::{self, ConsoleEvent};
 use crate::process::stop::Stop;
@@ -46,6 +47,14 @@ pub enum Subcommands {
     Status(Box<ShowStatus>),
     /// Show every launch that they remember.
     History(Box<History>),
+    /// Go back to an earlier release.
+    Rollback(Box<Rollback>),
+    /// Hand off to a new instance of the release that serves.
+    Restart(Box<Restart>),
+    /// Hold new requests until no other is in flight.
+    Pause(Box<Pause>),
+    /// End a pause.
+    Resume(Box<Resume>),
     /// Print the SHA-256 of a file, a folder or an archive, as `sha256=` in a pointer file takes it.
     Digest {
         /// The artifact.
@@ -438,13 +447,28 @@ mod tests {
     fn the_readme_lists_every_option_with_its_default() {
         let readme = std::fs::read_to_string("../README.md").unwrap();
         let command = Cli::command();
-        for (name, section) in [("run", "\n## Options\n"), ("deploy", "\n## Deploying\n")] {
-            let (_, rows) = readme.split_once(section).unwrap();
-            let command = command.find_subcommand(name).unwrap();
+        let commands = command.get_subcommands().filter(|c| !c.is_hide_set());
+        for command in commands {
+            let (section, is_own) = match command.get_name() {
+                "run" => ("\n## Options\n", true),
+                "deploy" => ("\n## Deploying\n", true),
+                _ => ("\n## Operating\n", false),
+            };
+            let (_, after) = readme.split_once(section).unwrap();
+            let (here, _) = after.split_once("\n## ").unwrap();
+            let name = command.get_name();
+            let is_told = is_own || here.contains(&format!("| `handoff {name}"));
+            assert!(is_told, "README does not tell of {name}");
             for option in command.get_opts() {
                 let name = option.get_long().unwrap();
-                let start = format!("| `--{name}");
-                let row = rows.lines().find(|line| line.starts_with(&start));
+                let option_is_in = |cell: &str| {
+                    let mut options = cell.split('`').filter(|part| part.starts_with("--"));
+                    options.any(|part| part[2..].split(' ').next() == Some(name))
+                };
+                let row = here
+                    .lines()
+                    .filter(|line| line.starts_with("| `--"))
+                    .find(|line| option_is_in(line.split(" | ").next().unwrap_or_default()));
                 let row = row.unwrap_or_else(|| panic!("README has no row for --{name}"));
                 for default in option.get_default_values() {
                     let default = default.to_str().unwrap();

@@ -2,31 +2,95 @@
 
 use std::io;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use crate::control_plane::status::UnixMillis;
 use crate::files;
 
 const SCHEMA: u32 = 1;
+const FILE: &str = "desired.json";
 
-/// Asks the sidecars to try the release with this digest also if they have refused it before.
+/// What the sidecars can be asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ask<'a> {
+    /// Try the release with this digest also if it was refused before.
+    Retry(&'a str),
+    /// Go back to this release, or to the one before.
+    Rollback(Option<&'a str>),
+    /// A new instance of what serves.
+    Restart,
+    /// Hold new requests for so long.
+    Pause(Duration),
+    /// Hold them no longer.
+    Resume,
+}
+
+/// What was asked for, as it stands in the file.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    /// Sidecars that have acted on it say this number, or a higher one.
+    pub(super) serial: u64,
+    key: &'static str,
+    value: Value,
+}
+
+/// Asks all sidecars for it.
 ///
 /// The file is read and changed, not replaced: keys of other commands, also of newer ones, stay.
 ///
 /// # Errors
 /// What writing it said.
-pub(super) fn retry(state: &Path, digest: &str) -> io::Result<()> {
+pub(super) fn ask(state: &Path, ask: &Ask<'_>) -> io::Result<Asked> {
     files::make_folder(state)?;
-    let file = state.join("desired.json");
-    let content = std::fs::read(&file).unwrap_or_default();
     // One that cannot be read says nothing that could be kept.
-    let mut desired: Map<String, Value> = serde_json::from_slice(&content).unwrap_or_default();
-    let serial = desired.get("serial").and_then(Value::as_u64);
+    let mut desired = read(state).unwrap_or_default();
+    let number = |value: Option<&Value>| value.and_then(Value::as_u64).unwrap_or(0);
+    let serial = number(desired.get("serial")) + 1;
+    let (key, value) = match ask {
+        Ask::Retry(digest) => ("retry", (*digest).into()),
+        Ask::Rollback(to) => {
+            let before = desired.get("rollback").and_then(|r| r.get("serial"));
+            let serial = number(before) + 1;
+            ("rollback", json!({"to": to, "serial": serial}))
+        }
+        Ask::Restart => ("restart", (number(desired.get("restart")) + 1).into()),
+        Ask::Pause(max) => {
+            let until = UnixMillis::from(SystemTime::now() + *max);
+            let max = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
+            ("pause", json!({"until_ms": until, "max_ms": max}))
+        }
+        Ask::Resume => ("pause", Value::Null),
+    };
     desired.insert("schema".to_owned(), SCHEMA.into());
-    desired.insert("serial".to_owned(), (serial.unwrap_or(0) + 1).into());
-    desired.insert("retry".to_owned(), digest.into());
+    desired.insert("serial".to_owned(), serial.into());
+    desired.insert(key.to_owned(), value.clone());
     let json = serde_json::to_vec_pretty(&desired).unwrap_or_default();
-    files::write_atomically(&file, &json)
+    files::write_atomically(&state.join(FILE), &json)?;
+    Ok(Asked { serial, key, value })
+}
+
+fn read(state: &Path) -> Option<Map<String, Value>> {
+    let content = std::fs::read(state.join(FILE)).ok()?;
+    // Editors on Windows begin a file with a byte order mark.
+    let json = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&content);
+    serde_json::from_slice(json).ok()
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// Whether the file still asks for it, as far as it can be read.
+    pub(super) fn holds(&self, state: &Path) -> bool {
+        let Some(desired) = read(state) else {
+            return true;
+        };
+        let wanted = desired.get(self.key).unwrap_or(&Value::Null);
+        // One restart more will do for both.
+        let grown = wanted.as_u64().zip(self.value.as_u64());
+        *wanted == self.value || grown.is_some_and(|(wanted, ours)| wanted > ours)
+    }
 }
 
 #[cfg(test)]
@@ -35,14 +99,15 @@ mod tests {
 
     #[test]
     fn each_wish_has_a_higher_serial_and_leaves_the_others_alone() {
-        let state = tempfile::tempdir().unwrap();
-        let file = state.path().join("new/desired.json");
-        let read = || -> Value { serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap() };
-        retry(&state.path().join("new"), "sha256:1").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("new");
+        let read = || read(&state).unwrap();
+        ask(&state, &Ask::Retry("sha256:1")).unwrap();
         assert_eq!(read()["serial"], 1);
-        let others = r#"{"serial":7,"pause":{"until_ms":1},"of_tomorrow":true,"retry":null}"#;
-        std::fs::write(&file, others).unwrap();
-        retry(&state.path().join("new"), "sha256:2").unwrap();
+        let others = "\u{feff}{\"serial\":7,\"pause\":{\"until_ms\":1},\"of_tomorrow\":true,\
+            \"retry\":null,\"rollback\":{\"to\":\"v1\",\"serial\":4}}";
+        std::fs::write(state.join(FILE), others).unwrap();
+        ask(&state, &Ask::Retry("sha256:2")).unwrap();
         let wish = read();
         assert_eq!(
             (&wish["serial"], &wish["retry"]),
@@ -50,5 +115,26 @@ mod tests {
         );
         assert_eq!(wish["pause"]["until_ms"], 1);
         assert_eq!(wish["of_tomorrow"], true);
+
+        ask(&state, &Ask::Rollback(None)).unwrap();
+        let restarted = ask(&state, &Ask::Restart).unwrap();
+        assert_eq!(restarted.serial, 10);
+        let wish = read();
+        assert_eq!(wish["rollback"], json!({"to": null, "serial": 5}));
+        assert_eq!(wish["restart"], 1);
+    }
+
+    #[test]
+    fn what_somebody_else_asks_for_takes_its_place_but_for_one_more_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let restarted = ask(state, &Ask::Restart).unwrap();
+        let paused = ask(state, &Ask::Pause(Duration::from_secs(9))).unwrap();
+        ask(state, &Ask::Restart).unwrap();
+        assert!(restarted.holds(state) && paused.holds(state));
+        let resumed = ask(state, &Ask::Resume).unwrap();
+        assert!(resumed.holds(state) && !paused.holds(state));
+        std::fs::write(state.join(FILE), "{").unwrap();
+        assert!(paused.holds(state), "nobody knows");
     }
 }

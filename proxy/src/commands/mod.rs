@@ -11,12 +11,14 @@ use self::place::PlaceError;
 
 pub mod deploy;
 mod desired;
+mod follow;
 pub mod history;
 mod place;
 mod progress;
 mod sidecars;
 pub mod status;
 mod table;
+pub mod wish;
 
 /// How a command ends: its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,14 @@ fn told(ended: Result<Ending, PlaceError>) -> Ending {
         eprintln!("handoff: {error}");
         Ending::Usage
     })
+}
+
+/// `1 sidecar`, `2 sidecars`
+fn count(n: usize, word: &str) -> String {
+    match n {
+        1 => format!("1 {word}"),
+        n => format!("{n} {word}s"),
+    }
 }
 
 impl From<Ending> for ExitCode {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 use console::{Style, style};
 
+use super::count;
 use crate::control_plane::status::{Failure, Handoff, Outcome, Phase, Status, UnixMillis};
 
 /// So many lines of output are shown of what failed.
@@ -200,13 +201,6 @@ impl Rows {
 fn indented(text: &str) -> String {
     let indented: Vec<_> = text.lines().map(|line| format!(" {line}")).collect();
     indented.join("\n")
-}
-
-fn count(n: usize, word: &str) -> String {
-    match n {
-        1 => format!("1 {word}"),
-        n => format!("{n} {word}s"),
-    }
 }
 
 /// `3h 12m`: two units are enough.

@@ -79,6 +79,8 @@ pub struct Status {
     pub desired_serial: Option<u64>,
     /// Why what that file says cannot be done.
     pub desired_problem: Option<String>,
+    /// Where the last rollback that somebody asked for goes, or went.
+    pub rollback_to: Option<ReleaseId>,
     /// New requests are held because somebody asked for it.
     pub paused: Option<Paused>,
     /// The active instance is on trial until then.
@@ -315,6 +317,7 @@ impl Status {
             handoffs: VecDeque::new(),
             desired_serial: None,
             desired_problem: None,
+            rollback_to: None,
             paused: None,
             bakes_until_ms: None,
             alarm: None,

@@ -8,31 +8,24 @@ use std::time::{Duration, Instant};
 
 pub use self::options::Deploy;
 use self::options::Wait;
-use self::report::{Outcome, Report};
-use self::step::Step;
 use self::upload::Uploaded;
 use self::verdict::Verdict;
 use self::wake::Wake;
+use super::Ending;
+use super::desired::{self, Ask};
+use super::follow::{Following, LOOK, Outcome, Report, Step, Steps};
 use super::place::{Place, PlaceError};
 use super::progress::Progress;
-use super::sidecars::Sidecars;
-use super::{Ending, desired};
 use crate::control_plane::artifact::{self, DropFolder, is_artifact, release_id};
 use crate::control_plane::status::Status;
 use crate::release::{Digest, Generation, ReleaseId};
 
 mod options;
 mod pointer;
-mod report;
-mod step;
 mod upload;
 mod verdict;
 mod wake;
 
-/// How often the sidecars' files are read.
-const LOOK: Duration = Duration::from_millis(200);
-/// For a heartbeat to be seen to move, where clocks do not agree.
-const HEARTBEAT: Duration = Duration::from_secs(3);
 /// For a woken sidecar to say what it serves, before it is given something new.
 const WAKING: Duration = Duration::from_secs(60);
 /// For others to follow back after one has refused.
@@ -62,6 +55,15 @@ enum DeployError {
     },
 }
 
+impl DeployError {
+    fn ending(&self) -> Ending {
+        match self {
+            Self::Place(_) | Self::Name(_) => Ending::Usage,
+            Self::Read { .. } | Self::Upload { .. } | Self::Pointer { .. } => Ending::Refused,
+        }
+    }
+}
+
 /// Deploys, and says so on stdout.
 pub fn run(deploy: &Deploy) -> Ending {
     let mut progress = Progress::new();
@@ -70,9 +72,9 @@ pub fn run(deploy: &Deploy) -> Ending {
         Err(error) => Err(error),
     };
     progress.end();
-    let report = report.unwrap_or_else(|error| Report::failed(&error));
+    let report = report.unwrap_or_else(|error| Report::failed(error.ending(), &error));
     report.print(deploy.json);
-    report.ending()
+    report.ending
 }
 
 /// One deploy under way.
@@ -83,10 +85,9 @@ struct Deploying<'a> {
     digest: Digest,
     /// As it stands in the sidecars' files.
     digest_text: String,
-    sidecars: Sidecars,
+    following: Following,
     /// The last launch of each sidecar before this deploy.
     before: BTreeMap<Arc<str>, Generation>,
-    told: BTreeMap<Arc<str>, Step>,
     deadline: Instant,
 }
 
@@ -112,13 +113,12 @@ impl<'a> Deploying<'a> {
         })?;
         Ok(Self {
             options,
-            sidecars: Sidecars::of(&place.state),
+            following: Following::of(&place.state),
             place,
             artifact,
             digest,
             digest_text: digest.to_string(),
             before: BTreeMap::new(),
-            told: BTreeMap::new(),
             deadline,
         })
     }
@@ -129,12 +129,7 @@ impl<'a> Deploying<'a> {
             let verdict = self.follow(None, progress);
             return Ok(self.report(&verdict, Outcome::Unchanged, None));
         }
-        let last = |status: &Status| status.handoffs.back().map(|handoff| handoff.generation);
-        self.before = self
-            .sidecars
-            .all()
-            .filter_map(|status| Some((Arc::clone(&status.sidecar), last(status)?)))
-            .collect();
+        self.before = self.following.launches();
         let changes = self.write(progress)?;
         let verdict = match is_live {
             true => self.follow(Some(&changes), progress),
@@ -153,16 +148,8 @@ impl<'a> Deploying<'a> {
 
     /// Looks for sidecars that live, waking them if that was asked for.
     fn find_live(&mut self, progress: &mut Progress) -> bool {
-        let patience = Instant::now() + HEARTBEAT;
-        loop {
-            self.sidecars.look();
-            if self.sidecars.live().next().is_some() {
-                return true;
-            }
-            if self.sidecars.all().next().is_none() || Instant::now() >= patience {
-                break;
-            }
-            sleep(LOOK);
+        if self.following.finds_live() {
+            return true;
         }
         let Some(url) = &self.options.wake else {
             return false;
@@ -172,14 +159,14 @@ impl<'a> Deploying<'a> {
         let mut found = None;
         while Instant::now() < self.deadline {
             wake.go_on();
-            self.sidecars.look();
+            self.following.sidecars.look();
             // It shall have something to go back to before it is given something new.
             let knows = |status: &Status| {
                 status.active.is_some()
                     || status.artifact_problem.is_some()
                     || status.last_failure.is_some()
             };
-            let mut live = self.sidecars.live().peekable();
+            let mut live = self.following.sidecars.live().peekable();
             if live.peek().is_some() {
                 let found = found.get_or_insert_with(Instant::now);
                 if live.all(knows) || found.elapsed() >= WAKING {
@@ -192,7 +179,7 @@ impl<'a> Deploying<'a> {
             }
             sleep(LOOK);
         }
-        self.sidecars.live().next().is_some()
+        self.following.sidecars.live().next().is_some()
     }
 
     /// Whether all files say already what this deploy would have them say, and all sidecars have it.
@@ -209,7 +196,7 @@ impl<'a> Deploying<'a> {
             let active = status.active.as_ref();
             active.is_some_and(|active| active.digest == self.digest_text)
         };
-        named == Some(self.digest) && self.sidecars.live().all(has_it)
+        named == Some(self.digest) && self.following.sidecars.live().all(has_it)
     }
 
     fn write(&self, progress: &mut Progress) -> Result<Changes, DeployError> {
@@ -227,7 +214,7 @@ impl<'a> Deploying<'a> {
         let target = uploads.join(&name);
         progress.say(&format!("copying {:?} to {target:?}", self.artifact));
         // Before the artifact is seen: what was refused before has its second chance at once.
-        if let Err(error) = desired::retry(state, &self.digest_text) {
+        if let Err(error) = desired::ask(state, &Ask::Retry(&self.digest_text)) {
             progress.say(&format!("cannot ask for a retry in {state:?}: {error}"));
         }
         let reuse = pointer.is_some();
@@ -259,9 +246,9 @@ impl<'a> Deploying<'a> {
 
     fn follow(&mut self, changes: Option<&Changes>, progress: &mut Progress) -> Verdict {
         loop {
-            self.sidecars.look();
+            self.following.sidecars.look();
             let steps = self.steps();
-            self.tell(&steps, progress);
+            self.following.tell(&steps, progress);
             if let Some((id, refusal)) = steps
                 .iter()
                 .find_map(|(id, step)| Some((id, step.refusal()?)))
@@ -291,35 +278,11 @@ impl<'a> Deploying<'a> {
         }
     }
 
-    fn steps(&self) -> BTreeMap<Arc<str>, Step> {
-        let step = |status: &Status| {
+    fn steps(&self) -> Steps {
+        self.following.steps(|status| {
             let before = self.before.get(&status.sidecar).copied();
-            let step = Step::of(status, &self.digest_text, before.unwrap_or(Generation(0)));
-            (Arc::clone(&status.sidecar), step)
-        };
-        self.sidecars.live().map(step).collect()
-    }
-
-    fn tell(&mut self, steps: &BTreeMap<Arc<str>, Step>, progress: &mut Progress) {
-        let line = |id: &Arc<str>, step: &Step| format!("  sidecar {id}: {step}");
-        let due = progress.is_due();
-        for (id, step) in steps {
-            let told = self.told.get(id);
-            if due || told.is_none_or(|told| step.is_news_after(told)) {
-                // Its reason comes with the verdict.
-                if !matches!(step, Step::Refused(_)) {
-                    progress.say(&line(id, step));
-                }
-                self.told.insert(Arc::clone(id), step.clone());
-            }
-        }
-        if due && steps.is_empty() {
-            progress.say("  no sidecar runs any more: waiting for one");
-        }
-        let lines = steps
-            .iter()
-            .map(|(id, step)| (id.to_string(), line(id, step)));
-        progress.show(&lines.collect());
+            Step::of(status, &self.digest_text, before.unwrap_or(Generation(0)))
+        })
     }
 
     /// Has all sidecars run again what they ran before.
@@ -351,12 +314,12 @@ impl<'a> Deploying<'a> {
         let until = until.min(Instant::now() + FOLLOW_BACK);
         let mut told = false;
         loop {
-            self.sidecars.look();
+            self.following.sidecars.look();
             let has_it = |status: &&Status| {
                 let active = status.active.as_ref();
                 active.is_some_and(|active| active.digest == self.digest_text)
             };
-            let left = self.sidecars.live().filter(has_it).count();
+            let left = self.following.sidecars.live().filter(has_it).count();
             match left {
                 0 if told => return progress.say("  they are back"),
                 0 => return,
@@ -384,6 +347,7 @@ impl<'a> Deploying<'a> {
             );
         }
         let used: Vec<&str> = self
+            .following
             .sidecars
             .all()
             .flat_map(|status| {

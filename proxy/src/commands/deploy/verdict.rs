@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::json;
+
 use super::options::IfIdle;
-use super::report::{Outcome, Report, SidecarReport};
-use super::step::Refusal;
 use super::{Changes, Deploying};
-use crate::commands::Ending;
+use crate::commands::follow::{Outcome, Refusal, Report, SidecarReport};
+use crate::commands::{Ending, count};
 use crate::control_plane::artifact::release_id;
 use crate::release::ReleaseId;
 
@@ -50,6 +51,7 @@ impl Deploying<'_> {
             Some(changes) => changes.release.clone(),
             None => {
                 let active = self
+                    .following
                     .sidecars
                     .live()
                     .find_map(|status| status.active.as_ref());
@@ -61,25 +63,29 @@ impl Deploying<'_> {
             message: self.message(verdict, &release, outcome),
             outcome,
             ending,
-            release: Some(release),
-            digest: Some(self.digest_text.clone()),
-            artifact,
-            refusal: verdict.refusal().cloned(),
+            more: [
+                ("release", json!(release)),
+                ("digest", json!(self.digest_text)),
+                ("artifact", json!(artifact)),
+                ("refusal", json!(verdict.refusal())),
+            ]
+            .map(|(key, value)| (key.to_owned(), value))
+            .into_iter()
+            .collect(),
             sidecars: self.steps().into_iter().map(SidecarReport::from).collect(),
         }
     }
 
     fn message(&self, verdict: &Verdict, release: &ReleaseId, outcome: Outcome) -> String {
-        let sidecars = |steps: usize| match steps {
-            1 => "1 sidecar".to_owned(),
-            n => format!("{n} sidecars"),
-        };
         let steps = self.steps();
         match verdict {
             Verdict::Active => {
                 let is_unchanged = outcome == Outcome::Unchanged;
                 let already = if is_unchanged { "already " } else { "" };
-                format!("{release} is {already}active in {}", sidecars(steps.len()))
+                format!(
+                    "{release} is {already}active in {}",
+                    count(steps.len(), "sidecar")
+                )
             }
             Verdict::Refused(sidecar, refusal) => {
                 format!("{release} was refused by sidecar {sidecar}: {refusal}")

@@ -52,8 +52,9 @@ impl Lifecycle {
         }
     }
 
-    /// A deploy that is on its way is taken back by staying; else it is the release before.
-    fn before_the_latest(&self) -> Option<ReleaseId> {
+    /// Where a rollback goes that names no release. A deploy that is on its way is taken back by
+    /// staying; else it is the release before.
+    pub fn before_the_latest(&self) -> Option<ReleaseId> {
         let latest = self.active.as_ref().map(|active| &active.release);
         let latest = latest.or_else(|| self.good.last());
         if self.active.is_some() && self.coming().is_some_and(|coming| Some(coming) != latest) {

@@ -33,12 +33,16 @@ impl<L: Launch> Supervisor<L> {
                     self.on(Event::RetryAsked(id));
                 }
             }
-            Wish::Rollback(None) => self.on(Event::RollbackAsked(None)),
+            Wish::Rollback(None) => {
+                self.status.rollback_to = self.lifecycle.before_the_latest();
+                self.on(Event::RollbackAsked(None));
+            }
             Wish::Rollback(Some(name)) => match self.named(&name) {
                 Some(id) => {
                     if let Some(accepted) = self.releases.get(&id) {
                         self.memory.forgive(accepted.release.digest);
                     }
+                    self.status.rollback_to = Some(id.clone());
                     self.on(Event::RollbackAsked(Some(id)));
                 }
                 None => self.cannot(format!(
@@ -88,7 +92,8 @@ impl<L: Launch> Supervisor<L> {
         Some(release.id.clone())
     }
 
-    /// By its full name, by its digest, or by its artifact's name: then the latest that served.
+    /// By its full name, by its digest, or by its artifact's name: then the latest that served, or
+    /// else what was left by going back, as long as there is only one such.
     fn named(&self, name: &str) -> Option<ReleaseId> {
         if let Some((id, _)) = self.releases.iter().find(|(id, _)| id.as_str() == name) {
             return Some(id.clone());
@@ -96,15 +101,16 @@ impl<L: Launch> Supervisor<L> {
         if let Ok(digest) = Digest::parse(name) {
             return self.with_digest(digest);
         }
-        let artifact = |id: &ReleaseId| {
-            id.as_str()
-                .rsplit_once('-')
-                .map(|(name, _)| name.to_owned())
+        let is_named = |id: &&ReleaseId| {
+            let artifact = id.as_str().rsplit_once('-').map(|(artifact, _)| artifact);
+            artifact == Some(name)
         };
         let earlier: Vec<_> = self.lifecycle.earlier().collect();
-        let mut named = earlier.into_iter().rev();
-        named
-            .find(|id| artifact(id).as_deref() == Some(name))
-            .cloned()
+        let latest = earlier.into_iter().rev().find(is_named);
+        let only = || {
+            let mut kept = self.releases.keys().filter(is_named);
+            kept.next().filter(|_| kept.next().is_none())
+        };
+        latest.or_else(only).cloned()
     }
 }

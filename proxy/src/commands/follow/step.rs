@@ -1,9 +1,10 @@
-//! How far one sidecar is with a deploy. Pure.
+//! How far one sidecar is with what it was asked for. Pure.
 
 use std::fmt;
 
 use serde::Serialize;
 
+use crate::commands::count;
 use crate::control_plane::status::{Failure, Handoff, Outcome, Status};
 use crate::release::{Generation, ReleaseId};
 
@@ -14,7 +15,7 @@ const ENOUGH: usize = 3;
 /// How far a sidecar is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "step", rename_all = "lowercase")]
-pub(super) enum Step {
+pub(in crate::commands) enum Step {
     /// It has not launched it.
     Waiting {
         /// Why it cannot, as far as it knows.
@@ -41,41 +42,114 @@ pub(super) enum Step {
         /// Why the last time.
         reason: String,
     },
-    /// It failed, and is not tried again.
+    /// It failed, and is not tried again; or it cannot be done.
     Refused(Refusal),
+    /// New requests are held, and these have not ended.
+    Pausing {
+        /// How many are in flight; tunnels do not count.
+        requests: usize,
+    },
+    /// New requests are held, and no request is in flight.
+    Paused,
+    /// New requests are not held.
+    Resumed,
 }
 
 /// What a superseded instance waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Draining {
-    pub(super) release: ReleaseId,
-    pub(super) requests: usize,
-    pub(super) tunnels: usize,
+pub(in crate::commands) struct Draining {
+    pub(in crate::commands) release: ReleaseId,
+    pub(in crate::commands) requests: usize,
+    pub(in crate::commands) tunnels: usize,
 }
 
 /// Why a release was refused, as far as its sidecar still knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Refusal {
-    pub(super) reason: String,
-    pub(super) exit: Option<String>,
-    pub(super) probe: Option<String>,
-    pub(super) output: Vec<String>,
+pub(in crate::commands) struct Refusal {
+    pub(in crate::commands) reason: String,
+    pub(in crate::commands) exit: Option<String>,
+    pub(in crate::commands) probe: Option<String>,
+    pub(in crate::commands) output: Vec<String>,
 }
 
 // === impl Step ===
 
 impl Step {
     /// How far `status` is with the release of this digest; launches up to `before` do not count.
-    pub(super) fn of(status: &Status, digest: &str, before: Generation) -> Self {
-        if status.active.as_ref().is_some_and(|a| a.digest == digest) {
-            return Self::promoted(status);
-        }
+    pub(in crate::commands) fn of(status: &Status, digest: &str, before: Generation) -> Self {
+        let is_active = status.active.as_ref().is_some_and(|a| a.digest == digest);
         // One that was starting already is this deploy's as well.
-        let is_ours = |handoff: &&Handoff| {
+        let is_ours = |handoff: &Handoff| {
             handoff.digest == digest
                 && (handoff.generation > before || handoff.outcome == Outcome::Starting)
         };
-        let ours = || status.handoffs.iter().filter(is_ours);
+        Self::towards(status, is_active, is_ours, ENOUGH)
+    }
+
+    /// How far it is with a new instance of what served as `active`.
+    pub(in crate::commands) fn of_restart(
+        status: &Status,
+        active: Generation,
+        before: Generation,
+    ) -> Self {
+        let serves = status.active.as_ref();
+        let is_new = serves.is_some_and(|serves| serves.generation > active);
+        let is_ours =
+            |handoff: &Handoff| handoff.generation > before || handoff.outcome == Outcome::Starting;
+        // Nobody tries it again while the one before serves.
+        let enough = if serves.is_some() { 1 } else { ENOUGH };
+        Self::towards(status, is_new, is_ours, enough)
+    }
+
+    /// How far it is with the way back to a release.
+    pub(in crate::commands) fn of_rollback(
+        status: &Status,
+        to: &ReleaseId,
+        before: Generation,
+    ) -> Self {
+        let is_active = status.active.as_ref().is_some_and(|a| a.release == *to);
+        let is_ours = |handoff: &Handoff| {
+            handoff.release == *to
+                && (handoff.generation > before || handoff.outcome == Outcome::Starting)
+        };
+        Self::towards(status, is_active, is_ours, ENOUGH)
+    }
+
+    /// How far it is with holding new requests and ending the others.
+    pub(in crate::commands) fn of_pause(status: &Status) -> Self {
+        if status.paused.is_none() {
+            return Self::Resumed;
+        }
+        let one = [&status.active, &status.candidate, &status.standby];
+        let all = one.into_iter().flatten();
+        let all = all.chain(&status.draining).chain(&status.stopping);
+        let requests = all.map(|i| i.in_flight.saturating_sub(i.tunnels)).sum();
+        match requests {
+            0 => Self::Paused,
+            requests => Self::Pausing { requests },
+        }
+    }
+
+    /// It was asked for something that cannot be done.
+    pub(in crate::commands) fn impossible(reason: &str) -> Self {
+        Self::Refused(Refusal {
+            reason: reason.to_owned(),
+            exit: None,
+            probe: None,
+            output: Vec::new(),
+        })
+    }
+
+    fn towards(
+        status: &Status,
+        is_reached: bool,
+        is_ours: impl Fn(&Handoff) -> bool,
+        enough: usize,
+    ) -> Self {
+        if is_reached {
+            return Self::promoted(status);
+        }
+        let ours = || status.handoffs.iter().filter(|handoff| is_ours(handoff));
         let Some(last) = ours().next_back() else {
             let problem = status.artifact_problem.clone();
             return Self::Waiting { problem };
@@ -84,7 +158,7 @@ impl Step {
             Outcome::Refused => Self::Refused(Refusal::of(last, status.last_failure.as_ref())),
             Outcome::Failed => {
                 let failed = ours().filter(|handoff| handoff.outcome == Outcome::Failed);
-                match failed.count() >= ENOUGH {
+                match failed.count() >= enough {
                     true => Self::Refused(Refusal::of(last, status.last_failure.as_ref())),
                     false => Self::Failing {
                         reason: last.reason.clone().unwrap_or_default(),
@@ -123,7 +197,7 @@ impl Step {
     }
 
     /// Why it was refused, if it was.
-    pub(super) fn refusal(&self) -> Option<&Refusal> {
+    pub(in crate::commands) fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal),
             Self::Waiting { .. }
@@ -132,17 +206,20 @@ impl Step {
             | Self::Ready
             | Self::Promoted { .. }
             | Self::Done
-            | Self::Failing { .. } => None,
+            | Self::Failing { .. }
+            | Self::Pausing { .. }
+            | Self::Paused
+            | Self::Resumed => None,
         }
     }
 
     /// Whether it gets the requests.
-    pub(super) fn is_active(&self) -> bool {
+    pub(in crate::commands) fn is_active(&self) -> bool {
         matches!(self, Self::Promoted { .. } | Self::Done)
     }
 
     /// Whether this is news to somebody who has been told `told`: not each probe and each request.
-    pub(super) fn is_news_after(&self, told: &Self) -> bool {
+    pub(in crate::commands) fn is_news_after(&self, told: &Self) -> bool {
         std::mem::discriminant(self) != std::mem::discriminant(told)
             || matches!(self, Self::Waiting { .. }) && self != told
     }
@@ -165,16 +242,17 @@ impl fmt::Display for Step {
             Self::Done => f.write_str("promoted, and nothing drains"),
             Self::Failing { reason } => write!(f, "failed, and is tried again: {reason}"),
             Self::Refused(refusal) => write!(f, "refused: {}", refusal.reason),
+            Self::Pausing { requests } => {
+                write!(f, "paused, {} in flight", count(*requests, "request"))
+            }
+            Self::Paused => f.write_str("paused, and no request is in flight"),
+            Self::Resumed => f.write_str("not paused"),
         }
     }
 }
 
 impl fmt::Display for Draining {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |n: usize, word: &str| match n {
-            1 => format!("1 {word}"),
-            n => format!("{n} {word}s"),
-        };
         let requests = count(self.requests, "request");
         let tunnels = count(self.tunnels, "tunnel");
         write!(f, "{} drains: {requests} and {tunnels} left", self.release)
