@@ -85,7 +85,8 @@ async fn run_all(
         DataPlane::start(listener, &router, &config.data_plane).map_err(AppError::Thread)?;
 
     let status_file = status_file(&config, &sidecar)?;
-    let first = Status::new(Arc::clone(&sidecar), listen, (&config.watch.source).into());
+    let mut first = Status::new(Arc::clone(&sidecar), listen, (&config.watch.source).into());
+    first.log_file = config.log.file.as_ref().map(|file| file.path_of(&sidecar));
     let (publisher, published) = watch::channel(first);
     let writer = status::publish(status_file, published).map_err(AppError::Thread)?;
     tracing::info!(

@@ -1,8 +1,10 @@
 //! The program: parse, log, run, exit code.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use handoff::cli::completions::completions;
 use handoff::cli::{Cli, Run, Subcommands};
 use handoff::config::Config;
 use handoff::control_plane::artifact::digest;
@@ -23,6 +25,8 @@ fn main() -> ExitCode {
         Subcommands::Deploy(deploy) => commands::deploy::run(&deploy).into(),
         Subcommands::Status(options) => commands::status::run(&options).into(),
         Subcommands::History(options) => commands::history::run(&options).into(),
+        Subcommands::Logs(options) => commands::logs::run(&options).into(),
+        Subcommands::Completions { shell } => print(&completions(shell)),
         Subcommands::Rollback(options) => commands::wish::rollback(&options).into(),
         Subcommands::Restart(options) => commands::wish::restart(&options).into(),
         Subcommands::Pause(options) => commands::wish::pause(&options).into(),
@@ -73,6 +77,13 @@ fn run(run: Run) -> ExitCode {
     match runtime.block_on(app::run(config, sidecar, launcher, shutdown)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(ExitCode::FAILURE, &error.to_string()),
+    }
+}
+
+fn print(text: &[u8]) -> ExitCode {
+    match std::io::stdout().write_all(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(ExitCode::FAILURE, &format!("cannot write: {error}")),
     }
 }
 

@@ -124,6 +124,18 @@ impl Command {
         );
     }
 
+    /// Waits until it says this, on stdout.
+    ///
+    /// # Panics
+    /// When it never does.
+    #[track_caller]
+    pub fn prints(&self, part: &str) {
+        eventually(
+            || format!("it prints {part:?}, not\n{}", self.said("stdout")),
+            || self.said("stdout").contains(part).then_some(()),
+        );
+    }
+
     /// Waits until it ends.
     ///
     /// # Panics

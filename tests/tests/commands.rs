@@ -1,5 +1,8 @@
-//! The commands that only look: `handoff status` and `handoff history`.
+//! The commands that only look: `handoff status`, `history` and `logs`; and `completions`.
 
+use std::fs;
+
+use tests::program::handoff;
 use tests::{Deployment, Running, Site, app, command};
 
 fn look(site: &Running, command: &[&str]) -> command::Ended {
@@ -65,4 +68,53 @@ fn history_has_every_launch_oldest_first() {
         .map(|launch| &launch["handoff"]["outcome"])
         .collect();
     assert_eq!(outcomes, ["promoted", "promoted", "refused"]);
+}
+
+#[test]
+fn logs_are_those_of_the_log_file_and_are_followed_over_rotation_and_to_the_next_sidecar() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("{sidecar}.log");
+    let mut site = Site::watching_a_pointer()
+        .with("--log-file", file.to_str().unwrap())
+        .with("--log-file-size", "2KiB")
+        .start("v1");
+    look(&site, &["logs"]).with(0).saying(&["promoted"]);
+    let few = look(&site, &["logs", "--lines", "1", "--json"]).with(0);
+    let line: serde_json::Value = few.json();
+    assert!(line["sidecar"].is_string() && line["line"].is_string());
+
+    let state = site.deployment().state();
+    let mut command = handoff();
+    command.args(["logs", "-f", "--state"]).arg(state);
+    let mut follows = command::start(command);
+    follows.prints("v1 listening on");
+    // Each deploy logs more than half of what a file may hold.
+    for version in ["v2", "v3", "v4"] {
+        site.deployment().deploys(version, &[]).with(0);
+        follows.prints(&format!("{version} listening on"));
+    }
+    assert!(fs::read_dir(folder.path()).unwrap().count() > 1, "rotated");
+    site.kill();
+    site.starts_again();
+    follows.prints("==> sidecar");
+    assert!(follows.is_running());
+}
+
+#[test]
+fn where_there_is_no_log_file_it_says_how_to_have_one_and_ends_with_1() {
+    let site = Site::watching_a_pointer().start("v1");
+    look(&site, &["logs"])
+        .with(1)
+        .saying(&["logs to stderr", "--log-file"]);
+    command::run(&["logs", "--state", "nowhere"]).with(4);
+    command::run(&["logs", "--lines", "few"]).with(2);
+}
+
+#[test]
+fn completions_are_printed_for_the_shells_that_there_are() {
+    let script = command::run(&["completions", "bash"]).with(0);
+    script.saying(&["_handoff()", "rollback"]);
+    command::run(&["completions", "sh"])
+        .with(2)
+        .saying(&["zsh"]);
 }

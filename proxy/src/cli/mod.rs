@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap_complete::Shell;
 use humantime::parse_duration;
 
 use self::artifacts::Artifacts;
 use self::log::Log;
 use crate::commands::deploy::Deploy;
 use crate::commands::history::History;
+use crate::commands::logs::Logs;
 use crate::commands::status::ShowStatus;
 use crate::commands::wish::{Pause, Restart, Resume, Rollback};
 use crate::data_plane::Forwarded;
@@ -19,6 +21,7 @@ use crate::process::stop::Stop;
 use crate::user_tokens::WindowsAuth;
 
 pub mod artifacts;
+pub mod completions;
 pub mod log;
 mod supervision;
 
@@ -47,6 +50,8 @@ pub enum Subcommands {
     Status(Box<ShowStatus>),
     /// Show every launch that they remember.
     History(Box<History>),
+    /// Show what they and their apps have logged.
+    Logs(Box<Logs>),
     /// Go back to an earlier release.
     Rollback(Box<Rollback>),
     /// Hand off to a new instance of the release that serves.
@@ -59,6 +64,11 @@ pub enum Subcommands {
     Digest {
         /// The artifact.
         path: PathBuf,
+    },
+    /// Print what a shell needs to complete these commands.
+    Completions {
+        /// Which shell.
+        shell: Shell,
     },
     /// Stop a program from within its console; handoff starts itself so.
     #[command(name = console::SUBCOMMAND, hide = true)]

@@ -13,6 +13,7 @@ pub mod deploy;
 mod desired;
 mod follow;
 pub mod history;
+pub mod logs;
 mod place;
 mod progress;
 mod sidecars;

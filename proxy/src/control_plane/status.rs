@@ -47,6 +47,8 @@ pub struct Status {
     /// Where it looks for artifacts: a command needs to be told of `--state` only.
     #[serde(default)]
     pub source: SourceStatus,
+    /// Where its log is, if that is a file.
+    pub log_file: Option<PathBuf>,
     /// When it came up.
     pub started_ms: UnixMillis,
     /// Written at least every second or so while it lives.
@@ -303,6 +305,7 @@ impl Status {
             machine: machine(),
             listen,
             source,
+            log_file: None,
             started_ms: now,
             heartbeat_ms: now,
             phase: Phase::Running,

@@ -9,10 +9,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Dropped;
+use super::{Dropped, FileSettings, SIDECAR};
 
-/// Stands for the sidecar's id in the path.
-const SIDECAR: &str = "{sidecar}";
 /// How soon a file that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How many files of other sidecars are kept at least, and for how long all of them are.
@@ -53,13 +51,14 @@ enum State {
 
 impl LogFile {
     /// The log of this sidecar. Old ones of others, which only `{sidecar}` tells apart, are removed.
-    pub(super) fn new(path: &Path, sidecar: &str, rotation: Rotation, dropped: Dropped) -> Self {
-        remove_others(path, SystemTime::now());
-        let path = match path.to_str() {
-            Some(text) => text.replace(SIDECAR, sidecar).into(),
-            None => path.to_owned(),
-        };
-        Self::to(path, rotation, dropped, io::stderr())
+    pub(super) fn new(
+        settings: &FileSettings,
+        sidecar: &str,
+        rotation: Rotation,
+        dropped: Dropped,
+    ) -> Self {
+        remove_others(&settings.path, SystemTime::now());
+        Self::to(settings.path_of(sidecar), rotation, dropped, io::stderr())
     }
 
     /// Where it is.

@@ -15,6 +15,8 @@ mod log_file;
 
 use log_file::{LogFile, Rotation};
 
+/// Stands for the sidecar's id in the path of a log file.
+const SIDECAR: &str = "{sidecar}";
 /// Lines that wait to be written; more are dropped.
 const WAITING: usize = 16 * 1024;
 
@@ -49,6 +51,18 @@ pub struct FileSettings {
     pub keep: usize,
 }
 
+// === impl FileSettings ===
+
+impl FileSettings {
+    /// Where the log of this sidecar is.
+    pub fn path_of(&self, sidecar: &str) -> PathBuf {
+        match self.path.to_str() {
+            Some(text) => text.replace(SIDECAR, sidecar).into(),
+            None => self.path.clone(),
+        }
+    }
+}
+
 /// The log, as long as it is written. What waits is written when it is dropped.
 #[derive(Debug)]
 pub struct Log {
@@ -71,7 +85,7 @@ pub fn init(settings: &Settings, sidecar: &str) -> Log {
                 size: file.size,
                 keep: file.keep,
             };
-            let log_file = LogFile::new(&file.path, sidecar, rotation, Arc::clone(&dropped));
+            let log_file = LogFile::new(file, sidecar, rotation, Arc::clone(&dropped));
             eprintln!("handoff: the log is in {}", log_file.path().display());
             thread.finish(log_file)
         }
