@@ -129,7 +129,8 @@ async fn run_all(
             after_the_first_request(found, Arc::clone(&router), Instant::now() + delay)
         }
     };
-    let watcher = Watcher::start(config.watch, store, desired, finder).map_err(AppError::Thread)?;
+    let watcher = Watcher::start(config.watch, store, desired, config.files, finder)
+        .map_err(AppError::Thread)?;
     let supervisor = Supervisor::new(
         config.supervisor,
         launcher,

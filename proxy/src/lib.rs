@@ -123,6 +123,7 @@
 //!   ready sooner than the first 250 ms.
 
 pub mod app;
+pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use handoff::cli::completions::completions;
+use handoff::cli::parse::ParseError;
 use handoff::cli::{Cli, Run, Subcommands};
 use handoff::config::Config;
 use handoff::control_plane::artifact::digest;
@@ -20,8 +21,14 @@ const USAGE: u8 = 2;
 const HELPER_TIME: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    match Cli::read().command {
+    let cli = match Cli::read(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(ParseError::CommandLine(error)) => error.exit(),
+        Err(error) => return fail(ExitCode::from(USAGE), &error.to_string()),
+    };
+    match cli.command {
         Subcommands::Run(run) => self::run(*run),
+        Subcommands::Check(check) => handoff::check::run(*check).into(),
         Subcommands::Deploy(deploy) => commands::deploy::run(&deploy).into(),
         Subcommands::Status(options) => commands::status::run(&options).into(),
         Subcommands::History(options) => commands::history::run(&options).into(),

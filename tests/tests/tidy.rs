@@ -40,7 +40,7 @@ const MAY_BRANCH: &[&str] = &[
     "signal.rs",
     "data_plane/listener.rs",
     "data_plane/socket.rs",
-    "config.rs",
+    "config/mod.rs",
 ];
 
 /// What deciding may not depend on.

@@ -27,7 +27,7 @@ pub struct Log {
     #[arg(
         long,
         env = "HANDOFF_LOG_FILE",
-        value_name = "FILE",
+        value_name = "FILE|-",
         help_heading = "Log"
     )]
     pub log_file: Option<PathBuf>,

@@ -4,12 +4,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use humantime::parse_duration;
 
 use self::artifacts::Artifacts;
+use self::check::Check;
+use self::files::Files;
 use self::log::Log;
+use self::origins::Origins;
 use crate::commands::deploy::Deploy;
 use crate::commands::history::History;
 use crate::commands::logs::Logs;
@@ -21,8 +24,13 @@ use crate::process::stop::Stop;
 use crate::user_tokens::WindowsAuth;
 
 pub mod artifacts;
+pub mod check;
 pub mod completions;
+pub mod files;
+pub mod handoff_toml;
 pub mod log;
+pub mod origins;
+pub mod parse;
 mod supervision;
 
 pub use supervision::{AutoRollback, Overlap, StatusRange, Supervision};
@@ -44,6 +52,8 @@ pub struct Cli {
 pub enum Subcommands {
     /// Run an app behind handoff.
     Run(Box<Run>),
+    /// Say whether that would work, what it would run, and with which options.
+    Check(Box<Check>),
     /// Deploy an artifact and wait until it serves.
     Deploy(Box<Deploy>),
     /// Show what the sidecars of a deployment do.
@@ -82,7 +92,8 @@ pub enum Subcommands {
 
 /// Run an app behind handoff.
 ///
-/// Every option can also be set in the environment: `--drain-timeout` is HANDOFF_DRAIN_TIMEOUT.
+/// Every option can also be set in the environment: `--drain-timeout` is HANDOFF_DRAIN_TIMEOUT; and
+/// in a file (--config): `drain-timeout = "5m"`.
 /// Durations are written as `250ms`, `30s`, `5m`.
 #[derive(Args, Clone, Debug)]
 pub struct Run {
@@ -424,22 +435,19 @@ pub struct Run {
 
     #[command(flatten)]
     pub log: Log,
-}
 
-// === impl Cli ===
+    #[command(flatten)]
+    pub files: Files,
 
-impl Cli {
-    /// Reads this program's arguments; on a mistake, or when asked for help, ends it.
-    pub fn read() -> Self {
-        // One sentence says how the variables are called; beside every option it is noise.
-        let command = Self::command()
-            .mut_subcommand("run", |run| run.mut_args(|option| option.hide_env(true)));
-        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
-    }
+    /// Where all this came from.
+    #[arg(skip)]
+    pub origins: Origins,
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]
@@ -469,7 +477,11 @@ mod tests {
             let name = command.get_name();
             let is_told = is_own || here.contains(&format!("| `handoff {name}"));
             assert!(is_told, "README does not tell of {name}");
-            for option in command.get_opts() {
+            let own = command.get_opts().filter(|option| {
+                // A check takes the options of a run.
+                name != "check" || ["print", "json"].contains(&option.get_id().as_str())
+            });
+            for option in own {
                 let name = option.get_long().unwrap();
                 let option_is_in = |cell: &str| {
                     let mut options = cell.split('`').filter(|part| part.starts_with("--"));

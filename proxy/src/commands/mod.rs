@@ -5,9 +5,13 @@
 //! other way, so they work from another container or another sandbox, and for several sidecars on
 //! one folder.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use self::place::PlaceError;
+use self::sidecars::Sidecars;
 
 pub mod deploy;
 mod desired;
@@ -43,6 +47,15 @@ fn told(ended: Result<Ending, PlaceError>) -> Ending {
         eprintln!("handoff: {error}");
         Ending::Usage
     })
+}
+
+/// The live sidecar of a deployment that has this public address.
+pub fn sidecar_on(state: &Path, address: SocketAddr) -> Option<Arc<str>> {
+    let mut sidecars = Sidecars::of(state);
+    sidecars.look();
+    let mut live = sidecars.live();
+    live.find(|status| status.listen == address)
+        .map(|status| Arc::clone(&status.sidecar))
 }
 
 /// `1 sidecar`, `2 sidecars`

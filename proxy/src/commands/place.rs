@@ -38,6 +38,10 @@ pub struct Where {
     /// What they have as --artifact
     #[arg(long, env = "HANDOFF_ARTIFACT", value_name = "PATH")]
     artifact: Option<PathBuf>,
+
+    /// What they have as --config: it may name the others
+    #[arg(long, env = "HANDOFF_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// Why a deployment is not known.
@@ -103,6 +107,7 @@ impl Where {
             pointer,
             to,
             artifact,
+            config: _,
         } = self.clone();
         if let Some(state) = absolute(state) {
             return Ok(state);

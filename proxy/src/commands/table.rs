@@ -43,6 +43,16 @@ pub(super) fn sidecar(status: &Status, lives: bool, handoffs: usize, now: UnixMi
     if let Some(problem) = &status.artifact_problem {
         let _ = writeln!(text, "  no artifact can be accepted: {problem}");
     }
+    if let Some(problem) = &status.configuration_problem {
+        let _ = writeln!(text, "  the configuration stays as it was: {problem}");
+    }
+    if let Some(problem) = &status.desired_problem {
+        let _ = writeln!(text, "  what was asked for cannot be done: {problem}");
+    }
+    if let Some(paused) = &status.paused {
+        let left = between(now, paused.until_ms);
+        let _ = writeln!(text, "  {} for {left} more", style("paused").yellow());
+    }
     if let Some(problem) = status.last_failure.as_ref() {
         text += &failure(problem, now);
     }

@@ -4,9 +4,8 @@
 //! `HTTP_PLATFORM_TOKEN`): ASP.NET Core's IIS integration compares the token of every request, which
 //! passes through, with its variable, and answers 400 without. The shutdown request ends at handoff.
 
-use std::ffi::OsString;
-
 use crate::process::template::Values;
+use crate::process::variables::Variables;
 
 /// Each set to the app's own port, also those that say the public one to us: an app that reads
 /// `HTTP_PLATFORM_PORT` would otherwise try to listen there itself.
@@ -17,19 +16,19 @@ const PORTS: [&str; 4] = [
     "ASPNETCORE_PORT",
 ];
 
-/// The variables of one launch.
-pub(super) fn of(values: Values<'_>) -> Vec<(OsString, OsString)> {
+/// The variables of one launch: `own` ones of the app, and where to listen.
+pub(super) fn of(own: &Variables, values: Values<'_>) -> Variables {
     let port = values.port.to_string();
     let url = format!("http://{}:{port}", values.host);
-    let mut variables: Vec<(OsString, OsString)> = PORTS
-        .iter()
-        .map(|&name| (name.into(), port.clone().into()))
-        .collect();
+    let mut variables = own.clone();
+    for name in PORTS {
+        variables.set(name, &port);
+    }
     for (name, port) in values.ports {
         let name = name.to_uppercase().replace(['-', '.'], "_");
-        variables.push((format!("PORT_{name}").into(), port.to_string().into()));
+        variables.set(format!("PORT_{name}"), port.to_string());
     }
-    variables.push(("ASPNETCORE_URLS".into(), url.into()));
-    variables.push(("SHARED_DIR".into(), values.shared.into()));
+    variables.set("ASPNETCORE_URLS", url);
+    variables.set("SHARED_DIR", values.shared);
     variables
 }

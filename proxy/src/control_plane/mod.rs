@@ -10,6 +10,7 @@ pub mod live;
 pub mod memory;
 pub mod probe;
 pub mod readiness;
+pub mod reread;
 pub mod siblings;
 pub mod status;
 pub mod supervisor;

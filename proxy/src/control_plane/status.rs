@@ -81,6 +81,8 @@ pub struct Status {
     pub desired_serial: Option<u64>,
     /// Why what that file says cannot be done.
     pub desired_problem: Option<String>,
+    /// Why the configuration stays as it was, though its files have changed.
+    pub configuration_problem: Option<String>,
     /// Where the last rollback that somebody asked for goes, or went.
     pub rollback_to: Option<ReleaseId>,
     /// New requests are held because somebody asked for it.
@@ -320,6 +322,7 @@ impl Status {
             handoffs: VecDeque::new(),
             desired_serial: None,
             desired_problem: None,
+            configuration_problem: None,
             rollback_to: None,
             paused: None,
             bakes_until_ms: None,

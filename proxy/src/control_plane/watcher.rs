@@ -18,6 +18,8 @@ use super::artifact::{
 };
 use super::desired::{Desired, DesiredFile, Look};
 use super::events::Events;
+use super::reread::{News, Reread};
+use super::supervisor::Settings;
 use crate::files;
 use crate::release::{Release, ReleaseId};
 
@@ -69,6 +71,10 @@ pub enum Found {
     },
     /// Why that cannot be known, once for each new reason; `None` when that is over.
     DesiredProblem(Option<String>),
+    /// How to run from now on.
+    Settings(Box<Settings>),
+    /// Why that goes on as before, though its files have changed.
+    SettingsProblem(String),
 }
 
 /// The thread that watches. It ends when this is dropped.
@@ -94,6 +100,7 @@ impl Watcher {
         settings: WatchSettings,
         store: Store,
         desired: DesiredFile,
+        files: Box<dyn Reread>,
         found: UnboundedSender<Found>,
     ) -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(16);
@@ -102,7 +109,7 @@ impl Watcher {
             .name("watcher".to_owned())
             .spawn(move || {
                 files::lower_priority();
-                Watch::new(settings, store, desired, found, events).run(&woken);
+                Watch::new(settings, store, desired, files, found, events).run(&woken);
             })?;
         Ok(Self { wake })
     }
@@ -124,6 +131,7 @@ struct Watch {
     settings: WatchSettings,
     store: Store,
     desired: DesiredFile,
+    files: Box<dyn Reread>,
     has_started: bool,
     found: UnboundedSender<Found>,
     folder: DropFolder,
@@ -140,6 +148,7 @@ impl Watch {
         settings: WatchSettings,
         store: Store,
         desired: DesiredFile,
+        files: Box<dyn Reread>,
         found: UnboundedSender<Found>,
         wake: SyncSender<Wake>,
     ) -> Self {
@@ -157,6 +166,7 @@ impl Watch {
             settings,
             store,
             desired,
+            files,
             has_started: false,
             found,
             folder: DropFolder::default(),
@@ -168,8 +178,14 @@ impl Watch {
 
     fn run(&mut self, woken: &Receiver<Wake>) {
         loop {
-            self.look_at_desired();
-            let again = self.look();
+            // What is launched from now on shall be launched so.
+            let again = match self.look_at_files() {
+                Some(soon) => soon,
+                None => {
+                    self.look_at_desired();
+                    self.look()
+                }
+            };
             if self.found.is_closed() {
                 return;
             }
@@ -196,6 +212,18 @@ impl Watch {
         let _ = self.found.send(Found::Fetched { release, source });
     }
 
+    /// Says when to look again, if they are being changed at the moment.
+    fn look_at_files(&mut self) -> Option<Duration> {
+        let found = match self.files.look() {
+            News::None => return None,
+            News::Soon(wait) => return Some(wait),
+            News::Settings(settings) => Found::Settings(settings),
+            News::Problem(problem) => Found::SettingsProblem(problem),
+        };
+        let _ = self.found.send(found);
+        None
+    }
+
     fn look_at_desired(&mut self) {
         let at_start = !std::mem::replace(&mut self.has_started, true);
         let found = match self.desired.look() {
@@ -212,7 +240,11 @@ impl Watch {
         let poll = self.settings.poll;
         let target = self.settings.source.target(&mut self.folder);
         let watched = self.settings.source.watched(target.as_ref().ok());
-        let watched: Vec<&Path> = watched.into_iter().chain(self.desired.folder()).collect();
+        let files = self.files.folders();
+        let watched = watched.into_iter().chain(self.desired.folder());
+        let mut watched: Vec<&Path> = watched.chain(files.iter().map(PathBuf::as_path)).collect();
+        watched.sort_unstable();
+        watched.dedup();
         self.events.watch(&watched);
         let target = match target {
             Ok(target) => target,
@@ -295,6 +327,7 @@ mod tests {
 
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+    use super::super::reread::Never;
     use super::*;
     use crate::control_plane::artifact::{Copying, Limits, StoreSettings, Workdir};
 
@@ -327,7 +360,10 @@ mod tests {
         let (found, finds) = unbounded_channel();
         let (wake, _) = sync_channel(1);
         let desired = DesiredFile::new(folder);
-        (Watch::new(settings, store, desired, found, wake), finds)
+        (
+            Watch::new(settings, store, desired, Box::new(Never), found, wake),
+            finds,
+        )
     }
 
     /// What this thread has read from files until now.

@@ -157,7 +157,7 @@ fn command(spec: &LaunchSpec) -> Command {
             command.env_remove(name);
         }
     }
-    command.envs(spec.env.iter().map(|(name, value)| (name, value)));
+    command.envs(spec.env.iter());
     os::prepare(&mut command, &spec.stop);
     command
 }

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 
 use self::stop::Stop;
+use self::variables::Variables;
 use crate::release::{Generation, ReleaseId};
 
 pub mod access_token;
@@ -25,6 +26,7 @@ mod output;
 pub mod stop;
 mod stop_request;
 pub mod template;
+pub mod variables;
 
 #[cfg(unix)]
 #[path = "unix.rs"]
@@ -101,7 +103,7 @@ pub struct LaunchSpec {
     /// Its arguments.
     pub args: Vec<OsString>,
     /// Variables set for it, beside what it inherits.
-    pub env: Vec<(OsString, OsString)>,
+    pub env: Variables,
     /// Its working directory.
     pub workdir: PathBuf,
     /// How it is asked to stop.

@@ -1,6 +1,7 @@
 //! COMMAND and its placeholders.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::release::{Release, ReleaseId};
@@ -71,6 +72,13 @@ impl Command {
         };
         let args = self.args.iter().map(|arg| values.fill(arg)).collect();
         Ok((program, args))
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.program.as_deref().unwrap_or("{artifact}"))?;
+        self.args.iter().try_for_each(|arg| write!(f, " {arg}"))
     }
 }
 

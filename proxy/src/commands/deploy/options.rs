@@ -38,6 +38,10 @@ pub struct Deploy {
     #[arg(long, env = "HANDOFF_STATE", value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
 
+    /// What the sidecars have as --config: it may name the three above
+    #[arg(long, env = "HANDOFF_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+
     /// For all sidecars to report it active
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
     pub(super) timeout: Duration,

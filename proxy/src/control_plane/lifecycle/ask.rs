@@ -19,10 +19,18 @@ impl Lifecycle {
 
     /// A new instance comes anyway when one is starting, or when none serves.
     pub(super) fn restart_asked(&mut self, actions: &mut Vec<Action>) {
-        if let (Some(active), None, None) = (&self.active, self.coming(), &self.retry) {
+        if let Some(active) = self.active.as_ref().filter(|_| self.can_restart()) {
             let release = active.release.clone();
             self.start(release, Purpose::Restart, actions);
         }
+    }
+
+    /// Whether somebody who asks for a new instance gets one for it.
+    pub fn can_restart(&self) -> bool {
+        self.active.is_some()
+            && self.coming().is_none()
+            && self.retry.is_none()
+            && !self.shutting_down
     }
 
     pub(super) fn rollback_asked(&mut self, to: Option<ReleaseId>, actions: &mut Vec<Action>) {

@@ -258,6 +258,12 @@ impl Lifecycle {
         self.unproven.insert(release);
     }
 
+    /// Decides by this from now on; whether two instances may run side by side stays.
+    pub fn change(&mut self, policy: Policy) {
+        let overlap = self.policy.overlap;
+        self.policy = Policy { overlap, ..policy };
+    }
+
     /// Decides what follows from `event`. Facts about generations long gone change nothing.
     pub fn on(&mut self, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();

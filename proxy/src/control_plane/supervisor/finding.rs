@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::super::lifecycle::Event;
 use super::super::watcher::Found;
-use super::{Accepted, Supervisor};
+use super::{Accepted, State, Supervisor};
 use crate::process::Launch;
 use crate::release::Release;
 
@@ -44,6 +44,38 @@ impl<L: Launch> Supervisor<L> {
                 }
                 self.status.desired_problem = problem;
             }
+            Found::Settings(settings) => {
+                self.status.configuration_problem = None;
+                if self.settings.environment != settings.environment {
+                    // Only the names, and of those all: which has changed may tell already.
+                    let names: Vec<_> = settings.environment.names().collect();
+                    tracing::info!(?names, "the app's variables have changed");
+                    self.renewed = None;
+                }
+                self.settings = *settings;
+                self.lifecycle.change(self.settings.policy());
+            }
+            Found::SettingsProblem(reason) => {
+                tracing::warn!(%reason, "the configuration stays as it was");
+                self.status.configuration_problem = Some(reason);
+            }
+        }
+    }
+
+    /// An instance that was launched with other variables than the present ones gives way to a new
+    /// one; when that fails, it serves on.
+    pub(super) fn renew(&mut self) {
+        let mut instances = self.instances.iter();
+        let active = instances.find(|(_, instance)| instance.state == State::Active);
+        let Some((&generation, active)) = active else {
+            return;
+        };
+        if active.environment != self.settings.environment
+            && self.renewed != Some(generation)
+            && self.lifecycle.can_restart()
+        {
+            self.renewed = Some(generation);
+            self.on(Event::RestartAsked);
         }
     }
 

@@ -57,6 +57,7 @@ impl<L: Launch> Supervisor<L> {
             settled: Timer::default(),
             answers: self.settings.bake_max_errors.map(|_| Arc::default()),
             warning: None,
+            environment: self.settings.environment.clone(),
         };
         self.instances.insert(generation, instance);
         let release = accepted.release.clone();
@@ -127,7 +128,7 @@ impl<L: Launch> Supervisor<L> {
             release: release.id.clone(),
             program,
             args,
-            env: environment::of(values),
+            env: environment::of(&self.settings.environment, values),
             workdir: release.dir.clone(),
             stop: self.settings.stop.clone(),
             port,

@@ -24,6 +24,7 @@ use super::watcher::{Found, Watcher};
 use crate::process::Launch;
 use crate::process::stop::Stop;
 use crate::process::template::Command;
+use crate::process::variables::Variables;
 use crate::release::{Generation, Release, ReleaseId};
 use crate::router::{Answers, Router, Upstream};
 
@@ -44,6 +45,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// The command line.
     pub command: Command,
+    /// The app's own variables.
+    pub environment: Variables,
     /// `{shared}`.
     pub shared: PathBuf,
     /// The health check.
@@ -116,6 +119,8 @@ pub struct Supervisor<L> {
     /// When the supervisor learnt what it acts on now.
     verdict: Instant,
     trial: Option<baking::Trial>,
+    /// The active instance that has had its turn to give way to one with the present variables.
+    renewed: Option<Generation>,
     retry: Timer,
     pause: Timer,
     status: Status,
@@ -151,6 +156,8 @@ struct Instance {
     settled: Timer,
     answers: Option<Arc<Answers>>,
     warning: Option<String>,
+    /// The app's own variables, as it got them.
+    environment: Variables,
 }
 
 /// A task that ends with this value, or with the next one in its place.
@@ -195,14 +202,10 @@ impl<L: Launch> Supervisor<L> {
             good,
             siblings,
         } = past;
-        let policy = Policy {
-            max_draining: settings.max_draining,
-            rapid_fails: settings.rapid_fails,
-            overlap: settings.overlap,
-            bake: !settings.bake.is_zero(),
-            auto_rollback: settings.auto_rollback,
-        };
-        let lifecycle = Lifecycle::new(policy, good.iter().map(|r| r.id.clone()).collect());
+        let lifecycle = Lifecycle::new(
+            settings.policy(),
+            good.iter().map(|r| r.id.clone()).collect(),
+        );
         let now = SystemTime::now();
         let accepted = |release: Release| {
             let id = release.id.clone();
@@ -230,6 +233,7 @@ impl<L: Launch> Supervisor<L> {
             desired: None,
             verdict: Instant::now(),
             trial: None,
+            renewed: None,
             retry: Timer::default(),
             pause: Timer::default(),
             status,
@@ -259,6 +263,7 @@ impl<L: Launch> Supervisor<L> {
                 () = until(deadline) => self.out_of_time(),
                 _ = heartbeat.tick() => self.look_at_the_trial(),
             }
+            self.renew();
             self.publish();
         }
     }
@@ -344,6 +349,39 @@ impl<L: Launch> Supervisor<L> {
 
     fn tell(&self, message: Message) {
         let _ = self.messages.send(message);
+    }
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// What of `new` ones can be taken over while instances run.
+    #[must_use]
+    pub fn reloaded(&self, new: Self) -> Self {
+        let Self {
+            command,
+            shared,
+            overlap,
+            port_names,
+            ..
+        } = self.clone();
+        Self {
+            command,
+            shared,
+            overlap,
+            port_names,
+            ..new
+        }
+    }
+
+    fn policy(&self) -> Policy {
+        Policy {
+            max_draining: self.max_draining,
+            rapid_fails: self.rapid_fails,
+            overlap: self.overlap,
+            bake: !self.bake.is_zero(),
+            auto_rollback: self.auto_rollback,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! From what was written to final types: past this point nothing is left to be misunderstood.
 
+use std::borrow::Cow;
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use crate::control_plane::artifact::{Limits, Settle, Source, StoreSettings, Work
 use crate::control_plane::live::LiveCheck;
 use crate::control_plane::probe::Probe;
 use crate::control_plane::readiness::Readiness;
+use crate::control_plane::reread::Reread;
 use crate::control_plane::supervisor;
 use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits, ShutdownRequest};
@@ -21,6 +23,9 @@ use crate::process::template::Command;
 use crate::router::Hold;
 use crate::telemetry::{self, FileSettings};
 use crate::user_tokens::WindowsAuth;
+
+mod environment;
+mod reload;
 
 const DEFAULT_PORT: u16 = 8080;
 /// The platform's port, and the sign that there is a platform.
@@ -37,7 +42,7 @@ const PLATFORM_SHUTDOWN: Duration = Duration::from_secs(8);
 const SHUTDOWN: Duration = Duration::from_secs(40);
 
 /// Everything that a run needs, composed of what each part of it needs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Config {
     /// The public address.
     pub listen: SocketAddr,
@@ -61,6 +66,8 @@ pub struct Config {
     pub log: telemetry::Settings,
     /// The end.
     pub shutdown: Shutdown,
+    /// The files that may change while it runs.
+    pub files: Box<dyn Reread>,
 }
 
 /// How the process ends.
@@ -82,21 +89,41 @@ pub enum ConfigError {
     )]
     NoSource,
     /// Two things to run are named.
-    #[error("--artifact cannot be used together with {0}: choose one")]
-    TwoSources(&'static str),
+    #[error("{0} cannot be used together with {1}: choose one")]
+    TwoSources(String, String),
     /// A value cannot be used.
     #[error("{key} is {value:?}: expected {expected}")]
     Value {
-        /// The option or variable.
-        key: &'static str,
+        /// The option, where it was given, or the variable.
+        key: Cow<'static, str>,
         /// What it says.
         value: String,
         /// What it should say.
         expected: &'static str,
     },
+    /// The app's variables cannot be had.
+    #[error("{place}: {reason}")]
+    EnvFile {
+        /// The file, and the line if that is known.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No place for private copies is known.
     #[error("no cache folder is known: give --cache DIR")]
     NoCache,
+}
+
+// === impl ConfigError ===
+
+impl ConfigError {
+    /// Names the option as it was given: in a file, or in the environment.
+    fn in_words_of(mut self, run: &Run) -> Self {
+        if let Self::Value { key, .. } = &mut self {
+            *key = run.origins.name_of(key).into();
+        }
+        self
+    }
 }
 
 // === impl Config ===
@@ -105,20 +132,27 @@ impl TryFrom<Run> for Config {
     type Error = ConfigError;
 
     fn try_from(run: Run) -> Result<Self, ConfigError> {
+        Self::of(&run).map_err(|error| error.in_words_of(&run))
+    }
+}
+
+impl Config {
+    fn of(run: &Run) -> Result<Self, ConfigError> {
         let platform_port = env::var(PLATFORM_PORT).ok();
-        let source = source(&run)?;
+        let source = source(run)?;
         let state = absolute(run.state.clone().unwrap_or_else(|| source.default_state()));
         let command = Command::new(run.command.clone());
-        let shared = run.shared.clone().unwrap_or_else(|| state.join("shared"));
         let (shutdown_timeout, first_launch_delay) = match platform_port {
             Some(_) => (PLATFORM_SHUTDOWN, PLATFORM_FIRST_LAUNCH),
             None => (SHUTDOWN, Duration::ZERO),
         };
+        let supervisor = supervisor(run, &state, &command)?;
         Ok(Self {
+            files: Box::new(reload::Files::new(run, &supervisor)),
             log: telemetry::Settings {
                 level: run.log.log_level,
                 format: run.log.log_format,
-                file: log_file(&run, platform_port.is_some(), |name| env::var(name).ok()),
+                file: log_file(run, platform_port.is_some(), |name| env::var(name).ok()),
             },
             windows_auth: windows_auth(run.windows_auth, platform_port.is_some())?,
             listen: listen(run.listen, platform_port)?,
@@ -139,7 +173,7 @@ impl TryFrom<Run> for Config {
                     ratio: run.artifacts.max_ratio,
                     outside_links: run.artifacts.allow_outside_links,
                 },
-                command: command.clone(),
+                command,
             },
             watch: WatchSettings {
                 source,
@@ -185,28 +219,40 @@ impl TryFrom<Run> for Config {
                 delay: run.shutdown_delay,
                 timeout: run.shutdown_timeout.unwrap_or(shutdown_timeout),
             },
-            supervisor: supervisor::Settings {
-                readiness: readiness(&run)?,
-                shared: absolute(shared),
-                start_timeout: positive("--start-timeout", run.start_timeout)?,
-                deploy_timeout: positive("--deploy-timeout", run.deploy_timeout)?,
-                drain_timeout: drain_timeout(&run),
-                tunnel_drain_timeout: run.tunnel_drain_timeout,
-                stop: run.stop.clone().unwrap_or_default(),
-                stop_timeout: run.stop_timeout,
-                max_draining: run.max_draining,
-                rapid_fails: run.rapid_fails.max(1),
-                overlap: run.supervision.overlap == Overlap::Yes,
-                live: live(&run)?,
-                bake: bake(&run)?,
-                bake_max_errors: run.supervision.bake_max_errors,
-                auto_rollback: run.supervision.auto_rollback == AutoRollback::Always,
-                port_names: run.supervision.port_name.clone(),
-                command,
-            },
+            supervisor,
             state,
         })
     }
+}
+
+/// How instances are started, checked and ended.
+fn supervisor(
+    run: &Run,
+    state: &Path,
+    command: &Command,
+) -> Result<supervisor::Settings, ConfigError> {
+    let shared = run.shared.clone().unwrap_or_else(|| state.join("shared"));
+    Ok(supervisor::Settings {
+        environment: environment::of(run)?,
+
+        readiness: readiness(run)?,
+        shared: absolute(shared),
+        start_timeout: positive("--start-timeout", run.start_timeout)?,
+        deploy_timeout: positive("--deploy-timeout", run.deploy_timeout)?,
+        drain_timeout: drain_timeout(run),
+        tunnel_drain_timeout: run.tunnel_drain_timeout,
+        stop: run.stop.clone().unwrap_or_default(),
+        stop_timeout: run.stop_timeout,
+        max_draining: run.max_draining,
+        rapid_fails: run.rapid_fails.max(1),
+        overlap: run.supervision.overlap == Overlap::Yes,
+        live: live(run)?,
+        bake: bake(run)?,
+        bake_max_errors: run.supervision.bake_max_errors,
+        auto_rollback: run.supervision.auto_rollback == AutoRollback::Always,
+        port_names: run.supervision.port_name.clone(),
+        command: command.clone(),
+    })
 }
 
 /// On Azure App Service the platform's own file is one for each process, and never ends; what is in
@@ -238,7 +284,7 @@ fn windows_auth(asked: WindowsAuth, has_platform: bool) -> Result<WindowsAuth, C
     match (asked, cfg!(windows)) {
         (WindowsAuth::Off, _) => Ok(asked),
         (WindowsAuth::Close | WindowsAuth::Forward, false) => Err(ConfigError::Value {
-            key: "--windows-auth",
+            key: "--windows-auth".into(),
             value: asked.to_string(),
             expected: "off: only Windows has access tokens",
         }),
@@ -267,7 +313,7 @@ fn listen(
         (Some(listen), _) => return Ok(listen),
         (None, None) => DEFAULT_PORT,
         (None, Some(port)) => port.parse().map_err(|_| ConfigError::Value {
-            key: PLATFORM_PORT,
+            key: PLATFORM_PORT.into(),
             value: port,
             expected: "a port number, as HttpPlatformHandler sets it",
         })?,
@@ -277,9 +323,13 @@ fn listen(
 
 fn source(run: &Run) -> Result<Source, ConfigError> {
     let folder = || run.watch.clone();
+    let two = |other: &str| {
+        let name = |option: &str| run.origins.name_of(option);
+        Err(ConfigError::TwoSources(name("--artifact"), name(other)))
+    };
     match (&run.artifact, &run.pointer, folder()) {
-        (Some(_), Some(_), _) => Err(ConfigError::TwoSources("--pointer")),
-        (Some(_), None, Some(_)) => Err(ConfigError::TwoSources("--watch")),
+        (Some(_), Some(_), _) => two("--pointer"),
+        (Some(_), None, Some(_)) => two("--watch"),
         (Some(artifact), None, None) => Ok(Source::Artifact(absolute(artifact.clone()))),
         (None, Some(file), folder) => Ok(Source::Pointer {
             file: absolute(file.clone()),
@@ -330,7 +380,7 @@ fn drain_timeout(run: &Run) -> Duration {
 fn bake(run: &Run) -> Result<Duration, ConfigError> {
     match (run.supervision.overlap, run.supervision.bake) {
         (Overlap::No, bake) if !bake.is_zero() => Err(ConfigError::Value {
-            key: "--bake",
+            key: "--bake".into(),
             value: humantime::format_duration(bake).to_string(),
             expected: "nothing with --overlap no: a standby would run beside the new release",
         }),
@@ -366,7 +416,7 @@ fn live(run: &Run) -> Result<LiveCheck, ConfigError> {
 fn probe(run: &Run, key: &'static str, path: &str) -> Result<Probe, ConfigError> {
     let host = run.health_host.as_deref().map(|host| {
         HeaderValue::from_str(host).map_err(|_| ConfigError::Value {
-            key: "--health-host",
+            key: "--health-host".into(),
             value: host.to_owned(),
             expected: "a host name, such as example.org",
         })
@@ -387,7 +437,7 @@ fn probe(run: &Run, key: &'static str, path: &str) -> Result<Probe, ConfigError>
 fn path_and_query(key: &'static str, path: &str) -> Result<PathAndQuery, ConfigError> {
     let parsed = path.parse().ok().filter(|_| path.starts_with('/'));
     parsed.ok_or_else(|| ConfigError::Value {
-        key,
+        key: key.into(),
         value: path.to_owned(),
         expected: "a path that starts with /, such as /health",
     })
@@ -396,7 +446,7 @@ fn path_and_query(key: &'static str, path: &str) -> Result<PathAndQuery, ConfigE
 fn at_least(key: &'static str, value: usize, least: usize) -> Result<usize, ConfigError> {
     match value < least {
         true => Err(ConfigError::Value {
-            key,
+            key: key.into(),
             value: value.to_string(),
             expected: "a larger number",
         }),
@@ -407,7 +457,7 @@ fn at_least(key: &'static str, value: usize, least: usize) -> Result<usize, Conf
 fn positive(key: &'static str, duration: Duration) -> Result<Duration, ConfigError> {
     match duration {
         Duration::ZERO => Err(ConfigError::Value {
-            key,
+            key: key.into(),
             value: "0s".to_owned(),
             expected: "a duration above zero",
         }),
