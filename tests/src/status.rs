@@ -37,6 +37,8 @@ pub struct Status {
     pub desired_serial: Option<u64>,
     /// Why one cannot be fulfilled.
     pub desired_problem: Option<String>,
+    /// Why the configuration stays as it was.
+    pub configuration_problem: Option<String>,
     /// New requests are held.
     pub paused: Option<Paused>,
     /// The active instance is not well, and nothing better is known.
