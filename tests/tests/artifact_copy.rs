@@ -85,7 +85,7 @@ mod with_file_systems {
     /// Until not even an empty file can be made.
     fn fill(disk: &Mount) -> PathBuf {
         let filler = disk.path().join("filler");
-        fs::create_dir(&filler).unwrap();
+        fs::create_dir(&filler).expect("a folder");
         let mut names = (0..).map(|number: u32| filler.join(number.to_string()));
         while names.next().is_some_and(|name| File::create(name).is_ok()) {}
         filler

@@ -1,13 +1,17 @@
 //! Each way in which a server can fail is found, and is called by its name.
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
 use super::*;
 
+/// Read in large parts: under Wine a system call for each byte makes the server too slow for the
+/// attack, which does not wait for it.
+type Accepted = BufReader<TcpStream>;
+
 /// Serves in the background until the runtime is dropped.
-fn serve<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> (Runtime, SocketAddr)
+fn serve<F>(serve: impl Fn(Accepted) -> F + Send + 'static) -> (Runtime, SocketAddr)
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -20,14 +24,14 @@ where
     let server = listener.local_addr().unwrap();
     runtime.spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(serve(stream));
+            tokio::spawn(serve(BufReader::new(stream)));
         }
     });
     (runtime, server)
 }
 
 /// The path and the body of one request; none when the client has gone.
-async fn request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
+async fn request(stream: &mut Accepted) -> Option<(String, Vec<u8>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.ok()?);
@@ -57,7 +61,7 @@ fn good_answer(release: &str, path: &str, body: &[u8]) -> Vec<u8> {
 
 /// Answers every request on a connection with what `answer` makes of a good answer, and hangs up
 /// when that is shorter.
-async fn answer_all(mut stream: TcpStream, answer: impl Fn(Vec<u8>) -> Vec<u8>) {
+async fn answer_all(mut stream: Accepted, answer: impl Fn(Vec<u8>) -> Vec<u8>) {
     while let Some((path, body)) = request(&mut stream).await {
         let good = good_answer("v1", &path, &body);
         let length = good.len();

@@ -1,7 +1,7 @@
 //! What a container, a service or any other control group of Linux may use: cgroups(7).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::Memory;
 
@@ -51,14 +51,14 @@ fn limited(groups: &str, mounted: &Path) -> Vec<Memory> {
         // A container may see its own group as the root, though the path is the machine's.
         let folders = Path::new(path.trim_start_matches('/')).ancestors();
         let folders = folders.map(|folder| root.join(folder));
-        all.extend(folders.filter_map(|folder| interface.memory(folder)));
+        all.extend(folders.filter_map(|folder| interface.memory(&folder)));
     }
     all
 }
 
 impl Interface {
     /// None where there is no limit. (Version 1 has a number for that, which is larger than any use.)
-    fn memory(&self, folder: PathBuf) -> Option<Memory> {
+    fn memory(&self, folder: &Path) -> Option<Memory> {
         let number = |file| -> Option<u64> {
             let text = fs::read_to_string(folder.join(file)).ok()?;
             text.trim().parse().ok()
