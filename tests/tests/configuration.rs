@@ -24,13 +24,13 @@ fn configured(toml: &str) -> Deployment {
     let deployment = Deployment::default();
     let deployed = deployment.deploys("v1", &[]);
     deployed.with(4);
-    fs::write(deployment.site().join("handoff.toml"), toml).unwrap();
+    fs::write(deployment.site().join("handoff.toml"), toml).expect("a file");
     deployment
 }
 
 /// All names below a folder.
 fn names(folder: &Path) -> BTreeSet<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().flatten();
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
     entries
         .flat_map(|entry| {
             let path = entry.path();
@@ -195,13 +195,13 @@ fn commands_find_the_deployment_by_the_file() {
 #[cfg(unix)]
 fn noting(folder: &Path, toml: &str) -> (Running, impl Fn() -> Vec<String>) {
     let (file, notes) = (folder.join("site.toml"), folder.join("notes"));
-    fs::write(&file, toml).unwrap();
+    fs::write(&file, toml).expect("a file");
     let command = format!(
         "echo \"$TOKEN $OTHER $PORT\" >> {}; exec {{artifact}} -port {{port}}",
         notes.display()
     );
     let site = Site::watching_a_pointer()
-        .with("--config", file.to_str().unwrap())
+        .with("--config", file.to_str().expect("a path"))
         .running(&["sh", "-c", &command])
         .start("v1");
     let noted = move || {

@@ -1,20 +1,13 @@
 //! From what was written to final types: past this point nothing is left to be misunderstood.
 
-use std::borrow::Cow;
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use http::HeaderValue;
-use http::uri::PathAndQuery;
-
 use crate::cli::{AutoRollback, Overlap, Run};
 use crate::control_plane::artifact::{Limits, Settle, Source, StoreSettings, Workdir};
-use crate::control_plane::live::LiveCheck;
-use crate::control_plane::probe::Probe;
-use crate::control_plane::readiness::Readiness;
 use crate::control_plane::reread::Reread;
 use crate::control_plane::supervisor;
 use crate::control_plane::watcher::WatchSettings;
@@ -25,7 +18,13 @@ use crate::telemetry::{self, FileSettings};
 use crate::user_tokens::WindowsAuth;
 
 mod environment;
+mod error;
+mod probes;
 mod reload;
+
+pub use error::ConfigError;
+use error::{at_least, positive};
+use probes::{live, readiness};
 
 const DEFAULT_PORT: u16 = 8080;
 /// The platform's port, and the sign that there is a platform.
@@ -77,53 +76,6 @@ pub struct Shutdown {
     pub delay: Duration,
     /// Bounds it all.
     pub timeout: Duration,
-}
-
-/// Why a run cannot even start.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// Nothing to run is named.
-    #[error(
-        "nothing to run: give --artifact PATH, --pointer FILE or --watch DIR (or start in a \
-         folder with _artifact.txt, releases or _target in it)"
-    )]
-    NoSource,
-    /// Two things to run are named.
-    #[error("{0} cannot be used together with {1}: choose one")]
-    TwoSources(String, String),
-    /// A value cannot be used.
-    #[error("{key} is {value:?}: expected {expected}")]
-    Value {
-        /// The option, where it was given, or the variable.
-        key: Cow<'static, str>,
-        /// What it says.
-        value: String,
-        /// What it should say.
-        expected: &'static str,
-    },
-    /// The app's variables cannot be had.
-    #[error("{place}: {reason}")]
-    EnvFile {
-        /// The file, and the line if that is known.
-        place: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// No place for private copies is known.
-    #[error("no cache folder is known: give --cache DIR")]
-    NoCache,
-}
-
-// === impl ConfigError ===
-
-impl ConfigError {
-    /// Names the option as it was given: in a file, or in the environment.
-    fn in_words_of(mut self, run: &Run) -> Self {
-        if let Self::Value { key, .. } = &mut self {
-            *key = run.origins.name_of(key).into();
-        }
-        self
-    }
 }
 
 // === impl Config ===
@@ -385,83 +337,6 @@ fn bake(run: &Run) -> Result<Duration, ConfigError> {
             expected: "nothing with --overlap no: a standby would run beside the new release",
         }),
         (_, bake) => Ok(bake),
-    }
-}
-
-fn readiness(run: &Run) -> Result<Readiness, ConfigError> {
-    let options = &run.supervision;
-    let warmup = options
-        .warmup
-        .iter()
-        .map(|path| path_and_query("--warmup", path));
-    Ok(Readiness {
-        probe: probe(run, "--health-path", &run.health_path)?,
-        interval: positive("--health-interval", run.health_interval)?,
-        rise: options.health_rise.max(1),
-        warmup: warmup.collect::<Result<_, _>>()?,
-        identity: options.health_identity,
-    })
-}
-
-fn live(run: &Run) -> Result<LiveCheck, ConfigError> {
-    let options = &run.supervision;
-    let probe = |path: &String| probe(run, "--live-path", path);
-    Ok(LiveCheck {
-        probe: options.live_path.as_ref().map(probe).transpose()?,
-        interval: positive("--live-interval", options.live_interval)?,
-        fall: options.health_fall.max(1),
-    })
-}
-
-fn probe(run: &Run, key: &'static str, path: &str) -> Result<Probe, ConfigError> {
-    let host = run.health_host.as_deref().map(|host| {
-        HeaderValue::from_str(host).map_err(|_| ConfigError::Value {
-            key: "--health-host".into(),
-            value: host.to_owned(),
-            expected: "a host name, such as example.org",
-        })
-    });
-    Ok(Probe {
-        path: path_and_query(key, path)?,
-        host: host.transpose()?,
-        timeout: positive("--health-timeout", run.health_timeout)?,
-        // Most apps answer something at `/`, if only a redirect or a login; it shows that they run.
-        expected: match (&run.supervision.health_status, path) {
-            (Some(expected), _) => expected.0.clone(),
-            (None, "/") => 200..=499,
-            (None, _) => 200..=399,
-        },
-    })
-}
-
-fn path_and_query(key: &'static str, path: &str) -> Result<PathAndQuery, ConfigError> {
-    let parsed = path.parse().ok().filter(|_| path.starts_with('/'));
-    parsed.ok_or_else(|| ConfigError::Value {
-        key: key.into(),
-        value: path.to_owned(),
-        expected: "a path that starts with /, such as /health",
-    })
-}
-
-fn at_least(key: &'static str, value: usize, least: usize) -> Result<usize, ConfigError> {
-    match value < least {
-        true => Err(ConfigError::Value {
-            key: key.into(),
-            value: value.to_string(),
-            expected: "a larger number",
-        }),
-        false => Ok(value),
-    }
-}
-
-fn positive(key: &'static str, duration: Duration) -> Result<Duration, ConfigError> {
-    match duration {
-        Duration::ZERO => Err(ConfigError::Value {
-            key: key.into(),
-            value: "0s".to_owned(),
-            expected: "a duration above zero",
-        }),
-        _ => Ok(duration),
     }
 }
 
