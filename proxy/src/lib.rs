@@ -17,7 +17,8 @@
 //! main → [`app`] → {[`control_plane`], [`data_plane`], [`process`]} → [`router`] → [`release`].
 //! Beside that, main → [`commands`] → {[`control_plane`]'s artifacts and status, [`files`]}: what
 //! deploys and looks runs in another process, and meets the sidecars in files only.
-//! Each module owns its settings; [`config`] composes them, so nothing below imports it.
+//! Each module owns its settings; [`config`] composes them, so nothing below imports it. [`check`]
+//! asks it, and runs nothing.
 //!
 //! # Vocabulary
 //!
@@ -102,6 +103,16 @@
 //!   this machine (which the status names; Azure's sandboxes see no process of each other).
 //! - `handoff deploy` wakes a sleeping site with `curl`: a TLS library would be there for one request
 //!   in the life of a deploy.
+//! - The values of `handoff.toml` become the defaults of the options ([`cli::parse`]): the same parser
+//!   and the same list of options serve it, the environment and the command line, and clap itself
+//!   says which of them a value came from.
+//! - The configuration and the app's variables are read again by the watcher, in front of everything
+//!   else it looks at, and not at each launch: a share that hangs never holds up a restart. What is
+//!   launched is what was last read, and a change that comes later is a handoff.
+//! - `handoff check` accepts the artifact as a run would, into a cache that is gone afterwards: what it
+//!   says is what would happen, not what somebody thinks would.
+//! - A rollback that names no release is decided by each sidecar, which says where it goes: only it
+//!   knows what is on its way, and what it still has.
 //! - A pause is the router's: what is promoted meanwhile is set aside there, so that the lifecycle
 //!   and the way of a request know nothing of it.
 //! - Release memory is JSON lines, each with its checksum, replaced as a whole under a lock: a cut

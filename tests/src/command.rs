@@ -136,6 +136,11 @@ impl Command {
         );
     }
 
+    /// What it has said on stdout until now.
+    pub fn printed(&self) -> String {
+        self.said("stdout")
+    }
+
     /// Waits until it ends.
     ///
     /// # Panics

@@ -1,5 +1,6 @@
-//! What a command says while it works, on stderr: what is new and, on a terminal, bars that move;
-//! elsewhere a line every ten seconds. (Kudu ends a script that is silent for a minute.)
+//! What a command says while it works, on stderr: on a terminal, lines that change where they are;
+//! elsewhere a line for what is new, and one every ten seconds. (Kudu ends a script that is silent for
+//! a minute.)
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, stderr};
@@ -55,6 +56,11 @@ impl Progress {
         }
     }
 
+    /// Whether what [`Progress::show`] is given can be seen.
+    pub(super) fn shows(&self) -> bool {
+        self.bars.is_some()
+    }
+
     /// Whether nothing has been said for so long that somebody may think it hangs.
     pub(super) fn is_due(&self) -> bool {
         self.bars.is_none() && self.last.elapsed() >= SILENCE
@@ -97,7 +103,8 @@ impl Progress {
         for (key, line) in lines {
             let bar = self.shown.entry(key.clone()).or_insert_with(|| {
                 let bar = bars.add(ProgressBar::new_spinner());
-                bar.set_style(style_of("{spinner} {msg}"));
+                // Cut at the terminal's edge: a line that wraps would be left behind.
+                bar.set_style(style_of("{spinner} {wide_msg}"));
                 bar.enable_steady_tick(TICK);
                 bar
             });
@@ -107,9 +114,14 @@ impl Progress {
         }
     }
 
-    /// Nothing moves any more.
+    /// Nothing moves any more; what was shown last stays.
     pub(super) fn end(&mut self) {
+        self.copied_all();
+        let last: Vec<_> = self.shown.values().map(ProgressBar::message).collect();
         self.show(&BTreeMap::new());
+        for line in last {
+            self.say(&format!("  {line}"));
+        }
     }
 }
 

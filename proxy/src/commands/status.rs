@@ -1,16 +1,17 @@
 //! `handoff status`: what the sidecars of a deployment do.
 
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
 use clap::Args;
-use console::Term;
+use console::{Term, truncate_str};
 use serde_json::{Value, json};
 
 use super::place::{PlaceError, Where};
 use super::sidecars::Sidecars;
-use super::{Ending, table, told};
+use super::{Ending, count, table, told};
 use crate::control_plane::status::UnixMillis;
 
 const SCHEMA: u32 = 1;
@@ -48,23 +49,77 @@ pub fn run(options: &ShowStatus) -> Ending {
 fn show(options: &ShowStatus) -> Result<Ending, PlaceError> {
     let state = options.place.state()?;
     let mut sidecars = Sidecars::of(&state);
+    sidecars.look();
+    let shown = match options.watch {
+        false => print(&shown(options, &state, &sidecars)),
+        true => watch(options, &state, &mut sidecars),
+    };
+    // Who reads it no more has seen enough.
+    let lives = sidecars.all_with_life().any(|(_, lives)| lives);
+    Ok(match lives || shown.is_err() {
+        true => Ending::Done,
+        false => Ending::Idle,
+    })
+}
+
+fn shown(options: &ShowStatus, state: &Path, sidecars: &Sidecars) -> String {
+    match options.json {
+        true => format!("{}\n", as_json(state, sidecars)),
+        false => as_text(state, sidecars),
+    }
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Until nobody reads it any more.
+fn watch(options: &ShowStatus, state: &Path, sidecars: &mut Sidecars) -> io::Result<()> {
+    let term = Term::buffered_stdout();
+    let redraws = term.is_term() && !options.json;
+    if redraws {
+        term.clear_screen()?;
+    }
     loop {
-        sidecars.look();
-        if options.watch && Term::stdout().is_term() {
-            let _ = Term::stdout().clear_screen();
-        }
-        match options.json {
-            true => println!("{}", as_json(&state, &sidecars)),
-            false => print!("{}", as_text(&state, &sidecars)),
-        }
-        if !options.watch {
-            return match sidecars.all_with_life().any(|(_, lives)| lives) {
-                true => Ok(Ending::Done),
-                false => Ok(Ending::Idle),
-            };
+        let text = shown(options, state, sidecars);
+        match redraws {
+            true => redraw(&term, &text)?,
+            false => print(&text)?,
         }
         sleep(REDRAW);
+        sidecars.look();
     }
+}
+
+/// Line by line over what was there: a screen that is cleared first flickers.
+fn redraw(term: &Term, text: &str) -> io::Result<()> {
+    let (rows, columns) = term.size();
+    term.move_cursor_to(0, 0)?;
+    for line in fitting(text, rows.into(), columns.into()) {
+        term.clear_line()?;
+        term.write_line(&line)?;
+    }
+    term.clear_to_end_of_screen()?;
+    term.flush()
+}
+
+/// The lines, cut where the screen ends: what wraps or scrolls could not be drawn over.
+fn fitting(text: &str, rows: usize, columns: usize) -> Vec<String> {
+    let cut = |line| truncate_str(line, columns, "…").into_owned();
+    let mut lines: Vec<_> = text.lines().map(cut).collect();
+    // The last row is where the cursor rests.
+    let room = rows.saturating_sub(1).max(1);
+    if lines.len() > room {
+        let left = lines.len() + 1 - room;
+        lines.truncate(room - 1);
+        lines.push(format!(
+            "… {} more: enlarge the window",
+            count(left, "line")
+        ));
+    }
+    lines
 }
 
 fn as_text(state: &Path, sidecars: &Sidecars) -> String {
@@ -88,4 +143,22 @@ fn as_json(state: &Path, sidecars: &Sidecars) -> Value {
         .map(|(status, lives)| json!({"alive": lives, "status": status}))
         .collect();
     json!({"schema": SCHEMA, "state": state, "sidecars": sidecars})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_the_screen_is_cut_and_said_to_be() {
+        let text = "one\ntwo and more\nthree\nfour\n";
+        let lines = fitting(text, 4, 5);
+        assert_eq!(
+            lines,
+            ["one", "two …", "… 2 lines more: enlarge the window"]
+        );
+        assert_eq!(fitting(text, 5, 80).len(), 4);
+        let coloured = "\u{1b}[32mgreen\u{1b}[0m";
+        assert_eq!(fitting(coloured, 9, 5), [coloured]);
+    }
 }

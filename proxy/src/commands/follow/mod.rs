@@ -76,24 +76,26 @@ impl Following {
 
     /// Says what is new.
     pub(super) fn tell(&mut self, steps: &Steps, progress: &mut Progress) {
-        let line = |id: &Arc<str>, step: &Step| format!("  sidecar {id}: {step}");
+        // Its reason comes with the verdict.
+        let steps = steps.iter().filter(|(_, step)| step.refusal().is_none());
+        let steps: Vec<_> = steps.collect();
+        let line = |id: &Arc<str>, step: &Step| format!("sidecar {id}: {step}");
+        if progress.shows() {
+            let lines = steps
+                .iter()
+                .map(|(id, step)| (id.to_string(), line(id, step)));
+            return progress.show(&lines.collect());
+        }
         let due = progress.is_due();
-        for (id, step) in steps {
-            let told = self.told.get(id);
+        for (id, step) in &steps {
+            let told = self.told.get(*id);
             if due || told.is_none_or(|told| step.is_news_after(told)) {
-                // Its reason comes with the verdict.
-                if step.refusal().is_none() {
-                    progress.say(&line(id, step));
-                }
-                self.told.insert(Arc::clone(id), step.clone());
+                progress.say(&format!("  {}", line(id, step)));
+                self.told.insert(Arc::clone(id), (*step).clone());
             }
         }
         if due && steps.is_empty() {
             progress.say("  no sidecar runs any more: waiting for one");
         }
-        let lines = steps
-            .iter()
-            .map(|(id, step)| (id.to_string(), line(id, step)));
-        progress.show(&lines.collect());
     }
 }

@@ -1,0 +1,74 @@
+//! What commands show on a terminal: a real pseudo-terminal, which `script` makes.
+#![cfg(target_os = "linux")]
+
+use tests::command::{self, Command};
+use tests::program::handoff;
+use tests::{Running, Site, app};
+
+/// Clears a line, before something else is written over it.
+const CLEAR: &str = "\u{1b}[2K";
+
+/// `handoff` with these words, on a terminal.
+fn on_a_terminal(site: &Running, words: &[&str]) -> Command {
+    let program = handoff();
+    let place = site.deployment().place();
+    let program = program.get_program().to_str().expect("a path");
+    let words = words
+        .iter()
+        .copied()
+        .chain(place.iter().map(String::as_str));
+    let words: Vec<_> = [program].into_iter().chain(words).collect();
+    let quoted: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
+    let mut script = std::process::Command::new("script");
+    script.args(["-q", "-e", "-c", &quoted.join(" "), "/dev/null"]);
+    script.env("TERM", "xterm-256color");
+    command::start(script)
+}
+
+/// The lines that are left to be read when all is over.
+fn left(shown: &str) -> Vec<&str> {
+    let lines = shown.lines();
+    lines
+        .map(|line| line.rsplit(CLEAR).next().unwrap_or(line).trim())
+        .filter(|line| !line.is_empty())
+        .collect()
+}
+
+#[test]
+fn a_deploy_shows_each_sidecar_in_one_line_that_changes() {
+    if !tests::tools::has("script") {
+        return;
+    }
+    let site = Site::watching_a_pointer().start("v1");
+    let slow = site.deployment().build(app("v2").that("--ready-after=2s"));
+    let deploy = on_a_terminal(&site, &["deploy", slow.to_str().unwrap()]);
+    deploy.prints("probing: GET / answered 503");
+    let ended = deploy.end().with(0);
+    assert!(ended.stdout.contains(CLEAR), "{ended:#?}");
+    let left = left(&ended.stdout);
+    let [copying, sidecar, verdict] = &left[..] else {
+        panic!("three lines, not {left:#?}");
+    };
+    assert!(copying.starts_with("copying"), "{copying}");
+    assert!(
+        sidecar.ends_with("promoted, and nothing drains"),
+        "{sidecar}"
+    );
+    assert!(verdict.ends_with("is active in 1 sidecar"), "{verdict}");
+}
+
+#[test]
+fn a_watched_status_is_drawn_over_itself() {
+    if !tests::tools::has("script") {
+        return;
+    }
+    let site = Site::watching_a_pointer().start("v1");
+    let watch = on_a_terminal(&site, &["status", "--watch"]);
+    watch.prints("v1-");
+    site.deployment().deploys("v2", &[]).with(0);
+    // Only the first picture begins with an empty screen.
+    watch.prints("v2-");
+    let shown = watch.printed();
+    assert_eq!(shown.matches("\u{1b}[2J").count(), 1, "{shown:?}");
+    assert!(shown.matches("sidecar ").count() > 1, "{shown:?}");
+}
