@@ -5,9 +5,11 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
+#[cfg(unix)]
+use tests::Running;
 use tests::command::{self, Ended};
 use tests::program::handoff;
-use tests::{Deployment, Running, Site, app};
+use tests::{Deployment, Site, app};
 
 /// `handoff` with these words and options about a deployment, and a cache of its own.
 fn asks(deployment: &Deployment, words: &[&str]) -> Ended {
