@@ -48,6 +48,22 @@ fn a_third_artifact_while_the_second_starts_takes_its_place() {
 }
 
 #[test]
+fn a_deploy_while_what_crashed_starts_again_waits_until_that_serves() {
+    let site = Site::watching_a_pointer().start(app("v1").that("--ready-after=1s"));
+    let first = active_pid(&site);
+    signal(first, Signal::KILL);
+    is_gone(first);
+    site.wait_until("v1 starts again", |status| status.is_candidate("v1"));
+    starts_without_end(&site, "v2");
+    // Were it the only one, requests would wait for as long as a start may take.
+    site.serves("v1");
+    let status = site.activates("v1");
+    assert!(status.is_candidate("v2"), "{status:#?}");
+    site.deploy("v3");
+    site.serves("v3");
+}
+
+#[test]
 fn a_rollback_while_a_candidate_starts_takes_that_back() {
     let site = Site::watching_a_pointer().start("v1");
     site.deploy("v2");

@@ -5,6 +5,7 @@ use crate::release::{Generation, ReleaseId};
 
 impl Lifecycle {
     pub(super) fn detected(&mut self, release: &ReleaseId, actions: &mut Vec<Action>) {
+        let recovers = self.recovers();
         if self.wanted.as_ref() != Some(release) {
             self.failures = 0;
         }
@@ -14,7 +15,12 @@ impl Lifecycle {
         }
         let is_doubtful = self.refused.contains(release) || self.unproven.contains(release);
         if !is_doubtful {
-            return self.approach(release, actions);
+            return match recovers && !self.is_coming_or_due(release) {
+                // Nobody waits for what may never be ready. It has its trial as soon as the other
+                // one serves.
+                true => {}
+                false => self.approach(release, actions),
+            };
         }
         // It has failed before, or nobody knows. What was starting is out of date, if anything else
         // serves; else the last good one is sure to be better, and if there is none, it has to be
@@ -29,6 +35,18 @@ impl Lifecycle {
             (None, Some(_)) => {}
             (None, None) => self.approach(release, actions),
         }
+    }
+
+    /// Whether nothing serves, and what served before is about to: it has not failed to since.
+    fn recovers(&self) -> bool {
+        let candidate = self.candidate.iter().map(|c| (&c.release, c.purpose));
+        let due = [&self.next, &self.retry].into_iter().flatten();
+        let mut coming = candidate.chain(due.map(|next| (&next.release, next.purpose)));
+        self.active.is_none()
+            && self.policy.overlap
+            && self.failures <= 1
+            && coming
+                .any(|(release, purpose)| purpose == Purpose::Deploy && self.good.contains(release))
     }
 
     /// An earlier life of this sidecar may know what to run.
@@ -100,7 +118,14 @@ impl Lifecycle {
             let Candidate {
                 release, purpose, ..
             } = candidate;
-            self.retry(Next { release, purpose }, actions);
+            let waits = self.wanted.clone();
+            let waits = waits.filter(|wanted| *wanted != release);
+            let waits = waits.filter(|wanted| !self.refused.contains(wanted));
+            match waits.filter(|_| self.active.is_none() && purpose == Purpose::Deploy) {
+                // What is wrong with the machine may be wrong for this one only, such as a folder.
+                Some(wanted) => self.retry(deploy(wanted), actions),
+                None => self.retry(Next { release, purpose }, actions),
+            }
         }
     }
 
