@@ -119,6 +119,10 @@
 //!   file gives all the records before the cut.
 //! - A standby has to be *gone* before the next candidate starts, not only asked to end, unless
 //!   nothing serves: then nobody waits for it.
+//! - While what served before starts again, an artifact that is detected waits for its trial until
+//!   that serves, unless it fails to start: alone, a bad one would keep requests waiting for as long
+//!   as a start may take. So does, after a restart, what was on trial when the sidecar was killed:
+//!   launches are remembered as soon as they are made.
 //! - A rollback that is asked for refuses what it leaves, and with it the newest artifact: the
 //!   pointer still names that, and a restart would else bring it back.
 //! - Under the platform the first instance waits for the first request's *head*, not its first byte:
