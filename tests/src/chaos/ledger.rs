@@ -80,7 +80,13 @@ pub enum Victim {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Finding {
     /// A request failed, and nothing that was killed explains it.
-    Lost { id: String, why: String },
+    Lost {
+        id: String,
+        why: String,
+        from: Duration,
+        to: Duration,
+        journal: Vec<String>,
+    },
     /// A wrong answer, or one of another release than the one that took the request.
     MixedUp { id: String, how: String },
     /// An answer that no app gave.
@@ -142,6 +148,9 @@ impl Ledger {
                     None => account.finds(Finding::Lost {
                         id: seen.id.clone(),
                         why: why.clone(),
+                        from: seen.began,
+                        to: seen.ended,
+                        journal: entries.iter().map(ToString::to_string).collect(),
                     }),
                 },
                 Outcome::Wrong(how) => account.finds(Finding::MixedUp {

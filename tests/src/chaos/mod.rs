@@ -12,6 +12,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use sample_app::journal;
@@ -25,7 +27,7 @@ pub mod schedule;
 mod vitals;
 
 use clients::{CLIENTS, Clients, Moment, Toll};
-use ledger::{Account, Ledger};
+use ledger::{Account, Kill, Ledger};
 use scene::Scene;
 use schedule::Schedule;
 use vitals::Vitals;
@@ -52,6 +54,9 @@ pub struct Summary {
     base: Vitals,
     last: Vitals,
     account: Account,
+    killed: Vec<Kill>,
+    /// Where the log and the journal are, if something was found.
+    kept: Option<PathBuf>,
     /// Promoted, though nothing like it was deployed, or nothing that can serve.
     strangers: Vec<String>,
 }
@@ -90,10 +95,10 @@ pub fn run(seed: u64, time: Duration) -> Summary {
         (0..QUIET_DEPLOYS).for_each(|_| scene.recovers());
         last = scene.rests(Some(base));
     }
-    let (log, journal) = scene.ends();
+    let (log, journal_file) = scene.ends();
 
     let mut ledger = Ledger {
-        journal: journal::read(&journal).expect("a journal"),
+        journal: journal::read(&journal_file).expect("a journal"),
         kills: std::mem::take(&mut scene.kills),
         connections: CLIENTS,
         ..Ledger::default()
@@ -108,6 +113,9 @@ pub fn run(seed: u64, time: Duration) -> Summary {
         }
     }
     ledger.seen = toll.seen;
+    let account = ledger.settle();
+    let is_good = account.findings.is_empty() && strangers.is_empty();
+    let kept = (!is_good).then(|| keep(seed, &log, &journal_file));
     Summary {
         seed,
         took: moment.now(),
@@ -120,9 +128,20 @@ pub fn run(seed: u64, time: Duration) -> Summary {
         failed_starts: scene.failed_starts,
         base,
         last,
-        account: ledger.settle(),
+        killed: ledger.kills,
+        account,
+        kept,
         strangers,
     }
+}
+
+/// What to look at when something was found: it lasts longer than the deployment.
+fn keep(seed: u64, log: &str, journal: &Path) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("handoff-chaos-{seed}"));
+    fs::create_dir_all(&folder).expect("a folder");
+    fs::write(folder.join("log"), log).expect("a file");
+    fs::copy(journal, folder.join("journal")).expect("a file");
+    folder
 }
 
 /// When which release was promoted, as the log says.
@@ -176,6 +195,13 @@ impl fmt::Display for Summary {
             self.base, self.last
         )?;
         writeln!(f, "promoted, but not good: {:?}", self.strangers)?;
-        write!(f, "{}", self.account)
+        write!(f, "{}", self.account)?;
+        let Some(kept) = &self.kept else {
+            return Ok(());
+        };
+        for kill in &self.killed {
+            write!(f, "\n  {kill:?}")?;
+        }
+        write!(f, "\nlog and journal: {}", kept.display())
     }
 }
