@@ -52,17 +52,15 @@ pub enum Outcome {
     Wrong(String),
 }
 
-/// Something was killed, or killed itself.
+/// Something was killed.
 #[derive(Clone, Debug)]
 pub struct Kill {
     /// Who.
     pub victim: Victim,
     /// Before.
     pub from: Duration,
-    /// When it was gone.
+    /// When it was gone, and handoff knew.
     pub to: Duration,
-    /// How often.
-    pub times: usize,
 }
 
 /// Who was killed.
@@ -72,8 +70,6 @@ pub enum Victim {
     Handoff,
     /// One app.
     App(u32),
-    /// Every instance of a release that cannot do better.
-    Release(String),
 }
 
 /// What must not be.
@@ -164,7 +160,7 @@ impl Ledger {
             account.finds(Finding::Unknown { line });
         }
         for (kill, failed) in self.kills.iter().zip(failed) {
-            let most = self.connections * kill.times;
+            let most = self.connections;
             if failed > most {
                 let kill = format!("{kill:?}");
                 account.finds(Finding::TooMany { kill, failed, most });
@@ -220,15 +216,13 @@ impl Ledger {
     fn killed(&self, seen: &Seen, entries: &[&Entry]) -> Option<usize> {
         self.kills.iter().position(|kill| {
             let meanwhile = seen.began <= kill.to && kill.from <= seen.ended;
-            let had = |is: &dyn Fn(&Entry) -> bool| {
-                entries.is_empty() || entries.iter().any(|entry| is(entry))
-            };
-            meanwhile
-                && match &kill.victim {
-                    Victim::Handoff => true,
-                    Victim::App(pid) => had(&|entry| entry.pid == *pid),
-                    Victim::Release(release) => had(&|entry| entry.release == *release),
+            let had_it = match &kill.victim {
+                Victim::Handoff => true,
+                Victim::App(pid) => {
+                    entries.is_empty() || entries.iter().any(|entry| entry.pid == *pid)
                 }
+            };
+            meanwhile && had_it
         })
     }
 }

@@ -124,7 +124,7 @@ pub fn run(seed: u64, time: Duration) -> Summary {
         skipped: scene.skipped.clone(),
         requests: ledger.seen.len(),
         refused: toll.refused,
-        kills: ledger.kills.iter().map(|kill| kill.times).sum(),
+        kills: ledger.kills.len(),
         failed_starts: scene.failed_starts,
         base,
         last,
@@ -185,10 +185,7 @@ impl fmt::Display for Summary {
             f,
             "requests: {requests}; refused and tried again: {refused}"
         )?;
-        writeln!(
-            f,
-            "kills and crashes: {kills}; starts that failed: {failed_starts}"
-        )?;
+        writeln!(f, "kills: {kills}; starts that failed: {failed_starts}")?;
         writeln!(
             f,
             "handoff at rest: {} at first, {} at last",

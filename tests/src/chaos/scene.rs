@@ -209,32 +209,39 @@ impl Scene {
         self.artifacts.version_of(release)
     }
 
+    /// Each of its instances is killed as soon as it serves, until it is given up.
     fn deploy_one_that_crashes(&mut self) {
-        let from = self.moment.now();
         let version = self.artifacts.bad(Bad::CrashesLate);
-        self.site
-            .wait_until(&format!("{version} is given up"), |status| {
-                status.refusal(&version).is_some()
-                    && status.active.is_some()
-                    && !status.is_active(&version)
-            });
-        self.kills.push(Kill {
-            victim: Victim::Release(version),
-            from,
-            to: self.moment.now(),
-            times: RAPID_FAILS,
-        });
+        loop {
+            let status = self
+                .site
+                .wait_until(&format!("{version} serves, or not"), |status| {
+                    status.is_active(&version) || status.refusal(&version).is_some()
+                });
+            match status.is_active(&version) {
+                true => self.kill_app(),
+                false => return,
+            }
+        }
     }
 
     fn kill_app(&mut self) {
-        let Some(pid) = self.active() else {
+        let Some((generation, pid)) = self.active() else {
             return;
         };
+        let before = self.site.log().len();
         let (from, was_there, to) = self.moment.killing(|| {
             let was_there = kill_process(process(pid), Signal::KILL).is_ok();
             eventually(
-                || format!("{pid} is gone"),
-                || processes::is_reaped(pid).then_some(()),
+                || {
+                    self.site
+                        .failure(&format!("{pid} is gone, and handoff knows"))
+                },
+                || {
+                    let log = self.site.log();
+                    let knows = knows_of_the_end(&log[before..], generation);
+                    (processes::is_reaped(pid) && knows).then_some(())
+                },
             );
             was_there
         });
@@ -243,13 +250,12 @@ impl Scene {
                 victim: Victim::App(pid),
                 from,
                 to,
-                times: 1,
             });
         }
     }
 
     fn halt_app(&mut self, ms: u64, meanwhile: Meanwhile) {
-        let halted = self.active();
+        let halted = self.active().map(|(_, pid)| pid);
         if let Some(pid) = halted {
             let _ = kill_process(process(pid), Signal::STOP);
         }
@@ -267,7 +273,6 @@ impl Scene {
             victim: Victim::Handoff,
             from,
             to,
-            times: 1,
         });
     }
 
@@ -362,15 +367,31 @@ impl Scene {
         );
     }
 
-    /// The active instance's process, if it is one of ours.
-    fn active(&self) -> Option<u32> {
-        let pid = self.site.published()?.active?.pid?;
-        self.is_ours(pid).then_some(pid)
+    /// The active instance and its process, if it is one of ours.
+    fn active(&self) -> Option<(u64, u32)> {
+        let active = self.site.published()?.active?;
+        let pid = active.pid.filter(|pid| self.is_ours(*pid))?;
+        Some((active.generation, pid))
     }
 
     fn is_ours(&self, pid: u32) -> bool {
         processes::from(&self.site.deployment().site()).contains(&pid)
     }
+}
+
+/// Whether the log says that this one has ended, and what follows: until then requests may be sent
+/// to it.
+fn knows_of_the_end(log: &str, generation: u64) -> bool {
+    let (failed, stopped) = (
+        format!(" failed generation={generation} "),
+        format!(" stopped generation={generation} "),
+    );
+    let Some(told) = log.find(&failed).or_else(|| log.find(&stopped)) else {
+        return false;
+    };
+    let (line, after) = log[told..].split_once('\n').unwrap_or_default();
+    let follows = ["nothing is active", " promoted "];
+    !line.contains("while it was active") || follows.iter().any(|words| after.contains(words))
 }
 
 fn process(pid: u32) -> Pid {

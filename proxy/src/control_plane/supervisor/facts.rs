@@ -57,7 +57,7 @@ impl<L: Launch> Supervisor<L> {
                 match reason {
                     Some(when) => {
                         let reason = format!("exited with {} {when}", exit.status);
-                        self.failed(generation, reason, |failure| {
+                        self.tell_of_failure(generation, reason, |failure| {
                             failure.exit = Some(exit.status);
                             failure.output = exit.output;
                             failure.probe = probe;
@@ -65,15 +65,19 @@ impl<L: Launch> Supervisor<L> {
                     }
                     None => tracing::info!(%generation, status = exit.status, "stopped"),
                 }
-                self.gone(generation);
+                self.gone(generation, reason.is_some());
             }
         }
     }
 
-    /// Its processes are gone.
-    pub(super) fn gone(&mut self, generation: Generation) {
+    /// Its processes are gone; nobody asked for it if it `has_failed`.
+    pub(super) fn gone(&mut self, generation: Generation, has_failed: bool) {
         self.instances.remove(&generation);
         self.on(Event::Exited(generation));
+        if has_failed {
+            // Only now: until a moment ago requests went to it, and writing takes its time.
+            self.remember(generation);
+        }
         if let Some(handoff) = self.status.superseding(generation) {
             let now = UnixMillis::now();
             handoff.drained_ms.get_or_insert(now);
@@ -99,6 +103,16 @@ impl<L: Launch> Supervisor<L> {
     }
 
     pub(super) fn failed(
+        &mut self,
+        generation: Generation,
+        reason: String,
+        more: impl FnOnce(&mut Failure),
+    ) {
+        self.tell_of_failure(generation, reason, more);
+        self.remember(generation);
+    }
+
+    fn tell_of_failure(
         &mut self,
         generation: Generation,
         reason: String,
@@ -130,7 +144,6 @@ impl<L: Launch> Supervisor<L> {
             handoff.reason = Some(reason.clone());
         }
         self.status.last_failure = Some(failure);
-        self.remember(generation);
     }
 
     /// What the lifecycle refuses is refused by all sidecars of this machine, and after a restart.

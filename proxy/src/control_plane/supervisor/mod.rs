@@ -286,7 +286,7 @@ impl<L: Launch> Supervisor<L> {
                 self.instances.remove(&generation);
                 self.on(Event::LaunchFailed(generation));
             }
-            Message::Gone(generation) => self.gone(generation),
+            Message::Gone(generation) => self.gone(generation, false),
             Message::Drained(generation, promotion) => self.drained(generation, promotion),
             Message::Live(generation, change) => self.live(generation, change),
             Message::Happened(event) => self.on(event),
