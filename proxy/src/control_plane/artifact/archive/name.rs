@@ -110,6 +110,7 @@ mod tests {
             ("C:x", 5),
             (r"\\server\x", 5),
             (r"..\x", 0),
+            ("a\0b", 0),
             // `l` may be a link to the top.
             ("l/../../x", 5),
         ] {

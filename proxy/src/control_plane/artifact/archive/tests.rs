@@ -258,6 +258,12 @@ fn a_name_that_is_there_twice_is_refused() {
 }
 
 #[test]
+fn a_file_without_a_name_is_refused() {
+    let tar = tar_of(&[(".", text("1"))]);
+    unpack_with(Format::TarGz, &tar, LIMITS).is_refused("has no name");
+}
+
+#[test]
 fn an_encrypted_entry_is_refused_before_anything_is_written() {
     let mut zip = zip_of(&[("plain", text("1")), ("secret", text("2"))]);
     // The flag, in the central directory's last header.
@@ -403,8 +409,37 @@ mod unix {
         for unpacked in both_with(&entries, allowed) {
             unpacked.is_refused("twice");
         }
+        // Nor to where nothing is yet, nor inside.
+        let entries = [("out", Is::Link("..")), ("out/new", text("written"))];
+        for unpacked in both_with(&entries, allowed) {
+            unpacked.is_refused("twice");
+        }
+        for unpacked in both(&[
+            ("folder", Is::Folder),
+            ("link", Is::Link("folder")),
+            ("link/x", text("written")),
+        ]) {
+            unpacked.is_refused("twice");
+        }
         let tar = tar_of(&[("a", Is::Link("b")), ("a/x", text("2"))]);
         unpack_with(Format::TarGz, &tar, LIMITS).is_refused("twice");
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_refused() {
+        for unpacked in both(&[("link", Is::Link(""))]) {
+            unpacked.is_refused("leads to \"\"");
+        }
+        let zip = zip_of(&[("link", Is::Link("a\0b"))]);
+        unpack_with(Format::Zip, &zip, LIMITS).is_refused("leads to \"a\\0b\"");
+    }
+
+    #[test]
+    fn a_second_name_is_a_files() {
+        for target in ["folder", "none"] {
+            let tar = tar_of(&[("folder", Is::Folder), ("second", Is::HardLink(target))]);
+            unpack_with(Format::TarGz, &tar, LIMITS).is_refused("no file before it");
+        }
     }
 
     fn piece() -> impl Strategy<Value = String> {
