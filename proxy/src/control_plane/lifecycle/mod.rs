@@ -357,6 +357,8 @@ impl Lifecycle {
 }
 
 #[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod walk;

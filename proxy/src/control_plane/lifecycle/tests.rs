@@ -1,6 +1,6 @@
 use super::*;
 
-const POLICY: Policy = Policy {
+pub(super) const POLICY: Policy = Policy {
     max_draining: 2,
     rapid_fails: 3,
     overlap: true,
@@ -8,20 +8,20 @@ const POLICY: Policy = Policy {
     auto_rollback: true,
 };
 
-fn release(name: &str) -> ReleaseId {
+pub(super) fn release(name: &str) -> ReleaseId {
     ReleaseId::new(name)
 }
 
-fn launch(generation: u64, name: &str) -> Action {
+pub(super) fn launch(generation: u64, name: &str) -> Action {
     Action::Launch(Generation(generation), release(name), Purpose::Deploy)
 }
 
-fn detected(name: &str) -> Event {
+pub(super) fn detected(name: &str) -> Event {
     Event::Detected(release(name))
 }
 
 /// A lifecycle in which `v1` serves as generation 1.
-fn serving() -> Lifecycle {
+pub(super) fn serving() -> Lifecycle {
     let mut lifecycle = Lifecycle::new(POLICY, Vec::new());
     assert_eq!(lifecycle.on(detected("v1")), [launch(1, "v1")]);
     let actions = lifecycle.on(Event::Ready(Generation(1)));
@@ -387,91 +387,6 @@ fn a_restart_is_a_handoff_within_the_release() {
         [],
         "and is not refused"
     );
-}
-
-#[test]
-fn after_a_restart_what_served_last_comes_before_what_was_refused() {
-    let good = vec![release("v1"), release("v2")];
-    let mut lifecycle = Lifecycle::new(POLICY, good.clone());
-    lifecycle.remember_refused(release("v3"));
-    assert_eq!(lifecycle.on(detected("v3")), [launch(1, "v2")]);
-    let mut lifecycle = Lifecycle::new(POLICY, good.clone());
-    assert_eq!(lifecycle.on(Event::NothingDetected), [launch(1, "v2")]);
-    let mut lifecycle = Lifecycle::new(POLICY, good);
-    assert_eq!(lifecycle.on(detected("v4")), [launch(1, "v4")]);
-    assert_eq!(lifecycle.on(Event::NothingDetected), []);
-}
-
-#[test]
-fn a_deploy_while_what_crashed_starts_again_has_its_trial_when_that_serves() {
-    let mut crashed = serving();
-    crashed.on(Event::Exited(Generation(1)));
-    // It is due, or starts already.
-    let due = crashed.clone();
-    assert_eq!(crashed.on(Event::RetryDue), [launch(2, "v1")]);
-    for (mut lifecycle, starts) in [(due, true), (crashed, false)] {
-        assert_eq!(lifecycle.on(detected("v2")), []);
-        if starts {
-            assert_eq!(lifecycle.on(Event::RetryDue), [launch(2, "v1")]);
-        }
-        assert_eq!(
-            lifecycle.on(Event::Ready(Generation(2))),
-            [Action::Promote(Generation(2)), launch(3, "v2")]
-        );
-    }
-}
-
-#[test]
-fn a_deploy_does_not_wait_for_what_has_failed_to_start_again() {
-    let mut lifecycle = serving();
-    lifecycle.on(Event::Exited(Generation(1)));
-    lifecycle.on(Event::RetryDue);
-    lifecycle.on(detected("v2"));
-    let failed = lifecycle.on(Event::Exited(Generation(2)));
-    assert_eq!(failed, [Action::RetryAfter(0)]);
-    assert_eq!(lifecycle.on(Event::RetryDue), [launch(3, "v2")]);
-    let mut lifecycle = serving();
-    lifecycle.on(Event::Exited(Generation(1)));
-    lifecycle.on(Event::RetryDue);
-    lifecycle.on(Event::Exited(Generation(2)));
-    assert_eq!(lifecycle.on(detected("v2")), [launch(3, "v2")]);
-}
-
-#[test]
-fn a_deploy_does_not_wait_for_what_cannot_be_launched() {
-    let mut lifecycle = serving();
-    lifecycle.on(Event::Exited(Generation(1)));
-    lifecycle.on(Event::RetryDue);
-    lifecycle.on(detected("v2"));
-    let failed = lifecycle.on(Event::LaunchFailed(Generation(2)));
-    assert_eq!(failed, [Action::RetryAfter(0)]);
-    assert_eq!(lifecycle.on(Event::RetryDue), [launch(3, "v2")]);
-}
-
-#[test]
-fn after_a_restart_what_was_on_trial_has_its_trial_when_the_last_good_one_serves() {
-    let mut lifecycle = Lifecycle::new(POLICY, vec![release("v1")]);
-    lifecycle.remember_unproven(release("v2"));
-    assert_eq!(lifecycle.on(detected("v2")), [launch(1, "v1")]);
-    assert_eq!(lifecycle.on(detected("v2")), []);
-    assert_eq!(
-        lifecycle.on(Event::Ready(Generation(1))),
-        [Action::Promote(Generation(1)), launch(2, "v2")]
-    );
-}
-
-#[test]
-fn after_a_restart_what_was_on_trial_starts_when_there_is_nothing_better() {
-    let mut lifecycle = Lifecycle::new(POLICY, Vec::new());
-    lifecycle.remember_unproven(release("v1"));
-    assert_eq!(lifecycle.on(detected("v1")), [launch(1, "v1")]);
-    let mut lifecycle = Lifecycle::new(POLICY, vec![release("v1")]);
-    lifecycle.remember_unproven(release("v2"));
-    lifecycle.on(detected("v2"));
-    let failed = lifecycle.on(Event::Exited(Generation(1)));
-    assert_eq!(failed, [Action::RetryAfter(0)]);
-    assert_eq!(lifecycle.on(Event::RetryDue), [launch(2, "v2")]);
-    assert_eq!(lifecycle.on(detected("v2")), []);
 }
 
 #[test]
