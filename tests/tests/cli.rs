@@ -78,7 +78,7 @@ fn nothing_to_run_exits_with_2_and_says_what_to_give() {
 
 /// Runs handoff on this port, in folders of its own.
 fn on(address: SocketAddr) -> (Command, TempDir) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a folder");
     let mut command = handoff();
     command.arg("run").arg("--listen").arg(address.to_string());
     for (option, path) in [
