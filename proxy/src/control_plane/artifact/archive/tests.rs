@@ -258,6 +258,26 @@ fn a_name_that_is_there_twice_is_refused() {
 }
 
 #[test]
+fn what_all_entries_have_in_common_is_none() {
+    // `git archive` begins with the commit.
+    let mut tar = ::tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    let comment = b"18 comment=7f12ab\n";
+    for (kind, name, content) in [
+        (EntryType::XGlobalHeader, "pax_global_header", &comment[..]),
+        (EntryType::Regular, "a", b"1"),
+    ] {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, name, content).unwrap();
+    }
+    let tar = tar.into_inner().unwrap().finish().unwrap();
+    let unpacked = unpack_with(Format::TarGz, &tar, LIMITS);
+    assert_eq!(unpacked.text("a"), "1");
+    assert!(!unpacked.path("pax_global_header").exists());
+}
+
+#[test]
 fn a_file_without_a_name_is_refused() {
     let tar = tar_of(&[(".", text("1"))]);
     unpack_with(Format::TarGz, &tar, LIMITS).is_refused("has no name");
