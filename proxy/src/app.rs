@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::admin::Admin;
 use crate::config::{Config, Shutdown};
 use crate::control_plane::artifact::Store;
 use crate::control_plane::desired::DesiredFile;
@@ -19,7 +20,7 @@ use crate::control_plane::siblings::Siblings;
 use crate::control_plane::status::{self, Status, UnixMillis};
 use crate::control_plane::supervisor::{Order, Past, Supervisor};
 use crate::control_plane::watcher::{Found, Watcher};
-use crate::data_plane::{DataPlane, Listener};
+use crate::data_plane::{DataPlane, Listener, Tallies};
 use crate::process::Launch;
 use crate::router::Router;
 
@@ -34,6 +35,14 @@ pub enum AppError {
     #[error("cannot listen on {address}: {source}")]
     Bind {
         /// `--listen`
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The port for looking on cannot be had, now or later.
+    #[error("cannot listen on {address} (--admin): {source}")]
+    Admin {
+        /// `--admin`
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
@@ -72,7 +81,7 @@ pub async fn run(
 }
 
 async fn run_all(
-    config: Config,
+    mut config: Config,
     sidecar: Arc<str>,
     launcher: impl Launch + 'static,
     shutdown: impl Future<Output = &'static str>,
@@ -81,13 +90,25 @@ async fn run_all(
     let listener = bind(config.listen).await?;
     let listen = listener.local_address().map_err(AppError::Thread)?;
     let router = Arc::new(Router::new(config.hold));
+    let tallies = config.admin.is_some().then(Tallies::default);
+    config.data_plane.tallies.clone_from(&tallies);
     let mut data_plane =
         DataPlane::start(listener, &router, &config.data_plane).map_err(AppError::Thread)?;
 
     let status_file = status_file(&config, &sidecar)?;
     let mut first = Status::new(Arc::clone(&sidecar), listen, (&config.watch.source).into());
     first.log_file = config.log.file.as_ref().map(|file| file.path_of(&sidecar));
+    let admin = config.admin.map(|settings| {
+        let address = settings.address;
+        Admin::bind(settings).map_err(|source| AppError::Admin { address, source })
+    });
+    let admin = admin.transpose()?;
+    first.admin = admin.as_ref().map(Admin::address);
     let (publisher, published) = watch::channel(first);
+    if let (Some(admin), Some(tallies)) = (admin, tallies) {
+        let status = published.clone();
+        tokio::task::spawn_local(admin.serve(status, Arc::clone(&router), tallies));
+    }
     let writer = status::publish(status_file, published).map_err(AppError::Thread)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

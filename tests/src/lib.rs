@@ -8,8 +8,10 @@
 //! A test says what happens and what has to be true. It never sleeps: whoever waits, waits for a
 //! fact, in [`wait::eventually`]; beside it only [`load`] and the simulated [`platform`] pass time.
 
+pub mod admin;
 pub mod archive;
 pub mod binaries;
+pub mod browser;
 #[cfg(target_os = "linux")]
 pub mod chaos;
 pub mod client;

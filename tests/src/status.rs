@@ -13,6 +13,8 @@ pub struct Status {
     pub pid: u32,
     /// The public address.
     pub listen: SocketAddr,
+    /// Where it can be looked at.
+    pub admin: Option<SocketAddr>,
     /// `running` or `stopping`.
     pub phase: String,
     /// Gets all new requests.

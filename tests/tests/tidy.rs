@@ -25,6 +25,18 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("data_plane/", &["release", "router", "handles"]),
     ("control_plane/lifecycle/", &["release"]),
     ("control_plane/", &["release", "router", "process", "files"]),
+    (
+        "admin/",
+        &[
+            "control_plane",
+            "data_plane",
+            "handles",
+            "process",
+            "release",
+            "router",
+            "telemetry",
+        ],
+    ),
     // They meet the running sidecars in files only.
     (
         "commands/",

@@ -12,6 +12,7 @@ use self::artifacts::Artifacts;
 use self::check::Check;
 use self::files::Files;
 use self::log::Log;
+use self::observing::Observing;
 use self::origins::Origins;
 use crate::commands::deploy::Deploy;
 use crate::commands::history::History;
@@ -29,6 +30,7 @@ pub mod completions;
 pub mod files;
 pub mod handoff_toml;
 pub mod log;
+pub mod observing;
 pub mod origins;
 pub mod parse;
 mod supervision;
@@ -435,6 +437,9 @@ pub struct Run {
 
     #[command(flatten)]
     pub log: Log,
+
+    #[command(flatten)]
+    pub observing: Observing,
 
     #[command(flatten)]
     pub files: Files,

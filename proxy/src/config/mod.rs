@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use crate::admin;
 use crate::cli::{AutoRollback, Overlap, Run};
 use crate::control_plane::artifact::{Limits, Settle, Source, StoreSettings, Workdir};
 use crate::control_plane::reread::Reread;
@@ -14,7 +15,7 @@ use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits, ShutdownRequest};
 use crate::process::template::Command;
 use crate::router::Hold;
-use crate::telemetry::{self, FileSettings};
+use crate::telemetry::{self, FileSettings, Tail};
 use crate::user_tokens::WindowsAuth;
 
 mod environment;
@@ -61,6 +62,8 @@ pub struct Config {
     pub supervisor: supervisor::Settings,
     /// What to do with what the platform leaves in this process.
     pub windows_auth: WindowsAuth,
+    /// Where it can be looked at, if anywhere.
+    pub admin: Option<admin::Settings>,
     /// What is told of it all.
     pub log: telemetry::Settings,
     /// The end.
@@ -99,13 +102,16 @@ impl Config {
             None => (SHUTDOWN, Duration::ZERO),
         };
         let supervisor = supervisor(run, &state, &command)?;
+        let admin = admin(run.observing.admin)?;
         Ok(Self {
             files: Box::new(reload::Files::new(run, &supervisor)),
             log: telemetry::Settings {
                 level: run.log.log_level,
                 format: run.log.log_format,
                 file: log_file(run, platform_port.is_some(), |name| env::var(name).ok()),
+                tail: admin.as_ref().map(|admin| admin.tail.clone()),
             },
+            admin,
             windows_auth: windows_auth(run.windows_auth, platform_port.is_some())?,
             listen: listen(run.listen, platform_port)?,
             store: StoreSettings {
@@ -165,6 +171,7 @@ impl Config {
                 half_close: run.half_close,
                 shutdown_request: shutdown_request(|name| env::var(name).ok()),
                 user_tokens: None,
+                tallies: None,
             },
             first_launch_delay: run.first_launch_delay.unwrap_or(first_launch_delay),
             shutdown: Shutdown {
@@ -229,6 +236,23 @@ fn log_file(
         size: run.log.log_file_size,
         keep: run.log.log_file_keep,
     })
+}
+
+/// The page tells what runs here and what it says: only this machine's people may see that.
+fn admin(address: Option<SocketAddr>) -> Result<Option<admin::Settings>, ConfigError> {
+    match address {
+        Some(address) if !address.ip().is_loopback() => Err(ConfigError::Value {
+            key: "--admin".into(),
+            value: address.to_string(),
+            expected: "a loopback address, such as 127.0.0.1:9900 (from elsewhere: through an SSH \
+                       tunnel, or a proxy that asks who it is)",
+        }),
+        Some(address) => Ok(Some(admin::Settings {
+            address,
+            tail: Tail::default(),
+        })),
+        None => Ok(None),
+    }
 }
 
 /// What can be done with tokens that do not exist is nothing.

@@ -44,6 +44,8 @@ pub struct Status {
     pub machine: Option<String>,
     /// The public address.
     pub listen: SocketAddr,
+    /// Where it can be looked at: `--admin`.
+    pub admin: Option<SocketAddr>,
     /// Where it looks for artifacts: a command needs to be told of `--state` only.
     #[serde(default)]
     pub source: SourceStatus,
@@ -306,6 +308,7 @@ impl Status {
             pid: std::process::id(),
             machine: machine(),
             listen,
+            admin: None,
             source,
             log_file: None,
             started_ms: now,

@@ -22,6 +22,7 @@ use super::headers::{self, Forwarded, Peer, ToApp};
 use super::pool::{Connection, Pool};
 use super::shutdown_request::ShutdownRequest;
 use super::stream::Stream;
+use super::tally::Tally;
 use super::upgrade::tunnel;
 use super::user_token::{Taken, UserTokens};
 use super::wire::Head;
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     pub(super) forwarded: Forwarded,
     pub(super) shutdown_request: Option<ShutdownRequest>,
     pub(super) user_tokens: Option<Arc<dyn UserTokens>>,
+    pub(super) tally: Option<Tally>,
 }
 
 /// What a request may need.
@@ -98,15 +100,21 @@ impl Forward {
     fn respond(&self, request: Request<Incoming>) -> Responding {
         let Self { shared, client } = self.clone();
         client.activity.begin(Doing::Request);
+        // No clock is read that nobody looks at.
+        let begun = shared.tally.as_ref().map(|_| Instant::now());
         if let Some(answer) = shared.own_answer(&request) {
             client.answered();
-            return Box::pin(ready(Ok(shared.last_touch(answer))));
+            return Box::pin(ready(Ok(shared.last_touch(answer, None, begun))));
         }
         let mut asked = match Asked::by(request, &shared, &client) {
             Ok(asked) => asked,
             Err(refusal) => {
                 client.answered();
-                return Box::pin(ready(Ok(shared.last_touch(refusal.into_response()))));
+                return Box::pin(ready(Ok(shared.last_touch(
+                    refusal.into_response(),
+                    None,
+                    begun,
+                ))));
             }
         };
         Box::pin(async move {
@@ -117,7 +125,7 @@ impl Forward {
                     error.into_response()
                 }
             };
-            Ok(shared.last_touch(answer))
+            Ok(shared.last_touch(answer, asked.served_by, begun))
         })
     }
 }
@@ -142,11 +150,19 @@ impl Shared {
         }
     }
 
-    fn last_touch(&self, mut answer: Response<ResponseBody>) -> Response<ResponseBody> {
+    fn last_touch(
+        &self,
+        mut answer: Response<ResponseBody>,
+        served_by: Option<Generation>,
+        begun: Option<Instant>,
+    ) -> Response<ResponseBody> {
         // A 101 has a Connection of its own, and ends the connection for HTTP anyway.
         if self.router.is_closing() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(header::CONNECTION, close);
+        }
+        if let (Some(tally), Some(begun)) = (&self.tally, begun) {
+            tally.answered(served_by, answer.status(), begun.elapsed());
         }
         answer
     }
@@ -186,6 +202,8 @@ struct Asked {
     upgrade: Option<OnUpgrade>,
     protocols: Option<HeaderValue>,
     user: Option<Taken>,
+    /// Known once it is on its way.
+    served_by: Option<Generation>,
 }
 
 // === impl Asked ===
@@ -214,6 +232,7 @@ impl Asked {
             upgrade,
             protocols: asked,
             user,
+            served_by: None,
         })
     }
 
@@ -224,6 +243,7 @@ impl Asked {
     ) -> Result<Response<ResponseBody>, ForwardError> {
         let is_replayable = self.protocols.is_none() && self.outgoing.is_replayable();
         let (connection, upstream) = reach(shared, is_replayable).await?;
+        self.served_by = Some(upstream.generation);
         if let Some(user) = &self.user {
             let told = user.for_app(&upstream);
             told.for_each(|(name, value)| self.outgoing.say(name, value));
@@ -239,11 +259,20 @@ impl Asked {
             Ok(answer) => answer,
             // The app closed an idle connection just when it was used.
             Err(Failure::Silent(_)) if is_used && is_replayable => {
+                if let Some(tally) = &shared.tally {
+                    tally.sends_again();
+                }
                 Box::pin(send_again(&mut self.outgoing, &in_flight)).await?
             }
             Err(failure) => {
                 let is_clients = matches!(failure, Failure::Client(_) | Failure::Cut(_));
                 in_flight.upstream.answered(!is_clients);
+                if let Some(tally) = &shared.tally
+                    && !is_replayable
+                    && matches!(failure, Failure::Silent(_) | Failure::Broken(_))
+                {
+                    tally.is_unanswered();
+                }
                 return Err(failure.into());
             }
         };
@@ -303,7 +332,12 @@ async fn connect(
             Err(error) if first_try.elapsed() >= shared.limits.hold_timeout => {
                 return Err(ForwardError::of_connect(error));
             }
-            Err(_) => upstream = another_or_later(shared, upstream.generation).await?,
+            Err(_) => {
+                if let Some(tally) = &shared.tally {
+                    tally.was_refused();
+                }
+                upstream = another_or_later(shared, upstream.generation).await?;
+            }
         }
     }
 }

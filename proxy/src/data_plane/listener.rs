@@ -94,6 +94,14 @@ impl Listener {
         Ok(listeners)
     }
 
+    /// For a runtime that is not a worker's.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn into_tokio(self) -> io::Result<tokio::net::TcpListener> {
+        tokio::net::TcpListener::from_std(self.0)
+    }
+
     /// Where it listens, also when the system chose the port.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ mod pool;
 mod shutdown_request;
 mod socket;
 mod stream;
+mod tally;
 mod upgrade;
 mod user_token;
 pub mod websocket;
@@ -41,6 +42,7 @@ pub use headers::Forwarded;
 pub use listener::Listener;
 pub use pool::AppLimits;
 pub use shutdown_request::ShutdownRequest;
+pub use tally::{Answered, BUCKETS, Tallies, Totals};
 pub use user_token::{UserToken, UserTokens};
 
 use listener::{Accept, Deal};
@@ -71,6 +73,8 @@ pub struct Settings {
     pub shutdown_request: Option<ShutdownRequest>,
     /// What to do with users' tokens; without it the fields that name them end here.
     pub user_tokens: Option<Arc<dyn UserTokens>>,
+    /// What is counted, if somebody wants to know.
+    pub tallies: Option<Tallies>,
 }
 
 /// The running data plane.

@@ -251,16 +251,19 @@ impl Pool {
         }
     }
 
-    /// Cuts what is left of a class.
-    pub(super) fn evict(&self, generation: Generation, class: Class) {
+    /// Cuts what is left of a class, and says how many that were.
+    pub(super) fn evict(&self, generation: Generation, class: Class) -> u64 {
+        let mut evicted = 0;
         let mut generations = self.generations.borrow_mut();
         if let Some(members) = find(&mut generations, generation) {
             for member in members.all.iter().filter_map(Weak::upgrade) {
-                if member.class.get() == class {
+                if member.class.get() == class && member.cut.get().is_none() {
                     member.cut(Cut::Evicted);
+                    evicted += 1;
                 }
             }
         }
+        evicted
     }
 
     /// Closes what has been idle for too long or was closed by the app, cuts what owes an answer

@@ -190,6 +190,7 @@ async fn serve_all(
         forwarded: settings.forwarded,
         shutdown_request: settings.shutdown_request.clone(),
         user_tokens: settings.user_tokens.clone(),
+        tally: settings.tallies.as_ref().map(|all| all.worker(&count)),
     });
     let connections = Rc::new(Connections {
         served: RefCell::default(),
@@ -220,7 +221,12 @@ async fn serve_all(
                 Notice::TunnelsClose(generation, period) => {
                     pool.close_tunnels(generation, period);
                 }
-                Notice::Evicted(generation, class) => pool.evict(generation, class),
+                Notice::Evicted(generation, class) => {
+                    let evicted = pool.evict(generation, class);
+                    if let Some(tally) = &shared.tally {
+                        tally.evicted(class, evicted);
+                    }
+                }
             },
             Ok(()) = phases.changed() => {
                 let phase = *phases.borrow_and_update();

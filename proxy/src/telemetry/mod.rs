@@ -10,10 +10,15 @@ use std::sync::{Arc, OnceLock};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, fmt, registry};
 
 mod log_file;
+mod tail;
 
 use log_file::{LogFile, Rotation};
+pub use tail::Tail;
 
 /// Stands for the sidecar's id in the path of a log file.
 const SIDECAR: &str = "{sidecar}";
@@ -38,6 +43,8 @@ pub struct Settings {
     pub format: LogFormat,
     /// Instead of stderr.
     pub file: Option<FileSettings>,
+    /// Keeps the last lines too.
+    pub tail: Option<Tail>,
 }
 
 /// A log file of our own.
@@ -91,15 +98,27 @@ pub fn init(settings: &Settings, sidecar: &str) -> Log {
         }
     };
     let _ = dropped.set(writer.error_counter());
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(settings.level)
+    let tail = settings.tail.clone().map(|tail| {
+        tail.ask(writer.error_counter());
+        fmt::layer()
+            .with_ansi(false)
+            .with_target(false)
+            .with_writer(tail)
+    });
+    let lines = fmt::layer()
         .with_writer(writer)
         .with_ansi(settings.file.is_none() && io::stderr().is_terminal())
         .with_target(false);
-    match settings.format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
+    let lines = match settings.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    // The level is the subscriber's own, so that what nobody wants costs nothing.
+    registry()
+        .with(settings.level)
+        .with(tail)
+        .with(lines)
+        .init();
     if settings.file.is_some() {
         let to_stderr = panic::take_hook();
         panic::set_hook(Box::new(move |panicked| {

@@ -2,6 +2,9 @@
 
 #[cfg(unix)]
 mod control_group;
+mod resident;
+
+pub use resident::resident_memory;
 
 /// Less than this share of the memory is short.
 const SHARE: u64 = 10;

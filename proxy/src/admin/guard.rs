@@ -1,0 +1,171 @@
+//! Who may ask.
+//!
+//! Every page that is open in a browser on this machine can have it request `http://127.0.0.1:…`,
+//! and one whose name resolves to 127.0.0.1 at the second look (DNS rebinding) could read the
+//! answer. The first sends an `Origin` or `Sec-Fetch-Site` that says so, the second its own name as
+//! `Host`.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use http::{HeaderMap, Method, StatusCode, Uri, header};
+
+/// Why a request is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("this is read only: GET or HEAD")]
+    Method,
+    #[error("only requests to localhost, 127.0.0.1 or [::1] are answered here")]
+    Host,
+    #[error("other sites may not look at this")]
+    OtherSite,
+}
+
+// === impl Refused ===
+
+impl Refused {
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Host => StatusCode::MISDIRECTED_REQUEST,
+            Self::OtherSite => StatusCode::FORBIDDEN,
+        }
+    }
+}
+
+/// Lets through what this machine's own people and programs ask for.
+///
+/// # Errors
+/// [`Refused`] for all else.
+pub(super) fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(Refused::Method);
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = hosts.next().and_then(|host| host.to_str().ok());
+    let authority = uri.authority().is_none_or(|it| is_loopback(it.as_str()));
+    if !host.is_some_and(is_loopback) || hosts.next().is_some() || !authority {
+        return Err(Refused::Host);
+    }
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let is_own = |site| matches!(site, "same-origin" | "none");
+    // Who follows a link comes from elsewhere, and shows the other site nothing.
+    let follows_a_link =
+        text("sec-fetch-mode") == Some("navigate") && text("sec-fetch-dest") == Some("document");
+    let is_another_site =
+        text("sec-fetch-site").is_some_and(|site| !is_own(site)) && !follows_a_link;
+    let origin = text(header::ORIGIN.as_str());
+    let is_another_origin = origin.is_some_and(|origin| origin.strip_prefix("http://") != host);
+    match is_another_site || is_another_origin {
+        true => Err(Refused::OtherSite),
+        false => Ok(()),
+    }
+}
+
+/// Whether a `Host` can only mean this machine. The port may be a tunnel's.
+fn is_loopback(host: &str) -> bool {
+    let (name, port) = match host.rfind(':') {
+        Some(colon) if !host.ends_with(']') => (&host[..colon], &host[colon + 1..]),
+        _ => (host, ""),
+    };
+    let bracketed = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    let is_address = match bracketed {
+        Some(address) => address.parse() == Ok(Ipv6Addr::LOCALHOST),
+        None => matches!(name.parse(), Ok(IpAddr::V4(address)) if address.is_loopback()),
+    };
+    port.bytes().all(|byte| byte.is_ascii_digit())
+        && (is_address || name.eq_ignore_ascii_case("localhost"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(method: &str, uri: &str, fields: &[(&'static str, &str)]) -> Result<(), Refused> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        check(&method.parse().unwrap(), &uri.parse().unwrap(), &headers)
+    }
+
+    #[test]
+    fn only_what_is_addressed_to_this_machine_is_answered() {
+        for host in [
+            "127.0.0.1:9900",
+            "localhost",
+            "LocalHost:80",
+            "[::1]:9900",
+            "[::1]",
+            "127.1.2.3",
+        ] {
+            assert_eq!(checked("GET", "/", &[("host", host)]), Ok(()), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "evil.example:9900",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "10.0.0.1",
+            "0.0.0.0",
+            "[::]",
+            "localhost:80@evil",
+            "",
+            ":9900",
+        ] {
+            let refused = checked("GET", "/", &[("host", host)]);
+            assert_eq!(refused, Err(Refused::Host), "{host:?}");
+        }
+        assert_eq!(checked("GET", "/", &[]), Err(Refused::Host));
+        let two = [("host", "localhost"), ("host", "evil.example")];
+        assert_eq!(checked("GET", "/", &two), Err(Refused::Host));
+        let one = [("host", "localhost")];
+        let absolute = checked("GET", "http://evil.example/", &one);
+        assert_eq!(absolute, Err(Refused::Host));
+    }
+
+    #[test]
+    fn nothing_can_be_changed() {
+        let host = [("host", "localhost")];
+        assert_eq!(checked("HEAD", "/", &host), Ok(()));
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"] {
+            assert_eq!(checked(method, "/", &host), Err(Refused::Method));
+        }
+    }
+
+    #[test]
+    fn other_sites_get_nothing() {
+        let with = |fields: &[(&'static str, &str)]| {
+            let host = [("host", "localhost:9900")];
+            checked("GET", "/events", &[&host, fields].concat())
+        };
+        assert_eq!(with(&[("origin", "http://localhost:9900")]), Ok(()));
+        assert_eq!(with(&[("sec-fetch-site", "same-origin")]), Ok(()));
+        assert_eq!(with(&[("sec-fetch-site", "none")]), Ok(()));
+        let link = [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+        ];
+        assert_eq!(with(&link), Ok(()));
+        for fields in [
+            &[("origin", "https://evil.example")][..],
+            &[("origin", "null")],
+            // Another port is another origin.
+            &[("origin", "http://localhost:3000")],
+            &[
+                ("sec-fetch-site", "cross-site"),
+                ("sec-fetch-mode", "no-cors"),
+            ],
+            &[("sec-fetch-site", "same-site")],
+            &[
+                ("sec-fetch-site", "cross-site"),
+                ("sec-fetch-mode", "navigate"),
+                ("sec-fetch-dest", "iframe"),
+            ],
+        ] {
+            assert_eq!(with(fields), Err(Refused::OtherSite), "{fields:?}");
+        }
+    }
+}

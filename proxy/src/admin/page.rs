@@ -1,0 +1,96 @@
+//! The page for people: one file, nothing from elsewhere.
+
+use std::sync::OnceLock;
+
+use sha2::{Digest as _, Sha256};
+
+/// All of it. What it shows comes by `/events`, and is text for it, never markup.
+pub(super) const HTML: &str = include_str!("page.html");
+
+/// Lets the browser run and apply what is in the page, known by its digest, and nothing else
+/// (CSP level 2); and ask for nothing but the events.
+pub(super) fn policy() -> String {
+    static POLICY: OnceLock<String> = OnceLock::new();
+    let policy = POLICY.get_or_init(|| {
+        let [script, style] = ["script", "style"].map(|tag| base64(&Sha256::digest(within(tag))));
+        format!(
+            "default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; \
+             connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'none'"
+        )
+    });
+    policy.clone()
+}
+
+/// What is between the page's `<tag>` and `</tag>`.
+fn within(tag: &str) -> &'static str {
+    let after = HTML.split_once(&format!("<{tag}>"));
+    let within = after.and_then(|(_, rest)| rest.split_once(&format!("</{tag}>")));
+    within.map_or("", |(within, _)| within)
+}
+
+/// RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let byte = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for digit in 0..4 {
+            let six = bits >> (18 - 6 * digit) & 63;
+            text.push(match digit <= group.len() {
+                true => char::from(ALPHABET[six as usize]),
+                false => '=',
+            });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_one_script_and_one_style_and_asks_for_nothing() {
+        for tag in ["script", "style"] {
+            assert_eq!(HTML.matches(&format!("<{tag}")).count(), 1, "{tag}");
+            assert!(!within(tag).is_empty());
+        }
+        for elsewhere in ["http://", "https://", "src=", "@import", "url("] {
+            let found: Vec<_> = HTML
+                .lines()
+                .filter(|line| line.contains(elsewhere))
+                .collect();
+            let allowed =
+                |line: &&str| line.contains("data:") || line.contains("www.w3.org/2000/svg");
+            assert!(found.iter().all(allowed), "{elsewhere}: {found:?}");
+        }
+        // What comes from elsewhere is never markup; and no attribute is style or script.
+        for way in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacent",
+            "document.write",
+            "eval(",
+            " style=",
+            " onclick=",
+        ] {
+            assert!(!HTML.contains(way), "{way}");
+        }
+    }
+
+    #[test]
+    fn digests_are_written_as_the_policy_wants_them() {
+        // RFC 4648, section 10.
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+}

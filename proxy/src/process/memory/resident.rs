@@ -1,0 +1,49 @@
+//! How much memory one process occupies.
+
+/// In bytes: `/proc/<pid>/status` (proc(5)).
+#[cfg(unix)]
+pub fn resident_memory(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+/// In bytes: its working set, by K32GetProcessMemoryInfo.
+#[cfg(windows)]
+#[expect(unsafe_code, reason = "a process's memory has no safe interface")]
+pub fn resident_memory(pid: u32) -> Option<u64> {
+    use windows_sys::Win32::Foundation::CloseHandle;
+    use windows_sys::Win32::System::ProcessStatus::{
+        K32GetProcessMemoryInfo, PROCESS_MEMORY_COUNTERS,
+    };
+    use windows_sys::Win32::System::Threading::{OpenProcess, PROCESS_QUERY_LIMITED_INFORMATION};
+
+    // SAFETY: there are no pointers; zero is no handle.
+    let process = unsafe { OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, pid) };
+    if process.is_null() {
+        return None;
+    }
+    // SAFETY: all fields are integers, for which zero is a value.
+    let mut counters: PROCESS_MEMORY_COUNTERS = unsafe { std::mem::zeroed() };
+    let length = size_of::<PROCESS_MEMORY_COUNTERS>() as u32;
+    // SAFETY: the handle is open, and the buffer as long as is said.
+    let asked = unsafe { K32GetProcessMemoryInfo(process, &raw mut counters, length) };
+    // SAFETY: it is open, and ours.
+    unsafe { CloseHandle(process) };
+    (asked != 0).then_some(counters.WorkingSetSize as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_has_memory_while_it_lives() {
+        let own = resident_memory(std::process::id()).unwrap();
+        assert!((1 << 20..1 << 40).contains(&own), "{own}");
+        assert_eq!(resident_memory(u32::MAX - 1), None);
+    }
+}
