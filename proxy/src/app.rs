@@ -21,6 +21,7 @@ use crate::control_plane::status::{self, Status, UnixMillis};
 use crate::control_plane::supervisor::{Order, Past, Supervisor};
 use crate::control_plane::watcher::{Found, Watcher};
 use crate::data_plane::{DataPlane, Listener, Tallies};
+use crate::on_event;
 use crate::process::Launch;
 use crate::router::Router;
 
@@ -108,6 +109,9 @@ async fn run_all(
     if let (Some(admin), Some(tallies)) = (admin, tallies) {
         let status = published.clone();
         tokio::task::spawn_local(admin.serve(status, Arc::clone(&router), tallies));
+    }
+    if let Some(command) = config.on_event.take() {
+        tokio::task::spawn_local(on_event::tell(command, published.clone()));
     }
     let writer = status::publish(status_file, published).map_err(AppError::Thread)?;
     tracing::info!(

@@ -154,6 +154,8 @@ pub mod control_plane;
 pub mod data_plane;
 pub mod files;
 pub mod handles;
+pub mod lines;
+pub mod on_event;
 pub mod process;
 pub mod release;
 pub mod router;

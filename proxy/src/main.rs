@@ -11,7 +11,7 @@ use handoff::config::Config;
 use handoff::control_plane::artifact::digest;
 use handoff::process::command::OsLauncher;
 use handoff::process::console;
-use handoff::{app, commands, handles, signal, telemetry, user_tokens};
+use handoff::{app, commands, handles, lines, signal, telemetry, user_tokens};
 
 /// What was asked for cannot be understood. (clap ends with the same.)
 const USAGE: u8 = 2;
@@ -62,7 +62,10 @@ fn run(run: Run) -> ExitCode {
         Err(error) => return fail(ExitCode::from(USAGE), &error.to_string()),
     };
     let sidecar = app::random_id();
-    let _log = telemetry::init(&config.log, &sidecar);
+    let _log = match telemetry::init(&config.log, &sidecar) {
+        Ok(log) => log,
+        Err(error) => return fail(ExitCode::FAILURE, &format!("cannot log: {error}")),
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -79,7 +82,11 @@ fn run(run: Run) -> ExitCode {
             }
         }
     };
-    let launcher = OsLauncher::new(&config.store.cache);
+    let mut launcher = OsLauncher::new(&config.store.cache);
+    let _lines = match lines::open(&mut config, &mut launcher, &sidecar) {
+        Ok(lines) => lines,
+        Err(error) => return fail(ExitCode::FAILURE, &format!("cannot log: {error}")),
+    };
     config.data_plane.user_tokens = user_tokens::of(config.windows_auth, launcher.roots());
     match runtime.block_on(app::run(config, sidecar, launcher, shutdown)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -22,7 +22,7 @@ pub(crate) fn run(
     command
         .args(args)
         .envs(variables.iter().map(|(name, value)| (name, value)))
-        .stdout(Stdio::null())
+        .stdout(File::create(root.join("output")).expect("a file"))
         .stderr(log.expect("a log"));
     spawn(&mut command).expect("handoff can be started")
 }

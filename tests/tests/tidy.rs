@@ -37,6 +37,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
+    (
+        "on_event.rs",
+        &["control_plane", "handles", "process", "release"],
+    ),
     // They meet the running sidecars in files only.
     (
         "commands/",

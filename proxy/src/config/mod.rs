@@ -7,12 +7,14 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::admin;
+use crate::cli::observing::Observing;
 use crate::cli::{AutoRollback, Overlap, Run};
 use crate::control_plane::artifact::{Limits, Settle, Source, StoreSettings, Workdir};
 use crate::control_plane::reread::Reread;
 use crate::control_plane::supervisor;
 use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits, ShutdownRequest};
+use crate::lines;
 use crate::process::template::Command;
 use crate::router::Hold;
 use crate::telemetry::{self, FileSettings, Tail};
@@ -64,6 +66,10 @@ pub struct Config {
     pub windows_auth: WindowsAuth,
     /// Where it can be looked at, if anywhere.
     pub admin: Option<admin::Settings>,
+    /// Where what apps write goes, and a line for each request.
+    pub lines: lines::Settings,
+    /// What somebody wants to be told of at once, and by which command.
+    pub on_event: Option<String>,
     /// What is told of it all.
     pub log: telemetry::Settings,
     /// The end.
@@ -111,6 +117,8 @@ impl Config {
                 file: log_file(run, platform_port.is_some(), |name| env::var(name).ok()),
                 tail: admin.as_ref().map(|admin| admin.tail.clone()),
             },
+            lines: lines(run),
+            on_event: run.observing.on_event.clone(),
             admin,
             windows_auth: windows_auth(run.windows_auth, platform_port.is_some())?,
             listen: listen(run.listen, platform_port)?,
@@ -172,6 +180,8 @@ impl Config {
                 shutdown_request: shutdown_request(|name| env::var(name).ok()),
                 user_tokens: None,
                 tallies: None,
+                access_log: None,
+                request_id: run.observing.request_id,
             },
             first_launch_delay: run.first_launch_delay.unwrap_or(first_launch_delay),
             shutdown: Shutdown {
@@ -236,6 +246,32 @@ fn log_file(
         size: run.log.log_file_size,
         keep: run.log.log_file_keep,
     })
+}
+
+fn lines(run: &Run) -> lines::Settings {
+    let file = |path: &Path| FileSettings {
+        path: absolute(path.to_owned()),
+        size: run.log.log_file_size,
+        keep: run.log.log_file_keep,
+    };
+    let is = |path: &Path, word| path == Path::new(word);
+    let Observing {
+        app_log,
+        access_log,
+        access_log_format,
+        ..
+    } = &run.observing;
+    lines::Settings {
+        app: match app_log {
+            word if is(word, "prefix") => lines::App::Log,
+            word if is(word, "raw") => lines::App::Raw,
+            path => lines::App::File(file(path)),
+        },
+        access: access_log.as_ref().map(|path| lines::Access {
+            form: *access_log_format,
+            file: (!is(path, "-")).then(|| file(path)),
+        }),
+    }
 }
 
 /// The page tells what runs here and what it says: only this machine's people may see that.

@@ -13,6 +13,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
+use super::access::Access;
 use super::exchange::Receiving;
 use super::forward::Client;
 use super::pool::Pool;
@@ -67,6 +68,8 @@ pub(super) struct InFlight {
     pub(super) pool: Rc<Pool>,
     pub(super) client: Rc<Client>,
     pub(super) tunnel: Option<TunnelMark>,
+    /// To be recorded when it ends, if anybody wants to know.
+    pub(super) access: Option<Rc<Access>>,
 }
 
 // === impl RequestBody ===
@@ -178,6 +181,11 @@ impl Body for ResponseBody {
             }
             Self::App(body) => {
                 let frame = ready!(body.poll_frame(cx));
+                if let Some(access) = &body.in_flight.access
+                    && let Some(Ok(frame)) = &frame
+                {
+                    access.sent(frame.data_ref().map_or(0, Bytes::len));
+                }
                 let is_done = !matches!(frame, Some(Err(_))) && body.receiving.is_done();
                 if is_done && let Self::App(body) = std::mem::replace(this, Self::Empty) {
                     body.in_flight.completed(body.receiving);
@@ -236,6 +244,9 @@ impl InFlight {
     /// The answer is complete: its connection can serve another request.
     pub(super) fn completed(self, receiving: Receiving) {
         self.client.answered();
+        if let Some(access) = &self.access {
+            access.is_complete.set(true);
+        }
         if let Some(connection) = receiving.reusable() {
             self.pool.put_back(connection);
         }

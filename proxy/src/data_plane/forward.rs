@@ -14,12 +14,15 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
+use super::access::Recorder;
 use super::activity::{Activity, Doing};
 use super::body::{InFlight, Leftovers, RequestBody, ResponseBody};
 use super::error::ForwardError;
 use super::exchange::{Failure, Outgoing, Receiving};
+use super::followed::Followed;
 use super::headers::{self, Forwarded, Peer, ToApp};
 use super::pool::{Connection, Pool};
+use super::request_id::RequestIds;
 use super::shutdown_request::ShutdownRequest;
 use super::stream::Stream;
 use super::tally::Tally;
@@ -44,6 +47,8 @@ pub(super) struct Shared {
     pub(super) shutdown_request: Option<ShutdownRequest>,
     pub(super) user_tokens: Option<Arc<dyn UserTokens>>,
     pub(super) tally: Option<Tally>,
+    pub(super) recorder: Option<Rc<Recorder>>,
+    pub(super) request_ids: Option<RequestIds>,
 }
 
 /// What a request may need.
@@ -97,35 +102,32 @@ impl Forward {
 
     /// What can be done at once is done before the future is made: it would else be three times as
     /// large, with a place for each of the request's shapes on the way.
-    fn respond(&self, request: Request<Incoming>) -> Responding {
+    fn respond(&self, mut request: Request<Incoming>) -> Responding {
         let Self { shared, client } = self.clone();
         client.activity.begin(Doing::Request);
-        // No clock is read that nobody looks at.
-        let begun = shared.tally.as_ref().map(|_| Instant::now());
+        let mut followed = Followed::begin(&mut request, &shared, &client);
         if let Some(answer) = shared.own_answer(&request) {
             client.answered();
-            return Box::pin(ready(Ok(shared.last_touch(answer, None, begun))));
+            return Box::pin(ready(Ok(shared.last_touch(answer, &followed))));
         }
         let mut asked = match Asked::by(request, &shared, &client) {
             Ok(asked) => asked,
             Err(refusal) => {
                 client.answered();
-                return Box::pin(ready(Ok(shared.last_touch(
-                    refusal.into_response(),
-                    None,
-                    begun,
-                ))));
+                let answer = refusal.into_response();
+                return Box::pin(ready(Ok(shared.last_touch(answer, &followed))));
             }
         };
         Box::pin(async move {
-            let answer = match asked.forward(&shared, &client).await {
+            let answer = asked.forward(&shared, &client, &mut followed).await;
+            let answer = match answer {
                 Ok(response) => response,
                 Err(error) => {
                     client.answered();
                     error.into_response()
                 }
             };
-            Ok(shared.last_touch(answer, asked.served_by, begun))
+            Ok(shared.last_touch(answer, &followed))
         })
     }
 }
@@ -153,17 +155,14 @@ impl Shared {
     fn last_touch(
         &self,
         mut answer: Response<ResponseBody>,
-        served_by: Option<Generation>,
-        begun: Option<Instant>,
+        followed: &Followed,
     ) -> Response<ResponseBody> {
         // A 101 has a Connection of its own, and ends the connection for HTTP anyway.
         if self.router.is_closing() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             let close = HeaderValue::from_static("close");
             answer.headers_mut().insert(header::CONNECTION, close);
         }
-        if let (Some(tally), Some(begun)) = (&self.tally, begun) {
-            tally.answered(served_by, answer.status(), begun.elapsed());
-        }
+        followed.answered(&mut answer, self);
         answer
     }
 }
@@ -202,8 +201,6 @@ struct Asked {
     upgrade: Option<OnUpgrade>,
     protocols: Option<HeaderValue>,
     user: Option<Taken>,
-    /// Known once it is on its way.
-    served_by: Option<Generation>,
 }
 
 // === impl Asked ===
@@ -232,7 +229,6 @@ impl Asked {
             upgrade,
             protocols: asked,
             user,
-            served_by: None,
         })
     }
 
@@ -240,10 +236,11 @@ impl Asked {
         &mut self,
         shared: &Shared,
         client: &Rc<Client>,
+        followed: &mut Followed,
     ) -> Result<Response<ResponseBody>, ForwardError> {
         let is_replayable = self.protocols.is_none() && self.outgoing.is_replayable();
         let (connection, upstream) = reach(shared, is_replayable).await?;
-        self.served_by = Some(upstream.generation);
+        followed.is_served_by(upstream.generation);
         if let Some(user) = &self.user {
             let told = user.for_app(&upstream);
             told.for_each(|(name, value)| self.outgoing.say(name, value));
@@ -253,6 +250,7 @@ impl Asked {
             upstream,
             pool: Rc::clone(&shared.pool),
             client: Rc::clone(client),
+            access: followed.access.clone(),
         };
         let is_used = connection.is_used();
         let (head, receiving) = match self.outgoing.exchange(connection).await {

@@ -18,14 +18,17 @@ use tokio::sync::{oneshot, watch};
 
 use crate::router::Router;
 
+mod access;
 mod activity;
 mod body;
 mod error;
 mod exchange;
+mod followed;
 mod forward;
 pub mod headers;
 mod listener;
 mod pool;
+mod request_id;
 mod shutdown_request;
 mod socket;
 mod stream;
@@ -36,6 +39,7 @@ pub mod websocket;
 pub mod wire;
 mod worker;
 
+pub use access::{AccessForm, AccessLog, AccessSink};
 pub use activity::ClientLimits;
 pub use forward::RequestLimits;
 pub use headers::Forwarded;
@@ -75,6 +79,10 @@ pub struct Settings {
     pub user_tokens: Option<Arc<dyn UserTokens>>,
     /// What is counted, if somebody wants to know.
     pub tallies: Option<Tallies>,
+    /// Where a line for each request goes, if anywhere.
+    pub access_log: Option<AccessLog>,
+    /// Whether requests get an `X-Request-ID` that have none.
+    pub request_id: bool,
 }
 
 /// The running data plane.

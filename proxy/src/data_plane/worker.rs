@@ -16,12 +16,14 @@ use slab::Slab;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::access::Recorder;
 use super::activity::{Activity, Clock, Doing, SWEEP, Verdict};
 use super::body::read_leftover;
 use super::forward::{Client, Forward, Shared};
 use super::headers::Peer;
 use super::listener::Accept;
 use super::pool::Pool;
+use super::request_id::RequestIds;
 use super::stream::{ClientIo, Stream};
 use super::{Phase, Settings};
 use crate::router::{Notice, Router};
@@ -190,6 +192,8 @@ async fn serve_all(
         forwarded: settings.forwarded,
         shutdown_request: settings.shutdown_request.clone(),
         user_tokens: settings.user_tokens.clone(),
+        recorder: settings.access_log.as_ref().map(Recorder::new),
+        request_ids: settings.request_id.then(RequestIds::default),
         tally: settings.tallies.as_ref().map(|all| all.worker(&count)),
     });
     let connections = Rc::new(Connections {
@@ -244,6 +248,9 @@ async fn serve_all(
                 clock.tick();
                 pool.sweep();
                 connections.sweep(settings);
+                if let Some(recorder) = &shared.recorder {
+                    recorder.flush();
+                }
             }
         }
     }

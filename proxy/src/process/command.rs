@@ -14,7 +14,7 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use super::listening;
 use super::orphans::{self, Kin, Records};
-use super::output::Output;
+use super::output::{AppLog, Output};
 use super::stop::Stop;
 use super::{Asking, Exit, Launch, LaunchError, LaunchSpec, Owner, Process, os, stop_request};
 use crate::handles;
@@ -39,6 +39,7 @@ pub struct OsLauncher {
     folder: PathBuf,
     records: OnceCell<Option<Rc<Records>>>,
     roots: Roots,
+    app_log: Option<AppLog>,
 }
 
 /// The root process of each instance that runs.
@@ -72,7 +73,13 @@ impl OsLauncher {
             folder: cache.join("processes"),
             records: OnceCell::new(),
             roots: Roots::default(),
+            app_log: None,
         }
+    }
+
+    /// Has what apps write go there instead of the log.
+    pub fn set_app_log(&mut self, app_log: AppLog) {
+        self.app_log = Some(app_log);
     }
 
     fn records(&self) -> Option<&Rc<Records>> {
@@ -106,7 +113,8 @@ impl Launch for OsLauncher {
             let pid = child.id().unwrap_or_default();
             let tree = os::Tree::adopt(&child)?;
             let follows = records.filter(|_| !tree.ends_with_us());
-            let mut output = Output::new(spec.generation, spec.release.clone());
+            let mut output =
+                Output::new(spec.generation, spec.release.clone(), self.app_log.clone());
             if let Some(stdout) = child.stdout.take() {
                 output.follow(stdout);
             }
@@ -137,6 +145,18 @@ impl Launch for OsLauncher {
     }
 }
 
+/// Takes out of its environment what is meant for this process.
+pub fn without_ours(command: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let is_ours = name
+            .to_str()
+            .is_some_and(|name| OURS.contains(&name) || name.starts_with(OUR_PREFIX));
+        if is_ours {
+            command.env_remove(name);
+        }
+    }
+}
+
 fn command(spec: &LaunchSpec) -> Command {
     let mut command = Command::new(&spec.program);
     command
@@ -149,14 +169,7 @@ fn command(spec: &LaunchSpec) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    for (name, _) in std::env::vars_os() {
-        let is_ours = name
-            .to_str()
-            .is_some_and(|name| OURS.contains(&name) || name.starts_with(OUR_PREFIX));
-        if is_ours {
-            command.env_remove(name);
-        }
-    }
+    without_ours(&mut command);
     command.envs(spec.env.iter());
     os::prepare(&mut command, &spec.stop);
     command

@@ -37,6 +37,7 @@ mod os;
 
 pub use machine::{is_gone, machine};
 pub use memory::{is_short_of_memory, resident_memory};
+pub use output::AppLog;
 
 /// What completes when an app has been asked to stop.
 pub type Asking = Pin<Box<dyn Future<Output = io::Result<()>>>>;

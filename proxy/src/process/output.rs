@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,9 +13,15 @@ use crate::release::{Generation, ReleaseId};
 
 const KEPT_LINES: usize = 20;
 /// A longer line is logged in pieces: no app can make the log buffer without bound.
-const MAX_LINE: usize = 8 * 1024;
+const MAX_LINE: usize = 64 * 1024;
+/// Of a line so much is kept.
+const KEPT_LENGTH: usize = 4 * 1024;
 /// A process that left the tree may hold the pipe open for ever.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Takes the lines of apps instead of the log, and never makes anybody wait.
+#[derive(Clone)]
+pub struct AppLog(Rc<dyn Fn(Generation, &ReleaseId, &[u8])>);
 
 /// The output of one instance.
 #[derive(Debug)]
@@ -23,17 +30,34 @@ pub(super) struct Output {
     readers: JoinSet<()>,
     generation: Generation,
     release: ReleaseId,
+    log: Option<AppLog>,
+}
+
+// === impl AppLog ===
+
+impl AppLog {
+    /// What is to be done with a line.
+    pub fn new(take: impl Fn(Generation, &ReleaseId, &[u8]) + 'static) -> Self {
+        Self(Rc::new(take))
+    }
+}
+
+impl fmt::Debug for AppLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppLog").finish_non_exhaustive()
+    }
 }
 
 // === impl Output ===
 
 impl Output {
-    pub(super) fn new(generation: Generation, release: ReleaseId) -> Self {
+    pub(super) fn new(generation: Generation, release: ReleaseId, log: Option<AppLog>) -> Self {
         Self {
             tail: Rc::default(),
             readers: JoinSet::new(),
             generation,
             release,
+            log,
         }
     }
 
@@ -41,13 +65,24 @@ impl Output {
     pub(super) fn follow(&mut self, mut pipe: impl AsyncRead + Unpin + 'static) {
         let tail = Rc::clone(&self.tail);
         let (generation, release) = (self.generation, self.release.clone());
+        let log = self.log.clone();
+        let mut take = move |line: &[u8]| {
+            match &log {
+                Some(AppLog(take)) => take(generation, &release, line),
+                None => {
+                    let line = String::from_utf8_lossy(line);
+                    tracing::info!(target: "app", %generation, %release, "{line}");
+                }
+            }
+            keep(&tail, line);
+        };
         self.readers.spawn_local(async move {
             let mut lines = Lines::default();
             let mut buffer = [0; 4096];
             while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
-                lines.push(&buffer[..n], |line| log(&tail, generation, &release, line));
+                lines.push(&buffer[..n], &mut take);
             }
-            lines.finish(|line| log(&tail, generation, &release, line));
+            lines.finish(take);
         });
     }
 
@@ -64,9 +99,8 @@ impl Output {
     }
 }
 
-fn log(tail: &RefCell<VecDeque<String>>, generation: Generation, release: &ReleaseId, line: &[u8]) {
-    let line = String::from_utf8_lossy(line);
-    tracing::info!(target: "app", %generation, %release, "{line}");
+fn keep(tail: &RefCell<VecDeque<String>>, line: &[u8]) {
+    let line = String::from_utf8_lossy(&line[..line.len().min(KEPT_LENGTH)]);
     let mut tail = tail.borrow_mut();
     if tail.len() == KEPT_LINES {
         tail.pop_front();

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Dropped, FileSettings, SIDECAR};
+use super::{FileSettings, SIDECAR};
 
 /// How soon a file that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -30,8 +30,6 @@ pub(super) struct LogFile<E = io::Stderr> {
     path: PathBuf,
     rotation: Rotation,
     state: State,
-    dropped: Dropped,
-    dropped_told: usize,
     stderr: E,
 }
 
@@ -51,14 +49,13 @@ enum State {
 
 impl LogFile {
     /// The log of this sidecar. Old ones of others, which only `{sidecar}` tells apart, are removed.
-    pub(super) fn new(
-        settings: &FileSettings,
-        sidecar: &str,
-        rotation: Rotation,
-        dropped: Dropped,
-    ) -> Self {
+    pub(super) fn new(settings: &FileSettings, sidecar: &str) -> Self {
+        let rotation = Rotation {
+            size: settings.size,
+            keep: settings.keep,
+        };
         remove_others(&settings.path, SystemTime::now());
-        Self::to(settings.path_of(sidecar), rotation, dropped, io::stderr())
+        Self::to(settings.path_of(sidecar), rotation, io::stderr())
     }
 
     /// Where it is.
@@ -68,13 +65,11 @@ impl LogFile {
 }
 
 impl<E: Write> LogFile<E> {
-    fn to(path: PathBuf, rotation: Rotation, dropped: Dropped, stderr: E) -> Self {
+    fn to(path: PathBuf, rotation: Rotation, stderr: E) -> Self {
         Self {
             path,
             rotation,
             state: State::New,
-            dropped,
-            dropped_told: 0,
             stderr,
         }
     }
@@ -124,16 +119,6 @@ impl<E: Write> LogFile<E> {
         Ok(())
     }
 
-    /// Tells where lines are missing.
-    fn tell_dropped(&mut self) {
-        let dropped = self.dropped.get().map_or(0, |count| count.dropped_lines());
-        if dropped > self.dropped_told {
-            let lines = dropped - self.dropped_told;
-            self.dropped_told = dropped;
-            self.line(format!("handoff: {lines} lines were dropped here\n").as_bytes());
-        }
-    }
-
     fn say(&mut self, line: &[u8]) {
         // There is nobody left to tell.
         let _ = self.stderr.write_all(line);
@@ -143,7 +128,6 @@ impl<E: Write> LogFile<E> {
 /// Each buffer is a line.
 impl<E: Write> Write for LogFile<E> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.tell_dropped();
         self.line(line);
         Ok(line.len())
     }
@@ -229,7 +213,7 @@ mod tests {
 
     fn log(path: PathBuf, size: u64, keep: usize) -> LogFile<Vec<u8>> {
         let rotation = Rotation { size, keep };
-        LogFile::to(path, rotation, Dropped::default(), Vec::new())
+        LogFile::to(path, rotation, Vec::new())
     }
 
     fn text(path: &Path) -> String {
@@ -300,45 +284,6 @@ mod tests {
         assert_eq!(text(&path), "three\n");
         let said = String::from_utf8(log.stderr).unwrap();
         assert!(said.ends_with(" again\n"), "{said}");
-    }
-
-    /// Takes nothing until it may.
-    struct Hung(std::sync::mpsc::Receiver<()>);
-
-    impl Write for Hung {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            let _ = self.0.recv();
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn it_says_where_lines_are_missing() {
-        let (go_on, hung) = std::sync::mpsc::channel();
-        let builder = tracing_appender::non_blocking::NonBlockingBuilder::default();
-        let (mut writer, guard) = builder.buffered_lines_limit(1).finish(Hung(hung));
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let mut log = log(path.clone(), 1000, 1);
-        log.write_all(b"before\n").unwrap();
-        for _ in 0..10 {
-            writer.write_all(b"lost\n").unwrap();
-        }
-        let count = writer.error_counter();
-        let lost = count.dropped_lines();
-        assert!(lost >= 8, "{lost}: one waits, and one may be being written");
-        log.dropped.set(count).unwrap();
-        for line in ["after\n", "and on\n"] {
-            log.write_all(line.as_bytes()).unwrap();
-        }
-        let expected = format!("before\nhandoff: {lost} lines were dropped here\nafter\nand on\n");
-        assert_eq!(text(&path), expected);
-        drop(go_on);
-        drop(guard);
     }
 
     #[cfg(target_os = "linux")]

@@ -1,29 +1,29 @@
 //! The log: for people or for machines, to stderr or to a file.
 //!
-//! A thread of its own writes it. What it cannot write in time is dropped and counted: a full pipe or
-//! a network share that hangs never holds up a request.
+//! Threads of their own write it and what else goes to files ([`queue`]): a full pipe or a network
+//! share that hangs never holds up a request, nor the app.
 
 use std::io::{self, IsTerminal as _};
 use std::panic;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
 
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt, registry};
 
 mod log_file;
+pub mod queue;
 mod tail;
 
-use log_file::{LogFile, Rotation};
+use log_file::LogFile;
+pub use queue::{Queue, Writing};
 pub use tail::Tail;
 
 /// Stands for the sidecar's id in the path of a log file.
 const SIDECAR: &str = "{sidecar}";
-/// Lines that wait to be written; more are dropped.
-const WAITING: usize = 16 * 1024;
+/// Bytes that wait to be written; of more the oldest lines are dropped.
+const WAITING: usize = 4 << 20;
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -70,36 +70,43 @@ impl FileSettings {
     }
 }
 
+/// A file of lines that is rotated as the log is, written by a thread of its own; without a file it is
+/// stdout.
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn lines_to(
+    file: Option<&FileSettings>,
+    name: &str,
+    sidecar: &str,
+) -> io::Result<(Queue, Writing)> {
+    match file {
+        None => Queue::start(name, WAITING, io::stdout()),
+        Some(file) => Queue::start(name, WAITING, LogFile::new(file, sidecar)),
+    }
+}
+
 /// The log, as long as it is written. What waits is written when it is dropped.
 #[derive(Debug)]
 pub struct Log {
-    _writer: WorkerGuard,
+    _writing: Writing,
 }
 
-/// How many lines were dropped so far; known once the writer's thread runs.
-type Dropped = Arc<OnceLock<ErrorCounter>>;
-
 /// Starts to log for this sidecar. Only `main` may do this, once.
-pub fn init(settings: &Settings, sidecar: &str) -> Log {
-    let thread = NonBlockingBuilder::default()
-        .buffered_lines_limit(WAITING)
-        .thread_name("log");
-    let dropped = Dropped::default();
-    let (writer, guard) = match &settings.file {
-        None => thread.finish(io::stderr()),
+///
+/// # Errors
+/// When there is no thread to be had.
+pub fn init(settings: &Settings, sidecar: &str) -> io::Result<Log> {
+    let (writer, writing) = match &settings.file {
+        None => Queue::start("log", WAITING, io::stderr())?,
         Some(file) => {
-            let rotation = Rotation {
-                size: file.size,
-                keep: file.keep,
-            };
-            let log_file = LogFile::new(file, sidecar, rotation, Arc::clone(&dropped));
+            let log_file = LogFile::new(file, sidecar);
             eprintln!("handoff: the log is in {}", log_file.path().display());
-            thread.finish(log_file)
+            Queue::start("log", WAITING, log_file)?
         }
     };
-    let _ = dropped.set(writer.error_counter());
     let tail = settings.tail.clone().map(|tail| {
-        tail.ask(writer.error_counter());
+        tail.ask(&writer);
         fmt::layer()
             .with_ansi(false)
             .with_target(false)
@@ -126,5 +133,5 @@ pub fn init(settings: &Settings, sidecar: &str) -> Log {
             to_stderr(panicked);
         }));
     }
-    Log { _writer: guard }
+    Ok(Log { _writing: writing })
 }

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tracing_appender::non_blocking::ErrorCounter;
 use tracing_subscriber::fmt::MakeWriter;
+
+use super::Queue;
 
 /// So many lines are kept.
 const LINES: usize = 200;
@@ -19,7 +20,7 @@ pub struct Tail(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     lines: Mutex<Lines>,
-    dropped: OnceLock<ErrorCounter>,
+    log: OnceLock<Queue>,
 }
 
 #[derive(Debug, Default)]
@@ -40,15 +41,26 @@ impl Tail {
         (new, lines.before + lines.kept.len() as u64)
     }
 
+    /// Keeps a line that is in no log.
+    pub fn push(&self, line: &[u8]) {
+        let text = &line[..line.len().min(LENGTH)];
+        let text = String::from_utf8_lossy(text).trim_end().to_owned();
+        let mut lines = self.lines();
+        if lines.kept.len() == LINES {
+            lines.kept.pop_front();
+            lines.before += 1;
+        }
+        lines.kept.push_back(text);
+    }
+
     /// How many lines of the log itself could not be written in time.
     pub fn dropped_lines(&self) -> u64 {
-        let dropped = self.0.dropped.get();
-        dropped.map_or(0, |count| count.dropped_lines() as u64)
+        self.0.log.get().map_or(0, Queue::dropped)
     }
 
     /// Who counts those.
-    pub(super) fn ask(&self, dropped: ErrorCounter) {
-        let _ = self.0.dropped.set(dropped);
+    pub(super) fn ask(&self, log: &Queue) {
+        let _ = self.0.log.set(log.clone());
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
@@ -59,14 +71,7 @@ impl Tail {
 /// Each buffer is a line.
 impl io::Write for &Tail {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let text = &line[..line.len().min(LENGTH)];
-        let text = String::from_utf8_lossy(text).trim_end().to_owned();
-        let mut lines = self.lines();
-        if lines.kept.len() == LINES {
-            lines.kept.pop_front();
-            lines.before += 1;
-        }
-        lines.kept.push_back(text);
+        self.push(line);
         Ok(line.len())
     }
 

@@ -328,6 +328,11 @@ impl Running {
         String::from_utf8_lossy(&log).into_owned()
     }
 
+    /// Where what handoff writes to stdout is found.
+    pub fn output(&self) -> PathBuf {
+        self.root().join("output")
+    }
+
     /// The public address.
     pub fn address(&self) -> SocketAddr {
         self.address

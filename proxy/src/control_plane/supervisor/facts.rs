@@ -56,23 +56,33 @@ impl<L: Launch> Supervisor<L> {
                 };
                 match reason {
                     Some(when) => {
-                        let reason = format!("exited with {} {when}", exit.status);
+                        let ended = exit.status.clone();
+                        let reason = format!("exited with {ended} {when}");
                         self.tell_of_failure(generation, reason, |failure| {
                             failure.exit = Some(exit.status);
                             failure.output = exit.output;
                             failure.probe = probe;
                         });
+                        self.gone(generation, ended, true);
                     }
-                    None => tracing::info!(%generation, status = exit.status, "stopped"),
+                    None => self.gone(generation, exit.status, false),
                 }
-                self.gone(generation, reason.is_some());
             }
         }
     }
 
+    /// There is no process, or none any more.
+    pub(super) fn remove(&mut self, generation: Generation, how: String) {
+        if let Some(instance) = self.instances.remove(&generation) {
+            self.because = how;
+            let change = (Some(instance.state), None);
+            self.changed(generation, &instance.release, change, "gone");
+        }
+    }
+
     /// Its processes are gone; nobody asked for it if it `has_failed`.
-    pub(super) fn gone(&mut self, generation: Generation, has_failed: bool) {
-        self.instances.remove(&generation);
+    pub(super) fn gone(&mut self, generation: Generation, how: String, has_failed: bool) {
+        self.remove(generation, how);
         self.on(Event::Exited(generation));
         if has_failed {
             // Only now: until a moment ago requests went to it, and writing takes its time.
@@ -173,7 +183,8 @@ impl<L: Launch> Supervisor<L> {
             Verdict::RolledBack => Some("somebody asked to go back".to_owned()),
         };
         let reason = reason.unwrap_or_else(|| "it failed".to_owned());
-        tracing::error!(?generation, %release, %reason, "refused");
+        let launch = generation.map(|generation| generation.0);
+        tracing::error!(generation = launch, %release, %reason, "refused");
         let is_new = matches!(verdict, Verdict::LiveCheckFell | Verdict::TooManyErrors);
         if is_new && let Some(generation) = generation {
             self.failed(generation, reason.clone(), |_| {});

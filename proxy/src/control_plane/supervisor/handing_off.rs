@@ -55,8 +55,7 @@ impl<L: Launch> Supervisor<L> {
         self.router.promote(upstream);
         let took = self.verdict.elapsed();
         let release = instance.release.clone();
-        let to = State::Active;
-        tracing::info!(%generation, %release, ?from, ?to, %address, ?took, "promoted");
+        let change = (Some(from), Some(State::Active));
         let watching = tokio::task::spawn_local(async move {
             let report = move |change| {
                 let _ = messages.send(Message::Live(generation, change));
@@ -64,6 +63,8 @@ impl<L: Launch> Supervisor<L> {
             live.watch(address, report).await;
         });
         instance.live = Timer(Some(watching.abort_handle()));
+        let promoted = format!("promoted at {address} in {took:?}");
+        self.changed(generation, &release, change, &promoted);
         if let Some(handoff) = self.status.handoff(generation) {
             handoff.outcome = Outcome::Promoted;
             handoff.promoted_ms.get_or_insert_with(UnixMillis::now);
@@ -97,8 +98,10 @@ impl<L: Launch> Supervisor<L> {
 
     pub(super) fn keep(&mut self, generation: Generation) {
         if let Some(instance) = self.instances.get_mut(&generation) {
+            let change = (Some(instance.state), Some(State::Standby));
             instance.become_(State::Standby);
-            tracing::info!(%generation, release = %instance.release, "on standby");
+            let release = instance.release.clone();
+            self.changed(generation, &release, change, "kept on standby");
         }
     }
 
@@ -113,9 +116,10 @@ impl<L: Launch> Supervisor<L> {
         let Some(instance) = self.instances.get_mut(&generation) else {
             return;
         };
+        let change = (Some(instance.state), Some(State::Draining));
         instance.become_(State::Draining);
-        let in_flight = instance.in_flight();
-        tracing::info!(%generation, release = %instance.release, in_flight, "draining");
+        let draining = format!("drains, with {} in flight", instance.in_flight());
+        let release = instance.release.clone();
         let upstream = instance.upstream.clone();
         let promotion = instance.promotions;
         let start = Instant::now();
@@ -129,6 +133,7 @@ impl<L: Launch> Supervisor<L> {
             let _ = messages.send(Message::Drained(generation, promotion));
         });
         instance.eviction = Timer(Some(eviction.abort_handle()));
+        self.changed(generation, &release, change, &draining);
     }
 
     pub(super) fn evict(&mut self, generation: Generation) {
@@ -156,8 +161,10 @@ impl<L: Launch> Supervisor<L> {
         };
         let from = instance.state;
         instance.become_(State::Stopping);
-        tracing::info!(%generation, release = %instance.release, ?from, "stopping");
         instance.stop.send_replace(Some(stop_by));
+        let release = instance.release.clone();
+        let change = (Some(from), Some(State::Stopping));
+        self.changed(generation, &release, change, "asked to stop");
         if from == State::Candidate
             && let Some(handoff) = self.status.handoff(generation)
             && handoff.outcome == Outcome::Starting

@@ -67,12 +67,16 @@ impl<L: Launch> Supervisor<L> {
         let (process, port) = match process {
             Ok(started) => started,
             Err(NotStarted { reason, message }) => {
+                let change = (None, Some(State::Candidate));
+                self.changed(generation, id, change, "not launched");
                 self.failed(generation, reason, |_| {});
                 return self.tell(message);
             }
         };
         let pid = process.pid();
-        tracing::info!(%generation, release = %id, pid, port, to = "candidate", "launched");
+        let change = (None, Some(State::Candidate));
+        let launched = format!("launched as process {pid} for port {port}");
+        self.changed(generation, id, change, &launched);
         if let Some(instance) = self.instances.get_mut(&generation) {
             instance.pid = Some(pid);
         }

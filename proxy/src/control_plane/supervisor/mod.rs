@@ -30,12 +30,14 @@ use crate::router::{Answers, Router, Upstream};
 
 mod asking;
 mod baking;
+mod changing;
 mod facts;
 mod finding;
 mod handing_off;
 mod launching;
 mod reporting;
 
+use changing::because;
 use launching::back_off;
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -118,6 +120,8 @@ pub struct Supervisor<L> {
     desired: Option<Desired>,
     /// When the supervisor learnt what it acts on now.
     verdict: Instant,
+    /// What that is.
+    because: String,
     trial: Option<baking::Trial>,
     /// The active instance that has had its turn to give way to one with the present variables.
     renewed: Option<Generation>,
@@ -232,6 +236,7 @@ impl<L: Launch> Supervisor<L> {
             deferred: None,
             desired: None,
             verdict: Instant::now(),
+            because: String::new(),
             trial: None,
             renewed: None,
             retry: Timer::default(),
@@ -283,10 +288,12 @@ impl<L: Launch> Supervisor<L> {
         match message {
             Message::Instance(generation, fact) => self.fact(generation, fact),
             Message::LaunchFailed(generation) => {
-                self.instances.remove(&generation);
+                self.remove(generation, "it could not be started".to_owned());
                 self.on(Event::LaunchFailed(generation));
             }
-            Message::Gone(generation) => self.gone(generation, false),
+            Message::Gone(generation) => {
+                self.gone(generation, "it could not be started".to_owned(), false);
+            }
             Message::Drained(generation, promotion) => self.drained(generation, promotion),
             Message::Live(generation, change) => self.live(generation, change),
             Message::Happened(event) => self.on(event),
@@ -295,6 +302,7 @@ impl<L: Launch> Supervisor<L> {
 
     fn on(&mut self, event: Event) {
         self.verdict = Instant::now();
+        self.because = because(&event);
         for action in self.lifecycle.on(event) {
             self.perform(action);
         }
