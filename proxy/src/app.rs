@@ -23,7 +23,9 @@ use crate::control_plane::watcher::{Found, Watcher};
 use crate::data_plane::{DataPlane, Listener, Tallies};
 use crate::on_event;
 use crate::process::Launch;
+use crate::process::service::{News, passed_listener, tell};
 use crate::router::Router;
+use crate::service;
 
 /// A predecessor may need a moment to let go of the port.
 const BIND_FOR: Duration = Duration::from_secs(5);
@@ -40,6 +42,9 @@ pub enum AppError {
         /// What the system said.
         source: io::Error,
     },
+    /// What was passed to be accepted on is of no use.
+    #[error("cannot use the socket that was passed (LISTEN_FDS): {0}")]
+    Passed(io::Error),
     /// The port for looking on cannot be had, now or later.
     #[error("cannot listen on {address} (--admin): {source}")]
     Admin {
@@ -88,7 +93,10 @@ async fn run_all(
     shutdown: impl Future<Output = &'static str>,
 ) -> Result<(), AppError> {
     // The port first: whoever started us waits for it, and from then on requests are held.
-    let listener = bind(config.listen).await?;
+    let listener = match passed_listener().map_err(AppError::Passed)? {
+        Some(passed) => Listener::passed(passed).map_err(AppError::Passed)?,
+        None => bind(config.listen).await?,
+    };
     let listen = listener.local_address().map_err(AppError::Thread)?;
     let router = Arc::new(Router::new(config.hold));
     let tallies = config.admin.is_some().then(Tallies::default);
@@ -113,6 +121,8 @@ async fn run_all(
     if let Some(command) = config.on_event.take() {
         tokio::task::spawn_local(on_event::tell(command, published.clone()));
     }
+    tell(News::Ready);
+    tokio::task::spawn_local(service::inform(published.clone()));
     let writer = status::publish(status_file, published).map_err(AppError::Thread)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -178,6 +188,7 @@ async fn run_all(
         () = asked_by_the_platform => "the platform's request",
     };
     tracing::info!(reason, "shutting down");
+    tell(News::Stopping);
     let Shutdown { delay, timeout } = config.shutdown;
     let deadline = Instant::now() + timeout;
     // The supervisor lives until it has been told both.

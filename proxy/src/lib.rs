@@ -159,6 +159,7 @@ pub mod on_event;
 pub mod process;
 pub mod release;
 pub mod router;
+pub mod service;
 pub mod signal;
 pub mod telemetry;
 pub mod user_tokens;

@@ -94,6 +94,20 @@ impl Listener {
         Ok(listeners)
     }
 
+    /// Of a socket that a service manager has bound: it goes on listening while this process starts
+    /// anew.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn passed(listener: std::net::TcpListener) -> io::Result<Self> {
+        let socket = Socket::from(listener);
+        socket.set_tcp_nodelay(true)?;
+        // It may be listening with a shorter queue.
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(Self(socket.into()))
+    }
+
     /// For a runtime that is not a worker's.
     ///
     /// # Errors

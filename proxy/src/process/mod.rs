@@ -23,6 +23,7 @@ mod machine;
 mod memory;
 mod orphans;
 mod output;
+pub mod service;
 pub mod stop;
 mod stop_request;
 pub mod template;

@@ -21,7 +21,10 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Takes the lines of apps instead of the log, and never makes anybody wait.
 #[derive(Clone)]
-pub struct AppLog(Rc<dyn Fn(Generation, &ReleaseId, &[u8])>);
+pub struct AppLog(Rc<Take>);
+
+/// What is done with a line: of which launch, of what, and the line without its end.
+type Take = dyn Fn(Generation, &ReleaseId, &[u8]);
 
 /// The output of one instance.
 #[derive(Debug)]
