@@ -6,6 +6,7 @@ use clap::Args;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::artifacts::size;
+use super::observing::Observing;
 use crate::telemetry::LogFormat;
 
 /// What is logged, how and where to.
@@ -62,4 +63,8 @@ pub struct Log {
         help_heading = "Log"
     )]
     pub log_format: LogFormat,
+
+    /// What else is shown and told.
+    #[command(flatten)]
+    pub observing: Observing,
 }

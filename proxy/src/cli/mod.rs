@@ -12,7 +12,6 @@ use self::artifacts::Artifacts;
 use self::check::Check;
 use self::files::Files;
 use self::log::Log;
-use self::observing::Observing;
 use self::origins::Origins;
 use crate::commands::deploy::Deploy;
 use crate::commands::history::History;
@@ -437,9 +436,6 @@ pub struct Run {
 
     #[command(flatten)]
     pub log: Log,
-
-    #[command(flatten)]
-    pub observing: Observing,
 
     #[command(flatten)]
     pub files: Files,

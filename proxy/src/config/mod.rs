@@ -108,7 +108,7 @@ impl Config {
             None => (SHUTDOWN, Duration::ZERO),
         };
         let supervisor = supervisor(run, &state, &command)?;
-        let admin = admin(run.observing.admin)?;
+        let admin = admin(run.log.observing.admin)?;
         Ok(Self {
             files: Box::new(reload::Files::new(run, &supervisor)),
             log: telemetry::Settings {
@@ -118,7 +118,7 @@ impl Config {
                 tail: admin.as_ref().map(|admin| admin.tail.clone()),
             },
             lines: lines(run),
-            on_event: run.observing.on_event.clone(),
+            on_event: run.log.observing.on_event.clone(),
             admin,
             windows_auth: windows_auth(run.windows_auth, platform_port.is_some())?,
             listen: listen(run.listen, platform_port)?,
@@ -181,7 +181,7 @@ impl Config {
                 user_tokens: None,
                 tallies: None,
                 access_log: None,
-                request_id: run.observing.request_id,
+                request_id: run.log.observing.request_id,
             },
             first_launch_delay: run.first_launch_delay.unwrap_or(first_launch_delay),
             shutdown: Shutdown {
@@ -260,7 +260,7 @@ fn lines(run: &Run) -> lines::Settings {
         access_log,
         access_log_format,
         ..
-    } = &run.observing;
+    } = &run.log.observing;
     lines::Settings {
         app: match app_log {
             word if is(word, "prefix") => lines::App::Log,
