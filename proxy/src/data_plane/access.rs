@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn a_common_line_is_one_line_with_its_fields_whatever_is_asked_for() {
         let (recorder, kept) = recorder(AccessForm::Common);
-        let request = Request::get("/a?b=%0a\"c").body(()).unwrap();
+        let request = Request::get("/a?b=%22ä").body(()).unwrap();
         let access = recorder.begin(&request, IpAddr::from([127, 0, 0, 1]));
         access.answered(StatusCode::OK);
         access.sent(12);
@@ -301,7 +301,7 @@ mod tests {
         let (line, lines) = (kept.0.as_str(), kept.1);
         assert_eq!(lines, 1);
         assert!(line.starts_with("127.0.0.1 - - ["), "{line}");
-        let end = " +0000] \"GET /a?b=%0a\\x22c HTTP/1.1\" 200 12\n";
+        let end = " +0000] \"GET /a?b=%22\\xc3\\xa4 HTTP/1.1\" 200 12\n";
         assert!(line.ends_with(end), "{line}");
     }
 
