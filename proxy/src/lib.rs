@@ -139,6 +139,13 @@
 //!   with `--admin`: 190 instructions a request of 20,479 with it, 8 without (callgrind), most of them
 //!   for the two looks at the clock. Prometheus' client library only writes the text.
 //! - An admin port that is taken ends nothing: two sidecars of one configuration overlap under IIS.
+//! - Logs are written by threads of our own behind a queue that drops the oldest line
+//!   (`telemetry::queue`): tracing-appender drops the newest, and the last lines before an end are the
+//!   ones that tell of it. What else goes into files, apps' output and the access log, is joined with
+//!   it in [`lines`], beside `app`.
+//! - `--request-id` is off by default: an app that makes its own would be given another one.
+//! - [`on_event`] and [`service`] look at the same status as everybody else, and nothing waits for
+//!   them: systemd's socket is written to by a thread, as its queue may be full.
 //! - The page is told everything by events and sets it as text; its policy knows its one script and
 //!   one style by their digests.
 //! - The pauses between health checks grow from 10 ms to the configured interval: most apps are

@@ -195,7 +195,43 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
     use super::*;
+    use crate::control_plane::status::{Alarm, Rollback, SourceStatus};
+
+    #[test]
+    fn a_return_and_a_recovery_are_told_once() {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
+        let mut status = Status::new("a".into(), listen, SourceStatus::default());
+        let mut told = Told::default();
+        let mut kinds = |status: &Status| -> Vec<Kind> {
+            let news = told.look_at(status).into_iter();
+            news.map(|happened| happened.event).collect()
+        };
+        assert_eq!(kinds(&status), []);
+        status.last_rollback = Some(Rollback {
+            from: Generation(2),
+            to: Generation(1),
+            at_ms: UnixMillis(7),
+            took_us: 1,
+        });
+        status.alarm = Some(Alarm {
+            generation: Generation(2),
+            since_ms: UnixMillis(6),
+            reason: "its live check fell".to_owned(),
+        });
+        assert_eq!(kinds(&status), [Kind::RolledBack]);
+        assert_eq!(kinds(&status), []);
+        status.alarm = None;
+        assert_eq!(kinds(&status), [], "nothing serves yet");
+        let active = serde_json::json!({
+            "generation": 1, "release": "v1", "digest": "", "since_ms": 0,
+        });
+        status.active = Some(serde_json::from_value(active).unwrap());
+        assert_eq!(kinds(&status), [Kind::Recovered]);
+        assert_eq!(kinds(&status), []);
+    }
 
     #[test]
     fn a_command_is_a_program_and_arguments() {

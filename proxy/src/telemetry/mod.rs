@@ -70,6 +70,22 @@ impl FileSettings {
     }
 }
 
+fn missing_here(lines: u64) -> Option<String> {
+    Some(format!("handoff: {lines} lines were dropped here\n"))
+}
+
+/// Whose lines may be JSON, among which a sentence would be out of place.
+fn missing_elsewhere(lines: u64) -> Option<String> {
+    let thread = std::thread::current();
+    let of = thread.name().unwrap_or_default();
+    tracing::warn!(
+        of,
+        lines,
+        "lines were dropped: they could not be written in time"
+    );
+    None
+}
+
 /// A file of lines that is rotated as the log is, written by a thread of its own; without a file it is
 /// stdout.
 ///
@@ -81,8 +97,13 @@ pub fn lines_to(
     sidecar: &str,
 ) -> io::Result<(Queue, Writing)> {
     match file {
-        None => Queue::start(name, WAITING, io::stdout()),
-        Some(file) => Queue::start(name, WAITING, LogFile::new(file, sidecar)),
+        None => Queue::start(name, WAITING, missing_elsewhere, io::stdout()),
+        Some(file) => Queue::start(
+            name,
+            WAITING,
+            missing_elsewhere,
+            LogFile::new(file, sidecar),
+        ),
     }
 }
 
@@ -98,11 +119,11 @@ pub struct Log {
 /// When there is no thread to be had.
 pub fn init(settings: &Settings, sidecar: &str) -> io::Result<Log> {
     let (writer, writing) = match &settings.file {
-        None => Queue::start("log", WAITING, io::stderr())?,
+        None => Queue::start("log", WAITING, missing_here, io::stderr())?,
         Some(file) => {
             let log_file = LogFile::new(file, sidecar);
             eprintln!("handoff: the log is in {}", log_file.path().display());
-            Queue::start("log", WAITING, log_file)?
+            Queue::start("log", WAITING, missing_here, log_file)?
         }
     };
     let tail = settings.tail.clone().map(|tail| {

@@ -22,6 +22,9 @@ pub struct Queue(Arc<Shared>);
 #[derive(Debug)]
 pub struct Writing(Queue);
 
+/// Says that so many lines are missing: what it returns is written where they would be.
+type Missing = fn(u64) -> Option<String>;
+
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
@@ -50,6 +53,7 @@ impl Queue {
     pub fn start(
         name: &str,
         room: usize,
+        missing: Missing,
         sink: impl Write + Send + 'static,
     ) -> io::Result<(Self, Writing)> {
         let queue = Self(Arc::new(Shared {
@@ -60,7 +64,7 @@ impl Queue {
         let writing = queue.clone();
         thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || writing.write_all(sink))?;
+            .spawn(move || writing.write_all(missing, sink))?;
         Ok((queue.clone(), Writing(queue)))
     }
 
@@ -85,7 +89,7 @@ impl Queue {
         self.state().dropped
     }
 
-    fn write_all(&self, mut sink: impl Write) {
+    fn write_all(&self, missing: Missing, mut sink: impl Write) {
         let mut told = 0;
         loop {
             let mut state = self.state();
@@ -103,9 +107,10 @@ impl Queue {
             let dropped = state.dropped;
             drop(state);
             if dropped > told {
-                let missing = format!("handoff: {} lines were dropped here\n", dropped - told);
+                if let Some(line) = missing(dropped - told) {
+                    let _ = sink.write_all(line.as_bytes());
+                }
                 told = dropped;
-                let _ = sink.write_all(missing.as_bytes());
             }
             for (text, _) in lines {
                 // There is nobody left to tell.
@@ -161,6 +166,10 @@ mod tests {
 
     use super::*;
 
+    fn here(lines: u64) -> Option<String> {
+        Some(format!("{lines} are missing\n"))
+    }
+
     /// Tells what it gets, and takes it only when it may.
     struct Slow(mpsc::Receiver<()>, mpsc::Sender<String>);
 
@@ -180,7 +189,7 @@ mod tests {
     fn who_says_something_never_waits_and_the_last_lines_stay() {
         let (go_on, may) = mpsc::channel();
         let (tell, written) = mpsc::channel();
-        let (queue, writing) = Queue::start("test", 100, Slow(may, tell)).unwrap();
+        let (queue, writing) = Queue::start("test", 100, here, Slow(may, tell)).unwrap();
         queue.push(b"first\n".to_vec(), 1);
         for number in 0..1000 {
             queue.push(format!("{number:09}\n").into_bytes(), 1);
@@ -191,7 +200,7 @@ mod tests {
         drop(writing);
         let written: Vec<String> = written.iter().collect();
         assert_eq!(written.last().unwrap(), "000000999\n");
-        let missing = format!("handoff: {dropped} lines were dropped here\n");
+        let missing = format!("{dropped} are missing\n");
         assert!(written.contains(&missing), "{written:?}");
         assert!(written.len() <= 13, "{written:?}");
     }
@@ -200,7 +209,7 @@ mod tests {
     fn what_hangs_is_not_waited_for_for_ever() {
         let (_go_on, may) = mpsc::channel();
         let (tell, _written) = mpsc::channel();
-        let (queue, writing) = Queue::start("test", 100, Slow(may, tell)).unwrap();
+        let (queue, writing) = Queue::start("test", 100, here, Slow(may, tell)).unwrap();
         queue.push(b"never\n".to_vec(), 1);
         drop(writing);
     }
