@@ -136,7 +136,7 @@
 //! - [`user_tokens`] is beside `app`: it joins what the data plane finds in requests with what only
 //!   [`process`] may touch.
 //! - What is counted is counted by each worker in numbers of its own (`data_plane::tally`), and only
-//!   with `--admin`: 190 instructions a request of 20,479 with it, 8 without (callgrind), most of them
+//!   with `--admin`: 182 instructions a request of 19,774 (callgrind), and eight without it, most of them
 //!   for the two looks at the clock. Prometheus' client library only writes the text.
 //! - An admin port that is taken ends nothing: two sidecars of one configuration overlap under IIS.
 //! - Logs are written by threads of our own behind a queue that drops the oldest line

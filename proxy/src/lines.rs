@@ -1,7 +1,7 @@
 //! The lines that are not handoff's own: what apps write, and one for each request.
 //!
 //! It is beside `app`: it joins who has such lines, [`process`](crate::process) and
-//! [`data_plane`](crate::data_plane), with who writes them, [`telemetry`](crate::telemetry).
+//! [`data_plane`](crate::data_plane), with who writes them, [`telemetry`].
 
 use std::io;
 use std::sync::Arc;

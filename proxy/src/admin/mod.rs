@@ -7,7 +7,7 @@
 //! ```
 //! It runs on the control plane's runtime and never shares the public port: whatever is asked of it,
 //! requests do not notice. Nothing here changes anything. A page of another site that is open in a
-//! browser on this machine reaches this port too, so [`guard`] looks at who asks.
+//! browser on this machine reaches this port too, so `guard` looks at who asks.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
