@@ -1,5 +1,9 @@
 //! Is this the answer to that request? Pure.
 
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
+
 use crate::result::{Failed, Failure};
 use crate::traffic::{Call, Shot};
 use crate::wire::Answer;
@@ -15,15 +19,31 @@ pub struct Possible {
 /// The number of the release that answered.
 ///
 /// # Errors
-/// The status is not 200, the body is not what was asked for, or the release could not be.
-pub fn check(shot: &Shot, answer: &Answer, possible: Possible) -> Result<u32, Failed> {
-    if answer.status != 200 {
+/// The status is not 200 (or 101), the body is not what was asked for, or the release could not be;
+/// with `named`, when the answer does not name its request.
+pub fn check(shot: &Shot, answer: &Answer, possible: Possible, named: bool) -> Result<u32, Failed> {
+    let is_talk = matches!(shot.call, Call::Talk { .. });
+    let right = if is_talk { 101 } else { 200 };
+    if answer.status != right {
         return Err(Failed::new(
             Failure::Status,
             format!("{} with {}", answer.status, excerpt(&answer.body)),
         ));
     }
     let wrong = |detail| Err(Failed::new(Failure::Wrong, detail));
+    if named {
+        let seq = shot.seq.to_string();
+        match &answer.id {
+            None => return wrong("the answer has no X-Request-ID".to_owned()),
+            Some(id) if *id != seq => {
+                return Err(Failed::new(
+                    Failure::MixedUp,
+                    format!("the answer to request {id}, not {seq}"),
+                ));
+            }
+            Some(_) => {}
+        }
+    }
     let Some(name) = &answer.release else {
         return wrong("the answer has no X-Release".to_owned());
     };
@@ -36,26 +56,74 @@ pub fn check(shot: &Shot, answer: &Answer, possible: Possible) -> Result<u32, Fa
         ));
     };
     if number > possible.newest {
-        return wrong(format!("answered by {name} before it was deployed"));
+        return Err(Failed::new(
+            Failure::WrongRelease,
+            format!("answered by {name} before it was deployed"),
+        ));
     }
     if number < possible.oldest {
-        return wrong(format!(
-            "answered by {name} though v{} had answered before it was sent",
-            possible.oldest
+        return Err(Failed::new(
+            Failure::WrongRelease,
+            format!(
+                "answered by {name} though v{} had answered before it was sent",
+                possible.oldest
+            ),
         ));
     }
     let right = match shot.call {
-        Call::Version => answer.body == name.as_bytes(),
+        Call::Version | Call::Old => answer.body == name.as_bytes(),
         Call::Home => contains(&answer.body, name.as_bytes()),
         Call::Echo(_) => answer.body == shot.body(),
         // Its body is the app's own business.
         Call::Slow(_) => true,
+        Call::Upload(_) | Call::Chunks { .. } => answer.body == receipt(&shot.body()).as_bytes(),
+        Call::Events { count, .. } => {
+            if let Some(missing) = missing_event(&answer.body, count, name) {
+                return Err(Failed::new(
+                    Failure::Lost,
+                    format!("{name} sent no event {missing} of {count}"),
+                ));
+            }
+            answer.body == events(1..=count, count, name).as_bytes()
+        }
+        // What was said was heard message by message.
+        Call::Talk { .. } => true,
     };
     if right {
         Ok(number)
     } else {
-        wrong(format!("{name} answered with {}", excerpt(&answer.body)))
+        Err(Failed::new(
+            Failure::MixedUp,
+            format!("{name} answered with {}", excerpt(&answer.body)),
+        ))
     }
+}
+
+/// What an app says of a body that has arrived.
+fn receipt(body: &[u8]) -> String {
+    let mut text = "{\"digest\":\"sha256:".to_owned();
+    for byte in Sha256::digest(body) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    let _ = write!(text, "\",\"length\":{}}}", body.len());
+    text
+}
+
+fn events(numbers: std::ops::RangeInclusive<u32>, count: u32, name: &str) -> String {
+    numbers
+        .map(|number| format!("id: {number}\ndata: {number} of {count} from {name}\n\n"))
+        .collect()
+}
+
+/// The first event that did not come, of a stream that ended as it should.
+fn missing_event(body: &[u8], count: u32, name: &str) -> Option<u32> {
+    (1..=count).find(|number| {
+        let event = events(*number..=*number, count, name);
+        !body
+            .windows(event.len())
+            .any(|part| part == event.as_bytes())
+    })
 }
 
 /// The name, not followed by a digit: v1 is not in v10.
@@ -94,6 +162,8 @@ mod tests {
         Answer {
             status,
             release,
+            id: None,
+            accept: None,
             body: body.to_vec(),
             keep: true,
         }
@@ -107,6 +177,7 @@ mod tests {
                 oldest: 2,
                 newest: 10,
             },
+            false,
         )
         .map_err(|failed| failed.kind)
     }
@@ -138,37 +209,100 @@ mod tests {
 
     #[test]
     fn wrong_answers_are_found() {
-        for (what, call, answer) in [
+        for (what, kind, call, answer) in [
             (
                 "body of another release",
+                Failure::MixedUp,
                 Call::Version,
                 answer(200, "v3", b"v4"),
             ),
-            ("v1 is not v10", Call::Home, answer(200, "v3", b"I am v30")),
-            ("no release", Call::Version, answer(200, "", b"v3")),
-            ("not one of ours", Call::Version, answer(200, "dev", b"dev")),
+            (
+                "v1 is not v10",
+                Failure::MixedUp,
+                Call::Home,
+                answer(200, "v3", b"I am v30"),
+            ),
+            (
+                "no release",
+                Failure::Wrong,
+                Call::Version,
+                answer(200, "", b"v3"),
+            ),
+            (
+                "not one of ours",
+                Failure::Wrong,
+                Call::Version,
+                answer(200, "dev", b"dev"),
+            ),
             (
                 "not deployed yet",
+                Failure::WrongRelease,
                 Call::Version,
                 answer(200, "v11", b"v11"),
             ),
             (
                 "older than one seen",
+                Failure::WrongRelease,
                 Call::Version,
                 answer(200, "v1", b"v1"),
             ),
             (
                 "echo cut",
+                Failure::MixedUp,
                 Call::Echo(64),
                 answer(200, "v3", &shot(Call::Echo(63)).body()),
             ),
             (
                 "echo of another",
+                Failure::MixedUp,
                 Call::Echo(64),
                 answer(200, "v3", &[b'x'; 64]),
             ),
         ] {
-            assert_eq!(verdict(call, &answer), Err(Failure::Wrong), "{what}");
+            assert_eq!(verdict(call, &answer), Err(kind), "{what}");
+            assert_eq!(
+                kind.plain(),
+                Failure::Wrong,
+                "what the demo says of: {what}"
+            );
         }
+    }
+
+    #[test]
+    fn an_answer_names_its_request() {
+        let named = |id: Option<&str>| {
+            let answer = Answer {
+                id: id.map(str::to_owned),
+                ..answer(200, "v3", b"v3")
+            };
+            let possible = Possible {
+                oldest: 0,
+                newest: 9,
+            };
+            check(&shot(Call::Version), &answer, possible, true).map_err(|failed| failed.kind)
+        };
+        assert_eq!(named(Some("4")), Ok(3));
+        assert_eq!(named(Some("5")), Err(Failure::MixedUp));
+        assert_eq!(named(None), Err(Failure::Wrong));
+    }
+
+    #[test]
+    fn a_digest_and_every_event_must_come() {
+        let upload = Call::Upload(3);
+        let receipt = |body: &[u8]| answer(200, "v3", receipt(body).as_bytes());
+        assert_eq!(verdict(upload, &receipt(&shot(upload).body())), Ok(3));
+        assert_eq!(verdict(upload, &receipt(b"abc")), Err(Failure::MixedUp));
+
+        let stream = Call::Events {
+            count: 3,
+            every: Duration::from_millis(1),
+        };
+        let sent = |numbers, name| answer(200, "v3", events(numbers, 3, name).as_bytes());
+        assert_eq!(verdict(stream, &sent(1..=3, "v3")), Ok(3));
+        assert_eq!(verdict(stream, &sent(1..=2, "v3")), Err(Failure::Lost));
+        assert_eq!(verdict(stream, &sent(2..=3, "v3")), Err(Failure::Lost));
+        let twice = [events(1..=3, 3, "v3"), events(3..=3, 3, "v3")].concat();
+        let twice = answer(200, "v3", twice.as_bytes());
+        assert_eq!(verdict(stream, &twice), Err(Failure::MixedUp));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::bench;
+use crate::{bench, prove};
 
 /// Offer load at a fixed rate while releases of sample-app are swapped, and count what clients saw.
 ///
@@ -73,6 +73,7 @@ const WINE_RATE: &str = "50";
 pub enum Command {
     /// Measure handoff beside other proxies, on Linux
     Bench(bench::Options),
+    Prove(prove::Options),
     /// The app behind every proxy that `bench` measures
     #[command(hide = true)]
     BenchBackend(bench::BackendOptions),

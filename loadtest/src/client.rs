@@ -3,13 +3,16 @@
 use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
 
 use crate::result::{Failed, Failure};
-use crate::wire::{Answer, Reader};
+use crate::websocket::{ACCEPT, Talk};
+use crate::wire::{Answer, Malformed, Reader};
 
 /// A connection to the server under test.
 #[derive(Debug)]
@@ -66,42 +69,146 @@ impl Client {
         }
     }
 
+    /// What is read from now on answers a client of HTTP/1.0.
+    pub fn speaks_http_1_0(&mut self) {
+        self.reader.old = true;
+    }
+
     /// Sends one request and reads its answer.
     ///
     /// # Errors
     /// `reset` when the connection ends before the first byte of the answer, `truncated` when it
     /// ends later, `wrong` when what came is no answer.
     pub async fn exchange(&mut self, request: &[u8]) -> Result<Answer, Failed> {
-        if let Err(error) = self.stream.write_all(request).await {
-            return Err(Failed::new(
-                Failure::Reset,
-                format!("while sending: {error}"),
-            ));
+        self.send(request).await?;
+        self.answer().await
+    }
+
+    /// The same for a request whose body follows in chunks, with a pause after each.
+    ///
+    /// # Errors
+    /// As [`Self::exchange`].
+    pub async fn upload(
+        &mut self,
+        head: &[u8],
+        chunks: impl Iterator<Item = Vec<u8>>,
+        every: Duration,
+    ) -> Result<Answer, Failed> {
+        self.send(head).await?;
+        let mut next = Instant::now();
+        for chunk in chunks {
+            sleep_until(next).await;
+            next += every;
+            let size = format!("{:x}\r\n", chunk.len());
+            let bytes = [size.as_bytes(), &chunk, b"\r\n"].concat();
+            self.send(&bytes).await?;
         }
+        self.send(b"0\r\n\r\n").await?;
+        self.answer().await
+    }
+
+    /// Opens a WebSocket and says everything, with a pause after each message. The other side may
+    /// close it earlier, by a close frame.
+    ///
+    /// # Errors
+    /// As [`Self::exchange`]; `truncated` also when it ends without a close frame, `lost`,
+    /// `repeated` and `mixed_up` for messages.
+    pub async fn talk(
+        &mut self,
+        request: &[u8],
+        talk: &mut Talk,
+        every: Duration,
+        close: bool,
+    ) -> Result<Answer, Failed> {
+        self.send(request).await?;
+        let answer = loop {
+            if let Some(head) = self.reader.next_head().map_err(|error| no_http(&error))? {
+                break head;
+            }
+            self.more().await?;
+        };
+        if answer.status != 101 {
+            return Ok(answer);
+        }
+        if answer.accept.as_deref() != Some(ACCEPT) {
+            let detail = format!("Sec-WebSocket-Accept is {:?}", answer.accept);
+            return Err(Failed::new(Failure::Wrong, detail));
+        }
+        let mut next = Instant::now();
+        let mut closing = false;
         loop {
+            let answers = talk.hear(&mut self.reader.received)?;
+            self.send(&answers).await?;
+            if talk.is_closed() || (talk.is_complete() && !close) {
+                return Ok(answer);
+            }
+            if talk.is_complete() && !closing {
+                closing = true;
+                self.send(&talk.close()).await?;
+            }
             self.reader.received.reserve(4096);
-            let ended = match self.stream.read_buf(&mut self.reader.received).await {
-                Ok(0) => match self.reader.next_at_close() {
-                    Some(answer) => return Ok(answer),
-                    None => "the connection was closed".to_owned(),
-                },
-                Ok(_) => match self.reader.next() {
-                    Ok(Some(answer)) => return Ok(answer),
-                    Ok(None) => continue,
-                    Err(error) => {
-                        return Err(Failed::new(Failure::Wrong, format!("no HTTP: {error}")));
+            let received = tokio::select! {
+                () = sleep_until(next) => {
+                    next += every;
+                    if let Some(message) = talk.say() {
+                        self.send(&message).await?;
                     }
-                },
+                    continue;
+                }
+                received = self.stream.read_buf(&mut self.reader.received) => received,
+            };
+            let ended = match received {
+                Ok(1..) => continue,
+                Ok(0) => "closed".to_owned(),
                 Err(error) => error.to_string(),
             };
-            return Err(if self.reader.began() {
-                Failed::new(
-                    Failure::Truncated,
-                    format!("in the middle of the answer: {ended}"),
-                )
-            } else {
-                Failed::new(Failure::Reset, format!("before the answer: {ended}"))
-            });
+            return Err(Failed::new(
+                Failure::Truncated,
+                format!("a WebSocket without a close frame: {ended}"),
+            ));
         }
     }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Failed> {
+        self.stream
+            .write_all(bytes)
+            .await
+            .map_err(|error| Failed::new(Failure::Reset, format!("while sending: {error}")))
+    }
+
+    async fn answer(&mut self) -> Result<Answer, Failed> {
+        loop {
+            if let Some(answer) = self.reader.next().map_err(|error| no_http(&error))? {
+                return Ok(answer);
+            }
+            if let Some(answer) = self.more().await? {
+                return Ok(answer);
+            }
+        }
+    }
+
+    /// Receives something; gives the answer that was ended by the end of the connection.
+    async fn more(&mut self) -> Result<Option<Answer>, Failed> {
+        self.reader.received.reserve(4096);
+        let ended = match self.stream.read_buf(&mut self.reader.received).await {
+            Ok(1..) => return Ok(None),
+            Ok(0) => match self.reader.next_at_close() {
+                Some(answer) => return Ok(Some(answer)),
+                None => "the connection was closed".to_owned(),
+            },
+            Err(error) => error.to_string(),
+        };
+        Err(if self.reader.began() {
+            Failed::new(
+                Failure::Truncated,
+                format!("in the middle of the answer: {ended}"),
+            )
+        } else {
+            Failed::new(Failure::Reset, format!("before the answer: {ended}"))
+        })
+    }
+}
+
+fn no_http(error: &Malformed) -> Failed {
+    Failed::new(Failure::Wrong, format!("no HTTP: {error}"))
 }

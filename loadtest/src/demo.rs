@@ -28,6 +28,7 @@ use crate::site::Site;
 use crate::strategy::{Handoff, Restart, Strategy, StrategyError};
 use crate::summary::{Setup, Summary};
 use crate::system::{System, WineError};
+use crate::traffic::Mix;
 
 /// For one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -206,6 +207,8 @@ impl Run {
             connections: options.connections,
             timeout: REQUEST_TIMEOUT,
             deployed: Arc::clone(&deployed),
+            mix: Mix::new(options.rate, options.connections),
+            journaled: false,
         };
         let attack = Attack::launch(plan, sender).map_err(DemoError::Attack)?;
         let started = attack.started();

@@ -14,7 +14,8 @@
 //!
 //! Exit code 0: no request failed and clients saw every swap. 1: otherwise. 2: usage.
 //!
-//! [`mod@bench`] is the other program in here: it compares handoff with other proxies.
+//! [`mod@prove`] is the demo at length: more kinds of traffic, and what clients saw is joined with
+//! what apps wrote down. [`mod@bench`] is another program: it compares handoff with other proxies.
 
 mod attack;
 #[cfg(target_os = "linux")]
@@ -33,6 +34,7 @@ mod numbers;
 mod pacer;
 mod process;
 mod progress;
+mod prove;
 mod release;
 mod report;
 mod result;
@@ -42,6 +44,7 @@ mod strategy;
 mod summary;
 mod system;
 mod traffic;
+mod websocket;
 mod wire;
 
 use std::process::ExitCode;
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
             .map(|verdict| verdict == demo::Verdict::Passed)
             .map_err(|error| error.to_string()),
         Some(Command::Bench(options)) => bench::run(options).map_err(|error| error.to_string()),
+        Some(Command::Prove(options)) => prove::run(options).map_err(|error| error.to_string()),
         Some(Command::BenchBackend(options)) => {
             bench::serve(options).map_err(|error| error.to_string())
         }

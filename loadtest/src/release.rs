@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use sample_app::overlay::{self, Overlay};
@@ -31,8 +32,22 @@ impl Release {
 /// # Errors
 /// The app could not be read or the folder not be written.
 pub fn make(app: &Path, folder: &Path, count: u32, system: &System) -> io::Result<Vec<Release>> {
+    make_that(app, folder, 1..=count, &[], system)
+}
+
+/// Makes the releases of these numbers, whose app is started with `args`.
+///
+/// # Errors
+/// As [`make`].
+pub fn make_that(
+    app: &Path,
+    folder: &Path,
+    numbers: RangeInclusive<u32>,
+    args: &[&str],
+    system: &System,
+) -> io::Result<Vec<Release>> {
     fs::create_dir_all(folder)?;
-    (1..=count)
+    numbers
         .map(|number| {
             let file = system.executable(folder, &format!("v{number}"));
             overlay::write(
@@ -40,7 +55,7 @@ pub fn make(app: &Path, folder: &Path, count: u32, system: &System) -> io::Resul
                 &file,
                 &Overlay {
                     version: format!("v{number}"),
-                    args: Vec::new(),
+                    args: args.iter().map(|arg| (*arg).to_owned()).collect(),
                 },
             )?;
             // The copy must be runnable also when the overlay's writer made it anew.

@@ -42,19 +42,19 @@ impl Style {
         }
     }
 
-    fn bold(self, text: &str) -> String {
+    pub fn bold(self, text: &str) -> String {
         self.paint("1", text)
     }
 
-    fn good(self, text: &str) -> String {
+    pub fn good(self, text: &str) -> String {
         self.paint("1;32", text)
     }
 
-    fn bad(self, text: &str) -> String {
+    pub fn bad(self, text: &str) -> String {
         self.paint("1;31", text)
     }
 
-    fn dim(self, text: &str) -> String {
+    pub fn dim(self, text: &str) -> String {
         self.paint("2", text)
     }
 }
@@ -319,7 +319,7 @@ fn verdict(summary: &Summary, style: Style) -> String {
     )
 }
 
-fn table(headers: &[&str]) -> Table {
+pub fn table(headers: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(
@@ -331,7 +331,7 @@ fn table(headers: &[&str]) -> Table {
     table
 }
 
-fn add_row(table: &mut Table, row: Vec<String>) {
+pub fn add_row(table: &mut Table, row: Vec<String>) {
     table.add_row(
         row.into_iter()
             .enumerate()
@@ -340,7 +340,7 @@ fn add_row(table: &mut Table, row: Vec<String>) {
 }
 
 /// Painted by the line: the table would count the codes of a painted cell as its width.
-fn rendered(table: &Table, style: Style) -> String {
+pub fn rendered(table: &Table, style: Style) -> String {
     let lines = table.lines().enumerate().map(|(at, line)| {
         let line = format!(" {}", line.trim_end());
         if at == 0 { style.dim(&line) } else { line }

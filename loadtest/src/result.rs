@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::traffic::Shot;
 
@@ -15,6 +15,8 @@ pub struct Outcome {
     pub due: Duration,
     /// When the generator took it up: what lies between is the generator's own lateness.
     pub taken: Duration,
+    /// When it was begun: what lies between is the wait for a connection.
+    pub began: Duration,
     /// When its last byte came, or the failure.
     pub ended: Duration,
     /// The release that answered.
@@ -25,7 +27,7 @@ pub struct Outcome {
 }
 
 /// Why a request counts as failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     pub kind: Failure,
     /// For a person: what was seen, and what was expected.
@@ -33,7 +35,7 @@ pub struct Failed {
 }
 
 /// The ways to fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Failure {
     /// No connection could be had.
@@ -48,6 +50,16 @@ pub enum Failure {
     Truncated,
     /// A complete answer that is not the one to this request, or of a release that could not be.
     Wrong,
+    /// It never arrived at an app, though an answer came; or a part of what was said is missing.
+    Lost,
+    /// It arrived more often than it may.
+    Repeated,
+    /// The answer to another request, or the answer of another process than the one that took it.
+    #[serde(rename = "mixed_up")]
+    MixedUp,
+    /// Of a release that was not deployed yet, or older than one that had answered before.
+    #[serde(rename = "wrong_release")]
+    WrongRelease,
 }
 
 impl Outcome {
@@ -55,6 +67,13 @@ impl Outcome {
     pub fn latency(&self) -> Duration {
         self.ended
             .saturating_sub(self.due)
+            .saturating_sub(self.shot.call.wait())
+    }
+
+    /// From the time at which it was begun, without what the request itself asked for.
+    pub fn service(&self) -> Duration {
+        self.ended
+            .saturating_sub(self.began)
             .saturating_sub(self.shot.call.wait())
     }
 
@@ -74,7 +93,8 @@ impl Failed {
 }
 
 impl Failure {
-    pub const ALL: [Self; 6] = [
+    /// All that the demo tells apart.
+    pub const PLAIN: [Self; 6] = [
         Self::Refused,
         Self::Reset,
         Self::Timeout,
@@ -82,6 +102,32 @@ impl Failure {
         Self::Truncated,
         Self::Wrong,
     ];
+
+    pub const ALL: [Self; 10] = [
+        Self::Refused,
+        Self::Reset,
+        Self::Timeout,
+        Self::Status,
+        Self::Truncated,
+        Self::Wrong,
+        Self::Lost,
+        Self::Repeated,
+        Self::MixedUp,
+        Self::WrongRelease,
+    ];
+
+    /// What the demo calls it.
+    pub fn plain(self) -> Self {
+        match self {
+            Self::Lost | Self::Repeated | Self::MixedUp | Self::WrongRelease => Self::Wrong,
+            Self::Refused
+            | Self::Reset
+            | Self::Timeout
+            | Self::Status
+            | Self::Truncated
+            | Self::Wrong => self,
+        }
+    }
 
     /// The word used in reports and as a JSON key.
     pub fn word(self) -> &'static str {
@@ -92,6 +138,10 @@ impl Failure {
             Self::Status => "status",
             Self::Truncated => "truncated",
             Self::Wrong => "wrong",
+            Self::Lost => "lost",
+            Self::Repeated => "repeated",
+            Self::MixedUp => "mixed_up",
+            Self::WrongRelease => "wrong_release",
         }
     }
 }

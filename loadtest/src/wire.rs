@@ -15,6 +15,10 @@ pub struct Answer {
     pub status: u16,
     /// `X-Release`.
     pub release: Option<String>,
+    /// `X-Request-ID`.
+    pub id: Option<String>,
+    /// `Sec-WebSocket-Accept`.
+    pub accept: Option<String>,
     pub body: Vec<u8>,
     /// The connection may carry another request.
     pub keep: bool,
@@ -25,6 +29,8 @@ pub struct Answer {
 pub struct Reader {
     /// Bytes received and not yet read.
     pub received: BytesMut,
+    /// The client speaks HTTP/1.0, so an answer may do so, too, and may not be chunked.
+    pub old: bool,
     part: Part,
     answer: Option<Answer>,
 }
@@ -63,7 +69,7 @@ impl Reader {
                     let Some(head) = self.take_until(b"\r\n\r\n")? else {
                         return Ok(None);
                     };
-                    let (answer, part) = parse_head(&head)?;
+                    let (answer, part) = parse_head(&head, self.old)?;
                     // An informational answer precedes the final one.
                     if answer.status >= 200 {
                         (self.answer, self.part) = (Some(answer), part);
@@ -103,6 +109,18 @@ impl Reader {
                     None => return Ok(None),
                 },
             }
+        }
+    }
+
+    /// The head of an answer, once all of it is there: what follows is no body of HTTP when it
+    /// switches protocols.
+    ///
+    /// # Errors
+    /// What was received is not an answer.
+    pub fn next_head(&mut self) -> Result<Option<Answer>, Malformed> {
+        match self.take_until(b"\r\n\r\n")? {
+            Some(head) => Ok(Some(parse_head(&head, self.old)?.0)),
+            None => Ok(None),
         }
     }
 
@@ -159,7 +177,7 @@ fn malformed<T>(what: impl Into<String>) -> Result<T, Malformed> {
     Err(Malformed(what.into()))
 }
 
-fn parse_head(head: &[u8]) -> Result<(Answer, Part), Malformed> {
+fn parse_head(head: &[u8], old: bool) -> Result<(Answer, Part), Malformed> {
     let Ok(head) = str::from_utf8(head) else {
         return malformed("the head is not text");
     };
@@ -167,6 +185,7 @@ fn parse_head(head: &[u8]) -> Result<(Answer, Part), Malformed> {
     let line = lines.next().unwrap_or_default();
     let status = line
         .strip_prefix("HTTP/1.1 ")
+        .or_else(|| line.strip_prefix("HTTP/1.0 ").filter(|_| old))
         .filter(|rest| rest.len() == 3 || rest.as_bytes().get(3) == Some(&b' '))
         .and_then(|rest| rest.get(..3)?.parse().ok())
         .filter(|status| (100..600).contains(status));
@@ -177,8 +196,10 @@ fn parse_head(head: &[u8]) -> Result<(Answer, Part), Malformed> {
     let mut answer = Answer {
         status,
         release: None,
+        id: None,
+        accept: None,
         body: Vec::new(),
-        keep: true,
+        keep: !old,
     };
     let mut length = None;
     let mut chunked = false;
@@ -191,6 +212,12 @@ fn parse_head(head: &[u8]) -> Result<(Answer, Part), Malformed> {
             if answer.release.replace(value.to_owned()).is_some() {
                 return malformed("X-Release comes twice");
             }
+        } else if name.eq_ignore_ascii_case("x-request-id") {
+            if answer.id.replace(value.to_owned()).is_some() {
+                return malformed("X-Request-ID comes twice");
+            }
+        } else if name.eq_ignore_ascii_case("sec-websocket-accept") {
+            answer.accept = Some(value.to_owned());
         } else if name.eq_ignore_ascii_case("content-length") {
             let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
             let parsed = value
@@ -203,6 +230,9 @@ fn parse_head(head: &[u8]) -> Result<(Answer, Part), Malformed> {
                 ));
             }
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            if old {
+                return malformed("Transfer-Encoding in an answer to HTTP/1.0");
+            }
             if !value.eq_ignore_ascii_case("chunked") || chunked {
                 return malformed(format!(
                     "Transfer-Encoding {value:?} is wrong or comes twice"
@@ -265,6 +295,8 @@ mod tests {
         Answer {
             status,
             release: Some("v1".to_owned()),
+            id: None,
+            accept: None,
             body: body.into(),
             keep,
         }
@@ -335,6 +367,25 @@ mod tests {
             assert_eq!(reader.next(), Ok(None));
             assert_eq!(reader.next_at_close(), None, "{cut:?}");
             assert!(reader.began());
+        }
+    }
+
+    #[test]
+    fn an_answer_to_http_1_0_may_be_of_it_and_is_never_chunked() {
+        for (head, right) in [
+            ("HTTP/1.0 200 OK\r\nX-Release: v1\r\n", true),
+            ("HTTP/1.1 200 OK\r\nX-Release: v1\r\n", true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n", false),
+        ] {
+            let mut reader = Reader {
+                old: true,
+                ..Reader::default()
+            };
+            reader.received.extend_from_slice(head.as_bytes());
+            reader.received.extend_from_slice(b"\r\nhi");
+            assert_eq!(reader.next().is_ok(), right, "{head}");
+            let expected = right.then(|| answer(200, "hi", false));
+            assert_eq!(reader.next_at_close(), expected, "{head}");
         }
     }
 

@@ -7,6 +7,7 @@
 //! request without a line never arrived, one with two was sent twice, and an answer of another
 //! release than the line's went astray.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -18,6 +19,9 @@ use thiserror::Error;
 
 /// Stands for the id of a request that has none, such as a health check.
 pub const NO_ID: &str = "-";
+
+/// An idempotent request may be sent again once.
+const MOST_SENT: usize = 2;
 
 /// A journal to write: a file that several processes may append to at the same time.
 #[derive(Debug)]
@@ -40,6 +44,23 @@ pub struct Entry {
     pub release: String,
     /// The process that took it.
     pub pid: u32,
+}
+
+/// The lines of a journal, or of several, by request: what its clients saw is joined with them.
+#[derive(Debug)]
+pub struct Arrivals<'a>(HashMap<&'a str, Vec<&'a Entry>>);
+
+/// How often a request arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// Nobody wrote it down.
+    Never,
+    /// As it should be.
+    Once,
+    /// Sent again, as is allowed for one that is idempotent.
+    Again,
+    /// More often than that.
+    TooOften,
 }
 
 /// Why a line is no [`Entry`].
@@ -86,6 +107,41 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, ReadError> {
         })
     };
     numbered.map(entry).collect()
+}
+
+// === impl Arrivals ===
+
+impl<'a> Arrivals<'a> {
+    /// Leaves out what no client gave an id.
+    pub fn of(journal: &'a [Entry]) -> Self {
+        let mut arrivals: HashMap<&str, Vec<&Entry>> = HashMap::new();
+        for entry in journal.iter().filter(|entry| entry.has_id()) {
+            arrivals.entry(&entry.id).or_default().push(entry);
+        }
+        Self(arrivals)
+    }
+
+    /// The lines of one request, in the order of arrival; nobody gets them again.
+    pub fn take(&mut self, id: &str) -> Vec<&'a Entry> {
+        self.0.remove(id).unwrap_or_default()
+    }
+
+    /// What was not taken.
+    pub fn rest(self) -> impl Iterator<Item = &'a Entry> {
+        self.0.into_values().flatten()
+    }
+}
+
+impl Times {
+    /// For the lines of one request.
+    pub fn of(entries: &[&Entry]) -> Self {
+        match entries {
+            [] => Self::Never,
+            [_] => Self::Once,
+            [first, ..] if first.is_idempotent() && entries.len() <= MOST_SENT => Self::Again,
+            [_, ..] => Self::TooOften,
+        }
+    }
 }
 
 // === impl Journal ===
@@ -210,6 +266,34 @@ mod tests {
         assert_eq!(entries[0].to_string(), line);
         assert!(entries[0].has_id() && !entries[0].is_idempotent());
         assert!(!entries[1].has_id() && entries[1].is_idempotent());
+    }
+
+    #[test]
+    fn only_what_is_idempotent_may_arrive_again() {
+        let lines = |method: &str, times| {
+            let entry: Entry = format!("7 {method} / v1 17").parse().unwrap();
+            Times::of(&vec![&entry; times])
+        };
+        assert_eq!(lines("GET", 0), Times::Never);
+        assert_eq!(lines("POST", 1), Times::Once);
+        assert_eq!(lines("GET", 2), Times::Again);
+        assert_eq!(lines("GET", 3), Times::TooOften);
+        assert_eq!(lines("POST", 2), Times::TooOften);
+    }
+
+    #[test]
+    fn arrivals_are_joined_by_id() {
+        let journal = [
+            "7 GET / v1 17",
+            "- GET / v1 17",
+            "8 GET / v1 17",
+            "7 GET / v2 18",
+        ];
+        let journal = journal.map(|line| line.parse::<Entry>().unwrap());
+        let mut arrivals = Arrivals::of(&journal);
+        assert_eq!(arrivals.take("7"), [&journal[0], &journal[3]]);
+        assert_eq!(arrivals.take("9"), Vec::<&Entry>::new());
+        assert_eq!(arrivals.rest().collect::<Vec<_>>(), [&journal[2]]);
     }
 
     #[test]

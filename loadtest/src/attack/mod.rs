@@ -18,7 +18,9 @@ use crate::check::{Possible, check};
 use crate::client::{Client, Idle};
 use crate::pacer::{Pace, Pacer};
 use crate::result::{Failed, Failure, Outcome};
-use crate::traffic::{Connection, Mix, Shot};
+use crate::traffic::{Call, Connection, Mix, Shot};
+use crate::websocket::Talk;
+use crate::wire::Answer;
 
 /// New connections open at the same time; more wait, and their wait counts as latency. It keeps a
 /// stalled server from using up our file descriptors, which would look like refused connections.
@@ -38,6 +40,10 @@ pub struct Plan {
     pub timeout: Duration,
     /// The newest release that was deployed: none that is newer can answer.
     pub deployed: Arc<AtomicU32>,
+    pub mix: Mix,
+    /// Apps write down each request, and name it in its answer: then failures are told apart more
+    /// finely than the demo does.
+    pub journaled: bool,
 }
 
 /// Load that is being offered.
@@ -90,7 +96,7 @@ impl Attack {
             .enable_all()
             .build()?;
         let pacer = Pacer::new(plan.rate);
-        let mix = Mix::new(plan.rate, plan.connections);
+        let mix = plan.mix;
 
         let load = thread::Builder::new()
             .name("load".to_owned())
@@ -213,6 +219,7 @@ impl Field {
     /// Makes one request, on the connection that is there or else on a new one.
     async fn fire(&self, Taken { shot, due, taken }: Taken, client: &mut Option<Client>) {
         let mut reopened = false;
+        let began = self.started.elapsed();
         let exchange = self.exchange(&shot, client, &mut reopened);
         let result = timeout(self.plan.timeout, exchange)
             .await
@@ -228,7 +235,11 @@ impl Field {
         }
         let (release, failed) = match result {
             Ok(release) => (Some(release), None),
-            Err(failed) => (None, Some(failed)),
+            Err(failed) if self.plan.journaled => (None, Some(failed)),
+            Err(failed) => {
+                let kind = failed.kind.plain();
+                (None, Some(Failed { kind, ..failed }))
+            }
         };
         self.seen.set(self.seen.get().max(release.unwrap_or(0)));
         // The other side has gone only when nobody counts any more.
@@ -236,6 +247,7 @@ impl Field {
             shot,
             due,
             taken,
+            began,
             ended,
             release,
             reopened,
@@ -268,9 +280,10 @@ impl Field {
             None => client.insert(Client::connect(self.plan.server).await?),
         };
         let oldest = self.seen.get();
-        let answer = open.exchange(&shot.encode(&self.host)).await?;
+        let answer = converse(open, shot, &self.host).await?;
+        let is_http = !matches!(shot.call, Call::Talk { .. });
         // On a kept connection, the next request asks.
-        if shot.connection == Connection::New && open.idle() == Idle::Unasked {
+        if shot.connection == Connection::New && is_http && open.idle() == Idle::Unasked {
             return Err(Failed::new(
                 Failure::Wrong,
                 "bytes came after the end of the answer",
@@ -280,7 +293,37 @@ impl Field {
             *client = None;
         }
         let newest = self.plan.deployed.load(Ordering::Relaxed);
-        check(shot, &answer, Possible { oldest, newest })
+        let possible = Possible { oldest, newest };
+        check(shot, &answer, possible, self.plan.journaled)
+    }
+}
+
+/// Does what a request asks for, however long it takes.
+async fn converse(client: &mut Client, shot: &Shot, host: &str) -> Result<Answer, Failed> {
+    let request = shot.encode(host);
+    match shot.call {
+        Call::Chunks { count, every } => {
+            let chunks = (0..count).map(|at| shot.chunk(at));
+            client.upload(&request, chunks, every).await
+        }
+        Call::Talk {
+            count,
+            every,
+            close,
+        } => {
+            let mut talk = Talk::new(shot.seq, count);
+            client.talk(&request, &mut talk, every, close).await
+        }
+        Call::Old => {
+            client.speaks_http_1_0();
+            client.exchange(&request).await
+        }
+        Call::Home
+        | Call::Version
+        | Call::Echo(_)
+        | Call::Slow(_)
+        | Call::Upload(_)
+        | Call::Events { .. } => client.exchange(&request).await,
     }
 }
 

@@ -79,6 +79,8 @@ fn plan(server: SocketAddr, timeout: Duration) -> Plan {
         connections: NonZeroUsize::new(2).unwrap(),
         timeout,
         deployed: Arc::new(AtomicU32::new(2)),
+        mix: Mix::new(NonZeroU32::new(400).unwrap(), NonZeroUsize::new(2).unwrap()),
+        journaled: false,
     }
 }
 
@@ -270,7 +272,7 @@ fn a_kept_connection_that_was_closed_while_idle_is_opened_again() {
         seen: Cell::new(0),
         outcomes: sender,
     };
-    let shot = Mix::new(field.plan.rate, field.plan.connections).shot(0);
+    let shot = field.plan.mix.shot(0);
     let taken = Taken {
         shot,
         due: Duration::ZERO,

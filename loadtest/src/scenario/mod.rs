@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -44,9 +44,13 @@ pub struct Swap {
 }
 
 /// When each step of a swap was over, in milliseconds since the deploy was written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Phases {
     pub detected_ms: Option<u64>,
+    /// Its private copy is complete.
+    pub copied_ms: Option<u64>,
+    /// Its process is started.
+    pub launched_ms: Option<u64>,
     pub ready_ms: Option<u64>,
     pub promoted_ms: Option<u64>,
     /// The release before has no request left.

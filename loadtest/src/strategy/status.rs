@@ -38,6 +38,8 @@ pub struct HandoffEntry {
     #[serde(default)]
     pub outcome: String,
     pub detected_ms: Option<u64>,
+    pub copied_ms: Option<u64>,
+    pub launched_ms: Option<u64>,
     pub ready_ms: Option<u64>,
     pub promoted_ms: Option<u64>,
     pub drained_ms: Option<u64>,
@@ -85,6 +87,8 @@ impl Status {
             let since = |at: Option<u64>| Some(at?.saturating_sub(swap.written_ms));
             let phases = &mut swap.phases;
             phases.detected_ms = since(entry.detected_ms);
+            phases.copied_ms = since(entry.copied_ms);
+            phases.launched_ms = since(entry.launched_ms);
             phases.ready_ms = since(entry.ready_ms);
             phases.promoted_ms = since(entry.promoted_ms);
             phases.drained_ms = since(entry.drained_ms);

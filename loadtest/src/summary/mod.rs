@@ -11,7 +11,7 @@ use crate::scenario::Swap;
 
 /// Beyond this lateness (99th percentile, in milliseconds) latencies would tell of the generator,
 /// not of the server, and are not quoted.
-const LATENESS_LIMIT_MS: f64 = 100.0;
+pub const LATENESS_LIMIT_MS: f64 = 100.0;
 
 /// The report of one run. Its field names are the JSON's keys.
 #[derive(Debug, Serialize)]
@@ -229,7 +229,8 @@ impl Quantiles {
         }
     }
 
-    fn if_shown(shown: bool, percentiles: &Percentiles) -> Self {
+    /// Nothing but the count, when they are withheld.
+    pub fn if_shown(shown: bool, percentiles: &Percentiles) -> Self {
         let quantiles = Self::of(percentiles);
         if shown {
             quantiles

@@ -28,6 +28,8 @@ fn swap(number: u32) -> Swap {
     };
     let phases = Phases {
         detected_ms: Some(10),
+        copied_ms: Some(40),
+        launched_ms: Some(41),
         ready_ms: Some(80),
         promoted_ms: Some(81),
         drained_ms: Some(500),
@@ -50,6 +52,7 @@ fn outcome(seq: u64, release: u32, due_ms: u64) -> Outcome {
         },
         due,
         taken: due,
+        began: due,
         ended: due + Duration::from_millis(5),
         release: Some(release),
         reopened: false,

@@ -1,15 +1,13 @@
 //! The account of a run: what clients saw, joined with what the apps wrote down.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use sample_app::journal::Entry;
+use sample_app::journal::{Arrivals, Entry, Times};
 
 /// Between a promotion and its line in the log.
 const LOG_LAG: Duration = Duration::from_secs(2);
-/// A request is sent again once at most.
-const MOST_SENT: usize = 2;
 
 /// All that is known of a run. Times are since its start.
 #[derive(Clone, Debug, Default)]
@@ -124,13 +122,10 @@ impl Ledger {
     /// Joins it all.
     pub fn settle(&self) -> Account {
         let mut account = Account::default();
-        let mut journal: HashMap<&str, Vec<&Entry>> = HashMap::new();
-        for entry in self.journal.iter().filter(|entry| entry.has_id()) {
-            journal.entry(&entry.id).or_default().push(entry);
-        }
+        let mut journal = Arrivals::of(&self.journal);
         let mut failed = vec![0; self.kills.len()];
         for seen in &self.seen {
-            let entries = journal.remove(&*seen.id).unwrap_or_default();
+            let entries = journal.take(&seen.id);
             self.arrivals(&entries, &mut account);
             match &seen.outcome {
                 Outcome::Answered(release) => {
@@ -155,7 +150,7 @@ impl Ledger {
                 }),
             }
         }
-        for entry in journal.into_values().flatten() {
+        for entry in journal.rest() {
             let line = entry.to_string();
             account.finds(Finding::Unknown { line });
         }
@@ -171,20 +166,17 @@ impl Ledger {
     }
 
     fn arrivals(&self, entries: &[&Entry], account: &mut Account) {
-        let Some(first) = entries.first() else {
-            return;
-        };
-        let times = entries.len();
-        let most = if first.is_idempotent() { MOST_SENT } else { 1 };
-        if times > most {
-            let lines: Vec<_> = entries.iter().map(ToString::to_string).collect();
-            account.finds(Finding::Repeated {
-                id: first.id.clone(),
-                line: lines.join("; "),
-                times,
-            });
-        } else if times > 1 {
-            account.sent_again += 1;
+        match Times::of(entries) {
+            Times::Never | Times::Once => {}
+            Times::Again => account.sent_again += 1,
+            Times::TooOften => {
+                let lines: Vec<_> = entries.iter().map(ToString::to_string).collect();
+                account.finds(Finding::Repeated {
+                    id: entries[0].id.clone(),
+                    line: lines.join("; "),
+                    times: entries.len(),
+                });
+            }
         }
     }
 

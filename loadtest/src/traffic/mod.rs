@@ -1,8 +1,13 @@
 //! The mix of requests: a pure function of a request's number, so that every run offers the same.
 
+mod class;
+
 use std::fmt::Write as _;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
+
+pub use self::class::Class;
+use crate::websocket;
 
 /// Below this many kept connections a slow request would keep the others waiting, and the wait
 /// would look like the server's.
@@ -10,11 +15,15 @@ const SPARE_CONNECTIONS: usize = 8;
 
 const ECHO_LENGTHS: [usize; 4] = [1, 64, 1024, 16 * 1024];
 
+const CHUNK_LENGTHS: [usize; 4] = [1, 100, 1500, 8 * 1024];
+
 /// Which request comes when.
 #[derive(Debug, Clone, Copy)]
-pub struct Mix {
-    slow_every: u64,
-    slow_on_kept: bool,
+pub enum Mix {
+    /// The demo's.
+    Plain { slow_every: u64, slow_on_kept: bool },
+    /// Every class side by side.
+    Classes,
 }
 
 /// One request to make.
@@ -44,12 +53,33 @@ pub enum Call {
     Echo(usize),
     /// An answer that takes this long, so that some always span a swap.
     Slow(Duration),
+    /// A body of this many bytes, whose digest must come back.
+    Upload(usize),
+    /// The same in so many chunks, with a pause after each.
+    Chunks {
+        count: u32,
+        every: Duration,
+    },
+    /// So many server-sent events, with a pause after each.
+    Events {
+        count: u32,
+        every: Duration,
+    },
+    /// A WebSocket on which so many messages are echoed, with a pause after each; it ends with a
+    /// close frame or without.
+    Talk {
+        count: u32,
+        every: Duration,
+        close: bool,
+    },
+    /// The version, for a client of HTTP/1.0.
+    Old,
 }
 
 impl Mix {
     /// At most ten slow requests a second, whatever the rate: they hold their connections.
     pub fn new(rate: NonZeroU32, connections: NonZeroUsize) -> Self {
-        Self {
+        Self::Plain {
             // Odd, so that slow requests come on kept and on new connections in turn.
             slow_every: u64::from((rate.get() / 10).max(20)) | 1,
             slow_on_kept: connections.get() >= SPARE_CONNECTIONS,
@@ -58,33 +88,49 @@ impl Mix {
 
     /// Request number `seq`.
     pub fn shot(self, seq: u64) -> Shot {
-        let connection = if seq.is_multiple_of(2) {
-            Connection::Kept
-        } else {
-            Connection::New
-        };
-        let slow = seq % self.slow_every == self.slow_every - 1
-            && (self.slow_on_kept || connection == Connection::New);
-        let pair = seq / 2;
-        let call = if slow {
-            Call::Slow(Duration::from_millis(200 + pair * 137 % 1000))
-        } else if pair % 10 == 9 {
-            Call::Echo(ECHO_LENGTHS[(pair / 10 % 4) as usize])
-        } else if pair.is_multiple_of(2) {
-            Call::Home
-        } else {
-            Call::Version
-        };
-        Shot {
-            seq,
-            connection,
-            call,
+        match self {
+            Self::Plain {
+                slow_every,
+                slow_on_kept,
+            } => plain(seq, slow_every, slow_on_kept),
+            Self::Classes => class::shot(seq),
         }
     }
 }
 
+fn plain(seq: u64, slow_every: u64, slow_on_kept: bool) -> Shot {
+    let connection = if seq.is_multiple_of(2) {
+        Connection::Kept
+    } else {
+        Connection::New
+    };
+    let slow =
+        seq % slow_every == slow_every - 1 && (slow_on_kept || connection == Connection::New);
+    let pair = seq / 2;
+    let call = if slow {
+        Call::Slow(Duration::from_millis(200 + pair * 137 % 1000))
+    } else if pair % 10 == 9 {
+        Call::Echo(ECHO_LENGTHS[(pair / 10 % 4) as usize])
+    } else if pair.is_multiple_of(2) {
+        Call::Home
+    } else {
+        Call::Version
+    };
+    Shot {
+        seq,
+        connection,
+        call,
+    }
+}
+
 impl Shot {
-    /// The request as it goes on the wire.
+    /// Which of the classes that `prove` tells apart it is of.
+    pub fn class(&self) -> Class {
+        Class::of(self)
+    }
+
+    /// The request as it goes on the wire; of one that takes its time, the part that is sent at
+    /// once.
     pub fn encode(&self, host: &str) -> Vec<u8> {
         let mut head = String::with_capacity(128);
         // Writing to a string cannot fail.
@@ -95,33 +141,70 @@ impl Shot {
                 write!(head, "POST /echo HTTP/1.1\r\nContent-Length: {length}\r\n")
             }
             Call::Slow(wait) => write!(head, "GET /slow?ms={} HTTP/1.1\r\n", wait.as_millis()),
+            Call::Upload(length) => {
+                write!(
+                    head,
+                    "POST /upload HTTP/1.1\r\nContent-Length: {length}\r\n"
+                )
+            }
+            Call::Chunks { .. } => write!(
+                head,
+                "POST /upload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"
+            ),
+            Call::Events { count, every } => write!(
+                head,
+                "GET /stream?events={count}&every={} HTTP/1.1\r\n",
+                every.as_millis()
+            ),
+            Call::Talk { .. } => write!(
+                head,
+                "GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n",
+                websocket::KEY
+            ),
+            Call::Old => write!(head, "GET /version HTTP/1.0\r\n"),
         };
         let _ = write!(head, "Host: {host}\r\nX-Request-ID: {}\r\n", self.seq);
-        if self.connection == Connection::New {
+        // It is what HTTP/1.0 means anyway, and a WebSocket's connection is named already.
+        let is_named = matches!(self.call, Call::Talk { .. } | Call::Old);
+        if self.connection == Connection::New && !is_named {
             head.push_str("Connection: close\r\n");
         }
         head.push_str("\r\n");
         let mut bytes = head.into_bytes();
-        bytes.extend_from_slice(&self.body());
+        if !matches!(self.call, Call::Chunks { .. }) {
+            bytes.extend_from_slice(&self.body());
+        }
         bytes
+    }
+
+    /// Chunk number `at`, from 0, of a body that is sent so.
+    pub fn chunk(&self, at: u32) -> Vec<u8> {
+        let length = CHUNK_LENGTHS[(self.seq.wrapping_add(at.into()) % 4) as usize];
+        self.stamped(u64::from(at), length)
     }
 
     /// The body that is sent: made of the request's number, so that no other answer equals it.
     pub fn body(&self) -> Vec<u8> {
-        let Call::Echo(length) = self.call else {
-            return Vec::new();
-        };
+        match self.call {
+            Call::Echo(length) | Call::Upload(length) => self.stamped(0, length),
+            Call::Chunks { count, .. } => (0..count).flat_map(|at| self.chunk(at)).collect(),
+            Call::Home
+            | Call::Version
+            | Call::Slow(_)
+            | Call::Events { .. }
+            | Call::Talk { .. }
+            | Call::Old => Vec::new(),
+        }
+    }
+
+    fn stamped(&self, part: u64, length: usize) -> Vec<u8> {
         // Multiplied by an odd constant, neighbours differ already in the first digit.
-        let stamp = format!(
-            "{:016x}",
-            self.seq.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15)
-        );
-        stamp
-            .into_bytes()
-            .into_iter()
-            .cycle()
-            .take(length)
-            .collect()
+        let stamp = self.seq.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let stamp = format!("{:016x}", stamp.wrapping_add(part));
+        let mut bytes = stamp.into_bytes().repeat(length.div_ceil(16));
+        bytes.truncate(length);
+        bytes
     }
 }
 
@@ -139,7 +222,13 @@ impl Call {
     pub fn wait(self) -> Duration {
         match self {
             Self::Slow(wait) => wait,
-            Self::Home | Self::Version | Self::Echo(_) => Duration::ZERO,
+            // None follows the last.
+            Self::Chunks { count, every }
+            | Self::Events { count, every }
+            | Self::Talk { count, every, .. } => every * count.saturating_sub(1),
+            Self::Home | Self::Version | Self::Echo(_) | Self::Upload(_) | Self::Old => {
+                Duration::ZERO
+            }
         }
     }
 
@@ -150,7 +239,16 @@ impl Call {
             Self::Version => "GET /version",
             Self::Echo(_) => "POST /echo",
             Self::Slow(_) => "GET /slow",
+            Self::Upload(_) | Self::Chunks { .. } => "POST /upload",
+            Self::Events { .. } => "GET /stream",
+            Self::Talk { .. } => "GET /ws",
+            Self::Old => "GET /version",
         }
+    }
+
+    /// As an app writes it down.
+    pub fn is_journaled_as(self, method: &str, path: &str) -> bool {
+        self.name().split_once(' ') == Some((method, path))
     }
 }
 

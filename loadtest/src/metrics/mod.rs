@@ -1,17 +1,16 @@
 //! Folds outcomes into counts and percentiles.
 
+mod percentiles;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
+use serde::{Deserialize, Serialize};
 
+pub use self::percentiles::Percentiles;
 use crate::result::{Failed, Failure, Outcome};
 use crate::traffic::{Call, Connection, Shot};
-
-/// Longer latencies are recorded as this: two minutes, in microseconds.
-const LONGEST: u64 = 120_000_000;
 
 /// So many different failures are kept in words.
 const EXAMPLES: usize = 12;
@@ -29,7 +28,7 @@ pub struct Metrics {
 }
 
 /// A failure, and how often just that was seen.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Example {
     #[serde(flatten)]
     pub failed: Failed,
@@ -41,7 +40,7 @@ pub struct Example {
 
 /// Failed requests by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Failures([u64; Failure::ALL.len()]);
+pub struct Failures([u64; Failure::PLAIN.len()]);
 
 /// Latencies of answered requests, by what they were and when.
 #[derive(Debug, Clone)]
@@ -59,10 +58,6 @@ pub struct ByConnection {
     pub kept: Percentiles,
     pub new: Percentiles,
 }
-
-/// A histogram of durations, precise to a thousandth of each value.
-#[derive(Debug, Clone)]
-pub struct Percentiles(Histogram<u64>);
 
 /// The times in which a swap was under way, from the start of the attack, merged and in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -101,7 +96,7 @@ impl Metrics {
             *first = outcome.ended.min(*first);
         }
         if let Some(failed) = &outcome.failed {
-            self.failed.0[failed.kind as usize] += 1;
+            self.failed.0[failed.kind.plain() as usize] += 1;
             self.add_example(outcome, failed);
             // A refusal is quick: counted as latency, it would flatter.
             return;
@@ -219,7 +214,7 @@ impl Failures {
 
     /// Every kind with its count, also those that did not happen.
     pub fn iter(self) -> impl Iterator<Item = (Failure, u64)> {
-        Failure::ALL
+        Failure::PLAIN
             .into_iter()
             .map(move |kind| (kind, self.0[kind as usize]))
     }
@@ -227,7 +222,7 @@ impl Failures {
 
 impl Serialize for Failures {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(Failure::ALL.len()))?;
+        let mut map = serializer.serialize_map(Some(Failure::PLAIN.len()))?;
         for (kind, count) in self.iter() {
             map.serialize_entry(kind.word(), &count)?;
         }
@@ -243,34 +238,6 @@ impl ByConnection {
             kept: Percentiles::new(),
             new: Percentiles::new(),
         }
-    }
-}
-
-// === impl Percentiles ===
-
-impl Percentiles {
-    pub fn new() -> Self {
-        let histogram = Histogram::new_with_bounds(1, LONGEST, 3);
-        // The bounds are constants that hdrhistogram accepts; a test makes one.
-        Self(histogram.unwrap_or_else(|error| unreachable!("constant bounds: {error}")))
-    }
-
-    pub fn record(&mut self, value: Duration) {
-        self.0.saturating_record(micros(value).max(1));
-    }
-
-    pub fn count(&self) -> u64 {
-        self.0.len()
-    }
-
-    /// The latency that this share of requests did not exceed, in milliseconds; none without requests.
-    pub fn at(&self, quantile: f64) -> Option<f64> {
-        (self.count() > 0).then(|| millis(self.0.value_at_quantile(quantile).min(self.0.max())))
-    }
-
-    /// In milliseconds; none without requests.
-    pub fn max(&self) -> Option<f64> {
-        (self.count() > 0).then(|| millis(self.0.max()))
     }
 }
 
@@ -297,12 +264,9 @@ impl Windows {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
+/// For whoever keeps many of them.
+pub fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn millis(micros: u64) -> f64 {
-    micros as f64 / 1000.0
 }
 
 #[cfg(test)]
@@ -322,6 +286,7 @@ mod tests {
             },
             due: ms(due),
             taken: ms(due + 1),
+            began: ms(due + 1),
             ended: ms(ended),
             release: Some(1),
             reopened: false,

@@ -1,0 +1,348 @@
+//! The proof: every class of traffic over many swaps, in parts, each joined with its journal.
+//!
+//! ```text
+//! script ─swaps, shams─▶ handoff ─▶ apps ─▶ journal ─┐
+//!                           ▲                        ├─▶ ledger ─▶ part ─┐
+//! attack ─requests──────────┘─▶ outcomes ─▶ tally ───┘      (JSON each)  ├─▶ record ─▶ text, JSON
+//!                                                           more parts ──┘      └────▶ page (HTML)
+//! ```
+
+mod bounds;
+mod commit;
+mod ledger;
+mod offer;
+mod options;
+mod page;
+mod part;
+mod record;
+mod script;
+mod standing;
+mod startup;
+mod tally;
+mod text;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum as _;
+use sample_app::journal::ReadError;
+
+use self::offer::Stage;
+pub use self::options::Options;
+use self::part::{Asked, Part};
+use self::record::Record;
+use self::script::SHAM_LIFE;
+use self::standing::Standing;
+use crate::binaries::{self, BinariesError};
+use crate::process::last_lines;
+use crate::release;
+use crate::report::Style;
+use crate::site::Site;
+use crate::strategy::{Handoff, StrategyError};
+use crate::system::{System, WineError};
+
+/// Shams are numbered from here: if one ever answered, it would be a release that was never due.
+const SHAMS: u32 = 1_000_000;
+
+/// So many lines of the log explain a failure.
+const LOG_LINES: usize = 30;
+
+/// Fits "failed to {…}".
+#[derive(Debug, thiserror::Error)]
+pub enum ProveError {
+    #[error(transparent)]
+    Binaries(#[from] BinariesError),
+    #[error("make the folder {folder}: {source}")]
+    Folder { folder: PathBuf, source: io::Error },
+    #[error("make the releases: {0}")]
+    Releases(io::Error),
+    #[error(transparent)]
+    Strategy(#[from] StrategyError),
+    #[error(transparent)]
+    Wine(#[from] WineError),
+    #[error("offer load: {0}")]
+    Attack(io::Error),
+    #[error("join the journal: {0}")]
+    Journal(#[from] ReadError),
+    #[error("finish: interrupted; what a part has shown is kept when it is over (--into)")]
+    Interrupted,
+    #[error("read {file}: {source}")]
+    Read { file: PathBuf, source: io::Error },
+    #[error(
+        "go on in {file}: it was asked for {there}, and this call asks for {here}; give the same \
+         options, or another folder (--into)"
+    )]
+    AskedElse {
+        file: PathBuf,
+        there: String,
+        here: String,
+    },
+    #[error("write {file}: {source}")]
+    Write { file: PathBuf, source: io::Error },
+    #[error("start a runtime: {0}")]
+    Runtime(io::Error),
+}
+
+/// What the parts of one call work with.
+struct Workplace<'a> {
+    options: &'a Options,
+    system: System,
+    /// sample-app and handoff; none against a server that runs already.
+    binaries: Vec<PathBuf>,
+}
+
+/// Does what the options ask for; whether it passed.
+///
+/// # Errors
+/// There is no verdict, as a part could not be made.
+pub fn run(options: &Options) -> Result<bool, ProveError> {
+    let system = match options.windows {
+        true => System::windows()?,
+        false => System::Native,
+    };
+    if let Some(remark) = system.remark() {
+        eprintln!("{remark}");
+    }
+    if let Some(folder) = &options.into {
+        fs::create_dir_all(folder).map_err(|source| ProveError::Folder {
+            folder: folder.clone(),
+            source,
+        })?;
+    }
+    let binaries = match options.against {
+        Some(_) => Vec::new(),
+        None => binaries::provide(
+            &["sample-app", "handoff"],
+            &system,
+            options.binaries.as_deref(),
+        )?,
+    };
+    let workplace = Workplace {
+        options,
+        system,
+        binaries,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(ProveError::Runtime)?;
+    let mut parts = Vec::new();
+    for asked in asked(options) {
+        parts.push(workplace.part(&runtime, &asked)?);
+    }
+    tell(options, &parts)
+}
+
+/// All parts of what the options ask for.
+fn asked(options: &Options) -> Vec<Asked> {
+    let (requests, most) = (options.requests.get(), options.part.get());
+    let of = u32::try_from(requests.div_ceil(most)).unwrap_or(u32::MAX);
+    let swaps = match options.against {
+        Some(_) => 0,
+        None => options.swaps,
+    };
+    // What does not divide goes to the first parts.
+    let share = |whole: u64, number: u32| {
+        let of = u64::from(of);
+        whole / of + u64::from(u64::from(number) <= whole % of)
+    };
+    let part = |number| Asked {
+        number,
+        of,
+        requests: share(requests, number),
+        swaps: share(swaps.into(), number) as u32,
+        rate: options.rate.get(),
+        connections: options.connections.get(),
+        deploy_by: options
+            .deploy_by
+            .to_possible_value()
+            .map_or_else(String::new, |value| value.get_name().to_owned()),
+        windows: options.windows,
+    };
+    (1..=of).map(part).collect()
+}
+
+fn tell(options: &Options, parts: &[Part]) -> Result<bool, ProveError> {
+    let whole = Asked {
+        requests: parts.iter().map(|part| part.asked.requests).sum(),
+        swaps: parts.iter().map(|part| part.asked.swaps).sum(),
+        ..parts[0].asked.clone()
+    };
+    let record = Record::new(parts, &whole);
+    print!("{}", text::text(&record, Style::of_stdout()));
+    let into = |name: &str| options.into.as_ref().map(|folder| folder.join(name));
+    for file in [options.json.clone(), into("result.json")]
+        .into_iter()
+        .flatten()
+    {
+        let json = serde_json::to_vec_pretty(&record).map_err(io::Error::from);
+        write(&file, json.map(|json| [&json[..], b"\n"].concat()))?;
+    }
+    for file in [options.html.clone(), into("report.html")]
+        .into_iter()
+        .flatten()
+    {
+        let html = page::html(&record, parts).map_err(io::Error::other);
+        write(&file, html.map(String::into_bytes))?;
+    }
+    Ok(record.passed)
+}
+
+fn write(file: &Path, content: io::Result<Vec<u8>>) -> Result<(), ProveError> {
+    content
+        .and_then(|content| fs::write(file, content))
+        .map_err(|source| ProveError::Write {
+            file: file.to_owned(),
+            source,
+        })
+}
+
+// === impl Workplace ===
+
+impl Workplace<'_> {
+    /// The part that is there already, or else a new one.
+    fn part(&self, runtime: &tokio::runtime::Runtime, asked: &Asked) -> Result<Part, ProveError> {
+        let file = self
+            .options
+            .into
+            .as_ref()
+            .map(|folder| Part::file(folder, asked.number));
+        if let Some(file) = &file {
+            let there = Part::read(file).map_err(|source| ProveError::Read {
+                file: file.clone(),
+                source,
+            })?;
+            match there {
+                Some(part) if part.asked == *asked => {
+                    eprintln!("part {} of {} is there", asked.number, asked.of);
+                    return Ok(part);
+                }
+                Some(part) => {
+                    return Err(ProveError::AskedElse {
+                        file: file.clone(),
+                        there: part.asked.to_string(),
+                        here: asked.to_string(),
+                    });
+                }
+                None => {}
+            }
+        }
+        eprintln!("part {} of {}", asked.number, asked.of);
+        let part = self.make(runtime, asked)?;
+        if let Some(file) = file {
+            part.write(&file)
+                .map_err(|source| ProveError::Write { file, source })?;
+        }
+        Ok(part)
+    }
+
+    fn make(&self, runtime: &tokio::runtime::Runtime, asked: &Asked) -> Result<Part, ProveError> {
+        let folder = tempfile::Builder::new()
+            .prefix("handoff-prove-")
+            .disable_cleanup(self.options.keep)
+            .tempdir()
+            .map_err(|source| ProveError::Folder {
+                folder: std::env::temp_dir(),
+                source,
+            })?;
+        let log = folder.path().join("output.log");
+        let result = runtime.block_on(self.make_in(folder.path(), &log, asked));
+        let is_good = result.as_ref().is_ok_and(|part| {
+            part.problems.is_empty() && part.failed.values().all(|count| *count == 0)
+        });
+        if !is_good && self.options.against.is_none() {
+            eprintln!("\nThe last lines of the output:");
+            for line in last_lines(&log, LOG_LINES) {
+                eprintln!("  {line}");
+            }
+        }
+        if self.options.keep {
+            eprintln!("kept {}", folder.path().display());
+        } else if let Err(error) = folder.close() {
+            eprintln!("loadtest: failed to remove the temporary folder: {error}");
+        }
+        result
+    }
+
+    async fn make_in(&self, folder: &Path, log: &Path, asked: &Asked) -> Result<Part, ProveError> {
+        let options = self.options;
+        let mut stage = Stage {
+            asked,
+            releases: &[],
+            shams: &[],
+            system: &self.system,
+            journal: &folder.join("journal"),
+            log,
+            options,
+        };
+        if let (Some(server), Some(journal)) = (options.against, &options.journal) {
+            stage.journal = journal;
+            return offer::part(&stage, Standing(server)).await;
+        }
+        let site = Site::create(folder.join("site"), options.deploy_by, self.system.clone());
+        let site = site.map_err(|source| ProveError::Folder {
+            folder: folder.to_owned(),
+            source,
+        })?;
+        let (app, handoff) = (&self.binaries[0], &self.binaries[1]);
+        let workshop = site.workshop();
+        let releases = release::make(app, &workshop, asked.swaps + 1, &self.system);
+        let releases = releases.map_err(ProveError::Releases)?;
+        let args = ["--never-ready", "--crash-after", SHAM_LIFE];
+        let numbers = SHAMS + 1..=SHAMS + asked.swaps;
+        let shams = release::make_that(app, &workshop, numbers, &args, &self.system);
+        let shams = shams.map_err(ProveError::Releases)?;
+        (stage.releases, stage.shams) = (&releases, &shams);
+
+        let journal = self.system.path(stage.journal);
+        let command = ["-port".into(), "{port}".into(), "--journal".into(), journal];
+        let strategy = Handoff::start(handoff, site, &releases[0], &command, folder, log).await?;
+        offer::part(&stage, strategy).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Command, Options as Cli};
+
+    fn options(arguments: &[&str]) -> Options {
+        let arguments = ["loadtest", "prove"].iter().chain(arguments);
+        match Cli::try_parse_from(arguments).unwrap().command {
+            Some(Command::Prove(options)) => options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_proof_is_a_million_requests_over_a_hundred_swaps() {
+        let asked = asked(&options(&[]));
+        assert_eq!(asked.len(), 10);
+        assert!(
+            asked
+                .iter()
+                .all(|part| (part.requests, part.swaps) == (100_000, 10))
+        );
+    }
+
+    #[test]
+    fn what_does_not_divide_is_not_left_out() {
+        let asked = asked(&options(&["--requests", "250001", "--swaps", "7"]));
+        let parts: Vec<(u64, u32)> = asked
+            .iter()
+            .map(|part| (part.requests, part.swaps))
+            .collect();
+        assert_eq!(parts, [(83_334, 3), (83_334, 2), (83_333, 2)]);
+    }
+
+    #[test]
+    fn nothing_is_swapped_on_a_server_that_runs_already() {
+        let against = ["--against", "127.0.0.1:1", "--journal", "j"];
+        assert!(asked(&options(&against)).iter().all(|part| part.swaps == 0));
+        let alone = ["loadtest", "prove", "--against", "127.0.0.1:1"];
+        assert_eq!(Cli::try_parse_from(alone).unwrap_err().exit_code(), 2);
+    }
+}

@@ -1,0 +1,207 @@
+//! One part: offers the traffic while the script is played, and counts.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use sample_app::journal;
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::ProveError;
+use super::part::{Asked, Part, SwapPart};
+use super::script::{Played, Script};
+use super::tally::{Tally, WARM_UP};
+use super::{commit, startup};
+use crate::attack::{Attack, Plan};
+use crate::interrupt::interrupted;
+use crate::metrics::Windows;
+use crate::numbers::thousands;
+use crate::progress::{self, Progress};
+use crate::release::Release;
+use crate::scenario::unix_ms;
+use crate::strategy::{Strategy, StrategyError};
+use crate::system::System;
+use crate::traffic::Mix;
+
+/// For one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// So often the app is started by itself, before the first swap.
+const STARTS: u32 = 5;
+
+/// What a part works with.
+#[derive(Debug)]
+pub struct Stage<'a> {
+    pub asked: &'a Asked,
+    /// The first serves already; none when nothing is swapped.
+    pub releases: &'a [Release],
+    pub shams: &'a [Release],
+    pub system: &'a System,
+    pub journal: &'a Path,
+    pub log: &'a Path,
+    pub options: &'a super::Options,
+}
+
+/// Makes one part of the proof on what serves already, and ends that.
+///
+/// # Errors
+/// There is no result, as the part could not be made.
+pub async fn part(stage: &Stage<'_>, mut strategy: impl Strategy) -> Result<Part, ProveError> {
+    let asked = stage.asked;
+    let newest = if stage.releases.is_empty() {
+        u32::MAX
+    } else {
+        1
+    };
+    let deployed = Arc::new(AtomicU32::new(newest));
+    let (sender, mut outcomes) = unbounded_channel();
+    let plan = Plan {
+        server: strategy.server(),
+        rate: stage.options.rate,
+        connections: stage.options.connections,
+        timeout: REQUEST_TIMEOUT,
+        deployed: Arc::clone(&deployed),
+        mix: Mix::Classes,
+        journaled: true,
+    };
+    let attack = Attack::launch(plan, sender).map_err(ProveError::Attack)?;
+    let started = attack.started();
+    let started_ms = unix_ms() - millis(started.elapsed());
+
+    let (see, seen) = watch::channel(0);
+    let mut tally = Tally::new();
+    let mut played = Played::default();
+    let mut startup_ms = Vec::new();
+    let mut progress = Progress::new(asked.swaps);
+    let script = async {
+        tokio::time::sleep(WARM_UP).await;
+        if let Some(first) = stage.releases.first() {
+            for _ in 0..STARTS {
+                startup_ms.push(startup::measure(first, stage.system, stage.log).await?);
+            }
+        }
+        let whole = asked.requests as f64 / f64::from(asked.rate);
+        let rest = Duration::from_secs_f64(whole).saturating_sub(started.elapsed());
+        let mut script = Script {
+            swaps: stage.releases.get(1..).unwrap_or_default(),
+            shams: stage.shams,
+            warm_up: Duration::ZERO,
+            every: rest / asked.swaps.max(1),
+            deployed: &deployed,
+            seen,
+        };
+        script.play(&mut strategy, &mut played).await
+    };
+    let ended = {
+        let mut script = pin!(script);
+        let mut interrupt = pin!(interrupted());
+        let mut tick = interval(progress::TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch = Vec::new();
+        let mut result: Option<Result<(), StrategyError>> = None;
+        loop {
+            let enough = tally.metrics.sent() >= asked.requests;
+            match &result {
+                Some(Ok(())) if enough => break Some(Ok(())),
+                Some(Err(_)) => break result,
+                Some(Ok(())) | None => {}
+            }
+            tokio::select! {
+                played = &mut script, if result.is_none() => result = Some(played),
+                () = &mut interrupt => break None,
+                _ = tick.tick() => progress.show(&mut tally.metrics),
+                _ = outcomes.recv_many(&mut batch, 1024) => {
+                    batch.drain(..).for_each(|outcome| tally.add(&outcome));
+                    see.send_if_modified(|seen| {
+                        let newest = tally.metrics.newest_seen();
+                        std::mem::replace(seen, newest) != newest
+                    });
+                }
+            }
+        }
+    };
+    progress.finish();
+    attack.stop();
+    let duration = started.elapsed();
+    while let Some(outcome) = outcomes.recv().await {
+        tally.add(&outcome);
+    }
+    let offered = attack.join().map_err(ProveError::Attack)?;
+    let stopped = strategy.stop().await;
+    let Some(ended) = ended else {
+        return Err(ProveError::Interrupted);
+    };
+
+    let mut problems = std::mem::take(&mut played.problems);
+    // What ended by itself cannot be stopped: that would be no news.
+    problems.extend(
+        ended
+            .and(stopped)
+            .err()
+            .map(|error| format!("failed to {error}")),
+    );
+    if offered != tally.metrics.sent() {
+        problems.push(format!(
+            "{} requests were offered, {} are accounted for",
+            thousands(offered),
+            thousands(tally.metrics.sent())
+        ));
+    }
+    let metrics = &tally.metrics;
+    let swap = |swap: &crate::scenario::Swap| {
+        let seen = metrics.seen(swap.number);
+        SwapPart::of(swap, started_ms, seen.map(|seen| started_ms + millis(seen)))
+    };
+    let swaps: Vec<SwapPart> = played.swaps.iter().map(swap).collect();
+    let shams: Vec<SwapPart> = played.shams.iter().map(swap).collect();
+    let (sent, reopened) = (metrics.sent(), metrics.reopened());
+    let lateness = metrics.lateness().clone();
+    let entries = match fs::exists(stage.journal) {
+        // Nothing that writes it was reached.
+        Ok(false) => Vec::new(),
+        Ok(true) | Err(_) => journal::read(stage.journal)?,
+    };
+    let counted = tally.count(&entries, &windows(&swaps), &windows(&shams));
+    if let Some(first) = counted.strangers.first() {
+        problems.push(format!(
+            "apps wrote down {} requests that nobody sent; the first is: {first}",
+            thousands(counted.strangers.len() as u64)
+        ));
+    }
+    Ok(Part {
+        asked: asked.clone(),
+        started_ms,
+        duration_s: duration.as_secs_f64(),
+        sent,
+        sent_again: counted.sent_again,
+        reopened,
+        failed: BTreeMap::from_iter(counted.failed),
+        examples: counted.examples,
+        lateness,
+        classes: counted.classes,
+        moments: counted.moments,
+        swaps,
+        shams,
+        startup_ms,
+        problems,
+        commit: commit::current(),
+    })
+}
+
+fn windows(swaps: &[SwapPart]) -> Windows {
+    let window = |swap: &SwapPart| {
+        let (from, to) = swap.window_s()?;
+        Some((Duration::from_secs_f64(from), Duration::from_secs_f64(to)))
+    };
+    Windows::merge(swaps.iter().filter_map(window).collect())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,83 @@
+//! The command line of `prove`.
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::cli::{DeployBy, file_in_a_folder};
+
+/// Every wait for a socket is a request to Wine's one server.
+const WINE_RATE: &str = "50";
+
+/// Offer every class of traffic over many swaps, and join what clients saw with what apps wrote down
+///
+/// Exits 0 when no request failed and clients saw every swap, 1 otherwise, 2 on wrong usage. The
+/// full record (a million requests, 100 swaps) also has to hold its bounds on time.
+#[derive(Debug, Args)]
+#[command(max_term_width = 100)]
+pub struct Options {
+    /// Requests to offer at least
+    #[arg(long, value_name = "N", default_value = "1000000")]
+    pub requests: NonZeroU64,
+
+    /// How many times the next release is deployed; between two, a sham swap is made
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub swaps: u32,
+
+    /// Requests a second, offered whether or not answers keep up
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1000",
+        default_value_if("windows", "true", WINE_RATE)
+    )]
+    pub rate: NonZeroU32,
+
+    /// Kept connections
+    #[arg(long, value_name = "N", default_value = "64")]
+    pub connections: NonZeroUsize,
+
+    /// Each part has a handoff and a journal of its own, and offers at most so many requests
+    #[arg(long, value_name = "N", default_value = "100000")]
+    pub part: NonZeroU64,
+
+    /// Keep each part's result in this folder, and go on there: parts that are there are not
+    /// repeated; result.json and report.html are written there, too
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+
+    /// Also write the result here, as JSON
+    #[arg(long, value_name = "FILE", value_parser = file_in_a_folder)]
+    pub json: Option<PathBuf>,
+
+    /// Also write the result here, as one page of HTML
+    #[arg(long, value_name = "FILE", value_parser = file_in_a_folder)]
+    pub html: Option<PathBuf>,
+
+    /// How handoff is given the next release
+    #[arg(long, value_enum, default_value_t)]
+    pub deploy_by: DeployBy,
+
+    /// Test what was built for Windows, under Wine, which `.ci/wine` sets up; 50 requests a second
+    /// unless --rate says more
+    #[arg(long)]
+    pub windows: bool,
+
+    /// Use the handoff and sample-app binaries in this folder instead of building them
+    #[arg(long, value_name = "DIR")]
+    pub binaries: Option<PathBuf>,
+
+    /// Swap nothing: offer the traffic to this server, whose apps write --journal
+    #[arg(long, value_name = "ADDR", requires = "journal")]
+    pub against: Option<SocketAddr>,
+
+    /// The journal of every app behind --against
+    #[arg(long, value_name = "FILE", requires = "against")]
+    pub journal: Option<PathBuf>,
+
+    /// Keep the temporary folder with the releases, the state, the journal and the log
+    #[arg(long)]
+    pub keep: bool,
+}
