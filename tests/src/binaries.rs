@@ -26,6 +26,12 @@ pub fn sample_app() -> &'static Path {
     &built().sample_app
 }
 
+/// `loadtest`, which only the check of itself needs.
+pub fn loadtest() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| find(&build(&["loadtest"]), "loadtest"))
+}
+
 struct Built {
     handoff: PathBuf,
     sample_app: PathBuf,
@@ -34,7 +40,7 @@ struct Built {
 fn built() -> &'static Built {
     static BUILT: OnceLock<Built> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let folder = build();
+        let folder = build(&["handoff", "sample-app"]);
         Built {
             handoff: find(&folder, "handoff"),
             sample_app: find(&folder, "sample-app"),
@@ -60,12 +66,12 @@ fn profile_folder() -> PathBuf {
 
 /// Where the tests run on Windows there need not be a compiler: they were built elsewhere.
 #[cfg(windows)]
-fn build() -> PathBuf {
+fn build(_packages: &[&str]) -> PathBuf {
     profile_folder()
 }
 
 #[cfg(unix)]
-fn build() -> PathBuf {
+fn build(packages: &[&str]) -> PathBuf {
     use std::process::Stdio;
 
     let folder = profile_folder();
@@ -77,7 +83,8 @@ fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args(["build", "-p", "handoff", "-p", "sample-app"])
+        .arg("build")
+        .args(packages.iter().flat_map(|package| ["-p", package]))
         .args(["--profile", profile, "--target-dir"])
         .arg(target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

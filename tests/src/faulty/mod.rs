@@ -1,0 +1,173 @@
+//! A proxy with a fault that can be chosen: what a load test has to find.
+//!
+//! It takes one request a connection and asks for its end, so that where a request ends is plain.
+
+mod exchange;
+mod head;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use self::exchange::Exchange;
+
+/// Requests before the first that suffers: by then every client has seen the new release.
+const GOOD_ONES: usize = 50;
+/// Of those that a fault may hit, one of so many.
+const HIT_EVERY: usize = 3;
+
+/// What is wrong with a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// Nobody listens.
+    Refuse,
+    /// A request is cut off before its answer.
+    Reset,
+    /// An answer is cut off in the middle.
+    Truncate,
+    /// A POST is sent twice.
+    RepeatPost,
+    /// The app before answers, long after the next one has.
+    OldRelease,
+    /// A request waits for 300 ms.
+    Stall,
+    /// Two answers change their bodies.
+    SwapBodies,
+    /// The proxy makes up an answer itself.
+    MakeUp,
+    /// A WebSocket's message is left out.
+    LoseMessage,
+}
+
+/// The running proxy. It ends with this value.
+#[derive(Debug)]
+pub struct Faulty {
+    address: SocketAddr,
+    is_over: Arc<AtomicBool>,
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    fault: Fault,
+    new: SocketAddr,
+    old: SocketAddr,
+    requests: AtomicUsize,
+    eligible: AtomicUsize,
+    swap: Mutex<Option<Waiting>>,
+}
+
+/// Waits for another body.
+#[derive(Debug)]
+struct Waiting {
+    /// What it gives for it.
+    body: Vec<u8>,
+    partner: Sender<Vec<u8>>,
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// Whether it could hit this request.
+    fn may_hit(self, method: &str, path: &str, has_length: bool) -> bool {
+        match self {
+            Self::None | Self::Refuse => false,
+            Self::Reset | Self::Truncate | Self::OldRelease | Self::Stall => true,
+            Self::RepeatPost | Self::SwapBodies => method == "POST" && has_length,
+            Self::MakeUp => path == "/version",
+            Self::LoseMessage => path == "/ws",
+        }
+    }
+}
+
+// === impl Faulty ===
+
+impl Faulty {
+    /// Starts it in front of an app, `old` being the app before.
+    ///
+    /// # Panics
+    /// When there is no port for it.
+    pub fn start(fault: Fault, new: SocketAddr, old: SocketAddr) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let address = listener.local_addr().expect("a port");
+        let is_over = Arc::new(AtomicBool::new(false));
+        if fault == Fault::Refuse {
+            return Self { address, is_over };
+        }
+        let shared = Arc::new(Shared {
+            fault,
+            new,
+            old,
+            requests: AtomicUsize::new(0),
+            eligible: AtomicUsize::new(0),
+            swap: Mutex::new(None),
+        });
+        let until = Arc::clone(&is_over);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                if until.load(Ordering::Relaxed) {
+                    return;
+                }
+                let shared = Arc::clone(&shared);
+                // Who leaves in the middle is the client's affair, and counted there.
+                thread::spawn(move || client.and_then(|client| shared.serve(client)));
+            }
+        });
+        Self { address, is_over }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Faulty {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        // It looks when somebody comes.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn serve(&self, client: TcpStream) -> io::Result<()> {
+        client.set_nodelay(true)?;
+        let Some(exchange) = Exchange::begin(client)? else {
+            return Ok(());
+        };
+        if !self.hits(&exchange) {
+            return exchange.pass_on(self.new);
+        }
+        match self.fault {
+            Fault::None | Fault::Refuse => exchange.pass_on(self.new),
+            Fault::Reset => exchange.reset(),
+            Fault::Truncate => exchange.truncate(self.new),
+            Fault::RepeatPost => exchange.repeat(self.new),
+            Fault::OldRelease => exchange.pass_on(self.old),
+            Fault::Stall => exchange.stall(self.new),
+            Fault::SwapBodies => exchange.swap_body(self.new, &self.swap),
+            Fault::MakeUp => exchange.make_up(),
+            Fault::LoseMessage => exchange.lose_message(self.new),
+        }
+    }
+
+    fn hits(&self, exchange: &Exchange) -> bool {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let head = exchange.head();
+        let has_length = head.field("content-length").is_some();
+        number >= GOOD_ONES
+            && self.fault.may_hit(head.method(), head.path(), has_length)
+            && self
+                .eligible
+                .fetch_add(1, Ordering::Relaxed)
+                .is_multiple_of(HIT_EVERY)
+    }
+}

@@ -1,0 +1,161 @@
+//! A check of the check: each fault of a proxy is found by `loadtest prove`, and called by its name.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde::Deserialize;
+use tests::binaries;
+use tests::faulty::{Fault, Faulty};
+
+/// What loadtest says, as far as it matters here.
+#[derive(Debug, Deserialize)]
+struct Found {
+    passed: bool,
+    sent: u64,
+    failed: BTreeMap<String, u64>,
+    classes: BTreeMap<String, Class>,
+    latency_ms: Latency,
+}
+
+#[derive(Debug, Deserialize)]
+struct Class {
+    sent: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Latency {
+    max: Option<f64>,
+}
+
+/// An app that ends with this value.
+struct App(Child);
+
+impl Drop for App {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts it, and waits until it listens.
+fn app(version: &str, journal: &Path) -> (App, SocketAddr) {
+    let mut command = Command::new(binaries::sample_app());
+    command
+        .args(["--version-name", version, "--port", "0", "--journal"])
+        .arg(journal)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = binaries::spawn(&mut command).expect("an app");
+    let mut said = BufReader::new(child.stdout.take().expect("its output"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("a line");
+    let address = line.trim().rsplit(' ').next().expect("an address");
+    let address = address.parse().expect("an address");
+    (App(child), address)
+}
+
+/// What loadtest finds behind a proxy with this fault.
+fn found(fault: Fault) -> Found {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (journal, json) = (folder.path().join("journal"), folder.path().join("json"));
+    let (_old, old) = app("v1", &journal);
+    let (_new, new) = app("v2", &journal);
+    let proxy = Faulty::start(fault, new, old);
+    let against = proxy.address().to_string();
+    let mut command = Command::new(binaries::loadtest());
+    command
+        .args(["prove", "--requests", "500", "--rate", "100"])
+        .args(["--connections", "8", "--against", &against])
+        .arg("--journal")
+        .arg(&journal)
+        .arg("--json")
+        .arg(&json)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = binaries::spawn(&mut command).expect("loadtest");
+    let output = child.wait_with_output().expect("loadtest");
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    let json = fs::read(json).expect("a result");
+    let found: Found = serde_json::from_slice(&json).expect("a result");
+    let code = if found.passed { 0 } else { 1 };
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    found
+}
+
+#[track_caller]
+fn only(kind: &str, fault: Fault) {
+    let found = found(fault);
+    assert!(!found.passed);
+    for (found, count) in &found.failed {
+        assert_eq!(*count > 0, found == kind, "{count} times {found}");
+    }
+}
+
+#[test]
+fn a_proxy_without_a_fault_has_none() {
+    let found = found(Fault::None);
+    assert!(found.passed, "{:?}", found.failed);
+    assert!(found.sent >= 500);
+    assert_eq!(found.failed.len(), 10);
+    assert_eq!(found.classes.len(), 8);
+    assert!(found.classes.values().all(|class| class.sent > 5));
+}
+
+#[test]
+fn nobody_who_listens_is_refused() {
+    only("refused", Fault::Refuse);
+}
+
+#[test]
+fn a_connection_that_breaks_off_before_its_answer_is_reset() {
+    only("reset", Fault::Reset);
+}
+
+#[test]
+fn an_answer_without_its_end_is_truncated() {
+    only("truncated", Fault::Truncate);
+}
+
+#[test]
+fn a_post_that_is_sent_twice_is_repeated() {
+    only("repeated", Fault::RepeatPost);
+}
+
+#[test]
+fn the_old_release_after_the_new_one_is_a_wrong_release() {
+    only("wrong_release", Fault::OldRelease);
+}
+
+#[test]
+fn a_stall_is_no_failure_and_shows_in_latency() {
+    let found = found(Fault::Stall);
+    assert!(found.passed, "{:?}", found.failed);
+    assert!(
+        found.latency_ms.max >= Some(300.0),
+        "{:?}",
+        found.latency_ms
+    );
+}
+
+#[test]
+fn two_bodies_that_are_swapped_are_mixed_up() {
+    only("mixed_up", Fault::SwapBodies);
+}
+
+#[test]
+fn an_answer_to_what_no_app_has_heard_is_a_request_that_was_lost() {
+    only("lost", Fault::MakeUp);
+}
+
+#[test]
+fn a_message_that_is_left_out_is_lost() {
+    only("lost", Fault::LoseMessage);
+}
