@@ -45,6 +45,17 @@ impl Percentiles {
         // Their bounds are the same, so that nothing is left out.
         let _ = self.0.add(&other.0);
     }
+
+    /// The latencies, in milliseconds, that all but ever smaller shares of requests did not exceed:
+    /// each as the number of nines of the share (2 is 99 %), as far as there are requests for it.
+    pub fn curve(&self) -> Vec<(f64, f64)> {
+        const STEPS: u32 = 40;
+        let most = (self.count().max(1) as f64).log10();
+        (0..=STEPS)
+            .map(|step| f64::from(step) / f64::from(STEPS) * most)
+            .filter_map(|nines| Some((nines, self.at(1.0 - 10_f64.powf(-nines))?)))
+            .collect()
+    }
 }
 
 /// As pairs of a value in microseconds and its count.
@@ -89,5 +100,17 @@ mod tests {
         let mut both = read;
         both.merge(&first);
         assert_eq!((both.count(), both.at(0.5)), (1000, first.at(0.5)));
+    }
+
+    #[test]
+    fn a_curve_ends_where_its_requests_do() {
+        let mut percentiles = Percentiles::new();
+        for ms in 1..=1000 {
+            percentiles.record(Duration::from_millis(ms));
+        }
+        let curve = percentiles.curve();
+        let (nines, ms) = curve[curve.len() - 1];
+        assert!((nines - 3.0).abs() < 1e-9 && ms > 995.0, "{nines} {ms}");
+        assert!(curve.is_sorted_by(|a, b| a.1 <= b.1));
     }
 }
