@@ -73,7 +73,7 @@ const WINE_RATE: &str = "50";
 pub enum Command {
     /// Measure handoff beside other proxies, on Linux
     Bench(bench::Options),
-    Prove(prove::Options),
+    Prove(Box<prove::Options>),
     /// The app behind every proxy that `bench` measures
     #[command(hide = true)]
     BenchBackend(bench::BackendOptions),

@@ -312,7 +312,7 @@ mod tests {
     fn options(arguments: &[&str]) -> Options {
         let arguments = ["loadtest", "prove"].iter().chain(arguments);
         match Cli::try_parse_from(arguments).unwrap().command {
-            Some(Command::Prove(options)) => options,
+            Some(Command::Prove(options)) => *options,
             other => panic!("{other:?}"),
         }
     }
