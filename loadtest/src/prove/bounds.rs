@@ -12,6 +12,10 @@ const OVER_SHAM_MS: f64 = 5.0;
 /// From detected to promoted, over the app's own start.
 const OVER_START_MS: f64 = 150.0;
 
+/// Without a digest an artifact is complete when it has not changed for so long (handoff's
+/// --settle): that is how the deployer chose to be understood, and no work.
+const SETTLE_MS: f64 = 2000.0;
+
 /// Both bounds, and whether they hold. Times in milliseconds.
 #[derive(Debug, Clone, Serialize)]
 pub struct Bounds {
@@ -48,6 +52,7 @@ impl Bounds {
                 let promoted = swap.phases.promoted_ms?;
                 Some(promoted.saturating_sub(swap.phases.detected_ms?) as f64)
             });
+        let settles = parts.iter().any(|part| part.asked.deploy_by != "pointer");
         let started = parts
             .iter()
             .flat_map(|part| part.startup_ms.iter().copied());
@@ -56,7 +61,7 @@ impl Bounds {
                 (sham * TIMES_SHAM).max(sham + OVER_SHAM_MS)
             }),
             promoted_after: Bound::new(median(promoted), median(started), |start| {
-                start + OVER_START_MS
+                start + OVER_START_MS + if settles { SETTLE_MS } else { 0.0 }
             }),
             decide,
         }
@@ -108,6 +113,19 @@ mod tests {
             let bounds = Bounds::of(&[], &all(swap), &all(sham), true);
             assert_eq!(bounds.p999_in_swaps.holds, holds, "{swap} {sham}");
         }
+    }
+
+    #[test]
+    fn the_time_to_settle_is_apart() {
+        let holds = |deploy_by: &str, detected_to_promoted: u64| {
+            let mut part = crate::prove::record::tests::part(1000, 1);
+            part.asked.deploy_by = deploy_by.to_owned();
+            part.swaps[0].phases.promoted_ms = Some(2 + detected_to_promoted);
+            let bounds = Bounds::of(&[part], &all(1), &all(1), true);
+            bounds.promoted_after.holds
+        };
+        assert!(holds("pointer", 170) && !holds("pointer", 171));
+        assert!(holds("watch", 2170) && !holds("watch", 2171));
     }
 
     #[test]

@@ -345,4 +345,34 @@ mod tests {
         let alone = ["loadtest", "prove", "--against", "127.0.0.1:1"];
         assert_eq!(Cli::try_parse_from(alone).unwrap_err().exit_code(), 2);
     }
+
+    #[test]
+    fn a_part_that_is_there_is_not_made_again_and_one_of_other_options_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let into = folder.path().to_str().unwrap();
+        let options = options(&["--requests", "1000", "--swaps", "3", "--into", into]);
+        let part = record::tests::part(1000, 3);
+        assert_eq!(asked(&options), std::slice::from_ref(&part.asked));
+        part.write(&Part::file(folder.path(), 1)).unwrap();
+        // There is nothing to make one with.
+        let workplace = Workplace {
+            options: &options,
+            system: System::Native,
+            binaries: Vec::new(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let there = workplace.part(&runtime, &part.asked).unwrap();
+        assert_eq!(there.sent, part.sent);
+        let other = Asked {
+            swaps: 4,
+            ..part.asked
+        };
+        let error = workplace.part(&runtime, &other).unwrap_err().to_string();
+        assert!(
+            error.contains("3 swaps") && error.contains("4 swaps"),
+            "{error}"
+        );
+    }
 }
