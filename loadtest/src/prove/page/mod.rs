@@ -43,7 +43,7 @@ pub fn html(record: &Record, parts: &[Part]) -> Result<String, PlotError> {
                 ("max", plots::MAX),
                 ("swap", plots::SWAP),
                 ("sham swap", plots::SHAM),
-            ],
+            ][..if record.swaps.is_empty() { 3 } else { 5 }],
             &plots::latency(&timeline)?,
         );
         let quick =
@@ -62,7 +62,7 @@ pub fn html(record: &Record, parts: &[Part]) -> Result<String, PlotError> {
                 ("between swaps", plots::OUTSIDE),
                 ("during shams", plots::IN_SHAMS),
                 ("during swaps", plots::IN_SWAPS),
-            ],
+            ][..if record.swaps.is_empty() { 1 } else { 3 }],
             &plots::percentiles(&curves)?,
         );
     }
