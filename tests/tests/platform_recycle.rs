@@ -27,6 +27,10 @@ fn overlapped_recycles_under_load_lose_nothing() {
         for count in 1..=3 {
             iis.recycle();
             iis.waits_for(count, "the old worker has ended", worker_ended);
+            // The new one starts its own with its first request.
+            iis.waits_for(count + 1, "the new one has started", |event| {
+                matches!(event, Event::Started { .. })
+            });
         }
         let tally = load.end();
         assert_eq!(

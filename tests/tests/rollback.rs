@@ -88,7 +88,8 @@ fn a_release_to_go_back_to_that_does_not_start_changes_nothing() {
     site.has_launched(2);
     let copies = site.site().with_file_name("cache").join("releases");
     let v1 = site.status().handoff("v1").expect("v1").release.clone();
-    std::fs::remove_file(copies.join(v1).join("v1")).unwrap();
+    let program = format!("v1{}", std::env::consts::EXE_SUFFIX);
+    std::fs::remove_file(copies.join(v1).join(program)).unwrap();
 
     ask_back(&site, 1, "null");
 
