@@ -10,12 +10,15 @@ use crate::client::{Connection, get};
 use crate::running::{Release, Running, eventually, start};
 
 /// Sends `target` on a connection of its own and waits until the app has begun to work on it.
+///
+/// The target is the request's id as well: an id that two requests shared would be found for the
+/// second as soon as the first has arrived.
 fn in_flight(app: &Running, address: SocketAddr, target: &str) -> Connection {
     let mut connection = Connection::open(address);
-    connection.send("GET", target, "X-Request-ID: in-flight\r\n");
+    connection.send("GET", target, &format!("X-Request-ID: {target}\r\n"));
     eventually("the app has the request", || {
         let journal = journal::read(&app.release.beside("journal"));
-        journal.is_ok_and(|entries| entries.iter().any(|entry| entry.id == "in-flight"))
+        journal.is_ok_and(|entries| entries.iter().any(|entry| entry.id == target))
     });
     connection
 }
