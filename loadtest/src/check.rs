@@ -1,8 +1,6 @@
 //! Is this the answer to that request? Pure.
 
-use std::fmt::Write as _;
-
-use sha2::{Digest as _, Sha256};
+use sample_app::answers;
 
 use crate::result::{Failed, Failure};
 use crate::traffic::{Call, Shot};
@@ -76,7 +74,9 @@ pub fn check(shot: &Shot, answer: &Answer, possible: Possible, named: bool) -> R
         Call::Echo(_) => answer.body == shot.body(),
         // Its body is the app's own business.
         Call::Slow(_) => true,
-        Call::Upload(_) | Call::Chunks { .. } => answer.body == receipt(&shot.body()).as_bytes(),
+        Call::Upload(_) | Call::Chunks { .. } => {
+            answer.body == answers::receipt_of(&shot.body()).as_bytes()
+        }
         Call::Events { count, .. } => {
             if let Some(missing) = missing_event(&answer.body, count, name) {
                 return Err(Failed::new(
@@ -99,21 +99,9 @@ pub fn check(shot: &Shot, answer: &Answer, possible: Possible, named: bool) -> R
     }
 }
 
-/// What an app says of a body that has arrived.
-fn receipt(body: &[u8]) -> String {
-    let mut text = "{\"digest\":\"sha256:".to_owned();
-    for byte in Sha256::digest(body) {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    let _ = write!(text, "\",\"length\":{}}}", body.len());
-    text
-}
-
 fn events(numbers: std::ops::RangeInclusive<u32>, count: u32, name: &str) -> String {
-    numbers
-        .map(|number| format!("id: {number}\ndata: {number} of {count} from {name}\n\n"))
-        .collect()
+    let event = |number: u32| answers::event(number.into(), count.into(), name);
+    numbers.map(event).collect()
 }
 
 /// The first event that did not come, of a stream that ended as it should.
@@ -289,7 +277,7 @@ mod tests {
     #[test]
     fn a_digest_and_every_event_must_come() {
         let upload = Call::Upload(3);
-        let receipt = |body: &[u8]| answer(200, "v3", receipt(body).as_bytes());
+        let receipt = |body: &[u8]| answer(200, "v3", answers::receipt_of(body).as_bytes());
         assert_eq!(verdict(upload, &receipt(&shot(upload).body())), Ok(3));
         assert_eq!(verdict(upload, &receipt(b"abc")), Err(Failure::MixedUp));
 

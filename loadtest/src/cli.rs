@@ -66,7 +66,7 @@ pub struct Options {
 }
 
 /// Every wait for a socket is a request to Wine's one server.
-const WINE_RATE: &str = "50";
+pub const WINE_RATE: &str = "50";
 
 /// What to do instead of the demo.
 #[derive(Debug, Subcommand)]

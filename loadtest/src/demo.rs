@@ -75,13 +75,7 @@ pub fn run(options: &Options) -> Result<Verdict, DemoError> {
         StrategyName::Handoff => &["sample-app", "handoff"],
         StrategyName::Restart => &["sample-app"],
     };
-    let system = match options.windows {
-        true => System::windows()?,
-        false => System::Native,
-    };
-    if let Some(remark) = system.remark() {
-        eprintln!("{remark}");
-    }
+    let system = System::asked(options.windows)?;
     let binaries = binaries::provide(packages, &system, options.binaries.as_deref())?;
     let folder = tempfile::Builder::new()
         .prefix("handoff-loadtest-")

@@ -1,6 +1,6 @@
 //! The summary, for a person.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::io::{self, IsTerminal as _};
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
@@ -13,6 +13,9 @@ use crate::summary::{Quantiles, Summary};
 
 /// With more swaps than this, the first and the last are shown and the rest summed up.
 const SWAPS_SHOWN: usize = 24;
+
+/// More kinds of failure than these in a line would be too wide.
+const KINDS_IN_A_LINE: usize = 6;
 
 /// How text is set off.
 #[derive(Debug, Clone, Copy)]
@@ -69,11 +72,13 @@ pub fn text(summary: &Summary, style: Style) -> String {
         failures(summary, style),
         verdict(summary, style),
     ];
-    let parts: Vec<&str> = parts
-        .iter()
-        .map(|part| part.trim_end())
-        .filter(|part| !part.is_empty())
-        .collect();
+    joined(&parts)
+}
+
+/// What is not empty of a report's parts, with a blank line between two.
+pub fn joined(parts: &[String]) -> String {
+    let parts = parts.iter().map(|part| part.trim_end());
+    let parts: Vec<&str> = parts.filter(|part| !part.is_empty()).collect();
     format!("\n{}\n", parts.join("\n\n"))
 }
 
@@ -87,24 +92,12 @@ fn heading(summary: &Summary, style: Style) -> String {
         (StrategyName::Handoff, Some(DeployBy::Watch)) => "handoff, watched folder",
         (StrategyName::Handoff, Some(DeployBy::Pointer) | None) => "handoff, pointer file",
     };
-    let machine = &summary.machine;
     format!(
         "{} · {} swaps · {:.1} s of load\n{}",
         style.bold(way),
         summary.swaps.len(),
         setup.duration_s,
-        style.dim(&format!(
-            "{} {}, {} CPUs{} · {}",
-            machine.os,
-            machine.arch,
-            machine.cpus,
-            machine
-                .cpu
-                .as_ref()
-                .map(|cpu| format!(", {cpu}"))
-                .unwrap_or_default(),
-            setup.started,
-        )),
+        style.dim(&format!("{} · {}", summary.machine, setup.started)),
     )
 }
 
@@ -124,36 +117,61 @@ fn counts(summary: &Summary, style: Style) -> String {
         thousands(rate.reached.round() as u64),
         setup.connections,
     );
-    let total = format!("{:>9}", thousands(failed.total()));
-    let total = if failed.total() == 0 {
-        style.good(&total)
-    } else {
-        style.bad(&total)
-    };
-    let kinds: Vec<String> = failed
-        .iter()
-        .map(|(kind, count)| {
-            let text = format!("{kind} {}", thousands(count));
-            if count == 0 {
-                style.dim(&text)
-            } else {
-                style.bad(&text)
-            }
-        })
-        .collect();
-    let _ = writeln!(text, "  failed  {total}   {}", kinds.join("  "));
-    let _ = writeln!(
-        text,
-        "  {}",
-        style.dim(&format!(
-            "the generator was late by {} ms (p50), {} (p99), {} (max); idle kept connections reopened: {}",
-            ms(lateness_ms.p50),
-            ms(lateness_ms.p99),
-            ms(lateness_ms.max),
-            thousands(summary.reopened),
-        )),
+    text.push_str(&failed_counts(failed.iter(), style));
+    let remark = format!(
+        "{}; idle kept connections reopened: {}",
+        lateness(lateness_ms),
+        thousands(summary.reopened),
     );
+    let _ = writeln!(text, "  {}", style.dim(&remark));
     text
+}
+
+/// How many failed, and of each kind, in lines of about the same length.
+pub fn failed_counts(kinds: impl Iterator<Item = (impl Display, u64)>, style: Style) -> String {
+    let painted = |count: u64, text: &str, none: fn(Style, &str) -> String| match count {
+        0 => none(style, text),
+        _ => style.bad(text),
+    };
+    let kinds: Vec<_> = kinds.collect();
+    let total = kinds.iter().map(|(_, count)| count).sum();
+    let shown = painted(total, &format!("{:>9}", thousands(total)), Style::good);
+    let kinds: Vec<String> = kinds
+        .iter()
+        .map(|(kind, count)| painted(*count, &format!("{kind} {}", thousands(*count)), Style::dim))
+        .collect();
+    let mut text = String::new();
+    let lines = kinds.len().div_ceil(KINDS_IN_A_LINE).max(1);
+    for (line, kinds) in kinds.chunks(kinds.len().div_ceil(lines).max(1)).enumerate() {
+        let kinds = kinds.join("  ");
+        let _ = match line {
+            0 => writeln!(text, "  failed  {shown}   {kinds}"),
+            _ => writeln!(text, "{:22}{kinds}", ""),
+        };
+    }
+    text
+}
+
+/// What the generator itself is to blame for.
+pub fn lateness(lateness: &Quantiles) -> String {
+    format!(
+        "the generator was late by {} ms (p50), {} (p99), {} (max)",
+        ms(lateness.p50),
+        ms(lateness.p99),
+        ms(lateness.max),
+    )
+}
+
+/// p50, p90, p99, p99.9 and the longest, as cells. The highest of few is not their 99th percentile.
+pub fn quantile_cells(quantiles: &Quantiles) -> [String; 5] {
+    let of = |least: u64, value: Option<f64>| ms(value.filter(|_| quantiles.count >= least));
+    [
+        of(1, quantiles.p50),
+        of(10, quantiles.p90),
+        of(100, quantiles.p99),
+        of(1000, quantiles.p999),
+        of(1, quantiles.max),
+    ]
 }
 
 fn latency(summary: &Summary, style: Style) -> String {
@@ -178,28 +196,9 @@ fn latency(summary: &Summary, style: Style) -> String {
             &summary.latency_slow_ms,
         ),
     ] {
-        let Quantiles {
-            count,
-            p50,
-            p90,
-            p99,
-            p999,
-            max,
-        } = *quantiles;
-        // The highest of few is not their 99th percentile.
-        let of = |least: u64, value: Option<f64>| ms(value.filter(|_| count >= least));
-        add_row(
-            &mut table,
-            vec![
-                name.to_owned(),
-                thousands(count),
-                of(1, p50),
-                of(10, p90),
-                of(100, p99),
-                of(1000, p999),
-                of(1, max),
-            ],
-        );
+        let mut row = vec![name.to_owned(), thousands(quantiles.count)];
+        row.extend(quantile_cells(quantiles));
+        add_row(&mut table, row);
     }
     format!("{title}\n{}", rendered(&table, style))
 }

@@ -41,11 +41,26 @@ pub enum WineError {
 // === impl System ===
 
 impl System {
+    /// Where a person wants it to be, who is told what to know of it.
+    ///
+    /// # Errors
+    /// It cannot be set up.
+    pub fn asked(windows: bool) -> Result<Self, WineError> {
+        let system = match windows {
+            true => Self::windows()?,
+            false => Self::Native,
+        };
+        if let Some(remark) = system.remark() {
+            eprintln!("{remark}");
+        }
+        Ok(system)
+    }
+
     /// Windows, under the Wine that the environment names, or else that `.ci/wine` sets up.
     ///
     /// # Errors
     /// It cannot be set up.
-    pub fn windows() -> Result<Self, WineError> {
+    fn windows() -> Result<Self, WineError> {
         if let Some(runner) = env::var_os(RUNNER) {
             return Ok(Self::Wine(runner.into()));
         }
@@ -69,7 +84,7 @@ impl System {
     }
 
     /// What a person should know of a run on it.
-    pub fn remark(&self) -> Option<&'static str> {
+    fn remark(&self) -> Option<&'static str> {
         match self {
             Self::Native => None,
             Self::Wine(_) => Some(

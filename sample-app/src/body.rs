@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use sample_app::answers;
 use tokio::time::{Sleep, sleep};
 
 static CHUNK: [u8; 64 * 1024] = [b'.'; 64 * 1024];
@@ -85,8 +86,7 @@ impl Body for Events {
         self.sent += 1;
         let every = self.every;
         self.pause.set(sleep(every));
-        let (sent, total, version) = (self.sent, self.total, self.version);
-        let event = format!("id: {sent}\ndata: {sent} of {total} from {version}\n\n");
+        let event = answers::event(self.sent, self.total, self.version);
         Poll::Ready(Some(Ok(Frame::data(event.into()))))
     }
 

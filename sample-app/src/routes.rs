@@ -1,6 +1,5 @@
 //! The endpoints.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -12,6 +11,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use http_body_util::BodyExt;
+use sample_app::answers;
 use sample_app::journal::Journal;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -171,12 +171,7 @@ async fn upload(body: Body) -> Response {
     if let Err(error) = received.await {
         return broken_off(&error);
     }
-    let mut digest = String::with_capacity(64);
-    for byte in sha256.finalize() {
-        // Writing to a String cannot fail.
-        let _ = write!(digest, "{byte:02x}");
-    }
-    let json = format!("{{\"digest\":\"sha256:{digest}\",\"length\":{length}}}");
+    let json = answers::receipt(sha256, length);
     ([(CONTENT_TYPE, "application/json")], json).into_response()
 }
 

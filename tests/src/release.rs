@@ -117,7 +117,12 @@ impl Release {
 /// # Panics
 /// When it cannot be read.
 pub fn sha256(file: &Path) -> String {
-    let digest = Sha256::digest(fs::read(file).expect("a file"));
+    sha256_of(&fs::read(file).expect("a file"))
+}
+
+/// The same of what would be in a file.
+pub fn sha256_of(content: &[u8]) -> String {
+    let digest = Sha256::digest(content);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -45,17 +45,9 @@ pub struct Missing {
 
 /// For a person.
 pub fn text(report: &Report) -> String {
-    let machine = &report.machine;
     let mut text = format!(
-        "\n{} {}, {} CPUs{} · {} · {:.0} s{}\n",
-        machine.os,
-        machine.arch,
-        machine.cpus,
-        machine
-            .cpu
-            .as_ref()
-            .map(|cpu| format!(", {cpu}"))
-            .unwrap_or_default(),
+        "\n{} · {} · {:.0} s{}\n",
+        report.machine,
         report.started,
         report.duration_s,
         if report.quick { ", short" } else { "" },

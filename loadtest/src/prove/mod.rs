@@ -97,13 +97,7 @@ struct Workplace<'a> {
 /// # Errors
 /// There is no verdict, as a part could not be made.
 pub fn run(options: &Options) -> Result<bool, ProveError> {
-    let system = match options.windows {
-        true => System::windows()?,
-        false => System::Native,
-    };
-    if let Some(remark) = system.remark() {
-        eprintln!("{remark}");
-    }
+    let system = System::asked(options.windows)?;
     if let Some(folder) = &options.into {
         fs::create_dir_all(folder).map_err(|source| ProveError::Folder {
             folder: folder.clone(),

@@ -6,10 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::cli::{DeployBy, file_in_a_folder};
-
-/// Every wait for a socket is a request to Wine's one server.
-const WINE_RATE: &str = "50";
+use crate::cli::{DeployBy, WINE_RATE, file_in_a_folder};
 
 /// Offer every class of traffic over many swaps, and join what clients saw with what apps wrote down
 ///

@@ -6,8 +6,10 @@ use super::bounds::{Bound, median};
 use super::record::Record;
 use crate::metrics::Example;
 use crate::numbers::{ms, thousands};
-use crate::report::{Style, add_row, rendered, table};
-use crate::summary::Quantiles;
+use crate::report::{
+    Style, add_row, failed_counts, joined, lateness, quantile_cells, rendered, table,
+};
+use crate::scenario::Phases;
 use crate::traffic::Class;
 
 /// The whole report.
@@ -20,24 +22,15 @@ pub fn text(record: &Record, style: Style) -> String {
         failures(record, style),
         verdict(record, style),
     ];
-    let parts: Vec<&str> = parts
-        .iter()
-        .map(|part| part.trim_end())
-        .filter(|part| !part.is_empty())
-        .collect();
-    format!("\n{}\n", parts.join("\n\n"))
+    joined(&parts)
 }
 
 fn heading(record: &Record, style: Style) -> String {
-    let (setup, machine) = (&record.setup, &record.machine);
-    let cpu = machine.cpu.as_ref().map(|cpu| format!(", {cpu}"));
+    let setup = &record.setup;
     let commit = setup.commit.as_ref().map(|commit| format!(" · {commit}"));
     let line = format!(
-        "{} {}, {} CPUs{} · {}{}",
-        machine.os,
-        machine.arch,
-        machine.cpus,
-        cpu.unwrap_or_default(),
+        "{} · {}{}",
+        record.machine,
         setup.started,
         commit.unwrap_or_default(),
     );
@@ -60,27 +53,11 @@ fn counts(record: &Record, style: Style) -> String {
         thousands(rate.asked.into()),
         thousands(rate.reached.round() as u64),
     );
-    let total = format!("{:>9}", thousands(record.failures()));
-    let total = match record.failures() {
-        0 => style.good(&total),
-        _ => style.bad(&total),
-    };
-    let kinds = record.failed.iter().map(|(kind, count)| {
-        let text = format!("{kind} {}", thousands(*count));
-        match count {
-            0 => style.dim(&text),
-            _ => style.bad(&text),
-        }
-    });
-    let kinds: Vec<String> = kinds.collect();
-    let _ = writeln!(text, "  failed  {total}   {}", kinds[..5].join("  "));
-    let _ = writeln!(text, "                      {}", kinds[5..].join("  "));
-    let lateness = &record.lateness_ms;
+    let kinds = record.failed.iter().map(|(kind, count)| (*kind, *count));
+    text.push_str(&failed_counts(kinds, style));
     let remark = format!(
-        "the generator was late by {} ms (p50), {} (p99), {} (max); sent again: {}; reopened: {}",
-        ms(lateness.p50),
-        ms(lateness.p99),
-        ms(lateness.max),
+        "{}; sent again: {}; reopened: {}",
+        lateness(&record.lateness_ms),
         thousands(record.sent_again),
         thousands(record.reopened),
     );
@@ -113,7 +90,7 @@ fn classes(record: &Record, style: Style) -> String {
             thousands(found.sent),
             thousands(found.failed),
         ];
-        row.extend(quantiles(&found.latency_ms));
+        row.extend(quantile_cells(&found.latency_ms));
         row.push(ms(found.service_ms.p99));
         add_row(&mut table, row);
     }
@@ -129,7 +106,7 @@ fn windows(record: &Record, style: Style) -> String {
         return String::new();
     }
     let mut table = table(&["", "requests", "p50", "p90", "p99", "p99.9", "max"]);
-    for (name, quantiles_of) in [
+    for (name, quantiles) in [
         (
             "between, kept connection",
             &record.latency_outside_swaps_ms.kept,
@@ -155,28 +132,16 @@ fn windows(record: &Record, style: Style) -> String {
             &record.latency_in_shams_ms.new,
         ),
     ] {
-        let mut row = vec![name.to_owned(), thousands(quantiles_of.count)];
-        row.extend(quantiles(quantiles_of));
+        let mut row = vec![name.to_owned(), thousands(quantiles.count)];
+        row.extend(quantile_cells(quantiles));
         add_row(&mut table, row);
     }
     let phases = record.swaps.iter().map(|swap| {
-        let phases = swap.phases;
-        let times = [
-            phases.detected_ms,
-            phases.copied_ms,
-            phases.launched_ms,
-            phases.ready_ms,
-            phases.promoted_ms,
-            phases.drained_ms,
-            phases.stopped_ms,
-        ];
-        times.map(|time| time.map(|time| time as f64))
+        let ends = swap.phases.ends();
+        ends.map(|end| end.map(|end| end as f64))
     });
     let phases: Vec<_> = phases.collect();
-    let names = [
-        "detected", "copied", "launched", "ready", "promoted", "drained", "stopped",
-    ];
-    let medians = names.iter().enumerate().map(|(at, name)| {
+    let medians = Phases::NAMES.iter().enumerate().map(|(at, name)| {
         let median = median(phases.iter().filter_map(|times| times[at]));
         format!(
             "{name} {}",
@@ -223,26 +188,6 @@ fn bound(name: &str, compared: &str, bound: &Bound, style: Style) -> String {
         ms(bound.limit_ms),
         ms(bound.compared_ms),
     )
-}
-
-fn quantiles(quantiles: &Quantiles) -> [String; 5] {
-    let Quantiles {
-        count,
-        p50,
-        p90,
-        p99,
-        p999,
-        max,
-    } = *quantiles;
-    // The highest of few is not their 99th percentile.
-    let of = |least: u64, value: Option<f64>| ms(value.filter(|_| count >= least));
-    [
-        of(1, p50),
-        of(10, p90),
-        of(100, p99),
-        of(1000, p999),
-        of(1, max),
-    ]
 }
 
 fn failures(record: &Record, style: Style) -> String {

@@ -59,6 +59,26 @@ pub struct Phases {
     pub stopped_ms: Option<u64>,
 }
 
+impl Phases {
+    /// What they are called, in their order.
+    pub const NAMES: [&'static str; 7] = [
+        "detected", "copied", "launched", "ready", "promoted", "drained", "stopped",
+    ];
+
+    /// When each was over, in their order.
+    pub fn ends(&self) -> [Option<u64>; 7] {
+        [
+            self.detected_ms,
+            self.copied_ms,
+            self.launched_ms,
+            self.ready_ms,
+            self.promoted_ms,
+            self.drained_ms,
+            self.stopped_ms,
+        ]
+    }
+}
+
 /// What is deployed, and when.
 #[derive(Debug)]
 pub struct Scenario<'a> {

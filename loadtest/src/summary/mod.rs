@@ -1,5 +1,6 @@
 //! What a run has shown: plain data, and the JSON that it becomes.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -253,6 +254,16 @@ impl QuantilesByConnection {
 }
 
 // === impl Machine ===
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}, {} CPUs", self.os, self.arch, self.cpus)?;
+        match &self.cpu {
+            Some(cpu) => write!(f, ", {cpu}"),
+            None => Ok(()),
+        }
+    }
+}
 
 impl Machine {
     pub fn this() -> Self {

@@ -4,10 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
 use super::schedule::{Bad, Good};
-use crate::release::sha256;
+use crate::release::{sha256, sha256_of};
 use crate::{binaries, source};
 
 /// More than a page, so that it takes more than one write.
@@ -53,7 +51,7 @@ impl Artifacts {
         };
         let script = script(&version, args);
         if good == Good::Proven {
-            let digest = hex(script.as_bytes());
+            let digest = sha256_of(script.as_bytes());
             self.write(&format!("{version}.sha256"), digest.as_bytes());
         }
         self.write(&version, script.as_bytes());
@@ -81,7 +79,7 @@ impl Artifacts {
                 self.write(&format!("{version}.zip"), start.as_bytes());
             }
             Bad::WrongDigest => {
-                let other = hex(b"something else");
+                let other = sha256_of(b"something else");
                 self.write(&format!("{version}.sha256"), other.as_bytes());
                 self.write(&version, script.as_bytes());
             }
@@ -168,9 +166,4 @@ fn script(version: &str, args: &str) -> String {
          exec {app} --version-name {version} {args} \"$@\"\n\
          # whole\n"
     )
-}
-
-fn hex(content: &[u8]) -> String {
-    let digest = Sha256::digest(content);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use fastrand::Rng;
-use sha2::{Digest as _, Sha256};
+use sample_app::answers;
 
 use super::ledger::Outcome;
 use crate::client::Answer;
@@ -90,8 +90,8 @@ impl Ask {
             Kind::Version => release.as_bytes().to_vec(),
             Kind::Slow(_, _, bytes) => vec![b'.'; bytes],
             Kind::Echo(_) => self.body(id),
-            Kind::Upload(_) => uploaded(&self.body(id)).into_bytes(),
-            Kind::Stream(events) => streamed(events, release).into_bytes(),
+            Kind::Upload(_) => answers::receipt_of(&self.body(id)).into_bytes(),
+            Kind::Stream(events) => streamed(events as u64, release).into_bytes(),
         };
         if answer.body != expected {
             let (got, expected) = (answer.body.len(), expected.len());
@@ -110,18 +110,7 @@ impl Ask {
     }
 }
 
-fn uploaded(body: &[u8]) -> String {
-    let mut json = "{\"digest\":\"sha256:".to_owned();
-    for byte in Sha256::digest(body) {
-        // Writing to a string cannot fail.
-        let _ = write!(json, "{byte:02x}");
-    }
-    let _ = write!(json, "\",\"length\":{}}}", body.len());
-    json
-}
-
-fn streamed(events: usize, release: &str) -> String {
-    (1..=events)
-        .map(|event| format!("id: {event}\ndata: {event} of {events} from {release}\n\n"))
-        .collect()
+fn streamed(events: u64, release: &str) -> String {
+    let event = |number| answers::event(number, events, release);
+    (1..=events).map(event).collect()
 }

@@ -2,11 +2,13 @@
 
 use std::ops::Range;
 
+use plotters::chart::MeshStyle;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::super::part::{Moment, Part, SwapPart};
 use crate::result::Failure;
+use crate::scenario::Phases;
 
 /// Red, green, blue.
 pub type Colour = (u8, u8, u8);
@@ -22,13 +24,13 @@ pub const IN_SWAPS: Colour = (18, 134, 92);
 
 /// In their order, with where each ends.
 pub const PHASES: [(&str, Colour); 7] = [
-    ("detected", (152, 162, 179)),
-    ("copied", (83, 140, 198)),
-    ("launched", (36, 82, 143)),
-    ("ready", (240, 178, 70)),
-    ("promoted", (18, 134, 92)),
-    ("drained", (190, 219, 204)),
-    ("stopped", (214, 106, 90)),
+    (Phases::NAMES[0], (152, 162, 179)),
+    (Phases::NAMES[1], (83, 140, 198)),
+    (Phases::NAMES[2], (36, 82, 143)),
+    (Phases::NAMES[3], (240, 178, 70)),
+    (Phases::NAMES[4], (18, 134, 92)),
+    (Phases::NAMES[5], (190, 219, 204)),
+    (Phases::NAMES[6], (214, 106, 90)),
 ];
 
 const INK: RGBColor = RGBColor(28, 36, 48);
@@ -102,11 +104,7 @@ pub fn latency(timeline: &Timeline<'_>) -> Result<String, PlotError> {
         .flat_map(|(_, moment)| [moment.p50, moment.max]);
     let range = log_range(all.flatten());
     draw(320, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(8)
-            .margin_right(16)
-            .x_label_area_size(44)
-            .y_label_area_size(64)
+        let mut chart = framed(area)
             .build_cartesian_2d(timeline.range(), range.clone().log_scale())
             .map_err(failed)?;
         let shaded = [
@@ -119,12 +117,7 @@ pub fn latency(timeline: &Timeline<'_>) -> Result<String, PlotError> {
             });
             chart.draw_series(bars).map_err(failed)?;
         }
-        chart
-            .configure_mesh()
-            .bold_line_style(LINE)
-            .light_line_style(TRANSPARENT)
-            .axis_style(DIM)
-            .label_style(FONT.into_font().color(&INK))
+        styled(&mut chart.configure_mesh())
             .x_desc("seconds of load")
             .y_desc("ms")
             .x_labels(12)
@@ -162,19 +155,10 @@ pub fn percentiles(curves: &[(Vec<(f64, f64)>, Colour)]) -> Result<String, PlotE
     let nines = points().map(|(nines, _)| *nines).fold(3.0, f64::max);
     let range = log_range(points().map(|(_, ms)| *ms));
     draw(340, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(8)
-            .margin_right(16)
-            .x_label_area_size(44)
-            .y_label_area_size(64)
+        let mut chart = framed(area)
             .build_cartesian_2d(0.0..nines, range.log_scale())
             .map_err(failed)?;
-        chart
-            .configure_mesh()
-            .bold_line_style(LINE)
-            .light_line_style(TRANSPARENT)
-            .axis_style(DIM)
-            .label_style(FONT.into_font().color(&INK))
+        styled(&mut chart.configure_mesh())
             .x_desc("share of requests that took no longer")
             .y_desc("ms")
             // Whole nines only.
@@ -201,19 +185,10 @@ pub fn failures(timeline: &Timeline<'_>) -> Result<String, PlotError> {
         .map(|(_, moment)| moment.failed.values().sum::<u64>());
     let most = totals.max().unwrap_or(0);
     draw(if most == 0 { 130 } else { 220 }, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(8)
-            .margin_right(16)
-            .x_label_area_size(44)
-            .y_label_area_size(64)
+        let mut chart = framed(area)
             .build_cartesian_2d(timeline.range(), 0.0..most.max(1) as f64 * 1.05)
             .map_err(failed)?;
-        chart
-            .configure_mesh()
-            .bold_line_style(LINE)
-            .light_line_style(TRANSPARENT)
-            .axis_style(DIM)
-            .label_style(FONT.into_font().color(&INK))
+        styled(&mut chart.configure_mesh())
             .x_desc("seconds of load")
             .x_labels(12)
             .x_label_formatter(&|second| format!("{second:.0}"))
@@ -245,38 +220,21 @@ pub fn failures(timeline: &Timeline<'_>) -> Result<String, PlotError> {
 pub fn phases(swaps: &[SwapPart], all: bool) -> Result<String, PlotError> {
     let shown = if all { PHASES.len() } else { 5 };
     let ends = swaps.iter().map(|swap| {
-        let phases = &swap.phases;
-        let ends = [
-            phases.detected_ms,
-            phases.copied_ms,
-            phases.launched_ms,
-            phases.ready_ms,
-            phases.promoted_ms,
-            phases.drained_ms,
-            phases.stopped_ms,
-        ];
+        let ends = swap.phases.ends();
         ends[..shown].to_vec()
     });
     let ends: Vec<Vec<Option<u64>>> = ends.collect();
     let most = ends.iter().flatten().flatten().max().copied().unwrap_or(1);
     draw(220, |area| {
-        let mut chart = ChartBuilder::on(area)
-            .margin(8)
-            .margin_right(16)
+        let mut chart = framed(area)
             .x_label_area_size(if all { 44 } else { 26 })
-            .y_label_area_size(64)
             .build_cartesian_2d(
                 0.4..swaps.len() as f64 + 0.6,
                 0.0..most.max(1) as f64 * 1.05,
             )
             .map_err(failed)?;
-        chart
-            .configure_mesh()
+        styled(&mut chart.configure_mesh())
             .disable_x_mesh()
-            .bold_line_style(LINE)
-            .light_line_style(TRANSPARENT)
-            .axis_style(DIM)
-            .label_style(FONT.into_font().color(&INK))
             .x_desc(if all { "swap" } else { "" })
             .y_desc("ms")
             .x_labels(swaps.len().min(20))
@@ -333,6 +291,24 @@ fn draw(
     // Its size is the page's affair, its proportions are its own.
     let fixed = format!("width=\"{WIDTH}\" height=\"{height}\" ");
     Ok(svg.replacen(&fixed, "", 1))
+}
+
+/// Every plot has the same room around it: they stand one above the other.
+fn framed<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
+    let mut chart = ChartBuilder::on(area);
+    chart.margin(8).margin_right(16);
+    chart.x_label_area_size(44).y_label_area_size(64);
+    chart
+}
+
+/// Every plot has the same lines and letters.
+fn styled<'m, 'a, 'b, 'c, X: Ranged, Y: Ranged>(
+    mesh: &'m mut MeshStyle<'a, 'b, X, Y, SVGBackend<'c>>,
+) -> &'m mut MeshStyle<'a, 'b, X, Y, SVGBackend<'c>> {
+    mesh.bold_line_style(LINE)
+        .light_line_style(TRANSPARENT)
+        .axis_style(DIM)
+        .label_style(FONT.into_font().color(&INK))
 }
 
 /// The backend writes to a string: what may fail there is a plot that makes no sense.

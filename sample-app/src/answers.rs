@@ -1,0 +1,26 @@
+//! What the app says, word for word: it and whoever checks it have it from here.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
+
+/// What is said of a body that was taken, when its digest and its length in bytes are known.
+pub fn receipt(sha256: Sha256, length: u64) -> String {
+    let mut json = "{\"digest\":\"sha256:".to_owned();
+    for byte in sha256.finalize() {
+        // Writing to a string cannot fail.
+        let _ = write!(json, "{byte:02x}");
+    }
+    let _ = write!(json, "\",\"length\":{length}}}");
+    json
+}
+
+/// The same of a body that is there as a whole.
+pub fn receipt_of(body: &[u8]) -> String {
+    receipt(Sha256::new_with_prefix(body), body.len() as u64)
+}
+
+/// One event of a stream of `total`, counted from 1.
+pub fn event(number: u64, total: u64, version: &str) -> String {
+    format!("id: {number}\ndata: {number} of {total} from {version}\n\n")
+}
