@@ -11,6 +11,10 @@ use tokio::net::TcpStream;
 
 use super::probe::{Probe, ProbeFailure};
 
+/// Windows tries a refused connection again for two seconds before it says so (libuv#2896), which
+/// is as well here: a busy listener whose queue is full refuses, too.
+const REFUSED_WITHIN: Duration = Duration::from_secs(4);
+
 /// What is asked, how often, and how many failures count.
 #[derive(Clone, Debug)]
 pub struct LiveCheck {
@@ -68,7 +72,8 @@ impl LiveCheck {
         if let Some(probe) = &self.probe {
             return probe.ask(address).await.map_err(|error| error.to_string());
         }
-        let connected = tokio::time::timeout(self.interval, TcpStream::connect(address)).await;
+        let patience = self.interval.max(REFUSED_WITHIN);
+        let connected = tokio::time::timeout(patience, TcpStream::connect(address)).await;
         match connected {
             // Azure's sandbox says 10013 (forbidden), not 10061 (refused).
             Ok(Err(source))

@@ -12,6 +12,8 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::process::connect_at_once;
+
 /// What is asked, and which answers are good.
 #[derive(Clone, Debug)]
 pub struct Probe {
@@ -178,12 +180,12 @@ const fn close() -> header::HeaderValue {
 
 async fn connect(port: u16) -> Result<(SocketAddr, TcpStream), ProbeFailure> {
     let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-    let source = match TcpStream::connect(v4).await {
+    let source = match connect_at_once(v4).await {
         Ok(stream) => return Ok((v4, stream)),
         Err(error) => error,
     };
     let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
-    match TcpStream::connect(v6).await {
+    match connect_at_once(v6).await {
         Ok(stream) => Ok((v6, stream)),
         Err(_) => Err(ProbeFailure::Connect { port, source }),
     }

@@ -9,8 +9,12 @@ use tokio::time::Instant;
 
 use super::probe::Probe;
 
-/// Many apps are ready in a few milliseconds: the first pauses are shorter than the interval.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// Many apps are ready in a few milliseconds.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
+
+/// An instance is found to be ready at most so much later than it is, in parts of the time that it
+/// took: an eighth.
+const LATE_BY: u32 = 8;
 
 /// What is asked, how often, and what has to be true before an instance gets requests.
 #[derive(Clone, Debug)]
@@ -61,7 +65,7 @@ impl Readiness {
         last_probe: &RefCell<Option<String>>,
     ) -> Result<SocketAddr, NeverReady> {
         let ready = async {
-            let mut pause = FIRST_PAUSE;
+            let begun = Instant::now();
             let mut good = 0;
             loop {
                 match self.probe.find(port).await {
@@ -76,8 +80,7 @@ impl Readiness {
                         last_probe.replace(Some(failure.to_string()));
                     }
                 }
-                tokio::time::sleep(pause.min(self.interval)).await;
-                pause = pause.saturating_mul(2);
+                tokio::time::sleep(self.pause(begun.elapsed())).await;
             }
         };
         tokio::time::timeout_at(deadline, ready)
@@ -88,6 +91,11 @@ impl Readiness {
                     .clone()
                     .unwrap_or_else(|| "no probe was answered".to_owned()),
             })
+    }
+
+    /// Before the next probe, when so much time has passed.
+    fn pause(&self, waited: Duration) -> Duration {
+        (waited / LATE_BY).max(SHORTEST_PAUSE).min(self.interval)
     }
 
     /// Asks for what clients will ask for first. What comes is not judged: whether the instance is
@@ -191,6 +199,17 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(30);
         wait_for(&readiness, port, deadline).await.unwrap();
         assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 6);
+    }
+
+    #[test]
+    fn who_is_ready_early_is_asked_often_and_nobody_less_often_than_said() {
+        let readiness = Readiness {
+            interval: Duration::from_millis(500),
+            ..readiness()
+        };
+        let pause = |ms| readiness.pause(Duration::from_millis(ms)).as_millis();
+        assert_eq!([pause(0), pause(10), pause(400)], [2, 2, 50]);
+        assert_eq!([pause(4_000), pause(60_000)], [500, 500]);
     }
 
     #[tokio::test]

@@ -19,6 +19,7 @@ pub mod access_token;
 pub mod command;
 pub mod console;
 pub mod listening;
+mod loopback;
 mod machine;
 mod memory;
 mod orphans;
@@ -36,6 +37,7 @@ mod os;
 #[path = "windows.rs"]
 mod os;
 
+pub use loopback::connect_at_once;
 pub use machine::{is_gone, machine};
 pub use memory::{is_short_of_memory, resident_memory};
 pub use output::AppLog;
