@@ -180,6 +180,12 @@ fn tell(options: &Options, parts: &[Part]) -> Result<bool, ProveError> {
         let html = page::html(&record, parts).map_err(io::Error::other);
         write(&file, html.map(String::into_bytes))?;
     }
+    if let Some(file) = into("latency.svg")
+        && record.latency_withheld.is_none()
+    {
+        let svg = page::picture(&record, parts).map_err(io::Error::other);
+        write(&file, svg.map(String::into_bytes))?;
+    }
     Ok(record.passed)
 }
 

@@ -41,7 +41,7 @@ pub struct Options {
     pub part: NonZeroU64,
 
     /// Keep each part's result in this folder, and go on there: parts that are there are not
-    /// repeated; result.json and report.html are written there, too
+    /// repeated; result.json, report.html and latency.svg are written there, too
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,
 

@@ -37,13 +37,7 @@ pub fn html(record: &Record, parts: &[Part]) -> Result<String, PlotError> {
             "Latency over time",
             "Quick requests in each half second, from when each was due. Shaded: a swap was under \
              way, or a sham swap, which starts a process and hands nothing over.",
-            &[
-                ("p50", plots::P50),
-                ("p99", plots::P99),
-                ("max", plots::MAX),
-                ("swap", plots::SWAP),
-                ("sham swap", plots::SHAM),
-            ][..if record.swaps.is_empty() { 3 } else { 5 }],
+            latency_legend(record),
             &plots::latency(&timeline)?,
         );
         let quick =
@@ -98,6 +92,34 @@ pub fn html(record: &Record, parts: &[Part]) -> Result<String, PlotError> {
     classes(&mut page, record);
     page.push_str("</html>\n");
     Ok(page)
+}
+
+/// Latency over time, as a picture that stands alone.
+///
+/// # Errors
+/// It could not be drawn.
+pub fn picture(record: &Record, parts: &[Part]) -> Result<String, PlotError> {
+    let title = format!(
+        "{} requests over {} swaps, {} failed: latency in each half second",
+        thousands(record.sent),
+        record.swaps.len(),
+        thousands(record.failures()),
+    );
+    plots::picture(&Timeline::of(parts), &title, latency_legend(record))
+}
+
+fn latency_legend(record: &Record) -> &'static [(&'static str, Colour)] {
+    const LEGEND: &[(&str, Colour)] = &[
+        ("p50", plots::P50),
+        ("p99", plots::P99),
+        ("max", plots::MAX),
+        ("swap", plots::SWAP),
+        ("sham swap", plots::SHAM),
+    ];
+    match record.swaps.is_empty() {
+        true => &LEGEND[..3],
+        false => LEGEND,
+    }
 }
 
 fn heading(page: &mut String, record: &Record) {

@@ -98,52 +98,82 @@ impl<'a> Timeline<'a> {
 /// # Errors
 /// It cannot be drawn.
 pub fn latency(timeline: &Timeline<'_>) -> Result<String, PlotError> {
-    let moments: Vec<_> = timeline.moments().collect();
-    let all = moments
-        .iter()
-        .flat_map(|(_, moment)| [moment.p50, moment.max]);
-    let range = log_range(all.flatten());
-    draw(320, |area| {
-        let mut chart = framed(area)
-            .build_cartesian_2d(timeline.range(), range.clone().log_scale())
+    draw(320, |area| latency_on(area, timeline))
+}
+
+/// The same as a picture that stands alone.
+///
+/// # Errors
+/// It cannot be drawn.
+pub fn picture(
+    timeline: &Timeline<'_>,
+    title: &str,
+    legend: &[(&str, Colour)],
+) -> Result<String, PlotError> {
+    draw(380, |area| {
+        area.fill(&WHITE).map_err(failed)?;
+        let (above, below) = area.split_vertically(36);
+        let letters = ("sans-serif", 17).into_font().color(&INK);
+        above
+            .draw(&Text::new(title, (72, 14), letters))
             .map_err(failed)?;
-        let shaded = [
-            (timeline.windows(|part| &part.shams), SHAM),
-            (timeline.windows(|part| &part.swaps), SWAP),
-        ];
-        for (windows, colour) in shaded {
-            let bars = windows.into_iter().map(|(from, to)| {
-                Rectangle::new([(from, range.start), (to, range.end)], rgb(colour).filled())
-            });
-            chart.draw_series(bars).map_err(failed)?;
+        // From the right, as many as there are.
+        for ((name, colour), place) in legend.iter().rev().zip(1..) {
+            let left = WIDTH as i32 - 16 - 96 * place;
+            let swatch = Rectangle::new([(left, 16), (left + 12, 26)], rgb(*colour).filled());
+            above.draw(&swatch).map_err(failed)?;
+            let letters = FONT.into_font().color(&INK);
+            above
+                .draw(&Text::new(*name, (left + 18, 14), letters))
+                .map_err(failed)?;
         }
-        styled(&mut chart.configure_mesh())
-            .x_desc("seconds of load")
-            .y_desc("ms")
-            .x_labels(12)
-            .x_label_formatter(&|second| format!("{second:.0}"))
-            .y_label_formatter(&|ms| short(*ms))
-            .draw()
-            .map_err(failed)?;
-        let curves: [(Value, Colour, u32); 3] = [
-            (|moment| moment.max, MAX, 1),
-            (|moment| moment.p99, P99, 2),
-            (|moment| moment.p50, P50, 2),
-        ];
-        for (value, colour, width) in curves {
-            // Between two parts there was no load.
-            for (start, part) in &timeline.parts {
-                let points = part
-                    .moments
-                    .iter()
-                    .filter_map(|moment| Some((start + moment.at_s, value(moment)?)));
-                chart
-                    .draw_series(LineSeries::new(points, rgb(colour).stroke_width(width)))
-                    .map_err(failed)?;
-            }
-        }
-        Ok(())
+        latency_on(&below, timeline)
     })
+}
+
+fn latency_on(area: &Area<'_>, timeline: &Timeline<'_>) -> Result<(), PlotError> {
+    let moments = timeline.moments();
+    let all = moments.flat_map(|(_, moment)| [moment.p50, moment.max]);
+    let range = log_range(all.flatten());
+    let mut chart = framed(area)
+        .build_cartesian_2d(timeline.range(), range.clone().log_scale())
+        .map_err(failed)?;
+    let shaded = [
+        (timeline.windows(|part| &part.shams), SHAM),
+        (timeline.windows(|part| &part.swaps), SWAP),
+    ];
+    for (windows, colour) in shaded {
+        let bars = windows.into_iter().map(|(from, to)| {
+            Rectangle::new([(from, range.start), (to, range.end)], rgb(colour).filled())
+        });
+        chart.draw_series(bars).map_err(failed)?;
+    }
+    styled(&mut chart.configure_mesh())
+        .x_desc("seconds of load")
+        .y_desc("ms")
+        .x_labels(12)
+        .x_label_formatter(&|second| format!("{second:.0}"))
+        .y_label_formatter(&|ms| short(*ms))
+        .draw()
+        .map_err(failed)?;
+    let curves: [(Value, Colour, u32); 3] = [
+        (|moment| moment.max, MAX, 1),
+        (|moment| moment.p99, P99, 2),
+        (|moment| moment.p50, P50, 2),
+    ];
+    for (value, colour, width) in curves {
+        // Between two parts there was no load.
+        for (start, part) in &timeline.parts {
+            let points = part
+                .moments
+                .iter()
+                .filter_map(|moment| Some((start + moment.at_s, value(moment)?)));
+            chart
+                .draw_series(LineSeries::new(points, rgb(colour).stroke_width(width)))
+                .map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Curves of latency over the nines of a share: see `Percentiles::curve`.
