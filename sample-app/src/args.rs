@@ -40,7 +40,8 @@ pub(crate) struct Args {
     pub(crate) version: String,
 
     /// Append `<X-Request-ID> <method> <path> <version> <process id>` to FILE for each request,
-    /// before answering; the answer has the same X-Request-ID
+    /// before answering; the answer has the same X-Request-ID. On Windows each process adds its id
+    /// to the file's name
     #[arg(long, value_name = "FILE")]
     pub(crate) journal: Option<PathBuf>,
 

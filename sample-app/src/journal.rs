@@ -6,14 +6,18 @@
 //! Who offers load gives each request an id of its own and joins the lines with what it saw: a
 //! request without a line never arrived, one with two was sent twice, and an answer of another
 //! release than the line's went astray.
+//!
+//! On Windows each process has a file of its own, which ends in its id; they are read as one.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
 
@@ -26,7 +30,7 @@ const MOST_SENT: usize = 2;
 /// A journal to write: a file that several processes may append to at the same time.
 #[derive(Debug)]
 pub struct Journal {
-    file: File,
+    file: Mutex<File>,
     release: &'static str,
     pid: u32,
 }
@@ -92,21 +96,25 @@ pub enum ReadError {
     },
 }
 
-/// Reads a whole journal, in the order of arrival.
+/// Reads a whole journal, in the order of arrival (on Windows: at each process).
 ///
 /// # Errors
 /// When there is none, or one of its lines is cut off or broken.
 pub fn read(path: &Path) -> Result<Vec<Entry>, ReadError> {
-    let text = fs::read_to_string(path).map_err(|error| ReadError::Io(path.to_owned(), error))?;
-    let numbered = text.lines().zip(1..);
-    let entry = |(text, line): (&str, usize)| {
-        text.parse().map_err(|source| ReadError::Line {
-            path: path.to_owned(),
-            line,
-            source,
-        })
-    };
-    numbered.map(entry).collect()
+    let files = all(path).map_err(|error| ReadError::Io(path.to_owned(), error))?;
+    let mut entries = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).map_err(|error| ReadError::Io(file.clone(), error))?;
+        for (line, text) in (1..).zip(text.lines()) {
+            let entry = text.parse().map_err(|source| ReadError::Line {
+                path: file.clone(),
+                line,
+                source,
+            })?;
+            entries.push(entry);
+        }
+    }
+    Ok(entries)
 }
 
 // === impl Arrivals ===
@@ -152,11 +160,13 @@ impl Journal {
     /// # Errors
     /// What the system said.
     pub fn open(path: &Path, release: &'static str) -> io::Result<Self> {
+        let pid = std::process::id();
+        let path = own(path, pid);
         let file = File::options().append(true).create(true).open(path)?;
         Ok(Self {
-            file,
+            file: Mutex::new(file),
             release,
-            pid: std::process::id(),
+            pid,
         })
     }
 
@@ -173,15 +183,53 @@ impl Journal {
             pid: self.pid,
         };
         let line = format!("{entry}\n");
-        // In append mode the system puts each write at the end as a whole: no lock, and no line
-        // inside another one, not even between processes. Hence never a second write.
-        if (&self.file).write(line.as_bytes())? == line.len() {
-            return Ok(());
+        match self.write(line.as_bytes())? == line.len() {
+            true => Ok(()),
+            false => Err(io::Error::new(
+                io::ErrorKind::WriteZero,
+                "only part of the line was written",
+            )),
         }
-        Err(io::Error::new(
-            io::ErrorKind::WriteZero,
-            "only part of the line was written",
-        ))
+    }
+
+    /// In append mode the system puts each write at the end as a whole: no line inside another one,
+    /// not even between processes. Hence never a second write.
+    ///
+    /// But Wine looks for the end and then writes there: hence one at a time, and on Windows a file
+    /// for each process.
+    fn write(&self, line: &[u8]) -> io::Result<usize> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write(line)
+    }
+}
+
+/// Where this process writes.
+fn own(journal: &Path, pid: u32) -> PathBuf {
+    match cfg!(windows) {
+        true => journal.with_added_extension(pid.to_string()),
+        false => journal.to_owned(),
+    }
+}
+
+/// Where any process has written, on this system or on Windows, whose programs may be tested here.
+fn all(journal: &Path) -> io::Result<Vec<PathBuf>> {
+    let folder = match journal.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let is_pid = |text: &OsStr| text.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    let mut all = Vec::new();
+    for file in fs::read_dir(folder)? {
+        let file = file?.path();
+        let of_a_process =
+            file.extension().is_some_and(is_pid) && file.file_stem() == journal.file_name();
+        if of_a_process || file.file_name() == journal.file_name() {
+            all.push(file);
+        }
+    }
+    match all.is_empty() {
+        true => Err(io::ErrorKind::NotFound.into()),
+        false => Ok(all),
     }
 }
 
@@ -266,6 +314,34 @@ mod tests {
         assert_eq!(entries[0].to_string(), line);
         assert!(entries[0].has_id() && !entries[0].is_idempotent());
         assert!(!entries[1].has_id() && entries[1].is_idempotent());
+    }
+
+    #[test]
+    fn no_line_is_inside_another_one() {
+        const LINES: usize = 500;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let journal = Journal::open(&path, "v1").unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for number in 0..LINES {
+                        let id = number.to_string();
+                        journal.append(Some(id.as_bytes()), "GET", "/").unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(read(&path).unwrap().len(), 4 * LINES);
+    }
+
+    #[test]
+    fn files_of_several_processes_are_one_journal() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["journal.17", "journal.18", "journal.old", "other.17"] {
+            fs::write(folder.path().join(name), "7 GET / v1 17\n").unwrap();
+        }
+        assert_eq!(read(&folder.path().join("journal")).unwrap().len(), 2);
     }
 
     #[test]
