@@ -15,6 +15,7 @@ fn page(site: &Running) -> Browser {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Wine: has no browser")]
 fn a_handoff_can_be_watched() {
     if !tools::has(PROGRAM) {
         return;
@@ -51,6 +52,7 @@ fn a_handoff_can_be_watched() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Wine: has no browser")]
 fn a_page_that_lost_its_sidecar_says_so_and_comes_back() {
     if !tools::has(PROGRAM) {
         return;

@@ -17,6 +17,7 @@ fn node(name: &str, page: &str) -> tests::Release {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Wine: has no Node")]
 fn a_node_server_is_swapped() {
     if !tools::has("node") {
         return;
@@ -29,6 +30,7 @@ fn a_node_server_is_swapped() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Wine: has no Python")]
 fn a_python_server_is_swapped_to_another_folder() {
     if !tools::has("python3") {
         return;

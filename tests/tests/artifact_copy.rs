@@ -23,6 +23,7 @@ fn copies_are_pruned_to_those_in_use_and_some_more() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Wine: has no Python")]
 fn a_script_that_leads_back_to_what_was_deployed_is_warned_about() {
     if !tools::has("python3") {
         return;

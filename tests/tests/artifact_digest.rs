@@ -41,6 +41,7 @@ fn a_folders_digest_is_known() {
 const KNOWN: &str = "50177c1f1530e3f1110a7989d24779c0b461bc07128e9b0ec6836a3b4b50d42a";
 
 #[test]
+#[cfg_attr(windows, ignore = "Wine: has no Python")]
 fn a_folders_digest_proves_that_it_is_whole() {
     let server = ["python3", "-m", "http.server", "--bind", "{host}", "{port}"];
     if !tests::tools::has("python3") {

@@ -126,6 +126,7 @@ fn one_that_was_refused_and_is_deployed_again_is_tried_again() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Wine: has no Python")]
 fn a_folder_is_deployed_too() {
     let site = Site::watching_a_pointer();
     let command = [
