@@ -19,7 +19,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("files/", &[]),
     ("handles.rs", &[]),
     ("signal.rs", &[]),
-    ("telemetry/", &[]),
+    ("telemetry/", &["files"]),
     ("router/", &["release"]),
     ("process/", &["release", "files", "handles"]),
     ("data_plane/", &["release", "router", "handles"]),

@@ -12,6 +12,7 @@ mod os;
 #[cfg(windows)]
 #[path = "windows.rs"]
 mod os;
+pub mod rotation;
 
 pub use os::{
     Identity, arrival, canonical, copy_mode, identity, lower_priority, make_link, open_unwritten,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{FileSettings, SIDECAR};
+use crate::files::rotation::numbered;
 
 /// How soon a file that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -158,17 +159,6 @@ fn rotate(path: &Path, keep: usize) {
         let _ = fs::rename(numbered(path, number), numbered(path, number + 1));
     }
     let _ = fs::rename(path, numbered(path, 1));
-}
-
-/// The number comes before the ending: viewers go by that.
-fn numbered(path: &Path, number: usize) -> PathBuf {
-    let mut name = path.file_stem().unwrap_or_default().to_owned();
-    name.push(format!(".{number}"));
-    if let Some(ending) = path.extension() {
-        name.push(".");
-        name.push(ending);
-    }
-    path.with_file_name(name)
 }
 
 /// Removes the oldest files of other sidecars: each start begins one more, and nobody else would.

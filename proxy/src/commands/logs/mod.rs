@@ -13,7 +13,7 @@ use self::tail::Tail;
 use super::follow::LOOK;
 use super::place::{PlaceError, Where};
 use super::sidecars::Sidecars;
-use super::{Ending, told};
+use super::{ELSEWHERE, Ending, told};
 use crate::control_plane::status::Status;
 
 mod tail;
@@ -27,7 +27,8 @@ Exit codes:
 
 /// Show the log files of the sidecars that live, or else of the one that lived last.
 ///
-/// They have one only with --log-file, and on Azure App Service.
+/// They have one only with --log-file, and on Azure App Service. Full files, which have a number in
+/// their names, are read too.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub struct Logs {
@@ -57,7 +58,7 @@ fn show(options: &Logs) -> Result<Ending, PlaceError> {
     let mut sidecars = Sidecars::of(&state);
     sidecars.look();
     if sidecars.all().next().is_none() {
-        eprintln!("handoff: no sidecar has published anything in {state:?}");
+        eprintln!("handoff: no sidecar has published anything in {state:?}; {ELSEWHERE}");
         return Ok(Ending::Idle);
     }
     let mut shown = Shown {
@@ -74,7 +75,7 @@ fn show(options: &Logs) -> Result<Ending, PlaceError> {
             )),
             Some(file) => match Tail::open(&file, options.lines) {
                 Ok(tail) => {
-                    shown.tails.insert(sidecar, tail);
+                    shown.tails.insert(file, (sidecar, tail));
                 }
                 Err(error) => problems.push(format!(
                     "cannot read {file:?}, the log file of sidecar {sidecar}: {error}"
@@ -93,10 +94,14 @@ fn show(options: &Logs) -> Result<Ending, PlaceError> {
         sleep(LOOK);
         sidecars.look();
         for (sidecar, file) in of_the_living(&sidecars) {
-            if !shown.tails.contains_key(&sidecar)
-                && let Some(tail) = file.and_then(|file| Tail::open(&file, usize::MAX).ok())
-            {
-                shown.tails.insert(sidecar, tail);
+            let Some(file) = file else {
+                continue;
+            };
+            // The next sidecar may go on with the file of the one before.
+            if let Some((writes, _)) = shown.tails.get_mut(&file) {
+                *writes = sidecar;
+            } else if let Ok(tail) = Tail::open(&file, usize::MAX) {
+                shown.tails.insert(file, (sidecar, tail));
             }
         }
     }
@@ -118,7 +123,8 @@ fn of_the_living(sidecars: &Sidecars) -> Vec<(Arc<str>, Option<PathBuf>)> {
 /// What is shown, and how.
 #[derive(Default)]
 struct Shown {
-    tails: BTreeMap<Arc<str>, Tail>,
+    /// By their paths, and whose each is.
+    tails: BTreeMap<PathBuf, (Arc<str>, Tail)>,
     last: Option<Arc<str>>,
     json: bool,
 }
@@ -128,7 +134,7 @@ impl Shown {
     fn print(&mut self) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         let is_one_of_many = self.tails.len() > 1;
-        for (sidecar, tail) in &mut self.tails {
+        for (sidecar, tail) in self.tails.values_mut() {
             let lines = tail.lines();
             if lines.is_empty() {
                 continue;

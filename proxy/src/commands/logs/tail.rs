@@ -1,18 +1,21 @@
-//! The end of a file that grows, and is replaced by a new one when it is full.
+//! The end of a log that grows, and is rotated when its file is full.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::files::identity;
+use crate::files::rotation::numbered;
 
 /// So much is read at a time.
 const BLOCK: u64 = 64 << 10;
 
-/// A log file that is being read.
+/// A log that is being read.
 #[derive(Debug)]
 pub(super) struct Tail {
     path: PathBuf,
+    /// Full files, the oldest first, that have lines which were asked for.
+    full: Vec<File>,
     file: File,
     /// A line whose end is not there yet.
     rest: Vec<u8>,
@@ -21,16 +24,32 @@ pub(super) struct Tail {
 // === impl Tail ===
 
 impl Tail {
-    /// From so many lines before its end.
+    /// From so many lines before its end, which may be in full files.
     ///
     /// # Errors
     /// What the system said.
     pub(super) fn open(path: &Path, lines: usize) -> io::Result<Self> {
         let mut file = File::open(path)?;
-        let start = start_of(&mut file, lines)?;
-        file.seek(SeekFrom::Start(start))?;
+        let mut missing = go_to_last(&mut file, lines)?;
+        let mut full: Vec<File> = Vec::new();
+        for number in 1.. {
+            let older = match missing {
+                0 => None,
+                _ => File::open(numbered(path, number)).ok(),
+            };
+            let Some(mut older) = older else {
+                break;
+            };
+            // It got the next number while they were opened.
+            if !is_same(&older, full.last().unwrap_or(&file)) {
+                missing = go_to_last(&mut older, missing)?;
+                full.push(older);
+            }
+        }
+        full.reverse();
         Ok(Self {
             path: path.to_owned(),
+            full,
             file,
             rest: Vec::new(),
         })
@@ -38,12 +57,18 @@ impl Tail {
 
     /// The whole lines that are new.
     pub(super) fn lines(&mut self) -> Vec<String> {
-        let mut new = self.read();
+        let mut new = Vec::new();
+        for full in std::mem::take(&mut self.full) {
+            let current = std::mem::replace(&mut self.file, full);
+            new.extend(self.read());
+            self.file = current;
+        }
+        new.extend(self.read());
         // What was written between the last look at it and its end comes first.
         if self.is_replaced() {
             new.extend(self.read());
-            if let Ok(file) = File::open(&self.path) {
-                self.file = file;
+            for next in self.next() {
+                self.file = next;
                 new.extend(self.read());
             }
         }
@@ -58,6 +83,29 @@ impl Tail {
             return false;
         };
         identity(&open) != identity(&named) || named.len() < open.len()
+    }
+
+    /// The files that came after the one that is read, the oldest first: several, where much has
+    /// been written since the last look.
+    fn next(&self) -> Vec<File> {
+        // Between two files there is none for a moment: then the next look finds it.
+        let Ok(current) = File::open(&self.path) else {
+            return Vec::new();
+        };
+        let mut next = vec![current];
+        for number in 1.. {
+            let Ok(full) = File::open(numbered(&self.path, number)) else {
+                break;
+            };
+            if is_same(&full, &self.file) || is_older(&full, &self.file) {
+                break;
+            }
+            if next.last().is_none_or(|last| !is_same(&full, last)) {
+                next.push(full);
+            }
+        }
+        next.reverse();
+        next
     }
 
     fn read(&mut self) -> Vec<String> {
@@ -78,11 +126,33 @@ impl Tail {
     }
 }
 
-/// Where the last lines begin.
-fn start_of(file: &mut File, lines: usize) -> io::Result<u64> {
+/// Whether both are one file. What tells files apart is not enough on Windows, see
+/// [`Tail::is_replaced`]; full ones have lengths and times that stay.
+fn is_same(one: &File, other: &File) -> bool {
+    let told = |metadata: Metadata| {
+        let (length, modified) = (metadata.len(), metadata.modified().ok());
+        (identity(&metadata), length, modified)
+    };
+    let (one, other) = (one.metadata().map(told), other.metadata().map(told));
+    matches!((one, other), (Ok(one), Ok(other)) if one == other)
+}
+
+/// Whether it had been written before the other one: by a log that kept more files.
+fn is_older(one: &File, other: &File) -> bool {
+    let modified = |file: &File| {
+        file.metadata()
+            .and_then(|metadata| metadata.modified())
+            .ok()
+    };
+    modified(one) < modified(other)
+}
+
+/// Goes to where so many last lines begin; says how many are missing.
+fn go_to_last(file: &mut File, lines: usize) -> io::Result<usize> {
     let mut start = file.metadata()?.len();
     if lines == 0 {
-        return Ok(start);
+        file.seek(SeekFrom::Start(start))?;
+        return Ok(0);
     }
     let mut ends = 0;
     let mut block = Vec::new();
@@ -96,11 +166,13 @@ fn start_of(file: &mut File, lines: usize) -> io::Result<u64> {
             ends += 1;
             // The first end is the last line's own.
             if ends > lines {
-                return Ok(start + at as u64 + 1);
+                file.seek(SeekFrom::Start(start + at as u64 + 1))?;
+                return Ok(0);
             }
         }
     }
-    Ok(0)
+    file.rewind()?;
+    Ok(lines - ends)
 }
 
 #[cfg(test)]
@@ -113,6 +185,12 @@ mod tests {
         let mut options = File::options();
         let mut file = options.create(true).append(true).open(path).unwrap();
         file.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Renames what there is, and keeps two.
+    fn rotate(path: &Path) {
+        let _ = fs::rename(numbered(path, 1), numbered(path, 2));
+        fs::rename(path, numbered(path, 1)).unwrap();
     }
 
     #[test]
@@ -129,6 +207,26 @@ mod tests {
         append(&path, &format!("{long}\n{long}\n"));
         assert_eq!(last(3).len(), 3);
         assert_eq!(last(3)[0], "three");
+    }
+
+    #[test]
+    fn what_is_asked_for_and_not_in_the_file_is_in_the_full_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let last = |lines| Tail::open(&path, lines).unwrap().lines();
+        for text in ["one\ntwo\n", "three\nfour\n", "five\n"] {
+            if path.exists() {
+                rotate(&path);
+            }
+            append(&path, text);
+        }
+        assert_eq!(last(1), ["five"]);
+        assert_eq!(last(2), ["four", "five"]);
+        assert_eq!(last(4), ["two", "three", "four", "five"]);
+        assert_eq!(last(9), ["one", "two", "three", "four", "five"]);
+        rotate(&path);
+        append(&path, "");
+        assert_eq!(last(2), ["four", "five"], "nothing is in the new one yet");
     }
 
     #[test]
@@ -150,5 +248,22 @@ mod tests {
         assert_eq!(tail.lines(), ["six"]);
         fs::write(&path, "7\n").unwrap();
         assert_eq!(tail.lines(), ["7"], "emptied, and begun again");
+    }
+
+    #[test]
+    fn files_that_were_filled_between_two_looks_are_not_skipped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        append(&path, "zero\n");
+        rotate(&path);
+        append(&path, "one\n");
+        let mut tail = Tail::open(&path, 0).unwrap();
+        for text in ["of the second\n", "of the third, which is longer\n"] {
+            rotate(&path);
+            append(&path, text);
+        }
+        let expected = ["of the second", "of the third, which is longer"];
+        assert_eq!(tail.lines(), expected);
+        assert_eq!(tail.lines(), [""; 0]);
     }
 }
