@@ -45,6 +45,18 @@ pub struct Access {
 #[derive(Debug)]
 struct Batches(Queue);
 
+// === impl App ===
+
+impl App {
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&FileSettings> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Log | Self::Raw => None,
+        }
+    }
+}
+
 /// Opens what the configuration wants. What waits is written when this is dropped.
 ///
 /// # Errors
@@ -55,14 +67,22 @@ pub fn open(
     sidecar: &str,
 ) -> io::Result<Vec<Writing>> {
     let mut all = Vec::new();
+    let tail = config.log.tail.clone();
+    let mut open = |file: Option<&FileSettings>, name| {
+        let (queue, writing) = telemetry::lines_to(file, name, sidecar)?;
+        if let Some(tail) = &tail {
+            tail.ask(name, &queue);
+        }
+        all.push(writing);
+        io::Result::Ok(queue)
+    };
     let file = match &config.lines.app {
         App::Log => None,
         App::Raw => Some(None),
         App::File(file) => Some(Some(file)),
     };
     if let Some(file) = file {
-        let (queue, writing) = telemetry::lines_to(file, "app-log", sidecar)?;
-        all.push(writing);
+        let queue = open(file, "app-log")?;
         let is_marked = file.is_some();
         let tail = config.log.tail.clone();
         launcher.set_app_log(AppLog::new(move |generation, release, line| {
@@ -77,8 +97,7 @@ pub fn open(
         }));
     }
     if let Some(Access { form, file }) = &config.lines.access {
-        let (queue, writing) = telemetry::lines_to(file.as_ref(), "access-log", sidecar)?;
-        all.push(writing);
+        let queue = open(file.as_ref(), "access-log")?;
         config.data_plane.access_log = Some(AccessLog {
             form: *form,
             sink: Arc::new(Batches(queue)),

@@ -150,6 +150,47 @@ fn what_is_cut_is_counted() {
     assert_eq!(answers(stage.site(), "1", "5xx"), Some(1.0));
 }
 
+/// A named pipe that nobody reads is a share that hangs.
+#[cfg(unix)]
+#[test]
+fn lines_that_nobody_takes_are_counted_and_hold_up_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = |name: &str| {
+        let pipe = folder.path().join(name);
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        pipe.to_str().unwrap().to_owned()
+    };
+    let talks =
+        "yes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa | head -c 12000000; exec {artifact} -port {port}";
+    let site = site()
+        .with("--app-log", &pipe("app"))
+        .with("--access-log", &pipe("access"))
+        .running(&["sh", "-c", talks])
+        .start("v1");
+    let mut client = site.connect();
+    let long = format!("/version?{}", "x".repeat(15_000));
+    for _ in 0..400 {
+        assert_eq!(client.get(&long).unwrap().status, 200);
+    }
+    for log in ["app-log", "access-log"] {
+        tests::eventually(
+            || format!("lines of the {log} are dropped"),
+            || {
+                let labels = [("log", log)];
+                let dropped = site
+                    .metrics()
+                    .value("handoff_dropped_log_lines_total", &labels);
+                (dropped? > 0.0).then_some(())
+            },
+        );
+    }
+    let own = site
+        .metrics()
+        .value("handoff_dropped_log_lines_total", &[("log", "log")]);
+    assert_eq!(own, Some(0.0));
+}
+
 #[test]
 fn what_handoff_answers_itself_has_no_generation() {
     let site = site()

@@ -27,7 +27,7 @@ struct Scrape {
     held: usize,
     totals: Totals,
     launches: Launches,
-    dropped_lines: u64,
+    dropped_lines: Vec<(&'static str, u64)>,
 }
 
 /// One metric in the making.
@@ -204,10 +204,11 @@ impl Scrape {
             None,
             [([version, sidecar], 1.0)],
         )?;
-        metric.counter(
+        let dropped = self.dropped_lines.iter();
+        metric.counters(
             "handoff_dropped_log_lines",
-            "Lines of the log that could not be written in time",
-            self.dropped_lines,
+            "Lines that could not be written in time, by log",
+            dropped.map(|(of, lines)| ([("log", (*of).to_owned())], *lines)),
         )?;
         let memory = resident_memory(self.status.pid);
         metric.one_gauge(

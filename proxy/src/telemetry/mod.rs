@@ -6,11 +6,12 @@
 use std::io::{self, IsTerminal as _};
 use std::panic;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer as _, fmt, registry};
+use tracing_subscriber::{Layer as _, Registry, fmt, registry, reload};
 
 mod log_file;
 pub mod queue;
@@ -113,6 +114,17 @@ pub struct Log {
     _writing: Writing,
 }
 
+/// What is logged, as there is one log: see [`set_level`].
+static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+
+/// Logs what is worth this from now on.
+pub fn set_level(level: LevelFilter) {
+    if let Some(handle) = LEVEL.get() {
+        // The subscriber is there as long as the process is.
+        let _ = handle.reload(level);
+    }
+}
+
 /// Starts to log for this sidecar. Only `main` may do this, once.
 ///
 /// # Errors
@@ -127,7 +139,7 @@ pub fn init(settings: &Settings, sidecar: &str) -> io::Result<Log> {
         }
     };
     let tail = settings.tail.clone().map(|tail| {
-        tail.ask(&writer);
+        tail.ask("log", &writer);
         fmt::layer()
             .with_ansi(false)
             .with_target(false)
@@ -142,11 +154,9 @@ pub fn init(settings: &Settings, sidecar: &str) -> io::Result<Log> {
         LogFormat::Json => lines.json().boxed(),
     };
     // The level is the subscriber's own, so that what nobody wants costs nothing.
-    registry()
-        .with(settings.level)
-        .with(tail)
-        .with(lines)
-        .init();
+    let (level, handle) = reload::Layer::new(settings.level);
+    let _ = LEVEL.set(handle);
+    registry().with(level).with(tail).with(lines).init();
     if settings.file.is_some() {
         let to_stderr = panic::take_hook();
         panic::set_hook(Box::new(move |panicked| {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -20,7 +20,7 @@ pub struct Tail(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     lines: Mutex<Lines>,
-    log: OnceLock<Queue>,
+    queues: Mutex<Vec<(&'static str, Queue)>>,
 }
 
 #[derive(Debug, Default)]
@@ -53,14 +53,19 @@ impl Tail {
         lines.kept.push_back(text);
     }
 
-    /// How many lines of the log itself could not be written in time.
-    pub fn dropped_lines(&self) -> u64 {
-        self.0.log.get().map_or(0, Queue::dropped)
+    /// How many lines of each log could not be written in time.
+    pub fn dropped_lines(&self) -> Vec<(&'static str, u64)> {
+        let queues = self.0.queues.lock();
+        let queues = queues.unwrap_or_else(PoisonError::into_inner);
+        let dropped = queues.iter().map(|(of, queue)| (*of, queue.dropped()));
+        dropped.collect()
     }
 
-    /// Who counts those.
-    pub(super) fn ask(&self, log: &Queue) {
-        let _ = self.0.log.set(log.clone());
+    /// Who counts those of one log.
+    pub fn ask(&self, of: &'static str, queue: &Queue) {
+        let queues = self.0.queues.lock();
+        let mut queues = queues.unwrap_or_else(PoisonError::into_inner);
+        queues.push((of, queue.clone()));
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
