@@ -13,6 +13,7 @@ use crate::cli::{Cli, Run};
 use crate::control_plane::artifact::Fingerprint;
 use crate::control_plane::reread::{News, Reread};
 use crate::control_plane::supervisor;
+use crate::telemetry;
 
 /// A file that has just changed may be half written; and so may the next one.
 const CALM: Duration = Duration::from_millis(200);
@@ -20,7 +21,7 @@ const CALM: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is taken over from a changed file while handoff runs; the rest needs a restart of it.
-const RELOADED: [&str; 23] = [
+const RELOADED: [&str; 24] = [
     "env-file",
     "health-path",
     "health-host",
@@ -44,6 +45,7 @@ const RELOADED: [&str; 23] = [
     "bake",
     "bake-max-errors",
     "auto-rollback",
+    "log-level",
 ];
 
 /// The files, and what they said.
@@ -94,6 +96,7 @@ impl Files {
         let (taken, left): (Vec<_>, Vec<_>) = changed
             .into_iter()
             .partition(|key| RELOADED.contains(&key.as_str()));
+        telemetry::set_level(config.log.level);
         if !taken.is_empty() {
             tracing::info!(options = taken.join(", "), "the configuration has changed");
         }
