@@ -11,13 +11,15 @@ use serde_json::{Value, json};
 
 use super::place::{PlaceError, Where};
 use super::sidecars::Sidecars;
-use super::{Ending, count, table, told};
+use super::{ELSEWHERE, Ending, count, table, told};
 use crate::control_plane::status::UnixMillis;
 
 const SCHEMA: u32 = 1;
 /// So many handoffs of each sidecar are shown; `handoff history` has them all.
 const HANDOFFS: usize = 10;
 const REDRAW: Duration = Duration::from_secs(1);
+/// So many of the dead are shown, those that lived last.
+const DEAD: usize = 2;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -125,14 +127,24 @@ fn fitting(text: &str, rows: usize, columns: usize) -> Vec<String> {
 fn as_text(state: &Path, sidecars: &Sidecars) -> String {
     let now = UnixMillis::now();
     let mut all: Vec<_> = sidecars.all_with_life().collect();
-    // The living first, and of those the oldest.
-    all.sort_by_key(|(status, lives)| (!lives, status.started_ms));
-    let shown: Vec<_> = all
+    // The living first, and of those the oldest; then the dead, and of those the last.
+    all.sort_by_key(|(status, lives)| match lives {
+        true => (false, status.started_ms.0),
+        false => (true, u64::MAX - status.heartbeat_ms.0),
+    });
+    let live = all.iter().filter(|(_, lives)| *lives).count();
+    let more = all.len().saturating_sub(live + DEAD);
+    all.truncate(live + DEAD);
+    let mut shown: Vec<_> = all
         .into_iter()
         .map(|(status, lives)| table::sidecar(status, lives, HANDOFFS, now))
         .collect();
+    if more > 0 {
+        let more = count(more, "sidecar");
+        shown.push(format!("{more} more died before: --json has all\n"));
+    }
     match shown.is_empty() {
-        true => format!("no sidecar has published anything in {state:?}\n"),
+        true => format!("no sidecar has published anything in {state:?}; {ELSEWHERE}\n"),
         false => shown.join("\n"),
     }
 }
@@ -148,6 +160,38 @@ fn as_json(state: &Path, sidecars: &Sidecars) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_living_come_first_and_of_the_dead_the_last_are_shown() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = state.path().join("sidecars");
+        std::fs::create_dir(&folder).unwrap();
+        let now = UnixMillis::now().0;
+        for (id, heartbeat) in [("d1", 1), ("d2", 2), ("d3", 3), ("d4", 4), ("up", now)] {
+            let status = format!(
+                r#"{{"schema":1,"sidecar":"{id}","version":"0","pid":1,"listen":"127.0.0.1:1",
+                    "started_ms":{heartbeat},"heartbeat_ms":{heartbeat},"phase":"running"}}"#
+            );
+            std::fs::write(folder.join(format!("{id}.json")), status).unwrap();
+        }
+        let mut sidecars = Sidecars::of(state.path());
+        sidecars.look();
+        let text = as_text(state.path(), &sidecars);
+        let text = console::strip_ansi_codes(&text);
+        let at = |part: &str| text.find(part);
+        let order = [
+            "sidecar up ",
+            "sidecar d4 ",
+            "sidecar d3 ",
+            "2 sidecars more died",
+        ]
+        .map(at);
+        assert!(
+            order.iter().all(Option::is_some) && order.is_sorted(),
+            "{text}"
+        );
+        assert_eq!((at("sidecar d1"), at("sidecar d2")), (None, None), "{text}");
+    }
 
     #[test]
     fn what_does_not_fit_the_screen_is_cut_and_said_to_be() {

@@ -30,6 +30,13 @@ pub(super) fn sidecar(status: &Status, lives: bool, handoffs: usize, now: UnixMi
         status.version,
         status.pid
     );
+    let log = status.log_file.as_ref();
+    let log = log.map(|file| format!("log in {}", file.display()));
+    let page = status.admin.map(|page| format!("page at http://{page}/"));
+    let looked_at: Vec<_> = log.into_iter().chain(page).collect();
+    if !looked_at.is_empty() {
+        let _ = writeln!(text, "  {}", looked_at.join(", "));
+    }
     let instances = instances(status, now);
     if !instances.is_empty() {
         let _ = writeln!(text, "{}", indented(&instances));
@@ -39,6 +46,18 @@ pub(super) fn sidecar(status: &Status, lives: bool, handoffs: usize, now: UnixMi
     }
     if status.held > 0 {
         let _ = writeln!(text, "  {} held", count(status.held, "request"));
+    }
+    if let Some(alarm) = &status.alarm {
+        let since = between(alarm.since_ms, now);
+        let what = style("its live check fails").red();
+        let _ = writeln!(
+            text,
+            "  {what}, for {since} (generation {}): {}",
+            alarm.generation, alarm.reason
+        );
+    }
+    if let Some(until) = status.bakes_until_ms {
+        let _ = writeln!(text, "  on trial for {} more", between(now, until));
     }
     if let Some(problem) = &status.artifact_problem {
         let _ = writeln!(text, "  no artifact can be accepted: {problem}");
@@ -53,6 +72,7 @@ pub(super) fn sidecar(status: &Status, lives: bool, handoffs: usize, now: UnixMi
         let left = between(now, paused.until_ms);
         let _ = writeln!(text, "  {} for {left} more", style("paused").yellow());
     }
+    text += &ways_back(status, now);
     if let Some(problem) = status.last_failure.as_ref() {
         text += &failure(problem, now);
     }
@@ -132,6 +152,8 @@ fn instances(status: &Status, now: UnixMillis) -> String {
                     format!("{requests} and {}", count(instance.tunnels, "tunnel"))
                 }
             };
+            let parts = [Some(what), instance.warning.clone()].into_iter().flatten();
+            let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
             let address = instance.address.map(|address| address.to_string());
             rows.add(
                 style.clone(),
@@ -141,12 +163,41 @@ fn instances(status: &Status, now: UnixMillis) -> String {
                     instance.release.to_string(),
                     between(instance.since_ms, now),
                     address.unwrap_or_default(),
-                    what,
+                    parts.join("; "),
                 ],
             );
         }
     }
     rows.text()
+}
+
+/// Where requests have gone back to, where they can, and where they cannot.
+fn ways_back(status: &Status, now: UnixMillis) -> String {
+    let mut text = String::new();
+    if let Some(back) = &status.last_rollback {
+        let ago = between(back.at_ms, now);
+        let (from, to) = (back.from, back.to);
+        let _ = writeln!(
+            text,
+            "  requests went back from generation {from} to {to}, {ago} ago"
+        );
+    }
+    let names: Vec<_> = status
+        .earlier
+        .iter()
+        .rev()
+        .map(ToString::to_string)
+        .collect();
+    if !names.is_empty() {
+        let _ = writeln!(text, "  a rollback can go to {}", names.join(", "));
+    }
+    let refused = status.refused.iter().rev();
+    let names: Vec<_> = refused.map(|refused| refused.release.to_string()).collect();
+    if !names.is_empty() {
+        let until = "not tried again until deployed again";
+        let _ = writeln!(text, "  {until}: {}", names.join(", "));
+    }
+    text
 }
 
 fn failure(failure: &Failure, now: UnixMillis) -> String {
@@ -267,8 +318,41 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} in\n{text}");
         }
+        assert!(
+            !text.contains("live check") && !text.contains("rollback"),
+            "{text}"
+        );
         let dead = sidecar(&status, false, 10, UnixMillis(61_000));
         let dead = console::strip_ansi_codes(&dead).into_owned();
         assert!(dead.contains("dead since 1s ago"), "{dead}");
+    }
+
+    #[test]
+    fn what_is_not_as_it_should_be_is_shown() {
+        let instance = serde_json::json!({"generation": 2, "release": "v2", "digest": "d",
+            "since_ms": 1_000, "warning": "it listens on 0.0.0.0:40001"});
+        let status = serde_json::json!({
+            "schema": 1, "sidecar": "abc", "version": "0.1.0", "pid": 7, "listen": "127.0.0.1:80",
+            "started_ms": 1_000, "heartbeat_ms": 60_000, "phase": "running", "active": instance,
+            "log_file": "/var/log/handoff.log", "admin": "127.0.0.1:9900",
+            "alarm": {"generation": 2, "since_ms": 31_000, "reason": "answered 500"},
+            "bakes_until_ms": 121_000, "earlier": ["v0", "v1"],
+            "last_rollback": {"from": 3, "to": 2, "at_ms": 51_000, "took_us": 5},
+            "refused": [{"digest": "e", "release": "v3", "at_ms": 1_000, "reason": "it crashed"}],
+        });
+        let status = serde_json::from_value(status).unwrap();
+        let text = sidecar(&status, true, 10, UnixMillis(61_000));
+        let text = console::strip_ansi_codes(&text);
+        for part in [
+            "it listens on 0.0.0.0:40001",
+            "its live check fails, for 30s (generation 2): answered 500",
+            "on trial for 1m more",
+            "requests went back from generation 3 to 2, 10s ago",
+            "a rollback can go to v1, v0",
+            "not tried again until deployed again: v3",
+            "log in /var/log/handoff.log, page at http://127.0.0.1:9900/",
+        ] {
+            assert!(text.contains(part), "{part:?} in\n{text}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! From a changed file to a running, routed instance, and to the end of the one before.
 
 pub mod artifact;
+mod dead;
 pub mod desired;
 mod environment;
 mod events;

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::artifact::Source;
+use super::dead;
 use super::memory::Refusal;
 use crate::files::write_atomically;
 use crate::process::machine;
@@ -74,6 +75,8 @@ pub struct Status {
     pub held: usize,
     /// Why no artifact can be accepted at the moment.
     pub artifact_problem: Option<String>,
+    /// The content of an artifact that never can be, whose digest came with it.
+    pub artifact_refused: Option<String>,
     /// Why the last instance that failed did.
     pub last_failure: Option<Failure>,
     /// Oldest first.
@@ -321,6 +324,7 @@ impl Status {
             stopping: Vec::new(),
             held: 0,
             artifact_problem: None,
+            artifact_refused: None,
             last_failure: None,
             handoffs: VecDeque::new(),
             desired_serial: None,
@@ -398,6 +402,9 @@ pub fn publish(
 ) -> io::Result<thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let write_all = move || {
+        if let Some(folder) = file.parent() {
+            dead::forget(folder, SystemTime::now());
+        }
         let mut failed = false;
         loop {
             let snapshot = status.borrow_and_update().clone();

@@ -14,7 +14,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
 use super::artifact::{
-    DropFolder, Fingerprint, NotYet, Patience, RETRY, Settle, Settling, Source, Store, Target,
+    DropFolder, Fingerprint, NotYet, Patience, Problem, RETRY, Settle, Settling, Source, Store,
+    Target,
 };
 use super::desired::{Desired, DesiredFile, Look};
 use super::events::Events;
@@ -61,7 +62,7 @@ pub enum Found {
         source: PathBuf,
     },
     /// Why there is none now, once for each new reason; `None` when that is over.
-    Problem(Option<String>),
+    Problem(Option<Problem>),
     /// What commands ask for; at the start once what they asked for before.
     Desired {
         /// What the file says.
@@ -140,7 +141,7 @@ struct Watch {
     events: Events,
     detected: Option<(PathBuf, SystemTime)>,
     accepted: Option<(Target, Fingerprint)>,
-    problem: Option<String>,
+    problem: Option<Problem>,
 }
 
 impl Watch {
@@ -249,7 +250,10 @@ impl Watch {
         let target = match target {
             Ok(target) => target,
             Err(reason) => {
-                self.report(Some(reason.to_string()));
+                self.report(Some(Problem {
+                    reason: reason.to_string(),
+                    refused: None,
+                }));
                 return poll;
             }
         };
@@ -268,7 +272,7 @@ impl Watch {
         let (now, clock) = (Instant::now(), SystemTime::now());
         if let Err(not_yet) = self.patience.check(&target, &fingerprint, now) {
             let NotYet { wait, problem } = not_yet;
-            if let Some(problem) = problem.map(str::to_owned) {
+            if let Some(problem) = problem.cloned() {
                 self.report(Some(problem));
             }
             return wait.min(poll);
@@ -305,7 +309,7 @@ impl Watch {
                 let now = Instant::now();
                 let NotYet { wait, problem } =
                     self.patience.failed(target, fingerprint, &error, now);
-                if let Some(problem) = problem.map(str::to_owned) {
+                if let Some(problem) = problem.cloned() {
                     self.report(Some(problem));
                 }
                 wait.min(poll)
@@ -313,7 +317,7 @@ impl Watch {
         }
     }
 
-    fn report(&mut self, problem: Option<String>) {
+    fn report(&mut self, problem: Option<Problem>) {
         if self.problem != problem {
             self.problem.clone_from(&problem);
             let _ = self.found.send(Found::Problem(problem));

@@ -83,7 +83,12 @@ impl Step {
             handoff.digest == digest
                 && (handoff.generation > before || handoff.outcome == Outcome::Starting)
         };
-        Self::towards(status, is_active, is_ours, ENOUGH)
+        match Self::towards(status, is_active, is_ours, ENOUGH) {
+            Self::Waiting {
+                problem: Some(problem),
+            } if status.artifact_refused.as_deref() == Some(digest) => Self::impossible(&problem),
+            step => step,
+        }
     }
 
     /// How far it is with a new instance of what served as `active`.
@@ -338,6 +343,18 @@ mod tests {
         assert!(matches!(refused, Step::Refused(_)), "{refused:?}");
         let starting = step(json!({"handoffs": [handoff(1, "starting")]}));
         assert_eq!(starting, Step::Starting);
+    }
+
+    #[test]
+    fn what_is_never_accepted_is_refused() {
+        let more = |refused: &str| {
+            let problem = "\"a.zip\" is refused: it leads out of its folder";
+            step(json!({"artifact_problem": problem, "artifact_refused": refused}))
+        };
+        let step = more("new");
+        let refusal = step.refusal().expect("a refusal");
+        assert!(refusal.reason.contains("leads out"), "{refusal:?}");
+        assert!(matches!(more("other"), Step::Waiting { .. }));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use copy::copy;
 pub use digest::digest;
 pub use fingerprint::Fingerprint;
 pub use folder::{DropFolder, is_artifact};
-pub use patience::{NotYet, Patience, RETRY};
+pub use patience::{NotYet, Patience, Problem, RETRY};
 pub use pointer::{Pointer, PointerError};
 pub use settle::{Settle, Settling};
 pub use store::{Copying, Store, StoreSettings, Workdir, release_id};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{AcceptError, Fingerprint, Target};
+use crate::release::Digest;
 
 /// After a first failure, and how long a change has to rest.
 pub const RETRY: Duration = Duration::from_millis(250);
@@ -29,11 +30,20 @@ struct Failed {
     target: Target,
     fingerprint: Fingerprint,
     tries: u32,
-    reason: String,
+    problem: Problem,
     is_told: bool,
     next: Option<Instant>,
     /// What it has become since, and since when.
     changed: Option<(Fingerprint, Instant)>,
+}
+
+/// Why an artifact is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// As a person reads it.
+    pub reason: String,
+    /// The content which came with a digest, and is not accepted however often it is looked at.
+    pub refused: Option<Digest>,
 }
 
 /// Not now.
@@ -42,7 +52,7 @@ pub struct NotYet<'a> {
     /// Look again after this.
     pub wait: Duration,
     /// What to tell people; nothing new while it changes.
-    pub problem: Option<&'a str>,
+    pub problem: Option<&'a Problem>,
 }
 
 // === impl Patience ===
@@ -67,7 +77,7 @@ impl Patience {
                 Some(next) => next - now,
                 None => Duration::MAX,
             };
-            let problem = failed.is_told.then_some(&*failed.reason);
+            let problem = failed.is_told.then_some(&failed.problem);
             return Err(NotYet { wait, problem });
         }
         let since = match &failed.changed {
@@ -114,18 +124,31 @@ impl Patience {
             | AcceptError::NotExecutable { .. }
             | AcceptError::StateInWorkdir { .. } => (None, true),
         };
+        // What its digest has proved to be whole stays what it is.
+        let is_final = is_told
+            && matches!(
+                error,
+                AcceptError::Broken { .. }
+                    | AcceptError::Refused { .. }
+                    | AcceptError::NotExecutable { .. }
+                    | AcceptError::StateInWorkdir { .. }
+            );
+        let problem = Problem {
+            reason: error.to_string(),
+            refused: target.digest.filter(|_| is_final),
+        };
         let failed = self.last.insert(Failed {
             target,
             fingerprint,
             tries,
-            reason: error.to_string(),
+            problem,
             is_told,
             next: delay.map(|delay| now + delay),
             changed: None,
         });
         NotYet {
             wait: delay.unwrap_or(Duration::MAX),
-            problem: failed.is_told.then_some(&*failed.reason),
+            problem: failed.is_told.then_some(&failed.problem),
         }
     }
 
@@ -143,8 +166,8 @@ mod tests {
 
     use sha2::{Digest as _, Sha256};
 
+    use super::super::ArchiveError;
     use super::*;
-    use crate::release::Digest;
 
     fn artifact(content: &str) -> (Target, Fingerprint) {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -186,7 +209,9 @@ mod tests {
         assert_eq!(reads, CONTENT_TRIES);
         let day = Duration::from_secs(86_400);
         let told = patience.check(&target, &print, now + day).unwrap_err();
-        assert!(told.problem.unwrap().contains("came with it"));
+        let problem = told.problem.unwrap();
+        assert!(problem.reason.contains("came with it"));
+        assert_eq!(problem.refused, None, "what it should be may yet come");
 
         // While it changes it is left alone, and read when that has rested.
         let (_, more) = artifact("half and more");
@@ -209,6 +234,35 @@ mod tests {
             ..target
         };
         assert!(patience.check(&right, &print, now).is_ok());
+    }
+
+    #[test]
+    fn what_is_whole_and_cannot_be_accepted_is_refused() {
+        let (target, print) = artifact("whole");
+        let digest = Digest::finish(Sha256::new());
+        let proved = Target {
+            digest: Some(digest),
+            ..target.clone()
+        };
+        let broken = || AcceptError::Broken {
+            path: "app.zip".into(),
+            source: ArchiveError::Broken("no end".to_owned()),
+        };
+        let refused = |target: &Target, error: &dyn Fn() -> AcceptError| {
+            let mut patience = Patience::default();
+            let mut told = None;
+            for _ in 0..TOLD_AFTER {
+                let (target, print, now) = (target.clone(), print.clone(), Instant::now());
+                let problem = patience.failed(target, print, &error(), now).problem;
+                told = problem.and_then(|problem| problem.refused);
+            }
+            told
+        };
+        assert_eq!(refused(&proved, &broken), Some(digest));
+        assert_eq!(refused(&target, &broken), None, "it may be on its way");
+        assert_eq!(refused(&proved, &wrong_digest), None);
+        let busy = || AcceptError::Busy("app".into());
+        assert_eq!(refused(&proved, &busy), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::super::artifact::Problem;
 use super::super::lifecycle::Event;
 use super::super::watcher::Found;
 use super::{Accepted, State, Supervisor};
@@ -13,10 +14,14 @@ impl<L: Launch> Supervisor<L> {
         match found {
             Found::Problem(problem) => {
                 match &problem {
-                    Some(reason) => tracing::warn!(%reason, "no artifact can be accepted"),
+                    Some(Problem { reason, .. }) => {
+                        tracing::warn!(%reason, "no artifact can be accepted");
+                    }
                     None => tracing::info!("artifacts can be accepted again"),
                 }
-                self.status.artifact_problem = problem;
+                let refused = problem.as_ref().and_then(|problem| problem.refused);
+                self.status.artifact_refused = refused.map(|digest| digest.to_string());
+                self.status.artifact_problem = problem.map(|problem| problem.reason);
                 if self.status.artifact_problem.is_some() {
                     self.on(Event::NothingDetected);
                 }

@@ -1,0 +1,61 @@
+//! The status files of sidecars that were killed: they tell how that ended, but not for ever.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+/// So many stay, and all of those that somebody has written to lately.
+const KEPT: usize = 10;
+/// Who lives writes every second or so, whatever the clocks of two machines say.
+const LATELY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Removes the oldest status files in `folder`: each end by force leaves one, every command reads all
+/// of them, and nobody else would.
+pub(super) fn forget(folder: &Path, now: SystemTime) {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut dead: Vec<(SystemTime, PathBuf)> = entries
+        .filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.ends_with(".json") && !name.starts_with('.')
+        })
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .filter(|(written, _)| now.duration_since(*written).unwrap_or_default() > LATELY)
+        .collect();
+    dead.sort();
+    let excess = dead.len().saturating_sub(KEPT);
+    for (_, file) in dead.into_iter().take(excess) {
+        // Another sidecar may have been quicker.
+        let _ = fs::remove_file(file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_ones_and_whoever_may_live_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        let write = |name: &str, hours: u64| {
+            let file = fs::File::create(folder.path().join(name)).unwrap();
+            let age = Duration::from_secs(hours * 60 * 60);
+            file.set_modified(now - age).unwrap();
+        };
+        for number in 0..KEPT as u64 + 5 {
+            write(&format!("dead-{number}.json"), 100 + number);
+        }
+        for number in 0..KEPT as u64 + 5 {
+            write(&format!("live-{number}.json"), 23);
+        }
+        write("notes.txt", 1000);
+        forget(folder.path(), now);
+        let is_there = |name: &str| folder.path().join(name).exists();
+        assert!(is_there("dead-0.json") && is_there(&format!("dead-{}.json", KEPT - 1)));
+        assert!(!is_there(&format!("dead-{KEPT}.json")));
+        assert!(is_there("notes.txt"));
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, KEPT + KEPT + 5 + 1);
+    }
+}
