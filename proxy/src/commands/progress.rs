@@ -4,21 +4,35 @@
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, stderr};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 const SILENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(120);
+/// How often work under way is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// The line of such work among those that are shown.
+const WORK: &str = "";
 
 /// Where it goes.
 #[derive(Debug)]
 pub(super) struct Progress {
-    bars: Option<MultiProgress>,
+    to: To,
     copy: Option<ProgressBar>,
     shown: BTreeMap<String, ProgressBar>,
+    silence: Duration,
     last: Instant,
-    quiet: bool,
+}
+
+#[derive(Debug)]
+enum To {
+    Terminal(MultiProgress),
+    Lines,
+    #[cfg(test)]
+    Memory(Vec<String>),
 }
 
 // === impl Progress ===
@@ -26,49 +40,94 @@ pub(super) struct Progress {
 impl Progress {
     /// On this process's stderr.
     pub(super) fn new() -> Self {
-        let bars = stderr().is_terminal().then(MultiProgress::new);
+        Self::to(match stderr().is_terminal() {
+            true => To::Terminal(MultiProgress::new()),
+            false => To::Lines,
+        })
+    }
+
+    fn to(to: To) -> Self {
         Self {
-            bars,
+            to,
             copy: None,
             shown: BTreeMap::new(),
+            silence: SILENCE,
             last: Instant::now(),
-            quiet: false,
         }
     }
 
     /// Nowhere.
     #[cfg(test)]
     pub(super) fn quiet() -> Self {
-        Self {
-            bars: None,
-            quiet: true,
-            ..Self::new()
-        }
+        Self::to(To::Memory(Vec::new()))
     }
 
     /// Says what stays to be read.
     pub(super) fn say(&mut self, line: &str) {
         self.last = Instant::now();
-        match &self.bars {
-            _ if self.quiet => {}
-            Some(bars) => bars.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+        match &mut self.to {
+            To::Terminal(bars) => bars.suspend(|| eprintln!("{line}")),
+            To::Lines => eprintln!("{line}"),
+            #[cfg(test)]
+            To::Memory(said) => said.push(line.to_owned()),
         }
     }
 
     /// Whether what [`Progress::show`] is given can be seen.
     pub(super) fn shows(&self) -> bool {
-        self.bars.is_some()
+        matches!(self.to, To::Terminal(_))
     }
 
     /// Whether nothing has been said for so long that somebody may think it hangs.
     pub(super) fn is_due(&self) -> bool {
-        self.bars.is_none() && self.last.elapsed() >= SILENCE
+        !self.shows() && self.last.elapsed() >= self.silence
+    }
+
+    /// Does something that may take long, and says so meanwhile; `what` is also told how far it is.
+    pub(super) fn during<T: Send>(
+        &mut self,
+        mut what: impl FnMut(&mut Self),
+        work: impl FnOnce() -> T + Send,
+    ) -> T {
+        let (done, ended) = mpsc::channel();
+        thread::scope(|scope| {
+            let working = scope.spawn(move || {
+                let result = work();
+                let _ = done.send(());
+                result
+            });
+            while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                what(self);
+            }
+            match working.join() {
+                Ok(result) => result,
+                Err(panicked) => std::panic::resume_unwind(panicked),
+            }
+        })
+    }
+
+    /// The same for what cannot say how far it is.
+    pub(super) fn during_all_of<T: Send>(
+        &mut self,
+        what: &str,
+        work: impl FnOnce() -> T + Send,
+    ) -> T {
+        let lines = BTreeMap::from([(WORK.to_owned(), what.to_owned())]);
+        let result = self.during(
+            |progress| match progress.shows() {
+                true => progress.show(&lines),
+                false if progress.is_due() => progress.say(&format!("  {what}")),
+                false => {}
+            },
+            work,
+        );
+        self.show(&BTreeMap::new());
+        result
     }
 
     /// So much of a copy is there.
     pub(super) fn copied(&mut self, bytes: u64, total: u64) {
-        if let Some(bars) = &self.bars {
+        if let To::Terminal(bars) = &self.to {
             let copy = self.copy.get_or_insert_with(|| {
                 let style = "{bar:30} {bytes} of {total_bytes} copied";
                 let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
@@ -90,7 +149,7 @@ impl Progress {
 
     /// On a terminal: these lines, by their keys, and no others.
     pub(super) fn show(&mut self, lines: &BTreeMap<String, String>) {
-        let Some(bars) = &self.bars else {
+        let To::Terminal(bars) = &self.to else {
             return;
         };
         self.shown.retain(|key, bar| {
@@ -127,4 +186,39 @@ impl Progress {
 
 fn style_of(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_long_is_told_of_again_and_again_and_what_does_not_is_not() {
+        let mut progress = Progress::quiet();
+        let said = |progress: &Progress| match &progress.to {
+            To::Memory(said) => said.clone(),
+            To::Terminal(_) | To::Lines => unreachable!("it is quiet"),
+        };
+        assert_eq!(progress.during_all_of("reading", || 7), 7);
+        assert!(said(&progress).is_empty());
+
+        progress.silence = LOOK / 2;
+        let (told, may_end) = mpsc::channel();
+        let mut times = 0;
+        progress
+            .during(
+                |progress| {
+                    if progress.is_due() {
+                        progress.say("reading");
+                        times += 1;
+                    }
+                    if times == 3 {
+                        let _ = told.send(());
+                    }
+                },
+                move || may_end.recv(),
+            )
+            .unwrap();
+        assert_eq!(said(&progress), ["reading"; 3]);
+    }
 }

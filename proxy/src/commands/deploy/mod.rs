@@ -67,7 +67,7 @@ impl DeployError {
 /// Deploys, and says so on stdout.
 pub fn run(deploy: &Deploy) -> Ending {
     let mut progress = Progress::new();
-    let report = match Deploying::prepare(deploy) {
+    let report = match Deploying::prepare(deploy, &mut progress) {
         Ok(mut deploying) => deploying.run(&mut progress),
         Err(error) => Err(error),
     };
@@ -89,6 +89,8 @@ struct Deploying<'a> {
     /// The last launch of each sidecar before this deploy.
     before: BTreeMap<Arc<str>, Generation>,
     deadline: Instant,
+    /// Why nobody could be woken.
+    asleep: Option<String>,
 }
 
 /// What it has changed.
@@ -99,7 +101,7 @@ struct Changes {
 }
 
 impl<'a> Deploying<'a> {
-    fn prepare(options: &'a Deploy) -> Result<Self, DeployError> {
+    fn prepare(options: &'a Deploy, progress: &mut Progress) -> Result<Self, DeployError> {
         let deadline = Instant::now() + options.timeout;
         let Deploy {
             pointer, to, state, ..
@@ -107,7 +109,9 @@ impl<'a> Deploying<'a> {
         let place = Place::find(pointer, to, state)?;
         let path = options.artifact.clone();
         let artifact = std::path::absolute(&path).unwrap_or(path);
-        let digest = artifact::digest(&artifact).map_err(|source| DeployError::Read {
+        let reading = format!("reading {artifact:?}");
+        let digest = progress.during_all_of(&reading, || artifact::digest(&artifact));
+        let digest = digest.map_err(|source| DeployError::Read {
             path: artifact.clone(),
             source,
         })?;
@@ -120,12 +124,13 @@ impl<'a> Deploying<'a> {
             digest_text: digest.to_string(),
             before: BTreeMap::new(),
             deadline,
+            asleep: None,
         })
     }
 
     fn run(&mut self, progress: &mut Progress) -> Result<Report, DeployError> {
         let is_live = self.find_live(progress);
-        if is_live && self.is_deployed() {
+        if is_live && self.is_deployed(progress) {
             let verdict = self.follow(None, progress);
             return Ok(self.report(&verdict, Outcome::Unchanged, None));
         }
@@ -157,7 +162,7 @@ impl<'a> Deploying<'a> {
         progress.say(&format!("no sidecar runs: requesting {url}"));
         let mut wake = Wake::new(url);
         let mut found = None;
-        while Instant::now() < self.deadline {
+        while Instant::now() < self.deadline && !wake.is_hopeless {
             wake.go_on();
             self.following.sidecars.look();
             // It shall have something to go back to before it is given something new.
@@ -174,22 +179,26 @@ impl<'a> Deploying<'a> {
                 }
             }
             if progress.is_due() {
-                let problem = wake.problem.as_deref().unwrap_or("no answer yet");
-                progress.say(&format!("  waking {url}: {problem}"));
+                progress.say(&format!("  waking {url}: {}", wake.state()));
             }
             sleep(LOOK);
         }
-        self.following.sidecars.live().next().is_some()
+        let is_live = self.following.sidecars.live().next().is_some();
+        self.asleep = (!is_live).then(|| format!("requesting {url} woke none: {}", wake.state()));
+        is_live
     }
 
     /// Whether all files say already what this deploy would have them say, and all sidecars have it.
-    fn is_deployed(&self) -> bool {
+    fn is_deployed(&self, progress: &mut Progress) -> bool {
         let named = match &self.place.pointer {
             Some(file) => pointer::read(file).and_then(|pointer| pointer.digest),
             None => {
                 let newest = DropFolder::default().newest(&self.place.uploads, None);
-                let newest = newest.ok().flatten();
-                newest.and_then(|newest| artifact::digest(&newest).ok())
+                newest.ok().flatten().and_then(|newest| {
+                    let reading = format!("reading {newest:?}");
+                    let digest = progress.during_all_of(&reading, || artifact::digest(&newest));
+                    digest.ok()
+                })
             }
         };
         let has_it = |status: &Status| {

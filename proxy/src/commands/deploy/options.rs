@@ -21,7 +21,7 @@ Exit codes:
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub struct Deploy {
-    /// A file or a folder
+    /// A file, a folder or an archive
     pub(super) artifact: PathBuf,
 
     /// The pointer file to write; artifacts go into `releases` (or `_target`) beside it, or into

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -13,9 +12,9 @@ use crate::control_plane::artifact::{self, is_artifact};
 use crate::files;
 use crate::release::Digest;
 
-/// How often what has been copied so far is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+/// Somebody writes to it: so often it is tried again, after so long.
 const WRITTEN_TRIES: u32 = 25;
+const WRITTEN_PAUSE: Duration = Duration::from_millis(200);
 
 /// An artifact where sidecars find it.
 #[derive(Clone, Debug)]
@@ -44,7 +43,9 @@ pub(super) fn upload(
             is_new: false,
         });
     }
-    let path = match place(folder, name, digest, reuse) {
+    let there = format!("comparing it with what is in {folder:?} already");
+    let place = progress.during_all_of(&there, || place(folder, name, digest, reuse));
+    let path = match place {
         Place::Taken(path) => {
             let is_new = false;
             return Ok(Uploaded { path, is_new });
@@ -62,7 +63,8 @@ pub(super) fn upload(
         let changed = format!("{artifact:?} changed while it was copied");
         return Err(io::Error::other(changed));
     }
-    if copy.is_dir() && artifact::digest(&copy)? != digest {
+    let again = "reading the copy";
+    if copy.is_dir() && progress.during_all_of(again, || artifact::digest(&copy))? != digest {
         let differs = format!("a link in {artifact:?} leads out of it, and would lead elsewhere");
         return Err(io::Error::other(differs));
     }
@@ -171,7 +173,7 @@ fn copy_once_written(from: &Path, to: &Path, progress: &mut Progress) -> io::Res
         }
         // What has been copied of a folder.
         let _ = fs::remove_dir_all(to);
-        thread::sleep(LOOK);
+        thread::sleep(WRITTEN_PAUSE);
     }
     let open = format!("{from:?} is open for writing: deploy it when it is complete");
     Err(io::Error::other(open))
@@ -180,20 +182,12 @@ fn copy_once_written(from: &Path, to: &Path, progress: &mut Progress) -> io::Res
 /// Copies, and shows how far it is.
 fn copy_with_progress(from: &Path, to: &Path, progress: &mut Progress) -> io::Result<Digest> {
     let total = size(from);
-    let (done, ended) = mpsc::channel();
-    thread::scope(|scope| {
-        let copying = scope.spawn(move || {
-            let copied = artifact::copy(from, to);
-            let _ = done.send(());
-            copied
-        });
-        while ended.recv_timeout(LOOK) == Err(mpsc::RecvTimeoutError::Timeout) {
-            progress.copied(size(to), total);
-        }
-        progress.copied_all();
-        let crashed = |_| Err(io::Error::other("the copy was not finished"));
-        copying.join().unwrap_or_else(crashed)
-    })
+    let copied = progress.during(
+        |progress| progress.copied(size(to), total),
+        || artifact::copy(from, to),
+    );
+    progress.copied_all();
+    copied
 }
 
 /// The bytes in a file or a folder, as far as they can be seen now.

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::options::IfIdle;
 use super::{Changes, Deploying};
 use crate::commands::follow::{Outcome, Refusal, Report, SidecarReport};
-use crate::commands::{Ending, count};
+use crate::commands::{ELSEWHERE, Ending, count};
 use crate::control_plane::artifact::release_id;
 use crate::release::ReleaseId;
 
@@ -105,11 +105,15 @@ impl Deploying<'_> {
                 }
                 text
             }
-            Verdict::Idle => format!(
-                "{release} is deployed, but no sidecar runs (none is alive in {:?}): it takes \
-                 effect at the next start",
-                self.place.state
-            ),
+            Verdict::Idle => {
+                let asleep = self.asleep.as_ref();
+                let asleep = asleep.map_or_else(String::new, |why| format!("\n  {why}"));
+                format!(
+                    "{release} is deployed, but no sidecar runs (none is alive in {:?}; {ELSEWHERE}): \
+                     it takes effect at the next start{asleep}",
+                    self.place.state
+                )
+            }
         }
     }
 }

@@ -16,8 +16,10 @@ pub(super) struct Wake {
     url: String,
     curl: Option<Child>,
     ended: Option<Instant>,
-    /// What went wrong the last time.
-    pub(super) problem: Option<String>,
+    /// What went wrong the last time; empty when something has answered.
+    problem: Option<String>,
+    /// There is nothing to request it with.
+    pub(super) is_hopeless: bool,
 }
 
 // === impl Wake ===
@@ -30,6 +32,16 @@ impl Wake {
             curl: None,
             ended: None,
             problem: None,
+            is_hopeless: false,
+        }
+    }
+
+    /// What came of it so far.
+    pub(super) fn state(&self) -> &str {
+        match self.problem.as_deref() {
+            None => "no answer yet",
+            Some("") => "it answers, but no sidecar has come up",
+            Some(problem) => problem,
         }
     }
 
@@ -42,7 +54,10 @@ impl Wake {
                     if let Some(stderr) = &mut curl.stderr {
                         let _ = stderr.read_to_string(&mut said);
                     }
-                    self.problem = (!status.success()).then(|| said.trim().to_owned());
+                    self.problem = Some(match status.success() {
+                        true => String::new(),
+                        false => format!("{} ({status})", said.trim()),
+                    });
                     self.curl = None;
                     self.ended = Some(Instant::now());
                 }
@@ -52,7 +67,7 @@ impl Wake {
                 Ok(curl) => self.curl = Some(curl),
                 Err(error) => {
                     self.problem = Some(format!("curl cannot be run: {error}"));
-                    self.ended = Some(Instant::now());
+                    self.is_hopeless = true;
                 }
             },
         }

@@ -16,7 +16,7 @@ use super::desired::{self, Ask, Asked};
 use super::follow::{Following, LOOK, Outcome, Report, SidecarReport, Step, Steps};
 use super::place::{PlaceError, Where};
 use super::progress::Progress;
-use super::{Ending, count};
+use super::{ELSEWHERE, Ending, count};
 use crate::control_plane::status::Status;
 use crate::release::Generation;
 
@@ -231,7 +231,15 @@ impl<'a> Asking<'a> {
             }
             sleep(LOOK);
         }
-        progress.say("  all is resumed");
+        let left = self.following.sidecars.live();
+        let left = left.filter(|status| is_paused(status)).count();
+        match left {
+            0 => progress.say("  all is resumed"),
+            left => {
+                let left = count(left, "sidecar");
+                progress.say(&format!("  {left} asked to resume, but not known to have"));
+            }
+        }
         Ok(())
     }
 
@@ -293,7 +301,7 @@ impl<'a> Asking<'a> {
                         "there is nothing to do"
                     }
                 };
-                return format!("no sidecar runs (none is alive in {state:?}): {end}");
+                return format!("no sidecar runs (none is alive in {state:?}; {ELSEWHERE}): {end}");
             }
             (Verdict::Superseded, _) => format!(
                 "another command has asked for something else meanwhile, in {:?}",
@@ -302,7 +310,8 @@ impl<'a> Asking<'a> {
             (Verdict::Refused, Ask::Rollback(_)) => "not all have gone back".to_owned(),
             (Verdict::Refused, _) => "not all have done it".to_owned(),
             (Verdict::Timeout, Ask::Pause(_)) => {
-                "requests were in flight until the end of the time, so all is resumed".to_owned()
+                "not all were paused in time with no request in flight, so none shall be any more"
+                    .to_owned()
             }
             (Verdict::Timeout, _) => {
                 let timeout = humantime::format_duration(self.timeout);
