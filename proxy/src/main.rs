@@ -8,7 +8,6 @@ use handoff::cli::completions::completions;
 use handoff::cli::parse::ParseError;
 use handoff::cli::{Cli, Run, Subcommands};
 use handoff::config::Config;
-use handoff::control_plane::artifact::digest;
 use handoff::process::command::OsLauncher;
 use handoff::process::console;
 use handoff::{app, commands, handles, lines, signal, telemetry, user_tokens};
@@ -45,13 +44,7 @@ fn main() -> ExitCode {
                 Err(error) => fail(ExitCode::FAILURE, &error.to_string()),
             }
         }
-        Subcommands::Digest { path } => match digest(&path) {
-            Ok(digest) => {
-                println!("{}", digest.hex());
-                ExitCode::SUCCESS
-            }
-            Err(error) => fail(ExitCode::FAILURE, &format!("cannot read {path:?}: {error}")),
-        },
+        Subcommands::Digest(options) => commands::digest::run(&options).into(),
     }
 }
 

@@ -14,6 +14,7 @@ use self::files::Files;
 use self::log::Log;
 use self::origins::Origins;
 use crate::commands::deploy::Deploy;
+use crate::commands::digest::PrintDigest;
 use crate::commands::history::History;
 use crate::commands::logs::Logs;
 use crate::commands::status::ShowStatus;
@@ -72,13 +73,10 @@ pub enum Subcommands {
     /// End a pause.
     Resume(Box<Resume>),
     /// Print the SHA-256 of a file, a folder or an archive, as `sha256=` in a pointer file takes it.
-    Digest {
-        /// The artifact.
-        path: PathBuf,
-    },
+    Digest(PrintDigest),
     /// Print what a shell needs to complete these commands.
     Completions {
-        /// Which shell.
+        /// Which shell
         shell: Shell,
     },
     /// Stop a program from within its console; handoff starts itself so.
@@ -97,6 +95,11 @@ pub enum Subcommands {
 /// in a file (--config): `drain-timeout = "5m"`.
 /// Durations are written as `250ms`, `30s`, `5m`.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Exit codes:
+  0  it was asked to end (SIGTERM, Ctrl-C), and has
+  1  it cannot run: the port is taken, a folder cannot be used
+  2  the command line or the configuration file makes no sense")]
 pub struct Run {
     /// The public address [default: 127.0.0.1:$HTTP_PLATFORM_PORT, else 127.0.0.1:8080]
     #[arg(long, env = "HANDOFF_LISTEN", value_name = "ADDR")]

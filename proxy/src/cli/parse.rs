@@ -40,9 +40,11 @@ impl Cli {
     /// [`ParseError`]
     pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, ParseError> {
         let args: Vec<OsString> = args.into_iter().collect();
-        // One sentence says how the variables are called; beside every option it is noise.
+        // One sentence says how the variables are called; beside every option it is noise. What they
+        // say is nobody's business.
         let quiet = |run: Command| run.mut_args(|option| option.hide_env(true));
         let command = Self::command()
+            .mut_subcommands(|own| own.mut_args(|option| option.hide_env_values(true)))
             .mut_subcommand("run", quiet)
             .mut_subcommand("check", quiet);
         let matches = command.clone().try_get_matches_from(&args)?;

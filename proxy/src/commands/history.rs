@@ -5,13 +5,22 @@ use serde_json::json;
 
 use super::place::{PlaceError, Where};
 use super::sidecars::Sidecars;
-use super::{Ending, table, told};
+use super::{ELSEWHERE, Ending, table, told};
 use crate::control_plane::status::UnixMillis;
 
 const SCHEMA: u32 = 1;
 
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  shown
+  2  the command line makes no sense
+  4  no sidecar has published anything";
+
 /// Show every launch that the sidecars remember, and what became of it.
+///
+/// Each remembers its own last fifty, for as long as it lives; and of one that was killed they stay.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = EXIT_CODES)]
 pub struct History {
     #[command(flatten)]
     place: Where,
@@ -30,6 +39,10 @@ fn show(options: &History) -> Result<Ending, PlaceError> {
     let state = options.place.state()?;
     let mut sidecars = Sidecars::of(&state);
     sidecars.look();
+    let ending = match sidecars.all().next() {
+        Some(_) => Ending::Done,
+        None => Ending::Idle,
+    };
     let mut all: Vec<_> = sidecars
         .all()
         .flat_map(|status| {
@@ -46,9 +59,15 @@ fn show(options: &History) -> Result<Ending, PlaceError> {
             .map(|(sidecar, handoff)| json!({"sidecar": sidecar, "handoff": handoff}))
             .collect();
         println!("{}", json!({"schema": SCHEMA, "handoffs": handoffs}));
-        return Ok(Ending::Done);
+        return Ok(ending);
     }
-    let handoffs = all.into_iter().map(|(_, handoff)| handoff);
-    println!("{}", table::handoffs(handoffs, UnixMillis::now()));
-    Ok(Ending::Done)
+    if ending == Ending::Idle {
+        eprintln!("handoff: no sidecar has published anything in {state:?}; {ELSEWHERE}");
+    } else if all.is_empty() {
+        println!("nothing has been launched yet");
+    } else {
+        let handoffs = all.into_iter().map(|(_, handoff)| handoff);
+        println!("{}", table::handoffs(handoffs, UnixMillis::now()));
+    }
+    Ok(ending)
 }

@@ -15,6 +15,7 @@ use self::sidecars::Sidecars;
 
 pub mod deploy;
 mod desired;
+pub mod digest;
 mod follow;
 pub mod history;
 pub mod logs;
@@ -24,6 +25,9 @@ mod sidecars;
 pub mod status;
 mod table;
 pub mod wish;
+
+/// What may be wrong when nobody is found.
+const ELSEWHERE: &str = "if they have another --state, give it here too";
 
 /// How a command ends: its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
