@@ -99,8 +99,8 @@ pub fn identity(metadata: &Metadata) -> Identity {
 
 /// Gives what we have made the rights of `model`, as far as they make sense for it, and its owner.
 ///
-/// Refused, it stays as it is: only root may give files away, and what a deployer cannot change may
-/// well be right already.
+/// Refused, it stays as it is: only root may give files away, but for a group of one's own, and what a
+/// deployer cannot change may well be right already.
 pub(super) fn adopt(path: &Path, model: &Path) {
     let (Ok(own), Ok(model)) = (fs::metadata(path), fs::metadata(model)) else {
         return;
@@ -114,7 +114,11 @@ pub(super) fn adopt(path: &Path, model: &Path) {
     // First the rights: who gives a file away may lose its own to change it.
     let _ = fs::set_permissions(path, Permissions::from_mode(mode));
     if (own.uid(), own.gid()) != (model.uid(), model.gid()) {
-        let _ = std::os::unix::fs::chown(path, Some(model.uid()), Some(model.gid()));
+        let given = std::os::unix::fs::chown(path, Some(model.uid()), Some(model.gid()));
+        if given.is_err() {
+            // Whoever is in its group may at least give it to that.
+            let _ = std::os::unix::fs::chown(path, None, Some(model.gid()));
+        }
     }
 }
 
