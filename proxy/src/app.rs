@@ -23,6 +23,7 @@ use crate::control_plane::watcher::{Found, Watcher};
 use crate::data_plane::{DataPlane, Listener, Tallies};
 use crate::on_event;
 use crate::process::Launch;
+use crate::process::listening::who_has;
 use crate::process::service::{News, passed_listener, tell};
 use crate::router::Router;
 use crate::service;
@@ -35,10 +36,12 @@ const BIND_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// The public port is not to be had.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source}{}", by.as_ref().map(|by| format!(": {by}")).unwrap_or_default())]
     Bind {
         /// `--listen`
         address: SocketAddr,
+        /// Who has it, if that is known.
+        by: Option<String>,
         /// What the system said.
         source: io::Error,
     },
@@ -259,7 +262,15 @@ async fn bind(address: SocketAddr) -> Result<Listener, AppError> {
                 }
                 sleep(BIND_PAUSE).await;
             }
-            Err(source) => return Err(AppError::Bind { address, source }),
+            Err(source) => {
+                let is_taken = source.kind() == io::ErrorKind::AddrInUse;
+                let by = is_taken.then(|| who_has(address)).flatten();
+                return Err(AppError::Bind {
+                    address,
+                    by,
+                    source,
+                });
+            }
         }
     }
 }

@@ -62,6 +62,31 @@ struct Told {
     is_down: bool,
 }
 
+/// The program that `command` would run, if it is there: a mistake in it would else be told of in the
+/// night in which nobody is told.
+///
+/// # Errors
+/// That it is not there.
+pub fn program(command: &str) -> Result<String, String> {
+    let (program, _) = words(command, |path| Path::new(path).is_file());
+    let path = Path::new(program);
+    let with_suffix = |path: &Path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(std::env::consts::EXE_SUFFIX);
+        [path.to_owned(), name.into()]
+    };
+    let is_there = |path: &Path| with_suffix(path).iter().any(|path| path.is_file());
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let is_found = match path.components().count() {
+        1 => std::env::split_paths(&folders).any(|folder| is_there(&folder.join(path))),
+        _ => is_there(path),
+    };
+    match is_found {
+        true => Ok(program.to_owned()),
+        false => Err(format!("there is no program {program:?} (--on-event)")),
+    }
+}
+
 /// Runs `command` for each event until the status ends.
 pub async fn tell(command: String, mut status: watch::Receiver<Status>) {
     let (events, waiting) = mpsc::channel(WAITING);
@@ -81,9 +106,10 @@ async fn run_each(command: String, mut waiting: mpsc::Receiver<Happened>) {
     while let Some(happened) = waiting.recv().await {
         match timeout(TIME, run(&command, &happened)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%command, %error, "--on-event failed"),
+            // Its arguments may be secrets.
+            Ok(Err(error)) => tracing::warn!(%error, "--on-event failed"),
             Err(_elapsed) => {
-                tracing::warn!(%command, after = ?TIME, "--on-event was ended: it takes too long");
+                tracing::warn!(after = ?TIME, "--on-event was ended: it takes too long");
             }
         }
     }
@@ -196,9 +222,88 @@ impl Told {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
+    use std::sync::Mutex;
+
+    use tokio::task::LocalSet;
 
     use super::*;
     use crate::control_plane::status::{Alarm, Rollback, SourceStatus};
+
+    /// What is logged while this lives.
+    #[derive(Clone, Default)]
+    struct Said(Arc<Mutex<Vec<u8>>>);
+
+    impl Said {
+        fn listen(&self) -> tracing::subscriber::DefaultGuard {
+            let said = self.clone();
+            let log = tracing_subscriber::fmt().with_writer(move || said.clone());
+            tracing::subscriber::set_default(log.finish())
+        }
+
+        fn times(&self, part: &str) -> usize {
+            let said = self.0.lock().unwrap();
+            String::from_utf8_lossy(&said).matches(part).count()
+        }
+    }
+
+    impl io::Write for Said {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A sidecar which has refused so many releases.
+    fn refused(releases: u64) -> Status {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
+        let mut status = Status::new("a".into(), listen, SourceStatus::default());
+        for generation in 1..=releases {
+            let handoff = serde_json::json!({"release": "v", "digest": "", "outcome": "refused",
+                "generation": generation, "launched_ms": 1});
+            status
+                .handoffs
+                .push_back(serde_json::from_value(handoff).unwrap());
+        }
+        status
+    }
+
+    /// Tells of what this sidecar has refused, at once.
+    async fn told(command: &str, releases: u64) {
+        let (publisher, published) = watch::channel(refused(0));
+        tokio::task::spawn_local(tell(command.to_owned(), published));
+        tokio::task::yield_now().await;
+        publisher.send_replace(refused(releases));
+        tokio::task::yield_now().await;
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn too_many_events_are_dropped_and_nobody_waits() {
+        let said = Said::default();
+        let _listening = said.listen();
+        let more = 5;
+        LocalSet::new()
+            .run_until(told("no-such-program-1234", WAITING as u64 + more))
+            .await;
+        assert_eq!(said.times("--on-event is too slow"), more as usize);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn one_that_takes_too_long_is_ended_and_the_next_one_has_its_turn() {
+        let said = Said::default();
+        let _listening = said.listen();
+        // The clock is the runtime's own, and goes on when nothing else does.
+        let telling = async {
+            told("sleep 600", 2).await;
+            tokio::time::sleep(TIME * 3).await;
+        };
+        LocalSet::new().run_until(telling).await;
+        assert_eq!(said.times("it takes too long"), 2);
+    }
 
     #[test]
     fn a_return_and_a_recovery_are_told_once() {
@@ -231,6 +336,17 @@ mod tests {
         status.active = Some(serde_json::from_value(active).unwrap());
         assert_eq!(kinds(&status), [Kind::Recovered]);
         assert_eq!(kinds(&status), []);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let this = std::env::current_exe().unwrap().display().to_string();
+        assert_eq!(program(&this), Ok(this.clone()));
+        for missing in ["no-such-program --now", "./no-such-program"] {
+            let error = program(missing).unwrap_err();
+            assert!(error.contains("no-such-program"), "{error}");
+        }
+        assert!(program("").is_err());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! `handoff check`: whether a run with these options would work, and what it would run.
 
 use std::fmt::Write as _;
-use std::net::TcpListener;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use console::style;
@@ -13,6 +14,8 @@ use crate::commands::{Ending, sidecar_on};
 use crate::config::Config;
 use crate::control_plane::artifact::{DropFolder, Store, StoreSettings};
 use crate::files;
+use crate::on_event;
+use crate::process::listening::who_has;
 use crate::process::template::Values;
 use crate::release::Release;
 
@@ -74,12 +77,33 @@ fn findings(config: &Config, file: &Path, has_file: bool) -> Vec<Finding> {
     let mut findings = vec![finding("configuration", Ok(configuration))];
     findings.extend(artifact(config));
     findings.push(finding("state", writable(&config.state.join("sidecars"))));
+    findings.push(finding("shared", writable(&config.supervisor.shared)));
     findings.push(finding("cache", cache(&config.store.cache)));
-    if let Some(log) = &config.log.file {
-        let folder = log.path.parent().unwrap_or(&log.path);
-        findings.push(finding("log file", writable(folder)));
+    let logs = [
+        ("log file", config.log.file.as_ref()),
+        ("app log", config.lines.app.file()),
+        (
+            "access log",
+            config
+                .lines
+                .access
+                .as_ref()
+                .and_then(|access| access.file.as_ref()),
+        ),
+    ];
+    for (what, file) in logs {
+        if let Some(file) = file {
+            let folder = file.path.parent().unwrap_or(&file.path);
+            findings.push(finding(what, writable(folder)));
+        }
+    }
+    if let Some(command) = &config.on_event {
+        findings.push(finding("on event", on_event::program(command)));
     }
     findings.push(finding("port", port(config)));
+    if let Some(admin) = &config.admin {
+        findings.push(finding("admin", admin_port(admin.address)));
+    }
     findings
 }
 
@@ -189,8 +213,22 @@ fn port(config: &Config) -> Result<String, String> {
             Some(sidecar) => Ok(format!(
                 "{listen}, where sidecar {sidecar} of this deployment is"
             )),
-            None => Err(format!("cannot listen on {listen}: {error}")),
+            None => {
+                let by = who_has(listen).map_or_else(String::new, |by| format!(": {by}"));
+                Err(format!("cannot listen on {listen}: {error}{by}"))
+            }
         },
+    }
+}
+
+/// It is no condition: who looks on waits for it.
+fn admin_port(address: SocketAddr) -> Result<String, String> {
+    match TcpListener::bind(address) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(format!(
+            "{address} is taken: handoff runs without it until it is free"
+        )),
+        Err(error) => Err(format!("cannot listen on {address}: {error}")),
+        Ok(_) => Ok(address.to_string()),
     }
 }
 
