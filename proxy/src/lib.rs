@@ -102,6 +102,11 @@
 //!   that was added later has a default. A sidecar is dead for a command when its heartbeat stands
 //!   still for ten seconds, whatever the clocks of two machines say, or when its process is gone from
 //!   this machine (which the status names; Azure's sandboxes see no process of each other).
+//! - Each sidecar writes only its own files, with one exception: of the status files that killed ones
+//!   left, it removes at its start those older than a day, but for ten. HttpPlatformHandler 1.2 ends by
+//!   force only, and every command reads them all.
+//! - An archive that can never be accepted has no launch and so no handoff: the status names its content
+//!   (`artifact_refused`), so that a deploy of it ends at once.
 //! - `handoff deploy` wakes a sleeping site with `curl`: a TLS library would be there for one request
 //!   in the life of a deploy.
 //! - The values of `handoff.toml` become the defaults of the options ([`cli::parse`]): the same parser

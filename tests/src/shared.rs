@@ -1,5 +1,6 @@
 //! What the sidecars of one deployment share.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -95,4 +96,21 @@ impl Running {
     pub fn shared(&self) -> PathBuf {
         self.deployment().state().join("shared")
     }
+}
+
+/// All files and folders below this one.
+///
+/// # Panics
+/// When it cannot be read.
+pub fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").flatten();
+    let paths = entries.flat_map(|entry| {
+        let path = entry.path();
+        let below = match path.is_dir() {
+            true => files(&path),
+            false => BTreeSet::new(),
+        };
+        below.into_iter().chain([path])
+    });
+    paths.collect()
 }

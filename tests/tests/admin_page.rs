@@ -47,6 +47,8 @@ fn a_handoff_can_be_watched() {
     page.shows("#failure", &["v3-", "exited with exit", "7"]);
     page.shows("#handoffs", &["v3-", "refused"]);
     page.shows("#green", &["active", "v2-"]);
+    std::fs::write(site.site().join("handoff.toml"), "polll = '1s'").unwrap();
+    page.shows("#notice", &["The configuration stays as it was", "polll"]);
     let complaints = page.complaints();
     assert!(complaints.is_empty(), "{complaints:?}");
 }

@@ -33,6 +33,8 @@ fn a_files_digest_is_its_sha_256() {
     assert!(output.status.success());
     let printed = String::from_utf8(output.stdout).unwrap();
     assert_eq!(printed.trim_end(), sha256(sample_app()));
+    let json = command::run(&["digest", "--json", app]).with(0).json();
+    assert_eq!(json["sha256"], sha256(sample_app()));
 }
 
 #[test]
@@ -110,4 +112,9 @@ fn a_taken_port_exits_with_1_and_is_named() {
         .end()
         .with(1)
         .saying(&[&format!("cannot listen on {address}")]);
+    if cfg!(unix) {
+        let (handoff, _folder) = on(address);
+        let this = format!("process {} (", std::process::id());
+        handoff.end().with(1).saying(&[&this, "listens there"]);
+    }
 }

@@ -52,6 +52,24 @@ fn status_ends_with_4_where_no_sidecar_lives_and_shows_the_dead() {
 }
 
 #[test]
+fn what_is_not_as_it_should_be_is_in_the_status() {
+    let site = Site::watching_a_pointer()
+        .with("--admin", "127.0.0.1:0")
+        .start("v1");
+    site.deployment().deploys("v2", &[]).with(0);
+    let place = site.deployment().place();
+    let place: Vec<_> = place.iter().map(String::as_str).collect();
+    let page = format!("page at http://{}/", site.admin());
+    look(&site, &["status"])
+        .with(0)
+        .saying(&[&page, "a rollback can go to v1-"]);
+    command::run(&[&["rollback"], &place[..]].concat()).with(0);
+    look(&site, &["status"])
+        .with(0)
+        .saying(&["not tried again until deployed again: v2-"]);
+}
+
+#[test]
 fn history_has_every_launch_oldest_first() {
     let site = Site::watching_a_pointer().start("v1");
     site.deployment().deploys("v2", &[]).with(0);
@@ -68,6 +86,22 @@ fn history_has_every_launch_oldest_first() {
         .map(|launch| &launch["handoff"]["outcome"])
         .collect();
     assert_eq!(outcomes, ["promoted", "promoted", "refused"]);
+}
+
+#[test]
+fn a_history_of_nothing_says_so() {
+    let empty = Site::watching_a_pointer().launch_empty();
+    look(&empty, &["history"])
+        .with(0)
+        .saying(&["nothing has been launched yet"]);
+    let nowhere = tempfile::tempdir().unwrap();
+    let nowhere = nowhere.path().to_str().unwrap();
+    command::run(&["history", "--state", nowhere])
+        .with(4)
+        .saying(&["no sidecar has published anything"]);
+    let json = command::run(&["history", "--json", "--state", nowhere]).with(4);
+    assert_eq!(json.json()["handoffs"], serde_json::json!([]));
+    command::run(&["history", "--lines", "3"]).with(2);
 }
 
 #[test]
@@ -98,6 +132,50 @@ fn logs_are_those_of_the_log_file_and_are_followed_over_rotation_and_to_the_next
     site.starts_again();
     follows.prints("==> sidecar");
     assert!(follows.is_running());
+}
+
+#[test]
+fn logs_reach_back_into_full_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("handoff.log");
+    let site = Site::watching_a_pointer()
+        .with("--log-file", file.to_str().unwrap())
+        .with("--log-file-size", "2KiB")
+        .with("--log-file-keep", "50")
+        .start("v1");
+    for version in ["v2", "v3"] {
+        site.deployment().deploys(version, &[]).with(0);
+    }
+    assert!(fs::read_dir(folder.path()).unwrap().count() > 1, "rotated");
+    let all = look(&site, &["logs", "--lines", "10000"]).with(0);
+    let lines: Vec<_> = all.stdout.lines().collect();
+    assert!(lines[0].contains("INFO listening"), "{lines:#?}");
+    let at = |part: &str| lines.iter().position(|line| line.contains(part));
+    let listening = ["v1", "v2", "v3"].map(|version| at(&format!("{version} listening on")));
+    assert!(listening.iter().all(Option::is_some) && listening.is_sorted());
+}
+
+#[test]
+fn a_log_file_that_the_next_sidecar_goes_on_with_is_shown_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("handoff.log");
+    let mut site = Site::watching_a_pointer()
+        .with("--log-file", file.to_str().unwrap())
+        .start("v1");
+    let state = site.deployment().state();
+    let mut command = handoff();
+    command.args(["logs", "-f", "--state"]).arg(state);
+    let follows = command::start(command);
+    follows.prints("v1 listening on");
+    site.kill();
+    site.starts_again();
+    site.serves("v1");
+    site.deployment().deploys("v2", &[]).with(0);
+    follows.prints("v2 listening on");
+    let printed = follows.printed();
+    for (part, times) in [("v1 listening on", 2), ("v2 listening on", 1)] {
+        assert_eq!(printed.matches(part).count(), times, "{part}: {printed}");
+    }
 }
 
 #[test]

@@ -1,184 +1,15 @@
-//! `handoff.toml`, the app's variables, and `handoff check`.
+//! `handoff.toml` and the app's variables.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::path::Path;
 
 #[cfg(unix)]
 use tests::Running;
-use tests::command::{self, Ended};
 use tests::program::handoff;
-use tests::{Deployment, Site, app};
-
-/// `handoff` with these words and options about a deployment, and a cache of its own.
-fn asks(deployment: &Deployment, words: &[&str]) -> Ended {
-    let mut command = handoff();
-    command.args(words).args(deployment.place());
-    command
-        .arg("--cache")
-        .arg(deployment.elsewhere().join("cache"));
-    command::start(command).end()
-}
-
-/// A deployment with v1 in it, and this beside its pointer.
-fn configured(toml: &str) -> Deployment {
-    let deployment = Deployment::default();
-    let deployed = deployment.deploys("v1", &[]);
-    deployed.with(4);
-    fs::write(deployment.site().join("handoff.toml"), toml).expect("a file");
-    deployment
-}
-
-/// All names below a folder.
-fn names(folder: &Path) -> BTreeSet<PathBuf> {
-    let entries = fs::read_dir(folder).expect("a folder").flatten();
-    entries
-        .flat_map(|entry| {
-            let path = entry.path();
-            let below = match path.is_dir() {
-                true => names(&path),
-                false => BTreeSet::new(),
-            };
-            below.into_iter().chain([path])
-        })
-        .collect()
-}
-
-#[test]
-fn a_check_says_what_would_run_and_leaves_nothing_behind() {
-    let deployment = configured("listen = '127.0.0.1:0'\ncommand = ['-port', '{port}']");
-    let before = names(&deployment.site());
-    asks(&deployment, &["check"]).with(0).saying(&[
-        "handoff.toml",
-        "as release v1-",
-        "its digest holds",
-        "{artifact} -port {port}",
-        "(it will be made)",
-    ]);
-    assert_eq!(names(&deployment.site()), before);
-    assert_eq!(names(&deployment.elsewhere()).len(), 1, "the build");
-
-    let json = asks(&deployment, &["check", "--json", "--print"])
-        .with(0)
-        .json();
-    let findings = json["findings"].as_array().unwrap();
-    assert!(findings.iter().all(|f| f["ok"] == true), "{json:#}");
-    let options = json["settings"]["options"].as_array().unwrap();
-    let listen = options.iter().find(|o| o["key"] == "listen").unwrap();
-    assert_eq!(listen["value"], "\"127.0.0.1:0\"");
-}
-
-#[test]
-fn a_check_ends_with_1_for_whatever_would_not_work() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let taken = taken.local_addr().unwrap().to_string();
-    let deployment = configured("");
-    let free = ["check", "--listen", "127.0.0.1:0"];
-    asks(&deployment, &["check", "--listen", &taken])
-        .with(1)
-        .saying(&["cannot listen on", &taken]);
-
-    // A file where a folder should be.
-    let file = deployment.site().join("handoff.toml");
-    let shared = file.join("state");
-    let mut command = handoff();
-    command
-        .args(free)
-        .arg("--state")
-        .arg(&shared)
-        .arg("--pointer");
-    command.arg(deployment.site().join("_artifact.txt"));
-    command.arg("--cache").arg(deployment.elsewhere());
-    let ended = command::start(command).end().with(1);
-    ended.saying(&["state", "FAILED", "cannot write to"]);
-
-    let pointer = deployment.site().join("_artifact.txt");
-    fs::write(&pointer, "releases\n").unwrap();
-    asks(&deployment, &free)
-        .with(1)
-        .saying(&["no COMMAND says"]);
-    fs::write(&pointer, "no-such-app\n").unwrap();
-    asks(&deployment, &free)
-        .with(1)
-        .saying(&["no-such-app", "does not exist"]);
-}
-
-#[test]
-fn a_check_beside_the_sidecar_that_runs_finds_its_port_its_own() {
-    let site = Site::watching_a_pointer().start("v1");
-    let listen = site.address().to_string();
-    asks(site.deployment(), &["check", "--listen", &listen])
-        .with(0)
-        .saying(&["of this deployment is"]);
-}
-
-#[test]
-fn a_check_prints_every_option_with_its_origin_and_no_variables_value() {
-    let toml = "keep = 9\nlisten = '127.0.0.1:0'\nwarmup = ['/a', '/b']\nenv_file = 'app.env'\n\
-        [env]\nTOKEN = 'very-secret'\n";
-    let deployment = configured(toml);
-    fs::write(deployment.site().join("app.env"), "OTHER=as-secret\n").unwrap();
-    let mut command = handoff();
-    command
-        .args(["check", "--print", "--poll", "3s"])
-        .args(deployment.place());
-    command.arg("--cache").arg(deployment.elsewhere());
-    command.env("HANDOFF_SETTLE", "1s");
-    let ended = command::start(command).end().with(0);
-    let line = |start: &str| {
-        let lines: Vec<_> = ended.stdout.lines().collect();
-        let line = lines.iter().find(|line| line.starts_with(start));
-        line.unwrap_or_else(|| panic!("a line {start:?} in {ended:#?}"))
-            .to_string()
-    };
-    assert!(line("keep = 9 ").ends_with("handoff.toml:1"));
-    assert!(line("warmup = [\"/a\", \"/b\"] ").ends_with("handoff.toml:3"));
-    assert!(line("poll = \"3s\" ").ends_with("# flag"));
-    assert!(line("settle = \"1s\" ").ends_with("# environment (HANDOFF_SETTLE)"));
-    assert!(line("drain-timeout = \"5m\" ").ends_with("# default"));
-    assert!(line("# TOKEN ").ends_with("handoff.toml:6"));
-    assert!(line("# OTHER ").ends_with("app.env"));
-    assert!(!format!("{ended:?}").contains("secret"), "{ended:#?}");
-    // What it prints is a file of the same meaning.
-    let printed = ended.stdout.split("\n\n").next().unwrap();
-    let printed: String = printed
-        .lines()
-        .filter(|line| !line.starts_with("config"))
-        .map(|line| format!("{line}\n"))
-        .collect();
-    fs::write(deployment.site().join("handoff.toml"), printed).unwrap();
-    asks(&deployment, &["check"]).with(0);
-}
-
-#[test]
-fn what_is_wrong_with_the_file_ends_with_2_and_is_named_with_its_line() {
-    for (toml, says) in [
-        (
-            "keep = 3\ndrain-timout = '5m'",
-            "handoff.toml:2: unknown key \"drain-timout\": did you mean \"drain-timeout\"?",
-        ),
-        (
-            "drain-timeout = 'soon'",
-            "handoff.toml:1: drain-timeout is 'soon'",
-        ),
-        (
-            "\npoll = '0s'",
-            "handoff.toml:2: poll is \"0s\": expected a duration above zero",
-        ),
-        ("env-file = 'none.env'", "none.env: cannot be read"),
-        ("keep = ", "handoff.toml:1: "),
-    ] {
-        let deployment = configured(toml);
-        for command in ["run", "check"] {
-            asks(&deployment, &[command]).with(2).saying(&[says]);
-        }
-    }
-    let deployment = configured("");
-    asks(&deployment, &["run", "--config", "no-such.toml"])
-        .with(2)
-        .saying(&["no-such.toml"]);
-}
+#[cfg(unix)]
+use tests::shared::files;
+use tests::{Site, app, command};
 
 #[test]
 fn commands_find_the_deployment_by_the_file() {
@@ -272,9 +103,77 @@ fn the_apps_variables_come_from_both_files_and_a_change_of_them_is_a_handoff() {
     let log = site.log();
     assert!(!log.contains("secret"), "{log}");
     let state = site.deployment().state();
-    for file in names(&state).into_iter().filter(|path| path.is_file()) {
+    for file in files(&state).into_iter().filter(|path| path.is_file()) {
         let text = fs::read_to_string(&file).unwrap_or_default();
         assert!(!text.contains("secret"), "{file:?}: {text}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_is_told_the_value_of_a_variable() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, told) = (folder.path().join("site.toml"), folder.path().join("told"));
+    fs::write(folder.path().join("app.env"), "OTHER=second-secret\n").unwrap();
+    let toml = "env_file = 'app.env'\n[env]\nTOKEN = 'first-secret'\n";
+    fs::write(&file, toml).unwrap();
+    let script = folder.path().join("tell.sh");
+    fs::write(&script, format!("cat >> {}\n", told.display())).unwrap();
+    let site = Site::watching_a_pointer()
+        .with("--config", file.to_str().unwrap())
+        .with("--admin", "127.0.0.1:0")
+        .with("--log-level", "trace")
+        .with("--on-event", &format!("sh {}", script.display()))
+        .start("v1");
+    let bad = app("v2").that("--exit-code=7");
+    let refused = site.deployment().deploys(bad, &["--json"]).with(1);
+    let event = tests::eventually(
+        || "somebody is told".to_owned(),
+        || {
+            fs::read_to_string(&told)
+                .ok()
+                .filter(|told| told.ends_with('\n'))
+        },
+    );
+    assert!(event.contains("\"refused\""), "{event}");
+    // A mistake beside it is a problem that everybody is told of.
+    fs::write(&file, toml.replace("[env]", "polll = 'x'\n[env]")).unwrap();
+    site.logs("the configuration stays as it was");
+
+    let mut events = tests::Connection::open(site.admin()).unwrap();
+    events.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    events.head().unwrap();
+    let events = events.chunk().unwrap().expect("events without end");
+    let mut all = vec![
+        ("an event", event),
+        ("the deploy", format!("{refused:?}")),
+        ("the log", site.log()),
+        (
+            "the page's events",
+            String::from_utf8_lossy(&events).into_owned(),
+        ),
+    ];
+    for target in ["/", "/status", "/metrics", "/readyz"] {
+        all.push((target, site.look(target).text().to_owned()));
+    }
+    let state = site.deployment().state();
+    let state = state.to_str().unwrap();
+    for words in [
+        &["status"][..],
+        &["status", "--json"],
+        &["history", "--json"],
+    ] {
+        let ended = command::run(&[words, &["--state", state]].concat());
+        all.push((words[0], format!("{ended:?}")));
+    }
+    for folder in [site.deployment().state(), site.cache()] {
+        for path in files(&folder).into_iter().filter(|path| path.is_file()) {
+            let content = fs::read(&path).unwrap_or_default();
+            all.push(("a file", String::from_utf8_lossy(&content).into_owned()));
+        }
+    }
+    for (what, said) in all {
+        assert!(!said.contains("-secret"), "{what}: {said}");
     }
 }
 
@@ -331,6 +230,21 @@ fn what_can_change_while_it_runs_does_and_what_cannot_is_named() {
     let problem = status.configuration_problem.unwrap();
     assert!(problem.contains("site.toml:1: deploy-timeout"), "{problem}");
     site.serves("v1");
+}
+
+#[test]
+fn more_is_logged_as_soon_as_the_file_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("site.toml");
+    fs::write(&file, "log-level = 'error'\n").unwrap();
+    let site = Site::watching_a_pointer()
+        .with("--config", file.to_str().unwrap())
+        .start("v1");
+    assert_eq!(site.log(), "");
+    fs::write(&file, "log-level = 'debug'\n").unwrap();
+    site.logs("the configuration has changed options=\"log-level\"");
+    site.deployment().deploys("v2", &[]).with(0);
+    site.logs("promoted");
 }
 
 #[test]

@@ -237,6 +237,103 @@ fn when_one_of_two_refuses_both_serve_what_they_did_before() {
 }
 
 #[test]
+fn when_one_of_two_finds_it_too_slow_both_serve_what_they_did_before() {
+    let site = serving_v1();
+    let strict = Site::watching_a_pointer().with("--deploy-timeout", "2s");
+    let strict = strict.launch_in(site.deployment());
+    strict.activates("v1");
+    let slow = app("v2").that("--ready-after=4s");
+    site.deployment()
+        .deploys(slow, &[])
+        .with(1)
+        .saying(&["was not ready within 2s: GET / answered 503", "names"]);
+    for sidecar in [&site, &strict] {
+        sidecar.serves("v1");
+    }
+}
+
+#[test]
+fn an_archive_that_no_sidecar_accepts_is_refused_and_not_waited_for() {
+    let site = Site::watching_a_pointer()
+        .with("--max-unpacked", "10")
+        .start("v1");
+    let before = site.deployment().pointer();
+    let content = tests::archive::zip(&[("app", vec![b'x'; 100], true)]);
+    let archive = tests::file("evil.zip", &content);
+    for _ in 0..2 {
+        site.deployment().deploys(&archive, &[]).with(1).saying(&[
+            "was refused by sidecar",
+            "is refused: ",
+            "names",
+            "again",
+        ]);
+        assert_eq!(site.deployment().pointer(), before);
+    }
+    site.serves("v1");
+    site.deployment().deploys("v3", &[]).with(0);
+    site.has_launched(2);
+}
+
+#[test]
+fn a_site_that_cannot_be_woken_ends_with_4_and_the_reason() {
+    if !tests::tools::has("curl") {
+        return;
+    }
+    let wake = ["--wake", "http://127.0.0.1:9/", "--timeout", "5s"];
+    let ended = Deployment::default().deploys("v1", &wake).with(4);
+    ended.saying(&[
+        "no sidecar runs: requesting",
+        "it takes effect",
+        "woke none: curl:",
+    ]);
+}
+
+/// (Windows has it where programs are looked for in any case.)
+#[cfg(unix)]
+#[test]
+fn without_curl_nobody_is_woken_and_nobody_waits_for_it() {
+    let deployment = Deployment::default();
+    let url = "http://127.0.0.1:9/";
+    let mut without = tests::program::handoff();
+    without.arg("deploy").arg(deployment.build("v1"));
+    without.args(deployment.place()).args(["--wake", url]);
+    without.env("PATH", deployment.elsewhere());
+    // Not after --timeout: that is five minutes.
+    command::start(without)
+        .end()
+        .with(4)
+        .saying(&["it takes effect", "curl cannot be run"]);
+}
+
+#[test]
+fn each_outcome_is_told_as_json() {
+    let site = serving_v1();
+    let deploys = |release, options: &[&str], code| {
+        let options = [&["--json"], options].concat();
+        let report = site.deployment().deploys(release, &options).with(code);
+        let report = report.json();
+        assert_eq!(
+            (&report["schema"], &report["exit"]),
+            (&1.into(), &code.into())
+        );
+        report
+    };
+    let promoted = deploys(app("v2"), &[], 0);
+    assert_eq!(promoted["outcome"], "promoted", "{promoted:#}");
+    assert!(promoted["release"].as_str().unwrap().starts_with("v2-"));
+    assert!(promoted["digest"].as_str().unwrap().starts_with("sha256:"));
+    assert_eq!(deploys(app("v2"), &[], 0)["outcome"], "unchanged");
+    let slow = app("v3").that("--never-ready");
+    let late = deploys(slow, &["--timeout", "8s"], 3);
+    assert_eq!(late["outcome"], "timeout", "{late:#}");
+    assert_eq!(late["sidecars"][0]["step"], "probing", "{late:#}");
+    let idle = Deployment::default().deploys("v1", &["--json"]).with(4);
+    assert_eq!(idle.json()["outcome"], "idle");
+    let failed = command::run(&["deploy", "no-such-app", "--to", "x", "--json"]).with(1);
+    assert_eq!(failed.json()["outcome"], "failed");
+}
+
+#[test]
 fn a_pointer_that_somebody_else_has_written_meanwhile_is_theirs() {
     let site = serving_v1();
     let slow = app("v2").that("--never-ready");
@@ -250,73 +347,6 @@ fn a_pointer_that_somebody_else_has_written_meanwhile_is_theirs() {
         .saying(&["another deploy came in between"]);
     site.serves("v3");
     assert!(site.deployment().pointer().contains("v3"));
-}
-
-#[test]
-fn a_drop_folder_needs_no_pointer() {
-    let site = Site::watching_a_folder().start("v1");
-    let deployment = site.deployment();
-    let (to, state) = (site.site().join("releases"), deployment.state());
-    let place = [
-        "--to",
-        to.to_str().unwrap(),
-        "--state",
-        state.to_str().unwrap(),
-    ];
-    let deploys = |release| {
-        let artifact = deployment.build(release);
-        let deploy = ["deploy", artifact.to_str().unwrap()];
-        command::run(&[&deploy[..], &place].concat())
-    };
-    deploys(app("v2")).with(0);
-    site.serves("v2");
-    deploys(app("v3").that("--exit-code=3"))
-        .with(1)
-        .saying(&["is removed again"]);
-    site.serves("v2");
-    // An older content is the newest arrival all the same.
-    deploys(app("v4")).with(0);
-    deploys(app("v2")).with(0);
-    site.serves("v2");
-    site.has_launched(5);
-    let left: Vec<_> = fs::read_dir(to).unwrap().flatten().collect();
-    assert!(
-        left.iter()
-            .all(|entry| !entry.file_name().to_string_lossy().contains("v3"))
-    );
-}
-
-#[test]
-fn the_sidecars_themselves_say_where_to_deploy() {
-    let site = serving_v1();
-    let artifact = site.deployment().build("v2");
-    let state = site.deployment().state();
-    let state = state.to_str().unwrap();
-    let deploy = ["deploy", artifact.to_str().unwrap(), "--state", state];
-    command::run(&deploy).with(0);
-    site.serves("v2");
-}
-
-#[test]
-fn only_the_newest_and_those_in_use_stay_in_the_folder() {
-    let site = serving_v1();
-    for version in ["v2", "v3", "v4", "v5"] {
-        site.deployment().deploys(version, &["--keep", "1"]).with(0);
-    }
-    let left = fs::read_dir(site.site().join("releases"))
-        .unwrap()
-        .flatten();
-    let mut left: Vec<_> = left
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect();
-    left.retain(|name| !name.ends_with(".sha256"));
-    left.sort();
-    let versions: Vec<_> = left.iter().map(|name| &name[..2]).collect();
-    assert_eq!(
-        versions,
-        ["v4", "v5"],
-        "v4 was named before, and may still drain"
-    );
 }
 
 #[test]
@@ -351,63 +381,4 @@ fn an_artifact_that_is_not_there_ends_with_1() {
     let args = [&["deploy", "no-such-app"], &place[..]].concat();
     command::run(&args).with(1).saying(&["no-such-app"]);
     assert!(!deployment.site().join("_artifact.txt").exists());
-}
-
-#[test]
-fn sidecars_that_run_one_file_say_that_it_is_to_be_replaced() {
-    let site = Site::overwritten_in_place().start("v1");
-    let artifact = site.deployment().build("v2");
-    let state = site.deployment().state();
-    let deploy = [
-        "deploy",
-        artifact.to_str().unwrap(),
-        "--state",
-        state.to_str().unwrap(),
-    ];
-    command::run(&deploy).with(2).saying(&["--artifact"]);
-}
-
-#[cfg(unix)]
-#[test]
-fn what_root_deploys_belongs_to_the_service_and_can_be_read_by_it() {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
-
-    const SERVICE: u32 = 4321;
-    let deployment = Deployment::default();
-    let site = deployment.site();
-    if chown(&site, Some(SERVICE), Some(SERVICE)).is_err() {
-        return eprintln!("skipped: only root may give files away");
-    }
-    fs::set_permissions(&site, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::remove_dir(site.join("releases")).unwrap();
-    let artifact = deployment.build("v1");
-    fs::set_permissions(&artifact, fs::Permissions::from_mode(0o700)).unwrap();
-    let place = deployment.place();
-    let place: Vec<_> = place.iter().map(String::as_str).collect();
-    let deploy = [
-        &["deploy", artifact.to_str().unwrap(), "--id", "app"],
-        &place[..2],
-    ]
-    .concat();
-    command::run(&deploy).with(4);
-    let is = |name: &str| {
-        let metadata = fs::metadata(site.join(name)).unwrap();
-        assert_eq!(
-            (metadata.uid(), metadata.gid()),
-            (SERVICE, SERVICE),
-            "{name}"
-        );
-        metadata.mode() & 0o7777
-    };
-    assert_eq!(is("_artifact.txt"), 0o644);
-    assert_eq!(is("releases"), 0o755);
-    assert_eq!(is("releases/app"), 0o755);
-    assert_eq!(is("releases/app.sha256"), 0o644);
-    assert_eq!(is("_artifact.txt.handoff/desired.json"), 0o644);
-    // The pointer's own rights are kept.
-    let pointer = site.join("_artifact.txt");
-    fs::set_permissions(&pointer, fs::Permissions::from_mode(0o660)).unwrap();
-    fs::write(&artifact, "other").unwrap();
-    command::run(&deploy).with(4);
-    assert_eq!(is("_artifact.txt"), 0o660);
 }

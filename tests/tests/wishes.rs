@@ -196,6 +196,70 @@ fn too_slow_a_restart_ends_with_3() {
 }
 
 #[test]
+fn too_slow_a_rollback_ends_with_3() {
+    let site = Site::watching_a_pointer().start(tests::app("v1").that("--ready-after=4s"));
+    site.deployment()
+        .deploys("v2", &["--wait", "drained"])
+        .with(0);
+    site.has_launched(2);
+    let ended = asks(
+        site.deployment(),
+        &["rollback", "--timeout", "1s", "--json"],
+    )
+    .with(3);
+    let report = ended.json();
+    assert_eq!(report["outcome"], "timeout", "{report:#}");
+    assert_eq!(report["exit"], 3);
+    site.serves("v1");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_sidecar_that_does_not_answer_ends_each_with_3() {
+    use rustix::process::Signal;
+    let site = Site::watching_a_pointer().start("v1");
+    let pid = site.status().pid;
+    for wish in ["pause", "resume", "restart", "rollback"] {
+        // Its heartbeat is young for long enough.
+        tests::processes::signal(pid, Signal::STOP);
+        let asked = asks(site.deployment(), &[wish, "--timeout", "1s", "--json"]);
+        tests::processes::signal(pid, Signal::CONT);
+        let report = asked.with(3).json();
+        assert_eq!(report["sidecars"][0]["step"], "waiting", "{report:#}");
+        let serial = site.status().desired_serial;
+        asks(site.deployment(), &["resume"]).with(0);
+        site.wait_until("it has acted on all of it", |status| {
+            status.desired_serial > serial && status.is_at_rest()
+        });
+    }
+}
+
+#[test]
+fn each_tells_its_outcome_as_json_too() {
+    let site = Site::watching_a_pointer().start("v1");
+    for (wish, step) in [
+        ("restart", "done"),
+        ("pause", "paused"),
+        ("resume", "resumed"),
+    ] {
+        let report = asks(site.deployment(), &[wish, "--json"]).with(0).json();
+        assert_eq!((&report["schema"], &report["exit"]), (&1.into(), &0.into()));
+        assert_eq!(report["outcome"], "done", "{report:#}");
+        assert_eq!(report["sidecars"][0]["step"], step, "{report:#}");
+    }
+    drop(site);
+    for wish in ["restart", "pause", "resume", "rollback"] {
+        let report = asks(&Deployment::default(), &[wish, "--json"])
+            .with(4)
+            .json();
+        assert_eq!(
+            (&report["outcome"], &report["exit"]),
+            (&"idle".into(), &4.into())
+        );
+    }
+}
+
+#[test]
 fn what_makes_no_sense_ends_with_2() {
     let nothing = tempfile::tempdir().unwrap();
     for wish in [
