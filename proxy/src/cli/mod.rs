@@ -49,30 +49,20 @@ pub struct Cli {
     pub command: Subcommands,
 }
 
-/// What handoff can be asked to do.
+/// What handoff can be asked to do. Each is described where its options are: a description here would
+/// take the place of that in its help.
 #[derive(Debug, Subcommand)]
 pub enum Subcommands {
-    /// Run an app behind handoff.
     Run(Box<Run>),
-    /// Say whether that would work, what it would run, and with which options.
     Check(Box<Check>),
-    /// Deploy an artifact and wait until it serves.
     Deploy(Box<Deploy>),
-    /// Show what the sidecars of a deployment do.
     Status(Box<ShowStatus>),
-    /// Show every launch that they remember.
     History(Box<History>),
-    /// Show what they and their apps have logged.
     Logs(Box<Logs>),
-    /// Go back to an earlier release.
     Rollback(Box<Rollback>),
-    /// Hand off to a new instance of the release that serves.
     Restart(Box<Restart>),
-    /// Hold new requests until no other is in flight.
     Pause(Box<Pause>),
-    /// End a pause.
     Resume(Box<Resume>),
-    /// Print the SHA-256 of a file, a folder or an archive, as `sha256=` in a pointer file takes it.
     Digest(PrintDigest),
     /// Print what a shell needs to complete these commands.
     Completions {
@@ -453,6 +443,28 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn each_help_says_all_there_is_to_say() {
+        let mut command = Cli::command();
+        for (name, says) in [
+            ("run", "HANDOFF_DRAIN_TIMEOUT"),
+            ("check", "nothing stays behind"),
+            ("deploy", "puts back what was deployed before"),
+            ("logs", "--log-file"),
+            ("rollback", "refused until it is deployed again"),
+            ("pause", "by its own clock"),
+        ] {
+            let help = command.find_subcommand_mut(name).unwrap();
+            let help = help.render_long_help().to_string();
+            // Wherever its lines are broken.
+            let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(help.contains(says), "{name}: {help}");
+        }
+        for command in command.get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+        }
+    }
 
     #[test]
     fn every_option_can_be_set_in_the_environment() {
