@@ -50,11 +50,36 @@ pub fn provide(
     system: &System,
     folder: Option<&Path>,
 ) -> Result<Vec<PathBuf>, BinariesError> {
+    let arguments: Vec<&str> = packages.iter().flat_map(|name| ["-p", name]).collect();
+    provide_that(packages, &arguments, system, folder)
+}
+
+/// The same for programs of one package, of which they do not have the name.
+///
+/// # Errors
+/// As [`provide`].
+#[cfg(target_os = "linux")]
+pub fn provide_of(
+    package: &str,
+    programs: &[&str],
+    folder: Option<&Path>,
+) -> Result<Vec<PathBuf>, BinariesError> {
+    let mut arguments = vec!["-p", package];
+    arguments.extend(programs.iter().flat_map(|name| ["--bin", name]));
+    provide_that(programs, &arguments, &System::Native, folder)
+}
+
+fn provide_that(
+    programs: &[&str],
+    arguments: &[&str],
+    system: &System,
+    folder: Option<&Path>,
+) -> Result<Vec<PathBuf>, BinariesError> {
     match folder {
-        None => build(packages, system),
-        Some(folder) => packages
+        None => build(programs, arguments, system),
+        Some(folder) => programs
             .iter()
-            .map(|package| in_folder(folder, package, system))
+            .map(|program| in_folder(folder, program, system))
             .collect(),
     }
 }
@@ -68,7 +93,11 @@ fn in_folder(folder: &Path, package: &str, system: &System) -> Result<PathBuf, B
         .ok_or(BinariesError::Missing(file))
 }
 
-fn build(packages: &[&str], system: &System) -> Result<Vec<PathBuf>, BinariesError> {
+fn build(
+    programs: &[&str],
+    arguments: &[&str],
+    system: &System,
+) -> Result<Vec<PathBuf>, BinariesError> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(&cargo);
     command.args([
@@ -77,12 +106,10 @@ fn build(packages: &[&str], system: &System) -> Result<Vec<PathBuf>, BinariesErr
         "--message-format=json-render-diagnostics",
     ]);
     command.args(system.cargo_arguments());
-    for package in packages {
-        command.args(["-p", package]);
-    }
+    command.args(arguments);
     // Cargo tells a person what it compiles on standard error, and us the paths on standard output.
     command.current_dir(workspace()).stderr(Stdio::inherit());
-    let named = packages.join(" and ");
+    let named = programs.join(" and ");
     eprintln!("Building {named} in release mode");
     let output = command.output().map_err(|source| BinariesError::Cargo {
         program: cargo.to_string_lossy().into_owned(),
@@ -94,11 +121,11 @@ fn build(packages: &[&str], system: &System) -> Result<Vec<PathBuf>, BinariesErr
             status: output.status,
         });
     }
-    packages
+    programs
         .iter()
-        .map(|package| {
-            find(&output.stdout, package)
-                .ok_or_else(|| BinariesError::NotBuilt((*package).to_owned()))
+        .map(|program| {
+            find(&output.stdout, program)
+                .ok_or_else(|| BinariesError::NotBuilt((*program).to_owned()))
         })
         .collect()
 }

@@ -73,7 +73,7 @@ pub fn check(shot: &Shot, answer: &Answer, possible: Possible, named: bool) -> R
         Call::Home => contains(&answer.body, name.as_bytes()),
         Call::Echo(_) => answer.body == shot.body(),
         // Its body is the app's own business.
-        Call::Slow(_) => true,
+        Call::Slow(_) | Call::Page => true,
         Call::Upload(_) | Call::Chunks { .. } => {
             answer.body == answers::receipt_of(&shot.body()).as_bytes()
         }
@@ -96,6 +96,20 @@ pub fn check(shot: &Shot, answer: &Answer, possible: Possible, named: bool) -> R
             Failure::MixedUp,
             format!("{name} answered with {}", excerpt(&answer.body)),
         ))
+    }
+}
+
+/// All that can be said of the answer of an app that is not sample-app.
+///
+/// # Errors
+/// The status is neither a success nor a redirection.
+pub fn check_status(answer: &Answer) -> Result<(), Failed> {
+    match answer.status {
+        200..400 => Ok(()),
+        status => Err(Failed::new(
+            Failure::Status,
+            format!("{status} with {}", excerpt(&answer.body)),
+        )),
     }
 }
 
@@ -193,6 +207,20 @@ mod tests {
             verdict(Call::Version, &answer(204, "v3", b"")),
             Err(Failure::Status)
         );
+    }
+
+    #[test]
+    fn of_any_app_only_the_status_is_known() {
+        let found = |status| {
+            check_status(&answer(status, "", b"x")).map_err(|failed| (failed.kind, failed.detail))
+        };
+        for status in [200, 204, 302, 304] {
+            assert_eq!(found(status), Ok(()), "{status}");
+        }
+        for status in [400, 404, 502, 503] {
+            let detail = format!("{status} with \"x\"");
+            assert_eq!(found(status), Err((Failure::Status, detail)));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use crate::{bench, prove};
+use crate::{bench, compare, prove, run};
 
 /// Offer load at a fixed rate while releases of sample-app are swapped, and count what clients saw.
 ///
@@ -71,6 +71,8 @@ pub const WINE_RATE: &str = "50";
 /// What to do instead of the demo.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Run(run::Options),
+    Compare(compare::Options),
     /// Measure handoff beside other proxies, on Linux
     Bench(bench::Options),
     Prove(Box<prove::Options>),

@@ -74,6 +74,11 @@ impl Client {
         self.reader.old = true;
     }
 
+    /// Whether answers may be HTTP/1.0's though requests are not.
+    pub fn hears_http_1_0(&mut self, may: bool) {
+        self.reader.either = may;
+    }
+
     /// Sends one request and reads its answer.
     ///
     /// # Errors

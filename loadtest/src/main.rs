@@ -14,8 +14,10 @@
 //!
 //! Exit code 0: no request failed and clients saw every swap. 1: otherwise. 2: usage.
 //!
-//! [`mod@prove`] is the demo at length: more kinds of traffic, and what clients saw is joined with
-//! what apps wrote down. [`mod@bench`] is another program: it compares handoff with other proxies.
+//! [`mod@run`] offers the same to a server that runs already, and deploys by a command.
+//! [`mod@compare`] does it in turn with handoff and with other ways to deploy. [`mod@prove`] is the
+//! demo at length: more kinds of traffic, and what clients saw is joined with what apps wrote down.
+//! [`mod@bench`] is another program: it compares handoff's speed with that of other proxies.
 
 mod attack;
 #[cfg(target_os = "linux")]
@@ -27,8 +29,16 @@ mod binaries;
 mod check;
 mod cli;
 mod client;
+#[cfg(target_os = "linux")]
+mod compare;
+#[cfg(not(target_os = "linux"))]
+#[path = "compare/elsewhere.rs"]
+mod compare;
 mod demo;
+#[cfg(target_os = "linux")]
+mod install;
 mod interrupt;
+mod load;
 mod metrics;
 mod numbers;
 mod pacer;
@@ -38,6 +48,7 @@ mod prove;
 mod release;
 mod report;
 mod result;
+mod run;
 mod scenario;
 mod site;
 mod strategy;
@@ -59,6 +70,8 @@ fn main() -> ExitCode {
         None => demo::run(&options)
             .map(|verdict| verdict == demo::Verdict::Passed)
             .map_err(|error| error.to_string()),
+        Some(Command::Run(options)) => run::run(options).map_err(|error| error.to_string()),
+        Some(Command::Compare(options)) => compare::run(options).map_err(|error| error.to_string()),
         Some(Command::Bench(options)) => bench::run(options).map_err(|error| error.to_string()),
         Some(Command::Prove(options)) => prove::run(options).map_err(|error| error.to_string()),
         Some(Command::BenchBackend(options)) => {

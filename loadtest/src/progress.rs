@@ -21,6 +21,7 @@ const RECENT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<ProgressBar>,
+    serves: u32,
     swaps: u32,
     started: Instant,
     line: Instant,
@@ -31,8 +32,8 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// `swaps` will be made.
-    pub fn new(swaps: u32) -> Self {
+    /// Release `serves` does so already, and `swaps` will be made.
+    pub fn new(serves: u32, swaps: u32) -> Self {
         let now = Instant::now();
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(u64::from(swaps.max(1)));
@@ -46,6 +47,7 @@ impl Progress {
         });
         Self {
             bar,
+            serves,
             swaps,
             started: now,
             line: now,
@@ -60,7 +62,7 @@ impl Progress {
     pub fn show(&mut self, metrics: &mut Metrics) {
         self.sample(metrics);
         let newest = metrics.newest_seen();
-        let seen = newest.saturating_sub(1).min(self.swaps);
+        let seen = newest.saturating_sub(self.serves).min(self.swaps);
         if let Some(bar) = &self.bar {
             bar.set_position(u64::from(seen));
             bar.set_message(self.text(seen, newest, metrics));

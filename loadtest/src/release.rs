@@ -21,6 +21,15 @@ pub struct Release {
 }
 
 impl Release {
+    /// One that somebody else makes: no more is known of it than its number.
+    pub fn numbered(number: u32) -> Self {
+        Self {
+            number,
+            file: PathBuf::new(),
+            sha256: String::new(),
+        }
+    }
+
     /// What it calls itself.
     pub fn name(&self) -> String {
         format!("v{}", self.number)

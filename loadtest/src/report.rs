@@ -5,7 +5,6 @@ use std::io::{self, IsTerminal as _};
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
-use crate::cli::{DeployBy, StrategyName};
 use crate::metrics::Example;
 use crate::numbers::{ms, thousands};
 use crate::scenario::Swap;
@@ -68,7 +67,7 @@ pub fn text(summary: &Summary, style: Style) -> String {
         heading(summary, style),
         counts(summary, style),
         latency(summary, style),
-        swaps(&summary.swaps, style),
+        swaps(&summary.swaps, summary.setup.deploy.is_some(), style),
         failures(summary, style),
         verdict(summary, style),
     ];
@@ -84,17 +83,9 @@ pub fn joined(parts: &[String]) -> String {
 
 fn heading(summary: &Summary, style: Style) -> String {
     let setup = &summary.setup;
-    let way = match (setup.strategy, setup.deploy_by) {
-        (StrategyName::Restart, _) => "stop, replace, start",
-        (StrategyName::Handoff, Some(DeployBy::Overwrite)) => {
-            "handoff, artifact overwritten in place"
-        }
-        (StrategyName::Handoff, Some(DeployBy::Watch)) => "handoff, watched folder",
-        (StrategyName::Handoff, Some(DeployBy::Pointer) | None) => "handoff, pointer file",
-    };
     format!(
         "{} · {} swaps · {:.1} s of load\n{}",
-        style.bold(way),
+        style.bold(&setup.title),
         summary.swaps.len(),
         setup.duration_s,
         style.dim(&format!("{} · {}", summary.machine, setup.started)),
@@ -203,26 +194,32 @@ fn latency(summary: &Summary, style: Style) -> String {
     format!("{title}\n{}", rendered(&table, style))
 }
 
-fn swaps(swaps: &[Swap], style: Style) -> String {
+/// Of a deploy `by_command` no more is known than when the command ended.
+fn swaps(swaps: &[Swap], by_command: bool, style: Style) -> String {
     if swaps.is_empty() {
         return String::new();
     }
-    let headers = [
-        "release",
-        "detected",
-        "ready",
-        "promoted",
-        "clients saw it",
-        "old one drained",
-        "old one stopped",
-    ];
-    let mut table = table(&headers);
+    let headers: &[&str] = if by_command {
+        &["release", "clients saw it", "command ended"]
+    } else {
+        &[
+            "release",
+            "detected",
+            "ready",
+            "promoted",
+            "clients saw it",
+            "old one drained",
+            "old one stopped",
+        ]
+    };
+    let times = if by_command { times_of_command } else { times };
+    let mut table = table(headers);
     let hidden = if swaps.len() > SWAPS_SHOWN {
         SWAPS_SHOWN / 2..swaps.len() - SWAPS_SHOWN / 2
     } else {
         0..0
     };
-    let columns: Vec<[Option<u64>; 6]> = swaps.iter().map(times).collect();
+    let columns: Vec<Vec<Option<u64>>> = swaps.iter().map(times).collect();
     for (at, (swap, times)) in swaps.iter().zip(&columns).enumerate() {
         if at == hidden.start && !hidden.is_empty() {
             add_row(&mut table, vec![format!("… {} more", hidden.len())]);
@@ -232,8 +229,9 @@ fn swaps(swaps: &[Swap], style: Style) -> String {
         }
     }
     if swaps.len() > 2 {
-        let median: [Option<u64>; 6] =
-            std::array::from_fn(|column| median(columns.iter().filter_map(|times| times[column])));
+        let median: Vec<Option<u64>> = (0..headers.len() - 1)
+            .map(|column| median(columns.iter().filter_map(|times| times[column])))
+            .collect();
         add_row(&mut table, row("median", &median));
     }
     format!(
@@ -243,9 +241,13 @@ fn swaps(swaps: &[Swap], style: Style) -> String {
     )
 }
 
-fn times(swap: &Swap) -> [Option<u64>; 6] {
+fn times_of_command(swap: &Swap) -> Vec<Option<u64>> {
+    vec![swap.seen_ms, swap.phases.stopped_ms]
+}
+
+fn times(swap: &Swap) -> Vec<Option<u64>> {
     let phases = &swap.phases;
-    [
+    vec![
         phases.detected_ms,
         phases.ready_ms,
         phases.promoted_ms,
@@ -266,7 +268,7 @@ fn row(name: &str, times: &[Option<u64>]) -> Vec<String> {
 }
 
 /// The lower one of two in the middle.
-fn median(times: impl Iterator<Item = u64>) -> Option<u64> {
+pub fn median(times: impl Iterator<Item = u64>) -> Option<u64> {
     let mut times: Vec<u64> = times.collect();
     times.sort_unstable();
     times.get(times.len().saturating_sub(1) / 2).copied()
@@ -306,6 +308,9 @@ fn verdict(summary: &Summary, style: Style) -> String {
     if summary.passed {
         let swaps = match summary.swaps.len() {
             0 => "no swap was asked for".to_owned(),
+            count if !summary.setup.names_releases => {
+                format!("{count} deploys, of which answers tell nothing")
+            }
             1 => "clients saw the swap".to_owned(),
             count => format!("clients saw all {count} swaps"),
         };
@@ -404,7 +409,7 @@ mod tests {
     fn many_swaps_are_cut_in_the_middle() {
         let one = passing().swaps.remove(0);
         let many: Vec<Swap> = (0..100).map(|_| one.clone()).collect();
-        let text = swaps(&many, Style::plain());
+        let text = swaps(&many, false, Style::plain());
         assert!(text.contains("… 76 more"), "{text}");
         assert!(text.lines().count() < 30);
     }

@@ -31,6 +31,8 @@ pub struct Reader {
     pub received: BytesMut,
     /// The client speaks HTTP/1.0, so an answer may do so, too, and may not be chunked.
     pub old: bool,
+    /// The server is any, so an answer may be HTTP/1.0's though the request was not.
+    pub either: bool,
     part: Part,
     answer: Option<Answer>,
 }
@@ -69,7 +71,7 @@ impl Reader {
                     let Some(head) = self.take_until(b"\r\n\r\n")? else {
                         return Ok(None);
                     };
-                    let (answer, part) = parse_head(&head, self.old)?;
+                    let (answer, part) = parse_head(&head, self.old, self.either)?;
                     // An informational answer precedes the final one.
                     if answer.status >= 200 {
                         (self.answer, self.part) = (Some(answer), part);
@@ -119,7 +121,7 @@ impl Reader {
     /// What was received is not an answer.
     pub fn next_head(&mut self) -> Result<Option<Answer>, Malformed> {
         match self.take_until(b"\r\n\r\n")? {
-            Some(head) => Ok(Some(parse_head(&head, self.old)?.0)),
+            Some(head) => Ok(Some(parse_head(&head, self.old, self.either)?.0)),
             None => Ok(None),
         }
     }
@@ -177,7 +179,7 @@ fn malformed<T>(what: impl Into<String>) -> Result<T, Malformed> {
     Err(Malformed(what.into()))
 }
 
-fn parse_head(head: &[u8], old: bool) -> Result<(Answer, Part), Malformed> {
+fn parse_head(head: &[u8], old: bool, either: bool) -> Result<(Answer, Part), Malformed> {
     let Ok(head) = str::from_utf8(head) else {
         return malformed("the head is not text");
     };
@@ -185,7 +187,7 @@ fn parse_head(head: &[u8], old: bool) -> Result<(Answer, Part), Malformed> {
     let line = lines.next().unwrap_or_default();
     let status = line
         .strip_prefix("HTTP/1.1 ")
-        .or_else(|| line.strip_prefix("HTTP/1.0 ").filter(|_| old))
+        .or_else(|| line.strip_prefix("HTTP/1.0 ").filter(|_| old || either))
         .filter(|rest| rest.len() == 3 || rest.as_bytes().get(3) == Some(&b' '))
         .and_then(|rest| rest.get(..3)?.parse().ok())
         .filter(|status| (100..600).contains(status));
@@ -199,7 +201,8 @@ fn parse_head(head: &[u8], old: bool) -> Result<(Answer, Part), Malformed> {
         id: None,
         accept: None,
         body: Vec::new(),
-        keep: !old,
+        // An answer of HTTP/1.0 is the last on its connection, as nothing else was asked for.
+        keep: !old && !line.starts_with("HTTP/1.0 "),
     };
     let mut length = None;
     let mut chunked = false;
@@ -387,6 +390,18 @@ mod tests {
             let expected = right.then(|| answer(200, "hi", false));
             assert_eq!(reader.next_at_close(), expected, "{head}");
         }
+    }
+
+    #[test]
+    fn a_server_of_which_nothing_is_known_may_speak_http_1_0() {
+        let mut reader = Reader {
+            either: true,
+            ..Reader::default()
+        };
+        reader
+            .received
+            .extend_from_slice(b"HTTP/1.0 200 OK\r\nX-Release: v1\r\nContent-Length: 2\r\n\r\nhi");
+        assert_eq!(reader.next(), Ok(Some(answer(200, "hi", false))));
     }
 
     #[test]

@@ -32,6 +32,15 @@ pub fn loadtest() -> &'static Path {
     BUILT.get_or_init(|| find(&build(&["loadtest"]), "loadtest"))
 }
 
+/// The folder in which all that `loadtest compare` starts has been built.
+pub fn all() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        built();
+        build(&["tests"])
+    })
+}
+
 struct Built {
     handoff: PathBuf,
     sample_app: PathBuf,

@@ -13,15 +13,20 @@ const REQUIRE_ALL: &str = "HANDOFF_REQUIRE_ALL";
 /// # Panics
 /// When it cannot, and `HANDOFF_REQUIRE_ALL=1` says that nothing may be skipped.
 pub fn has(tool: &str) -> bool {
-    let mut command = Command::new(tool);
-    command.arg("--version").stdin(Stdio::null());
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    let ended = spawn(&mut command).and_then(|mut child| child.wait());
-    let works = ended.is_ok_and(|status| status.success());
+    let works = runs(tool, "--version");
     if !works {
         skip(tool);
     }
     works
+}
+
+/// Whether `tool` can be run: this argument makes it say something and end.
+pub fn runs(tool: &str, argument: &str) -> bool {
+    let mut command = Command::new(tool);
+    command.arg(argument).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let ended = spawn(&mut command).and_then(|mut child| child.wait());
+    ended.is_ok_and(|status| status.success())
 }
 
 /// Says where everybody sees it that a test is skipped, for want of this.

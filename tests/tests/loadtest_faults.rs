@@ -1,4 +1,5 @@
-//! A check of the check: each fault of a proxy is found by `loadtest prove`, and called by its name.
+//! A check of the check: each fault of a proxy is found by `loadtest run`, which joins what clients
+//! saw with the journal, and called by its name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -67,12 +68,11 @@ fn found(fault: Fault) -> Found {
     let (_old, old) = app("v1", &journal);
     let (_new, new) = app("v2", &journal);
     let proxy = Faulty::start(fault, new, old);
-    let against = proxy.address().to_string();
+    let url = format!("http://{}", proxy.address());
     let mut command = Command::new(binaries::loadtest());
     command
-        .args(["prove", "--requests", "500", "--rate", "100"])
-        .args(["--connections", "8", "--against", &against])
-        .arg("--journal")
+        .args(["run", "--url", &url, "--rate", "100", "--for", "5s"])
+        .args(["--connections", "8", "--journal"])
         .arg(&journal)
         .arg("--json")
         .arg(&json)

@@ -62,18 +62,7 @@ fn with_handoff() -> Tally {
 
 fn with_the_article() -> Tally {
     let program = Path::new(env!("CARGO_BIN_EXE_article"));
-    let home = Home::with_web_config(
-        r#"<configuration><system.webServer>
-             <handlers>
-               <add name="p" path="*" verb="*" modules="httpPlatformHandler" resourceType="Unspecified" />
-             </handlers>
-             <httpPlatform processPath=".\launcher.exe" arguments="launch -port %HTTP_PLATFORM_PORT%"
-               stdoutLogEnabled="true" stdoutLogFile="\\?\%HOME%\LogFiles\app"
-               startupTimeLimit="60" startupRetryCount="3" rapidFailsPerMinute="100" />
-           </system.webServer></configuration>"#,
-    );
-    home.install(program);
-    fs::create_dir_all(home.wwwroot().join("_target")).expect("a folder");
+    let home = Home::of_the_article(program);
     deploy(&home, program, "v0");
     let iis = Iis::start(&home, module());
     let serves = |version: &str| {

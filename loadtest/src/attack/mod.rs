@@ -14,11 +14,11 @@ use tokio::sync::{Mutex, Semaphore};
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
-use crate::check::{Possible, check};
+use crate::check::{Possible, check, check_status};
 use crate::client::{Client, Idle};
 use crate::pacer::{Pace, Pacer};
 use crate::result::{Failed, Failure, Outcome};
-use crate::traffic::{Call, Connection, Mix, Shot};
+use crate::traffic::{Call, Connection, Mix, Place, Shot};
 use crate::websocket::Talk;
 use crate::wire::Answer;
 
@@ -33,6 +33,7 @@ const OTHER_FILES: usize = 64;
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub server: SocketAddr,
+    pub place: Place,
     /// Requests a second.
     pub rate: NonZeroU32,
     pub connections: NonZeroUsize,
@@ -41,6 +42,8 @@ pub struct Plan {
     /// The newest release that was deployed: none that is newer can answer.
     pub deployed: Arc<AtomicU32>,
     pub mix: Mix,
+    /// Answers name their release, as sample-app's do. Of others only the status is known.
+    pub names_releases: bool,
     /// Apps write down each request, and name it in its answer: then failures are told apart more
     /// finely than the demo does.
     pub journaled: bool,
@@ -73,7 +76,6 @@ struct Taken {
 /// What all requests share, on the one thread that does them.
 struct Field {
     plan: Plan,
-    host: String,
     started: Instant,
     /// The newest release that an answer has named.
     seen: Cell<u32>,
@@ -101,10 +103,8 @@ impl Attack {
         let load = thread::Builder::new()
             .name("load".to_owned())
             .spawn(move || {
-                let host = plan.server.to_string();
                 let field = Rc::new(Field {
                     plan,
-                    host,
                     started,
                     seen: Cell::new(0),
                     outcomes,
@@ -234,7 +234,7 @@ impl Field {
             *client = None;
         }
         let (release, failed) = match result {
-            Ok(release) => (Some(release), None),
+            Ok(release) => (release, None),
             Err(failed) if self.plan.journaled => (None, Some(failed)),
             Err(failed) => {
                 let kind = failed.kind.plain();
@@ -260,7 +260,7 @@ impl Field {
         shot: &Shot,
         client: &mut Option<Client>,
         reopened: &mut bool,
-    ) -> Result<u32, Failed> {
+    ) -> Result<Option<u32>, Failed> {
         match client.as_ref().map(Client::idle) {
             None | Some(Idle::Open) => {}
             // Nothing of this request was sent, so no client would notice.
@@ -279,8 +279,9 @@ impl Field {
             Some(open) => open,
             None => client.insert(Client::connect(self.plan.server).await?),
         };
+        open.hears_http_1_0(!self.plan.names_releases);
         let oldest = self.seen.get();
-        let answer = converse(open, shot, &self.host).await?;
+        let answer = converse(open, shot, &self.plan.place).await?;
         let is_http = !matches!(shot.call, Call::Talk { .. });
         // On a kept connection, the next request asks.
         if shot.connection == Connection::New && is_http && open.idle() == Idle::Unasked {
@@ -292,15 +293,18 @@ impl Field {
         if !answer.keep {
             *client = None;
         }
+        if !self.plan.names_releases {
+            return check_status(&answer).map(|()| None);
+        }
         let newest = self.plan.deployed.load(Ordering::Relaxed);
         let possible = Possible { oldest, newest };
-        check(shot, &answer, possible, self.plan.journaled)
+        check(shot, &answer, possible, self.plan.journaled).map(Some)
     }
 }
 
 /// Does what a request asks for, however long it takes.
-async fn converse(client: &mut Client, shot: &Shot, host: &str) -> Result<Answer, Failed> {
-    let request = shot.encode(host);
+async fn converse(client: &mut Client, shot: &Shot, place: &Place) -> Result<Answer, Failed> {
+    let request = shot.encode(place);
     match shot.call {
         Call::Chunks { count, every } => {
             let chunks = (0..count).map(|at| shot.chunk(at));
@@ -319,6 +323,7 @@ async fn converse(client: &mut Client, shot: &Shot, host: &str) -> Result<Answer
             client.exchange(&request).await
         }
         Call::Home
+        | Call::Page
         | Call::Version
         | Call::Echo(_)
         | Call::Slow(_)

@@ -75,11 +75,13 @@ async fn answer_all(mut stream: Accepted, answer: impl Fn(Vec<u8>) -> Vec<u8>) {
 fn plan(server: SocketAddr, timeout: Duration) -> Plan {
     Plan {
         server,
+        place: Place::at(server),
         rate: NonZeroU32::new(400).unwrap(),
         connections: NonZeroUsize::new(2).unwrap(),
         timeout,
         deployed: Arc::new(AtomicU32::new(2)),
         mix: Mix::new(NonZeroU32::new(400).unwrap(), NonZeroUsize::new(2).unwrap()),
+        names_releases: true,
         journaled: false,
     }
 }
@@ -267,7 +269,6 @@ fn a_kept_connection_that_was_closed_while_idle_is_opened_again() {
     let (sender, mut outcomes) = unbounded_channel();
     let field = Field {
         plan: plan(server, Duration::from_secs(20)),
-        host: server.to_string(),
         started: Instant::now(),
         seen: Cell::new(0),
         outcomes: sender,

@@ -15,7 +15,6 @@ mod case;
 mod check;
 mod figures;
 mod footprint;
-mod install;
 mod load;
 mod measure;
 mod options;
@@ -39,6 +38,7 @@ pub use self::options::{BackendOptions, Options};
 use self::report::{Missing, Report, Version};
 use self::target::{Ground, Target};
 use crate::binaries::{self, BinariesError};
+use crate::install;
 use crate::interrupt::interrupted;
 use crate::summary::Machine;
 use crate::system::System;
@@ -153,7 +153,7 @@ async fn measure(
     targets: &mut Vec<Target>,
 ) -> Result<Results, BenchError> {
     if options.install {
-        install::install().await;
+        install::proxies().await;
     }
     let direct = ground.direct().await.map_err(BenchError::Direct)?;
     let backend = direct.server;

@@ -3,14 +3,13 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 
-use super::install::find;
 use super::options::TargetName;
+use crate::install::{find, first_line};
 use crate::process::Process;
 
 const NGINX: &str = include_str!("../../rivals/nginx.conf");
@@ -156,23 +155,6 @@ async fn tell(program: &Path, filling: &Filling<'_>) -> Result<(), String> {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// What the program says of itself.
-pub async fn first_line(program: &Path, argument: &str) -> String {
-    let output = Command::new(program)
-        .arg(argument)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await;
-    let Ok(output) = output else {
-        return String::new();
-    };
-    // nginx says it on standard error.
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    said.lines().next().unwrap_or_default().trim().to_owned()
 }
 
 /// Free a moment ago.

@@ -16,6 +16,7 @@ use super::rival::{self, Rival};
 use super::usage;
 use crate::cli::DeployBy;
 use crate::client::Client;
+use crate::install::first_line;
 use crate::process::{Process, last_lines};
 use crate::release::Release;
 use crate::site::Site;
@@ -112,7 +113,7 @@ impl Ground {
         if name == TargetName::Handoff {
             let sidecar = self.sidecar("handoff").await?;
             let version = match &self.handoff {
-                Some(program) => rival::first_line(program, "--version").await,
+                Some(program) => first_line(program, "--version").await,
                 None => String::new(),
             };
             let target = Target {

@@ -22,6 +22,7 @@ pub struct Metrics {
     failed: Failures,
     examples: Vec<Example>,
     reopened: u64,
+    stall: Duration,
     lateness: Percentiles,
     recent: Percentiles,
     seen: BTreeMap<u32, Duration>,
@@ -82,6 +83,7 @@ impl Metrics {
             failed: Failures::default(),
             examples: Vec::new(),
             reopened: 0,
+            stall: Duration::ZERO,
             lateness: Percentiles::new(),
             recent: Percentiles::new(),
             seen: BTreeMap::new(),
@@ -91,6 +93,7 @@ impl Metrics {
     pub fn add(&mut self, outcome: &Outcome) {
         self.reopened += u64::from(outcome.reopened);
         self.lateness.record(outcome.lateness());
+        self.stall = self.stall.max(outcome.latency());
         if let Some(release) = outcome.release {
             let first = self.seen.entry(release).or_insert(outcome.ended);
             *first = outcome.ended.min(*first);
@@ -131,6 +134,12 @@ impl Metrics {
     /// Kept connections that the server closed while they were idle.
     pub fn reopened(&self) -> u64 {
         self.reopened
+    }
+
+    /// The longest that any request took from when it was due to its end, answer or failure, beyond
+    /// the wait that it asked for itself.
+    pub fn stall(&self) -> Duration {
+        self.stall
     }
 
     /// How late the generator itself was.
@@ -238,6 +247,13 @@ impl ByConnection {
             kept: Percentiles::new(),
             new: Percentiles::new(),
         }
+    }
+
+    /// Whatever the connection.
+    pub fn both(&self) -> Percentiles {
+        let mut both = self.kept.clone();
+        both.merge(&self.new);
+        both
     }
 }
 
@@ -362,6 +378,19 @@ mod tests {
             metrics.examples()[0].first_request,
             "GET / on a kept connection"
         );
+    }
+
+    #[test]
+    fn a_failure_that_took_long_is_a_stall_and_an_asked_wait_is_none() {
+        let mut metrics = Metrics::new();
+        metrics.add(&outcome(Connection::New, Call::Slow(ms(9_000)), 0, 9_100));
+        assert_eq!(metrics.stall(), ms(100));
+        let mut failed = outcome(Connection::New, Call::Home, 1_000, 4_000);
+        failed.failed = Some(Failed::new(Failure::Timeout, "no answer"));
+        metrics.add(&failed);
+        assert_eq!(metrics.stall(), ms(3_000));
+        metrics.add(&outcome(Connection::Kept, Call::Home, 5_000, 5_001));
+        assert_eq!(metrics.stall(), ms(3_000));
     }
 
     #[test]

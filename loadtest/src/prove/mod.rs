@@ -16,31 +16,32 @@ mod page;
 mod part;
 mod record;
 mod script;
-mod standing;
 mod startup;
 mod tally;
 mod text;
 
 use std::fs;
 use std::io;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::ValueEnum as _;
 use sample_app::journal::ReadError;
 
-use self::offer::Stage;
+use self::offer::{Pace, Stage};
 pub use self::options::Options;
 use self::part::{Asked, Part};
 use self::record::Record;
 use self::script::SHAM_LIFE;
-use self::standing::Standing;
 use crate::binaries::{self, BinariesError};
 use crate::process::last_lines;
-use crate::release;
+use crate::release::{self, Release};
 use crate::report::Style;
 use crate::site::Site;
-use crate::strategy::{Handoff, StrategyError};
+use crate::strategy::{Handoff, Hook, StrategyError};
 use crate::system::{System, WineError};
+use crate::traffic::Place;
 
 /// Shams are numbered from here: if one ever answered, it would be a release that was never due.
 const SHAMS: u32 = 1_000_000;
@@ -88,7 +89,7 @@ pub enum ProveError {
 struct Workplace<'a> {
     options: &'a Options,
     system: System,
-    /// sample-app and handoff; none against a server that runs already.
+    /// sample-app and handoff.
     binaries: Vec<PathBuf>,
 }
 
@@ -104,14 +105,8 @@ pub fn run(options: &Options) -> Result<bool, ProveError> {
             source,
         })?;
     }
-    let binaries = match options.against {
-        Some(_) => Vec::new(),
-        None => binaries::provide(
-            &["sample-app", "handoff"],
-            &system,
-            options.binaries.as_deref(),
-        )?,
-    };
+    let packages = ["sample-app", "handoff"];
+    let binaries = binaries::provide(&packages, &system, options.binaries.as_deref())?;
     let workplace = Workplace {
         options,
         system,
@@ -125,27 +120,91 @@ pub fn run(options: &Options) -> Result<bool, ProveError> {
     for asked in asked(options) {
         parts.push(workplace.part(&runtime, &asked)?);
     }
-    tell(options, &parts)
+    let into = |name: &str| options.into.as_ref().map(|folder| folder.join(name));
+    let json = options.json.clone().into_iter().chain(into("result.json"));
+    let html = options.html.clone().into_iter().chain(into("report.html"));
+    tell(&parts, json, html)
+}
+
+/// What is offered to a server that runs already, and joined with the journal of its apps.
+#[derive(Debug)]
+pub struct Standing<'a> {
+    pub place: Place,
+    pub journal: &'a Path,
+    pub rate: NonZeroU32,
+    pub connections: NonZeroUsize,
+    /// The newest release that may answer before something is deployed.
+    pub serves: u32,
+    pub releases: &'a [Release],
+    pub every: Duration,
+    /// Load is offered for so long, else until everything is deployed.
+    pub at_most: Option<Duration>,
+    pub json: Option<PathBuf>,
+    pub html: Option<PathBuf>,
+}
+
+/// Does so, deploying by `hook`; whether it passed.
+///
+/// # Errors
+/// There is no verdict, as it could not be made.
+pub async fn against(standing: &Standing<'_>, hook: Hook) -> Result<bool, ProveError> {
+    let requests = standing.at_most.map_or(0.0, |time| {
+        time.as_secs_f64() * f64::from(standing.rate.get())
+    });
+    // With a time, as many as there is time for.
+    let swaps = match standing.at_most {
+        Some(_) => 0,
+        None => standing.releases.len(),
+    };
+    let asked = Asked {
+        strategy: "server".to_owned(),
+        number: 1,
+        of: 1,
+        requests: requests as u64,
+        swaps: u32::try_from(swaps).unwrap_or(u32::MAX),
+        rate: standing.rate.get(),
+        connections: standing.connections.get(),
+        deploy_by: "command".to_owned(),
+        windows: false,
+    };
+    let stage = Stage {
+        asked: &asked,
+        rate: standing.rate,
+        connections: standing.connections,
+        place: Some(standing.place.clone()),
+        serves: standing.serves,
+        startup: None,
+        swaps: standing.releases,
+        shams: &[],
+        pace: Pace::Every(standing.every, standing.at_most),
+        system: &System::Native,
+        journal: standing.journal,
+        // Nothing is started that could write one.
+        log: Path::new(""),
+    };
+    let part = offer::part(&stage, hook).await?;
+    tell(
+        &[part],
+        standing.json.clone().into_iter(),
+        standing.html.clone().into_iter(),
+    )
 }
 
 /// All parts of what the options ask for.
 fn asked(options: &Options) -> Vec<Asked> {
     let (requests, most) = (options.requests.get(), options.part.get());
     let of = u32::try_from(requests.div_ceil(most)).unwrap_or(u32::MAX);
-    let swaps = match options.against {
-        Some(_) => 0,
-        None => options.swaps,
-    };
     // What does not divide goes to the first parts.
     let share = |whole: u64, number: u32| {
         let of = u64::from(of);
         whole / of + u64::from(u64::from(number) <= whole % of)
     };
     let part = |number| Asked {
+        strategy: "handoff".to_owned(),
         number,
         of,
         requests: share(requests, number),
-        swaps: share(swaps.into(), number) as u32,
+        swaps: share(options.swaps.into(), number) as u32,
         rate: options.rate.get(),
         connections: options.connections.get(),
         deploy_by: options
@@ -157,7 +216,11 @@ fn asked(options: &Options) -> Vec<Asked> {
     (1..=of).map(part).collect()
 }
 
-fn tell(options: &Options, parts: &[Part]) -> Result<bool, ProveError> {
+fn tell(
+    parts: &[Part],
+    json: impl Iterator<Item = PathBuf>,
+    html: impl Iterator<Item = PathBuf>,
+) -> Result<bool, ProveError> {
     let whole = Asked {
         requests: parts.iter().map(|part| part.asked.requests).sum(),
         swaps: parts.iter().map(|part| part.asked.swaps).sum(),
@@ -165,18 +228,11 @@ fn tell(options: &Options, parts: &[Part]) -> Result<bool, ProveError> {
     };
     let record = Record::new(parts, &whole);
     print!("{}", text::text(&record, Style::of_stdout()));
-    let into = |name: &str| options.into.as_ref().map(|folder| folder.join(name));
-    for file in [options.json.clone(), into("result.json")]
-        .into_iter()
-        .flatten()
-    {
+    for file in json {
         let json = serde_json::to_vec_pretty(&record).map_err(io::Error::from);
         write(&file, json.map(|json| [&json[..], b"\n"].concat()))?;
     }
-    for file in [options.html.clone(), into("report.html")]
-        .into_iter()
-        .flatten()
-    {
+    for file in html {
         let html = page::html(&record, parts).map_err(io::Error::other);
         write(&file, html.map(String::into_bytes))?;
     }
@@ -251,7 +307,7 @@ impl Workplace<'_> {
         let is_good = result.as_ref().is_ok_and(|part| {
             part.problems.is_empty() && part.failed.values().all(|count| *count == 0)
         });
-        if !is_good && self.options.against.is_none() {
+        if !is_good {
             eprintln!("\nThe last lines of the output:");
             for line in last_lines(&log, LOG_LINES) {
                 eprintln!("  {line}");
@@ -267,19 +323,6 @@ impl Workplace<'_> {
 
     async fn make_in(&self, folder: &Path, log: &Path, asked: &Asked) -> Result<Part, ProveError> {
         let options = self.options;
-        let mut stage = Stage {
-            asked,
-            releases: &[],
-            shams: &[],
-            system: &self.system,
-            journal: &folder.join("journal"),
-            log,
-            options,
-        };
-        if let (Some(server), Some(journal)) = (options.against, &options.journal) {
-            stage.journal = journal;
-            return offer::part(&stage, Standing(server)).await;
-        }
         let site = Site::create(folder.join("site"), options.deploy_by, self.system.clone());
         let site = site.map_err(|source| ProveError::Folder {
             folder: folder.to_owned(),
@@ -293,9 +336,22 @@ impl Workplace<'_> {
         let numbers = SHAMS + 1..=SHAMS + asked.swaps;
         let shams = release::make_that(app, &workshop, numbers, &args, &self.system);
         let shams = shams.map_err(ProveError::Releases)?;
-        (stage.releases, stage.shams) = (&releases, &shams);
-
-        let journal = self.system.path(stage.journal);
+        let journal = folder.join("journal");
+        let stage = Stage {
+            asked,
+            rate: options.rate,
+            connections: options.connections,
+            place: None,
+            serves: 1,
+            startup: releases.first(),
+            swaps: releases.get(1..).unwrap_or_default(),
+            shams: &shams,
+            pace: Pace::Spread,
+            system: &self.system,
+            journal: &journal,
+            log,
+        };
+        let journal = self.system.path(&journal);
         let command = ["-port".into(), "{port}".into(), "--journal".into(), journal];
         let strategy = Handoff::start(handoff, site, &releases[0], &command, folder, log).await?;
         offer::part(&stage, strategy).await
@@ -336,14 +392,6 @@ mod tests {
             .map(|part| (part.requests, part.swaps))
             .collect();
         assert_eq!(parts, [(83_334, 3), (83_334, 2), (83_333, 2)]);
-    }
-
-    #[test]
-    fn nothing_is_swapped_on_a_server_that_runs_already() {
-        let against = ["--against", "127.0.0.1:1", "--journal", "j"];
-        assert!(asked(&options(&against)).iter().all(|part| part.swaps == 0));
-        let alone = ["loadtest", "prove", "--against", "127.0.0.1:1"];
-        assert_eq!(Cli::try_parse_from(alone).unwrap_err().exit_code(), 2);
     }
 
     #[test]

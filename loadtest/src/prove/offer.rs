@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::release::Release;
 use crate::scenario::unix_ms;
 use crate::strategy::{Strategy, StrategyError};
 use crate::system::System;
-use crate::traffic::Mix;
+use crate::traffic::{Mix, Place};
 
 /// For one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -39,13 +40,29 @@ const STARTS: u32 = 5;
 #[derive(Debug)]
 pub struct Stage<'a> {
     pub asked: &'a Asked,
-    /// The first serves already; none when nothing is swapped.
-    pub releases: &'a [Release],
+    pub rate: NonZeroU32,
+    pub connections: NonZeroUsize,
+    /// None: as the server's address says.
+    pub place: Option<Place>,
+    /// The newest release that may answer before something is deployed.
+    pub serves: u32,
+    /// Started by itself, to see how long that takes.
+    pub startup: Option<&'a Release>,
+    pub swaps: &'a [Release],
     pub shams: &'a [Release],
+    pub pace: Pace,
     pub system: &'a System,
     pub journal: &'a Path,
     pub log: &'a Path,
-    pub options: &'a super::Options,
+}
+
+/// When swaps are made.
+#[derive(Debug, Clone, Copy)]
+pub enum Pace {
+    /// Spread over the time that the requests take.
+    Spread,
+    /// So long after each other, and none after so long.
+    Every(Duration, Option<Duration>),
 }
 
 /// Makes one part of the proof on what serves already, and ends that.
@@ -54,20 +71,18 @@ pub struct Stage<'a> {
 /// There is no result, as the part could not be made.
 pub async fn part(stage: &Stage<'_>, mut strategy: impl Strategy) -> Result<Part, ProveError> {
     let asked = stage.asked;
-    let newest = if stage.releases.is_empty() {
-        u32::MAX
-    } else {
-        1
-    };
-    let deployed = Arc::new(AtomicU32::new(newest));
+    let deployed = Arc::new(AtomicU32::new(stage.serves));
     let (sender, mut outcomes) = unbounded_channel();
+    let server = strategy.server();
     let plan = Plan {
-        server: strategy.server(),
-        rate: stage.options.rate,
-        connections: stage.options.connections,
+        server,
+        place: stage.place.clone().unwrap_or_else(|| Place::at(server)),
+        rate: stage.rate,
+        connections: stage.connections,
         timeout: REQUEST_TIMEOUT,
         deployed: Arc::clone(&deployed),
         mix: Mix::Classes,
+        names_releases: true,
         journaled: true,
     };
     let attack = Attack::launch(plan, sender).map_err(ProveError::Attack)?;
@@ -78,21 +93,26 @@ pub async fn part(stage: &Stage<'_>, mut strategy: impl Strategy) -> Result<Part
     let mut tally = Tally::new();
     let mut played = Played::default();
     let mut startup_ms = Vec::new();
-    let mut progress = Progress::new(asked.swaps);
+    let mut progress = Progress::new(stage.serves, asked.swaps);
     let script = async {
         tokio::time::sleep(WARM_UP).await;
-        if let Some(first) = stage.releases.first() {
+        if let Some(first) = stage.startup {
             for _ in 0..STARTS {
                 startup_ms.push(startup::measure(first, stage.system, stage.log).await?);
             }
         }
         let whole = asked.requests as f64 / f64::from(asked.rate);
         let rest = Duration::from_secs_f64(whole).saturating_sub(started.elapsed());
+        let (every, until) = match stage.pace {
+            Pace::Spread => (rest / asked.swaps.max(1), None),
+            Pace::Every(every, most) => (every, most.map(|most| (started + most).into())),
+        };
         let mut script = Script {
-            swaps: stage.releases.get(1..).unwrap_or_default(),
+            swaps: stage.swaps,
             shams: stage.shams,
             warm_up: Duration::ZERO,
-            every: rest / asked.swaps.max(1),
+            every,
+            until,
             deployed: &deployed,
             seen,
         };

@@ -1,6 +1,5 @@
 //! The command line of `prove`.
 
-use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
@@ -65,14 +64,6 @@ pub struct Options {
     /// Use the handoff and sample-app binaries in this folder instead of building them
     #[arg(long, value_name = "DIR")]
     pub binaries: Option<PathBuf>,
-
-    /// Swap nothing: offer the traffic to this server, whose apps write --journal
-    #[arg(long, value_name = "ADDR", requires = "journal")]
-    pub against: Option<SocketAddr>,
-
-    /// The journal of every app behind --against
-    #[arg(long, value_name = "FILE", requires = "against")]
-    pub journal: Option<PathBuf>,
 
     /// Keep the temporary folder with the releases, the state, the journal and the log
     #[arg(long)]

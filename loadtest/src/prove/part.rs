@@ -42,6 +42,9 @@ pub struct Part {
 /// What a part was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
+    /// What was under test, in a word.
+    #[serde(default = "handoff")]
+    pub strategy: String,
     /// From 1, of so many.
     pub number: u32,
     pub of: u32,
@@ -92,11 +95,17 @@ pub struct SwapPart {
     pub seen_ms: Option<u64>,
 }
 
+/// Parts once did not say it.
+fn handoff() -> String {
+    "handoff".to_owned()
+}
+
 // === impl Asked ===
 
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            strategy: _,
             number,
             of,
             requests,

@@ -32,12 +32,14 @@ const AFTERMATH: Duration = Duration::from_secs(1);
 pub struct Script<'a> {
     /// Deployed in this order.
     pub swaps: &'a [Release],
-    /// One after each swap.
+    /// One after each swap, as far as there are.
     pub shams: &'a [Release],
     /// Before the first.
     pub warm_up: Duration,
     /// From a swap to the next, and half of it to the sham between them; more if they last longer.
     pub every: Duration,
+    /// Nothing is deployed later.
+    pub until: Option<Instant>,
     /// Tells whoever checks answers which releases are possible.
     pub deployed: &'a AtomicU32,
     /// The newest release that a client saw.
@@ -65,7 +67,10 @@ impl Script<'_> {
         played: &mut Played,
     ) -> Result<(), StrategyError> {
         let mut next = Instant::now() + self.warm_up;
-        for (release, sham) in self.swaps.iter().zip(self.shams) {
+        for (at, release) in self.swaps.iter().enumerate() {
+            if self.until.is_some_and(|until| next >= until) {
+                break;
+            }
             pass(strategy, next).await?;
             self.deployed.store(release.number, Ordering::Relaxed);
             deploy(strategy, release, &mut played.swaps).await?;
@@ -92,6 +97,10 @@ impl Script<'_> {
                 return Ok(());
             }
 
+            let Some(sham) = self.shams.get(at) else {
+                next = Instant::now() + self.every;
+                continue;
+            };
             pass(strategy, next + self.every / 2).await?;
             deploy(strategy, sham, &mut played.shams).await?;
             let over = until(strategy, &mut played.shams, |swap| swap.refused.is_some());

@@ -12,7 +12,7 @@ use crate::process::Process;
 use crate::release::Release;
 use crate::strategy::StrategyError;
 use crate::system::System;
-use crate::traffic::{Call, Connection, Shot};
+use crate::traffic::{Call, Connection, Place, Shot};
 
 /// For one start.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -63,6 +63,6 @@ async fn answers(server: SocketAddr) -> bool {
     let Ok(mut client) = Client::connect(server).await else {
         return false;
     };
-    let answer = client.exchange(&shot.encode(&server.to_string())).await;
+    let answer = client.exchange(&shot.encode(&Place::at(server))).await;
     answer.is_ok_and(|answer| answer.status == 200)
 }

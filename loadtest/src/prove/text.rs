@@ -36,7 +36,10 @@ fn heading(record: &Record, style: Style) -> String {
     );
     format!(
         "{} · {} swaps, {} shams · {:.1} s of load in {}\n{}",
-        style.bold("proof"),
+        style.bold(match setup.strategy.as_str() {
+            "handoff" => "proof",
+            _ => "every class of traffic, joined with the journal",
+        }),
         record.swaps.len(),
         record.shams.len(),
         setup.duration_s,

@@ -86,6 +86,10 @@ pub struct Scenario<'a> {
     pub releases: &'a [Release],
     /// From clients seeing a release to the deploy of the next.
     pub every: Duration,
+    /// Load ends after so long, and nothing is deployed that would begin later.
+    pub at_most: Option<Duration>,
+    /// Clients can tell releases apart. Else a swap is over when its deploy is.
+    pub names_releases: bool,
     /// Tells whoever checks answers which releases are possible.
     pub deployed: &'a AtomicU32,
     /// The newest release that a client saw.
@@ -107,8 +111,8 @@ impl Swap {
         }
     }
 
-    /// From detected to the last step, in milliseconds since the deploy was written; the end is
-    /// none when it is not over.
+    /// From detected to the last step, in milliseconds since the deploy was written, and not before
+    /// clients saw it; the end is none when it is not over.
     pub fn window(&self) -> (u64, Option<u64>) {
         let Phases {
             detected_ms,
@@ -119,7 +123,9 @@ impl Swap {
         // Stop-and-start stops first and promotes last.
         (
             detected_ms.unwrap_or(0),
-            promoted_ms.zip(stopped_ms).map(|(a, b)| a.max(b)),
+            promoted_ms
+                .zip(stopped_ms)
+                .map(|(promoted, stopped)| promoted.max(stopped).max(self.seen_ms.unwrap_or(0))),
         )
     }
 }
@@ -137,14 +143,20 @@ impl Scenario<'_> {
         strategy: &mut impl Strategy,
         swaps: &mut Vec<Swap>,
     ) -> Result<(), StrategyError> {
+        let start = Instant::now();
+        let (at_most, every) = (self.at_most, self.every);
+        let is_late = || at_most.is_some_and(|most| start.elapsed() + every >= most);
         for release in self.releases {
+            if is_late() {
+                break;
+            }
             self.watch_for(strategy, swaps, self.every).await?;
             self.deployed.store(release.number, Ordering::Relaxed);
             let mut swap = Swap::of(release);
             let deployed = strategy.deploy(release, &mut swap).await;
             swaps.push(swap);
             deployed?;
-            if !self.until_seen(strategy, swaps, release.number).await? {
+            if self.names_releases && !self.until_seen(strategy, swaps, release.number).await? {
                 return Ok(());
             }
         }
@@ -153,10 +165,10 @@ impl Scenario<'_> {
         while swaps.iter().any(|swap| swap.window().1.is_none()) && Instant::now() < deadline {
             self.watch_for(strategy, swaps, OBSERVE).await?;
         }
-        let rest = if swaps.is_empty() {
-            self.every
-        } else {
-            AFTERMATH
+        let rest = match self.at_most {
+            Some(most) => most.saturating_sub(start.elapsed()),
+            None if swaps.is_empty() => self.every,
+            None => AFTERMATH,
         };
         self.watch_for(strategy, swaps, rest).await
     }
@@ -171,7 +183,13 @@ impl Scenario<'_> {
         let deadline = Instant::now() + SEEN_WITHIN;
         while Instant::now() < deadline {
             match timeout(OBSERVE, self.seen.wait_for(|seen| *seen >= number)).await {
-                Ok(Ok(_)) => return Ok(true),
+                Ok(Ok(_)) => {
+                    if let Some(swap) = swaps.last_mut() {
+                        // Who has counted will know it to the millisecond.
+                        swap.seen_ms = Some(unix_ms().saturating_sub(swap.written_ms));
+                    }
+                    return Ok(true);
+                }
                 // Nobody counts any more.
                 Ok(Err(_)) => return Ok(false),
                 Err(_) => {}

@@ -68,14 +68,18 @@ impl Strategy for Scripted {
 }
 
 /// What was deployed and when, in milliseconds, the swaps, how it ended and when.
-async fn play(
-    fates: &[Fate],
-) -> (
+type Played = (
     Vec<(u32, u128)>,
     Vec<Swap>,
     Result<(), StrategyError>,
     Duration,
-) {
+);
+
+async fn play(fates: &[Fate]) -> Played {
+    play_that(fates, None, true).await
+}
+
+async fn play_that(fates: &[Fate], at_most: Option<Duration>, names_releases: bool) -> Played {
     let releases: Vec<Release> = (2..)
         .take(fates.len())
         .map(|number| Release {
@@ -95,6 +99,8 @@ async fn play(
     let mut scenario = Scenario {
         releases: &releases,
         every,
+        at_most,
+        names_releases,
         deployed: &deployed,
         seen,
     };
@@ -167,6 +173,34 @@ async fn without_swaps_load_is_offered_once_as_long_as_between_two() {
     assert_eq!(took, Duration::from_secs(2));
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_names_no_release_is_deployed_without_being_seen() {
+    let (deploys, _, result, _) = play_that(&[Fate::Ignored; 2], None, false).await;
+    assert!(result.is_ok());
+    assert_eq!(deploys, [(2, 2000), (3, 4000)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn load_ends_when_its_time_is_over_and_nothing_is_deployed_that_late() {
+    for (seconds, deploys) in [(5, 2), (6, 2), (7, 3), (1, 0)] {
+        let time = Duration::from_secs(seconds);
+        let played = play_that(&[Fate::Serves; 9], Some(time), true).await;
+        assert_eq!(played.0.len(), deploys, "{seconds} s");
+        // The release before stops after three seconds.
+        let last = deploys as u64 * 2 + 3;
+        let least = if deploys == 0 {
+            time
+        } else {
+            time.max(Duration::from_secs(last))
+        };
+        assert!(
+            (least..least + OBSERVE * 2).contains(&played.3),
+            "{:?}",
+            played.3
+        );
+    }
+}
+
 #[test]
 fn the_window_ends_with_the_later_of_promoted_and_stopped() {
     let window = |promoted_ms, stopped_ms| {
@@ -190,4 +224,21 @@ fn the_window_ends_with_the_later_of_promoted_and_stopped() {
     assert_eq!(window(Some(10), Some(20)), (5, Some(20)), "handoff");
     assert_eq!(window(Some(30), Some(20)), (5, Some(30)), "stop and start");
     assert_eq!(window(Some(30), None), (5, None));
+}
+
+#[test]
+fn a_swap_is_not_over_before_clients_saw_it() {
+    let release = Release {
+        number: 2,
+        file: "f".into(),
+        sha256: String::new(),
+    };
+    let mut swap = Swap::of(&release);
+    (swap.phases.promoted_ms, swap.phases.stopped_ms) = (Some(10), Some(10));
+    swap.seen_ms = Some(700);
+    assert_eq!(
+        swap.window(),
+        (0, Some(700)),
+        "a command that does not wait"
+    );
 }

@@ -1,6 +1,7 @@
 //! Ways to swap releases: the process under test, and how it is told of the next release.
 
 mod handoff;
+pub mod hook;
 mod restart;
 mod status;
 
@@ -11,6 +12,7 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 pub use self::handoff::Handoff;
+pub use self::hook::Hook;
 pub use self::restart::Restart;
 use crate::release::Release;
 use crate::scenario::Swap;
@@ -53,6 +55,12 @@ pub enum StrategyError {
     Stop { program: &'static str, how: String },
     #[error("deploy {release}: {source}")]
     Deploy { release: String, source: io::Error },
+    #[error("deploy {release}: `{command}` {how}")]
+    Command {
+        release: String,
+        command: String,
+        how: String,
+    },
     #[error("read the status in {folder}: {source}")]
     Status { folder: PathBuf, source: io::Error },
     #[error("find a free port: {0}")]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::cli::{DeployBy, StrategyName};
+use crate::cli::DeployBy;
 use crate::metrics::{ByConnection, Example, Failures, Metrics, Percentiles, Windows};
 use crate::numbers::thousands;
 use crate::scenario::Swap;
@@ -27,6 +27,9 @@ pub struct Summary {
     pub latency_ms: Quantiles,
     pub latency_outside_swaps_ms: QuantilesByConnection,
     pub latency_in_swaps_ms: QuantilesByConnection,
+    /// The longest that any request took from when it was due to its end, answer or failure, beyond
+    /// the wait that it asked for itself.
+    pub stall_ms: Option<f64>,
     /// Of requests that asked for a slow answer: beyond the time they asked for.
     pub latency_slow_ms: Quantiles,
     /// Why latencies are missing.
@@ -58,6 +61,8 @@ pub struct Quantiles {
 pub struct QuantilesByConnection {
     pub kept: Quantiles,
     pub new: Quantiles,
+    /// Of these two together.
+    pub both: Quantiles,
 }
 
 /// Requests a second.
@@ -70,9 +75,21 @@ pub struct Rate {
 /// What was asked for.
 #[derive(Debug, Clone, Serialize)]
 pub struct Setup {
-    pub strategy: StrategyName,
+    /// What was under test, in a word.
+    pub strategy: String,
+    /// The same for a person.
+    #[serde(skip)]
+    pub title: String,
+    /// Whether answers name their release. Of others only the status is checked, and a swap is over
+    /// when its deploy is.
+    pub names_releases: bool,
+    /// Where requests went.
+    pub url: String,
     /// None where the strategy has one way only.
     pub deploy_by: Option<DeployBy>,
+    /// The command that deployed, where it was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<String>,
     pub connections: usize,
     pub swaps: u32,
     pub swap_every_ms: u64,
@@ -124,7 +141,7 @@ impl Summary {
         let shown = withheld.is_none();
 
         let mut problems = trouble;
-        problems.extend(problems_of(metrics, &swaps, setup.swaps, offered));
+        problems.extend(problems_of(metrics, &swaps, &setup, offered));
         Self {
             passed: problems.is_empty(),
             problems,
@@ -134,6 +151,8 @@ impl Summary {
             latency_ms: Quantiles::if_shown(shown, &latency.all),
             latency_outside_swaps_ms: QuantilesByConnection::if_shown(shown, &latency.outside),
             latency_in_swaps_ms: QuantilesByConnection::if_shown(shown, &latency.within),
+            stall_ms: (shown && metrics.sent() > 0)
+                .then(|| (metrics.stall().as_secs_f64() * 1e6).round() / 1e3),
             latency_slow_ms: Quantiles::if_shown(shown, &latency.slow),
             latency_withheld: withheld,
             lateness_ms,
@@ -149,7 +168,7 @@ impl Summary {
     }
 }
 
-fn problems_of(metrics: &Metrics, swaps: &[Swap], wanted: u32, offered: u64) -> Vec<String> {
+fn problems_of(metrics: &Metrics, swaps: &[Swap], setup: &Setup, offered: u64) -> Vec<String> {
     let mut problems = Vec::new();
     let failed = metrics.failed().total();
     if failed > 0 {
@@ -177,10 +196,13 @@ fn problems_of(metrics: &Metrics, swaps: &[Swap], wanted: u32, offered: u64) -> 
     {
         match (refused, seen_ms) {
             (Some(reason), _) => problems.push(format!("{release} was refused: {reason}")),
-            (None, None) => problems.push(format!("clients never saw {release}")),
-            (None, Some(_)) => {}
+            (None, None) if setup.names_releases => {
+                problems.push(format!("clients never saw {release}"))
+            }
+            (None, None | Some(_)) => {}
         }
     }
+    let wanted = setup.swaps;
     if swaps.len() < wanted as usize {
         problems.push(format!("{} of {wanted} swaps were made", swaps.len()));
     } else {
@@ -245,10 +267,11 @@ impl Quantiles {
 }
 
 impl QuantilesByConnection {
-    fn if_shown(shown: bool, ByConnection { kept, new }: &ByConnection) -> Self {
+    fn if_shown(shown: bool, by: &ByConnection) -> Self {
         Self {
-            kept: Quantiles::if_shown(shown, kept),
-            new: Quantiles::if_shown(shown, new),
+            kept: Quantiles::if_shown(shown, &by.kept),
+            new: Quantiles::if_shown(shown, &by.new),
+            both: Quantiles::if_shown(shown, &by.both()),
         }
     }
 }

@@ -7,8 +7,12 @@ use crate::traffic::{Call, Connection, Shot};
 
 fn setup(swaps: u32) -> Setup {
     Setup {
-        strategy: StrategyName::Handoff,
+        strategy: "handoff".to_owned(),
+        title: "handoff, pointer file".to_owned(),
+        names_releases: true,
+        url: "http://127.0.0.1:1/".to_owned(),
         deploy_by: Some(DeployBy::Pointer),
+        deploy: None,
         connections: 64,
         swaps,
         swap_every_ms: 2000,
@@ -182,6 +186,28 @@ fn whatever_is_not_as_it_should_be_is_a_problem() {
     );
 
     assert_eq!(failing().problems, ["2 of 3 requests failed"]);
+}
+
+#[test]
+fn what_names_no_release_need_not_be_seen() {
+    let setup = Setup {
+        names_releases: false,
+        ..setup(1)
+    };
+    let summary = Summary::new(setup, &metrics(1..=1), vec![swap(4)], 1, Vec::new());
+    assert!(summary.passed, "{:?}", summary.problems);
+}
+
+#[test]
+fn both_kinds_of_connection_are_summed_and_the_longest_wait_is_told() {
+    let mut metrics = metrics(1..=1);
+    let mut late = outcome(9, 1, 3000);
+    late.shot.connection = Connection::New;
+    late.ended = late.due + Duration::from_millis(700);
+    metrics.add(&late);
+    let summary = Summary::new(setup(0), &metrics, Vec::new(), 2, Vec::new());
+    assert_eq!(summary.latency_outside_swaps_ms.both.count, 2);
+    assert_eq!(summary.stall_ms, Some(700.0));
 }
 
 #[test]

@@ -51,8 +51,8 @@ impl Class {
 
     pub fn of(shot: &Shot) -> Self {
         match (shot.call, shot.connection) {
-            (Call::Home | Call::Version, Connection::Kept) => Self::GetKept,
-            (Call::Home | Call::Version, Connection::New) => Self::GetNew,
+            (Call::Home | Call::Page | Call::Version, Connection::Kept) => Self::GetKept,
+            (Call::Home | Call::Page | Call::Version, Connection::New) => Self::GetNew,
             (Call::Echo(_) | Call::Upload(_), _) => Self::Post,
             (Call::Slow(_), _) => Self::Slow,
             (Call::Events { .. }, _) => Self::Events,

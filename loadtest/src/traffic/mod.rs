@@ -3,6 +3,7 @@
 mod class;
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
@@ -24,6 +25,17 @@ pub enum Mix {
     Plain { slow_every: u64, slow_on_kept: bool },
     /// Every class side by side.
     Classes,
+    /// One page, for a server of which no more is known.
+    Page,
+}
+
+/// Where requests go, as they say it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The value of `Host`.
+    pub host: String,
+    /// Path and query that [`Call::Page`] asks for.
+    pub page: String,
 }
 
 /// One request to make.
@@ -48,6 +60,8 @@ pub enum Connection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
     Home,
+    /// Whatever the place calls its page.
+    Page,
     Version,
     /// A body of this many bytes, which must come back.
     Echo(usize),
@@ -94,16 +108,26 @@ impl Mix {
                 slow_on_kept,
             } => plain(seq, slow_every, slow_on_kept),
             Self::Classes => class::shot(seq),
+            Self::Page => Shot {
+                seq,
+                connection: in_turn(seq),
+                call: Call::Page,
+            },
         }
     }
 }
 
-fn plain(seq: u64, slow_every: u64, slow_on_kept: bool) -> Shot {
-    let connection = if seq.is_multiple_of(2) {
+/// Half of them on each kind of connection.
+fn in_turn(seq: u64) -> Connection {
+    if seq.is_multiple_of(2) {
         Connection::Kept
     } else {
         Connection::New
-    };
+    }
+}
+
+fn plain(seq: u64, slow_every: u64, slow_on_kept: bool) -> Shot {
+    let connection = in_turn(seq);
     let slow =
         seq % slow_every == slow_every - 1 && (slow_on_kept || connection == Connection::New);
     let pair = seq / 2;
@@ -131,11 +155,12 @@ impl Shot {
 
     /// The request as it goes on the wire; of one that takes its time, the part that is sent at
     /// once.
-    pub fn encode(&self, host: &str) -> Vec<u8> {
+    pub fn encode(&self, Place { host, page }: &Place) -> Vec<u8> {
         let mut head = String::with_capacity(128);
         // Writing to a string cannot fail.
         let _ = match self.call {
             Call::Home => write!(head, "GET / HTTP/1.1\r\n"),
+            Call::Page => write!(head, "GET {page} HTTP/1.1\r\n"),
             Call::Version => write!(head, "GET /version HTTP/1.1\r\n"),
             Call::Echo(length) => {
                 write!(head, "POST /echo HTTP/1.1\r\nContent-Length: {length}\r\n")
@@ -190,6 +215,7 @@ impl Shot {
             Call::Echo(length) | Call::Upload(length) => self.stamped(0, length),
             Call::Chunks { count, .. } => (0..count).flat_map(|at| self.chunk(at)).collect(),
             Call::Home
+            | Call::Page
             | Call::Version
             | Call::Slow(_)
             | Call::Events { .. }
@@ -205,6 +231,16 @@ impl Shot {
         let mut bytes = stamp.into_bytes().repeat(length.div_ceil(16));
         bytes.truncate(length);
         bytes
+    }
+}
+
+impl Place {
+    /// A server that is known by its address only.
+    pub fn at(server: SocketAddr) -> Self {
+        Self {
+            host: server.to_string(),
+            page: "/".to_owned(),
+        }
     }
 }
 
@@ -226,9 +262,12 @@ impl Call {
             Self::Chunks { count, every }
             | Self::Events { count, every }
             | Self::Talk { count, every, .. } => every * count.saturating_sub(1),
-            Self::Home | Self::Version | Self::Echo(_) | Self::Upload(_) | Self::Old => {
-                Duration::ZERO
-            }
+            Self::Home
+            | Self::Page
+            | Self::Version
+            | Self::Echo(_)
+            | Self::Upload(_)
+            | Self::Old => Duration::ZERO,
         }
     }
 
@@ -236,6 +275,7 @@ impl Call {
     pub fn name(self) -> &'static str {
         match self {
             Self::Home => "GET /",
+            Self::Page => "GET",
             Self::Version => "GET /version",
             Self::Echo(_) => "POST /echo",
             Self::Slow(_) => "GET /slow",
@@ -261,6 +301,28 @@ mod tests {
             NonZeroU32::new(rate).unwrap(),
             NonZeroUsize::new(connections).unwrap(),
         )
+    }
+
+    fn place() -> Place {
+        Place::at(([127, 0, 0, 1], 80).into())
+    }
+
+    #[test]
+    fn of_a_server_that_is_not_known_only_the_page_is_asked_for() {
+        let place = Place {
+            host: "example.org".to_owned(),
+            page: "/a?b=c".to_owned(),
+        };
+        let shots = [0, 1].map(|seq| Mix::Page.shot(seq));
+        assert_eq!(
+            shots.map(|shot| shot.connection),
+            [Connection::Kept, Connection::New]
+        );
+        let text = String::from_utf8(shots[0].encode(&place)).unwrap();
+        assert_eq!(
+            text,
+            "GET /a?b=c HTTP/1.1\r\nHost: example.org\r\nX-Request-ID: 0\r\n\r\n"
+        );
     }
 
     #[test]
@@ -303,7 +365,7 @@ mod tests {
             call: Call::Version,
         };
         assert_eq!(
-            String::from_utf8(shot.encode("127.0.0.1:80")).unwrap(),
+            String::from_utf8(shot.encode(&place())).unwrap(),
             "GET /version HTTP/1.1\r\nHost: 127.0.0.1:80\r\nX-Request-ID: 7\r\nConnection: close\r\n\r\n"
         );
     }
@@ -317,7 +379,7 @@ mod tests {
         };
         assert_eq!(echo(1).body().len(), 64);
         assert_ne!(echo(1).body(), echo(3).body());
-        assert!(echo(1).encode("h").ends_with(&echo(1).body()));
+        assert!(echo(1).encode(&place()).ends_with(&echo(1).body()));
         assert!(mix(1000, 64).shot(0).body().is_empty());
     }
 }

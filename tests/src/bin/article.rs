@@ -5,7 +5,6 @@
 //! At the first file that appears there it closes its listener, finishes its connections and ends;
 //! the next request makes the platform start the launcher, and that the new app.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -14,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -114,7 +113,7 @@ async fn connection(
 async fn answer(
     request: Request<Incoming>,
     version: &'static str,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let number = |name: &str| {
         let query = request.uri().query().unwrap_or_default();
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -125,6 +124,8 @@ async fn answer(
         tokio::time::sleep(Duration::from_millis(number("ms").unwrap_or(0))).await;
         let length = usize::try_from(number("bytes").unwrap_or(0)).unwrap_or(0);
         body = vec![b'x'; length].into();
+    } else if request.uri().path() == "/echo" {
+        body = request.into_body().collect().await?.to_bytes();
     }
     let mut response = Response::new(Full::new(body));
     if let Ok(version) = version.parse() {

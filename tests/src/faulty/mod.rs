@@ -24,7 +24,7 @@ const HIT_EVERY: usize = 3;
 pub enum Fault {
     /// Nothing.
     None,
-    /// Nobody listens.
+    /// Nobody listens any more.
     Refuse,
     /// A request is cut off before its answer.
     Reset,
@@ -96,9 +96,6 @@ impl Faulty {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("a port");
         let is_over = Arc::new(AtomicBool::new(false));
-        if fault == Fault::Refuse {
-            return Self { address, is_over };
-        }
         let shared = Arc::new(Shared {
             fault,
             new,
@@ -109,14 +106,34 @@ impl Faulty {
         });
         let until = Arc::clone(&is_over);
         thread::spawn(move || {
-            for client in listener.incoming() {
-                if until.load(Ordering::Relaxed) {
-                    return;
-                }
+            let serve = |client: io::Result<TcpStream>| {
                 let shared = Arc::clone(&shared);
                 // Who leaves in the middle is the client's affair, and counted there.
                 thread::spawn(move || client.and_then(|client| shared.serve(client)));
+            };
+            for (number, client) in listener.incoming().enumerate() {
+                if until.load(Ordering::Relaxed) {
+                    return;
+                }
+                serve(client);
+                if fault == Fault::Refuse && number > GOOD_ONES {
+                    break;
+                }
             }
+            // Who is connected already is not refused.
+            let waiting = listener.set_nonblocking(true).and_then(|()| {
+                let mut waiting = Vec::new();
+                while let Ok((client, _)) = listener.accept() {
+                    client.set_nonblocking(false)?;
+                    waiting.push(client);
+                }
+                Ok(waiting)
+            });
+            drop(listener);
+            waiting
+                .into_iter()
+                .flatten()
+                .for_each(|client| serve(Ok(client)));
         });
         Self { address, is_over }
     }

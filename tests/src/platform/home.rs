@@ -75,6 +75,27 @@ impl Home {
         home
     }
 
+    /// A site whose app deploys itself as in the article of 2015: `launcher` starts what
+    /// `_artifact.txt` names in `_target`. Nothing is there yet.
+    ///
+    /// # Panics
+    /// When it cannot be laid out.
+    pub fn of_the_article(launcher: &Path) -> Self {
+        let home = Self::with_web_config(
+            r#"<configuration><system.webServer>
+             <handlers>
+               <add name="p" path="*" verb="*" modules="httpPlatformHandler" resourceType="Unspecified" />
+             </handlers>
+             <httpPlatform processPath=".\launcher.exe" arguments="launch -port %HTTP_PLATFORM_PORT%"
+               stdoutLogEnabled="true" stdoutLogFile="\\?\%HOME%\LogFiles\app"
+               startupTimeLimit="60" startupRetryCount="3" rapidFailsPerMinute="100" />
+           </system.webServer></configuration>"#,
+        );
+        home.install(launcher);
+        fs::create_dir_all(home.wwwroot().join("_target")).expect("a folder");
+        home
+    }
+
     /// A site with this `web.config`, and nothing else.
     ///
     /// # Panics

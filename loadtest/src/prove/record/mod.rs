@@ -70,7 +70,7 @@ pub struct ClassRecord {
 /// What was asked for.
 #[derive(Debug, Serialize)]
 pub struct Setup {
-    pub strategy: &'static str,
+    pub strategy: String,
     pub deploy_by: String,
     pub connections: usize,
     pub requests: u64,
@@ -136,6 +136,7 @@ impl Merged {
         QuantilesByConnection {
             kept: of(Connection::Kept),
             new: of(Connection::New),
+            both: Quantiles::if_shown(shown, &self.all(Class::is_quick, &histogram)),
         }
     }
 }
@@ -158,7 +159,7 @@ impl Record {
         let sent = parts.iter().map(|part| part.sent).sum();
         let swaps: Vec<SwapPart> = parts.iter().flat_map(|part| part.swaps.clone()).collect();
         let least = if asked.windows { FULL_ON_WINDOWS } else { FULL };
-        let is_full = sent >= least.0 && swaps.len() >= least.1;
+        let is_full = asked.strategy == "handoff" && sent >= least.0 && swaps.len() >= least.1;
         let quick =
             |histogram: fn(&ClassPart) -> &Percentiles| merged.all(Class::is_quick, histogram);
         let bounds = Bounds::of(
@@ -244,7 +245,7 @@ fn setup(parts: &[Part], asked: &Asked, bounds: &Bounds, duration_s: f64) -> Set
     commits.dedup();
     let commits: Vec<&str> = commits.into_iter().map(String::as_str).collect();
     Setup {
-        strategy: "handoff",
+        strategy: asked.strategy.clone(),
         deploy_by: asked.deploy_by.clone(),
         connections: asked.connections,
         requests: asked.requests,

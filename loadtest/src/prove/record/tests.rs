@@ -3,6 +3,7 @@ use crate::scenario::Phases;
 
 pub fn asked(requests: u64, swaps: u32) -> Asked {
     Asked {
+        strategy: "handoff".to_owned(),
         number: 1,
         of: 1,
         requests,

@@ -1,4 +1,4 @@
-//! Fetches what is missing, and lets none of it start by itself.
+//! Finds programs of others, fetches what is missing, and lets none of it start by itself.
 
 use std::fs;
 use std::io;
@@ -17,17 +17,56 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// Removed when dropped.
 struct NoServices;
 
-/// Where a program is: in PATH or where Debian keeps servers.
+/// What Go fetches and builds, where there is Go; it may be none of a distribution's packages.
+const KAMAL_PROXY: &str = "github.com/basecamp/kamal-proxy/cmd/kamal-proxy@latest";
+
+/// Where a program is: in PATH, where Debian keeps servers, or where Go puts what it builds.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
-        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")])
+        .chain(["/usr/sbin", "/usr/local/sbin", "/usr/local/go/bin"].map(PathBuf::from))
+        .chain(std::env::home_dir().map(|home| home.join("go/bin")))
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
 }
 
+/// What a program says of itself.
+pub async fn first_line(program: &Path, argument: &str) -> String {
+    let output = Command::new(program)
+        .arg(argument)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await;
+    let Ok(output) = output else {
+        return String::new();
+    };
+    // nginx says it on standard error.
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    said.lines().next().unwrap_or_default().trim().to_owned()
+}
+
+/// Builds kamal-proxy where it is missing and Go is there.
+pub async fn kamal_proxy() {
+    if find("kamal-proxy").is_some() {
+        return;
+    }
+    let Some(go) = find("go") else {
+        return;
+    };
+    eprintln!("Building kamal-proxy");
+    let mut command = Command::new(go);
+    command.args(["install", KAMAL_PROXY]).stdin(Stdio::null());
+    match command.stdout(Stdio::null()).status().await {
+        Ok(status) if status.success() => {}
+        Ok(status) => eprintln!("loadtest: go install {KAMAL_PROXY} failed: {status}"),
+        Err(error) => eprintln!("loadtest: go install {KAMAL_PROXY} failed: {error}"),
+    }
+}
+
 /// Installs what is missing. What cannot be had is said and will be missing from the figures.
-pub async fn install() {
+pub async fn proxies() {
     let missing: Vec<&str> = PACKAGES
         .into_iter()
         .filter(|program| find(program).is_none())

@@ -1,0 +1,104 @@
+//! `loadtest compare`: each contender that is installed is started, swapped and ended.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tests::{binaries, tools};
+
+/// A short comparison of these with two swaps; its text, and its JSON.
+fn compare(names: &[&str]) -> (String, Value) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [json, markdown] = ["json", "md"].map(|name| folder.path().join(name));
+    let built = binaries::all();
+    let mut command = Command::new(binaries::loadtest());
+    command
+        .args(["compare", "--rate", "50", "--connections", "4"])
+        .args(["--swaps", "2", "--swap-every", "300ms", "--binaries"])
+        .arg(built)
+        .arg("--json")
+        .arg(&json)
+        .arg("--markdown")
+        .arg(&markdown)
+        .args(names.iter().flat_map(|name| ["--only", name]))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = binaries::spawn(&mut command).expect("loadtest");
+    let output = child.wait_with_output().expect("loadtest");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    println!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    let json = fs::read(json).expect("a result");
+    let json: Value = serde_json::from_slice(&json).expect("a result");
+    let code = if json["passed"] == true { 0 } else { 1 };
+    assert_eq!(output.status.code(), Some(code));
+    let markdown = fs::read_to_string(markdown).expect("a table");
+    assert!(markdown.contains("\n|---|"), "{markdown}");
+    (said, json)
+}
+
+/// Clients saw both of its swaps.
+#[track_caller]
+fn swaps(name: &str) {
+    let (said, json) = compare(&[name]);
+    assert_eq!(json["passed"], true, "{said}");
+    let found = &json["contenders"][0]["found"];
+    let swaps = found["summary"]["swaps"].as_array().expect("swaps");
+    let seen = |swap: &&Value| swap["seen_ms"].is_u64() && swap["stopped_ms"].is_u64();
+    assert_eq!(swaps.iter().filter(seen).count(), 2, "{said}");
+    assert!(found["stall_ms"].as_f64() > Some(0.0));
+}
+
+/// The same for one that may be missing.
+#[track_caller]
+fn swaps_where_there_is(program: &str, version: &str, name: &str) {
+    for (tool, argument) in [
+        ("curl", "--version"),
+        ("pgrep", "--version"),
+        (program, version),
+    ] {
+        if !tools::runs(tool, argument) {
+            tools::skip(tool);
+            return;
+        }
+    }
+    swaps(name);
+}
+
+#[test]
+fn handoff_swaps_and_loses_nothing() {
+    let (said, json) = compare(&["handoff"]);
+    assert_eq!(json["contenders"][0]["found"]["failed_total"], 0, "{said}");
+    assert!(said.contains("PASSED  handoff failed no request"), "{said}");
+}
+
+#[test]
+fn stop_and_start_swaps() {
+    swaps("stop-and-start");
+}
+
+#[test]
+fn the_articles_app_swaps_under_the_simulated_platform() {
+    swaps("article");
+}
+
+#[test]
+fn haproxy_swaps_by_its_runtime_api() {
+    swaps_where_there_is("haproxy", "-v", "haproxy");
+}
+
+#[test]
+fn nginx_swaps_by_a_reload() {
+    swaps_where_there_is("nginx", "-v", "nginx");
+}
+
+#[test]
+fn caddy_swaps_by_a_reload() {
+    swaps_where_there_is("caddy", "version", "caddy");
+}
+
+#[test]
+fn kamal_proxy_swaps_by_its_own_deploy() {
+    swaps_where_there_is("kamal-proxy", "--help", "kamal-proxy");
+}

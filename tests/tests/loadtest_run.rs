@@ -1,0 +1,175 @@
+//! `loadtest run`: the load on servers that it did not start, which others deploy to.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use serde_json::Value;
+use tests::Site;
+use tests::binaries;
+
+/// Runs it on this server; its output, and its JSON.
+fn run(url: &str, arguments: &[&str]) -> (Output, Value) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let json = folder.path().join("json");
+    let mut command = Command::new(binaries::loadtest());
+    command
+        .args(["run", "--url", url, "--rate", "50", "--connections", "4"])
+        .args(arguments)
+        .arg("--json")
+        .arg(&json)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = binaries::spawn(&mut command).expect("loadtest");
+    let output = child.wait_with_output().expect("loadtest");
+    println!("{}{}", said(&output), complaint(&output));
+    let json = fs::read(json).unwrap_or_default();
+    (output, serde_json::from_slice(&json).unwrap_or_default())
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn complaint(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A server of HTTP/1.0, which answers each request with this status: no sample-app.
+fn stranger(status: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("a port");
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let count = Arc::clone(&count);
+            thread::spawn(move || {
+                let mut reader = BufReader::new(&client);
+                let mut line = String::new();
+                let mut lines = 0;
+                while reader.read_line(&mut line).is_ok_and(|length| length > 2) {
+                    lines += 1;
+                    if lines == 1 && line.starts_with("GET /page?x=1 ") {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                    line.clear();
+                }
+                let answer = format!("HTTP/1.0 {status}\r\nContent-Length: 2\r\n\r\nhi");
+                let _ = (&client).write_all(answer.as_bytes());
+            });
+        }
+    });
+    (address, asked)
+}
+
+fn failed(json: &Value) -> u64 {
+    let kinds = json["failed"].as_object().expect("counts");
+    kinds.values().filter_map(Value::as_u64).sum()
+}
+
+#[test]
+fn any_deployer_is_driven_and_clients_see_each_release() {
+    let site = Site::watching_a_pointer().start("v1");
+    let second = site.upload("v2");
+    site.upload("v3");
+    let folder = second.parent().expect("its folder");
+    // handoff's own command is one deployer of many.
+    let deploy = format!(
+        "{} deploy {}/v{{n}} --pointer {} --state {}",
+        binaries::handoff().display(),
+        folder.display(),
+        site.deployment().site().join("_artifact.txt").display(),
+        site.deployment().state().display(),
+    );
+    let url = format!("http://{}", site.address());
+    let arguments = ["--deploy", &deploy, "--swaps", "2", "--swap-every", "500ms"];
+    let (output, json) = run(&url, &arguments);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(failed(&json), 0);
+    let swaps = json["swaps"].as_array().expect("swaps");
+    let releases: Vec<&str> = swaps.iter().filter_map(|s| s["release"].as_str()).collect();
+    assert_eq!(releases, ["v2", "v3"]);
+    assert!(
+        swaps.iter().all(|swap| swap["seen_ms"].is_u64()),
+        "{swaps:?}"
+    );
+    assert_eq!(json["setup"]["names_releases"], true);
+    assert!(said(&output).contains("clients saw all 2 swaps"));
+}
+
+#[test]
+fn a_deploy_that_fails_ends_the_run_with_the_last_that_its_command_said() {
+    let site = Site::watching_a_pointer().start("v1");
+    let url = format!("http://{}", site.address());
+    let deploy = "echo release {n}; echo the disk is full >&2; exit 7";
+    let arguments = ["--deploy", deploy, "--swap-every", "100ms"];
+    let (output, json) = run(&url, &arguments);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(failed(&json), 0, "no request did");
+    let said = said(&output);
+    assert!(said.contains("ended with exit status: 7"), "{said}");
+    assert!(said.contains("release 2\n") && said.contains("the disk is full"));
+}
+
+#[test]
+fn nothing_is_deployed_for_which_there_is_no_time() {
+    let site = Site::watching_a_pointer().start("v1");
+    let url = format!("http://{}", site.address());
+    let (output, json) = run(
+        &url,
+        &["--deploy", "true", "--for", "3s", "--swap-every", "5s"],
+    );
+    assert_eq!(output.status.code(), Some(0), "there was no time for one");
+    assert_eq!(json["swaps"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn of_any_app_the_url_is_asked_for_and_only_the_status_counts() {
+    let (address, asked) = stranger("200 OK");
+    let url = format!("http://{address}/page?x=1");
+    let arguments = ["--deploy", "true", "--swaps", "2", "--swap-every", "200ms"];
+    let (output, json) = run(&url, &arguments);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(failed(&json), 0);
+    assert_eq!(json["setup"]["names_releases"], false);
+    assert_eq!(json["swaps"][1]["release"], "v3");
+    // The first one asked whether somebody is there.
+    let asked = asked.load(Ordering::Relaxed) as u64;
+    assert_eq!(Some(asked - 1), json["sent"].as_u64());
+    assert!(said(&output).contains("2 deploys"));
+}
+
+#[test]
+fn a_server_that_nobody_reaches_is_named_with_what_to_do() {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port");
+    let (output, _) = run(&format!("http://{port}"), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    let complaint = complaint(&output);
+    let url = format!("failed to reach http://{port}/: no connection");
+    assert!(complaint.contains(&url), "{complaint}");
+    assert!(complaint.contains("start the server first"), "{complaint}");
+}
+
+#[test]
+fn a_page_that_is_not_there_is_no_load() {
+    let (address, _) = stranger("404 Not Found");
+    let (output, _) = run(&format!("http://{address}/x"), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(complaint(&output).contains("it answers with 404; name a path"));
+}
+
+#[test]
+fn what_only_sample_app_answers_is_not_offered_to_others() {
+    let (address, _) = stranger("200 OK");
+    let (output, _) = run(&format!("http://{address}/"), &["--classes"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(complaint(&output).contains("offer --classes to"));
+}
