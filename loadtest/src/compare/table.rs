@@ -12,15 +12,14 @@ use crate::result::Failure;
 use crate::summary::{Machine, Summary};
 
 /// What the columns mean, for whoever reads the table alone.
-const LEGEND: &str = "\
-failed: requests without a whole and right answer; wrong is one of an older release after a newer \
-one had answered, too
-longest stall: the longest that any request took from when it was due to its end, answer or \
-failure, beyond the wait that it asked for
-p99.9 in swaps: of answered requests that touch a swap, from when each was due; a swap is from its \
-deploy to when the old app is stopped and clients saw the new one
-to traffic: from when the deploy begins (handoff and the article: when the file is written) until \
-the first answer of the new release; median, and the longest";
+const LEGEND: &str = "  failed      without a whole and right answer; wrong: also an older release after a newer one had answered
+  stall       the longest that any request took, from when it was due to its end (answer or failure),
+              beyond the wait that it asked for itself
+  gap         the longest time in which no request got a right answer
+  p99.9       of answered requests that touch a swap, from when each was due; a swap lasts from its deploy
+              until the old app is stopped and clients saw the new release
+  to traffic  from when the deploy begins (handoff, the article: when the file is written) to the first
+              answer of the new release; median / longest";
 
 /// Everything.
 #[derive(Debug, Serialize)]
@@ -68,6 +67,7 @@ pub struct Row {
 pub struct Found {
     pub failed_total: u64,
     pub stall_ms: Option<f64>,
+    pub gap_ms: Option<f64>,
     pub p999_in_swaps_ms: Option<f64>,
     /// From the deploy to the first answer of the new release: median and longest.
     pub to_traffic_ms: Option<u64>,
@@ -146,6 +146,7 @@ impl Found {
         Self {
             failed_total: summary.failed.total(),
             stall_ms: summary.stall_ms,
+            gap_ms: summary.gap_ms,
             p999_in_swaps_ms: within.p999,
             to_traffic_ms: median(seen()),
             to_traffic_longest_ms: seen().max(),
@@ -190,7 +191,7 @@ pub fn text(report: &Report, style: Style) -> String {
 fn figures(report: &Report, style: Style) -> String {
     let mut headers = vec!["", "sent", "failed"];
     headers.extend(Failure::PLAIN.map(Failure::word));
-    headers.extend(["longest stall", "p99.9 in swaps", "to traffic"]);
+    headers.extend(["stall", "gap", "p99.9", "to traffic"]);
     let mut table = table(&headers);
     for row in &report.contenders {
         let Some(found) = &row.found else { continue };
@@ -205,6 +206,7 @@ fn figures(report: &Report, style: Style) -> String {
         }));
         cells.extend([
             ms(found.stall_ms),
+            ms(found.gap_ms),
             ms(found.p999_in_swaps_ms),
             found.to_traffic(),
         ]);
@@ -276,8 +278,8 @@ pub fn markdown(report: &Report) -> String {
     let date = report.started.split('T').next().unwrap_or_default();
     let mut text = format!(
         "{date}, {}: {}.\n\n\
-         | | sent | failed | by kind | longest stall, ms | p99.9 in swaps, ms | artifact to \
-         traffic, ms (median / longest) |\n|---|---|---|---|---|---|---|\n",
+         | | sent | failed | by kind | longest stall, ms | longest gap, ms | p99.9 in swaps, ms | artifact to \
+         traffic, ms (median / longest) |\n|---|---|---|---|---|---|---|---|\n",
         report.machine,
         report.asked.text()
     );
@@ -285,7 +287,7 @@ pub fn markdown(report: &Report) -> String {
         let name = row.name.title();
         let Some(found) = &row.found else {
             let broken = row.broken.as_deref().unwrap_or_default().replace('\n', " ");
-            let _ = writeln!(text, "| {name} | could not be run: {broken} | | | | | |");
+            let _ = writeln!(text, "| {name} | could not be run: {broken} | | | | | | |");
             continue;
         };
         let kinds = found.summary.failed.iter().filter(|(_, count)| *count > 0);
@@ -295,11 +297,12 @@ pub fn markdown(report: &Report) -> String {
             .collect();
         let _ = writeln!(
             text,
-            "| {name} | {} | {} | {} | {} | {} | {} |",
+            "| {name} | {} | {} | {} | {} | {} | {} | {} |",
             thousands(found.summary.sent),
             thousands(found.failed_total),
             kinds.join(", "),
             ms(found.stall_ms),
+            ms(found.gap_ms),
             ms(found.p999_in_swaps_ms),
             found.to_traffic()
         );
@@ -361,20 +364,24 @@ mod tests {
         ];
         let report = report(rows);
         let text = text(&report, Style::plain());
+        let table = &text[..text.find("\n  failed  ").unwrap()];
         let line = |name: &str| {
-            let line = text.lines().find(|line| line.trim().starts_with(name));
+            let line = table.lines().find(|line| line.trim().starts_with(name));
             let line = line.unwrap_or_else(|| panic!("{name} in {text}"));
             line.split_whitespace().collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(line("handoff"), "handoff 3 0 – – – – – – 5.00 5.00 85 / 85");
-        assert_eq!(line("stop"), "stop and start 3 2 2 – – – – – 5.00 – –");
+        assert_eq!(
+            line("handoff"),
+            "handoff 3 0 – – – – – – 5.00 1,000 5.00 85 / 85"
+        );
+        assert_eq!(line("stop"), "stop and start 3 2 2 – – – – – 5.00 0.00 – –");
         assert!(text.contains("kamal-proxy: skipped, kamal-proxy is not installed"));
         assert!(
             text.ends_with("PASSED  handoff failed no request\n"),
             "{text}"
         );
-        for line in text.lines().filter(|line| line.starts_with("  ")) {
-            assert!(line.chars().count() <= 130, "too wide: {line}");
+        for line in text.lines() {
+            assert!(line.chars().count() <= 110, "too wide: {line}");
         }
     }
 
@@ -404,9 +411,9 @@ mod tests {
         let table: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
         assert_eq!(table.len(), 4);
         for line in &table {
-            assert_eq!(line.matches('|').count(), 8, "{line}");
+            assert_eq!(line.matches('|').count(), 9, "{line}");
         }
-        assert!(table[2].starts_with("| handoff | 3 | 0 |  | 5.00 | 5.00 | 85 / 85 |"));
+        assert!(table[2].starts_with("| handoff | 3 | 0 |  | 5.00 | 1,000 | 5.00 | 85 / 85 |"));
         assert!(text.contains("kamal-proxy was skipped"));
     }
 

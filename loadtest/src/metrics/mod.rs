@@ -142,6 +142,14 @@ impl Metrics {
         self.stall
     }
 
+    /// The longest time in which no request got a right answer, from the first to the last of them.
+    pub fn gap(&self) -> Duration {
+        let mut ended: Vec<u64> = self.samples.iter().map(|sample| sample.ended_us).collect();
+        ended.sort_unstable();
+        let gaps = ended.windows(2).map(|pair| pair[1] - pair[0]);
+        Duration::from_micros(gaps.max().unwrap_or(0))
+    }
+
     /// How late the generator itself was.
     pub fn lateness(&self) -> &Percentiles {
         &self.lateness
@@ -391,6 +399,19 @@ mod tests {
         assert_eq!(metrics.stall(), ms(3_000));
         metrics.add(&outcome(Connection::Kept, Call::Home, 5_000, 5_001));
         assert_eq!(metrics.stall(), ms(3_000));
+    }
+
+    #[test]
+    fn the_longest_gap_lies_between_right_answers_in_the_order_of_their_ends() {
+        let mut metrics = Metrics::new();
+        assert_eq!(metrics.gap(), ms(0));
+        for (due, ended) in [(900, 950), (0, 1_000), (1_100, 1_700)] {
+            metrics.add(&outcome(Connection::New, Call::Home, due, ended));
+        }
+        let mut failed = outcome(Connection::New, Call::Home, 1_300, 1_301);
+        failed.failed = Some(Failed::new(Failure::Refused, "no connection"));
+        metrics.add(&failed);
+        assert_eq!(metrics.gap(), ms(700), "a failure is no answer");
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct Summary {
     /// The longest that any request took from when it was due to its end, answer or failure, beyond
     /// the wait that it asked for itself.
     pub stall_ms: Option<f64>,
+    /// The longest time in which no request got a right answer.
+    pub gap_ms: Option<f64>,
     /// Of requests that asked for a slow answer: beyond the time they asked for.
     pub latency_slow_ms: Quantiles,
     /// Why latencies are missing.
@@ -151,8 +153,8 @@ impl Summary {
             latency_ms: Quantiles::if_shown(shown, &latency.all),
             latency_outside_swaps_ms: QuantilesByConnection::if_shown(shown, &latency.outside),
             latency_in_swaps_ms: QuantilesByConnection::if_shown(shown, &latency.within),
-            stall_ms: (shown && metrics.sent() > 0)
-                .then(|| (metrics.stall().as_secs_f64() * 1e6).round() / 1e3),
+            stall_ms: (shown && metrics.sent() > 0).then(|| ms(metrics.stall())),
+            gap_ms: (shown && metrics.sent() > 0).then(|| ms(metrics.gap())),
             latency_slow_ms: Quantiles::if_shown(shown, &latency.slow),
             latency_withheld: withheld,
             lateness_ms,
@@ -230,6 +232,11 @@ fn windows(swaps: &[Swap], started_ms: u64) -> Windows {
         )
     };
     Windows::merge(swaps.iter().map(window).collect())
+}
+
+/// To the microsecond.
+fn ms(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 fn millis(duration: Duration) -> u64 {
