@@ -71,8 +71,8 @@ pub const WINE_RATE: &str = "50";
 /// What to do instead of the demo.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    Run(run::Options),
-    Compare(compare::Options),
+    Run(Box<run::Options>),
+    Compare(Box<compare::Options>),
     /// Measure handoff beside other proxies, on Linux
     Bench(bench::Options),
     Prove(Box<prove::Options>),

@@ -59,8 +59,6 @@ pub struct Order<'a> {
 pub enum LoadError {
     #[error(transparent)]
     Strategy(#[from] StrategyError),
-    #[error("prepare its files: {0}")]
-    Prepare(io::Error),
     #[error("offer load: {0}")]
     Attack(io::Error),
     #[error("finish: interrupted after {0} requests")]

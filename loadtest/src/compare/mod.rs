@@ -53,6 +53,15 @@ pub enum CompareError {
     Runtime(io::Error),
 }
 
+/// Why one of them could not be run. Fits "failed to {…}".
+#[derive(Debug, thiserror::Error)]
+enum MeasureError {
+    #[error("prepare its files: {0}")]
+    Prepare(io::Error),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
 /// What all of them work with.
 struct Ground<'a> {
     options: &'a Options,
@@ -180,7 +189,9 @@ impl Ground<'_> {
                 None => String::new(),
             };
             let summary = match self.measure(name, found).await {
-                Err(LoadError::Interrupted(_)) => return Err(CompareError::Interrupted),
+                Err(MeasureError::Load(LoadError::Interrupted(_))) => {
+                    return Err(CompareError::Interrupted);
+                }
                 summary => summary,
             };
             rows.push(Row::new(name, version, summary));
@@ -198,35 +209,35 @@ impl Ground<'_> {
         &self,
         name: Name,
         found: Option<(Kit, PathBuf)>,
-    ) -> Result<Summary, LoadError> {
+    ) -> Result<Summary, MeasureError> {
         let folder = self.folder.join(name.text());
-        fs::create_dir_all(&folder).map_err(LoadError::Prepare)?;
+        fs::create_dir_all(&folder).map_err(MeasureError::Prepare)?;
         let log = folder.join("output.log");
         let (first, order) = (&self.releases[0], self.order(name, &self.releases));
         if let Some((kit, program)) = found {
             let start = Contender::start(&kit, &program, folder, first);
-            return load::measure(start, &order).await;
+            return Ok(load::measure(start, &order).await?);
         }
         let site = || {
             Site::create(folder.join("site"), DeployBy::Pointer, System::Native)
-                .map_err(LoadError::Prepare)
+                .map_err(MeasureError::Prepare)
         };
         match (name, &self.programs.article) {
             (Name::Article, Some([platform, article])) => {
                 let count = self.options.swaps.saturating_add(1);
                 let made = release::make(article, &folder, count, &System::Native);
-                let releases = made.map_err(LoadError::Prepare)?;
+                let releases = made.map_err(MeasureError::Prepare)?;
                 let start = Article::start(platform, article, &releases[0], &log);
-                load::measure(start, &self.order(name, &releases)).await
+                Ok(load::measure(start, &self.order(name, &releases)).await?)
             }
             (Name::StopAndStart, _) => {
-                load::measure(Restart::start(site()?, first, &log), &order).await
+                Ok(load::measure(Restart::start(site()?, first, &log), &order).await?)
             }
             _ => {
                 let command = ["-port", "{port}"].map(Into::into);
                 let handoff = &self.programs.handoff;
                 let start = Handoff::start(handoff, site()?, first, &command, &folder, &log);
-                load::measure(start, &order).await
+                Ok(load::measure(start, &order).await?)
             }
         }
     }

@@ -1,11 +1,10 @@
 //! What was measured, beside each other: for a person, as Markdown and as JSON.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use serde::Serialize;
 
 use super::options::{Name, Options};
-use crate::load::LoadError;
 use crate::numbers::{ms, thousands};
 use crate::report::{Style, add_row, joined, median, rendered, table};
 use crate::result::Failure;
@@ -124,7 +123,7 @@ impl Asked {
 // === impl Row ===
 
 impl Row {
-    pub fn new(name: Name, version: String, summary: Result<Summary, LoadError>) -> Self {
+    pub fn new(name: Name, version: String, summary: Result<Summary, impl Display>) -> Self {
         let (broken, found) = match summary {
             Ok(summary) => (None, Some(Found::of(summary))),
             Err(error) => (Some(format!("failed to {error}")), None),
@@ -190,7 +189,23 @@ pub fn text(report: &Report, style: Style) -> String {
 
 fn figures(report: &Report, style: Style) -> String {
     let mut headers = vec!["", "sent", "failed"];
-    headers.extend(Failure::PLAIN.map(Failure::word));
+    // A kind that nobody had would only make it wide.
+    let found = || {
+        report
+            .contenders
+            .iter()
+            .filter_map(|row| row.found.as_ref())
+    };
+    let was_seen = |kind: Failure| {
+        let mut counts = found().flat_map(|found| found.summary.failed.iter());
+        counts.any(|(other, count)| other == kind && count > 0)
+    };
+    headers.extend(
+        Failure::PLAIN
+            .into_iter()
+            .filter(|kind| was_seen(*kind))
+            .map(Failure::word),
+    );
     headers.extend(["stall", "gap", "p99.9", "to traffic"]);
     let mut table = table(&headers);
     for row in &report.contenders {
@@ -200,7 +215,12 @@ fn figures(report: &Report, style: Style) -> String {
             thousands(found.summary.sent),
             thousands(found.failed_total),
         ];
-        cells.extend(found.summary.failed.iter().map(|(_, count)| match count {
+        let kinds = found
+            .summary
+            .failed
+            .iter()
+            .filter(|(kind, _)| was_seen(*kind));
+        cells.extend(kinds.map(|(_, count)| match count {
             0 => "–".to_owned(),
             count => thousands(count),
         }));
@@ -348,12 +368,16 @@ mod tests {
     }
 
     fn row(name: Name, summary: Summary) -> Row {
-        Row::new(name, format!("{} 1.2", name.text()), Ok(summary))
+        Row::new(
+            name,
+            format!("{} 1.2", name.text()),
+            Ok::<_, StrategyError>(summary),
+        )
     }
 
     fn broken() -> Row {
         let port = StrategyError::Port(std::io::Error::other("none left"));
-        Row::new(Name::Caddy, String::new(), Err(port.into()))
+        Row::new(Name::Caddy, String::new(), Err(port))
     }
 
     #[test]
@@ -370,11 +394,8 @@ mod tests {
             let line = line.unwrap_or_else(|| panic!("{name} in {text}"));
             line.split_whitespace().collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(
-            line("handoff"),
-            "handoff 3 0 – – – – – – 5.00 1,000 5.00 85 / 85"
-        );
-        assert_eq!(line("stop"), "stop and start 3 2 2 – – – – – 5.00 0.00 – –");
+        assert_eq!(line("handoff"), "handoff 3 0 – 5.00 1,000 5.00 85 / 85");
+        assert_eq!(line("stop"), "stop and start 3 2 2 5.00 0.00 – –");
         assert!(text.contains("kamal-proxy: skipped, kamal-proxy is not installed"));
         assert!(
             text.ends_with("PASSED  handoff failed no request\n"),

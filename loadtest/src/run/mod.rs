@@ -170,7 +170,7 @@ mod tests {
             .iter()
             .chain(arguments);
         match Cli::try_parse_from(arguments).unwrap().command {
-            Some(Command::Run(options)) => options,
+            Some(Command::Run(options)) => *options,
             other => panic!("{other:?}"),
         }
     }
