@@ -121,9 +121,22 @@ pub fn run(options: &Options) -> Result<bool, ProveError> {
         parts.push(workplace.part(&runtime, &asked)?);
     }
     let into = |name: &str| options.into.as_ref().map(|folder| folder.join(name));
-    let json = options.json.clone().into_iter().chain(into("result.json"));
-    let html = options.html.clone().into_iter().chain(into("report.html"));
-    tell(&parts, json, html)
+    let both = |asked: &Option<PathBuf>, name| asked.clone().into_iter().chain(into(name));
+    let files = Files {
+        json: both(&options.json, "result.json").collect(),
+        html: both(&options.html, "report.html").collect(),
+        svg: into("latency.svg"),
+    };
+    tell(&parts, &files)
+}
+
+/// Where a result is written to.
+#[derive(Debug)]
+struct Files {
+    json: Vec<PathBuf>,
+    html: Vec<PathBuf>,
+    /// The first plot of the page.
+    svg: Option<PathBuf>,
 }
 
 /// What is offered to a server that runs already, and joined with the journal of its apps.
@@ -183,11 +196,12 @@ pub async fn against(standing: &Standing<'_>, hook: Hook) -> Result<bool, ProveE
         log: Path::new(""),
     };
     let part = offer::part(&stage, hook).await?;
-    tell(
-        &[part],
-        standing.json.clone().into_iter(),
-        standing.html.clone().into_iter(),
-    )
+    let files = Files {
+        json: Vec::from_iter(standing.json.clone()),
+        html: Vec::from_iter(standing.html.clone()),
+        svg: None,
+    };
+    tell(&[part], &files)
 }
 
 /// All parts of what the options ask for.
@@ -216,11 +230,7 @@ fn asked(options: &Options) -> Vec<Asked> {
     (1..=of).map(part).collect()
 }
 
-fn tell(
-    parts: &[Part],
-    json: impl Iterator<Item = PathBuf>,
-    html: impl Iterator<Item = PathBuf>,
-) -> Result<bool, ProveError> {
+fn tell(parts: &[Part], files: &Files) -> Result<bool, ProveError> {
     let whole = Asked {
         requests: parts.iter().map(|part| part.asked.requests).sum(),
         swaps: parts.iter().map(|part| part.asked.swaps).sum(),
@@ -228,19 +238,19 @@ fn tell(
     };
     let record = Record::new(parts, &whole);
     print!("{}", text::text(&record, Style::of_stdout()));
-    for file in json {
+    for file in &files.json {
         let json = serde_json::to_vec_pretty(&record).map_err(io::Error::from);
-        write(&file, json.map(|json| [&json[..], b"\n"].concat()))?;
+        write(file, json.map(|json| [&json[..], b"\n"].concat()))?;
     }
-    for file in html {
+    for file in &files.html {
         let html = page::html(&record, parts).map_err(io::Error::other);
-        write(&file, html.map(String::into_bytes))?;
+        write(file, html.map(String::into_bytes))?;
     }
-    if let Some(file) = into("latency.svg")
+    if let Some(file) = &files.svg
         && record.latency_withheld.is_none()
     {
         let svg = page::picture(&record, parts).map_err(io::Error::other);
-        write(&file, svg.map(String::into_bytes))?;
+        write(file, svg.map(String::into_bytes))?;
     }
     Ok(record.passed)
 }
