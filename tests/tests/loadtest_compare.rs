@@ -98,6 +98,7 @@ fn caddy_swaps_by_a_reload() {
     swaps_where_there_is("caddy", "version", "caddy");
 }
 
+#[ignore = "no distribution packages it; `loadtest compare --install` builds it with Go"]
 #[test]
 fn kamal_proxy_swaps_by_its_own_deploy() {
     swaps_where_there_is("kamal-proxy", "--help", "kamal-proxy");

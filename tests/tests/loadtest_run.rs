@@ -146,6 +146,20 @@ fn of_any_app_the_url_is_asked_for_and_only_the_status_counts() {
 }
 
 #[test]
+fn a_path_other_than_the_root_is_all_that_is_asked_for() {
+    let site = Site::watching_a_pointer().start("v1");
+    let (output, json) = run(
+        &format!("http://{}/version", site.address()),
+        &["--for", "1s"],
+    );
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        json["setup"]["names_releases"], false,
+        "it could be any app's"
+    );
+}
+
+#[test]
 fn a_server_that_nobody_reaches_is_named_with_what_to_do() {
     let port = TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())

@@ -14,7 +14,7 @@ use crate::summary::{Machine, Summary};
 const LEGEND: &str = "  failed      without a whole and right answer; wrong: also an older release after a newer one had answered
   stall       the longest that any request took, from when it was due to its end (answer or failure),
               beyond the wait that it asked for itself
-  gap         the longest time in which no request got a right answer
+  gap         the longest time in which no request became due that got a right answer
   p99.9       of answered requests that touch a swap, from when each was due; a swap lasts from its deploy
               until the old app is stopped and clients saw the new release
   to traffic  from when the deploy begins (handoff, the article: when the file is written) to the first

@@ -30,7 +30,7 @@ pub struct Summary {
     /// The longest that any request took from when it was due to its end, answer or failure, beyond
     /// the wait that it asked for itself.
     pub stall_ms: Option<f64>,
-    /// The longest time in which no request got a right answer.
+    /// The longest time in which no request became due that got a right answer.
     pub gap_ms: Option<f64>,
     /// Of requests that asked for a slow answer: beyond the time they asked for.
     pub latency_slow_ms: Quantiles,
