@@ -1,7 +1,7 @@
 //! One part: offers the traffic while the script is played, and counts.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::pin::pin;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use sample_app::journal;
+use sample_app::journal::{self, ReadError};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -182,10 +182,10 @@ pub async fn part(stage: &Stage<'_>, mut strategy: impl Strategy) -> Result<Part
     let shams: Vec<SwapPart> = played.shams.iter().map(swap).collect();
     let (sent, reopened) = (metrics.sent(), metrics.reopened());
     let lateness = metrics.lateness().clone();
-    let entries = match fs::exists(stage.journal) {
+    let entries = match journal::read(stage.journal) {
         // Nothing that writes it was reached.
-        Ok(false) => Vec::new(),
-        Ok(true) | Err(_) => journal::read(stage.journal)?,
+        Err(ReadError::Io(_, error)) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read?,
     };
     let counted = tally.count(&entries, &windows(&swaps), &windows(&shams));
     if let Some(first) = counted.strangers.first() {
