@@ -61,7 +61,7 @@ impl Default for Footprint {
 pub async fn measure(ground: &Ground) -> Footprint {
     let mut footprint = Footprint::default();
     eprintln!("memory: idle, then a million requests on 64 connections");
-    match ground.sidecar("footprint").await {
+    match ground.sidecar("footprint", "").await {
         Ok(sidecar) => {
             footprint.idle_kib = resident(&sidecar, ground).await;
             footprint.after_million_kib = million(&sidecar, ground).await;
@@ -70,7 +70,7 @@ pub async fn measure(ground: &Ground) -> Footprint {
         Err(error) => footprint.idle_kib = Err(error),
     }
     eprintln!("memory: {IDLE_CONNECTIONS} idle connections");
-    footprint.per_connection_kib = match ground.sidecar("idle-connections").await {
+    footprint.per_connection_kib = match ground.sidecar("idle-connections", "").await {
         Ok(sidecar) => {
             let measured = idle_connections(&sidecar, ground).await;
             sidecar.stop().await;
@@ -79,7 +79,7 @@ pub async fn measure(ground: &Ground) -> Footprint {
         Err(error) => Err(error),
     };
     eprintln!("memory: {SWAPS} swaps");
-    match ground.sidecar("swaps").await {
+    match ground.sidecar("swaps", "").await {
         Ok(mut sidecar) => {
             let (early, late) = swaps(&mut sidecar, ground).await;
             sidecar.stop().await;

@@ -46,7 +46,7 @@ use crate::system::System;
 /// Enough for 5,000 connections at both ends of one process, and what else it has open.
 const DESCRIPTORS: u64 = 16_384;
 
-const TARGETS: [TargetName; 8] = [
+const TARGETS: [TargetName; 9] = [
     TargetName::Direct,
     TargetName::Relay,
     TargetName::Nginx,
@@ -55,6 +55,7 @@ const TARGETS: [TargetName; 8] = [
     TargetName::Pingora,
     TargetName::KamalProxy,
     TargetName::Handoff,
+    TargetName::HandoffMetrics,
 ];
 
 /// Fits "failed to {…}".
@@ -80,8 +81,10 @@ pub enum BenchError {
 /// There is nothing to judge.
 pub fn run(options: &Options) -> Result<bool, BenchError> {
     raise_descriptors();
-    let wanted = |name| options.targets.is_empty() || options.targets.contains(&name);
-    let handoff = if wanted(TargetName::Handoff) {
+    let handoff = if [TargetName::Handoff, TargetName::HandoffMetrics]
+        .iter()
+        .any(|name| options.wants(*name))
+    {
         binaries::provide(&["handoff"], &System::Native, options.binaries.as_deref())?.pop()
     } else {
         None
@@ -160,7 +163,7 @@ async fn measure(
     targets.push(direct);
     let mut missing = Vec::new();
     for name in TARGETS.into_iter().skip(1) {
-        if !options.targets.is_empty() && !options.targets.contains(&name) {
+        if !options.wants(name) {
             continue;
         }
         match ground.start(name, backend).await {

@@ -80,6 +80,20 @@ pub enum TargetName {
     Pingora,
     KamalProxy,
     Handoff,
+    /// handoff with --admin, which counts requests for /metrics; only when it is asked for
+    HandoffMetrics,
+}
+
+// === impl Options ===
+
+impl Options {
+    /// Whether this target is to be measured.
+    pub fn wants(&self, name: TargetName) -> bool {
+        match self.targets.is_empty() {
+            true => name.is_customary(),
+            false => self.targets.contains(&name),
+        }
+    }
 }
 
 // === impl CaseName ===
@@ -94,6 +108,11 @@ impl CaseName {
 // === impl TargetName ===
 
 impl TargetName {
+    /// Whether it is measured when no target is named.
+    pub fn is_customary(self) -> bool {
+        self != Self::HandoffMetrics
+    }
+
     /// As it is written on the command line.
     pub fn text(self) -> String {
         text(&self)

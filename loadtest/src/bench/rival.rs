@@ -56,7 +56,8 @@ pub async fn start(
         | TargetName::Haproxy
         | TargetName::Caddy
         | TargetName::KamalProxy
-        | TargetName::Handoff => name.text(),
+        | TargetName::Handoff
+        | TargetName::HandoffMetrics => name.text(),
     };
     let program = find(&program).ok_or_else(|| format!("{program} is not installed"))?;
     let failed = |error: std::io::Error| format!("{}: {error}", program.display());
@@ -94,7 +95,7 @@ pub async fn start(
             command.args(lines.first().into_iter().flatten());
             (text, "--version")
         }
-        TargetName::Direct | TargetName::Handoff => {
+        TargetName::Direct | TargetName::Handoff | TargetName::HandoffMetrics => {
             return Err(format!("{} is no rival", name.text()));
         }
     };
@@ -158,7 +159,7 @@ async fn tell(program: &Path, filling: &Filling<'_>) -> Result<(), String> {
 }
 
 /// Free a moment ago.
-fn free_port() -> std::io::Result<u16> {
+pub fn free_port() -> std::io::Result<u16> {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?.port())
 }

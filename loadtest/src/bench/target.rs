@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -110,8 +110,17 @@ impl Ground {
     /// # Errors
     /// Why it cannot be measured, for a person.
     pub async fn start(&self, name: TargetName, backend: SocketAddr) -> Result<Target, String> {
-        if name == TargetName::Handoff {
-            let sidecar = self.sidecar("handoff").await?;
+        if let TargetName::Handoff | TargetName::HandoffMetrics = name {
+            let port = rival::free_port().map_err(|error| error.to_string())?;
+            let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            let settings = match name {
+                TargetName::HandoffMetrics => format!("admin = \"{admin}\"\n"),
+                _ => String::new(),
+            };
+            let sidecar = self.sidecar(&name.text(), &settings).await?;
+            if !settings.is_empty() {
+                counts(admin).await?;
+            }
             let version = match &self.handoff {
                 Some(program) => first_line(program, "--version").await,
                 None => String::new(),
@@ -140,16 +149,19 @@ impl Ground {
         })
     }
 
-    /// Starts a handoff of its own in the folder `name`, with its default settings.
+    /// Starts a handoff of its own in the folder `name`, with its default settings but for these, as
+    /// `handoff.toml` has them.
     ///
     /// # Errors
     /// Why it does not serve, for a person.
-    pub async fn sidecar(&self, name: &str) -> Result<Sidecar, String> {
+    pub async fn sidecar(&self, name: &str, settings: &str) -> Result<Sidecar, String> {
         let binary = self.handoff.as_deref().ok_or("handoff was not built")?;
         let folder = self.folder.join(name);
         let site = Site::create(folder.join("site"), DeployBy::Pointer, System::Native)
             .map_err(|error| error.to_string())?;
         let first = release(&folder, 1).map_err(|error| error.to_string())?;
+        let file = folder.join("site").join("handoff.toml");
+        fs::write(file, settings).map_err(|error| error.to_string())?;
         let command: [OsString; 4] = [
             self.backend.clone().into(),
             "bench-backend".into(),
@@ -227,6 +239,23 @@ impl Target {
             }
             sleep(POLL).await;
         }
+    }
+}
+
+/// # Errors
+/// Why /metrics is not there.
+async fn counts(admin: SocketAddr) -> Result<(), String> {
+    let mut client = Client::connect(admin)
+        .await
+        .map_err(|failed| failed.detail)?;
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+    let answer = client
+        .exchange(request.as_bytes())
+        .await
+        .map_err(|failed| failed.detail)?;
+    match answer.status {
+        200 => Ok(()),
+        status => Err(format!("/metrics answers {status}")),
     }
 }
 
