@@ -196,6 +196,16 @@ mod tests {
     }
 
     #[test]
+    fn the_help_says_what_stands_for_the_number() {
+        use clap::CommandFactory as _;
+
+        let mut command = Cli::command();
+        let run = command.find_subcommand_mut("run").unwrap();
+        let help = run.render_long_help().to_string();
+        assert!(help.contains("--deploy <COMMAND {n}>"), "{help}");
+    }
+
+    #[test]
     fn wrong_usage_exits_with_2() {
         for arguments in [
             &["loadtest", "run"][..],

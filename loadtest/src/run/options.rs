@@ -22,7 +22,7 @@ use crate::cli::file_in_a_folder;
 #[derive(Debug, Args)]
 #[command(max_term_width = 100, verbatim_doc_comment)]
 pub struct Options {
-    /// The server: http://HOST[:PORT][/PATH]; a path other than / is all that is asked for
+    /// The server, as http://HOST:PORT/PATH; a path other than / is all that is asked for
     #[arg(long, value_name = "URL")]
     pub url: Url,
 
@@ -38,9 +38,10 @@ pub struct Options {
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub time: Option<Duration>,
 
-    /// Run by the shell to deploy a release, {n} being its number: the one after that which serves,
-    /// or 2 where answers do not name it. Its output is shown when it fails
-    #[arg(long, value_name = "COMMAND")]
+    /// Run by the shell for each release to deploy; n in braces becomes its number, which is the one
+    /// after that which serves, or 2 where answers do not name it. What it said is shown when it fails
+    // In a help text, braces around n are a line break.
+    #[arg(long, value_name = "COMMAND {n}")]
     pub deploy: Option<String>,
 
     /// How many times to deploy [default: 10, or with --for as often as there is time]
