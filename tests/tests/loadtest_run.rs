@@ -1,4 +1,5 @@
 //! `loadtest run`: the load on servers that it did not start, which others deploy to.
+#![cfg(unix)] // Their commands are for its shell.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -9,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use serde_json::Value;
-use tests::Site;
 use tests::binaries;
+use tests::{Running, Site};
 
 /// Runs it on this server; its output, and its JSON.
 fn run(url: &str, arguments: &[&str]) -> (Output, Value) {
@@ -73,20 +74,55 @@ fn failed(json: &Value) -> u64 {
     kinds.values().filter_map(Value::as_u64).sum()
 }
 
-#[test]
-fn any_deployer_is_driven_and_clients_see_each_release() {
-    let site = Site::watching_a_pointer().start("v1");
+/// Uploads v2 and v3; the command that deploys them. handoff's own is one deployer of many.
+fn deploys_two(site: &Running) -> String {
     let second = site.upload("v2");
     site.upload("v3");
     let folder = second.parent().expect("its folder");
-    // handoff's own command is one deployer of many.
-    let deploy = format!(
-        "{} deploy {}/v{{n}} --pointer {} --state {}",
+    format!(
+        "{} deploy {}/v{{n}} {}",
         binaries::handoff().display(),
         folder.display(),
-        site.deployment().site().join("_artifact.txt").display(),
-        site.deployment().state().display(),
+        site.deployment().place().join(" "),
+    )
+}
+
+#[test]
+fn with_a_journal_every_class_is_offered_over_the_deploys_and_joined() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = folder.path().join("journal");
+    let journal = journal.to_str().expect("a path in UTF-8");
+    let command = ["{artifact}", "-port", "{port}", "--journal", journal];
+    let site = Site::watching_a_pointer().running(&command).start("v1");
+    let deploy = deploys_two(&site);
+    let url = format!("http://{}", site.address());
+    let arguments = ["--deploy", &deploy, "--swaps", "2", "--journal", journal];
+    let (output, json) = run(&url, &arguments);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(json["failed"]["lost"], 0);
+    assert_eq!(
+        json["classes"].as_object().map(serde_json::Map::len),
+        Some(8)
     );
+    let swaps = json["swaps"].as_array().expect("swaps");
+    assert_eq!(swaps.len(), 2);
+    assert!(
+        swaps.iter().all(|swap| swap["seen_ms"].is_u64()),
+        "{swaps:?}"
+    );
+
+    // Its apps write another one.
+    let other = folder.path().join("other");
+    let other = other.to_str().expect("a path in UTF-8");
+    let (output, json) = run(&url, &["--for", "3s", "--journal", other]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(json["failed"]["lost"].as_u64() > Some(0));
+}
+
+#[test]
+fn any_deployer_is_driven_and_clients_see_each_release() {
+    let site = Site::watching_a_pointer().start("v1");
+    let deploy = deploys_two(&site);
     let url = format!("http://{}", site.address());
     let arguments = ["--deploy", &deploy, "--swaps", "2", "--swap-every", "500ms"];
     let (output, json) = run(&url, &arguments);
