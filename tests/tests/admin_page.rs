@@ -44,7 +44,7 @@ fn a_handoff_can_be_watched() {
     page.shows("#handoffs", &["v2-", "took over", "drain"]);
 
     site.deploy(app("v3").that("--exit-code=7"));
-    page.shows("#failure", &["v3-", "exited with exit", "7"]);
+    page.shows("#failure", &["v3-", "ended before it was ready (exit", "7"]);
     page.shows("#handoffs", &["v3-", "refused"]);
     page.shows("#green", &["active", "v2-"]);
     std::fs::write(site.site().join("handoff.toml"), "polll = '1s'").unwrap();

@@ -42,7 +42,7 @@ fn status_ends_with_4_where_no_sidecar_lives_and_shows_the_dead() {
     site.kill();
     look(&site, &["status"])
         .with(4)
-        .saying(&["dead since", "active", "v1-"]);
+        .saying(&["dead for", "active", "v1-"]);
     let nothing = Deployment::default();
     let place = nothing.place();
     let args = ["status", &place[2], &place[3]];

@@ -49,7 +49,7 @@ pub struct Where {
 pub(super) enum PlaceError {
     /// Nothing was said, and nothing is here.
     #[error(
-        "which deployment? Give --state DIR, --pointer FILE, or its folder (or start in one with \
+        "which deployment? Give --state DIR, --pointer FILE or --to DIR (or start in a folder with \
          _artifact.txt, releases or _target in it)"
     )]
     Nowhere,

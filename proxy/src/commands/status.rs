@@ -20,6 +20,8 @@ const HANDOFFS: usize = 10;
 const REDRAW: Duration = Duration::from_secs(1);
 /// So many of the dead are shown, those that lived last.
 const DEAD: usize = 2;
+/// So many handoffs of each, beside one that lives.
+const HANDOFFS_OF_DEAD: usize = 2;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -137,7 +139,13 @@ fn as_text(state: &Path, sidecars: &Sidecars) -> String {
     all.truncate(live + DEAD);
     let mut shown: Vec<_> = all
         .into_iter()
-        .map(|(status, lives)| table::sidecar(status, lives, HANDOFFS, now))
+        .map(|(status, lives)| {
+            let handoffs = match lives || live == 0 {
+                true => HANDOFFS,
+                false => HANDOFFS_OF_DEAD,
+            };
+            table::sidecar(status, lives, handoffs, now)
+        })
         .collect();
     if more > 0 {
         let more = count(more, "sidecar");

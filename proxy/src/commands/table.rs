@@ -1,5 +1,6 @@
 //! What the sidecars publish, as tables that a person likes to read. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub(super) fn sidecar(status: &Status, lives: bool, handoffs: usize, now: UnixMi
     };
     let since = match lives {
         true => format!("for {}", between(status.started_ms, now)),
-        false => format!("since {} ago", between(status.heartbeat_ms, now)),
+        false => format!("for {}", between(status.heartbeat_ms, now)),
     };
     let mut text = format!(
         "{} {state} {since} on {}, handoff {}, process {}\n",
@@ -97,7 +98,6 @@ pub(super) fn handoffs<'a>(
         "OUTCOME",
         "READY",
         "DRAINED",
-        "",
     ]);
     for handoff in handoffs {
         let after = |then: Option<UnixMillis>, since: Option<UnixMillis>| {
@@ -122,8 +122,8 @@ pub(super) fn handoffs<'a>(
                 outcome.to_owned(),
                 after(handoff.ready_ms, Some(handoff.launched_ms)),
                 after(handoff.drained_ms, handoff.promoted_ms),
-                handoff.reason.clone().unwrap_or_default(),
             ],
+            handoff.reason.as_deref(),
         );
     }
     rows.text()
@@ -165,6 +165,7 @@ fn instances(status: &Status, now: UnixMillis) -> String {
                     address.unwrap_or_default(),
                     parts.join("; "),
                 ],
+                None,
             );
         }
     }
@@ -226,6 +227,8 @@ fn failure(failure: &Failure, now: UnixMillis) -> String {
 struct Rows {
     table: Table,
     styles: Vec<Style>,
+    /// What is too long for a cell, by the lines that it comes after.
+    notes: BTreeMap<usize, String>,
 }
 
 impl Rows {
@@ -236,12 +239,17 @@ impl Rows {
         Self {
             table,
             styles: vec![Style::new().dim()],
+            notes: BTreeMap::new(),
         }
     }
 
-    fn add<const N: usize>(&mut self, style: Style, cells: [String; N]) {
+    fn add<const N: usize>(&mut self, style: Style, cells: [String; N], note: Option<&str>) {
         // One row is one line.
         let one_line = |cell: String| cell.lines().collect::<Vec<_>>().join(" ");
+        if let Some(note) = note {
+            let note = one_line(note.to_owned());
+            self.notes.insert(self.styles.len(), note);
+        }
         self.table.add_row(cells.map(one_line));
         self.styles.push(style);
     }
@@ -251,9 +259,16 @@ impl Rows {
             return String::new();
         }
         let text = self.table.to_string();
-        let lines = text.lines().zip(&self.styles);
+        let lines = text.lines().zip(&self.styles).enumerate();
         let lines: Vec<_> = lines
-            .map(|(line, style)| style.apply_to(line.trim_end()).to_string())
+            .flat_map(|(number, (line, style))| {
+                let note = self.notes.get(&number).map(|note| format!("     {note}"));
+                let line = line.trim_end().to_owned();
+                [line]
+                    .into_iter()
+                    .chain(note)
+                    .map(|line| style.apply_to(line).to_string())
+            })
             .collect();
         lines.join("\n")
     }
@@ -324,7 +339,7 @@ mod tests {
         );
         let dead = sidecar(&status, false, 10, UnixMillis(61_000));
         let dead = console::strip_ansi_codes(&dead).into_owned();
-        assert!(dead.contains("dead since 1s ago"), "{dead}");
+        assert!(dead.contains("dead for 1s"), "{dead}");
     }
 
     #[test]

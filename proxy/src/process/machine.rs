@@ -27,8 +27,17 @@ pub fn is_gone(pid: u32) -> bool {
     use rustix::io::Errno;
     use rustix::process::{Pid, test_kill_process};
 
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH))
+    let known = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    known.is_some_and(|known| test_kill_process(known) == Err(Errno::SRCH)) || is_zombie(pid)
+}
+
+/// Whether it has ended, and whoever started it has not asked how: in a container often nobody ever
+/// does. (proc_pid_stat(5): the state comes after the name, which may have anything in it.)
+#[cfg(unix)]
+fn is_zombie(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|state| state.starts_with(['Z', 'X']))
 }
 
 /// Whether this machine certainly has no such process.
@@ -69,7 +78,12 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn who_has_ended_is_gone() {
+        use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
         let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = WaitId::Pid(Pid::from_child(&child));
+        waitid(pid, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        assert!(is_gone(child.id()), "though nobody has asked how it ended");
         child.wait().unwrap();
         assert!(is_gone(child.id()));
         assert_eq!(machine(), machine());

@@ -57,7 +57,7 @@ impl<L: Launch> Supervisor<L> {
                 match reason {
                     Some(when) => {
                         let ended = exit.status.clone();
-                        let reason = format!("exited with {ended} {when}");
+                        let reason = format!("ended {when} ({ended})");
                         self.tell_of_failure(generation, reason, |failure| {
                             failure.exit = Some(exit.status);
                             failure.output = exit.output;
