@@ -83,12 +83,15 @@ impl Step {
             handoff.digest == digest
                 && (handoff.generation > before || handoff.outcome == Outcome::Starting)
         };
-        match Self::towards(status, is_active, is_ours, ENOUGH) {
-            Self::Waiting {
+        let step = Self::towards(status, is_active, is_ours, ENOUGH);
+        if status.artifact_refused.as_deref() == Some(digest)
+            && let Self::Waiting {
                 problem: Some(problem),
-            } if status.artifact_refused.as_deref() == Some(digest) => Self::impossible(&problem),
-            step => step,
+            } = &step
+        {
+            return Self::impossible(problem);
         }
+        step
     }
 
     /// How far it is with a new instance of what served as `active`.
