@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use tests::{Deployment, Running, Site, app, command};
+#[cfg(unix)]
+use tests::Deployment;
+use tests::{Running, Site, app, command};
 
 fn serving_v1() -> Running {
     Site::watching_a_pointer().start("v1")
