@@ -89,6 +89,20 @@ fn history_has_every_launch_oldest_first() {
 }
 
 #[test]
+fn a_history_of_two_says_whose_each_launch_is() {
+    let site = Site::watching_a_pointer().start("v1");
+    let alone = look(&site, &["history"]).with(0);
+    assert!(!alone.stdout.contains("SIDECAR"), "{alone:#?}");
+    let other = Site::watching_a_pointer().launch_in(site.deployment());
+    other.activates("v1");
+    let json = look(&site, &["status", "--json"]).with(0).json();
+    let both = [0, 1].map(|one| json["sidecars"][one]["status"]["sidecar"].clone());
+    let both = both.each_ref().map(|id| id.as_str().unwrap());
+    let told = look(&site, &["history"]).with(0);
+    told.saying(&["SIDECAR", both[0], both[1]]);
+}
+
+#[test]
 fn a_history_of_nothing_says_so() {
     let empty = Site::watching_a_pointer().launch_empty();
     look(&empty, &["history"])

@@ -66,7 +66,10 @@ fn show(options: &History) -> Result<Ending, PlaceError> {
     } else if all.is_empty() {
         println!("nothing has been launched yet");
     } else {
-        let handoffs = all.into_iter().map(|(_, handoff)| handoff);
+        let is_one = sidecars.all().count() == 1;
+        let handoffs = all
+            .into_iter()
+            .map(|(sidecar, handoff)| (Some(&**sidecar).filter(|_| !is_one), handoff));
         println!("{}", table::handoffs(handoffs, UnixMillis::now()));
     }
     Ok(ending)

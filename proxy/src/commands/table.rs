@@ -78,7 +78,8 @@ pub(super) fn sidecar(status: &Status, lives: bool, handoffs: usize, now: UnixMi
         text += &failure(problem, now);
     }
     let skipped = status.handoffs.len().saturating_sub(handoffs);
-    let last: Vec<_> = status.handoffs.iter().skip(skipped).collect();
+    let last = status.handoffs.iter().skip(skipped);
+    let last: Vec<_> = last.map(|handoff| (None, handoff)).collect();
     if !last.is_empty() {
         text += "  last handoffs\n";
         let _ = writeln!(text, "{}", indented(&self::handoffs(last, now)));
@@ -86,20 +87,26 @@ pub(super) fn sidecar(status: &Status, lives: bool, handoffs: usize, now: UnixMi
     text
 }
 
-/// Launches, in the order given.
+/// Launches, in the order given, with the sidecars that made them where those are several.
 pub(super) fn handoffs<'a>(
-    handoffs: impl IntoIterator<Item = &'a Handoff>,
+    handoffs: impl IntoIterator<Item = (Option<&'a str>, &'a Handoff)>,
     now: UnixMillis,
 ) -> String {
-    let mut rows = Rows::new(&[
+    let mut handoffs = handoffs.into_iter().peekable();
+    let has_sidecar = handoffs
+        .peek()
+        .is_some_and(|(sidecar, _)| sidecar.is_some());
+    let header = [
+        "SIDECAR",
         "WHEN",
         "GENERATION",
         "RELEASE",
         "OUTCOME",
         "READY",
         "DRAINED",
-    ]);
-    for handoff in handoffs {
+    ];
+    let mut rows = Rows::new(&header[usize::from(!has_sidecar)..]);
+    for (sidecar, handoff) in handoffs {
         let after = |then: Option<UnixMillis>, since: Option<UnixMillis>| {
             then.zip(since)
                 .map(|(then, since)| format!("in {}", precise(since, then)))
@@ -113,16 +120,18 @@ pub(super) fn handoffs<'a>(
             Outcome::Abandoned => ("abandoned", Style::new().yellow()),
             Outcome::Unknown => ("?", Style::new()),
         };
+        let cells = [
+            format!("{} ago", between(handoff.launched_ms, now)),
+            handoff.generation.to_string(),
+            handoff.release.to_string(),
+            outcome.to_owned(),
+            after(handoff.ready_ms, Some(handoff.launched_ms)),
+            after(handoff.drained_ms, handoff.promoted_ms),
+        ];
+        let sidecar = sidecar.map(str::to_owned);
         rows.add(
             style,
-            [
-                format!("{} ago", between(handoff.launched_ms, now)),
-                handoff.generation.to_string(),
-                handoff.release.to_string(),
-                outcome.to_owned(),
-                after(handoff.ready_ms, Some(handoff.launched_ms)),
-                after(handoff.drained_ms, handoff.promoted_ms),
-            ],
+            sidecar.into_iter().chain(cells),
             handoff.reason.as_deref(),
         );
     }
@@ -243,14 +252,14 @@ impl Rows {
         }
     }
 
-    fn add<const N: usize>(&mut self, style: Style, cells: [String; N], note: Option<&str>) {
+    fn add(&mut self, style: Style, cells: impl IntoIterator<Item = String>, note: Option<&str>) {
         // One row is one line.
         let one_line = |cell: String| cell.lines().collect::<Vec<_>>().join(" ");
         if let Some(note) = note {
             let note = one_line(note.to_owned());
             self.notes.insert(self.styles.len(), note);
         }
-        self.table.add_row(cells.map(one_line));
+        self.table.add_row(cells.into_iter().map(one_line));
         self.styles.push(style);
     }
 
