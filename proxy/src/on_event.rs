@@ -45,6 +45,8 @@ struct Happened {
 enum Kind {
     /// A release failed while another one served, and is not tried again.
     Refused,
+    /// A start failed, and nothing serves; how often it is tried again is not told.
+    Failed,
     /// An instance that had served ended by itself.
     Crashed,
     /// Requests went back to an earlier release.
@@ -192,6 +194,17 @@ impl Told {
             news.push(crashed);
             self.is_down = true;
         }
+        if let Some(failure) = failure
+            && status.active.is_none()
+            && !self.is_down
+            && launch(failure.generation).is_some_and(|launch| launch.outcome == Outcome::Failed)
+        {
+            let release = Some(&failure.release);
+            let mut failed = happened(Kind::Failed, failure.generation, release, &failure.reason);
+            failed.output = output_of(failure.generation);
+            news.push(failed);
+            self.is_down = true;
+        }
         if let Some(rollback) = &status.last_rollback
             && self.rolled_back_at.replace(rollback.at_ms) != Some(rollback.at_ms)
         {
@@ -303,6 +316,39 @@ mod tests {
         };
         LocalSet::new().run_until(telling).await;
         assert_eq!(said.times("it takes too long"), 2);
+    }
+
+    #[test]
+    fn a_start_that_leaves_nothing_to_serve_is_told_once_and_so_is_its_end() {
+        let mut status = refused(1);
+        status.handoffs[0].outcome = Outcome::Starting;
+        let mut told = Told::default();
+        let mut kinds = |status: &Status| -> Vec<Kind> {
+            let news = told.look_at(status).into_iter();
+            news.map(|happened| happened.event).collect()
+        };
+        assert_eq!(kinds(&status), []);
+        for generation in [1, 2] {
+            let failure = serde_json::json!({"release": "v", "digest": "", "at_ms": 1,
+                "generation": generation, "reason": "its database is away"});
+            status.last_failure = Some(serde_json::from_value(failure).unwrap());
+            let mut handoff = status.handoffs[0].clone();
+            handoff.generation = Generation(generation);
+            handoff.outcome = Outcome::Failed;
+            status.handoffs = [handoff].into();
+            let expected = if generation == 1 {
+                &[Kind::Failed][..]
+            } else {
+                &[]
+            };
+            assert_eq!(kinds(&status), expected);
+        }
+        let active = serde_json::json!({
+            "generation": 3, "release": "v", "digest": "", "since_ms": 0,
+        });
+        status.active = Some(serde_json::from_value(active).unwrap());
+        assert_eq!(kinds(&status), [Kind::Recovered]);
+        assert_eq!(kinds(&status), []);
     }
 
     #[test]

@@ -53,8 +53,9 @@ pub struct Observing {
     #[arg(long, env = "HANDOFF_REQUEST_ID", help_heading = "Looking on")]
     pub request_id: bool,
 
-    /// Run this when a release is refused, the app crashes, requests go back to an earlier release,
-    /// or it serves again: a program and its arguments, separated by blanks. It gets JSON on stdin
+    /// Run this when a release is refused, the app crashes or does not start and nothing else serves,
+    /// requests go back to an earlier release, or it serves again: a program and its arguments,
+    /// separated by blanks. It gets JSON on stdin
     #[arg(
         long,
         env = "HANDOFF_ON_EVENT",
