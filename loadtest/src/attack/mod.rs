@@ -37,7 +37,7 @@ pub struct Plan {
     /// Requests a second.
     pub rate: NonZeroU32,
     pub connections: NonZeroUsize,
-    /// For one request, from its sending to its last byte.
+    /// For one request, from its sending to its last byte; and for a connection that is free for it.
     pub timeout: Duration,
     /// The newest release that was deployed: none that is newer can answer.
     pub deployed: Arc<AtomicU32>,
@@ -220,15 +220,16 @@ impl Field {
     async fn fire(&self, Taken { shot, due, taken }: Taken, client: &mut Option<Client>) {
         let mut reopened = false;
         let began = self.started.elapsed();
-        let exchange = self.exchange(&shot, client, &mut reopened);
-        let result = timeout(self.plan.timeout, exchange)
-            .await
-            .unwrap_or_else(|_| {
-                Err(Failed::new(
-                    Failure::Timeout,
-                    format!("no answer in {:?}", self.plan.timeout),
-                ))
-            });
+        let patience = self.plan.timeout;
+        let late = |what: &str| Failed::new(Failure::Timeout, format!("{what} in {patience:?}"));
+        // A server that stalls leaves a queue behind: nobody waits in it for longer than for an answer.
+        let result = if began.saturating_sub(due) > patience {
+            Err(late("no connection was free"))
+        } else {
+            let exchange = self.exchange(&shot, client, &mut reopened);
+            let result = timeout(patience, exchange).await;
+            result.unwrap_or_else(|_| Err(late("no answer")))
+        };
         let ended = self.started.elapsed();
         if result.is_err() || shot.connection == Connection::New {
             *client = None;

@@ -221,6 +221,34 @@ fn bytes_after_an_answer_are_wrong() {
 }
 
 #[test]
+fn the_queue_that_a_stalled_server_leaves_is_given_up() {
+    let (_runtime, server) = serve(|mut stream| async move {
+        // Read, and never answered.
+        while request(&mut stream).await.is_some() {}
+    });
+    let start = Instant::now();
+    let outcomes = attack_within(server, 400, Duration::from_millis(400));
+    // Two kept connections would need 40 s for the 200 requests that they should carry.
+    assert!(
+        start.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        start.elapsed()
+    );
+    let unserved = |o: &&Outcome| {
+        o.failed
+            .as_ref()
+            .is_some_and(|failed| failed.detail.starts_with("no connection was free"))
+    };
+    assert!(outcomes.iter().filter(unserved).count() > 100);
+    let all_late = |o: &Outcome| {
+        o.failed
+            .as_ref()
+            .is_some_and(|f| f.kind == Failure::Timeout)
+    };
+    assert!(outcomes.iter().all(all_late));
+}
+
+#[test]
 fn an_older_release_after_a_newer_one_is_wrong() {
     let served = Arc::new(AtomicU32::new(0));
     let (_runtime, server) = serve(move |mut stream| {
