@@ -147,7 +147,8 @@
 //! - Logs are written by threads of our own behind a queue that drops the oldest line
 //!   (`telemetry::queue`): tracing-appender drops the newest, and the last lines before an end are the
 //!   ones that tell of it. What else goes into files, apps' output and the access log, is joined with
-//!   it in [`lines`], beside `app`.
+//!   it in [`lines`], beside `app`. How full files are called is said in [`files`], as the log writes
+//!   them and a command reads them.
 //! - `--request-id` is off by default: an app that makes its own would be given another one.
 //! - [`on_event`] and [`service`] look at the same status as everybody else, and nothing waits for
 //!   them: systemd's socket is written to by a thread, as its queue may be full.

@@ -26,7 +26,8 @@ fn status_shows_what_runs_and_why_the_last_one_failed() {
         "1 request and 0 tunnels",
         "last failure",
     ]);
-    shown.saying(&["refused", "v2 exits at once with 3, as told by --exit-code"]);
+    let shown = shown.saying(&["refused", "v2 exits at once with 3, as told by --exit-code"]);
+    assert!(!shown.stdout.contains('\u{1b}'), "no colours: {shown:#?}");
     assert_eq!(upload.finish().unwrap().status, 200);
 
     let json = look(&site, &["status", "--json"]).with(0).json();

@@ -170,13 +170,13 @@ mod tests {
         Some(format!("{lines} are missing\n"))
     }
 
-    /// Tells what it gets, and takes it only when it may.
+    /// Tells what it gets, and has taken it only when it may.
     struct Slow(mpsc::Receiver<()>, mpsc::Sender<String>);
 
     impl Write for Slow {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-            let _ = self.0.recv();
             let _ = self.1.send(String::from_utf8_lossy(text).into_owned());
+            let _ = self.0.recv();
             Ok(text.len())
         }
 
@@ -191,6 +191,8 @@ mod tests {
         let (tell, written) = mpsc::channel();
         let (queue, writing) = Queue::start("test", 100, here, Slow(may, tell)).unwrap();
         queue.push(b"first\n".to_vec(), 1);
+        // It is being written: what comes now waits.
+        assert_eq!(written.recv().unwrap(), "first\n");
         for number in 0..1000 {
             queue.push(format!("{number:09}\n").into_bytes(), 1);
         }
