@@ -113,12 +113,13 @@ impl Ground {
         if let TargetName::Handoff | TargetName::HandoffMetrics = name {
             let port = rival::free_port().map_err(|error| error.to_string())?;
             let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            let settings = match name {
-                TargetName::HandoffMetrics => format!("admin = \"{admin}\"\n"),
-                _ => String::new(),
+            let is_counting = name == TargetName::HandoffMetrics;
+            let settings = match is_counting {
+                true => format!("admin = \"{admin}\"\n"),
+                false => String::new(),
             };
             let sidecar = self.sidecar(&name.text(), &settings).await?;
-            if !settings.is_empty() {
+            if is_counting {
                 counts(admin).await?;
             }
             let version = match &self.handoff {
