@@ -47,7 +47,9 @@ fn swaps(name: &str) {
     let swaps = found["summary"]["swaps"].as_array().expect("swaps");
     let seen = |swap: &&Value| swap["seen_ms"].is_u64() && swap["stopped_ms"].is_u64();
     assert_eq!(swaps.iter().filter(seen).count(), 2, "{said}");
-    assert!(found["stall_ms"].as_f64() > Some(0.0));
+    // On a machine that is too busy no time is quoted, and it is said why.
+    let withheld = found["summary"]["latency_withheld"].is_string();
+    assert_eq!(found["stall_ms"].as_f64() > Some(0.0), !withheld);
 }
 
 /// The same for one that may be missing.
