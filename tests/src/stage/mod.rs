@@ -89,13 +89,16 @@ impl Stage {
         stage
     }
 
-    /// Lets the app be ready.
+    /// Lets the app be ready, and waits until handoff knows: a probe that it gives up when it is
+    /// asked to stop may be a connection without a byte, which the test would take for its own.
     ///
     /// # Panics
     /// When it is already.
     pub fn becomes_ready(&self) {
         let gate = self.gate.as_ref().expect("an app that starts");
         std::fs::write(gate.path().join("ready"), "").expect("a file");
+        self.site
+            .wait_until("it is ready", |status| status.active.is_some());
     }
 
     #[track_caller]
