@@ -275,6 +275,7 @@ fn an_archive_that_no_sidecar_accepts_is_refused_and_not_waited_for() {
 }
 
 #[test]
+#[cfg_attr(windows, ignore = "Wine: has no curl")]
 fn a_site_that_cannot_be_woken_ends_with_4_and_the_reason() {
     if !tests::tools::has("curl") {
         return;
