@@ -11,10 +11,10 @@ use crate::load::{self, LoadError, Order};
 use crate::process::last_lines;
 use crate::release::{self, Release};
 use crate::report::{self, Style};
+use crate::scratch;
 use crate::site::Site;
 use crate::strategy::{Handoff, Restart, Strategy, StrategyError};
 use crate::system::{System, WineError};
-use crate::traffic::Mix;
 
 /// So many lines of the log explain a failure.
 const LOG_LINES: usize = 30;
@@ -56,21 +56,13 @@ pub fn run(options: &Options) -> Result<Verdict, DemoError> {
     };
     let system = System::asked(options.windows)?;
     let binaries = binaries::provide(packages, &system, options.binaries.as_deref())?;
-    let folder = tempfile::Builder::new()
-        .prefix("handoff-loadtest-")
-        .disable_cleanup(options.keep)
-        .tempdir()
-        .map_err(DemoError::Folder)?;
+    let folder = scratch::folder("handoff-loadtest-", options.keep).map_err(DemoError::Folder)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(DemoError::Runtime)?;
     let verdict = runtime.block_on(run_in(folder.path(), options, &system, &binaries));
-    if options.keep {
-        eprintln!("kept {}", folder.path().display());
-    } else if let Err(error) = folder.close() {
-        eprintln!("loadtest: failed to remove the temporary folder: {error}");
-    }
+    scratch::end(folder, options.keep);
     verdict
 }
 
@@ -125,16 +117,12 @@ async fn measure<S: Strategy>(
             .map_or_else(String::new, |value| value.get_name().to_owned()),
         title: title(options).to_owned(),
         deploy_by: is_handoff.then_some(options.deploy_by),
-        deploy: None,
-        place: None,
-        mix: Mix::new(options.rate, options.connections),
-        rate: options.rate,
-        connections: options.connections,
-        names_releases: true,
-        serves: 1,
-        releases: &releases[1..],
-        every: options.swap_every,
-        at_most: None,
+        ..Order::of_sample_app(
+            options.rate,
+            options.connections,
+            releases,
+            options.swap_every,
+        )
     };
     let summary = load::measure(start, &order).await?;
     print!("{}", report::text(&summary, Style::of_stdout()));

@@ -30,6 +30,16 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
+/// Where programs keep what is theirs: set to a folder of ours, they leave nothing of it elsewhere.
+pub const HOMES: [&str; 6] = [
+    "HOME",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_RUNTIME_DIR",
+    "XDG_STATE_HOME",
+];
+
 /// What a program says of itself.
 pub async fn first_line(program: &Path, argument: &str) -> String {
     let output = Command::new(program)

@@ -18,6 +18,7 @@ use crate::attack::{Attack, Plan};
 use crate::cli::DeployBy;
 use crate::interrupt::interrupted;
 use crate::metrics::Metrics;
+use crate::numbers::millis;
 use crate::progress::{self, Progress};
 use crate::release::Release;
 use crate::result::Outcome;
@@ -52,6 +53,33 @@ pub struct Order<'a> {
     pub every: Duration,
     /// As many releases as there is time for; else all.
     pub at_most: Option<Duration>,
+}
+
+impl<'a> Order<'a> {
+    /// The demo's mix on sample-app, whose `releases` are deployed from the second on; nothing is
+    /// said yet of what is under test.
+    pub fn of_sample_app(
+        rate: NonZeroU32,
+        connections: NonZeroUsize,
+        releases: &'a [Release],
+        every: Duration,
+    ) -> Self {
+        Self {
+            strategy: String::new(),
+            title: String::new(),
+            deploy_by: None,
+            deploy: None,
+            place: None,
+            mix: Mix::new(rate, connections),
+            rate,
+            connections,
+            names_releases: true,
+            serves: 1,
+            releases: releases.get(1..).unwrap_or_default(),
+            every,
+            at_most: None,
+        }
+    }
 }
 
 /// Fits "failed to {…}".
@@ -234,8 +262,4 @@ pub fn write_json(result: &impl serde::Serialize, file: &Path) -> io::Result<()>
     let mut json = serde_json::to_vec_pretty(result)?;
     json.push(b'\n');
     fs::write(file, json)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

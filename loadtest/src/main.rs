@@ -50,6 +50,7 @@ mod report;
 mod result;
 mod run;
 mod scenario;
+mod scratch;
 mod site;
 mod strategy;
 mod summary;

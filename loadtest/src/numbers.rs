@@ -1,4 +1,11 @@
-//! How numbers are written for a person.
+//! Numbers of time, and how they are written for a person.
+
+use std::time::Duration;
+
+/// Whole milliseconds.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Milliseconds with three significant digits, as far as they mean anything.
 pub fn ms(value: Option<f64>) -> String {

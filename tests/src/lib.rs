@@ -20,6 +20,7 @@ pub mod command;
 pub mod deployment;
 pub mod faulty;
 pub mod load;
+pub mod loadtest;
 #[cfg(unix)]
 pub mod mount;
 pub mod platform;

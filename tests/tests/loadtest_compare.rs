@@ -2,37 +2,28 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use serde_json::Value;
+use tests::loadtest::{Ran, loadtest};
 use tests::{binaries, tools};
 
 /// A short comparison of these with two swaps; its text, and its JSON.
 fn compare(names: &[&str]) -> (String, Value) {
     let folder = tempfile::tempdir().expect("a folder");
-    let [json, markdown] = ["json", "md"].map(|name| folder.path().join(name));
-    let built = binaries::all();
-    let mut command = Command::new(binaries::loadtest());
-    command
-        .args(["compare", "--rate", "50", "--connections", "4"])
-        .args(["--swaps", "2", "--swap-every", "300ms", "--binaries"])
-        .arg(built)
-        .arg("--json")
-        .arg(&json)
-        .arg("--markdown")
-        .arg(&markdown)
-        .args(names.iter().flat_map(|name| ["--only", name]))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let child = binaries::spawn(&mut command).expect("loadtest");
-    let output = child.wait_with_output().expect("loadtest");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    println!("{said}{}", String::from_utf8_lossy(&output.stderr));
-    let json = fs::read(json).expect("a result");
-    let json: Value = serde_json::from_slice(&json).expect("a result");
-    let code = if json["passed"] == true { 0 } else { 1 };
-    assert_eq!(output.status.code(), Some(code));
+    let markdown = folder.path().join("md");
+    let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
+    let short = "compare --rate 50 --connections 4 --swaps 2 --swap-every 300ms";
+    let mut arguments: Vec<String> = short.split(' ').map(str::to_owned).collect();
+    arguments.extend(["--binaries".to_owned(), path(binaries::all())]);
+    arguments.extend(["--markdown".to_owned(), path(&markdown)]);
+    for name in names {
+        arguments.extend(["--only".to_owned(), (*name).to_owned()]);
+    }
+    let Ran {
+        code, said, json, ..
+    } = loadtest(arguments);
+    assert_eq!(code, Some(if json["passed"] == true { 0 } else { 1 }));
     let markdown = fs::read_to_string(markdown).expect("a table");
     assert!(markdown.contains("\n|---|"), "{markdown}");
     (said, json)

@@ -2,7 +2,6 @@
 //! saw with the journal, and called by its name.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use serde::Deserialize;
 use tests::binaries;
 use tests::faulty::{Fault, Faulty};
+use tests::loadtest::loadtest;
 
 /// What loadtest says, as far as it matters here.
 #[derive(Debug, Deserialize)]
@@ -64,29 +64,17 @@ fn app(version: &str, journal: &Path) -> (App, SocketAddr) {
 /// What loadtest finds behind a proxy with this fault.
 fn found(fault: Fault) -> Found {
     let folder = tempfile::tempdir().expect("a folder");
-    let (journal, json) = (folder.path().join("journal"), folder.path().join("json"));
+    let journal = folder.path().join("journal");
     let (_old, old) = app("v1", &journal);
     let (_new, new) = app("v2", &journal);
     let proxy = Faulty::start(fault, new, old);
     let url = format!("http://{}", proxy.address());
-    let mut command = Command::new(binaries::loadtest());
-    command
-        .args(["run", "--url", &url, "--rate", "100", "--for", "5s"])
-        .args(["--connections", "8", "--journal"])
-        .arg(&journal)
-        .arg("--json")
-        .arg(&json)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let child = binaries::spawn(&mut command).expect("loadtest");
-    let output = child.wait_with_output().expect("loadtest");
-    let said = String::from_utf8_lossy(&output.stdout);
-    println!("{said}{}", String::from_utf8_lossy(&output.stderr));
-    let json = fs::read(json).expect("a result");
-    let found: Found = serde_json::from_slice(&json).expect("a result");
+    let journal = journal.to_str().expect("a path in UTF-8");
+    let arguments = format!("run --rate 100 --for 5s --connections 8 --url {url} --journal");
+    let ran = loadtest(arguments.split(' ').chain([journal]));
+    let found: Found = serde_json::from_value(ran.json).expect("a result");
     let code = if found.passed { 0 } else { 1 };
-    assert_eq!(output.status.code(), Some(code), "{said}");
+    assert_eq!(ran.code, Some(code), "{}", ran.said);
     found
 }
 

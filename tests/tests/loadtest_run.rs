@@ -1,44 +1,21 @@
 //! `loadtest run`: the load on servers that it did not start, which others deploy to.
 #![cfg(unix)] // Their commands are for its shell.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use serde_json::Value;
 use tests::binaries;
+use tests::loadtest::{Ran, loadtest};
 use tests::{Running, Site};
 
-/// Runs it on this server; its output, and its JSON.
-fn run(url: &str, arguments: &[&str]) -> (Output, Value) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let json = folder.path().join("json");
-    let mut command = Command::new(binaries::loadtest());
-    command
-        .args(["run", "--url", url, "--rate", "50", "--connections", "4"])
-        .args(arguments)
-        .arg("--json")
-        .arg(&json)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let child = binaries::spawn(&mut command).expect("loadtest");
-    let output = child.wait_with_output().expect("loadtest");
-    println!("{}{}", said(&output), complaint(&output));
-    let json = fs::read(json).unwrap_or_default();
-    (output, serde_json::from_slice(&json).unwrap_or_default())
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn complaint(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
+/// Runs it on this server.
+fn run(url: &str, arguments: &[&str]) -> Ran {
+    let here = ["run", "--url", url, "--rate", "50", "--connections", "4"];
+    loadtest(here.iter().chain(arguments))
 }
 
 /// A server of HTTP/1.0, which answers each request with this status: no sample-app.
@@ -97,14 +74,14 @@ fn with_a_journal_every_class_is_offered_over_the_deploys_and_joined() {
     let deploy = deploys_two(&site);
     let url = format!("http://{}", site.address());
     let arguments = ["--deploy", &deploy, "--swaps", "2", "--journal", journal];
-    let (output, json) = run(&url, &arguments);
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(json["failed"]["lost"], 0);
+    let ran = run(&url, &arguments);
+    assert_eq!(ran.code, Some(0));
+    assert_eq!(ran.json["failed"]["lost"], 0);
     assert_eq!(
-        json["classes"].as_object().map(serde_json::Map::len),
+        ran.json["classes"].as_object().map(serde_json::Map::len),
         Some(8)
     );
-    let swaps = json["swaps"].as_array().expect("swaps");
+    let swaps = ran.json["swaps"].as_array().expect("swaps");
     assert_eq!(swaps.len(), 2);
     assert!(
         swaps.iter().all(|swap| swap["seen_ms"].is_u64()),
@@ -114,9 +91,9 @@ fn with_a_journal_every_class_is_offered_over_the_deploys_and_joined() {
     // Its apps write another one.
     let other = folder.path().join("other");
     let other = other.to_str().expect("a path in UTF-8");
-    let (output, json) = run(&url, &["--for", "3s", "--journal", other]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(json["failed"]["lost"].as_u64() > Some(0));
+    let ran = run(&url, &["--for", "3s", "--journal", other]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.json["failed"]["lost"].as_u64() > Some(0));
 }
 
 #[test]
@@ -125,18 +102,18 @@ fn any_deployer_is_driven_and_clients_see_each_release() {
     let deploy = deploys_two(&site);
     let url = format!("http://{}", site.address());
     let arguments = ["--deploy", &deploy, "--swaps", "2", "--swap-every", "500ms"];
-    let (output, json) = run(&url, &arguments);
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(failed(&json), 0);
-    let swaps = json["swaps"].as_array().expect("swaps");
+    let ran = run(&url, &arguments);
+    assert_eq!(ran.code, Some(0));
+    assert_eq!(failed(&ran.json), 0);
+    let swaps = ran.json["swaps"].as_array().expect("swaps");
     let releases: Vec<&str> = swaps.iter().filter_map(|s| s["release"].as_str()).collect();
     assert_eq!(releases, ["v2", "v3"]);
     assert!(
         swaps.iter().all(|swap| swap["seen_ms"].is_u64()),
         "{swaps:?}"
     );
-    assert_eq!(json["setup"]["names_releases"], true);
-    assert!(said(&output).contains("clients saw all 2 swaps"));
+    assert_eq!(ran.json["setup"]["names_releases"], true);
+    assert!(ran.said.contains("clients saw all 2 swaps"));
 }
 
 #[test]
@@ -145,10 +122,10 @@ fn a_deploy_that_fails_ends_the_run_with_the_last_that_its_command_said() {
     let url = format!("http://{}", site.address());
     let deploy = "echo release {n}; echo the disk is full >&2; exit 7";
     let arguments = ["--deploy", deploy, "--swap-every", "100ms"];
-    let (output, json) = run(&url, &arguments);
-    assert_eq!(output.status.code(), Some(1));
-    assert_eq!(failed(&json), 0, "no request did");
-    let said = said(&output);
+    let ran = run(&url, &arguments);
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(failed(&ran.json), 0, "no request did");
+    let said = ran.said;
     assert!(said.contains("ended with exit status: 7"), "{said}");
     assert!(said.contains("release 2\n") && said.contains("the disk is full"));
 }
@@ -157,12 +134,12 @@ fn a_deploy_that_fails_ends_the_run_with_the_last_that_its_command_said() {
 fn nothing_is_deployed_for_which_there_is_no_time() {
     let site = Site::watching_a_pointer().start("v1");
     let url = format!("http://{}", site.address());
-    let (output, json) = run(
+    let ran = run(
         &url,
         &["--deploy", "true", "--for", "3s", "--swap-every", "5s"],
     );
-    assert_eq!(output.status.code(), Some(0), "there was no time for one");
-    assert_eq!(json["swaps"].as_array().map(Vec::len), Some(0));
+    assert_eq!(ran.code, Some(0), "there was no time for one");
+    assert_eq!(ran.json["swaps"].as_array().map(Vec::len), Some(0));
 }
 
 #[test]
@@ -170,27 +147,27 @@ fn of_any_app_the_url_is_asked_for_and_only_the_status_counts() {
     let (address, asked) = stranger("200 OK");
     let url = format!("http://{address}/page?x=1");
     let arguments = ["--deploy", "true", "--swaps", "2", "--swap-every", "200ms"];
-    let (output, json) = run(&url, &arguments);
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(failed(&json), 0);
-    assert_eq!(json["setup"]["names_releases"], false);
-    assert_eq!(json["swaps"][1]["release"], "v3");
+    let ran = run(&url, &arguments);
+    assert_eq!(ran.code, Some(0));
+    assert_eq!(failed(&ran.json), 0);
+    assert_eq!(ran.json["setup"]["names_releases"], false);
+    assert_eq!(ran.json["swaps"][1]["release"], "v3");
     // The first one asked whether somebody is there.
     let asked = asked.load(Ordering::Relaxed) as u64;
-    assert_eq!(Some(asked - 1), json["sent"].as_u64());
-    assert!(said(&output).contains("2 deploys"));
+    assert_eq!(Some(asked - 1), ran.json["sent"].as_u64());
+    assert!(ran.said.contains("2 deploys"));
 }
 
 #[test]
 fn a_path_other_than_the_root_is_all_that_is_asked_for() {
     let site = Site::watching_a_pointer().start("v1");
-    let (output, json) = run(
+    let ran = run(
         &format!("http://{}/version", site.address()),
         &["--for", "1s"],
     );
-    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(ran.code, Some(0));
     assert_eq!(
-        json["setup"]["names_releases"], false,
+        ran.json["setup"]["names_releases"], false,
         "it could be any app's"
     );
 }
@@ -200,9 +177,9 @@ fn a_server_that_nobody_reaches_is_named_with_what_to_do() {
     let port = TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| listener.local_addr())
         .expect("a port");
-    let (output, _) = run(&format!("http://{port}"), &[]);
-    assert_eq!(output.status.code(), Some(1));
-    let complaint = complaint(&output);
+    let ran = run(&format!("http://{port}"), &[]);
+    assert_eq!(ran.code, Some(1));
+    let complaint = ran.complaint;
     let url = format!("failed to reach http://{port}/: no connection");
     assert!(complaint.contains(&url), "{complaint}");
     assert!(complaint.contains("start the server first"), "{complaint}");
@@ -211,15 +188,15 @@ fn a_server_that_nobody_reaches_is_named_with_what_to_do() {
 #[test]
 fn a_page_that_is_not_there_is_no_load() {
     let (address, _) = stranger("404 Not Found");
-    let (output, _) = run(&format!("http://{address}/x"), &[]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(complaint(&output).contains("it answers with 404; name a path"));
+    let ran = run(&format!("http://{address}/x"), &[]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.complaint.contains("it answers with 404; name a path"));
 }
 
 #[test]
 fn what_only_sample_app_answers_is_not_offered_to_others() {
     let (address, _) = stranger("200 OK");
-    let (output, _) = run(&format!("http://{address}/"), &["--classes"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(complaint(&output).contains("offer --classes to"));
+    let ran = run(&format!("http://{address}/"), &["--classes"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.complaint.contains("offer --classes to"));
 }

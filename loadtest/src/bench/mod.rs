@@ -24,9 +24,8 @@ mod rounds;
 mod target;
 mod usage;
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Instant, SystemTime};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -40,6 +39,7 @@ use self::target::{Ground, Target};
 use crate::binaries::{self, BinariesError};
 use crate::install;
 use crate::interrupt::interrupted;
+use crate::load::write_json;
 use crate::summary::Machine;
 use crate::system::System;
 
@@ -101,7 +101,10 @@ pub fn run(options: &Options) -> Result<bool, BenchError> {
     let report = runtime.block_on(bench(options, &ground))?;
     print!("{}", report::text(&report));
     if let Some(file) = &options.json {
-        write_json(&report, file)?;
+        write_json(&report, file).map_err(|source| BenchError::Json {
+            file: file.clone(),
+            source,
+        })?;
     }
     Ok(report.passed.unwrap_or(true))
 }
@@ -206,14 +209,4 @@ fn raise_descriptors() {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         eprintln!("loadtest: failed to raise the number of open files to {DESCRIPTORS}: {error}");
     }
-}
-
-fn write_json(report: &Report, file: &Path) -> Result<(), BenchError> {
-    let failed = |source| BenchError::Json {
-        file: file.to_owned(),
-        source,
-    };
-    let mut json = serde_json::to_vec_pretty(report).map_err(|error| failed(error.into()))?;
-    json.push(b'\n');
-    fs::write(file, json).map_err(failed)
 }

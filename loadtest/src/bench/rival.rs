@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 
 use super::options::TargetName;
-use crate::install::{find, first_line};
+use crate::install::{HOMES, find, first_line};
 use crate::process::Process;
 
 const NGINX: &str = include_str!("../../rivals/nginx.conf");
@@ -125,14 +125,7 @@ fn rooted(program: &Path, filling: &Filling<'_>) -> Command {
         .current_dir(filling.folder)
         .env("GOMAXPROCS", filling.workers.to_string())
         .env("KAMAL_PROXY_BIND", "127.0.0.1");
-    for variable in [
-        "HOME",
-        "TMPDIR",
-        "XDG_CONFIG_HOME",
-        "XDG_DATA_HOME",
-        "XDG_RUNTIME_DIR",
-        "XDG_STATE_HOME",
-    ] {
+    for variable in HOMES {
         command.env(variable, filling.folder);
     }
     command

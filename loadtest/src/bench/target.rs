@@ -19,9 +19,11 @@ use crate::client::Client;
 use crate::install::first_line;
 use crate::process::{Process, last_lines};
 use crate::release::Release;
+use crate::result::Failed;
 use crate::site::Site;
 use crate::strategy::{Handoff, Strategy as _};
 use crate::system::System;
+use crate::wire::Answer;
 
 /// For a target to answer its first request.
 const START: Duration = Duration::from_secs(15);
@@ -246,38 +248,34 @@ impl Target {
 /// # Errors
 /// Why /metrics is not there.
 async fn counts(admin: SocketAddr) -> Result<(), String> {
-    let mut client = Client::connect(admin)
-        .await
-        .map_err(|failed| failed.detail)?;
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    let answer = client
-        .exchange(request.as_bytes())
-        .await
-        .map_err(|failed| failed.detail)?;
-    match answer.status {
+    match get(admin, "/metrics").await?.status {
         200 => Ok(()),
         status => Err(format!("/metrics answers {status}")),
+    }
+}
+
+/// # Errors
+/// Why an answer is not the backend's.
+async fn ask(server: SocketAddr) -> Result<(), String> {
+    let answer = get(server, "/small").await?;
+    if answer.status == 200 && answer.body.len() == SMALL {
+        Ok(())
+    } else {
+        Err(format!("status {}", answer.status))
     }
 }
 
 /// One request on a connection of its own.
 ///
 /// # Errors
-/// Why its answer is not the backend's.
-async fn ask(server: SocketAddr) -> Result<(), String> {
-    let mut client = Client::connect(server)
-        .await
-        .map_err(|failed| failed.detail)?;
-    let request = format!("GET /small HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
-    let answer = client
-        .exchange(request.as_bytes())
-        .await
-        .map_err(|failed| failed.detail)?;
-    if answer.status == 200 && answer.body.len() == SMALL {
-        Ok(())
-    } else {
-        Err(format!("status {}", answer.status))
-    }
+/// Why there is no answer.
+async fn get(server: SocketAddr, path: &str) -> Result<Answer, String> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
+    let exchange = async {
+        let mut client = Client::connect(server).await?;
+        client.exchange(request.as_bytes()).await
+    };
+    exchange.await.map_err(|failed: Failed| failed.detail)
 }
 
 // === impl Sidecar ===

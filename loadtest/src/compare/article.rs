@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::process::Process;
 use crate::release::Release;
 use crate::scenario::{Swap, unix_ms};
-use crate::strategy::{Strategy, StrategyError};
+use crate::strategy::{Strategy, StrategyError, still_running};
 use crate::system::System;
 use crate::traffic::{Call, Connection, Place, Shot};
 
@@ -24,6 +24,9 @@ const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(20);
 
 const POLL: Duration = Duration::from_millis(10);
+
+/// As errors name it.
+const PLATFORM: &str = "the platform";
 
 /// The platform with the article's launcher.
 #[derive(Debug)]
@@ -46,10 +49,7 @@ impl Article {
         log: &Path,
     ) -> Result<Self, StrategyError> {
         let spawned = Process::spawn(&System::Native, platform, &[launcher], log);
-        let process = spawned.map_err(|source| StrategyError::Spawn {
-            program: platform.to_owned(),
-            source,
-        })?;
+        let process = spawned.map_err(StrategyError::spawn(platform))?;
         let mut article = Self {
             process,
             server: SocketAddr::from(([0, 0, 0, 0], 0)),
@@ -58,14 +58,12 @@ impl Article {
         let deadline = Instant::now() + START;
         let mut last = "nothing".to_owned();
         while Instant::now() < deadline {
-            article.still_running()?;
+            still_running(&mut article.process, PLATFORM)?;
             if article.root.as_os_str().is_empty() {
                 let said = fs::read_to_string(log).unwrap_or_default();
                 if let Some((server, root)) = place(&said) {
                     (article.server, article.root) = (server, root);
-                    article
-                        .put(first)
-                        .map_err(|source| deploy_error(first, source))?;
+                    article.put(first).map_err(StrategyError::deploy(first))?;
                 }
             } else if answers(article.server).await {
                 return Ok(article);
@@ -89,16 +87,6 @@ impl Article {
         fs::write(self.root.join("_artifact.txt"), release.name())?;
         fs::rename(whole, self.root.join("_target").join(release.name()))
     }
-
-    fn still_running(&mut self) -> Result<(), StrategyError> {
-        match self.process.exited() {
-            Ok(Some(status)) => Err(StrategyError::Ended {
-                program: "the platform",
-                status,
-            }),
-            Ok(None) | Err(_) => Ok(()),
-        }
-    }
 }
 
 impl Strategy for Article {
@@ -109,8 +97,7 @@ impl Strategy for Article {
     async fn deploy(&mut self, release: &Release, swap: &mut Swap) -> Result<(), StrategyError> {
         swap.written_ms = unix_ms();
         swap.phases.detected_ms = Some(0);
-        self.put(release)
-            .map_err(|source| deploy_error(release, source))
+        self.put(release).map_err(StrategyError::deploy(release))
     }
 
     /// The old app has ended before the new one is started.
@@ -119,22 +106,12 @@ impl Strategy for Article {
             swap.phases.promoted_ms = swap.seen_ms;
             swap.phases.stopped_ms = swap.seen_ms;
         }
-        self.still_running()
+        still_running(&mut self.process, PLATFORM)
     }
 
     async fn stop(&mut self) -> Result<(), StrategyError> {
         let stopped = self.process.stop(STOP).await;
-        stopped.map(drop).map_err(|source| StrategyError::Stop {
-            program: "the platform",
-            how: source.to_string(),
-        })
-    }
-}
-
-fn deploy_error(release: &Release, source: io::Error) -> StrategyError {
-    StrategyError::Deploy {
-        release: release.name(),
-        source,
+        stopped.map(drop).map_err(StrategyError::stop(PLATFORM))
     }
 }
 

@@ -13,8 +13,8 @@ use tokio::time::sleep;
 use super::kit::{Kit, Places};
 use crate::process::Process;
 use crate::release::Release;
-use crate::scenario::{Swap, unix_ms};
-use crate::strategy::{Strategy, StrategyError, hook};
+use crate::scenario::Swap;
+use crate::strategy::{Strategy, StrategyError, hook, still_running};
 
 /// For it to listen.
 const START: Duration = Duration::from_secs(15);
@@ -47,12 +47,8 @@ impl Contender {
         folder: PathBuf,
         first: &Release,
     ) -> Result<Self, StrategyError> {
-        let failed = |source| StrategyError::Spawn {
-            program: program.to_owned(),
-            source,
-        };
         let places = Places::find(folder).map_err(StrategyError::Port)?;
-        kit.write(&places).map_err(failed)?;
+        kit.write(&places).map_err(StrategyError::spawn(program))?;
         let releases = first.file.parent().unwrap_or_else(|| Path::new("."));
         let environment = kit.environment(program, &places, releases);
         let mut command = Command::new(program);
@@ -64,7 +60,7 @@ impl Contender {
             true => PathBuf::from("/dev/null"),
             false => places.folder.join("output.log"),
         };
-        let process = Process::start(command, &log).map_err(failed)?;
+        let process = Process::start(command, &log).map_err(StrategyError::spawn(program))?;
         let group = process.pid().and_then(|pid| i32::try_from(pid).ok());
         let mut contender = Self {
             program: kit.program,
@@ -82,7 +78,7 @@ impl Contender {
     async fn until_listening(&mut self) -> Result<(), StrategyError> {
         let deadline = Instant::now() + START;
         loop {
-            self.still_running()?;
+            still_running(&mut self.process, self.program)?;
             match TcpStream::connect(self.server).await {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > deadline => {
@@ -110,16 +106,6 @@ impl Contender {
         hook::run(command, &line, release, log).await
     }
 
-    fn still_running(&mut self) -> Result<(), StrategyError> {
-        match self.process.exited() {
-            Ok(Some(status)) => Err(StrategyError::Ended {
-                program: self.program,
-                status,
-            }),
-            Ok(None) | Err(_) => Ok(()),
-        }
-    }
-
     fn tell_all(&self, signal: Signal) {
         if let Some(group) = self.group {
             // None of them may be left.
@@ -134,18 +120,11 @@ impl Strategy for Contender {
     }
 
     async fn deploy(&mut self, release: &Release, swap: &mut Swap) -> Result<(), StrategyError> {
-        swap.written_ms = unix_ms();
-        let start = Instant::now();
-        swap.phases.detected_ms = Some(0);
-        self.run_script(release).await?;
-        let took = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        swap.phases.promoted_ms = Some(took);
-        swap.phases.stopped_ms = Some(took);
-        Ok(())
+        hook::as_long_as(self.run_script(release), swap).await
     }
 
     fn observe(&mut self, _swaps: &mut [Swap]) -> Result<(), StrategyError> {
-        self.still_running()
+        still_running(&mut self.process, self.program)
     }
 
     async fn stop(&mut self) -> Result<(), StrategyError> {
@@ -162,10 +141,7 @@ impl Strategy for Contender {
         self.tell_all(Signal::KILL);
         // There is nobody left to tell.
         self.group = None;
-        stopped.map(drop).map_err(|source| StrategyError::Stop {
-            program: self.program,
-            how: source.to_string(),
-        })
+        stopped.map(drop).map_err(StrategyError::stop(self.program))
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use super::options::Name;
-use crate::install::find;
+use crate::install::{HOMES, find};
 
 /// What all deploy scripts source.
 const APP: &str = include_str!("../../contenders/app.sh");
@@ -188,15 +188,7 @@ impl Kit {
         ] {
             environment.push((name.to_owned(), port.to_string().into()));
         }
-        // What it would keep elsewhere it keeps here.
-        for name in [
-            "HOME",
-            "TMPDIR",
-            "XDG_CONFIG_HOME",
-            "XDG_DATA_HOME",
-            "XDG_RUNTIME_DIR",
-            "XDG_STATE_HOME",
-        ] {
+        for name in HOMES {
             environment.push((name.to_owned(), folder.into()));
         }
         environment

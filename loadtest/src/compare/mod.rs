@@ -30,11 +30,11 @@ use crate::install::{self, first_line};
 use crate::load::{self, LoadError, Order};
 use crate::release::{self, Release};
 use crate::report::Style;
+use crate::scratch;
 use crate::site::Site;
 use crate::strategy::{Handoff, Restart};
 use crate::summary::{Machine, Summary};
 use crate::system::System;
-use crate::traffic::Mix;
 
 /// Fits "failed to {…}".
 #[derive(Debug, thiserror::Error)]
@@ -84,11 +84,7 @@ struct Programs {
 /// There is no table.
 pub fn run(options: &Options) -> Result<bool, CompareError> {
     let programs = Programs::provide(options)?;
-    let folder = tempfile::Builder::new()
-        .prefix("handoff-compare-")
-        .disable_cleanup(options.keep)
-        .tempdir()
-        .map_err(CompareError::Folder)?;
+    let folder = scratch::folder("handoff-compare-", options.keep).map_err(CompareError::Folder)?;
     // As /proc names it, and short: some keep sockets there.
     let path = folder.path().canonicalize().map_err(CompareError::Folder)?;
     let count = options.swaps.saturating_add(1);
@@ -106,11 +102,7 @@ pub fn run(options: &Options) -> Result<bool, CompareError> {
         .build()
         .map_err(CompareError::Runtime)?;
     let report = runtime.block_on(ground.compare());
-    if options.keep {
-        eprintln!("kept {}", path.display());
-    } else if let Err(error) = folder.close() {
-        eprintln!("loadtest: failed to remove the temporary folder: {error}");
-    }
+    scratch::end(folder, options.keep);
     let report = report?;
     print!("{}", table::text(&report, Style::of_stdout()));
     if let Some(file) = &options.json {
@@ -248,16 +240,12 @@ impl Ground<'_> {
             strategy: name.text(),
             title: name.title().to_owned(),
             deploy_by: (name == Name::Handoff).then_some(DeployBy::Pointer),
-            deploy: None,
-            place: None,
-            mix: Mix::new(options.rate, options.connections),
-            rate: options.rate,
-            connections: options.connections,
-            names_releases: true,
-            serves: 1,
-            releases: &releases[1..],
-            every: options.swap_every,
-            at_most: None,
+            ..Order::of_sample_app(
+                options.rate,
+                options.connections,
+                releases,
+                options.swap_every,
+            )
         }
     }
 }

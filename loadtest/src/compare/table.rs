@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 use serde::Serialize;
 
 use super::options::{Name, Options};
-use crate::numbers::{ms, thousands};
+use crate::numbers::{millis, ms, thousands};
 use crate::report::{Style, add_row, joined, median, rendered, table};
 use crate::result::Failure;
 use crate::summary::{Machine, Summary};
@@ -106,7 +106,7 @@ impl Asked {
             rate: options.rate.get(),
             connections: options.connections.get(),
             swaps: options.swaps,
-            swap_every_ms: u64::try_from(options.swap_every.as_millis()).unwrap_or(u64::MAX),
+            swap_every_ms: millis(options.swap_every),
         }
     }
 

@@ -35,9 +35,11 @@ use self::part::{Asked, Part};
 use self::record::Record;
 use self::script::SHAM_LIFE;
 use crate::binaries::{self, BinariesError};
+use crate::load::write_json;
 use crate::process::last_lines;
 use crate::release::{self, Release};
 use crate::report::Style;
+use crate::scratch;
 use crate::site::Site;
 use crate::strategy::{Handoff, Hook, StrategyError};
 use crate::system::{System, WineError};
@@ -239,29 +241,32 @@ fn tell(parts: &[Part], files: &Files) -> Result<bool, ProveError> {
     let record = Record::new(parts, &whole);
     print!("{}", text::text(&record, Style::of_stdout()));
     for file in &files.json {
-        let json = serde_json::to_vec_pretty(&record).map_err(io::Error::from);
-        write(file, json.map(|json| [&json[..], b"\n"].concat()))?;
+        write_json(&record, file).map_err(written(file))?;
     }
     for file in &files.html {
         let html = page::html(&record, parts).map_err(io::Error::other);
-        write(file, html.map(String::into_bytes))?;
+        write(file, html)?;
     }
     if let Some(file) = &files.svg
         && record.latency_withheld.is_none()
     {
         let svg = page::picture(&record, parts).map_err(io::Error::other);
-        write(file, svg.map(String::into_bytes))?;
+        write(file, svg)?;
     }
     Ok(record.passed)
 }
 
-fn write(file: &Path, content: io::Result<Vec<u8>>) -> Result<(), ProveError> {
+fn write(file: &Path, content: io::Result<String>) -> Result<(), ProveError> {
     content
         .and_then(|content| fs::write(file, content))
-        .map_err(|source| ProveError::Write {
-            file: file.to_owned(),
-            source,
-        })
+        .map_err(written(file))
+}
+
+fn written(file: &Path) -> impl FnOnce(io::Error) -> ProveError {
+    move |source| ProveError::Write {
+        file: file.to_owned(),
+        source,
+    }
 }
 
 // === impl Workplace ===
@@ -297,21 +302,18 @@ impl Workplace<'_> {
         eprintln!("part {} of {}", asked.number, asked.of);
         let part = self.make(runtime, asked)?;
         if let Some(file) = file {
-            part.write(&file)
-                .map_err(|source| ProveError::Write { file, source })?;
+            part.write(&file).map_err(written(&file))?;
         }
         Ok(part)
     }
 
     fn make(&self, runtime: &tokio::runtime::Runtime, asked: &Asked) -> Result<Part, ProveError> {
-        let folder = tempfile::Builder::new()
-            .prefix("handoff-prove-")
-            .disable_cleanup(self.options.keep)
-            .tempdir()
-            .map_err(|source| ProveError::Folder {
+        let folder = scratch::folder("handoff-prove-", self.options.keep).map_err(|source| {
+            ProveError::Folder {
                 folder: std::env::temp_dir(),
                 source,
-            })?;
+            }
+        })?;
         let log = folder.path().join("output.log");
         let result = runtime.block_on(self.make_in(folder.path(), &log, asked));
         let is_good = result.as_ref().is_ok_and(|part| {
@@ -323,11 +325,7 @@ impl Workplace<'_> {
                 eprintln!("  {line}");
             }
         }
-        if self.options.keep {
-            eprintln!("kept {}", folder.path().display());
-        } else if let Err(error) = folder.close() {
-            eprintln!("loadtest: failed to remove the temporary folder: {error}");
-        }
+        scratch::end(folder, self.options.keep);
         result
     }
 

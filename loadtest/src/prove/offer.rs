@@ -22,7 +22,7 @@ use super::{commit, startup};
 use crate::attack::{Attack, Plan};
 use crate::interrupt::interrupted;
 use crate::metrics::Windows;
-use crate::numbers::thousands;
+use crate::numbers::{millis, thousands};
 use crate::progress::{self, Progress};
 use crate::release::Release;
 use crate::scenario::unix_ms;
@@ -220,8 +220,4 @@ fn windows(swaps: &[SwapPart]) -> Windows {
         Some((Duration::from_secs_f64(from), Duration::from_secs_f64(to)))
     };
     Windows::merge(swaps.iter().filter_map(window).collect())
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::status::Status;
-use super::{POLL, Strategy, StrategyError};
+use super::{POLL, Strategy, StrategyError, still_running};
 use crate::process::Process;
 use crate::release::Release;
 use crate::scenario::{Swap, unix_ms};
@@ -101,7 +101,7 @@ impl Strategy for Handoff {
     }
 
     fn observe(&mut self, swaps: &mut [Swap]) -> Result<(), StrategyError> {
-        still_running(&mut self.process)?;
+        still_running(&mut self.process, "handoff")?;
         // A status that is being replaced may be unreadable for a moment on Windows; if it stays
         // so, the swaps stay unfinished and the report says that.
         if let Ok(Some(status)) = Status::read(&self.sidecars) {
@@ -128,16 +128,6 @@ impl Strategy for Handoff {
     }
 }
 
-fn still_running(process: &mut Process) -> Result<(), StrategyError> {
-    match process.exited() {
-        Ok(Some(status)) => Err(StrategyError::Ended {
-            program: "handoff",
-            status,
-        }),
-        Ok(None) | Err(_) => Ok(()),
-    }
-}
-
 async fn until_serving(
     process: &mut Process,
     sidecars: &Path,
@@ -146,7 +136,7 @@ async fn until_serving(
     let deadline = Instant::now() + START;
     let digest = format!("sha256:{}", release.sha256);
     loop {
-        still_running(process)?;
+        still_running(process, "handoff")?;
         let status = Status::read(sidecars);
         if let Ok(Some(Status {
             active: Some(active),

@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::process::Command;
 
 use super::{Strategy, StrategyError};
+use crate::numbers::millis;
 use crate::process::last_lines;
 use crate::release::Release;
 use crate::scenario::{Swap, unix_ms};
@@ -45,20 +46,16 @@ impl Strategy for Hook {
         self.server
     }
 
-    /// Over when the command is.
     async fn deploy(&mut self, release: &Release, swap: &mut Swap) -> Result<(), StrategyError> {
-        swap.written_ms = unix_ms();
-        let start = Instant::now();
-        swap.phases.detected_ms = Some(0);
-        if let Some(command) = &self.command {
+        let deploys = async {
+            let Some(command) = &self.command else {
+                return Ok(());
+            };
             let line = command.replace(NUMBER, &release.number.to_string());
             let log = self.folder.join(format!("deploy-{}.log", release.number));
-            run(shell(&line), &line, release, log).await?;
-        }
-        let took = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        swap.phases.promoted_ms = Some(took);
-        swap.phases.stopped_ms = Some(took);
-        Ok(())
+            run(shell(&line), &line, release, log).await
+        };
+        as_long_as(deploys, swap).await
     }
 
     fn observe(&mut self, _swaps: &mut [Swap]) -> Result<(), StrategyError> {
@@ -68,6 +65,23 @@ impl Strategy for Hook {
     async fn stop(&mut self) -> Result<(), StrategyError> {
         Ok(())
     }
+}
+
+/// Of such a swap no more is known than that it begins and ends with what `deploys`.
+///
+/// # Errors
+/// That fails.
+pub async fn as_long_as(
+    deploys: impl Future<Output = Result<(), StrategyError>>,
+    swap: &mut Swap,
+) -> Result<(), StrategyError> {
+    swap.written_ms = unix_ms();
+    let start = Instant::now();
+    swap.phases.detected_ms = Some(0);
+    deploys.await?;
+    let took = Some(millis(start.elapsed()));
+    (swap.phases.promoted_ms, swap.phases.stopped_ms) = (took, took);
+    Ok(())
 }
 
 /// Runs a command that deploys `release` to its end, its output in a file: what it leaves running

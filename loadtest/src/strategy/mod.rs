@@ -14,6 +14,7 @@ use std::time::Duration;
 pub use self::handoff::Handoff;
 pub use self::hook::Hook;
 pub use self::restart::Restart;
+use crate::process::Process;
 use crate::release::Release;
 use crate::scenario::Swap;
 
@@ -67,22 +68,31 @@ pub enum StrategyError {
     Port(io::Error),
 }
 
+/// # Errors
+/// It ended by itself.
+pub fn still_running(process: &mut Process, program: &'static str) -> Result<(), StrategyError> {
+    match process.exited() {
+        Ok(Some(status)) => Err(StrategyError::Ended { program, status }),
+        Ok(None) | Err(_) => Ok(()),
+    }
+}
+
 impl StrategyError {
-    fn spawn(program: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub fn spawn(program: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Spawn {
             program: program.to_owned(),
             source,
         }
     }
 
-    fn deploy(release: &Release) -> impl FnOnce(io::Error) -> Self {
+    pub fn deploy(release: &Release) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Deploy {
             release: release.name(),
             source,
         }
     }
 
-    fn stop(program: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub fn stop(program: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Stop {
             program,
             how: source.to_string(),

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use super::{POLL, Strategy, StrategyError};
+use super::{POLL, Strategy, StrategyError, still_running};
+use crate::numbers::millis;
 use crate::process::Process;
 use crate::release::Release;
 use crate::scenario::{Swap, unix_ms};
@@ -54,7 +55,7 @@ impl Strategy for Restart {
     async fn deploy(&mut self, release: &Release, swap: &mut Swap) -> Result<(), StrategyError> {
         swap.written_ms = unix_ms();
         let start = Instant::now();
-        let since = || Some(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let since = || Some(millis(start.elapsed()));
         swap.phases.detected_ms = Some(0);
         self.process
             .stop(STOP)
@@ -71,7 +72,7 @@ impl Strategy for Restart {
     }
 
     fn observe(&mut self, _swaps: &mut [Swap]) -> Result<(), StrategyError> {
-        still_running(&mut self.process)
+        still_running(&mut self.process, "sample-app")
     }
 
     async fn stop(&mut self) -> Result<(), StrategyError> {
@@ -96,7 +97,7 @@ async fn launch(site: &Site, server: SocketAddr, log: &Path) -> Result<Process, 
     let mut process = spawned.map_err(StrategyError::spawn(&app))?;
     let deadline = Instant::now() + START;
     loop {
-        still_running(&mut process)?;
+        still_running(&mut process, "sample-app")?;
         match TcpStream::connect(server).await {
             Ok(_) => return Ok(process),
             Err(error) if Instant::now() > deadline => {
@@ -109,15 +110,5 @@ async fn launch(site: &Site, server: SocketAddr, log: &Path) -> Result<Process, 
             }
             Err(_) => tokio::time::sleep(POLL).await,
         }
-    }
-}
-
-fn still_running(process: &mut Process) -> Result<(), StrategyError> {
-    match process.exited() {
-        Ok(Some(status)) => Err(StrategyError::Ended {
-            program: "sample-app",
-            status,
-        }),
-        Ok(None) | Err(_) => Ok(()),
     }
 }

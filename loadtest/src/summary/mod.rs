@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::DeployBy;
 use crate::metrics::{ByConnection, Example, Failures, Metrics, Percentiles, Windows};
-use crate::numbers::thousands;
+use crate::numbers::{millis, thousands};
 use crate::scenario::Swap;
 
 /// Beyond this lateness (99th percentile, in milliseconds) latencies would tell of the generator,
@@ -237,10 +237,6 @@ fn windows(swaps: &[Swap], started_ms: u64) -> Windows {
 /// To the microsecond.
 fn ms(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 // === impl Quantiles ===

@@ -16,8 +16,8 @@ pub(super) struct Wake {
     url: String,
     curl: Option<Child>,
     ended: Option<Instant>,
-    /// What went wrong the last time; empty when something has answered.
-    problem: Option<String>,
+    /// What came of the last request that ended.
+    state: String,
     /// There is nothing to request it with.
     pub(super) is_hopeless: bool,
 }
@@ -31,18 +31,14 @@ impl Wake {
             url: url.to_owned(),
             curl: None,
             ended: None,
-            problem: None,
+            state: "no answer yet".to_owned(),
             is_hopeless: false,
         }
     }
 
     /// What came of it so far.
     pub(super) fn state(&self) -> &str {
-        match self.problem.as_deref() {
-            None => "no answer yet",
-            Some("") => "it answers, but no sidecar has come up",
-            Some(problem) => problem,
-        }
+        &self.state
     }
 
     /// Sees to it that a request is under way.
@@ -54,10 +50,10 @@ impl Wake {
                     if let Some(stderr) = &mut curl.stderr {
                         let _ = stderr.read_to_string(&mut said);
                     }
-                    self.problem = Some(match status.success() {
-                        true => String::new(),
+                    self.state = match status.success() {
+                        true => "it answers, but no sidecar has come up".to_owned(),
                         false => format!("{} ({status})", said.trim()),
-                    });
+                    };
                     self.curl = None;
                     self.ended = Some(Instant::now());
                 }
@@ -66,7 +62,7 @@ impl Wake {
             None => match self.request() {
                 Ok(curl) => self.curl = Some(curl),
                 Err(error) => {
-                    self.problem = Some(format!("curl cannot be run: {error}"));
+                    self.state = format!("curl cannot be run: {error}");
                     self.is_hopeless = true;
                 }
             },
