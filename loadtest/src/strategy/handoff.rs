@@ -30,7 +30,7 @@ pub struct Handoff {
 
 impl Handoff {
     /// Deploys the first release and waits until it serves. State, cache and log go to `folder`.
-    /// `command` is how handoff runs a release.
+    /// `command` is how handoff runs a release, which is a sample-app.
     ///
     /// # Errors
     /// It does not start, or the first release does not serve in time.
@@ -50,12 +50,16 @@ impl Handoff {
         let system = site.system();
         arguments.extend(["--state".into(), system.path(&state)]);
         arguments.extend(["--cache".into(), system.path(&folder.join("cache"))]);
-        if let System::Wine(_) = system {
-            // Wine never delivers Ctrl-Break: what has drained is killed then.
-            arguments.extend(["--stop-timeout", "1s"].map(Into::into));
+        // Wine never delivers Ctrl-Break, so there the app is asked in another way.
+        let by_stdin = matches!(system, System::Wine(_));
+        if by_stdin {
+            arguments.extend(["--stop", "stdin"].map(Into::into));
         }
         arguments.push("--".into());
         arguments.extend_from_slice(command);
+        if by_stdin {
+            arguments.push("--stop-at-stdin-end".into());
+        }
         let mut process = Process::spawn(system, binary, &arguments, log)
             .map_err(StrategyError::spawn(binary))?;
 
