@@ -82,14 +82,6 @@ fn stat(pid: u32) -> Option<(String, u32)> {
 
 /// Its end.
 impl Running {
-    /// Asks handoff to shut down.
-    ///
-    /// # Panics
-    /// When it has ended.
-    pub fn ask_to_stop(&self) {
-        signal(self.pid(), Signal::TERM);
-    }
-
     /// Waits until no process of this deployment is left.
     ///
     /// # Panics

@@ -7,6 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 use crate::binaries::{self, spawn};
 
+#[cfg(windows)]
+const CREATE_NO_WINDOW: u32 = 0x0800_0000;
+
 /// Starts a sidecar that logs in `root`.
 pub(crate) fn run(
     program: &Path,
@@ -24,6 +27,12 @@ pub(crate) fn run(
         .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdout(File::create(root.join("output")).expect("a file"))
         .stderr(log.expect("a log"));
+    #[cfg(windows)]
+    {
+        use std::os::windows::process::CommandExt as _;
+        // A console of its own, so that it alone can be asked to stop.
+        command.creation_flags(CREATE_NO_WINDOW);
+    }
     spawn(&mut command).expect("handoff can be started")
 }
 

@@ -23,6 +23,7 @@ const BACKLOG: u32 = 128;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> io::Result<()> {
     let (mut port, mut test, mut ready_file) = (0, 0, None);
+    let mut stops_at_stdin_end = false;
     let mut args = std::env::args().skip(1);
     while let (Some(name), Some(value)) = (args.next(), args.next()) {
         let number = value.parse().map_err(io::Error::other);
@@ -31,6 +32,8 @@ async fn main() -> io::Result<()> {
             "--test" => test = number?,
             // Once it is there the app is ready.
             "--ready-file" => ready_file = Some(PathBuf::from(value)),
+            // By a request that Wine delivers, too; else it is killed.
+            "--stop" => stops_at_stdin_end = value == "stdin",
             _ => return Err(io::Error::other(format!("unknown option {name}"))),
         }
     }
@@ -41,9 +44,9 @@ async fn main() -> io::Result<()> {
     socket.set_reuseaddr(true)?;
     socket.bind((Ipv4Addr::LOCALHOST, port).into())?;
     let listener = socket.listen(BACKLOG)?;
-    let (stop, stopping) = watch::channel(false);
+    let (stopped, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
-    let asked_to_stop = asked_to_stop();
+    let asked_to_stop = stdin_end(stops_at_stdin_end);
     tokio::pin!(asked_to_stop);
     loop {
         tokio::select! {
@@ -56,23 +59,22 @@ async fn main() -> io::Result<()> {
         }
     }
     // What handoff has sent the test shall see, all of it; it will send no more.
-    stop.send_replace(true);
+    stopped.send_replace(true);
     while connections.join_next().await.is_some() {}
     Ok(())
 }
 
-#[cfg(unix)]
-async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-        terminate.recv().await;
+async fn stdin_end(is_waited_for: bool) {
+    if !is_waited_for {
+        std::future::pending::<()>().await;
     }
-}
-
-#[cfg(windows)]
-async fn asked_to_stop() {
-    // As a rule it is killed: there need not be a console.
-    std::future::pending().await
+    let (end, ended) = tokio::sync::oneshot::channel();
+    // Not tokio's: its runtime would wait for what is being read from there.
+    std::thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        let _ = end.send(());
+    });
+    let _ = ended.await;
 }
 
 async fn serve(

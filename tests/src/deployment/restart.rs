@@ -3,11 +3,30 @@
 use std::sync::Mutex;
 
 use super::Running;
+#[cfg(windows)]
+use crate::program::handoff;
 use crate::program::run;
 #[cfg(unix)]
 use crate::wait::eventually;
 
 impl Running {
+    /// Asks handoff to shut down: with SIGTERM; on Windows with Ctrl-C, as somebody at its console,
+    /// or a service for it, does.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn ask_to_stop(&self) {
+        #[cfg(unix)]
+        crate::processes::signal(self.pid, rustix::process::Signal::TERM);
+        #[cfg(windows)]
+        {
+            let mut helper = handoff();
+            helper.args(["send-console-event", "ctrl-c", &self.pid.to_string()]);
+            let helper = helper.output().expect("handoff can be run");
+            assert!(helper.status.success(), "{helper:?}");
+        }
+    }
+
     /// Ends handoff as `kill -9` or the task manager does, and waits until it is gone.
     ///
     /// # Panics

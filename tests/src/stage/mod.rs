@@ -112,6 +112,8 @@ impl Stage {
             "{port}",
             "--test",
             &port,
+            "--stop",
+            "stdin",
         ];
         command.extend(more);
         let defaults = [
@@ -119,6 +121,7 @@ impl Stage {
             ("--workers", "1"),
             ("--health-path", "/handoff-ready"),
             ("--settle", "1ms"),
+            ("--stop", "stdin"),
         ];
         let options = defaults.iter().chain(options);
         let site = options
@@ -216,13 +219,8 @@ impl Stage {
         let Self {
             site, apps: others, ..
         } = self;
-        #[cfg(unix)]
-        {
-            site.ask_to_stop();
-            site.exit_status();
-        }
-        #[cfg(windows)]
-        site.kill();
+        site.ask_to_stop();
+        site.exit_status();
         for mut app in apps {
             let (rest, _) = app.rest();
             assert_eq!(rest, "", "no more than this reaches the app");
