@@ -32,15 +32,17 @@ runs() {
   [ -d "/proc/$1" ] && ! grep -qs '^State:.Z' "/proc/$1/status"
 }
 
-# until_true COMMAND...: asks every 20 ms.
+# until_true PAUSE COMMAND...: asks after each pause. How soon an app is found ready counts; how soon
+# it is found idle does not, and asking costs requests the time of two processors.
 until_true() {
-  local end=$((SECONDS + PATIENCE))
+  local end=$((SECONDS + PATIENCE)) pause=$1
+  shift
   until "$@"; do
     if [ "$SECONDS" -ge "$end" ]; then
       echo "not within $PATIENCE s: $*" >&2
       return 1
     fi
-    sleep 0.02
+    sleep "$pause"
   done
 }
 
@@ -54,7 +56,7 @@ healthy() {
 }
 
 until_healthy() {
-  until_true healthy
+  until_true 0.02 healthy
 }
 
 ended() {
@@ -67,6 +69,6 @@ stop_old() {
   echo "$pid $port $color" > "$DIR/serves"
   if [ -n "$old_pid" ] && runs "$old_pid"; then
     kill -TERM "$old_pid"
-    until_true ended "$old_pid"
+    until_true 0.02 ended "$old_pid"
   fi
 }

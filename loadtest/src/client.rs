@@ -142,7 +142,7 @@ impl Client {
         let mut next = Instant::now();
         let mut closing = false;
         loop {
-            let answers = talk.hear(&mut self.reader.received)?;
+            let answers = talk.hear(&mut self.reader.received, Instant::now())?;
             self.send(&answers).await?;
             if talk.is_closed() || (talk.is_complete() && !close) {
                 return Ok(answer);
@@ -155,7 +155,7 @@ impl Client {
             let received = tokio::select! {
                 () = sleep_until(next) => {
                     next += every;
-                    if let Some(message) = talk.say() {
+                    if let Some(message) = talk.say(Instant::now()) {
                         self.send(&message).await?;
                     }
                     continue;

@@ -2,7 +2,10 @@
 //!
 //! Each message names its request and its number, so that whatever comes back tells whose it is.
 
+use std::time::Duration;
+
 use bytes::{Buf as _, BytesMut};
+use tokio::time::Instant;
 
 use crate::result::{Failed, Failure};
 
@@ -23,12 +26,17 @@ const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 /// Longer ones have another length field; nothing here is so long.
 const LONGEST: u8 = 125;
 
+/// A message that was sent so long before the other side's close frame has had the time to come
+/// back: on its way it cannot be any more.
+const PROMPT: Duration = Duration::from_millis(500);
+
 /// What a client says, and what it has heard.
 #[derive(Debug)]
 pub struct Talk {
     seq: u64,
     count: u32,
-    sent: u32,
+    /// When each message was sent.
+    sent: Vec<Instant>,
     heard: u32,
     close_sent: bool,
     closed: bool,
@@ -40,7 +48,7 @@ impl Talk {
         Self {
             seq,
             count,
-            sent: 0,
+            sent: Vec::new(),
             heard: 0,
             close_sent: false,
             closed: false,
@@ -48,12 +56,12 @@ impl Talk {
     }
 
     /// The next message to send, if one is left and the other side still listens.
-    pub fn say(&mut self) -> Option<Vec<u8>> {
-        if self.sent == self.count || self.close_sent {
+    pub fn say(&mut self, now: Instant) -> Option<Vec<u8>> {
+        if self.said() == self.count || self.close_sent {
             return None;
         }
-        self.sent += 1;
-        Some(frame(TEXT, self.message(self.sent).as_bytes()))
+        self.sent.push(now);
+        Some(frame(TEXT, self.message(self.said()).as_bytes()))
     }
 
     /// Says that no more messages come.
@@ -66,7 +74,7 @@ impl Talk {
     ///
     /// # Errors
     /// A message is missing, comes again or is not ours, or a frame is none.
-    pub fn hear(&mut self, received: &mut BytesMut) -> Result<Vec<u8>, Failed> {
+    pub fn hear(&mut self, received: &mut BytesMut, now: Instant) -> Result<Vec<u8>, Failed> {
         let mut answers = Vec::new();
         while let Some((opcode, payload)) = take_frame(received)? {
             match opcode {
@@ -75,6 +83,7 @@ impl Talk {
                 PONG => {}
                 CLOSE => {
                     self.closed = true;
+                    self.owes_nothing(now)?;
                     if !self.close_sent {
                         self.close_sent = true;
                         answers.extend(frame(CLOSE, &payload));
@@ -91,15 +100,33 @@ impl Talk {
         self.heard == self.count
     }
 
-    /// The other side has said that nothing more comes. What it had not echoed by then, it did
-    /// not promise.
+    /// The other side has said that nothing more comes. What was on its way to it by then, it did
+    /// not promise to echo.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
+    fn owes_nothing(&self, now: Instant) -> Result<(), Failed> {
+        let oldest = self.sent.get(self.heard as usize);
+        match oldest.map(|sent| now.duration_since(*sent)) {
+            Some(age) if age >= PROMPT => {
+                let detail = format!(
+                    "a close frame {age:?} after {:?} was sent, which has not come back",
+                    self.message(self.heard + 1)
+                );
+                Err(Failed::new(Failure::Lost, detail))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn said(&self) -> u32 {
+        self.sent.len() as u32
+    }
+
     fn heard_text(&mut self, payload: &[u8]) -> Result<(), Failed> {
         let expected = self.message(self.heard + 1);
-        if payload == expected.as_bytes() && self.heard < self.sent && !self.closed {
+        if payload == expected.as_bytes() && self.heard < self.said() && !self.closed {
             self.heard += 1;
             return Ok(());
         }
@@ -108,7 +135,7 @@ impl Talk {
             .strip_prefix(&format!("{} ", self.seq))
             .and_then(|number| number.parse::<u32>().ok());
         let kind = match number {
-            Some(number) if number > self.sent => Failure::Wrong,
+            Some(number) if number > self.said() => Failure::Wrong,
             Some(number) if number > self.heard + 1 => Failure::Lost,
             Some(_) => Failure::Repeated,
             None => Failure::MixedUp,
@@ -167,11 +194,13 @@ mod tests {
 
     fn heard(frames: &[Vec<u8>]) -> Result<Talk, Failure> {
         let mut talk = Talk::new(7, 3);
-        while talk.say().is_some() {}
+        let now = Instant::now();
+        while talk.say(now).is_some() {}
         let mut received = BytesMut::new();
         for byte in frames.concat() {
             received.extend_from_slice(&[byte]);
-            talk.hear(&mut received).map_err(|failed| failed.kind)?;
+            talk.hear(&mut received, now)
+                .map_err(|failed| failed.kind)?;
         }
         Ok(talk)
     }
@@ -179,11 +208,11 @@ mod tests {
     #[test]
     fn a_message_is_masked_and_names_its_request() {
         let mut talk = Talk::new(7, 1);
-        let frame = talk.say().unwrap();
+        let frame = talk.say(Instant::now()).unwrap();
         assert_eq!(frame[..2], [0x81, 0x83]);
         let text: Vec<u8> = (frame[6..].iter().zip(MASK)).map(|(a, b)| a ^ b).collect();
         assert_eq!(text, b"7 1");
-        assert_eq!(talk.say(), None);
+        assert_eq!(talk.say(Instant::now()), None);
     }
 
     #[test]
@@ -211,10 +240,25 @@ mod tests {
     #[test]
     fn a_close_is_answered_once_and_ends_it() {
         let mut talk = Talk::new(7, 3);
-        talk.say();
+        let now = Instant::now();
+        talk.say(now);
         let mut received = BytesMut::from(&served(CLOSE, "")[..]);
-        assert_eq!(talk.hear(&mut received).unwrap().len(), 6);
+        assert_eq!(talk.hear(&mut received, now).unwrap().len(), 6);
         assert!(talk.is_closed() && !talk.is_complete());
-        assert_eq!(talk.say(), None);
+        assert_eq!(talk.say(now), None);
+    }
+
+    #[test]
+    fn a_close_long_after_a_message_that_has_not_come_back_means_that_it_was_lost() {
+        let begun = Instant::now();
+        for (after, is_lost) in [(PROMPT / 2, false), (PROMPT, true)] {
+            let mut talk = Talk::new(7, 3);
+            talk.say(begun);
+            talk.say(begun + PROMPT / 2);
+            let mut received = BytesMut::from(&served(CLOSE, "")[..]);
+            let heard = talk.hear(&mut received, begun + after);
+            let lost = heard.is_err_and(|failed| failed.kind == Failure::Lost);
+            assert_eq!(lost, is_lost, "{after:?}");
+        }
     }
 }

@@ -36,7 +36,7 @@ pub struct Journal {
 }
 
 /// One request that reached an app.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Its `X-Request-ID`, or [`NO_ID`].
     pub id: String,

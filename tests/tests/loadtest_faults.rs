@@ -15,6 +15,9 @@ use tests::loadtest::loadtest;
 /// What loadtest says, as far as it matters here.
 #[derive(Debug, Deserialize)]
 struct Found {
+    /// How many requests really suffered.
+    #[serde(skip)]
+    hits: u64,
     passed: bool,
     sent: u64,
     failed: BTreeMap<String, u64>,
@@ -72,9 +75,10 @@ fn found(fault: Fault) -> Found {
     let journal = journal.to_str().expect("a path in UTF-8");
     let arguments = format!("run --rate 100 --for 5s --connections 8 --url {url} --journal");
     let ran = loadtest(arguments.split(' ').chain([journal]));
-    let found: Found = serde_json::from_value(ran.json).expect("a result");
+    let mut found: Found = serde_json::from_value(ran.json).expect("a result");
     let code = if found.passed { 0 } else { 1 };
     assert_eq!(ran.code, Some(code), "{}", ran.said);
+    found.hits = proxy.hits();
     found
 }
 
@@ -82,8 +86,16 @@ fn found(fault: Fault) -> Found {
 fn only(kind: &str, fault: Fault) {
     let found = found(fault);
     assert!(!found.passed);
-    for (found, count) in &found.failed {
-        assert_eq!(*count > 0, found == kind, "{count} times {found}");
+    let hits = if fault == Fault::Refuse {
+        // A proxy does not see whom it refuses.
+        found.failed[kind]
+    } else {
+        found.hits
+    };
+    assert!(hits > 0);
+    let expected = |other: &str| if other == kind { hits } else { 0 };
+    for (kind, count) in &found.failed {
+        assert_eq!(*count, expected(kind), "{kind}");
     }
 }
 
@@ -146,4 +158,19 @@ fn an_answer_to_what_no_app_has_heard_is_a_request_that_was_lost() {
 #[test]
 fn a_message_that_is_left_out_is_lost() {
     only("lost", Fault::LoseMessage);
+}
+
+#[test]
+fn messages_that_are_left_out_before_a_close_are_lost() {
+    only("lost", Fault::LoseMessagesAndClose);
+}
+
+#[test]
+fn an_answer_that_says_no_is_of_a_bad_status() {
+    only("status", Fault::BadGateway);
+}
+
+#[test]
+fn what_is_no_http_is_wrong() {
+    only("wrong", Fault::Garble);
 }

@@ -17,6 +17,6 @@ until_healthy
 UPSTREAM=127.0.0.1:$port "$CADDY" reload --config "$DIR/Caddyfile" --adapter caddyfile \
   --address "127.0.0.1:$ADMIN"
 if [ -n "$old_port" ]; then
-  until_true drained
+  until_true 0.25 drained
 fi
 stop_old

@@ -35,7 +35,7 @@ if [ -z "$old_color" ]; then
 else
   # In one line: between two, both would be ready, and clients would see both releases in turn.
   change "set server app/$color state ready; set server app/$old_color state drain"
-  until_true drained
+  until_true 0.25 drained
   change "set server app/$old_color state maint"
 fi
 stop_old

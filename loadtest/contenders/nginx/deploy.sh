@@ -24,5 +24,5 @@ mv "$DIR/upstream.new" "$DIR/upstream.conf"
 nginx -t -q
 old_workers=$(pgrep -P "$(cat "$DIR/nginx.pid")")
 nginx -s reload
-until_true old_workers_ended
+until_true 0.25 old_workers_ended
 stop_old

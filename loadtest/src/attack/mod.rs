@@ -230,7 +230,9 @@ impl Field {
             let result = timeout(patience, exchange).await;
             result.unwrap_or_else(|_| Err(late("no answer")))
         };
+        // Before the answer is looked at: that is the generator's work, not the server's.
         let ended = self.started.elapsed();
+        let result = result.and_then(|(answer, oldest)| self.judge(&shot, &answer, oldest));
         if result.is_err() || shot.connection == Connection::New {
             *client = None;
         }
@@ -256,12 +258,13 @@ impl Field {
         });
     }
 
+    /// The answer, and the newest release that one had named when this request was sent.
     async fn exchange(
         &self,
         shot: &Shot,
         client: &mut Option<Client>,
         reopened: &mut bool,
-    ) -> Result<Option<u32>, Failed> {
+    ) -> Result<(Answer, u32), Failed> {
         match client.as_ref().map(Client::idle) {
             None | Some(Idle::Open) => {}
             // Nothing of this request was sent, so no client would notice.
@@ -294,12 +297,17 @@ impl Field {
         if !answer.keep {
             *client = None;
         }
+        Ok((answer, oldest))
+    }
+
+    /// The release that answered, where that is known.
+    fn judge(&self, shot: &Shot, answer: &Answer, oldest: u32) -> Result<Option<u32>, Failed> {
         if !self.plan.names_releases {
-            return check_status(&answer).map(|()| None);
+            return check_status(answer).map(|()| None);
         }
         let newest = self.plan.deployed.load(Ordering::Relaxed);
         let possible = Possible { oldest, newest };
-        check(shot, &answer, possible, self.plan.journaled).map(Some)
+        check(shot, answer, possible, self.plan.journaled).map(Some)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::metrics::Percentiles;
 
 /// On two processors a swap also measures the start of a process, so it is compared with a sham.
 const TIMES_SHAM: f64 = 1.2;
-const OVER_SHAM_MS: f64 = 5.0;
+pub const OVER_SHAM_MS: f64 = 5.0;
 
 /// From detected to promoted, over the app's own start.
 const OVER_START_MS: f64 = 150.0;

@@ -119,7 +119,8 @@ pub fn run(options: &Options) -> Result<bool, ProveError> {
         .build()
         .map_err(ProveError::Runtime)?;
     let mut parts = Vec::new();
-    for asked in asked(options) {
+    let commit = commit::current();
+    for asked in asked(options, commit.as_deref()) {
         parts.push(workplace.part(&runtime, &asked)?);
     }
     let into = |name: &str| options.into.as_ref().map(|folder| folder.join(name));
@@ -181,6 +182,7 @@ pub async fn against(standing: &Standing<'_>, hook: Hook) -> Result<bool, ProveE
         connections: standing.connections.get(),
         deploy_by: "command".to_owned(),
         windows: false,
+        commit: commit::current(),
     };
     let stage = Stage {
         asked: &asked,
@@ -207,7 +209,7 @@ pub async fn against(standing: &Standing<'_>, hook: Hook) -> Result<bool, ProveE
 }
 
 /// All parts of what the options ask for.
-fn asked(options: &Options) -> Vec<Asked> {
+fn asked(options: &Options, commit: Option<&str>) -> Vec<Asked> {
     let (requests, most) = (options.requests.get(), options.part.get());
     let of = u32::try_from(requests.div_ceil(most)).unwrap_or(u32::MAX);
     // What does not divide goes to the first parts.
@@ -228,6 +230,7 @@ fn asked(options: &Options) -> Vec<Asked> {
             .to_possible_value()
             .map_or_else(String::new, |value| value.get_name().to_owned()),
         windows: options.windows,
+        commit: commit.map(str::to_owned),
     };
     (1..=of).map(part).collect()
 }
@@ -383,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_proof_is_a_million_requests_over_a_hundred_swaps() {
-        let asked = asked(&options(&[]));
+        let asked = asked(&options(&[]), None);
         assert_eq!(asked.len(), 10);
         assert!(
             asked
@@ -394,7 +397,7 @@ mod tests {
 
     #[test]
     fn what_does_not_divide_is_not_left_out() {
-        let asked = asked(&options(&["--requests", "250001", "--swaps", "7"]));
+        let asked = asked(&options(&["--requests", "250001", "--swaps", "7"]), None);
         let parts: Vec<(u64, u32)> = asked
             .iter()
             .map(|part| (part.requests, part.swaps))
@@ -408,7 +411,10 @@ mod tests {
         let into = folder.path().to_str().unwrap();
         let options = options(&["--requests", "1000", "--swaps", "3", "--into", into]);
         let part = record::tests::part(1000, 3);
-        assert_eq!(asked(&options), std::slice::from_ref(&part.asked));
+        assert_eq!(
+            asked(&options, Some("abc")),
+            std::slice::from_ref(&part.asked)
+        );
         part.write(&Part::file(folder.path(), 1)).unwrap();
         // There is nothing to make one with.
         let workplace = Workplace {
@@ -421,14 +427,19 @@ mod tests {
             .unwrap();
         let there = workplace.part(&runtime, &part.asked).unwrap();
         assert_eq!(there.sent, part.sent);
-        let other = Asked {
+        let refused = |other: Asked| workplace.part(&runtime, &other).unwrap_err().to_string();
+        let error = refused(Asked {
             swaps: 4,
-            ..part.asked
-        };
-        let error = workplace.part(&runtime, &other).unwrap_err().to_string();
+            ..part.asked.clone()
+        });
         assert!(
             error.contains("3 swaps") && error.contains("4 swaps"),
             "{error}"
         );
+        let error = refused(Asked {
+            commit: Some("of another program".to_owned()),
+            ..part.asked
+        });
+        assert!(error.contains("commit of another program"), "{error}");
     }
 }

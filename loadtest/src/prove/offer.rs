@@ -1,6 +1,6 @@
 //! One part: offers the traffic while the script is played, and counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use sample_app::journal::{self, ReadError};
+use sample_app::journal::{self, Entry, ReadError};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
@@ -17,8 +17,8 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::ProveError;
 use super::part::{Asked, Part, SwapPart};
 use super::script::{Played, Script};
+use super::startup;
 use super::tally::{Tally, WARM_UP};
-use super::{commit, startup};
 use crate::attack::{Attack, Plan};
 use crate::interrupt::interrupted;
 use crate::metrics::Windows;
@@ -85,6 +85,8 @@ pub async fn part(stage: &Stage<'_>, mut strategy: impl Strategy) -> Result<Part
         names_releases: true,
         journaled: true,
     };
+    // Ids begin at 0 each time: an earlier run's lines would be taken for this one's.
+    let earlier = entries(stage.journal)?;
     let attack = Attack::launch(plan, sender).map_err(ProveError::Attack)?;
     let started = attack.started();
     let started_ms = unix_ms() - millis(started.elapsed());
@@ -182,11 +184,7 @@ pub async fn part(stage: &Stage<'_>, mut strategy: impl Strategy) -> Result<Part
     let shams: Vec<SwapPart> = played.shams.iter().map(swap).collect();
     let (sent, reopened) = (metrics.sent(), metrics.reopened());
     let lateness = metrics.lateness().clone();
-    let entries = match journal::read(stage.journal) {
-        // Nothing that writes it was reached.
-        Err(ReadError::Io(_, error)) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        read => read?,
-    };
+    let entries = without(entries(stage.journal)?, earlier);
     let counted = tally.count(&entries, &windows(&swaps), &windows(&shams));
     if let Some(first) = counted.strangers.first() {
         problems.push(format!(
@@ -210,8 +208,30 @@ pub async fn part(stage: &Stage<'_>, mut strategy: impl Strategy) -> Result<Part
         shams,
         startup_ms,
         problems,
-        commit: commit::current(),
     })
+}
+
+/// None while nothing that writes the journal was reached.
+fn entries(journal: &Path) -> Result<Vec<Entry>, ReadError> {
+    match journal::read(journal) {
+        Err(ReadError::Io(_, error)) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read,
+    }
+}
+
+fn without(mut entries: Vec<Entry>, earlier: Vec<Entry>) -> Vec<Entry> {
+    let mut counts: HashMap<Entry, usize> = HashMap::new();
+    for entry in earlier {
+        *counts.entry(entry).or_default() += 1;
+    }
+    entries.retain(|entry| match counts.get_mut(entry) {
+        Some(count @ 1..) => {
+            *count -= 1;
+            false
+        }
+        Some(0) | None => true,
+    });
+    entries
 }
 
 fn windows(swaps: &[SwapPart]) -> Windows {
@@ -220,4 +240,19 @@ fn windows(swaps: &[SwapPart]) -> Windows {
         Some((Duration::from_secs_f64(from), Duration::from_secs_f64(to)))
     };
     Windows::merge(swaps.iter().filter_map(window).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_an_earlier_run_are_left_out_once_each() {
+        let entries = |lines: &[&str]| -> Vec<Entry> {
+            lines.iter().map(|line| line.parse().unwrap()).collect()
+        };
+        let (old, new) = ("0 POST /upload v1 17", "1 GET / v1 17");
+        let left = without(entries(&[old, new, old]), entries(&[old]));
+        assert_eq!(left, entries(&[new, old]));
+    }
 }

@@ -35,8 +35,6 @@ pub struct Part {
     pub startup_ms: Vec<f64>,
     /// What went wrong beside failed requests, in words.
     pub problems: Vec<String>,
-    /// The commit that was tested, where there is one.
-    pub commit: Option<String>,
 }
 
 /// What a part was asked for.
@@ -54,6 +52,8 @@ pub struct Asked {
     pub connections: usize,
     pub deploy_by: String,
     pub windows: bool,
+    /// The commit that is tested, where there is one.
+    pub commit: Option<String>,
 }
 
 /// One class of traffic. Histograms are of answered requests after the warm-up.
@@ -114,12 +114,14 @@ impl fmt::Display for Asked {
             connections,
             deploy_by,
             windows,
+            commit,
         } = self;
         let system = if *windows { ", on Windows" } else { "" };
+        let commit = commit.as_deref().unwrap_or("not known");
         write!(
             f,
             "part {number} of {of} with {requests} requests at {rate}/s on {connections} \
-             connections and {swaps} swaps by {deploy_by}{system}"
+             connections and {swaps} swaps by {deploy_by}{system}, commit {commit}"
         )
     }
 }

@@ -17,6 +17,10 @@ const STALL: Duration = Duration::from_millis(300);
 /// Who finds nobody to change with keeps what is its own.
 const PARTNER: Duration = Duration::from_secs(5);
 const TEXT: u8 = 0x1;
+/// A whole frame, which gives no reason.
+const CLOSE: [u8; 2] = [0x88, 0];
+/// After the second of two messages a tenth of a second apart: it has had the time to come back.
+const BEFORE_CLOSE: Duration = Duration::from_secs(1);
 
 /// A client's request, of which the head has come.
 #[derive(Debug)]
@@ -89,11 +93,12 @@ impl Exchange {
         self.client.shutdown(Shutdown::Both)
     }
 
+    /// Whether it was swapped.
     pub(super) fn swap_body(
         mut self,
         app: SocketAddr,
         waiting: &Mutex<Option<Waiting>>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let body = self.body()?;
         let mut app = self.ask(app, &body)?;
         let head = Head::read(&mut app)?.ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -106,11 +111,7 @@ impl Exchange {
             Some(Waiting { body, partner }) => {
                 drop(waiting);
                 // Who has waited too long has gone with its own.
-                if partner.send(own.clone()).is_ok() {
-                    body
-                } else {
-                    own
-                }
+                partner.send(own.clone()).is_ok().then_some(body)
             }
             None => {
                 *waiting = Some(Waiting {
@@ -118,13 +119,16 @@ impl Exchange {
                     partner: sender,
                 });
                 drop(waiting);
-                receiver.recv_timeout(PARTNER).unwrap_or(own)
+                receiver.recv_timeout(PARTNER).ok()
             }
         };
+        let is_swapped = other.is_some();
+        let other = other.unwrap_or(own);
         let head = head.with("content-length", &other.len().to_string());
         self.client.write_all(head.bytes())?;
         self.client.write_all(&other)?;
-        self.client.shutdown(Shutdown::Both)
+        self.client.shutdown(Shutdown::Both)?;
+        Ok(is_swapped)
     }
 
     /// No app hears of it.
@@ -138,22 +142,54 @@ impl Exchange {
         self.client.shutdown(Shutdown::Both)
     }
 
+    pub(super) fn bad_gateway(mut self) -> io::Result<()> {
+        let answer = "HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        self.client.write_all(answer.as_bytes())?;
+        self.client.shutdown(Shutdown::Write)
+    }
+
+    pub(super) fn garble(mut self) -> io::Result<()> {
+        self.client
+            .write_all(b"\x16\x03\x01 this is no HTTP\r\n\r\n")?;
+        self.client.shutdown(Shutdown::Write)
+    }
+
     /// The second.
     pub(super) fn lose_message(self, app: SocketAddr) -> io::Result<()> {
-        let (mut client, mut app) = self.forward(app)?;
-        let head = Head::read(&mut app)?;
-        client.write_all(head.as_ref().map_or(b"", Head::bytes))?;
+        let (mut client, mut app) = self.upgrade(app)?;
         let mut messages = 0;
         loop {
-            let mut frame = vec![0; 2];
-            app.read_exact(&mut frame)?;
-            frame.resize(2 + usize::from(frame[1]), 0);
-            app.read_exact(&mut frame[2..])?;
-            messages += u32::from(frame[0] & 0x0f == TEXT);
-            if messages != 2 || frame[0] & 0x0f != TEXT {
+            let frame = frame(&mut app)?;
+            messages += u32::from(is_text(&frame));
+            if messages != 2 || !is_text(&frame) {
                 client.write_all(&frame)?;
             }
         }
+    }
+
+    /// The second and all that follow.
+    pub(super) fn lose_messages_and_close(self, app: SocketAddr) -> io::Result<()> {
+        let (mut client, mut app) = self.upgrade(app)?;
+        let mut messages = 0;
+        while messages < 2 {
+            let frame = frame(&mut app)?;
+            messages += u32::from(is_text(&frame));
+            if messages < 2 {
+                client.write_all(&frame)?;
+            }
+        }
+        wait::pass(BEFORE_CLOSE);
+        client.write_all(&CLOSE)?;
+        // The client answers before it goes.
+        io::copy(&mut app, &mut io::sink()).map(drop)
+    }
+
+    /// A WebSocket up to its first frame.
+    fn upgrade(self, app: SocketAddr) -> io::Result<(TcpStream, TcpStream)> {
+        let (mut client, mut app) = self.forward(app)?;
+        let head = Head::read(&mut app)?;
+        client.write_all(head.as_ref().map_or(b"", Head::bytes))?;
+        Ok((client, app))
     }
 
     fn body(&mut self) -> io::Result<Vec<u8>> {
@@ -192,6 +228,19 @@ impl Exchange {
         });
         Ok((client, app))
     }
+}
+
+/// A whole short frame of a server's.
+fn frame(app: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; 2];
+    app.read_exact(&mut frame)?;
+    frame.resize(2 + usize::from(frame[1]), 0);
+    app.read_exact(&mut frame[2..])?;
+    Ok(frame)
+}
+
+fn is_text(frame: &[u8]) -> bool {
+    frame[0] & 0x0f == TEXT
 }
 
 /// The other side sees an error, and no end.

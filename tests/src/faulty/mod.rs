@@ -42,6 +42,12 @@ pub enum Fault {
     MakeUp,
     /// A WebSocket's message is left out.
     LoseMessage,
+    /// A WebSocket's messages are left out from the second on, and after a while it is closed.
+    LoseMessagesAndClose,
+    /// The proxy says that there is no app, which there is.
+    BadGateway,
+    /// The proxy answers with something that is no HTTP.
+    Garble,
 }
 
 /// The running proxy. It ends with this value.
@@ -49,6 +55,7 @@ pub enum Fault {
 pub struct Faulty {
     address: SocketAddr,
     is_over: Arc<AtomicBool>,
+    shared: Arc<Shared>,
 }
 
 /// What all connections share.
@@ -59,6 +66,7 @@ struct Shared {
     old: SocketAddr,
     requests: AtomicUsize,
     eligible: AtomicUsize,
+    hits: AtomicUsize,
     swap: Mutex<Option<Waiting>>,
 }
 
@@ -78,9 +86,11 @@ impl Fault {
         match self {
             Self::None | Self::Refuse => false,
             Self::Reset | Self::Truncate | Self::OldRelease | Self::Stall => true,
+            // A body that is not read would end in a reset.
+            Self::BadGateway | Self::Garble => method == "GET",
             Self::RepeatPost | Self::SwapBodies => method == "POST" && has_length,
             Self::MakeUp => path == "/version",
-            Self::LoseMessage => path == "/ws",
+            Self::LoseMessage | Self::LoseMessagesAndClose => path == "/ws",
         }
     }
 }
@@ -102,12 +112,13 @@ impl Faulty {
             old,
             requests: AtomicUsize::new(0),
             eligible: AtomicUsize::new(0),
+            hits: AtomicUsize::new(0),
             swap: Mutex::new(None),
         });
-        let until = Arc::clone(&is_over);
+        let (until, field) = (Arc::clone(&is_over), Arc::clone(&shared));
         thread::spawn(move || {
             let serve = |client: io::Result<TcpStream>| {
-                let shared = Arc::clone(&shared);
+                let shared = Arc::clone(&field);
                 // Who leaves in the middle is the client's affair, and counted there.
                 thread::spawn(move || client.and_then(|client| shared.serve(client)));
             };
@@ -135,7 +146,16 @@ impl Faulty {
                 .flatten()
                 .for_each(|client| serve(Ok(client)));
         });
-        Self { address, is_over }
+        Self {
+            address,
+            is_over,
+            shared,
+        }
+    }
+
+    /// How many requests have suffered.
+    pub fn hits(&self) -> u64 {
+        self.shared.hits.load(Ordering::Relaxed) as u64
     }
 
     /// Where it listens.
@@ -163,6 +183,9 @@ impl Shared {
         if !self.hits(&exchange) {
             return exchange.pass_on(self.new);
         }
+        if self.fault != Fault::SwapBodies {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+        }
         match self.fault {
             Fault::None | Fault::Refuse => exchange.pass_on(self.new),
             Fault::Reset => exchange.reset(),
@@ -170,9 +193,17 @@ impl Shared {
             Fault::RepeatPost => exchange.repeat(self.new),
             Fault::OldRelease => exchange.pass_on(self.old),
             Fault::Stall => exchange.stall(self.new),
-            Fault::SwapBodies => exchange.swap_body(self.new, &self.swap),
+            Fault::SwapBodies => {
+                // Who finds no partner does not suffer.
+                let is_swapped = exchange.swap_body(self.new, &self.swap)?;
+                self.hits.fetch_add(is_swapped.into(), Ordering::Relaxed);
+                Ok(())
+            }
             Fault::MakeUp => exchange.make_up(),
             Fault::LoseMessage => exchange.lose_message(self.new),
+            Fault::LoseMessagesAndClose => exchange.lose_messages_and_close(self.new),
+            Fault::BadGateway => exchange.bad_gateway(),
+            Fault::Garble => exchange.garble(),
         }
     }
 

@@ -12,6 +12,7 @@ pub fn asked(requests: u64, swaps: u32) -> Asked {
         connections: 64,
         deploy_by: "pointer".to_owned(),
         windows: false,
+        commit: Some("abc".to_owned()),
     }
 }
 
@@ -67,7 +68,6 @@ pub fn part(requests: u64, swaps: u32) -> Part {
         shams: (0..swaps).map(|at| swap(f64::from(at) + 0.5)).collect(),
         startup_ms: vec![20.0],
         problems: Vec::new(),
-        commit: Some("abc".to_owned()),
     }
 }
 
@@ -140,6 +140,34 @@ fn a_generator_that_was_late_has_no_latencies_to_quote() {
     assert!(record.latency_withheld.is_some());
     assert_eq!(record.latency_ms.p50, None);
     assert_eq!(record.classes[&Class::GetKept].latency_ms.p99, None);
+}
+
+#[test]
+fn a_generator_that_was_late_in_one_part_of_many_was_late() {
+    let mut late = part(1000, 3);
+    (late.lateness, late.asked.number) = (all(500, 1000), 2);
+    let mut parts: Vec<Part> = (0..99).map(|_| part(1000, 3)).collect();
+    parts.push(late);
+    let record = record(&parts);
+    assert_eq!(record.lateness_ms.p99, Some(1.0));
+    let withheld = record.latency_withheld.unwrap();
+    assert!(
+        withheld.starts_with("in part 2 the generator"),
+        "{withheld}"
+    );
+}
+
+#[test]
+fn a_full_record_needs_a_generator_in_time() {
+    let late = |ms| {
+        let mut part = part(1_000_000, 100);
+        part.lateness = all(ms, 1000);
+        record(&[part])
+    };
+    assert!(late(4).passed);
+    let late = late(10);
+    assert!(late.latency_withheld.is_none(), "{late:?}");
+    assert!(late.problems[0].contains("late by 10 ms"), "{late:?}");
 }
 
 #[test]
