@@ -110,8 +110,15 @@ fn a_crash_of_handoff_leaves_no_orphan_and_the_next_request_starts_it_anew() {
         iis.serves("v1");
         iis.kill(iis.started()[0].0);
         iis.waits_for(1, "the crash is seen", is_crash);
-        iis.leaves_nothing_behind();
-        iis.serves("v1");
+        if cfg!(windows) && !module.has_jobs {
+            // Its app is still there, and neither in a job nor known to the module.
+            iis.serves("v1");
+            let log = || home.log();
+            eventually(log, || log().contains("had left it").then_some(()));
+        } else {
+            iis.leaves_nothing_behind();
+            iis.serves("v1");
+        }
         assert_eq!(iis.starts(), 2);
     }
 }

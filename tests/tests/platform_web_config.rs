@@ -41,6 +41,19 @@ fn the_top_level_web_config_is_valid_and_leaves_no_default_to_chance() {
 }
 
 #[test]
+fn the_top_level_web_config_leaves_no_request_to_the_filters_of_iis() {
+    for said in [
+        r#"allowDoubleEscaping="true""#,
+        r#"maxAllowedContentLength="4294967295""#,
+        // As long as --max-target allows.
+        r#"maxUrl="16384" maxQueryString="16384""#,
+        r#"<remove segment="bin" />"#,
+    ] {
+        assert!(TOP_LEVEL.contains(said), "{said}");
+    }
+}
+
+#[test]
 fn the_top_level_web_config_suits_version_two_without_one_attribute() {
     let error = WebConfig::parse(TOP_LEVEL, Schema::V2).unwrap_err();
     let message = r#"unrecognized attribute "startupRetryCount" in <httpPlatform>"#;

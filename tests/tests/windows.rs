@@ -2,7 +2,8 @@
 //! machines that refuse a job.
 #![cfg(windows)]
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 
@@ -127,6 +128,36 @@ fn another_program_cannot_take_the_port_over() {
     let thief = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     thief.set_reuse_address(true).expect("an option");
     thief.bind(&site.address().into()).unwrap_err();
+}
+
+/// Opens a file as a scanner for viruses does, or who still writes it: for itself alone.
+fn locked(path: &Path) -> File {
+    use std::os::windows::fs::OpenOptionsExt as _;
+
+    let file = File::options().write(true).share_mode(0).open(path);
+    file.expect("a file for oneself")
+}
+
+#[test]
+fn an_artifact_and_a_pointer_that_are_locked_are_waited_for() {
+    let site = Site::watching_a_pointer().start("v1");
+    let v2 = site.upload("v2");
+    let lock = locked(&v2);
+    site.point(v2.display().to_string());
+    site.has_problem("is open for writing");
+    site.serves("v1");
+    drop(lock);
+    site.serves("v2");
+
+    let v3 = site.upload("v3");
+    let folder = v3.ancestors().nth(2).expect("the site's folder");
+    let mut pointer = locked(&folder.join("_artifact.txt"));
+    pointer.set_len(0).expect("it is empty");
+    write!(pointer, "{}", v3.display()).expect("it is written");
+    site.has_problem("os error 32");
+    site.serves("v2");
+    drop(pointer);
+    site.serves("v3");
 }
 
 /// Serves, swaps, and serves files, wherever all of it lies.

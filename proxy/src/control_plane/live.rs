@@ -3,7 +3,7 @@
 //! Without a path only refused connections count: an app that is busy, or answers with errors,
 //! may still be better than none.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -75,13 +75,7 @@ impl LiveCheck {
         let patience = self.interval.max(REFUSED_WITHIN);
         let connected = tokio::time::timeout(patience, TcpStream::connect(address)).await;
         match connected {
-            // Azure's sandbox says 10013 (forbidden), not 10061 (refused).
-            Ok(Err(source))
-                if matches!(
-                    source.kind(),
-                    ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied
-                ) =>
-            {
+            Ok(Err(source)) if is_refused(&source) => {
                 let port = address.port();
                 Err(ProbeFailure::Connect { port, source }.to_string())
             }
@@ -89,6 +83,15 @@ impl LiveCheck {
             Ok(Ok(_) | Err(_)) | Err(_) => Ok(()),
         }
     }
+}
+
+/// Whether nobody listens there.
+fn is_refused(error: &io::Error) -> bool {
+    // Azure's sandbox says 10013 (forbidden), not 10061 (refused).
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied
+    )
 }
 
 #[cfg(test)]
@@ -103,6 +106,23 @@ mod tests {
             probe: None,
             interval: Duration::from_millis(5),
             fall: 3,
+        }
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn a_port_without_a_listener_is_forbidden_in_azures_sandbox_and_refused_elsewhere() {
+        for (code, refused) in [
+            (10_013, true),
+            (10_061, true),
+            (10_060, false),
+            (10_055, false),
+        ] {
+            assert_eq!(
+                is_refused(&io::Error::from_raw_os_error(code)),
+                refused,
+                "{code}"
+            );
         }
     }
 

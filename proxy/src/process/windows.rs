@@ -11,8 +11,9 @@ use std::ptr;
 
 use tokio::process::{Child, Command};
 use windows_sys::Win32::Foundation::{
-    ERROR_BAD_EXE_FORMAT, ERROR_FILE_NOT_FOUND, ERROR_MORE_DATA, ERROR_PATH_NOT_FOUND,
-    INVALID_HANDLE_VALUE,
+    ERROR_BAD_EXE_FORMAT, ERROR_ELEVATION_REQUIRED, ERROR_EXE_MACHINE_TYPE_MISMATCH,
+    ERROR_FILE_NOT_FOUND, ERROR_MORE_DATA, ERROR_PATH_NOT_FOUND, HANDLE, INVALID_HANDLE_VALUE,
+    NTSTATUS, RtlNtStatusToDosError,
 };
 use windows_sys::Win32::System::Diagnostics::ToolHelp::{
     CreateToolhelp32Snapshot, TH32CS_SNAPTHREAD, THREADENTRY32, Thread32First, Thread32Next,
@@ -61,12 +62,19 @@ pub(super) fn prepare(command: &mut Command, stop: &Stop) {
     command.creation_flags(console | CREATE_SUSPENDED);
 }
 
-/// Whether starting failed because of what was to be started.
+/// Whether starting failed because of what was to be started: it is not there, it is no program, it
+/// is one for another processor, or one that only an administrator may start.
 pub(super) fn is_releases_fault(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(i32::cast_unsigned);
     matches!(
         code,
-        Some(ERROR_FILE_NOT_FOUND | ERROR_PATH_NOT_FOUND | ERROR_BAD_EXE_FORMAT)
+        Some(
+            ERROR_FILE_NOT_FOUND
+                | ERROR_PATH_NOT_FOUND
+                | ERROR_BAD_EXE_FORMAT
+                | ERROR_EXE_MACHINE_TYPE_MISMATCH
+                | ERROR_ELEVATION_REQUIRED
+        )
     )
 }
 
@@ -93,7 +101,7 @@ impl Tree {
         let job = job_of(child).inspect_err(|error| {
             tracing::warn!(%error, "no job object: what the app starts may outlive it");
         });
-        resume(root)?;
+        resume(child)?;
         Ok(Self {
             root,
             job: job.ok(),
@@ -205,9 +213,34 @@ fn job_of(child: &Child) -> io::Result<OwnedHandle> {
     Ok(job)
 }
 
-/// Lets a process that was created suspended run. Its one thread is found in a snapshot of all:
-/// the handle that CreateProcess returned for it is not to be had from the standard library.
-fn resume(pid: u32) -> io::Result<()> {
+/// Lets a process that was created suspended run. (The handle of its thread, which CreateProcess
+/// returned, is not to be had from the standard library.)
+fn resume(child: &Child) -> io::Result<()> {
+    let process = child.raw_handle().ok_or(io::ErrorKind::NotFound)?;
+    // It is not in the documentation, so there is another way.
+    resume_process(process).or_else(|_| {
+        let root = child.id().ok_or(io::ErrorKind::NotFound)?;
+        resume_thread_of(root)
+    })
+}
+
+fn resume_process(process: HANDLE) -> io::Result<()> {
+    #[link(name = "ntdll")]
+    unsafe extern "system" {
+        fn NtResumeProcess(process: HANDLE) -> NTSTATUS;
+    }
+    // SAFETY: the handle is open, and with all rights, as it is of a child.
+    match unsafe { NtResumeProcess(process) } {
+        0.. => Ok(()),
+        // SAFETY: takes an integer.
+        status => Err(io::Error::from_raw_os_error(
+            unsafe { RtlNtStatusToDosError(status) }.cast_signed(),
+        )),
+    }
+}
+
+/// By its one thread, which is found in a snapshot of all.
+fn resume_thread_of(pid: u32) -> io::Result<()> {
     // SAFETY: takes two integers.
     let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };
     if snapshot == INVALID_HANDLE_VALUE {
@@ -245,5 +278,45 @@ fn check(result: i32) -> io::Result<()> {
     match result {
         0 => Err(io::Error::last_os_error()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn suspended() -> Child {
+        let mut command = Command::new("cmd");
+        command.args(["/c", "exit 3"]);
+        command.creation_flags(CREATE_NO_WINDOW | CREATE_SUSPENDED);
+        command.spawn().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_suspended_process_runs_again_by_either_way() {
+        let mut child = suspended();
+        resume_process(child.raw_handle().unwrap()).unwrap();
+        assert_eq!(child.wait().await.unwrap().code(), Some(3));
+        let mut child = suspended();
+        resume_thread_of(child.id().unwrap()).unwrap();
+        assert_eq!(child.wait().await.unwrap().code(), Some(3));
+    }
+
+    #[test]
+    fn only_what_another_start_would_not_change_is_the_releases_fault() {
+        for (code, is_fault) in [
+            (2, true),
+            (3, true),
+            (193, true),
+            (216, true),
+            (740, true),
+            // Denied, in use, and what a virus scanner says: for now.
+            (5, false),
+            (32, false),
+            (225, false),
+        ] {
+            let error = io::Error::from_raw_os_error(code);
+            assert_eq!(is_releases_fault(&error), is_fault, "{code}");
+        }
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Launch<'a> {
     pub(super) token: Option<&'a str>,
     /// Ends the name of the log.
     pub(super) log_suffix: &'a str,
+    /// On Windows.
+    pub(super) gives_console: bool,
 }
 
 // === impl Launch ===
@@ -44,7 +46,8 @@ impl Launch<'_> {
         };
         let program = path_in(&self.worker.expand(&self.config.process_path), self.root);
         let mut command = Command::new(executable(program));
-        arguments(&mut command, &expand(&self.config.arguments));
+        let text = expand(&self.config.arguments);
+        arguments(&mut command, &text, self.gives_console);
         command.env_clear().current_dir(self.root);
         for (name, value) in self.worker.iter() {
             command.env(name, value);
@@ -126,15 +129,19 @@ fn executable(program: PathBuf) -> PathBuf {
 }
 
 #[cfg(windows)]
-fn arguments(command: &mut Command, text: &str) {
+fn arguments(command: &mut Command, text: &str, gives_console: bool) {
     use std::os::windows::process::CommandExt as _;
 
     const CREATE_NO_WINDOW: u32 = 0x0800_0000;
-    command.raw_arg(text).creation_flags(CREATE_NO_WINDOW);
+    const DETACHED_PROCESS: u32 = 0x0000_0008;
+    command.raw_arg(text).creation_flags(match gives_console {
+        true => CREATE_NO_WINDOW,
+        false => DETACHED_PROCESS,
+    });
 }
 
 #[cfg(unix)]
-fn arguments(command: &mut Command, text: &str) {
+fn arguments(command: &mut Command, text: &str, _gives_console: bool) {
     let arguments = super::expand::split(text);
     command.args(arguments.iter().map(|argument| native(argument)));
 }

@@ -17,6 +17,8 @@ pub struct Module {
     pub watches_descendants: bool,
     /// Whether it asks before it kills.
     pub asks: bool,
+    /// Whether the process gets a console (on Windows), without a window.
+    pub gives_console: bool,
     /// Whether its signal reaches the process.
     pub has_console: bool,
     /// Bytes of an answer that are collected before they are sent.
@@ -42,6 +44,7 @@ impl Module {
             has_jobs: true,
             watches_descendants: true,
             asks: false,
+            gives_console: true,
             has_console: false,
             output_buffer: 8192,
             truncates: true,
@@ -57,6 +60,7 @@ impl Module {
         Self {
             look: Look::Connect,
             has_jobs: false,
+            gives_console: false,
             front_end: true,
             ..Self::v1()
         }

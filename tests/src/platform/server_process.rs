@@ -218,6 +218,7 @@ impl Root {
             port,
             token: host.module.asks.then_some(token),
             log_suffix: &format!("{}_{port}", std::process::id()),
+            gives_console: host.module.gives_console,
         };
         let job = Job::new(host.module.has_jobs)?;
         let mut command = launch.command()?;
