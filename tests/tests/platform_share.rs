@@ -132,6 +132,8 @@ fn two_machines_on_one_folder_deploy_alike_and_each_by_itself() {
     });
     // What ends on one machine goes on on the other.
     one.stop();
+    // Without a job its app stays until the next one starts there. (The real sandbox ends with it.)
+    #[cfg(unix)]
     one.leaves_nothing_behind();
     two.serves("v3");
     home.deploy("v4");
