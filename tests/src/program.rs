@@ -7,9 +7,6 @@ use std::process::{Child, Command, Stdio};
 
 use crate::binaries::{self, spawn};
 
-#[cfg(windows)]
-const CREATE_NO_WINDOW: u32 = 0x0800_0000;
-
 /// Starts a sidecar that logs in `root`.
 pub(crate) fn run(
     program: &Path,
@@ -30,6 +27,8 @@ pub(crate) fn run(
     #[cfg(windows)]
     {
         use std::os::windows::process::CommandExt as _;
+        use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
+
         // A console of its own, so that it alone can be asked to stop.
         command.creation_flags(CREATE_NO_WINDOW);
     }

@@ -17,7 +17,7 @@ use tests::loadtest::loadtest;
 struct Found {
     /// How many requests really suffered.
     #[serde(skip)]
-    hits: u64,
+    suffered: u64,
     passed: bool,
     sent: u64,
     failed: BTreeMap<String, u64>,
@@ -78,7 +78,7 @@ fn found(fault: Fault) -> Found {
     let mut found: Found = serde_json::from_value(ran.json).expect("a result");
     let code = if found.passed { 0 } else { 1 };
     assert_eq!(ran.code, Some(code), "{}", ran.said);
-    found.hits = proxy.hits();
+    found.suffered = proxy.suffered();
     found
 }
 
@@ -86,14 +86,14 @@ fn found(fault: Fault) -> Found {
 fn only(kind: &str, fault: Fault) {
     let found = found(fault);
     assert!(!found.passed);
-    let hits = if fault == Fault::Refuse {
+    let suffered = if fault == Fault::Refuse {
         // A proxy does not see whom it refuses.
         found.failed[kind]
     } else {
-        found.hits
+        found.suffered
     };
-    assert!(hits > 0);
-    let expected = |other: &str| if other == kind { hits } else { 0 };
+    assert!(suffered > 0);
+    let expected = |other: &str| if other == kind { suffered } else { 0 };
     for (kind, count) in &found.failed {
         assert_eq!(*count, expected(kind), "{kind}");
     }

@@ -101,7 +101,7 @@ impl Tree {
         let job = job_of(child).inspect_err(|error| {
             tracing::warn!(%error, "no job object: what the app starts may outlive it");
         });
-        resume(child)?;
+        resume(child, root)?;
         Ok(Self {
             root,
             job: job.ok(),
@@ -215,13 +215,10 @@ fn job_of(child: &Child) -> io::Result<OwnedHandle> {
 
 /// Lets a process that was created suspended run. (The handle of its thread, which CreateProcess
 /// returned, is not to be had from the standard library.)
-fn resume(child: &Child) -> io::Result<()> {
+fn resume(child: &Child, pid: u32) -> io::Result<()> {
     let process = child.raw_handle().ok_or(io::ErrorKind::NotFound)?;
     // It is not in the documentation, so there is another way.
-    resume_process(process).or_else(|_| {
-        let root = child.id().ok_or(io::ErrorKind::NotFound)?;
-        resume_thread_of(root)
-    })
+    resume_process(process).or_else(|_| resume_thread_of(pid))
 }
 
 fn resume_process(process: HANDLE) -> io::Result<()> {

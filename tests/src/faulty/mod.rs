@@ -66,7 +66,7 @@ struct Shared {
     old: SocketAddr,
     requests: AtomicUsize,
     eligible: AtomicUsize,
-    hits: AtomicUsize,
+    suffered: AtomicUsize,
     swap: Mutex<Option<Waiting>>,
 }
 
@@ -112,7 +112,7 @@ impl Faulty {
             old,
             requests: AtomicUsize::new(0),
             eligible: AtomicUsize::new(0),
-            hits: AtomicUsize::new(0),
+            suffered: AtomicUsize::new(0),
             swap: Mutex::new(None),
         });
         let (until, field) = (Arc::clone(&is_over), Arc::clone(&shared));
@@ -154,8 +154,8 @@ impl Faulty {
     }
 
     /// How many requests have suffered.
-    pub fn hits(&self) -> u64 {
-        self.shared.hits.load(Ordering::Relaxed) as u64
+    pub fn suffered(&self) -> u64 {
+        self.shared.suffered.load(Ordering::Relaxed) as u64
     }
 
     /// Where it listens.
@@ -184,7 +184,7 @@ impl Shared {
             return exchange.pass_on(self.new);
         }
         if self.fault != Fault::SwapBodies {
-            self.hits.fetch_add(1, Ordering::Relaxed);
+            self.suffered.fetch_add(1, Ordering::Relaxed);
         }
         match self.fault {
             Fault::None | Fault::Refuse => exchange.pass_on(self.new),
@@ -196,7 +196,8 @@ impl Shared {
             Fault::SwapBodies => {
                 // Who finds no partner does not suffer.
                 let is_swapped = exchange.swap_body(self.new, &self.swap)?;
-                self.hits.fetch_add(is_swapped.into(), Ordering::Relaxed);
+                self.suffered
+                    .fetch_add(is_swapped.into(), Ordering::Relaxed);
                 Ok(())
             }
             Fault::MakeUp => exchange.make_up(),

@@ -131,9 +131,8 @@ fn executable(program: PathBuf) -> PathBuf {
 #[cfg(windows)]
 fn arguments(command: &mut Command, text: &str, gives_console: bool) {
     use std::os::windows::process::CommandExt as _;
+    use windows_sys::Win32::System::Threading::{CREATE_NO_WINDOW, DETACHED_PROCESS};
 
-    const CREATE_NO_WINDOW: u32 = 0x0800_0000;
-    const DETACHED_PROCESS: u32 = 0x0000_0008;
     command.raw_arg(text).creation_flags(match gives_console {
         true => CREATE_NO_WINDOW,
         false => DETACHED_PROCESS,

@@ -20,7 +20,7 @@ pub struct Module {
     /// Whether the process gets a console (on Windows), without a window.
     pub gives_console: bool,
     /// Whether its signal reaches the process.
-    pub has_console: bool,
+    pub signal_arrives: bool,
     /// Bytes of an answer that are collected before they are sent.
     pub output_buffer: usize,
     /// An answer that breaks off after the first 8 KB ends as if it were complete.
@@ -45,7 +45,7 @@ impl Module {
             watches_descendants: true,
             asks: false,
             gives_console: true,
-            has_console: false,
+            signal_arrives: false,
             output_buffer: 8192,
             truncates: true,
             strips_websocket_extensions: false,
@@ -72,7 +72,7 @@ impl Module {
             schema: Schema::V2,
             watches_descendants: false,
             asks: true,
-            has_console: true,
+            signal_arrives: true,
             output_buffer: 0,
             truncates: false,
             ..Self::v1()

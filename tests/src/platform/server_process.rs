@@ -138,7 +138,7 @@ impl ServerProcess {
     async fn ask(&self) -> bool {
         let by = if self.upstream.ask_to_stop(&self.token).await {
             "request"
-        } else if self.host.module.has_console && ask_to_stop(self.pid) {
+        } else if self.host.module.signal_arrives && ask_to_stop(self.pid) {
             "signal"
         } else {
             return false;
