@@ -206,7 +206,7 @@ async fn run_all(
     data_plane.cut().await;
     let _ = orders.send(Order::Closed);
     let _ = supervising.await;
-    let _ = writer.join();
+    drop(writer);
     tracing::info!("ended");
     Ok(())
 }

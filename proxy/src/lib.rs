@@ -149,6 +149,8 @@
 //!   ones that tell of it. What else goes into files, apps' output and the access log, is joined with
 //!   it in [`lines`], beside `app`. How full files are called is said in [`files`], as the log writes
 //!   them and a command reads them.
+//! - Whatever runs has ended before the process does, or hangs ([`joined`]): an end that cuts off
+//!   threads may itself never come.
 //! - `--request-id` is off by default: an app that makes its own would be given another one.
 //! - [`on_event`] and [`service`] look at the same status as everybody else, and nothing waits for
 //!   them: systemd's socket is written to by a thread, as its queue may be full.
@@ -167,6 +169,7 @@ pub mod control_plane;
 pub mod data_plane;
 pub mod files;
 pub mod handles;
+pub mod joined;
 pub mod lines;
 pub mod on_event;
 pub mod process;

@@ -3,15 +3,19 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{Event, EventHandler, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::files::{self, Identity};
+use crate::joined::LAST_WORDS;
 
 /// What is watched now. Whether any event ever comes is nobody's promise.
 pub(super) struct Events {
     watcher: Option<RecommendedWatcher>,
+    /// Nothing is ever sent: that the library's thread has dropped the sender is the message.
+    running: Receiver<()>,
     watched: HashMap<PathBuf, Watched>,
 }
 
@@ -22,23 +26,25 @@ struct Watched {
     works: bool,
 }
 
+/// What the library's thread has, until its end.
+struct Told<F> {
+    changed: F,
+    /// Dropped after the other.
+    _ended: Sender<()>,
+}
+
 // === impl Events ===
 
 impl Events {
     /// Calls `changed` when something may have.
     pub(super) fn new(changed: impl Fn() + Send + 'static) -> Self {
-        let changed = move |event: notify::Result<Event>| {
-            // A look reads the pointer file: events for that would make it look for ever.
-            let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
-            let only_read = event.is_ok_and(|e| e.kind.is_access() && e.kind != written);
-            if !only_read {
-                changed();
-            }
-        };
+        let (_ended, running) = channel();
+        let told = Told { changed, _ended };
         Self {
-            watcher: notify::recommended_watcher(changed)
+            watcher: notify::recommended_watcher(told)
                 .inspect_err(|error| tracing::warn!(%error, "no change events: polling only"))
                 .ok(),
+            running,
             watched: HashMap::new(),
         }
     }
@@ -47,6 +53,7 @@ impl Events {
     pub(super) fn none() -> Self {
         Self {
             watcher: None,
+            running: channel().1,
             watched: HashMap::new(),
         }
     }
@@ -77,8 +84,46 @@ impl Events {
     }
 }
 
+impl<F: Fn() + Send + 'static> EventHandler for Told<F> {
+    fn handle_event(&mut self, event: notify::Result<Event>) {
+        // A look reads the pointer file: events for that would make it look for ever.
+        let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let only_read = event.is_ok_and(|e| e.kind.is_access() && e.kind != written);
+        if !only_read {
+            (self.changed)();
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        drop(self.watcher.take());
+        // The library gives no thread to join.
+        let _ = self.running.recv_timeout(LAST_WORDS);
+    }
+}
+
 /// None where there is no folder.
 fn identity(folder: &Path) -> Option<Identity> {
     let metadata = fs::metadata(folder).ok()?;
     metadata.is_dir().then(|| files::identity(&metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::TryRecvError;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_called_once_they_are_dropped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (changed, changes) = channel();
+        let mut events = Events::new(move || {
+            let _ = changed.send(());
+        });
+        events.watch(&[folder.path()]);
+        drop(events);
+        assert_eq!(changes.try_recv(), Err(TryRecvError::Disconnected));
+    }
 }

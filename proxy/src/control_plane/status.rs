@@ -9,7 +9,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +18,7 @@ use super::artifact::Source;
 use super::dead;
 use super::memory::Refusal;
 use crate::files::write_atomically;
+use crate::joined::Joined;
 use crate::process::machine;
 use crate::release::{Generation, Release, ReleaseId};
 
@@ -396,10 +396,7 @@ impl Handoff {
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn publish(
-    file: PathBuf,
-    mut status: watch::Receiver<Status>,
-) -> io::Result<thread::JoinHandle<()>> {
+pub fn publish(file: PathBuf, mut status: watch::Receiver<Status>) -> io::Result<Joined> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let write_all = move || {
         if let Some(folder) = file.parent() {
@@ -424,7 +421,5 @@ pub fn publish(
         // A file that stays behind means a sidecar that was killed.
         let _ = std::fs::remove_file(&file);
     };
-    thread::Builder::new()
-        .name("status".to_owned())
-        .spawn(write_all)
+    Joined::spawn("status", write_all)
 }

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -22,6 +22,7 @@ use super::events::Events;
 use super::reread::{News, Reread};
 use super::supervisor::Settings;
 use crate::files;
+use crate::joined::Joined;
 use crate::release::{Release, ReleaseId};
 
 /// From one look to the next, however many events come: a folder may be written to all the time.
@@ -81,7 +82,9 @@ pub enum Found {
 /// The thread that watches. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Watcher {
-    wake: SyncSender<Wake>,
+    /// The thread ends when this is gone: change events alone do not keep it.
+    wake: Arc<SyncSender<Wake>>,
+    _thread: Joined,
 }
 
 enum Wake {
@@ -105,14 +108,16 @@ impl Watcher {
         found: UnboundedSender<Found>,
     ) -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(16);
-        let events = wake.clone();
-        thread::Builder::new()
-            .name("watcher".to_owned())
-            .spawn(move || {
-                files::lower_priority();
-                Watch::new(settings, store, desired, files, found, events).run(&woken);
-            })?;
-        Ok(Self { wake })
+        let wake = Arc::new(wake);
+        let events = Arc::downgrade(&wake);
+        let thread = Joined::spawn("watcher", move || {
+            files::lower_priority();
+            Watch::new(settings, store, desired, files, found, events).run(&woken);
+        })?;
+        Ok(Self {
+            wake,
+            _thread: thread,
+        })
     }
 
     /// Has another artifact copied than the one that is deployed now. It answers in any case.
@@ -151,11 +156,11 @@ impl Watch {
         desired: DesiredFile,
         files: Box<dyn Reread>,
         found: UnboundedSender<Found>,
-        wake: SyncSender<Wake>,
+        wake: Weak<SyncSender<Wake>>,
     ) -> Self {
         let changed = move || {
             // Full: a look is due anyway.
-            let _ = wake.try_send(Wake::Changed);
+            let _ = wake.upgrade().map(|wake| wake.try_send(Wake::Changed));
         };
         Self {
             events: match settings.events {
@@ -187,9 +192,6 @@ impl Watch {
                     self.look()
                 }
             };
-            if self.found.is_closed() {
-                return;
-            }
             let calm = Instant::now() + CALM;
             let mut wake = woken.recv_timeout(again);
             loop {
@@ -329,15 +331,16 @@ impl Watch {
 mod tests {
     use std::fs;
 
+    use tokio::sync::mpsc::error::TryRecvError;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::super::reread::Never;
     use super::*;
     use crate::control_plane::artifact::{Copying, Limits, StoreSettings, Workdir};
 
-    /// A watch without any events, that only looks when it is told to.
-    fn watch(folder: &Path, source: Source) -> (Watch, UnboundedReceiver<Found>) {
-        let settings = WatchSettings {
+    /// That look only when they are told to.
+    fn settings(source: Source) -> WatchSettings {
+        WatchSettings {
             source,
             poll: Duration::from_secs(3600),
             events: false,
@@ -345,7 +348,10 @@ mod tests {
                 file: Duration::ZERO,
                 folder: Duration::ZERO,
             },
-        };
+        }
+    }
+
+    fn store(folder: &Path) -> Store {
         let store = StoreSettings {
             cache: folder.join("cache"),
             state: folder.join("state"),
@@ -360,12 +366,23 @@ mod tests {
             },
             command: Default::default(),
         };
-        let store = Store::open(store).expect("a store");
+        Store::open(store).expect("a store")
+    }
+
+    /// A watch without any events.
+    fn watch(folder: &Path, source: Source) -> (Watch, UnboundedReceiver<Found>) {
         let (found, finds) = unbounded_channel();
-        let (wake, _) = sync_channel(1);
+        let (settings, store) = (settings(source), store(folder));
         let desired = DesiredFile::new(folder);
         (
-            Watch::new(settings, store, desired, Box::new(Never), found, wake),
+            Watch::new(
+                settings,
+                store,
+                desired,
+                Box::new(Never),
+                found,
+                Weak::new(),
+            ),
             finds,
         )
     }
@@ -376,6 +393,24 @@ mod tests {
         let io = fs::read_to_string("/proc/thread-self/io").expect("its counters");
         let read = io.lines().find_map(|line| line.strip_prefix("rchar: "));
         read.and_then(|read| read.parse().ok()).expect("a number")
+    }
+
+    #[test]
+    fn it_has_ended_when_it_is_dropped() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = Source::Folder(folder.path().join("releases"));
+        let settings = WatchSettings {
+            events: true,
+            ..settings(source)
+        };
+        let (found, mut finds) = unbounded_channel();
+        let (store, desired) = (store(folder.path()), DesiredFile::new(folder.path()));
+        let watcher = Watcher::start(settings, store, desired, Box::new(Never), found);
+        let watcher = watcher.expect("a thread");
+        finds.blocking_recv().expect("that it looks");
+        drop(watcher);
+        let end = std::iter::from_fn(|| Some(finds.try_recv())).find_map(Result::err);
+        assert_eq!(end, Some(TryRecvError::Disconnected));
     }
 
     #[cfg(target_os = "linux")]

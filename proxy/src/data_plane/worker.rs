@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -38,7 +38,7 @@ const TIMED_OUT: &[u8] =
 #[derive(Debug)]
 pub(super) struct Worker {
     intake: Intake,
-    running: Option<oneshot::Receiver<()>>,
+    running: Option<(oneshot::Receiver<()>, JoinHandle<()>)>,
 }
 
 /// Where connections for a worker go.
@@ -123,12 +123,12 @@ impl Worker {
                 Err(error) => tracing::error!(%error, number, "a worker cannot run"),
             }
         };
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(run)?;
         Ok(Self {
             intake,
-            running: Some(ended),
+            running: Some((ended, thread)),
         })
     }
 
@@ -142,12 +142,15 @@ impl Worker {
         let _ = self.intake.jobs.send(Job::Accept(accept));
     }
 
-    /// Waits until the worker has nothing more to do. Cancel safe.
+    /// Waits until the worker has ended. Cancel safe.
     pub(super) async fn ended(&mut self) {
-        if let Some(running) = &mut self.running {
+        if let Some((running, _)) = &mut self.running {
             // The sender never sends: that it is gone is the message.
             let _ = running.await;
-            self.running = None;
+        }
+        if let Some((_, thread)) = self.running.take() {
+            // Dropping the sender was the last that it did.
+            let _ = thread.join();
         }
     }
 }

@@ -6,13 +6,10 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How long an end waits for what hangs.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+use crate::joined::Joined;
 
 /// Takes lines.
 #[derive(Clone, Debug)]
@@ -20,7 +17,11 @@ pub struct Queue(Arc<Shared>);
 
 /// Writes them, as long as it lives; what waits then is written before it is gone.
 #[derive(Debug)]
-pub struct Writing(Queue);
+pub struct Writing {
+    queue: Queue,
+    /// Waited for when the queue has been told that it is over.
+    _thread: Joined,
+}
 
 /// Says that so many lines are missing: what it returns is written where they would be.
 type Missing = fn(u64) -> Option<String>;
@@ -40,7 +41,6 @@ struct State {
     bytes: usize,
     dropped: u64,
     is_over: bool,
-    has_ended: bool,
 }
 
 // === impl Queue ===
@@ -62,10 +62,12 @@ impl Queue {
             room,
         }));
         let writing = queue.clone();
-        thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || writing.write_all(missing, sink))?;
-        Ok((queue.clone(), Writing(queue)))
+        let thread = Joined::spawn(name, move || writing.write_all(missing, sink))?;
+        let writing = Writing {
+            queue: queue.clone(),
+            _thread: thread,
+        };
+        Ok((queue, writing))
     }
 
     /// Adds so many lines, with the ends of each; never waits.
@@ -98,9 +100,7 @@ impl Queue {
                 state = woken.unwrap_or_else(PoisonError::into_inner);
             }
             if state.waiting.is_empty() {
-                state.has_ended = true;
-                drop(state);
-                return self.0.changed.notify_all();
+                return;
             }
             let lines = std::mem::take(&mut state.waiting);
             state.bytes = 0;
@@ -127,16 +127,8 @@ impl Queue {
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        let queue = &self.0;
-        let mut state = queue.state();
-        state.is_over = true;
-        queue.0.changed.notify_all();
-        let ended = queue
-            .0
-            .changed
-            .wait_timeout_while(state, LAST_WORDS, |state| !state.has_ended);
-        // What hangs for longer goes with the process.
-        drop(ended);
+        self.queue.state().is_over = true;
+        self.queue.0.changed.notify_all();
     }
 }
 
