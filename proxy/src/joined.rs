@@ -1,7 +1,7 @@
 //! Threads that have ended before the process does.
 //!
 //! A process may never end when its end cuts off a thread that holds a lock of the system's: so says
-//! the documentation of Windows' ExitProcess, and one start in several hundred shows it under Wine.
+//! the documentation of Windows' ExitProcess, and one end in several hundred shows it under Wine.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
