@@ -103,6 +103,8 @@ mod with_file_systems {
             .start("v1");
         site.ask_to_stop();
         site.exit_status();
+        let staging = fs::read_dir(disk.path().join("staging")).unwrap();
+        assert_eq!(staging.count(), 0, "nothing is left that could make room");
         let filler = fill(&disk);
         site.starts_again();
         site.serves("v1");

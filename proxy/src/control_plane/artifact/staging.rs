@@ -1,7 +1,7 @@
 //! Where copies are made: a folder of this sidecar's own, and nobody's once it is gone.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -13,6 +13,13 @@ const LOCK: &str = "lock";
 /// One sidecar's folder for copies in the making.
 #[derive(Debug)]
 pub(super) struct Staging {
+    place: PathBuf,
+    /// None as long as there is no room for it.
+    own: Option<Own>,
+}
+
+#[derive(Debug)]
+struct Own {
     folder: PathBuf,
     lock: PathBuf,
     /// For as long as this lives.
@@ -22,39 +29,66 @@ pub(super) struct Staging {
 // === impl Staging ===
 
 impl Staging {
-    /// Makes a folder in `place`, and removes those whose sidecars were killed.
+    /// Makes a folder in `place`, and removes those whose sidecars were killed. On a full disk the
+    /// first copy makes it: what was copied before runs without.
     pub(super) fn open(place: &Path) -> io::Result<Self> {
+        let own = match Own::make(place) {
+            Err(error) if is_full(&error) => {
+                tracing::warn!(folder = ?place, %error, "nothing can be copied for now");
+                None
+            }
+            own => Some(own?),
+        };
+        let place = place.to_owned();
+        Ok(Self { place, own })
+    }
+
+    /// A new empty folder, removed with the value unless it is kept.
+    pub(super) fn folder(&mut self) -> io::Result<TempDir> {
+        let own = match &self.own {
+            Some(own) => own,
+            None => self.own.insert(Own::make(&self.place)?),
+        };
+        // Whoever cleans temporary folders may have been here.
+        fs::create_dir_all(&own.folder)?;
+        tempfile::tempdir_in(&own.folder)
+    }
+}
+
+// === impl Own ===
+
+impl Own {
+    fn make(place: &Path) -> io::Result<Self> {
         fs::create_dir_all(place)?;
         sweep(place);
         let lock = tempfile::Builder::new()
             .suffix(&format!(".{LOCK}"))
-            .tempfile_in(place)?;
-        let (_, lock) = lock.keep().map_err(|error| error.error)?;
+            .tempfile_in(place)?
+            .into_temp_path();
         // Locked before the folder is made: only folders of which the lock is free are swept.
-        let held = files::try_lock(&lock).ok_or(io::ErrorKind::ResourceBusy)?;
+        let held = files::try_lock(&lock).ok_or(ErrorKind::ResourceBusy)?;
         let folder = lock.with_extension("");
         fs::create_dir(&folder)?;
+        let lock = lock.keep().map_err(|error| error.error)?;
         Ok(Self {
             folder,
             lock,
             held: Some(held),
         })
     }
-
-    /// A new empty folder, removed with the value unless it is kept.
-    pub(super) fn folder(&self) -> io::Result<TempDir> {
-        // Whoever cleans temporary folders may have been here.
-        fs::create_dir_all(&self.folder)?;
-        tempfile::tempdir_in(&self.folder)
-    }
 }
 
-impl Drop for Staging {
+impl Drop for Own {
     fn drop(&mut self) {
         self.held = None;
         let _ = fs::remove_dir_all(&self.folder);
         let _ = fs::remove_file(&self.lock);
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 fn sweep(place: &Path) {
@@ -81,12 +115,12 @@ mod tests {
     #[test]
     fn what_a_killed_sidecar_left_is_removed_and_what_a_live_one_makes_is_not() {
         let place = tempfile::tempdir().unwrap();
-        let live = Staging::open(place.path()).unwrap();
+        let mut live = Staging::open(place.path()).unwrap();
         let making = live.folder().unwrap();
-        let dead = Staging::open(place.path()).unwrap();
+        let mut dead = Staging::open(place.path()).unwrap();
         let left = dead.folder().unwrap().keep();
         // Killed: nothing is removed, and the system lets the lock go.
-        let mut dead = std::mem::ManuallyDrop::new(dead);
+        let mut dead = std::mem::ManuallyDrop::new(dead.own.take().unwrap());
         let killed = (dead.folder.clone(), dead.lock.clone());
         assert!(killed.0.exists() && killed.1.exists());
         dead.held = None;
