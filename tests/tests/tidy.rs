@@ -18,13 +18,17 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("release.rs", &[]),
     ("files/", &[]),
     ("handles.rs", &[]),
+    ("joined.rs", &[]),
     ("signal.rs", &[]),
-    ("telemetry/", &["files"]),
+    ("telemetry/", &["files", "joined"]),
     ("router/", &["release"]),
     ("process/", &["release", "files", "handles"]),
     ("data_plane/", &["release", "router", "handles"]),
     ("control_plane/lifecycle/", &["release"]),
-    ("control_plane/", &["release", "router", "process", "files"]),
+    (
+        "control_plane/",
+        &["release", "router", "process", "files", "joined"],
+    ),
     (
         "admin/",
         &[
