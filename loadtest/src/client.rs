@@ -85,8 +85,21 @@ impl Client {
     /// `reset` when the connection ends before the first byte of the answer, `truncated` when it
     /// ends later, `wrong` when what came is no answer.
     pub async fn exchange(&mut self, request: &[u8]) -> Result<Answer, Failed> {
-        self.send(request).await?;
-        self.answer().await
+        self.follow(request, |_| ()).await
+    }
+
+    /// The same for an answer that comes in parts: `grown` is told of its body, as far as it is there,
+    /// whenever something has come.
+    ///
+    /// # Errors
+    /// As [`Self::exchange`].
+    pub async fn follow(
+        &mut self,
+        request: &[u8],
+        grown: impl FnMut(&[u8]),
+    ) -> Result<Answer, Failed> {
+        let sent = self.send(request).await;
+        self.answer(sent, grown).await
     }
 
     /// The same for a request whose body follows in chunks, with a pause after each.
@@ -99,17 +112,8 @@ impl Client {
         chunks: impl Iterator<Item = Vec<u8>>,
         every: Duration,
     ) -> Result<Answer, Failed> {
-        self.send(head).await?;
-        let mut next = Instant::now();
-        for chunk in chunks {
-            sleep_until(next).await;
-            next += every;
-            let size = format!("{:x}\r\n", chunk.len());
-            let bytes = [size.as_bytes(), &chunk, b"\r\n"].concat();
-            self.send(&bytes).await?;
-        }
-        self.send(b"0\r\n\r\n").await?;
-        self.answer().await
+        let sent = self.send_chunks(head, chunks, every).await;
+        self.answer(sent, |_| ()).await
     }
 
     /// Opens a WebSocket and says everything, with a pause after each message. The other side may
@@ -174,6 +178,24 @@ impl Client {
         }
     }
 
+    async fn send_chunks(
+        &mut self,
+        head: &[u8],
+        chunks: impl Iterator<Item = Vec<u8>>,
+        every: Duration,
+    ) -> Result<(), Failed> {
+        self.send(head).await?;
+        let mut next = Instant::now();
+        for chunk in chunks {
+            sleep_until(next).await;
+            next += every;
+            let size = format!("{:x}\r\n", chunk.len());
+            let bytes = [size.as_bytes(), &chunk, b"\r\n"].concat();
+            self.send(&bytes).await?;
+        }
+        self.send(b"0\r\n\r\n").await
+    }
+
     async fn send(&mut self, bytes: &[u8]) -> Result<(), Failed> {
         self.stream
             .write_all(bytes)
@@ -181,15 +203,32 @@ impl Client {
             .map_err(|error| Failed::new(Failure::Reset, format!("while sending: {error}")))
     }
 
-    async fn answer(&mut self) -> Result<Answer, Failed> {
-        loop {
+    /// Whoever refuses a request may answer it without having taken the rest, so an answer counts
+    /// however the sending ended.
+    async fn answer(
+        &mut self,
+        sent: Result<(), Failed>,
+        mut grown: impl FnMut(&[u8]),
+    ) -> Result<Answer, Failed> {
+        let mut answer = loop {
             if let Some(answer) = self.reader.next().map_err(|error| no_http(&error))? {
-                return Ok(answer);
+                grown(&answer.body);
+                break answer;
             }
-            if let Some(answer) = self.more().await? {
-                return Ok(answer);
+            grown(self.reader.body_so_far());
+            match self.more().await {
+                Ok(None) => {}
+                Ok(Some(answer)) => break answer,
+                Err(ended) => {
+                    return Err(match sent {
+                        Err(failed) if !self.reader.began() => failed,
+                        Ok(()) | Err(_) => ended,
+                    });
+                }
             }
-        }
+        };
+        answer.keep &= sent.is_ok();
+        Ok(answer)
     }
 
     /// Receives something; gives the answer that was ended by the end of the connection.

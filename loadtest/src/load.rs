@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::attack::{Attack, Plan};
 use crate::cli::DeployBy;
 use crate::interrupt::interrupted;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, WARM_UP};
 use crate::numbers::millis;
 use crate::progress::{self, Progress};
 use crate::release::Release;
@@ -27,8 +27,8 @@ use crate::strategy::{Strategy, StrategyError};
 use crate::summary::{Setup, Summary};
 use crate::traffic::{Mix, Place};
 
-/// For one request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// For one request, unless something else is asked for.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is offered, and meanwhile deployed.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub struct Order<'a> {
     pub mix: Mix,
     pub rate: NonZeroU32,
     pub connections: NonZeroUsize,
+    /// For one request.
+    pub timeout: Duration,
     /// Answers name their release.
     pub names_releases: bool,
     /// The release that serves already; the newest that may answer before something is deployed.
@@ -73,6 +75,7 @@ impl<'a> Order<'a> {
             mix: Mix::new(rate, connections),
             rate,
             connections,
+            timeout: REQUEST_TIMEOUT,
             names_releases: true,
             serves: 1,
             releases: releases.get(1..).unwrap_or_default(),
@@ -155,7 +158,7 @@ impl Load {
             place: place.clone(),
             rate: order.rate,
             connections: order.connections,
-            timeout: REQUEST_TIMEOUT,
+            timeout: order.timeout,
             deployed: Arc::clone(&deployed),
             mix: order.mix,
             names_releases: order.names_releases,
@@ -168,7 +171,7 @@ impl Load {
             attack: Some(attack),
             outcomes,
             deployed,
-            metrics: Metrics::new(),
+            metrics: Metrics::new(WARM_UP),
             swaps: Vec::new(),
             started,
             started_ms: unix_ms() - millis(started.elapsed()),

@@ -19,6 +19,8 @@ pub struct Outcome {
     pub began: Duration,
     /// When its last byte came, or the failure.
     pub ended: Duration,
+    /// Of what comes in parts: how late the latest of them was, by the pace that was asked for.
+    pub part_late: Duration,
     /// The release that answered.
     pub release: Option<u32>,
     /// It needed a new connection, since the server had closed the kept one while it was idle.
@@ -63,18 +65,18 @@ pub enum Failure {
 }
 
 impl Outcome {
-    /// From due to the end, without the time that the request itself asked the app to wait.
+    /// From due to the end, without the time that the request itself asked the app to wait. What
+    /// comes in parts is as late as the latest of them.
     pub fn latency(&self) -> Duration {
-        self.ended
-            .saturating_sub(self.due)
-            .saturating_sub(self.shot.call.wait())
+        self.began.saturating_sub(self.due) + self.service()
     }
 
-    /// From the time at which it was begun, without what the request itself asked for.
+    /// The same from the time at which it was begun.
     pub fn service(&self) -> Duration {
         self.ended
             .saturating_sub(self.began)
             .saturating_sub(self.shot.call.wait())
+            .max(self.part_late)
     }
 
     /// How late the generator was.

@@ -38,6 +38,7 @@ pub struct Talk {
     /// When each message was sent.
     sent: Vec<Instant>,
     heard: u32,
+    slowest: Duration,
     close_sent: bool,
     closed: bool,
 }
@@ -50,6 +51,7 @@ impl Talk {
             count,
             sent: Vec::new(),
             heard: 0,
+            slowest: Duration::ZERO,
             close_sent: false,
             closed: false,
         }
@@ -78,7 +80,7 @@ impl Talk {
         let mut answers = Vec::new();
         while let Some((opcode, payload)) = take_frame(received)? {
             match opcode {
-                TEXT => self.heard_text(&payload)?,
+                TEXT => self.heard_text(&payload, now)?,
                 PING => answers.extend(frame(PONG, &payload)),
                 PONG => {}
                 CLOSE => {
@@ -93,6 +95,11 @@ impl Talk {
             }
         }
         Ok(answers)
+    }
+
+    /// The longest that a message took to come back.
+    pub fn slowest(&self) -> Duration {
+        self.slowest
     }
 
     /// Every message has come back.
@@ -124,9 +131,14 @@ impl Talk {
         self.sent.len() as u32
     }
 
-    fn heard_text(&mut self, payload: &[u8]) -> Result<(), Failed> {
+    fn heard_text(&mut self, payload: &[u8], now: Instant) -> Result<(), Failed> {
         let expected = self.message(self.heard + 1);
-        if payload == expected.as_bytes() && self.heard < self.said() && !self.closed {
+        let sent = self.sent.get(self.heard as usize);
+        if let Some(sent) = sent
+            && payload == expected.as_bytes()
+            && !self.closed
+        {
+            self.slowest = self.slowest.max(now.duration_since(*sent));
             self.heard += 1;
             return Ok(());
         }
@@ -235,6 +247,19 @@ mod tests {
             let heard = heard(&[served(TEXT, "7 1"), served(TEXT, second)]);
             assert_eq!(heard.map(drop), Err(kind), "{second}");
         }
+    }
+
+    #[test]
+    fn the_slowest_message_is_known() {
+        let begun = Instant::now();
+        let mut talk = Talk::new(7, 3);
+        for (text, took) in [("7 1", 10), ("7 2", 400), ("7 3", 20)] {
+            talk.say(begun);
+            let mut received = BytesMut::from(&served(TEXT, text)[..]);
+            let now = begun + Duration::from_millis(took);
+            talk.hear(&mut received, now).unwrap();
+        }
+        assert_eq!(talk.slowest(), Duration::from_millis(400));
     }
 
     #[test]

@@ -135,6 +135,11 @@ impl Reader {
         }
     }
 
+    /// As much as there is of the body of an answer that is not complete.
+    pub fn body_so_far(&self) -> &[u8] {
+        self.answer.as_ref().map_or(&[], |answer| &answer.body)
+    }
+
     /// Some of the next answer is there already.
     pub fn began(&self) -> bool {
         self.answer.is_some() || !self.received.is_empty()

@@ -20,6 +20,11 @@ pub fn receipt_of(body: &[u8]) -> String {
     receipt(Sha256::new_with_prefix(body), body.len() as u64)
 }
 
+/// The page at `/`, and what comes late from `/slow`.
+pub fn home(version: &str) -> String {
+    format!("sample-app {version}\n")
+}
+
 /// One event of a stream of `total`, counted from 1.
 pub fn event(number: u64, total: u64, version: &str) -> String {
     format!("id: {number}\ndata: {number} of {total} from {version}\n\n")

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use axum::ServiceExt;
 use axum::extract::Request;
 use axum::serve::ListenerExt;
+use sample_app::answers;
 use sample_app::journal::Journal;
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -104,7 +105,7 @@ async fn live(
             .checked_add(after)
             .map_or(Readiness::Never, Readiness::At),
     };
-    let home = format!("sample-app {version}\n").leak();
+    let home = answers::home(version).leak();
     let app: &'static App = Box::leak(Box::new(App {
         version,
         home,

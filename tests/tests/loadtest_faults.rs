@@ -28,11 +28,12 @@ struct Found {
 #[derive(Debug, Deserialize)]
 struct Class {
     sent: u64,
+    latency_ms: Latency,
 }
 
 #[derive(Debug, Deserialize)]
 struct Latency {
-    max: Option<f64>,
+    p90: Option<f64>,
 }
 
 /// An app that ends with this value.
@@ -73,7 +74,8 @@ fn found(fault: Fault) -> Found {
     let proxy = Faulty::start(fault, new, old);
     let url = format!("http://{}", proxy.address());
     let journal = journal.to_str().expect("a path in UTF-8");
-    let arguments = format!("run --rate 100 --for 5s --connections 8 --url {url} --journal");
+    let arguments =
+        format!("run --rate 100 --for 5s --connections 8 --timeout 5s --url {url} --journal");
     let ran = loadtest(arguments.split(' ').chain([journal]));
     let mut found: Found = serde_json::from_value(ran.json).expect("a result");
     let code = if found.passed { 0 } else { 1 };
@@ -136,13 +138,29 @@ fn the_old_release_after_the_new_one_is_a_wrong_release() {
 
 #[test]
 fn a_stall_is_no_failure_and_shows_in_latency() {
+    // A third of all requests.
     let found = found(Fault::Stall);
     assert!(found.passed, "{:?}", found.failed);
     assert!(
-        found.latency_ms.max >= Some(300.0),
+        found.latency_ms.p90 >= Some(300.0),
         "{:?}",
         found.latency_ms
     );
+}
+
+#[test]
+fn a_stream_that_stops_on_the_way_and_catches_up_shows_in_its_latency() {
+    let found = found(Fault::Freeze);
+    assert!(found.passed, "{:?}", found.failed);
+    // The second event is due a tenth of a second after the first, the last at least two later: the
+    // end of a stream alone would be late by 200 ms at most.
+    let events = &found.classes["events"].latency_ms;
+    assert!(events.p90 >= Some(300.0), "{events:?}");
+}
+
+#[test]
+fn an_answer_that_does_not_come_in_time_is_a_timeout() {
+    only("timeout", Fault::Silent);
 }
 
 #[test]

@@ -73,6 +73,15 @@ struct Taken {
     taken: Duration,
 }
 
+/// What came of a request, before it is looked at.
+struct Heard {
+    answer: Answer,
+    /// The newest release that an answer had named when this request was sent.
+    oldest: u32,
+    /// How late the latest part was, of what comes in parts.
+    part_late: Duration,
+}
+
 /// What all requests share, on the one thread that does them.
 struct Field {
     plan: Plan,
@@ -232,7 +241,10 @@ impl Field {
         };
         // Before the answer is looked at: that is the generator's work, not the server's.
         let ended = self.started.elapsed();
-        let result = result.and_then(|(answer, oldest)| self.judge(&shot, &answer, oldest));
+        let part_late = result
+            .as_ref()
+            .map_or(Duration::ZERO, |heard| heard.part_late);
+        let result = result.and_then(|heard| self.judge(&shot, &heard));
         if result.is_err() || shot.connection == Connection::New {
             *client = None;
         }
@@ -252,19 +264,19 @@ impl Field {
             taken,
             began,
             ended,
+            part_late,
             release,
             reopened,
             failed,
         });
     }
 
-    /// The answer, and the newest release that one had named when this request was sent.
     async fn exchange(
         &self,
         shot: &Shot,
         client: &mut Option<Client>,
         reopened: &mut bool,
-    ) -> Result<(Answer, u32), Failed> {
+    ) -> Result<Heard, Failed> {
         match client.as_ref().map(Client::idle) {
             None | Some(Idle::Open) => {}
             // Nothing of this request was sent, so no client would notice.
@@ -285,7 +297,7 @@ impl Field {
         };
         open.hears_http_1_0(!self.plan.names_releases);
         let oldest = self.seen.get();
-        let answer = converse(open, shot, &self.plan.place).await?;
+        let (answer, part_late) = converse(open, shot, &self.plan.place).await?;
         let is_http = !matches!(shot.call, Call::Talk { .. });
         // On a kept connection, the next request asks.
         if shot.connection == Connection::New && is_http && open.idle() == Idle::Unasked {
@@ -297,24 +309,36 @@ impl Field {
         if !answer.keep {
             *client = None;
         }
-        Ok((answer, oldest))
+        Ok(Heard {
+            answer,
+            oldest,
+            part_late,
+        })
     }
 
     /// The release that answered, where that is known.
-    fn judge(&self, shot: &Shot, answer: &Answer, oldest: u32) -> Result<Option<u32>, Failed> {
+    fn judge(&self, shot: &Shot, heard: &Heard) -> Result<Option<u32>, Failed> {
         if !self.plan.names_releases {
-            return check_status(answer).map(|()| None);
+            return check_status(&heard.answer).map(|()| None);
         }
-        let newest = self.plan.deployed.load(Ordering::Relaxed);
-        let possible = Possible { oldest, newest };
-        check(shot, answer, possible, self.plan.journaled).map(Some)
+        let possible = Possible {
+            oldest: heard.oldest,
+            newest: self.plan.deployed.load(Ordering::Relaxed),
+        };
+        check(shot, &heard.answer, possible, self.plan.journaled).map(Some)
     }
 }
 
-/// Does what a request asks for, however long it takes.
-async fn converse(client: &mut Client, shot: &Shot, place: &Place) -> Result<Answer, Failed> {
+/// Does what a request asks for, however long it takes. The answer, and how late the latest part of
+/// it was: an app sends one after the other at the pace that it was asked for.
+async fn converse(
+    client: &mut Client,
+    shot: &Shot,
+    place: &Place,
+) -> Result<(Answer, Duration), Failed> {
     let request = shot.encode(place);
-    match shot.call {
+    let mut part_late = Duration::ZERO;
+    let answer = match shot.call {
         Call::Chunks { count, every } => {
             let chunks = (0..count).map(|at| shot.chunk(at));
             client.upload(&request, chunks, every).await
@@ -325,7 +349,17 @@ async fn converse(client: &mut Client, shot: &Shot, place: &Place) -> Result<Ans
             close,
         } => {
             let mut talk = Talk::new(shot.seq, count);
-            client.talk(&request, &mut talk, every, close).await
+            let answer = client.talk(&request, &mut talk, every, close).await;
+            part_late = talk.slowest();
+            answer
+        }
+        Call::Events { every, .. } => {
+            let mut events = Events::new(Instant::now(), every);
+            let answer = client
+                .follow(&request, |body| events.come(body, Instant::now()))
+                .await;
+            part_late = events.late;
+            answer
         }
         Call::Old => {
             client.speaks_http_1_0();
@@ -336,8 +370,42 @@ async fn converse(client: &mut Client, shot: &Shot, place: &Place) -> Result<Ans
         | Call::Version
         | Call::Echo(_)
         | Call::Slow(_)
-        | Call::Upload(_)
-        | Call::Events { .. } => client.exchange(&request).await,
+        | Call::Upload(_) => client.exchange(&request).await,
+    };
+    Ok((answer?, part_late))
+}
+
+/// The events of a stream as they come.
+#[derive(Debug)]
+struct Events {
+    /// When the next one should be there.
+    due: Instant,
+    every: Duration,
+    count: usize,
+    late: Duration,
+}
+
+// === impl Events ===
+
+impl Events {
+    fn new(first: Instant, every: Duration) -> Self {
+        Self {
+            due: first,
+            every,
+            count: 0,
+            late: Duration::ZERO,
+        }
+    }
+
+    /// The body is there so far.
+    fn come(&mut self, body: &[u8], now: Instant) {
+        // An event ends with an empty line.
+        let count = body.windows(2).filter(|pair| pair == b"\n\n").count();
+        while self.count < count {
+            self.late = self.late.max(now.saturating_duration_since(self.due));
+            self.due += self.every;
+            self.count += 1;
+        }
     }
 }
 

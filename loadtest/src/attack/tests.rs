@@ -1,5 +1,6 @@
 //! Each way in which a server can fail is found, and is called by its name.
 
+use sample_app::answers;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -47,16 +48,16 @@ async fn request(stream: &mut Accepted) -> Option<(String, Vec<u8>)> {
 
 /// What a good app of this release answers.
 fn good_answer(release: &str, path: &str, body: &[u8]) -> Vec<u8> {
-    let body = if path == "/echo" {
-        body
-    } else {
-        release.as_bytes()
+    let body = match path {
+        "/echo" => body.to_owned(),
+        "/version" => release.as_bytes().to_owned(),
+        _ => answers::home(release).into_bytes(),
     };
     let head = format!(
         "HTTP/1.1 200 OK\r\nX-Release: {release}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    [head.as_bytes(), body].concat()
+    [head.as_bytes(), &body].concat()
 }
 
 /// Answers every request on a connection with what `answer` makes of a good answer, and hangs up
@@ -327,6 +328,35 @@ fn a_kept_connection_that_was_closed_while_idle_is_opened_again() {
         assert_eq!(outcome.failed, None);
         assert_eq!(outcome.reopened, reopened);
     }
+}
+
+#[test]
+fn an_event_is_as_late_as_its_place_in_the_stream_says() {
+    let begun = Instant::now();
+    let ms = Duration::from_millis;
+    let mut events = Events::new(begun, ms(100));
+    events.come(b"id: 1\n\nid: 2", begun + ms(3));
+    assert_eq!(events.late, ms(3));
+    // The second is late, the third that comes with it is not.
+    events.come(b"id: 1\n\nid: 2\n\nid: 3\n\n", begun + ms(190));
+    assert_eq!((events.late, events.count), (ms(90), 3));
+    events.come(b"id: 1\n\nid: 2\n\nid: 3\n\n", begun + ms(900));
+    assert_eq!(events.late, ms(90));
+}
+
+#[test]
+fn an_answer_counts_though_the_rest_of_its_request_was_not_taken() {
+    let (runtime, server) = serve(|mut stream| async move {
+        let mut first = [0; 1];
+        let _ = stream.read_exact(&mut first).await;
+        let refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n";
+        let _ = stream.write_all(refusal).await;
+    });
+    let answer = runtime.block_on(async {
+        let mut client = Client::connect(server).await.unwrap();
+        client.exchange(&vec![b'x'; 1 << 24]).await
+    });
+    assert_eq!(answer.map(|answer| answer.status), Ok(413));
 }
 
 #[test]

@@ -15,9 +15,13 @@ use crate::traffic::{Call, Connection, Shot};
 /// So many different failures are kept in words.
 const EXAMPLES: usize = 12;
 
+/// Latencies of requests that were due earlier are left out: caches fill, connections open.
+pub const WARM_UP: Duration = Duration::from_secs(2);
+
 /// Everything that was counted.
 #[derive(Debug)]
 pub struct Metrics {
+    warm_up: Duration,
     samples: Vec<Sample>,
     failed: Failures,
     examples: Vec<Example>,
@@ -77,8 +81,10 @@ struct Sample {
 // === impl Metrics ===
 
 impl Metrics {
-    pub fn new() -> Self {
+    /// Of requests that are due within `warm_up` only failures count.
+    pub fn new(warm_up: Duration) -> Self {
         Self {
+            warm_up,
             samples: Vec::new(),
             failed: Failures::default(),
             examples: Vec::new(),
@@ -93,7 +99,9 @@ impl Metrics {
     pub fn add(&mut self, outcome: &Outcome) {
         self.reopened += u64::from(outcome.reopened);
         self.lateness.record(outcome.lateness());
-        self.stall = self.stall.max(outcome.latency());
+        if outcome.due >= self.warm_up || outcome.failed.is_some() {
+            self.stall = self.stall.max(outcome.latency());
+        }
         if let Some(release) = outcome.release {
             let first = self.seen.entry(release).or_insert(outcome.ended);
             *first = outcome.ended.min(*first);
@@ -180,7 +188,12 @@ impl Metrics {
             within: ByConnection::new(),
             slow: Percentiles::new(),
         };
-        for sample in &self.samples {
+        let warm_up_us = micros(self.warm_up);
+        for sample in self
+            .samples
+            .iter()
+            .filter(|sample| sample.due_us >= warm_up_us)
+        {
             let taken = Duration::from_micros(sample.latency_us);
             if sample.slow {
                 latency.slow.record(taken);
@@ -201,6 +214,7 @@ impl Metrics {
         }
         latency
     }
+
     fn add_example(&mut self, outcome: &Outcome, failed: &Failed) {
         let known = self
             .examples
@@ -312,6 +326,7 @@ mod tests {
             taken: ms(due + 1),
             began: ms(due + 1),
             ended: ms(ended),
+            part_late: Duration::ZERO,
             release: Some(1),
             reopened: false,
             failed: None,
@@ -320,7 +335,7 @@ mod tests {
 
     #[test]
     fn latency_counts_from_when_a_request_was_due_not_from_when_it_was_sent() {
-        let mut metrics = Metrics::new();
+        let mut metrics = Metrics::new(Duration::ZERO);
         let mut stalled = outcome(Connection::Kept, Call::Home, 100, 5_100);
         stalled.taken = ms(5_099);
         metrics.add(&stalled);
@@ -330,9 +345,25 @@ mod tests {
     }
 
     #[test]
+    fn the_warm_up_is_counted_and_is_no_latency() {
+        let mut metrics = Metrics::new(ms(100));
+        metrics.add(&outcome(Connection::Kept, Call::Home, 99, 5_000));
+        metrics.add(&outcome(Connection::Kept, Call::Home, 100, 103));
+        let all = metrics.latency(&Windows::default()).all;
+        assert_eq!(
+            (metrics.sent(), all.count(), metrics.stall()),
+            (2, 1, ms(3))
+        );
+        let mut failed = outcome(Connection::Kept, Call::Home, 50, 4_050);
+        failed.failed = Some(Failed::new(Failure::Reset, "so"));
+        metrics.add(&failed);
+        assert_eq!(metrics.stall(), ms(4_000), "a failure is one at any time");
+    }
+
+    #[test]
     fn requests_are_split_by_connection_and_by_the_swaps_that_they_touch() {
         let windows = Windows::merge(vec![(ms(100), ms(200))]);
-        let mut metrics = Metrics::new();
+        let mut metrics = Metrics::new(Duration::ZERO);
         for (connection, due, ended) in [
             (Connection::Kept, 90, 99),
             (Connection::Kept, 90, 100),
@@ -361,7 +392,7 @@ mod tests {
 
     #[test]
     fn failures_are_counted_by_kind_and_are_not_latency() {
-        let mut metrics = Metrics::new();
+        let mut metrics = Metrics::new(Duration::ZERO);
         for kind in [Failure::Reset, Failure::Wrong, Failure::Reset] {
             let mut failed = outcome(Connection::Kept, Call::Home, 0, 0);
             failed.release = None;
@@ -390,7 +421,7 @@ mod tests {
 
     #[test]
     fn a_failure_that_took_long_is_a_stall_and_an_asked_wait_is_none() {
-        let mut metrics = Metrics::new();
+        let mut metrics = Metrics::new(Duration::ZERO);
         metrics.add(&outcome(Connection::New, Call::Slow(ms(9_000)), 0, 9_100));
         assert_eq!(metrics.stall(), ms(100));
         let mut failed = outcome(Connection::New, Call::Home, 1_000, 4_000);
@@ -403,7 +434,7 @@ mod tests {
 
     #[test]
     fn the_longest_gap_lies_between_the_due_times_of_right_answers() {
-        let mut metrics = Metrics::new();
+        let mut metrics = Metrics::new(Duration::ZERO);
         assert_eq!(metrics.gap(), ms(0));
         for (due, ended) in [(300, 350), (0, 1_000), (1_000, 1_001), (400, 9_000)] {
             metrics.add(&outcome(Connection::New, Call::Home, due, ended));
@@ -416,7 +447,7 @@ mod tests {
 
     #[test]
     fn a_release_is_seen_when_its_first_answer_came() {
-        let mut metrics = Metrics::new();
+        let mut metrics = Metrics::new(Duration::ZERO);
         assert_eq!(metrics.newest_seen(), 0);
         for (release, ended) in [(1, 10), (2, 30), (2, 25), (1, 40)] {
             let mut outcome = outcome(Connection::New, Call::Home, 0, ended);

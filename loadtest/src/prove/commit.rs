@@ -1,6 +1,11 @@
-//! Which commit is tested.
+//! What exactly is tested.
 
+use std::fs;
+use std::io;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+
+use sha2::{Digest as _, Sha256};
 
 use crate::binaries::workspace;
 
@@ -16,4 +21,40 @@ pub fn current() -> Option<String> {
     let name = String::from_utf8(output.stdout).ok()?;
     let name = name.trim();
     (output.status.success() && !name.is_empty()).then(|| name.to_owned())
+}
+
+/// The start of the digest of these programs: two states of the files may have one commit's name.
+///
+/// # Errors
+/// One cannot be read.
+pub fn programs(files: &[PathBuf]) -> io::Result<String> {
+    let mut all = Sha256::new();
+    for file in files {
+        all.update(Sha256::digest(fs::read(file)?));
+    }
+    let digest = all.finalize();
+    Ok(digest[..6]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_told_apart_by_what_is_in_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ["a", "b"].map(|name| folder.path().join(name));
+        let of = |content: [&str; 2]| {
+            for (file, content) in files.iter().zip(content) {
+                fs::write(file, content).unwrap();
+            }
+            programs(&files).unwrap()
+        };
+        assert_eq!(of(["1", "2"]), of(["1", "2"]));
+        assert_ne!(of(["1", "2"]), of(["12", ""]));
+        assert_eq!(of(["1", "2"]).len(), 12);
+    }
 }

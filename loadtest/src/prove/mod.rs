@@ -35,7 +35,7 @@ use self::part::{Asked, Part};
 use self::record::Record;
 use self::script::SHAM_LIFE;
 use crate::binaries::{self, BinariesError};
-use crate::load::write_json;
+use crate::load::{REQUEST_TIMEOUT, write_json};
 use crate::process::last_lines;
 use crate::release::{self, Release};
 use crate::report::Style;
@@ -58,6 +58,8 @@ pub enum ProveError {
     Binaries(#[from] BinariesError),
     #[error("make the folder {folder}: {source}")]
     Folder { folder: PathBuf, source: io::Error },
+    #[error("read the programs: {0}")]
+    Programs(io::Error),
     #[error("make the releases: {0}")]
     Releases(io::Error),
     #[error(transparent)]
@@ -119,8 +121,11 @@ pub fn run(options: &Options) -> Result<bool, ProveError> {
         .build()
         .map_err(ProveError::Runtime)?;
     let mut parts = Vec::new();
-    let commit = commit::current();
-    for asked in asked(options, commit.as_deref()) {
+    let tested = Tested {
+        commit: commit::current(),
+        programs: Some(commit::programs(&workplace.binaries).map_err(ProveError::Programs)?),
+    };
+    for asked in asked(options, &tested) {
         parts.push(workplace.part(&runtime, &asked)?);
     }
     let into = |name: &str| options.into.as_ref().map(|folder| folder.join(name));
@@ -131,6 +136,13 @@ pub fn run(options: &Options) -> Result<bool, ProveError> {
         svg: into("latency.svg"),
     };
     tell(&parts, &files)
+}
+
+/// What exactly is tested, as far as it is known.
+#[derive(Debug, Default)]
+struct Tested {
+    commit: Option<String>,
+    programs: Option<String>,
 }
 
 /// Where a result is written to.
@@ -149,6 +161,8 @@ pub struct Standing<'a> {
     pub journal: &'a Path,
     pub rate: NonZeroU32,
     pub connections: NonZeroUsize,
+    /// For one request.
+    pub timeout: Duration,
     /// The newest release that may answer before something is deployed.
     pub serves: u32,
     pub releases: &'a [Release],
@@ -183,11 +197,13 @@ pub async fn against(standing: &Standing<'_>, hook: Hook) -> Result<bool, ProveE
         deploy_by: "command".to_owned(),
         windows: false,
         commit: commit::current(),
+        programs: None,
     };
     let stage = Stage {
         asked: &asked,
         rate: standing.rate,
         connections: standing.connections,
+        timeout: standing.timeout,
         place: Some(standing.place.clone()),
         serves: standing.serves,
         startup: None,
@@ -209,7 +225,7 @@ pub async fn against(standing: &Standing<'_>, hook: Hook) -> Result<bool, ProveE
 }
 
 /// All parts of what the options ask for.
-fn asked(options: &Options, commit: Option<&str>) -> Vec<Asked> {
+fn asked(options: &Options, tested: &Tested) -> Vec<Asked> {
     let (requests, most) = (options.requests.get(), options.part.get());
     let of = u32::try_from(requests.div_ceil(most)).unwrap_or(u32::MAX);
     // What does not divide goes to the first parts.
@@ -230,7 +246,8 @@ fn asked(options: &Options, commit: Option<&str>) -> Vec<Asked> {
             .to_possible_value()
             .map_or_else(String::new, |value| value.get_name().to_owned()),
         windows: options.windows,
-        commit: commit.map(str::to_owned),
+        commit: tested.commit.clone(),
+        programs: tested.programs.clone(),
     };
     (1..=of).map(part).collect()
 }
@@ -352,6 +369,7 @@ impl Workplace<'_> {
             asked,
             rate: options.rate,
             connections: options.connections,
+            timeout: REQUEST_TIMEOUT,
             place: None,
             serves: 1,
             startup: releases.first(),
@@ -386,7 +404,7 @@ mod tests {
 
     #[test]
     fn a_proof_is_a_million_requests_over_a_hundred_swaps() {
-        let asked = asked(&options(&[]), None);
+        let asked = asked(&options(&[]), &Tested::default());
         assert_eq!(asked.len(), 10);
         assert!(
             asked
@@ -397,7 +415,10 @@ mod tests {
 
     #[test]
     fn what_does_not_divide_is_not_left_out() {
-        let asked = asked(&options(&["--requests", "250001", "--swaps", "7"]), None);
+        let asked = asked(
+            &options(&["--requests", "250001", "--swaps", "7"]),
+            &Tested::default(),
+        );
         let parts: Vec<(u64, u32)> = asked
             .iter()
             .map(|part| (part.requests, part.swaps))
@@ -411,10 +432,11 @@ mod tests {
         let into = folder.path().to_str().unwrap();
         let options = options(&["--requests", "1000", "--swaps", "3", "--into", into]);
         let part = record::tests::part(1000, 3);
-        assert_eq!(
-            asked(&options, Some("abc")),
-            std::slice::from_ref(&part.asked)
-        );
+        let tested = Tested {
+            commit: Some("abc".to_owned()),
+            programs: None,
+        };
+        assert_eq!(asked(&options, &tested), std::slice::from_ref(&part.asked));
         part.write(&Part::file(folder.path(), 1)).unwrap();
         // There is nothing to make one with.
         let workplace = Workplace {

@@ -18,10 +18,10 @@ use super::ProveError;
 use super::part::{Asked, Part, SwapPart};
 use super::script::{Played, Script};
 use super::startup;
-use super::tally::{Tally, WARM_UP};
+use super::tally::Tally;
 use crate::attack::{Attack, Plan};
 use crate::interrupt::interrupted;
-use crate::metrics::Windows;
+use crate::metrics::{WARM_UP, Windows};
 use crate::numbers::{millis, thousands};
 use crate::progress::{self, Progress};
 use crate::release::Release;
@@ -29,9 +29,6 @@ use crate::scenario::unix_ms;
 use crate::strategy::{Strategy, StrategyError};
 use crate::system::System;
 use crate::traffic::{Mix, Place};
-
-/// For one request.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// So often the app is started by itself, before the first swap.
 const STARTS: u32 = 5;
@@ -42,6 +39,8 @@ pub struct Stage<'a> {
     pub asked: &'a Asked,
     pub rate: NonZeroU32,
     pub connections: NonZeroUsize,
+    /// For one request.
+    pub timeout: Duration,
     /// None: as the server's address says.
     pub place: Option<Place>,
     /// The newest release that may answer before something is deployed.
@@ -79,7 +78,7 @@ pub async fn part(stage: &Stage<'_>, mut strategy: impl Strategy) -> Result<Part
         place: stage.place.clone().unwrap_or_else(|| Place::at(server)),
         rate: stage.rate,
         connections: stage.connections,
-        timeout: REQUEST_TIMEOUT,
+        timeout: stage.timeout,
         deployed: Arc::clone(&deployed),
         mix: Mix::Classes,
         names_releases: true,
@@ -126,11 +125,12 @@ pub async fn part(stage: &Stage<'_>, mut strategy: impl Strategy) -> Result<Part
         let mut tick = interval(progress::TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
+        let mut counting = true;
         let mut result: Option<Result<(), StrategyError>> = None;
         loop {
             let enough = tally.metrics.sent() >= asked.requests;
             match &result {
-                Some(Ok(())) if enough => break Some(Ok(())),
+                Some(Ok(())) if enough || !counting => break Some(Ok(())),
                 Some(Err(_)) => break result,
                 Some(Ok(())) | None => {}
             }
@@ -138,7 +138,8 @@ pub async fn part(stage: &Stage<'_>, mut strategy: impl Strategy) -> Result<Part
                 played = &mut script, if result.is_none() => result = Some(played),
                 () = &mut interrupt => break None,
                 _ = tick.tick() => progress.show(&mut tally.metrics),
-                _ = outcomes.recv_many(&mut batch, 1024) => {
+                count = outcomes.recv_many(&mut batch, 1024), if counting => {
+                    counting = count > 0;
                     batch.drain(..).for_each(|outcome| tally.add(&outcome));
                     see.send_if_modified(|seen| {
                         let newest = tally.metrics.newest_seen();

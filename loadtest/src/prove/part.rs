@@ -54,6 +54,9 @@ pub struct Asked {
     pub windows: bool,
     /// The commit that is tested, where there is one.
     pub commit: Option<String>,
+    /// The start of the digest of the programs, where they are known.
+    #[serde(default)]
+    pub programs: Option<String>,
 }
 
 /// One class of traffic. Histograms are of answered requests after the warm-up.
@@ -115,13 +118,15 @@ impl fmt::Display for Asked {
             deploy_by,
             windows,
             commit,
+            programs,
         } = self;
         let system = if *windows { ", on Windows" } else { "" };
-        let commit = commit.as_deref().unwrap_or("not known");
+        let [commit, programs] =
+            [commit, programs].map(|name| name.as_deref().unwrap_or("unknown"));
         write!(
             f,
             "part {number} of {of} with {requests} requests at {rate}/s on {connections} \
-             connections and {swaps} swaps by {deploy_by}{system}, commit {commit}"
+             connections and {swaps} swaps by {deploy_by}{system}, commit {commit}, programs {programs}"
         )
     }
 }
@@ -197,14 +202,44 @@ impl SwapPart {
         }
     }
 
-    /// From detected to stopped, in seconds from the start of the load.
+    /// From detected to stopped, and not before clients saw it, in seconds from the start of the load.
     pub fn window_s(&self) -> Option<(f64, f64)> {
         let Phases {
             detected_ms,
+            promoted_ms,
             stopped_ms,
             ..
         } = self.phases;
         let at = |ms: u64| self.at_s + ms as f64 / 1000.0;
-        Some((at(detected_ms?), at(stopped_ms?)))
+        // Of a sham only that it has stopped is known; of a command only that it has ended.
+        let end = promoted_ms.max(self.seen_ms).max(Some(stopped_ms?));
+        Some((at(detected_ms?), at(end?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_ends_when_the_old_release_is_gone_and_the_new_one_seen() {
+        let window = |promoted_ms, stopped_ms, seen_ms| {
+            let swap = SwapPart {
+                release: "v2".to_owned(),
+                at_s: 10.0,
+                phases: Phases {
+                    detected_ms: Some(500),
+                    promoted_ms,
+                    stopped_ms,
+                    ..Phases::default()
+                },
+                seen_ms,
+            };
+            swap.window_s()
+        };
+        assert_eq!(window(Some(600), Some(2000), Some(700)), Some((10.5, 12.0)));
+        // A command ends before what it has begun.
+        assert_eq!(window(None, Some(600), Some(3000)), Some((10.5, 13.0)));
+        assert_eq!(window(Some(600), None, Some(700)), None);
     }
 }

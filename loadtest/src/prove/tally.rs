@@ -7,12 +7,9 @@ use sample_app::journal::Entry;
 
 use super::ledger;
 use super::part::{ClassPart, Moment};
-use crate::metrics::{Example, Metrics, Percentiles, Windows, micros};
+use crate::metrics::{Example, Metrics, Percentiles, WARM_UP, Windows, micros};
 use crate::result::{Failed, Failure, Outcome};
 use crate::traffic::Shot;
-
-/// Latencies of requests that were due earlier are left out: caches fill, connections open.
-pub const WARM_UP: Duration = Duration::from_secs(2);
 
 /// One point of the latency over time.
 pub const MOMENT: Duration = Duration::from_millis(500);
@@ -56,7 +53,7 @@ pub struct Counted {
 impl Tally {
     pub fn new() -> Self {
         Self {
-            metrics: Metrics::new(),
+            metrics: Metrics::new(WARM_UP),
             samples: Vec::new(),
             failed: BTreeMap::new(),
         }
@@ -230,6 +227,7 @@ mod tests {
             taken: ms(due),
             began: ms(due + 1),
             ended: ms(due + took),
+            part_late: Duration::ZERO,
             release: Some(1),
             reopened: false,
             failed: None,

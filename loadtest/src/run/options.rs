@@ -34,6 +34,10 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value = "64")]
     pub connections: NonZeroUsize,
 
+    /// For one request; no whole answer in this time is a failure
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+
     /// Offer load for so long [default: until the swaps are made; without --deploy 10s]
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     pub time: Option<Duration>,

@@ -58,6 +58,7 @@ fn outcome(seq: u64, release: u32, due_ms: u64) -> Outcome {
         taken: due,
         began: due,
         ended: due + Duration::from_millis(5),
+        part_late: Duration::ZERO,
         release: Some(release),
         reopened: false,
         failed: None,
@@ -66,7 +67,7 @@ fn outcome(seq: u64, release: u32, due_ms: u64) -> Outcome {
 
 /// Clients saw each release 85 ms after its deploy.
 fn metrics(releases: std::ops::RangeInclusive<u32>) -> Metrics {
-    let mut metrics = Metrics::new();
+    let mut metrics = Metrics::new(Duration::ZERO);
     for release in releases {
         metrics.add(&outcome(
             u64::from(release),

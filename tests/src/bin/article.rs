@@ -20,7 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use notify::event::{ModifyKind, RenameMode};
 use notify::{EventKind, RecursiveMode, Watcher as _};
-use sample_app::overlay;
+use sample_app::{answers, overlay};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -119,14 +119,18 @@ async fn answer(
         let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.find_map(|(key, value)| (key == name).then(|| value.parse().ok())?)
     };
-    let mut body = Bytes::from_static(version.as_bytes());
-    if request.uri().path() == "/slow" {
-        tokio::time::sleep(Duration::from_millis(number("ms").unwrap_or(0))).await;
-        let length = usize::try_from(number("bytes").unwrap_or(0)).unwrap_or(0);
-        body = vec![b'x'; length].into();
-    } else if request.uri().path() == "/echo" {
-        body = request.into_body().collect().await?.to_bytes();
-    }
+    let body = match request.uri().path() {
+        "/slow" => {
+            tokio::time::sleep(Duration::from_millis(number("ms").unwrap_or(0))).await;
+            match number("bytes").map(usize::try_from) {
+                Some(length) => vec![b'x'; length.unwrap_or(0)].into(),
+                None => answers::home(version).into(),
+            }
+        }
+        "/echo" => request.into_body().collect().await?.to_bytes(),
+        "/version" => Bytes::from_static(version.as_bytes()),
+        _ => answers::home(version).into(),
+    };
     let mut response = Response::new(Full::new(body));
     if let Ok(version) = version.parse() {
         response.headers_mut().insert("x-release", version);

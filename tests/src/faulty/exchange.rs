@@ -14,6 +14,7 @@ use super::head::Head;
 use crate::wait;
 
 const STALL: Duration = Duration::from_millis(300);
+const FREEZE: Duration = Duration::from_millis(500);
 /// Who finds nobody to change with keeps what is its own.
 const PARTNER: Duration = Duration::from_secs(5);
 const TEXT: u8 = 0x1;
@@ -56,6 +57,25 @@ impl Exchange {
     pub(super) fn stall(self, app: SocketAddr) -> io::Result<()> {
         wait::pass(STALL);
         self.pass_on(app)
+    }
+
+    pub(super) fn freeze(self, app: SocketAddr) -> io::Result<()> {
+        let (mut client, mut app) = self.forward(app)?;
+        let mut first = Vec::new();
+        while !first.ends_with(b"\n\n") {
+            let mut byte = [0];
+            app.read_exact(&mut byte)?;
+            first.push(byte[0]);
+        }
+        client.write_all(&first)?;
+        wait::pass(FREEZE);
+        io::copy(&mut app, &mut client)?;
+        client.shutdown(Shutdown::Both)
+    }
+
+    /// Until the client has had enough.
+    pub(super) fn ignore(mut self) -> io::Result<()> {
+        io::copy(&mut self.from_client, &mut io::sink()).map(drop)
     }
 
     pub(super) fn reset(self) -> io::Result<()> {

@@ -36,6 +36,10 @@ pub enum Fault {
     OldRelease,
     /// A request waits for 300 ms.
     Stall,
+    /// An event stream stops for half a second after its first event, and then catches up.
+    Freeze,
+    /// A request is never answered.
+    Silent,
     /// Two answers change their bodies.
     SwapBodies,
     /// The proxy makes up an answer itself.
@@ -89,6 +93,9 @@ impl Fault {
             // A body that is not read would end in a reset.
             Self::BadGateway | Self::Garble => method == "GET",
             Self::RepeatPost | Self::SwapBodies => method == "POST" && has_length,
+            Self::Freeze => path == "/stream",
+            // On kept connections, others would wait with it.
+            Self::Silent => path == "/slow",
             Self::MakeUp => path == "/version",
             Self::LoseMessage | Self::LoseMessagesAndClose => path == "/ws",
         }
@@ -193,6 +200,8 @@ impl Shared {
             Fault::RepeatPost => exchange.repeat(self.new),
             Fault::OldRelease => exchange.pass_on(self.old),
             Fault::Stall => exchange.stall(self.new),
+            Fault::Freeze => exchange.freeze(self.new),
+            Fault::Silent => exchange.ignore(),
             Fault::SwapBodies => {
                 // Who finds no partner does not suffer.
                 let is_swapped = exchange.swap_body(self.new, &self.swap)?;

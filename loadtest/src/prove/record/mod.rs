@@ -84,6 +84,7 @@ pub struct Setup {
     /// The app's own start-up, median.
     pub startup_ms: Option<f64>,
     pub commit: Option<String>,
+    pub programs: Option<String>,
 }
 
 /// The histograms of all parts together.
@@ -155,10 +156,15 @@ impl Record {
         let is_full = asked.strategy == "handoff" && sent >= least.0 && swaps.len() >= least.1;
         let quick =
             |histogram: fn(&ClassPart) -> &Percentiles| merged.all(Class::is_quick, histogram);
+        // What is not quoted is no figure to compare either.
+        let quoted = |histogram: fn(&ClassPart) -> &Percentiles| match shown {
+            true => quick(histogram),
+            false => Percentiles::new(),
+        };
         let bounds = Bounds::of(
             parts,
-            &quick(|class| &class.in_swaps),
-            &quick(|class| &class.in_shams),
+            &quoted(|class| &class.in_swaps),
+            &quoted(|class| &class.in_shams),
             is_full,
         );
         let failed = failures(parts);
@@ -258,6 +264,7 @@ fn setup(parts: &[Part], asked: &Asked, bounds: &Bounds, duration_s: f64) -> Set
         duration_s: (duration_s * 10.0).round() / 10.0,
         startup_ms: bounds.promoted_after.compared_ms,
         commit: asked.commit.clone(),
+        programs: asked.programs.clone(),
     }
 }
 

@@ -13,6 +13,7 @@ pub fn asked(requests: u64, swaps: u32) -> Asked {
         deploy_by: "pointer".to_owned(),
         windows: false,
         commit: Some("abc".to_owned()),
+        programs: None,
     }
 }
 
@@ -138,6 +139,7 @@ fn a_generator_that_was_late_has_no_latencies_to_quote() {
     late.lateness = all(500, 1000);
     let record = record(&[late]);
     assert!(record.latency_withheld.is_some());
+    assert_eq!(record.bounds.p999_in_swaps.found_ms, None);
     assert_eq!(record.latency_ms.p50, None);
     assert_eq!(record.classes[&Class::GetKept].latency_ms.p99, None);
 }
