@@ -151,6 +151,9 @@
 //!   them and a command reads them.
 //! - Whatever runs has ended before the process does, or hangs ([`joined`]): an end that cuts off
 //!   threads may itself never come.
+//! - At shutdown nobody waits for tunnels, which end when somebody wants them to: once the port is closed
+//!   they are asked to, and cut two seconds later. A connection that was accepted last may send its
+//!   request first.
 //! - `--request-id` is off by default: an app that makes its own would be given another one.
 //! - [`on_event`] and [`service`] look at the same status as everybody else, and nothing waits for
 //!   them: systemd's socket is written to by a thread, as its queue may be full.

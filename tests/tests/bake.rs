@@ -90,6 +90,24 @@ fn when_it_answers_with_more_errors_they_go_back_too() {
 }
 
 #[test]
+fn when_it_does_not_answer_in_time_they_go_back_too() {
+    let site = Site::watching_a_pointer()
+        .with("--bake", "10m")
+        .with("--bake-max-errors", "5%")
+        .with("--response-timeout", "1s");
+    let site = site.start("v1");
+    assert_eq!(site.get("/version").status, 200);
+    deploys_and_keeps_the_old_one(&site);
+    let waiting: Vec<_> = (0..40).map(|_| site.begin("/slow?ms=3600000")).collect();
+    for mut client in waiting {
+        assert_eq!(client.answer().unwrap().status, 504);
+    }
+    let status = site.activates("v1");
+    let reason = &status.refusal("v2").expect("v2 is refused").reason;
+    assert!(reason.contains("errors"), "{reason}");
+}
+
+#[test]
 fn the_standby_ends_with_the_bake() {
     let site = Site::watching_a_pointer().with("--bake", "2s").start("v1");
     deploys_and_keeps_the_old_one(&site);

@@ -1,8 +1,9 @@
 //! Bodies of any kind and size, both ways, each byte as soon as it is there.
 
 use std::thread;
+use std::time::Duration;
 
-use tests::stage::{End, GET, GET_PASSED_ON, OK, OK_PASSED_ON, Stage, Wire, field};
+use tests::stage::{End, GET, GET_PASSED_ON, OK, OK_PASSED_ON, Stage, Wire, field, pass};
 
 const LARGE: usize = 64 << 20;
 const PIECE: usize = 64 << 10;
@@ -259,6 +260,31 @@ fn a_complete_answer_ends_its_request_and_the_client_can_go_on() {
     // The app never sees this as a request that is whole.
     app.end();
     client.send("def");
+    client.send(GET);
+    let mut app = stage.app();
+    app.expect(GET_PASSED_ON);
+    app.send(OK);
+    client.expect_answer(OK_PASSED_ON, "ok");
+    stage.nothing_more_reaches([app]);
+}
+
+#[test]
+fn the_rest_of_a_body_behind_its_answer_is_no_slow_head() {
+    the_rest_is_no_slow_head("Content-Length: 6\r\n\r\nabc", "def");
+    the_rest_is_no_slow_head("Transfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n0\r\n\r\n");
+}
+
+fn the_rest_is_no_slow_head(begin: &str, rest: &str) {
+    let stage = Stage::with(&[("--header-timeout", "3s")]);
+    let mut client = stage.client_sends(format!("POST / HTTP/1.1\r\nHost: a\r\n{begin}"));
+    let mut app = stage.app();
+    app.head();
+    app.send(OK);
+    client.expect_answer(OK_PASSED_ON, "ok");
+    app.stops();
+    client.send(rest);
+    pass(Duration::from_secs(5));
+    assert!(!client.has_received(), "nothing came that nobody asked for");
     client.send(GET);
     let mut app = stage.app();
     app.expect(GET_PASSED_ON);

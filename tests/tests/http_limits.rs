@@ -166,6 +166,36 @@ fn an_app_that_does_not_answer_in_time_is_a_504() {
 }
 
 #[test]
+fn an_app_that_has_a_whole_body_in_chunks_and_does_not_answer_is_a_504() {
+    let stage = Stage::with(&[("--response-timeout", "1s")]);
+    let mut client = stage.client_sends(
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+    );
+    let mut app = stage.app();
+    app.head();
+    assert_eq!((app.chunk(), app.chunk()), ("x".to_owned(), String::new()));
+    client.expect_refusal(504);
+    app.end();
+    stage.nothing_more_reaches([]);
+}
+
+#[test]
+fn the_time_for_an_answer_begins_with_the_end_of_the_body() {
+    let stage = Stage::with(&[("--response-timeout", "3s")]);
+    let mut client = stage
+        .client_sends("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n");
+    let mut app = stage.app();
+    app.head();
+    assert_eq!(app.chunk(), "x");
+    pass(Duration::from_secs(2));
+    client.send("0\r\n\r\n");
+    assert_eq!(app.chunk(), "");
+    pass(Duration::from_secs(2));
+    app.send(OK);
+    client.expect_answer(OK_PASSED_ON, "ok");
+}
+
+#[test]
 fn an_app_that_answers_only_for_the_time_being_is_a_504() {
     let stage = Stage::with(&[("--response-timeout", "1s")]);
     let mut client = stage.client_sends(GET);

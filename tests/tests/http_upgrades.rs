@@ -292,6 +292,23 @@ fn a_websocket_that_is_evicted_gets_a_close_frame_both_ways() {
 }
 
 #[test]
+fn a_shutdown_asks_a_websocket_to_end_and_does_not_wait_for_it() {
+    let stage = Stage::with(&[("--shutdown-timeout", "1h")]);
+    let (mut client, mut app) = tunnel(&stage);
+    client.send(frame(b"to the app", true));
+    app.expect(frame(b"to the app", true));
+    let (mut silent, _app) = tunnel(&stage);
+    stage.site().ask_to_stop();
+    client.expect(CLOSE_TO_CLIENT);
+    assert_eq!(client.end(), End::Closed);
+    app.expect(CLOSE_TO_APP);
+    assert_eq!(app.end(), End::Closed);
+    // One that does not answer is cut.
+    silent.expect(CLOSE_TO_CLIENT);
+    stage.site().exit_status();
+}
+
+#[test]
 fn a_close_frame_comes_between_two_frames_also_when_one_is_on_its_way() {
     let stage = Stage::with(&[("--tunnel-drain-timeout", "6s")]);
     let (mut client, mut app) = tunnel(&stage);

@@ -51,6 +51,23 @@ fn an_idle_connection_does_not_keep_it_from_ending() {
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 }
 
+#[test]
+fn what_waits_in_the_backlog_when_the_port_is_closed_is_answered() {
+    let site = Site::watching_a_pointer()
+        .with("--workers", "1")
+        .with("--max-connections", "1")
+        .start("v1");
+    let mut only = site.connect();
+    assert_eq!(only.get("/version").unwrap().status, 200);
+    let waiting: Vec<_> = (0..200).map(|_| site.begin("/version")).collect();
+    site.ask_to_stop();
+    for mut client in waiting {
+        let answer = client.answer().expect("an answer");
+        assert_eq!((answer.status, answer.text()), (200, "v1"));
+    }
+    stops_cleanly(&site);
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_is_a_shutdown_like_any_other() {

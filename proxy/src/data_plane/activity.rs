@@ -12,6 +12,9 @@ use std::time::Duration;
 /// From one sweep to the next: the precision of every limit here.
 pub(super) const SWEEP: Duration = Duration::from_millis(500);
 
+/// For the first byte of a connection that was opened just before the port was closed.
+const LATE: Duration = SWEEP;
+
 /// A worker's clock, in sweeps.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Clock(Arc<AtomicU32>);
@@ -23,6 +26,7 @@ pub(super) struct Activity {
     doing: AtomicU8,
     since: AtomicU32,
     is_ended: AtomicBool,
+    waits_to_send: AtomicBool,
     clock: Clock,
 }
 
@@ -86,6 +90,7 @@ impl Activity {
             doing: AtomicU8::new(Doing::Nothing as u8),
             since: AtomicU32::new(clock.now()),
             is_ended: AtomicBool::new(false),
+            waits_to_send: AtomicBool::new(false),
             clock,
         }
     }
@@ -112,17 +117,29 @@ impl Activity {
         }
     }
 
-    pub(super) fn verdict(&self, limits: &ClientLimits) -> Verdict {
+    /// What has outlasted its limit; `is_draining` says that the port is closed, and that nobody is waited
+    /// for who has sent nothing yet.
+    pub(super) fn verdict(&self, limits: &ClientLimits, is_draining: bool) -> Verdict {
         let since = self.since.load(Ordering::Relaxed);
         let outlasted = |limit| self.clock.has_passed(since, limit);
         match self.doing() {
             Doing::Nothing if outlasted(limits.header_timeout) => Verdict::Close,
+            Doing::Nothing if is_draining && outlasted(LATE) => Verdict::Close,
             Doing::Head if outlasted(limits.header_timeout) => Verdict::TimedOut,
             Doing::Idle if outlasted(limits.idle_timeout) => Verdict::Close,
             Doing::Nothing | Doing::Head | Doing::Request | Doing::Idle | Doing::Tunnel => {
                 Verdict::Keep
             }
         }
+    }
+
+    /// Whether there is more for the client than it takes.
+    pub(super) fn set_waits_to_send(&self, waits: bool) {
+        self.waits_to_send.store(waits, Ordering::Relaxed);
+    }
+
+    pub(super) fn waits_to_send(&self) -> bool {
+        self.waits_to_send.load(Ordering::Relaxed)
     }
 
     /// Its task shall end it.
@@ -148,14 +165,25 @@ mod tests {
         for _ in 0..=time.as_millis() / SWEEP.as_millis() {
             activity.clock.tick();
         }
-        activity.verdict(&LIMITS)
+        activity.verdict(&LIMITS, false)
     }
 
     #[test]
     fn a_connection_without_a_byte_is_closed_without_an_answer() {
         let activity = Activity::new(Clock::default());
-        assert_eq!(activity.verdict(&LIMITS), Verdict::Keep);
+        assert_eq!(activity.verdict(&LIMITS, false), Verdict::Keep);
         assert_eq!(after(&activity, LIMITS.header_timeout), Verdict::Close);
+    }
+
+    #[test]
+    fn once_the_port_is_closed_a_connection_without_a_byte_is_not_waited_for() {
+        let activity = Activity::new(Clock::default());
+        assert_eq!(activity.verdict(&LIMITS, true), Verdict::Keep);
+        assert_eq!(after(&activity, LATE), Verdict::Keep);
+        assert_eq!(activity.verdict(&LIMITS, true), Verdict::Close);
+        // One that sends its request is.
+        activity.received();
+        assert_eq!(activity.verdict(&LIMITS, true), Verdict::Keep);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use super::access::Access;
+use super::activity::{Activity, Doing};
 use super::exchange::Receiving;
 use super::forward::Client;
 use super::pool::Pool;
@@ -32,12 +33,20 @@ pub(super) enum RequestBody {
 #[derive(Debug)]
 pub(super) struct ClientBody {
     incoming: Option<Incoming>,
+    activity: Arc<Activity>,
     leftovers: Leftovers,
 }
 
 /// Where bodies go that nobody wants any more: something still has to read them for a while, or the
 /// close would reset the connection and the client might never see its answer (hyperium/hyper#2384).
-pub(super) type Leftovers = mpsc::UnboundedSender<Incoming>;
+pub(super) type Leftovers = mpsc::UnboundedSender<Leftover>;
+
+/// The rest of a body whose request has been answered.
+#[derive(Debug)]
+pub(super) struct Leftover {
+    incoming: Incoming,
+    activity: Arc<Activity>,
+}
 
 /// How much of such a body is read, and for how long.
 const LEFTOVER_BYTES: usize = 256 * 1024;
@@ -75,11 +84,12 @@ pub(super) struct InFlight {
 // === impl RequestBody ===
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, leftovers: &Leftovers) -> Self {
+    pub(super) fn new(incoming: Incoming, client: &Client, leftovers: &Leftovers) -> Self {
         match incoming.is_end_stream() {
             true => Self::Empty,
             false => Self::Client(ClientBody {
                 incoming: Some(incoming),
+                activity: Arc::clone(&client.activity),
                 leftovers: leftovers.clone(),
             }),
         }
@@ -125,25 +135,38 @@ impl RequestBody {
 impl Drop for ClientBody {
     fn drop(&mut self) {
         if let Some(incoming) = self.incoming.take().filter(|body| !body.is_end_stream()) {
+            let activity = Arc::clone(&self.activity);
             // The worker is gone, and the connection with it.
-            let _ = self.leftovers.send(incoming);
+            let _ = self.leftovers.send(Leftover { incoming, activity });
         }
     }
 }
 
-/// Reads what is left of a body, within bounds.
-pub(super) async fn read_leftover(mut incoming: Incoming) {
-    let mut read = 0;
-    let all = async {
-        while let Some(Ok(frame)) = incoming.frame().await {
-            read += frame.data_ref().map_or(0, Bytes::len);
-            if read > LEFTOVER_BYTES {
-                break;
+// === impl Leftover ===
+
+impl Leftover {
+    /// Reads it, within bounds.
+    pub(super) async fn read(mut self) {
+        let mut read = 0;
+        let all = async {
+            // Once its request is answered, hyper says that a body without a length has ended only
+            // when the next head comes.
+            while !self.incoming.is_end_stream()
+                && let Some(Ok(frame)) = self.incoming.frame().await
+            {
+                read += frame.data_ref().map_or(0, Bytes::len);
+                if read > LEFTOVER_BYTES {
+                    break;
+                }
             }
+        };
+        // Whoever sends for longer than that does not listen.
+        let _ = tokio::time::timeout(LEFTOVER_TIME, all).await;
+        if self.activity.doing() == Doing::Head {
+            // What came looked like the next head.
+            self.activity.begin(Doing::Idle);
         }
-    };
-    // Whoever sends for longer than that does not listen.
-    let _ = tokio::time::timeout(LEFTOVER_TIME, all).await;
+    }
 }
 
 // === impl ResponseBody ===

@@ -57,6 +57,27 @@ impl ForwardError {
         }
     }
 
+    /// Whether the app is to blame, as far as anybody can tell.
+    pub(super) fn is_apps(&self) -> bool {
+        match self {
+            Self::NoAnswer(failure) => match failure {
+                Failure::Client(_) | Failure::Cut(Cut::Evicted | Cut::Stalled) => false,
+                Failure::Cut(Cut::TimedOut)
+                | Failure::Silent(_)
+                | Failure::Broken(_)
+                | Failure::Malformed(_) => true,
+            },
+            Self::Unreachable(_) | Self::ConnectTimeout | Self::BadAnswer(_) | Self::Upgrade => {
+                true
+            }
+            Self::BadRequest(_)
+            | Self::Connect
+            | Self::TraceEndsHere
+            | Self::Hold(_)
+            | Self::TargetTooLong => false,
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) | Self::NoAnswer(Failure::Client(_)) => StatusCode::BAD_REQUEST,

@@ -311,6 +311,9 @@ impl Upload {
                             continue;
                         }
                         Poll::Ready(None) => {
+                            if !self.is_answered {
+                                member.owes();
+                            }
                             if self.is_chunked {
                                 wire::write_last_chunk(&mut self.out, None);
                             }

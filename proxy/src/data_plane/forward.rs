@@ -105,12 +105,14 @@ impl Forward {
     fn respond(&self, mut request: Request<Incoming>) -> Responding {
         let Self { shared, client } = self.clone();
         client.activity.begin(Doing::Request);
+        // Before the fields that name it end here; it ends with the request, whoever answers that.
+        let user = Taken::from(request.headers(), shared.user_tokens.as_ref());
         let mut followed = Followed::begin(&mut request, &shared, &client);
         if let Some(answer) = shared.own_answer(&request) {
             client.answered();
             return Box::pin(ready(Ok(shared.last_touch(answer, &followed))));
         }
-        let mut asked = match Asked::by(request, &shared, &client) {
+        let mut asked = match Asked::by(request, user, &shared, &client) {
             Ok(asked) => asked,
             Err(refusal) => {
                 client.answered();
@@ -208,6 +210,7 @@ struct Asked {
 impl Asked {
     fn by(
         request: Request<Incoming>,
+        user: Option<Taken>,
         shared: &Shared,
         client: &Client,
     ) -> Result<Self, ForwardError> {
@@ -218,11 +221,9 @@ impl Asked {
         let version = request.version();
         let (mut head, body) = request.into_parts();
         let upgrade = head.extensions.remove();
-        // Before the fields that name it end here.
-        let user = Taken::from(&head.headers, shared.user_tokens.as_ref());
         let ToApp { asked, added } = headers::to_app(&mut head, &client.peer, shared.forwarded)
             .map_err(ForwardError::BadRequest)?;
-        let body = RequestBody::new(body, &shared.leftovers);
+        let body = RequestBody::new(body, client, &shared.leftovers);
         Ok(Self {
             outgoing: Outgoing::new(head, added, body),
             version,
@@ -260,27 +261,30 @@ impl Asked {
                 if let Some(tally) = &shared.tally {
                     tally.sends_again();
                 }
-                Box::pin(send_again(&mut self.outgoing, &in_flight)).await?
+                let again = Box::pin(send_again(&mut self.outgoing, &in_flight)).await;
+                again.inspect_err(|error| in_flight.upstream.answered(error.is_apps()))?
             }
             Err(failure) => {
-                let is_clients = matches!(failure, Failure::Client(_) | Failure::Cut(_));
-                in_flight.upstream.answered(!is_clients);
                 if let Some(tally) = &shared.tally
                     && !is_replayable
                     && matches!(failure, Failure::Silent(_) | Failure::Broken(_))
                 {
                     tally.is_unanswered();
                 }
-                return Err(failure.into());
+                let error = ForwardError::from(failure);
+                in_flight.upstream.answered(error.is_apps());
+                return Err(error);
             }
         };
-        in_flight.upstream.answered(head.status.is_server_error());
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             return answer(head, receiving, in_flight, self.version);
         }
         match (self.upgrade.take(), &self.protocols) {
             (Some(upgrade), Some(asked)) => switch(head, receiving, in_flight, upgrade, asked),
-            (Some(_), None) | (None, _) => Err(ForwardError::Upgrade),
+            (Some(_), None) | (None, _) => {
+                in_flight.upstream.answered(true);
+                Err(ForwardError::Upgrade)
+            }
         }
     }
 }
@@ -325,16 +329,23 @@ async fn connect(
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
                 let another = shared.router.acquire();
                 let another = another.filter(|other| other.generation != upstream.generation);
-                upstream = another.ok_or(ForwardError::ConnectTimeout)?;
+                upstream = another.ok_or_else(|| {
+                    upstream.answered(true);
+                    ForwardError::ConnectTimeout
+                })?;
             }
             Err(error) if first_try.elapsed() >= shared.limits.hold_timeout => {
+                upstream.answered(true);
                 return Err(ForwardError::of_connect(error));
             }
             Err(_) => {
                 if let Some(tally) = &shared.tally {
                     tally.was_refused();
                 }
-                upstream = another_or_later(shared, upstream.generation).await?;
+                let unreachable = upstream.generation;
+                // Who waits for another one keeps nothing of this one in flight.
+                drop(upstream);
+                upstream = another_or_later(shared, unreachable).await?;
             }
         }
     }
@@ -359,7 +370,12 @@ fn answer(
     mut in_flight: InFlight,
     version: Version,
 ) -> Result<Response<ResponseBody>, ForwardError> {
-    headers::to_client(&mut head.headers, head.present, false).map_err(ForwardError::BadAnswer)?;
+    // It has to say what to upgrade to (RFC 9110, section 15.5.22).
+    let names_protocols = head.status == StatusCode::UPGRADE_REQUIRED;
+    let passes = headers::to_client(&mut head.headers, head.present, names_protocols);
+    let is_error = passes.is_err() || head.status.is_server_error();
+    in_flight.upstream.answered(is_error);
+    passes.map_err(ForwardError::BadAnswer)?;
     if version == Version::HTTP_10 && receiving.remaining().is_none() {
         // Only the end of the connection ends it, and hyper says keep-alive to who asked for that.
         let close = HeaderValue::from_static("close");
@@ -379,8 +395,12 @@ fn switch(
     client: OnUpgrade,
     asked: &HeaderValue,
 ) -> Result<Response<ResponseBody>, ForwardError> {
-    let protocol = headers::switched_to(&head.headers, asked).ok_or(ForwardError::Upgrade)?;
-    headers::to_client(&mut head.headers, head.present, true).map_err(ForwardError::BadAnswer)?;
+    let protocol = headers::switched_to(&head.headers, asked);
+    let passes = headers::to_client(&mut head.headers, head.present, true);
+    let is_error = protocol.is_none() || passes.is_err();
+    in_flight.upstream.answered(is_error);
+    passes.map_err(ForwardError::BadAnswer)?;
+    let protocol = protocol.ok_or(ForwardError::Upgrade)?;
     in_flight.client.activity.begin(Doing::Tunnel);
     in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
     tunnel(client, *receiving.connection, in_flight, &protocol);

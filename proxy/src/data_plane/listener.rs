@@ -11,7 +11,7 @@ use std::time::Duration;
 
 #[cfg(unix)]
 use rustix::net::SocketFlags;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 #[cfg(unix)]
 use tokio::io::{Interest, unix::AsyncFd};
 use tokio::sync::{oneshot, watch};
@@ -22,7 +22,12 @@ use super::worker::{Intake, Server};
 use crate::handles;
 
 /// More than the system keeps by default (128): while workers are busy, connections wait here.
-const BACKLOG: i32 = 4096;
+///
+/// Windows keeps no more than about 200, and refuses the next, unless it is asked by a negative number
+/// (`SOMAXCONN_HINT`, documentation of Winsock's `listen`).
+const BACKLOG: i32 = if cfg!(windows) { -4096 } else { 4096 };
+/// A connection on which nothing has come for so long is asked whether anybody is there.
+const GONE_AFTER: Duration = Duration::from_secs(60);
 /// How long to wait when the system has no descriptor or memory for one more connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// How soon to look whether one of too many connections has ended.
@@ -71,6 +76,7 @@ impl Listener {
         own_the_port(&socket)?;
         // Accepted connections have it from here (not on Windows): heads and bodies that go out one
         // after the other do not wait for the client to confirm the first.
+        notice_who_is_gone(&socket)?;
         socket.set_tcp_nodelay(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
@@ -101,6 +107,7 @@ impl Listener {
     /// What the system said.
     pub fn passed(listener: std::net::TcpListener) -> io::Result<Self> {
         let socket = Socket::from(listener);
+        notice_who_is_gone(&socket)?;
         socket.set_tcp_nodelay(true)?;
         // It may be listening with a shorter queue.
         socket.listen(BACKLOG)?;
@@ -123,6 +130,13 @@ impl Listener {
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
+}
+
+/// Accepted connections have it from here: a client that vanishes without a word, as a laptop that is
+/// closed, is known to have gone after some minutes. Its tunnel would stay open for ever.
+fn notice_who_is_gone(socket: &Socket) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new().with_time(GONE_AFTER);
+    socket.set_tcp_keepalive(&keepalive.with_interval(GONE_AFTER / 6))
 }
 
 /// A restart may bind while connections of the one before linger.
@@ -201,12 +215,19 @@ impl Accept {
         let Ok(listener) = port.into_std() else {
             return;
         };
-        while let Ok((stream, peer)) = handles::alone(|| {
-            let (stream, peer) = listener.accept()?;
-            handles::keep_private(&stream).map(|()| (stream, peer))
-        }) {
-            if stream.set_nonblocking(true).is_ok() {
-                self.deal.serve(stream, peer, &server);
+        loop {
+            let accepted = handles::alone(|| {
+                let (stream, peer) = listener.accept()?;
+                handles::keep_private(&stream).map(|()| (stream, peer))
+            });
+            match accepted {
+                Ok((stream, peer)) if stream.set_nonblocking(true).is_ok() => {
+                    self.deal.serve(stream, peer, &server);
+                }
+                Ok(_) => {}
+                // It has left, and others wait behind it.
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(_) => return,
             }
         }
     }
@@ -309,12 +330,7 @@ struct Trouble {
 
 impl Trouble {
     async fn wait_out(&mut self, error: &io::Error) {
-        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-        let is_of_one_connection = matches!(
-            error.kind(),
-            ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
-        );
-        if is_of_one_connection {
+        if is_of_one_connection(error) {
             return;
         }
         let is_news = self.logged.is_none_or(|at| at.elapsed() >= EXHAUSTED_LOG);
@@ -324,6 +340,14 @@ impl Trouble {
         }
         tokio::time::sleep(EXHAUSTED_PAUSE).await;
     }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
 }
 
 #[cfg(test)]
@@ -339,6 +363,18 @@ mod tests {
         listener.0.set_nonblocking(false).unwrap();
         let (accepted, _) = listener.0.accept().unwrap();
         assert!(accepted.nodelay().unwrap());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_accepted_connection_is_asked_whether_anybody_is_there() {
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_address().unwrap();
+        let _client = TcpStream::connect(address).unwrap();
+        listener.0.set_nonblocking(false).unwrap();
+        let accepted = Socket::from(listener.0.accept().unwrap().0);
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), GONE_AFTER);
     }
 
     #[test]

@@ -251,6 +251,23 @@ impl Pool {
         }
     }
 
+    /// Has all tunnels end, one after the other, and cuts those that have not after `period`.
+    pub(super) fn end_tunnels(self: &Rc<Self>, period: Duration) {
+        let generations = self.generations.borrow();
+        let all: Vec<Generation> = generations.iter().map(|of| of.generation).collect();
+        drop(generations);
+        for generation in &all {
+            self.close_tunnels(*generation, period);
+        }
+        let pool = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(period).await;
+            for generation in all {
+                pool.evict(generation, Class::Tunnel);
+            }
+        });
+    }
+
     /// Cuts what is left of a class, and says how many that were.
     pub(super) fn evict(&self, generation: Generation, class: Class) -> u64 {
         let mut evicted = 0;
@@ -286,7 +303,7 @@ impl Pool {
                 .retain(|idle| !idle.is_expired(now) && idle.stream.is_quiet_so_far());
             members.all.retain(|member| member.strong_count() > 0);
         }
-        generations.retain(|members| !members.is_superseded || !members.all.is_empty());
+        generations.retain(|members| !members.all.is_empty());
     }
 }
 

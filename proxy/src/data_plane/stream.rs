@@ -288,8 +288,13 @@ impl AsyncRead for ClientIo {
         if !self.stream.is_registered()
             && let Some(received) = self.stream.receive_early(buffer)
         {
-            if received? > 0 {
+            let received = received?;
+            if received > 0 {
                 self.activity.received();
+            }
+            if received == EARLY {
+                // There is more, and it may be much: that is read in larger steps. Refused: later.
+                let _ = self.stream.register();
             }
             return Poll::Ready(Ok(()));
         }
@@ -308,7 +313,9 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.activity.set_waits_to_send(written.is_pending());
+        written
     }
 
     fn poll_write_vectored(
@@ -316,7 +323,9 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.activity.set_waits_to_send(written.is_pending());
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -333,5 +342,61 @@ impl AsyncWrite for ClientIo {
             // hyper closes next, which says the same with one system call less.
             Doing::Nothing | Doing::Head | Doing::Request | Doing::Idle => Poll::Ready(Ok(())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Write as _;
+    use std::net::TcpListener;
+
+    use super::super::activity::Clock;
+    use super::*;
+
+    /// A client, and its connection as it was accepted.
+    fn accepted() -> (std::net::TcpStream, ClientIo) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let activity = Arc::new(Activity::new(Clock::default()));
+        (client, ClientIo::new(Stream::accepted(stream), activity))
+    }
+
+    async fn read(io: &mut ClientIo, room: usize) -> usize {
+        let mut bytes = vec![0; room];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        poll_fn(|cx| Pin::new(&mut *io).poll_read(cx, &mut buffer))
+            .await
+            .unwrap();
+        buffer.filled().len()
+    }
+
+    #[tokio::test]
+    async fn what_is_short_is_read_without_the_reactor_and_what_is_long_in_large_steps() {
+        let (mut client, mut io) = accepted();
+        client.write_all(&[b'x'; 100]).unwrap();
+        assert_eq!(read(&mut io, 64 * 1024).await, 100);
+        assert!(!io.stream.is_registered());
+        client.write_all(&[b'x'; 3 * EARLY]).unwrap();
+        assert_eq!(read(&mut io, 64 * 1024).await, EARLY);
+        assert_eq!(read(&mut io, 64 * 1024).await, 2 * EARLY);
+        assert!(io.stream.is_registered());
+    }
+
+    #[tokio::test]
+    async fn it_is_known_that_a_client_takes_nothing() {
+        let (client, mut io) = accepted();
+        let bytes = vec![b'x'; 64 * 1024];
+        let mut is_full = false;
+        while !is_full {
+            assert!(!io.activity.waits_to_send());
+            is_full = poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_write(cx, &bytes)))
+                .await
+                .is_pending();
+        }
+        assert!(io.activity.waits_to_send());
+        drop(client);
     }
 }

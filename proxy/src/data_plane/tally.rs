@@ -141,15 +141,15 @@ impl Tally {
     /// Counts an answer, and how long its head took to come.
     pub(super) fn answered(&self, by: Option<Generation>, status: StatusCode, after: Duration) {
         let mut answers = self.answers.borrow_mut();
-        let known = answers.iter().rposition(|known| known.generation == by);
-        let index = match known {
-            Some(index) => index,
-            None => {
-                *answers = self.shared.meet(by);
-                answers.len() - 1
-            }
-        };
-        answers[index].count(status, after);
+        let position = |answers: &[Arc<Answers>]| answers.iter().rposition(|a| a.generation == by);
+        let known = position(&answers).or_else(|| {
+            *answers = self.shared.meet(by);
+            position(&answers)
+        });
+        // One that is older than all that are kept is not counted.
+        if let Some(index) = known {
+            answers[index].count(status, after);
+        }
     }
 
     /// A request goes to the app a second time.
@@ -325,6 +325,12 @@ mod tests {
         let kept: Vec<_> = answers.keys().flatten().map(|g| g.0).collect();
         assert_eq!(kept, Vec::from_iter(93..=100));
         assert_eq!(answers[&None].all(), 1);
+
+        worker.answered(FIRST, StatusCode::OK, Duration::ZERO);
+        let answers = tallies.read().answers;
+        assert!(!answers.contains_key(&FIRST));
+        let last = answers[&Some(Generation(100))].all();
+        assert_eq!(last, 1, "it is not taken for another one's");
 
         // Another worker has slept since then.
         let worker = tallies.worker(&Arc::default());

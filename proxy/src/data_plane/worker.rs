@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -18,7 +19,6 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::access::Recorder;
 use super::activity::{Activity, Clock, Doing, SWEEP, Verdict};
-use super::body::read_leftover;
 use super::forward::{Client, Forward, Shared};
 use super::headers::Peer;
 use super::listener::Accept;
@@ -30,6 +30,9 @@ use crate::router::{Notice, Router};
 
 /// How far hyper reads ahead for one connection.
 const BUFFER: usize = 64 * 1024;
+/// At shutdown tunnels are asked to end at once, and those that have not after so long are cut: the
+/// port is closed meanwhile, and who sees the end connects to what comes next.
+const TUNNELS_END: Duration = Duration::from_secs(2);
 /// For a head that does not come. No length would let the client wait for the close.
 const TIMED_OUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
@@ -239,13 +242,16 @@ async fn serve_all(
                 let phase = *phases.borrow_and_update();
                 match phase {
                     Phase::Serving | Phase::Closed => {}
-                    Phase::Draining => connections.drain(),
+                    Phase::Draining => {
+                        connections.drain();
+                        pool.end_tunnels(TUNNELS_END);
+                    }
                     Phase::Cut => return,
                 }
             }
             () = connections.one_ended.notified() => {}
-            Some(body) = left_over.recv() => {
-                tokio::task::spawn_local(read_leftover(body));
+            Some(leftover) = left_over.recv() => {
+                tokio::task::spawn_local(leftover.read());
             }
             _ = sweep.tick() => {
                 clock.tick();
@@ -326,7 +332,8 @@ impl Connections {
     /// next request. So it is told that clients may close their half, and does not look.
     fn sweep(&self, settings: &Settings) {
         for (_, Served { client, waker }) in &*self.served.borrow() {
-            match client.activity.verdict(&settings.client) {
+            let is_draining = self.is_draining.get();
+            match client.activity.verdict(&settings.client, is_draining) {
                 Verdict::TimedOut => client.stream.last_word(TIMED_OUT),
                 Verdict::Close => {}
                 Verdict::Keep => {
@@ -340,9 +347,19 @@ impl Connections {
                     }
                 }
             }
+            if client.activity.waits_to_send() {
+                // The rest of an answer ends with it, which may look complete else.
+                client.sees_a_failure();
+            }
             client.activity.end();
             waker.wake_by_ref();
         }
+    }
+
+    /// Whether a connection ends with what it is doing now. One that has just been opened may send its
+    /// request first; the sweep ends it if it does not.
+    fn lets_go_of(&self, client: &Client) -> bool {
+        self.is_draining.get() && client.activity.doing() != Doing::Nothing
     }
 
     fn have_ended(&self) -> bool {
@@ -377,10 +394,13 @@ impl Future for Serve {
         if this.client.activity.is_ended() {
             return Poll::Ready(Ok(()));
         }
-        if this.connections.is_draining.get() && !this.is_told {
-            this.is_told = true;
-            Pin::new(&mut this.connection).graceful_shutdown();
+        let polled = Pin::new(&mut this.connection).poll(cx);
+        // Only now: what has come is read first, also of a connection that was accepted last.
+        if polled.is_ready() || this.is_told || !this.connections.lets_go_of(&this.client) {
+            return polled;
         }
+        this.is_told = true;
+        Pin::new(&mut this.connection).graceful_shutdown();
         Pin::new(&mut this.connection).poll(cx)
     }
 }

@@ -99,15 +99,15 @@ pub fn forwards_left(method: &Method, headers: &HeaderMap) -> Option<u64> {
     is_number.then(|| value.parse().unwrap_or(u64::MAX))
 }
 
-/// Turns the app's response head into the client's. `switches` says that it is a 101 that was asked
-/// for.
+/// Turns the app's response head into the client's. `names_protocols` says that it switches to what
+/// was asked for (101), or names what to ask for (426).
 ///
 /// # Errors
 /// [`BadAnswer`], when its body has no one meaning.
 pub fn to_client(
     headers: &mut HeaderMap,
     present: Present,
-    switches: bool,
+    names_protocols: bool,
 ) -> Result<(), BadAnswer> {
     if present.has(Present::TRANSFER_ENCODING) {
         is_chunked(headers)?;
@@ -116,7 +116,7 @@ pub fn to_client(
     } else if present.has(Present::CONTENT_LENGTH) {
         say_length_once(headers)?;
     }
-    let upgrade = switches.then(|| headers.get(header::UPGRADE).cloned());
+    let upgrade = names_protocols.then(|| headers.get(header::UPGRADE).cloned());
     strip_connection(headers, present);
     if let Some(Some(protocol)) = upgrade {
         headers.insert(header::UPGRADE, protocol);

@@ -200,6 +200,20 @@ fn a_response_with_two_framings_keeps_one() {
 }
 
 #[test]
+fn what_to_upgrade_to_is_passed_on_where_it_is_said() {
+    let passed_on = |names_protocols| {
+        let fields = [("upgrade", "websocket"), ("connection", "Upgrade, x-hop")];
+        let mut headers = head(&fields).headers;
+        let present = Present::in_(&headers);
+        to_client(&mut headers, present, names_protocols).unwrap();
+        [header::UPGRADE, header::CONNECTION].map(|name| headers.get(name).cloned())
+    };
+    assert_eq!(passed_on(false), [None, None]);
+    let named = ["websocket", "upgrade"].map(|value| Some(HeaderValue::from_static(value)));
+    assert_eq!(passed_on(true), named);
+}
+
+#[test]
 fn event_streams_are_known_by_their_type() {
     let is = |value: &'static str| {
         let value = HeaderValue::from_static(value);

@@ -6,7 +6,7 @@ use http::{Method, Uri};
 /// What frames, routes, authenticates or describes a request has to be known before its body (RFC
 /// 9110, section 6.5.1). Some apps put trailers among the fields: there these would be taken for the
 /// client's word, or for ours.
-const NOT_IN_TRAILERS: [&str; 23] = [
+const NOT_IN_TRAILERS: [&str; 25] = [
     "authorization",
     "cache-control",
     "connection",
@@ -20,6 +20,7 @@ const NOT_IN_TRAILERS: [&str; 23] = [
     "host",
     "keep-alive",
     "max-forwards",
+    "ms-aspnetcore-winauthtoken",
     "proxy-authorization",
     "proxy-connection",
     "range",
@@ -30,6 +31,7 @@ const NOT_IN_TRAILERS: [&str; 23] = [
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
+    "x-iis-windowsauthtoken",
 ];
 
 /// Appends a request's head; `added` are fields beside those in `headers`. `is_chunked` says how its
