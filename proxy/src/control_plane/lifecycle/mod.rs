@@ -245,6 +245,12 @@ impl Lifecycle {
         self.refused.insert(release);
     }
 
+    /// Whether a release that is not `known` any more is refused is asked anew when it comes again:
+    /// somebody may have wanted it to be tried, meanwhile.
+    pub fn forget_refused(&mut self, known: impl Fn(&ReleaseId) -> bool) {
+        self.refused.retain(known);
+    }
+
     /// This release has shown elsewhere that it is good, and nothing has served here.
     pub fn remember_good(&mut self, release: ReleaseId) {
         if self.good.is_empty() {
