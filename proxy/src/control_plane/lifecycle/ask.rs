@@ -8,6 +8,7 @@ impl Lifecycle {
         self.refused.remove(release);
         if self.wanted.as_ref() == Some(release) {
             self.failures = 0;
+            self.crashes.remove(release);
             self.approach(release, actions);
         } else if self.policy.overlap && self.active.is_none() && !self.shutting_down {
             // Perhaps it still drains.
