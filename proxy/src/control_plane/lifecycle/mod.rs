@@ -366,6 +366,8 @@ mod crash_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]
+mod rollback_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod walk;
