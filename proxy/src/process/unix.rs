@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -53,11 +54,17 @@ pub(super) fn prepare(command: &mut Command, _: &Stop) {
 
 /// Whether starting failed because of what was to be started.
 pub(super) fn is_releases_fault(error: &io::Error) -> bool {
-    const ENOEXEC: i32 = 8;
     matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
-    ) || error.raw_os_error() == Some(ENOEXEC)
+        Errno::from_io_error(error),
+        Some(
+            Errno::NOENT
+                | Errno::NOTDIR
+                | Errno::LOOP
+                | Errno::ACCESS
+                | Errno::PERM
+                | Errno::NOEXEC
+        )
+    )
 }
 
 /// What the system's error leaves out.
@@ -207,10 +214,33 @@ fn group_of(pid: u32) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::symlink;
 
     use rustix::process::set_child_subreaper;
 
     use super::*;
+
+    #[test]
+    fn what_is_no_program_is_the_releases_fault_and_what_is_short_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "no program").unwrap();
+        symlink("circle", folder.path().join("circle")).unwrap();
+        for program in [
+            "none",
+            "none/app",
+            "file",
+            "file/app",
+            "circle",
+            "circle/app",
+        ] {
+            let program = folder.path().join(program);
+            let error = std::process::Command::new(&program).spawn().unwrap_err();
+            assert!(is_releases_fault(&error), "{program:?}: {error}");
+        }
+        for short in [Errno::NOMEM, Errno::AGAIN, Errno::MFILE, Errno::TXTBSY] {
+            assert!(!is_releases_fault(&short.into()), "{short}");
+        }
+    }
 
     fn shell(script: &str) -> (Child, Tree) {
         let mut command = Command::new("sh");
