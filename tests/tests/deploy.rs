@@ -125,6 +125,32 @@ fn one_that_was_refused_and_is_deployed_again_is_tried_again() {
     assert_eq!((outcomes("refused"), outcomes("promoted")), (2, 2));
 }
 
+#[cfg(unix)]
+#[test]
+fn one_that_was_refused_is_tried_again_also_after_another_deploy() {
+    let command =
+        "case {release} in v2*) test -e database || exit 9;; esac; exec {artifact} -port {port}";
+    let site = Site::watching_a_pointer()
+        .running(&["sh", "-c", command])
+        .start("v1");
+    let deploys = |release| site.deployment().deploys(release, &["--timeout", "30s"]);
+    deploys("v2").with(1);
+    deploys("v3").with(0);
+    deploys("v2").with(1).saying(&["exit status: 9"]);
+    deploys("v4").with(0);
+    fs::write(site.site().join("releases/database"), "").unwrap();
+    deploys("v2").with(0);
+    site.serves("v2");
+    // Also what somebody went back from.
+    let mut rollback = tests::program::handoff();
+    rollback.arg("rollback").args(site.deployment().place());
+    command::start(rollback).end().with(0);
+    site.serves("v4");
+    deploys("v5").with(0);
+    deploys("v2").with(0);
+    site.serves("v2");
+}
+
 #[test]
 #[cfg_attr(windows, ignore = "Wine: has no Python")]
 fn a_folder_is_deployed_too() {

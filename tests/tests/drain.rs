@@ -73,6 +73,35 @@ fn the_oldest_of_too_many_draining_releases_is_cut() {
     site.wait_until("v2 is gone", |status| status.is_at_rest());
 }
 
+#[cfg(unix)]
+#[test]
+fn a_request_keeps_its_grace_when_its_release_serves_again_and_drains_once_more() {
+    let site = Site::watching_a_pointer()
+        .with("--tunnel-drain-timeout", "500ms")
+        .with("--drain-timeout", "1h")
+        .with("--stop", "kill");
+    let site = site.start("v1");
+    let mut stream = site.begin("/stream?events=1000000&every=50");
+    assert_eq!(stream.head().unwrap().status, 200);
+    let upload = site.begin_upload("/upload");
+    site.wait_until("both are in flight", |status| status.in_flight() == 2);
+    site.deploy("v2");
+    site.activates("v2");
+    stream.is_cut();
+
+    site.ask(r#"{"serial":1,"rollback":{"to":null,"serial":1}}"#);
+    assert_eq!(site.activates("v1").generation(), Some(1));
+    site.serves("v1");
+    site.deploy("v3");
+    site.activates("v3");
+    site.serves("v3");
+    let status = site.wait_until("v2 is gone", |status| status.stopping.is_empty());
+
+    assert!(status.is_draining("v1"), "{status:#?}");
+    assert_eq!(upload.finish().unwrap().release(), "v1");
+    site.wait_until("v1 is gone", |status| status.is_at_rest());
+}
+
 #[test]
 fn two_may_drain_side_by_side_by_default() {
     let site = Site::watching_a_pointer().start("v1");

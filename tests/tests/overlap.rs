@@ -1,7 +1,7 @@
 //! Apps that cannot run twice.
 #![cfg(unix)]
 
-use tests::{Running, Site, Status, app};
+use tests::{Running, Site, Status, app, command, program};
 
 /// Fails unless it is the only one.
 const ALONE: &str = r#"
@@ -82,5 +82,28 @@ fn a_restart_and_a_rollback_make_room_too() {
     site.ask(r#"{"serial":2,"restart":1,"rollback":{"to":null,"serial":1}}"#);
     site.serves("v1");
     site.has_launched(4);
+    never_ran_twice(&site);
+}
+
+#[test]
+fn a_rollback_during_a_deploy_goes_to_what_made_room_for_it() {
+    let site = alone().start("v1");
+    site.deploy("v2");
+    site.serves("v2");
+    site.has_launched(2);
+    site.deploy(app("v3").that("--ready-after=10m"));
+    site.wait_until("v3 starts", |status| status.is_candidate("v3"));
+
+    let mut rollback = program::handoff();
+    rollback.arg("rollback").args(site.deployment().place());
+    command::start(rollback)
+        .end()
+        .with(0)
+        .saying(&["v2-", "serves again"]);
+
+    site.serves("v2");
+    let status = site.status();
+    assert!(status.refusal("v3").is_some(), "{status:#?}");
+    assert!(status.refusal("v2").is_none(), "{status:#?}");
     never_ran_twice(&site);
 }

@@ -83,8 +83,8 @@ pub struct Supervision {
     #[arg(long, env = "HANDOFF_BAKE", value_name = "DURATION", default_value = "0s", value_parser = parse_duration, help_heading = "After the handoff")]
     pub bake: Duration,
 
-    /// And when the share of its answers with a status of 500 or more is higher than the old one's
-    /// by this much, such as 5%
+    /// With --bake: go back also when the share of its answers with a status of 500 or more is
+    /// higher than the old one's by this much, such as 5%
     #[arg(long, env = "HANDOFF_BAKE_MAX_ERRORS", value_name = "PERCENT", value_parser = share, help_heading = "After the handoff")]
     pub bake_max_errors: Option<f64>,
 

@@ -212,12 +212,12 @@ fn supervisor(
         tunnel_drain_timeout: run.tunnel_drain_timeout,
         stop: run.stop.clone().unwrap_or_default(),
         stop_timeout: run.stop_timeout,
-        max_draining: run.max_draining,
+        max_draining: at_least("--max-draining", run.max_draining, 1)?,
         rapid_fails: run.rapid_fails.max(1),
         overlap: run.supervision.overlap == Overlap::Yes,
         live: live(run)?,
         bake: bake(run)?,
-        bake_max_errors: run.supervision.bake_max_errors,
+        bake_max_errors: bake_max_errors(run)?,
         auto_rollback: run.supervision.auto_rollback == AutoRollback::Always,
         port_names: run.supervision.port_name.clone(),
         command: command.clone(),
@@ -400,6 +400,18 @@ fn bake(run: &Run) -> Result<Duration, ConfigError> {
     }
 }
 
+fn bake_max_errors(run: &Run) -> Result<Option<f64>, ConfigError> {
+    match run.supervision.bake_max_errors {
+        Some(share) if run.supervision.bake.is_zero() => Err(ConfigError::Value {
+            key: "--bake-max-errors".into(),
+            value: format!("{}%", (share * 10_000.0).round() / 100.0),
+            expected: "--bake with it, such as --bake 10m: errors are counted while a release is \
+                       on trial",
+        }),
+        share => Ok(share),
+    }
+}
+
 /// The app runs in another folder than we do.
 fn absolute(path: PathBuf) -> PathBuf {
     let path = std::path::absolute(&path).unwrap_or(path);
@@ -448,6 +460,10 @@ mod tests {
         assert_eq!(
             with(&["--poll", "0s"]),
             r#"--poll is "0s": expected a duration above zero"#
+        );
+        assert_eq!(
+            with(&["--max-draining", "0"]),
+            r#"--max-draining is "0": expected a larger number"#
         );
         assert_eq!(
             with(&["--watch", "/b"]),
@@ -526,5 +542,17 @@ mod tests {
         assert_eq!(supervisor.drain_timeout, Duration::from_secs(30));
         let with_bake = [&args[..], &["--bake", "5m"]].concat();
         assert!(error(&with_bake).starts_with(r#"--bake is "5m": expected nothing"#));
+    }
+
+    #[test]
+    fn errors_are_counted_while_a_release_is_on_trial_only() {
+        let args = ["--artifact", "/a", "--bake-max-errors", "7%"];
+        assert_eq!(
+            error(&args),
+            r#"--bake-max-errors is "7%": expected --bake with it, such as --bake 10m: errors are counted while a release is on trial"#
+        );
+        let with_bake = [&args[..], &["--bake", "5m"]].concat();
+        let supervisor = config(&with_bake).unwrap().supervisor;
+        assert_eq!(supervisor.bake_max_errors, Some(0.07));
     }
 }

@@ -10,13 +10,14 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 
-use super::Asking;
 use super::stop::Stop;
+use super::{Asking, is_gone};
 
 /// What a root that was asked to stop leaves behind has this long to stop too.
 const LEFT_BEHIND: Duration = Duration::from_secs(5);
@@ -53,11 +54,17 @@ pub(super) fn prepare(command: &mut Command, _: &Stop) {
 
 /// Whether starting failed because of what was to be started.
 pub(super) fn is_releases_fault(error: &io::Error) -> bool {
-    const ENOEXEC: i32 = 8;
     matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
-    ) || error.raw_os_error() == Some(ENOEXEC)
+        Errno::from_io_error(error),
+        Some(
+            Errno::NOENT
+                | Errno::NOTDIR
+                | Errno::LOOP
+                | Errno::ACCESS
+                | Errno::PERM
+                | Errno::NOEXEC
+        )
+    )
 }
 
 /// What the system's error leaves out.
@@ -102,7 +109,9 @@ impl Tree {
         if self.root_ended.is_none() {
             self.kill();
         }
-        self.reaped = true;
+        if !std::mem::replace(&mut self.reaped, true) {
+            reap(self.root);
+        }
         status
     }
 
@@ -127,8 +136,7 @@ impl Tree {
 
     async fn ask_the_rest(&self, signal: Signal) {
         let gone = async {
-            let root = self.root.as_raw_nonzero().get().cast_unsigned();
-            while self.pids().iter().any(|&pid| pid != root) {
+            while self.has_left_any() {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
@@ -136,6 +144,14 @@ impl Tree {
             // Who is not gone by then is ended.
             let _ = tokio::time::timeout(LEFT_BEHIND, gone).await;
         }
+    }
+
+    /// Whether anybody but the root runs. In a container perhaps nobody ever asks how one that has
+    /// ended did.
+    fn has_left_any(&self) -> bool {
+        let root = self.root.as_raw_nonzero().get().cast_unsigned();
+        let mut pids = self.pids().into_iter();
+        pids.any(|pid| pid != root && !is_gone(pid))
     }
 
     /// Whether all of it ends when this process is killed. Only the root does, at once.
@@ -157,6 +173,29 @@ impl Tree {
     }
 }
 
+/// Asks how those ended that the root has left behind, if they have become this process's children:
+/// as the first process of a container it is the only one that could.
+///
+/// The root itself is reaped. Its group keeps its number as long as anybody is in it, and nobody else
+/// waits for any of them.
+fn reap(group: Pid) {
+    // As a rule an error: there are none.
+    let next = move || rustix::process::waitpgid(group, WaitOptions::NOHANG);
+    let mut reaped = next();
+    while let Ok(Some(_)) = reaped {
+        reaped = next();
+    }
+    if reaped.is_ok() {
+        tokio::spawn(async move {
+            while let Ok(reaped) = next() {
+                if reaped.is_none() {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
+        });
+    }
+}
+
 fn signal_of(stop: &Stop) -> Signal {
     match stop {
         Stop::CtrlC => Signal::INT,
@@ -170,4 +209,79 @@ fn group_of(pid: u32) -> Option<i32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
     after_name.split_whitespace().nth(2)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use rustix::process::set_child_subreaper;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_program_is_the_releases_fault_and_what_is_short_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "no program").unwrap();
+        symlink("circle", folder.path().join("circle")).unwrap();
+        for program in [
+            "none",
+            "none/app",
+            "file",
+            "file/app",
+            "circle",
+            "circle/app",
+        ] {
+            let program = folder.path().join(program);
+            let error = std::process::Command::new(&program).spawn().unwrap_err();
+            assert!(is_releases_fault(&error), "{program:?}: {error}");
+        }
+        for short in [Errno::NOMEM, Errno::AGAIN, Errno::MFILE, Errno::TXTBSY] {
+            assert!(!is_releases_fault(&short.into()), "{short}");
+        }
+    }
+
+    fn shell(script: &str) -> (Child, Tree) {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        prepare(&mut command, &Stop::Term);
+        let child = command.spawn().unwrap();
+        let tree = Tree::adopt(&child).unwrap();
+        (child, tree)
+    }
+
+    async fn eventually(is_so: impl Fn() -> bool) {
+        let so = async {
+            while !is_so() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(60), so).await;
+        waited.expect("it comes to that");
+    }
+
+    #[tokio::test]
+    async fn who_has_ended_is_not_left_though_nobody_has_asked_how() {
+        // The root has a child, and does not know of it.
+        let (mut child, mut tree) = shell("sleep 0.2 & exec sleep 1000");
+        eventually(|| tree.pids().len() == 2).await;
+        eventually(|| !tree.has_left_any()).await;
+        assert_eq!(tree.pids().len(), 2);
+        tree.kill();
+        tree.wait(&mut child).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_the_root_leaves_behind_is_reaped_where_this_is_the_first_process() {
+        // As in a container.
+        set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+        let (mut child, mut tree) = shell("sleep 1000 & sh -c 'sleep 1000 & sleep 1000' & exit 3");
+        let status = tree.wait(&mut child).await.unwrap();
+        assert_eq!(status.code(), Some(3));
+        let root = tree.root.as_raw_nonzero().get();
+        let entries = || fs::read_dir("/proc").unwrap().flatten();
+        let pids = || entries().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        eventually(|| pids().all(|pid| group_of(pid) != Some(root))).await;
+    }
 }

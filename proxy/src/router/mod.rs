@@ -252,7 +252,9 @@ impl Router {
     /// Cuts off what is left of `class` in `upstream`.
     pub fn evict(&self, upstream: &Weak<Upstream>, class: Class) {
         if let Some(upstream) = upstream.upgrade() {
-            upstream.evicted.store(true, Ordering::Release);
+            if class == Class::Request {
+                upstream.evicted.store(true, Ordering::Release);
+            }
             self.tell(Notice::Evicted(upstream.generation, class));
         }
     }
@@ -366,7 +368,8 @@ impl Upstream {
         }
     }
 
-    /// Whether what fails here fails because it outlasted its grace period.
+    /// Whether its requests were cut off. Tunnels have a shorter grace: one that has lost only those
+    /// may be routed to again, and what is in flight to it goes on.
     pub fn evicted(&self) -> bool {
         self.evicted.load(Ordering::Acquire)
     }

@@ -8,6 +8,7 @@ impl Lifecycle {
         self.refused.remove(release);
         if self.wanted.as_ref() == Some(release) {
             self.failures = 0;
+            self.crashes.remove(release);
             self.approach(release, actions);
         } else if self.policy.overlap && self.active.is_none() && !self.shutting_down {
             // Perhaps it still drains.
@@ -61,13 +62,16 @@ impl Lifecycle {
     }
 
     /// Where a rollback goes that names no release. A deploy that is on its way is taken back by
-    /// staying; else it is the release before.
+    /// staying, or by what made room for it; else it is the release before.
     pub fn before_the_latest(&self) -> Option<ReleaseId> {
-        let latest = self.active.as_ref().map(|active| &active.release);
-        let latest = latest.or_else(|| self.good.last());
-        if self.active.is_some() && self.coming().is_some_and(|coming| Some(coming) != latest) {
-            return latest.cloned();
+        let active = self.active.as_ref().map(|active| &active.release);
+        let stays = active.or(self.made_room.as_ref());
+        let due = self.retry.as_ref().map(|retry| &retry.release);
+        let on_its_way = self.coming().or(due);
+        if stays.is_some() && on_its_way.is_some_and(|release| Some(release) != stays) {
+            return stays.cloned();
         }
+        let latest = stays.or_else(|| self.good.last());
         let mut earlier = self.good.iter().rev();
         earlier.find(|good| Some(*good) != latest).cloned()
     }

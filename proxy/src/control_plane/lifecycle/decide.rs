@@ -8,6 +8,7 @@ impl Lifecycle {
         let recovers = self.recovers();
         if self.wanted.as_ref() != Some(release) {
             self.failures = 0;
+            self.crashes.clear();
         }
         self.wanted = Some(release.clone());
         if self.active.is_some() {
@@ -177,12 +178,20 @@ impl Lifecycle {
         }
     }
 
+    pub(super) fn settled(&mut self, generation: Generation) {
+        if let Some(active) = self.active.as_ref().filter(|a| a.generation == generation) {
+            self.failures = 0;
+            self.crashes.remove(&active.release);
+        }
+    }
+
     fn active_crashed(&mut self, crashed: Instance, actions: &mut Vec<Action>) {
         self.fallen = None;
         let baked = self.baking == Some(crashed.generation);
         if self.shutting_down {
             return actions.push(Action::Withdraw);
         }
+        let crashes = self.crashed(&crashed.release);
         let may_go_back = self.policy.auto_rollback;
         // It still runs, so it can serve: a rollback by rule.
         let spare = self.spare(|release| may_go_back || *release == crashed.release);
@@ -209,7 +218,7 @@ impl Lifecycle {
         match before.cloned() {
             // What came back instead is as good.
             _ if self.serves(&crashed.release) => self.return_to_wanted(actions),
-            Some(before) if may_go_back && self.failures + 1 >= self.policy.rapid_fails => {
+            Some(before) if may_go_back && crashes >= self.policy.rapid_fails => {
                 let Instance {
                     generation,
                     release,
@@ -222,6 +231,17 @@ impl Lifecycle {
             _ if self.active.is_some() && self.retry.is_some() => {}
             _ => self.retry(deploy(crashed.release), actions),
         }
+    }
+
+    /// Counts a crash of what served. What has failed before its first one was something else, and
+    /// it is not made to wait for that.
+    fn crashed(&mut self, release: &ReleaseId) -> u32 {
+        let crashes = self.crashes.entry(release.clone()).or_default();
+        *crashes = crashes.saturating_add(1);
+        if *crashes == 1 {
+            self.failures = 0;
+        }
+        *crashes
     }
 
     fn candidate_failed(&mut self, candidate: Candidate, actions: &mut Vec<Action>) {

@@ -53,8 +53,10 @@ pub struct Lifecycle {
     refused: BTreeSet<ReleaseId>,
     /// On trial when an earlier life of this sidecar ended: nobody knows how that would have gone.
     unproven: BTreeSet<ReleaseId>,
-    /// Crashes and failed starts since the last time that an instance settled.
+    /// Crashes and failed starts since the last time that an instance settled: for the back-off.
     failures: u32,
+    /// How often a release has crashed while it served, since an instance of it settled.
+    crashes: BTreeMap<ReleaseId, u32>,
     has_served: bool,
     paused: bool,
     shutting_down: bool,
@@ -232,6 +234,7 @@ impl Lifecycle {
             refused: BTreeSet::new(),
             unproven: BTreeSet::new(),
             failures: 0,
+            crashes: BTreeMap::new(),
             has_served: false,
             paused: false,
             shutting_down: false,
@@ -243,6 +246,12 @@ impl Lifecycle {
     pub fn remember_refused(&mut self, release: ReleaseId) {
         self.good.retain(|good| *good != release);
         self.refused.insert(release);
+    }
+
+    /// Whether a release that is not `known` any more is refused is asked anew when it comes again:
+    /// somebody may have wanted it to be tried, meanwhile.
+    pub fn forget_refused(&mut self, known: impl Fn(&ReleaseId) -> bool) {
+        self.refused.retain(known);
     }
 
     /// This release has shown elsewhere that it is good, and nothing has served here.
@@ -274,11 +283,7 @@ impl Lifecycle {
             Event::Ready(generation) => self.ready(generation, to),
             Event::NeverReady(generation) => self.never_ready(generation, to),
             Event::LaunchFailed(generation) => self.launch_failed(generation, to),
-            Event::Settled(generation) => {
-                if self.is_active(generation) {
-                    self.failures = 0;
-                }
-            }
+            Event::Settled(generation) => self.settled(generation),
             Event::LiveFell(generation) => self.live_fell(generation, to),
             Event::LiveRose(generation) => {
                 self.fallen.take_if(|(fallen, _)| *fallen == generation);
@@ -357,7 +362,11 @@ impl Lifecycle {
 }
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod recovery_tests;
+#[cfg(test)]
+mod rollback_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

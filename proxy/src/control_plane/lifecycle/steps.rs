@@ -64,6 +64,7 @@ impl Lifecycle {
         actions: &mut Vec<Action>,
     ) {
         self.good.retain(|good| *good != release);
+        self.crashes.remove(&release);
         self.refused.insert(release.clone());
         actions.push(Action::Refuse(generation, release, verdict));
     }

@@ -59,6 +59,21 @@ fn a_candidate_that_fails_is_refused_and_not_tried_again() {
 }
 
 #[test]
+fn one_that_was_refused_and_forgotten_is_a_new_one() {
+    let mut lifecycle = serving();
+    lifecycle.on(detected("bad"));
+    lifecycle.on(Event::Exited(Generation(2)));
+    let needed: Vec<_> = lifecycle.needed().cloned().collect();
+    lifecycle.forget_refused(|release| needed.contains(release));
+    assert_eq!(lifecycle.on(detected("bad")), [], "it is the newest");
+    lifecycle.on(detected("v3"));
+    lifecycle.on(Event::Ready(Generation(3)));
+    let needed: Vec<_> = lifecycle.needed().cloned().collect();
+    lifecycle.forget_refused(|release| needed.contains(release));
+    assert_eq!(lifecycle.on(detected("bad")), [launch(4, "bad")]);
+}
+
+#[test]
 fn a_launch_that_the_machine_refused_is_tried_again() {
     let mut lifecycle = serving();
     lifecycle.on(detected("v2"));

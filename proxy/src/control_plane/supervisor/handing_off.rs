@@ -93,7 +93,6 @@ impl<L: Launch> Supervisor<L> {
         if let Some(instance) = self.instances.get_mut(&generation) {
             instance.settled = settled;
         }
-        self.forget_unneeded();
     }
 
     pub(super) fn keep(&mut self, generation: Generation) {

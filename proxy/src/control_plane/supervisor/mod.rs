@@ -303,8 +303,15 @@ impl<L: Launch> Supervisor<L> {
     fn on(&mut self, event: Event) {
         self.verdict = Instant::now();
         self.because = because(&event);
-        for action in self.lifecycle.on(event) {
+        let actions = self.lifecycle.on(event);
+        let is_promotion = |action: &Action| matches!(action, Action::Promote(_));
+        let has_moved = actions.iter().any(is_promotion);
+        for action in actions {
             self.perform(action);
+        }
+        if has_moved {
+            // Only now: what is refused has to be known until then.
+            self.forget_unneeded();
         }
         let lifecycle = &self.lifecycle;
         self.status

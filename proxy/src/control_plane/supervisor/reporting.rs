@@ -14,6 +14,9 @@ impl<L: Launch> Supervisor<L> {
         let runs = |id: &ReleaseId| self.instances.values().any(|i| i.release == *id);
         self.releases
             .retain(|id, _| needed.contains(id) || runs(id));
+        let releases = &self.releases;
+        self.lifecycle
+            .forget_refused(|id| releases.contains_key(id));
         self.watcher.prune(self.releases.keys().cloned().collect());
     }
 
