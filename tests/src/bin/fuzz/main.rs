@@ -9,7 +9,9 @@
 //! paths by itself, but needs a nightly compiler, which neither this project nor its CI uses; the
 //! generators here know the shapes instead.
 
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -83,13 +85,26 @@ fn main() -> ExitCode {
     println!("seed {seed}, {seconds} s each");
     // A panic is a finding like any other, and shown as one.
     std::panic::set_hook(Box::new(|_| {}));
+    let time = Duration::from_secs(seconds);
     let mut total = 0;
-    for target in targets {
-        match fuzz(target, Duration::from_secs(seconds), seed) {
-            Ok(inputs) => total += inputs,
-            Err(finding) => {
-                println!("{}: {finding}", target.name);
-                return ExitCode::FAILURE;
+    // A processor each.
+    let at_once = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    for targets in targets.chunks(at_once) {
+        let found: Vec<_> = thread::scope(|scope| {
+            let fuzz = |target| scope.spawn(move || fuzz(target, time, seed));
+            let fuzzing: Vec<_> = targets.iter().map(|target| fuzz(*target)).collect();
+            fuzzing
+                .into_iter()
+                .map(thread::ScopedJoinHandle::join)
+                .collect()
+        });
+        for (target, found) in targets.iter().zip(found) {
+            match found.unwrap_or_else(|_| Err("a panic in the fuzzer itself".to_owned())) {
+                Ok(inputs) => total += inputs,
+                Err(finding) => {
+                    println!("{}: {finding}", target.name);
+                    return ExitCode::FAILURE;
+                }
             }
         }
     }
