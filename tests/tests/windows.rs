@@ -175,6 +175,23 @@ fn works_at(place: fn(PathBuf) -> PathBuf) {
         site.wait_until("v1 is stopped", |status| status.is_at_rest());
         std::fs::write(site.shared().join("kept"), "").expect("a file");
     }
+#[test]
+fn an_artifact_that_somebody_reads_is_copied() {
+    use std::os::windows::fs::OpenOptionsExt as _;
+
+    // As a sidecar beside this one does for its own copy; and as who lets nobody write meanwhile.
+    const SHARE_READING: u32 = 1;
+    const SHARE_ALL: u32 = 7;
+    let site = Site::watching_a_pointer().start("v1");
+    for (version, share) in [("v2", SHARE_ALL), ("v3", SHARE_READING)] {
+        let path = site.upload(version);
+        let reader = File::options().read(true).share_mode(share).open(&path);
+        let _reader = reader.expect("a reader");
+        site.point(path.display().to_string());
+        site.serves(version);
+    }
+}
+
 }
 
 #[test]
