@@ -109,6 +109,21 @@ fn an_app_that_outlives_a_killed_handoff_holds_nothing_of_it_and_is_ended_by_the
 }
 
 #[test]
+fn a_handoff_ends_though_what_its_app_started_outlives_the_app() {
+    // It has the other end of what handoff reads, and nobody knows whose it is: its parent has ended.
+    let app = binaries::sample_app().display();
+    let batch = format!(
+        "@echo off\r\ncmd /c start \"\" /b \"{app}\" --leaked-child\r\n\
+         \"{app}\" --version-name v1 %*\r\n"
+    );
+    let site = without_jobs().running(&["{artifact}", "-port", "{port}"]);
+    let site = site.start(file("v1.cmd", batch.as_bytes()));
+    site.serves("v1");
+    site.ask_to_stop();
+    assert_eq!(site.exit_status().code(), Some(0), "{}", site.log());
+}
+
+#[test]
 fn a_siblings_app_is_left_alone() {
     let site = without_jobs().start("v1");
     let apps = app_of(&site);
