@@ -1,7 +1,6 @@
 //! `handoff check`: whether a run with these options would work, and what it would run.
 
 use std::fmt::Write as _;
-use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use crate::commands::{Ending, sidecar_on};
 use crate::config::Config;
 use crate::control_plane::artifact::{DropFolder, Store, StoreSettings};
 use crate::files;
+use crate::data_plane::Listener;
 use crate::on_event;
 use crate::process::listening::who_has;
 use crate::process::template::Values;
@@ -224,7 +224,7 @@ fn port(config: &Config) -> Result<String, String> {
 /// It is no condition: who looks on waits for it.
 fn admin_port(address: SocketAddr) -> Result<String, String> {
     match TcpListener::bind(address) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(format!(
+        Err(error) if Listener::is_taken(&error) => Ok(format!(
             "{address} is taken: handoff runs without it until it is free"
         )),
         Err(error) => Err(format!("cannot listen on {address}: {error}")),
