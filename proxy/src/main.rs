@@ -7,6 +7,7 @@ use std::time::Duration;
 use handoff::cli::completions::completions;
 use handoff::cli::parse::ParseError;
 use handoff::cli::{Cli, Run, Subcommands};
+use handoff::commands::say::tell;
 use handoff::config::Config;
 use handoff::process::command::OsLauncher;
 use handoff::process::console;
@@ -99,7 +100,7 @@ fn print(text: &[u8]) -> ExitCode {
 }
 
 fn fail(code: ExitCode, message: &str) -> ExitCode {
-    eprintln!("handoff: {message}");
+    tell(format_args!("handoff: {message}"));
     code
 }
 
