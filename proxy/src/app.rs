@@ -256,14 +256,14 @@ async fn bind(address: SocketAddr) -> Result<Listener, AppError> {
     loop {
         match Listener::bind(address) {
             Ok(listener) => return Ok(listener),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+            Err(error) if Listener::is_taken(&error) && Instant::now() < deadline => {
                 if !std::mem::replace(&mut is_told, true) {
                     tracing::warn!(%address, timeout = ?BIND_FOR, "in use, perhaps not for long");
                 }
                 sleep(BIND_PAUSE).await;
             }
             Err(source) => {
-                let is_taken = source.kind() == io::ErrorKind::AddrInUse;
+                let is_taken = Listener::is_taken(&source);
                 let by = is_taken.then(|| who_has(address)).flatten();
                 return Err(AppError::Bind {
                     address,

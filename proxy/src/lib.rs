@@ -66,7 +66,8 @@
 //! - What Unix and Windows do differently with *files* (leases, share modes, links) lives in
 //!   twins of its own, [`files`]: it has nothing to do with processes. `cfg` stays in
 //!   [`process`], [`files`], [`handles`], [`signal`], the functions of `data_plane::listener` that set a
-//!   socket option or accept, `data_plane::socket`, and the default cache folder in [`config`].
+//!   socket option, accept, or know a taken port, `data_plane::socket`, and the default cache folder in
+//!   [`config`].
 //! - What children must not inherit on Windows is a module below both planes, [`handles`]: one
 //!   mutex covers "accept a connection and unmark it" in one and "start a process" in the other.
 //!   A list of the handles to inherit (`PROC_THREAD_ATTRIBUTE_HANDLE_LIST`) would cost the accepting

@@ -7,10 +7,11 @@ use std::time::Duration;
 use handoff::cli::completions::completions;
 use handoff::cli::parse::ParseError;
 use handoff::cli::{Cli, Run, Subcommands};
+use handoff::commands::say::tell;
 use handoff::config::Config;
 use handoff::process::command::OsLauncher;
 use handoff::process::console;
-use handoff::{app, commands, handles, lines, signal, telemetry, user_tokens};
+use handoff::{app, commands, handles, joined, lines, signal, telemetry, user_tokens};
 
 /// What was asked for cannot be understood. (clap ends with the same.)
 const USAGE: u8 = 2;
@@ -81,7 +82,11 @@ fn run(run: Run) -> ExitCode {
         Err(error) => return fail(ExitCode::FAILURE, &format!("cannot log: {error}")),
     };
     config.data_plane.user_tokens = user_tokens::of(config.windows_auth, launcher.roots());
-    match runtime.block_on(app::run(config, sidecar, launcher, shutdown)) {
+    let ended = runtime.block_on(app::run(config, sidecar, launcher, shutdown));
+    // On Windows threads of its own read the apps' output: for as long as anything that was left
+    // behind has the other end.
+    runtime.shutdown_timeout(joined::LAST_WORDS);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(ExitCode::FAILURE, &error.to_string()),
     }
@@ -95,7 +100,7 @@ fn print(text: &[u8]) -> ExitCode {
 }
 
 fn fail(code: ExitCode, message: &str) -> ExitCode {
-    eprintln!("handoff: {message}");
+    tell(format_args!("handoff: {message}"));
     code
 }
 

@@ -33,6 +33,8 @@ pub mod shared;
 pub mod source;
 pub mod stage;
 pub mod status;
+#[cfg(windows)]
+pub mod tokens;
 pub mod tools;
 pub mod wait;
 pub mod websocket;

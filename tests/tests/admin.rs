@@ -216,7 +216,6 @@ fn it_is_ready_while_an_instance_gets_the_requests() {
     assert_eq!((answer.status, answer.text()), (200, "ready\n"));
 }
 
-#[cfg(unix)]
 #[test]
 fn it_is_not_ready_any_more_when_it_shuts_down() {
     let site = site().with("--shutdown-delay", "5s").start("v1");

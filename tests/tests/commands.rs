@@ -3,12 +3,48 @@
 use std::fs;
 
 use tests::program::handoff;
-use tests::{Deployment, Running, Site, app, command};
+use tests::{Deployment, Running, Site, app, binaries, command};
 
 fn look(site: &Running, command: &[&str]) -> command::Ended {
     let state = site.deployment().state();
     let state = ["--state", state.to_str().expect("a path in UTF-8")];
     command::run(&[command, &state].concat())
+}
+
+/// The exit code of a command whose words nobody reads: `… 2>&1 | head -1` after the first of them.
+fn unheard(site: &Running, words: &[&str]) -> Option<i32> {
+    let nobody = || {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        writer
+    };
+    let mut command = handoff();
+    command.args(words).args(site.deployment().place());
+    command.stdout(nobody()).stderr(nobody());
+    let child = binaries::spawn(&mut command);
+    let ended = child.and_then(|mut child| child.wait());
+    ended.expect("the command can be started").code()
+}
+
+#[test]
+fn a_command_that_nobody_listens_to_goes_on_to_its_end() {
+    let site = Site::watching_a_pointer().start("v1");
+    let before = site.deployment().pointer();
+    let bad = site.deployment().build(app("v2").that("--exit-code=3"));
+    let bad = bad.to_str().unwrap();
+    assert_eq!(unheard(&site, &["deploy", bad]), Some(1));
+    assert_eq!(site.deployment().pointer(), before, "it is put back");
+    let good = site.deployment().build("v3");
+    assert_eq!(unheard(&site, &["deploy", good.to_str().unwrap()]), Some(0));
+    site.serves("v3");
+    for words in [&["restart"][..], &["status"], &["history"], &["logs"]] {
+        let expected = i32::from(words == ["logs"]);
+        assert_eq!(unheard(&site, words), Some(expected), "{words:?}");
+    }
+    for words in [&["check", "--print"][..], &["check", "--json"]] {
+        let words = [words, &["--listen", "127.0.0.1:0"]].concat();
+        assert_eq!(unheard(&site, &words), Some(0), "{words:?}");
+    }
 }
 
 #[test]

@@ -89,7 +89,6 @@ fn a_file_that_cannot_be_written_ends_nothing() {
     site.serves("v1");
 }
 
-#[cfg(unix)]
 #[test]
 fn the_last_lines_are_written_before_the_end() {
     let folder = TempDir::new().unwrap();

@@ -255,6 +255,47 @@ fn a_client_that_names_every_handle_does_no_harm() {
     }
 }
 
+/// What a module that has left a token in handoff makes the app get, and what becomes of the token.
+#[cfg(windows)]
+#[track_caller]
+fn field_of_a_real_token(mode: &str) -> Option<String> {
+    use tests::tokens;
+
+    let stage = Stage::with(&[
+        ("HTTP_PLATFORM_PORT", FREE),
+        ("--first-launch-delay", "0s"),
+        ("--windows-auth", mode),
+    ]);
+    let handoff = stage.site().pid();
+    let left = tokens::leave_one_in(handoff);
+    assert!(tokens::is_one_of(handoff, left));
+    let field = format!("X-IIS-WindowsAuthToken: {left:x}\r\n");
+    let mut client = stage.client_sends(format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n"));
+    let mut app = stage.app();
+    let head = app.head();
+    let given = tests::stage::field(&head, "x-iis-windowsauthtoken").map(str::to_owned);
+    if let Some(given) = &given {
+        let active = stage.site().status().active.expect("an active one");
+        let app = active.pid.expect("its process");
+        let given = usize::from_str_radix(given, 16).expect("a handle");
+        assert!(tokens::is_one_of(app, given), "{head}");
+    }
+    app.send(OK);
+    client.answer_head();
+    eventually(
+        || "handoff has closed its own".to_owned(),
+        || (!tokens::is_one_of(handoff, left)).then_some(()),
+    );
+    given
+}
+
+#[cfg(windows)]
+#[test]
+fn a_users_token_is_given_to_the_app_or_only_closed() {
+    assert!(field_of_a_real_token("forward").is_some());
+    assert_eq!(field_of_a_real_token("close"), None);
+}
+
 #[test]
 fn a_field_that_names_a_token_never_reaches_the_app() {
     let stage = Stage::new();

@@ -1,9 +1,17 @@
 //! What has to be true before a release gets requests, beside one good answer.
-#![cfg(unix)]
 
-use tests::{Site, app};
+use std::fs;
+
+use tests::{Running, Site, app};
 
 const WITH_JOURNAL: [&str; 4] = ["-port", "{port}", "--journal", "{shared}/journal"];
+
+/// What the one app was asked for. On Windows its process is in the file's name.
+fn journal(site: &Running) -> String {
+    let entries = fs::read_dir(site.shared()).expect("a folder").flatten();
+    let journal = entries.map(|entry| entry.path()).next().expect("a journal");
+    fs::read_to_string(journal).expect("a journal")
+}
 
 #[test]
 fn pages_are_asked_for_in_order_before_the_release_gets_requests() {
@@ -12,7 +20,7 @@ fn pages_are_asked_for_in_order_before_the_release_gets_requests() {
         .with("--health-path", "/health")
         .with("--warmup", "/slow?ms=1,/no/such/page,/version");
     let site = site.start("v1");
-    let journal = std::fs::read_to_string(site.shared().join("journal")).expect("a journal");
+    let journal = journal(&site);
     let asked: Vec<_> = journal
         .lines()
         .filter_map(|line| line.split(' ').nth(2))
@@ -47,7 +55,7 @@ fn so_many_good_answers_in_a_row_are_needed() {
         .with("--health-path", "/health")
         .with("--health-rise", "3");
     let site = site.start("v1");
-    let journal = std::fs::read_to_string(site.shared().join("journal")).expect("a journal");
+    let journal = journal(&site);
     let checks = journal.matches(" /health ").count();
     assert_eq!(checks, 3, "{journal}");
 }

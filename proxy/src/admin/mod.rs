@@ -97,7 +97,7 @@ impl Admin {
         let Settings { address, tail } = settings;
         let listener = match Listener::bind(address) {
             Ok(listener) => Some(listener),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(error) if Listener::is_taken(&error) => {
                 tracing::warn!(%address, "the admin port is taken: asked for again until it is free");
                 None
             }

@@ -1,7 +1,6 @@
 //! `handoff check`: whether a run with these options would work, and what it would run.
 
 use std::fmt::Write as _;
-use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
@@ -10,9 +9,11 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::check::Check;
+use crate::commands::say::{print, tell};
 use crate::commands::{Ending, sidecar_on};
 use crate::config::Config;
 use crate::control_plane::artifact::{DropFolder, Store, StoreSettings};
+use crate::data_plane::Listener;
 use crate::files;
 use crate::on_event;
 use crate::process::listening::who_has;
@@ -45,9 +46,9 @@ pub fn run(check: Check) -> Ending {
                     let ok = false;
                     let what = "configuration";
                     let findings = [Finding { what, ok, text }];
-                    println!("{}", as_json(Ending::Usage, &findings, None));
+                    print(as_json(Ending::Usage, &findings, None));
                 }
-                false => eprintln!("handoff: {text}"),
+                false => tell(format_args!("handoff: {text}")),
             }
             return Ending::Usage;
         }
@@ -59,12 +60,12 @@ pub fn run(check: Check) -> Ending {
     };
     let settings = check.print.then(|| print::Printed::of(&config, &origins));
     if check.json {
-        println!("{}", as_json(ending, &findings, settings.as_ref()));
+        print(as_json(ending, &findings, settings.as_ref()));
     } else {
         if let Some(settings) = &settings {
-            println!("{settings}");
+            print(settings);
         }
-        print!("{}", as_text(&findings));
+        print(as_text(&findings).trim_end());
     }
     ending
 }
@@ -224,7 +225,7 @@ fn port(config: &Config) -> Result<String, String> {
 /// It is no condition: who looks on waits for it.
 fn admin_port(address: SocketAddr) -> Result<String, String> {
     match TcpListener::bind(address) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse => Ok(format!(
+        Err(error) if Listener::is_taken(&error) => Ok(format!(
             "{address} is taken: handoff runs without it until it is free"
         )),
         Err(error) => Err(format!("cannot listen on {address}: {error}")),

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::Ending;
+use super::say::{print, tell};
 use crate::control_plane::artifact::digest;
 
 const SCHEMA: u32 = 1;
@@ -34,13 +35,13 @@ pub fn run(options: &PrintDigest) -> Ending {
     match digest(path) {
         Ok(digest) => {
             match json {
-                true => println!("{}", json!({"schema": SCHEMA, "sha256": digest.hex()})),
-                false => println!("{}", digest.hex()),
+                true => print(json!({"schema": SCHEMA, "sha256": digest.hex()})),
+                false => print(digest.hex()),
             }
             Ending::Done
         }
         Err(error) => {
-            eprintln!("handoff: cannot read {path:?}: {error}");
+            tell(format_args!("handoff: cannot read {path:?}: {error}"));
             Ending::Refused
         }
     }

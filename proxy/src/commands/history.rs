@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::place::{PlaceError, Where};
+use super::say::{print, tell};
 use super::sidecars::Sidecars;
 use super::{ELSEWHERE, Ending, table, told};
 use crate::control_plane::status::UnixMillis;
@@ -58,19 +59,21 @@ fn show(options: &History) -> Result<Ending, PlaceError> {
             .into_iter()
             .map(|(sidecar, handoff)| json!({"sidecar": sidecar, "handoff": handoff}))
             .collect();
-        println!("{}", json!({"schema": SCHEMA, "handoffs": handoffs}));
+        print(json!({"schema": SCHEMA, "handoffs": handoffs}));
         return Ok(ending);
     }
     if ending == Ending::Idle {
-        eprintln!("handoff: no sidecar has published anything in {state:?}; {ELSEWHERE}");
+        tell(format_args!(
+            "handoff: no sidecar has published anything in {state:?}; {ELSEWHERE}"
+        ));
     } else if all.is_empty() {
-        println!("nothing has been launched yet");
+        print("nothing has been launched yet");
     } else {
         let is_one = sidecars.all().count() == 1;
         let handoffs = all
             .into_iter()
             .map(|(sidecar, handoff)| (Some(&**sidecar).filter(|_| !is_one), handoff));
-        println!("{}", table::handoffs(handoffs, UnixMillis::now()));
+        print(table::handoffs(handoffs, UnixMillis::now()));
     }
     Ok(ending)
 }

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use self::place::PlaceError;
+use self::say::tell;
 use self::sidecars::Sidecars;
 
 pub mod deploy;
@@ -21,6 +22,7 @@ pub mod history;
 pub mod logs;
 mod place;
 mod progress;
+pub mod say;
 mod sidecars;
 pub mod status;
 mod table;
@@ -48,7 +50,7 @@ pub enum Ending {
 /// How a command ended that may not know where it should look; then it says so.
 fn told(ended: Result<Ending, PlaceError>) -> Ending {
     ended.unwrap_or_else(|error| {
-        eprintln!("handoff: {error}");
+        tell(format_args!("handoff: {error}"));
         Ending::Usage
     })
 }

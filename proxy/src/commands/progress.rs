@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::say::tell;
+
 const SILENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(120);
 /// How often work under way is looked at.
@@ -66,8 +68,8 @@ impl Progress {
     pub(super) fn say(&mut self, line: &str) {
         self.last = Instant::now();
         match &mut self.to {
-            To::Terminal(bars) => bars.suspend(|| eprintln!("{line}")),
-            To::Lines => eprintln!("{line}"),
+            To::Terminal(bars) => bars.suspend(|| tell(line)),
+            To::Lines => tell(line),
             #[cfg(test)]
             To::Memory(said) => said.push(line.to_owned()),
         }

@@ -84,6 +84,17 @@ impl Listener {
         Ok(Self(socket.into()))
     }
 
+    /// Whether a port could not be bound because another program has it.
+    ///
+    /// Windows says of some that they are denied (WSAEACCES, 10013): of one that somebody has for
+    /// himself on all addresses ("Using SO_REUSEADDR and SO_EXCLUSIVEADDRUSE" in Microsoft's
+    /// documentation), and of one that a driver has, such as IIS's http.sys. On Unix a port that is
+    /// denied stays so.
+    pub fn is_taken(refused: &io::Error) -> bool {
+        let is_denied = refused.kind() == io::ErrorKind::PermissionDenied;
+        refused.kind() == io::ErrorKind::AddrInUse || cfg!(windows) && is_denied
+    }
+
     /// The same port for several workers to accept on, or for the first of them where only one can:
     /// on Windows a socket belongs to one completion port.
     pub(super) fn shared_by(self, workers: usize) -> io::Result<Vec<Self>> {
@@ -382,5 +393,17 @@ mod tests {
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let error = Listener::bind(listener.local_address().unwrap()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert!(Listener::is_taken(&error));
+    }
+
+    #[test]
+    fn a_port_that_is_denied_is_taken_on_windows_only() {
+        let denied = match cfg!(windows) {
+            true => io::Error::from_raw_os_error(10013),
+            false => io::ErrorKind::PermissionDenied.into(),
+        };
+        assert_eq!(Listener::is_taken(&denied), cfg!(windows));
+        let elsewhere = Listener::bind(SocketAddr::from(([192, 0, 2, 1], 0))).unwrap_err();
+        assert!(!Listener::is_taken(&elsewhere), "{elsewhere}");
     }
 }

@@ -19,23 +19,22 @@ use windows_sys::Win32::System::Threading::{
 /// A program may make some more of a path, and 260 characters are the most without a prefix.
 const LONG: usize = 240;
 
-/// Opens a file for reading if nobody has it open for writing.
+/// Opens a file for reading if nobody has it open for writing, or for itself alone.
+///
+/// Who reads it, as every sidecar of the deployment does for its copy, is in nobody's way.
 ///
 /// # Errors
-/// `WouldBlock` when somebody has it open (error 32, sharing violation); else what opening it said.
+/// `WouldBlock` when somebody has (error 32, sharing violation); else what opening it said.
 pub fn open_unwritten(path: &Path) -> io::Result<File> {
-    const SHARE_NOTHING: u32 = 0;
-    let mut exclusive = File::options();
-    exclusive.read(true).share_mode(SHARE_NOTHING);
-    match exclusive.open(path) {
-        Err(error) if is_locked(&error) => Err(io::ErrorKind::WouldBlock.into()),
-        Err(error) => Err(error),
-        Ok(alone) => {
-            // Closed first: it would keep us out, too. Who wants to overwrite it meanwhile may.
-            drop(alone);
-            File::open(path)
-        }
-    }
+    const SHARE_READING: u32 = 1;
+    let mut probe = File::options();
+    probe.read(true).share_mode(SHARE_READING);
+    // Closed at once: who wants to overwrite it meanwhile may.
+    let opened = probe.open(path).map(drop).and_then(|()| File::open(path));
+    opened.map_err(|error| match is_open_elsewhere(&error) {
+        true => io::ErrorKind::WouldBlock.into(),
+        false => error,
+    })
 }
 
 /// The path of a file or folder that is there, without links and `..` in it, in the form that most
@@ -161,16 +160,54 @@ pub fn lower_priority() {
 
 /// Locked for now: somebody has it open, or it is being deleted (error 5).
 pub(super) fn is_locked(error: &io::Error) -> bool {
-    let code = error.raw_os_error().map(i32::cast_unsigned);
-    matches!(
-        code,
-        Some(ERROR_ACCESS_DENIED | ERROR_SHARING_VIOLATION | ERROR_LOCK_VIOLATION)
-    )
+    is_open_elsewhere(error) || code(error) == Some(ERROR_ACCESS_DENIED)
+}
+
+/// Somebody has it open in a way that goes with no other.
+fn is_open_elsewhere(error: &io::Error) -> bool {
+    let code = code(error);
+    matches!(code, Some(ERROR_SHARING_VIOLATION | ERROR_LOCK_VIOLATION))
+}
+
+fn code(error: &io::Error) -> Option<u32> {
+    error.raw_os_error().map(i32::cast_unsigned)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_who_may_write_to_a_file_or_has_it_alone_keeps_it_from_being_copied() {
+        const SHARE_ALL: u32 = 7;
+        const SHARE_READING: u32 = 1;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.exe");
+        fs::write(&path, "").unwrap();
+        let opened = |writes: bool, share: u32| {
+            let mut options = File::options();
+            options.read(true).write(writes).share_mode(share);
+            options.open(&path).unwrap()
+        };
+        for share in [SHARE_READING, SHARE_ALL] {
+            let _reader = opened(false, share);
+            open_unwritten(&path).unwrap();
+        }
+        for (writes, share) in [(true, SHARE_ALL), (true, 0), (false, 0)] {
+            let _other = opened(writes, share);
+            let error = open_unwritten(&path).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{share}");
+        }
+        open_unwritten(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_denied_is_not_open_for_writing() {
+        // Opened like a file, a folder is denied, too.
+        let folder = tempfile::tempdir().unwrap();
+        let error = open_unwritten(folder.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+    }
 
     #[test]
     fn a_path_is_given_in_the_form_that_most_programs_can_work_in() {

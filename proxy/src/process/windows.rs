@@ -66,16 +66,19 @@ pub(super) fn prepare(command: &mut Command, stop: &Stop) {
 /// is one for another processor, or one that only an administrator may start.
 pub(super) fn is_releases_fault(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(i32::cast_unsigned);
-    matches!(
-        code,
-        Some(
-            ERROR_FILE_NOT_FOUND
-                | ERROR_PATH_NOT_FOUND
-                | ERROR_BAD_EXE_FORMAT
-                | ERROR_EXE_MACHINE_TYPE_MISMATCH
-                | ERROR_ELEVATION_REQUIRED
+    // What is in no folder of `PATH` has no code: the standard library has looked for it.
+    let is_nowhere = code.is_none() && error.kind() == io::ErrorKind::NotFound;
+    is_nowhere
+        || matches!(
+            code,
+            Some(
+                ERROR_FILE_NOT_FOUND
+                    | ERROR_PATH_NOT_FOUND
+                    | ERROR_BAD_EXE_FORMAT
+                    | ERROR_EXE_MACHINE_TYPE_MISMATCH
+                    | ERROR_ELEVATION_REQUIRED
+            )
         )
-    )
 }
 
 /// What the system's error leaves out.
@@ -268,7 +271,7 @@ fn resume_thread_of(pid: u32) -> io::Result<()> {
         // SAFETY: as above.
         more = unsafe { Thread32Next(snapshot.as_raw_handle(), &raw mut entry) };
     }
-    Err(io::ErrorKind::NotFound.into())
+    Err(io::Error::other("it has no thread"))
 }
 
 fn check(result: i32) -> io::Result<()> {
@@ -314,6 +317,14 @@ mod tests {
         ] {
             let error = io::Error::from_raw_os_error(code);
             assert_eq!(is_releases_fault(&error), is_fault, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_the_releases_fault_wherever_it_was_looked_for() {
+        for program in ["no-such-program", r"C:\no\such\program.exe"] {
+            let error = std::process::Command::new(program).spawn().unwrap_err();
+            assert!(is_releases_fault(&error), "{program}: {error:?}");
         }
     }
 }

@@ -149,16 +149,21 @@ fn open(path: &Path, count_from: impl Fn(u64) -> u64) -> io::Result<State> {
 }
 
 /// Makes room: `a.log` becomes `a.1.log`, that `a.2.log`, and the last one goes.
+///
+/// The first is moved aside before the others make room for it: on Windows who reads it may keep it
+/// from being renamed, and each attempt would cost a full one.
 fn rotate(path: &Path, keep: usize) {
     // Whatever fails, the log goes on: in a file that is too long, or with one fewer behind it.
     if keep == 0 {
         let _ = fs::remove_file(path);
         return;
     }
-    for number in (1..keep).rev() {
+    if fs::rename(path, numbered(path, 0)).is_err() {
+        return;
+    }
+    for number in (0..keep).rev() {
         let _ = fs::rename(numbered(path, number), numbered(path, number + 1));
     }
-    let _ = fs::rename(path, numbered(path, 1));
 }
 
 /// Removes the oldest files of other sidecars: each start begins one more, and nobody else would.
@@ -236,6 +241,46 @@ mod tests {
             "one\\ntwo\\n is gone"
         );
         assert!(log.stderr.is_empty());
+    }
+
+    #[test]
+    fn where_no_full_file_follows_none_of_those_that_are_there_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        for (name, text) in [("a.1.log", "one"), ("a.2.log", "two")] {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        for _ in 0..3 {
+            rotate(&path, 2);
+        }
+        assert_eq!(names(folder.path()), ["a.1.log", "a.2.log"]);
+        assert_eq!(text(&folder.path().join("a.2.log")), "two");
+    }
+
+    #[cfg(windows)]
+    #[test]
+    fn a_reader_who_lets_nobody_rename_the_file_costs_no_full_one() {
+        use std::os::windows::fs::OpenOptionsExt as _;
+
+        const READ_AND_WRITE: u32 = 3;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let mut log = log(path.clone(), 4, 2);
+        for line in ["one\n", "two\n", "three\n"] {
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        let mut reader = File::options();
+        let reader = reader.read(true).share_mode(READ_AND_WRITE).open(&path);
+        for line in ["4\n", "5\n", "6\n", "7\n"] {
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        let full = |number: usize| text(&numbered(&path, number));
+        assert_eq!((full(1).as_str(), full(2).as_str()), ("two\n", "one\n"));
+        drop(reader.unwrap());
+        log.write_all(b"again\n").unwrap();
+        assert_eq!(text(&path), "again\n");
+        assert_eq!(full(1), "three\n4\n5\n6\n7\n");
+        assert_eq!((full(2).as_str(), full(3).as_str()), ("two\n", ""));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Threads of their own write it and what else goes to files ([`queue`]): a full pipe or a network
 //! share that hangs never holds up a request, nor the app.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::panic;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -134,7 +134,9 @@ pub fn init(settings: &Settings, sidecar: &str) -> io::Result<Log> {
         None => Queue::start("log", WAITING, missing_here, io::stderr())?,
         Some(file) => {
             let log_file = LogFile::new(file, sidecar);
-            eprintln!("handoff: the log is in {}", log_file.path().display());
+            // Perhaps nobody listens there.
+            let path = log_file.path().display();
+            let _ = writeln!(io::stderr(), "handoff: the log is in {path}");
             Queue::start("log", WAITING, missing_here, log_file)?
         }
     };

@@ -372,8 +372,8 @@ impl Running {
         self.child().try_wait().expect("its state").is_some()
     }
 
-    #[cfg(unix)]
-    pub(crate) fn pid(&self) -> u32 {
+    /// Handoff's process.
+    pub fn pid(&self) -> u32 {
         self.pid
     }
 

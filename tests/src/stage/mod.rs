@@ -127,9 +127,9 @@ impl Stage {
         let site = options
             .fold(Site::overwritten_in_place(), |site, (option, value)| {
                 // A switch has no value, which the environment's has.
-                match option.strip_prefix("HANDOFF_") {
-                    Some(_) => site.with_variable(option, value),
-                    None => site.with(option, value),
+                match option.starts_with("--") {
+                    false => site.with_variable(option, value),
+                    true => site.with(option, value),
                 }
             })
             .running(&command)

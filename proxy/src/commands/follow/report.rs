@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::Step;
 use crate::commands::Ending;
+use crate::commands::say::{print, tell};
 
 const SCHEMA: u32 = 1;
 
@@ -74,11 +75,11 @@ impl Report {
     /// Good news on stdout, bad news on stderr; JSON on stdout.
     pub(in crate::commands) fn print(&self, json: bool) {
         if json {
-            println!("{}", self.json());
+            print(self.json());
         } else if self.ending == Ending::Done {
-            println!("{}", self.message);
+            print(&self.message);
         } else {
-            eprintln!("handoff: {}", self.message);
+            tell(format_args!("handoff: {}", self.message));
         }
     }
 

@@ -12,6 +12,7 @@ use serde_json::json;
 use self::tail::Tail;
 use super::follow::LOOK;
 use super::place::{PlaceError, Where};
+use super::say::tell;
 use super::sidecars::Sidecars;
 use super::{ELSEWHERE, Ending, told};
 use crate::control_plane::status::Status;
@@ -58,7 +59,9 @@ fn show(options: &Logs) -> Result<Ending, PlaceError> {
     let mut sidecars = Sidecars::of(&state);
     sidecars.look();
     if sidecars.all().next().is_none() {
-        eprintln!("handoff: no sidecar has published anything in {state:?}; {ELSEWHERE}");
+        tell(format_args!(
+            "handoff: no sidecar has published anything in {state:?}; {ELSEWHERE}"
+        ));
         return Ok(Ending::Idle);
     }
     let mut shown = Shown {
@@ -84,7 +87,7 @@ fn show(options: &Logs) -> Result<Ending, PlaceError> {
         }
     }
     for problem in &problems {
-        eprintln!("handoff: {problem}");
+        tell(format_args!("handoff: {problem}"));
     }
     if shown.tails.is_empty() {
         return Ok(Ending::Refused);

@@ -283,9 +283,14 @@ impl Store {
             // Whatever cleans temporary folders has been there. A process that runs from it goes on.
             tracing::warn!(copy = ?kept, "parts of a private copy are missing: it is replaced");
             let aside = self.staging.folder()?;
-            fs::rename(&kept, aside.path().join("damaged"))?;
+            files::rename(&kept, &aside.path().join("damaged"))?;
         }
-        match fs::rename(folder.path(), &kept) {
+        // Nothing takes the place of a folder, which on Windows looks as if that were locked.
+        let renamed = match kept.is_dir() {
+            true => Err(io::ErrorKind::AlreadyExists.into()),
+            false => files::rename(folder.path(), &kept),
+        };
+        match renamed {
             Ok(()) => drop(folder.keep()),
             Err(_) if kept.is_dir() => {}
             Err(error) => return Err(error),
@@ -447,6 +452,31 @@ mod tests {
             let id = None;
             self.store.accept(&Target { path, digest, id })
         }
+    }
+
+    /// As a scanner does that looks at what is new.
+    #[cfg(windows)]
+    #[test]
+    fn a_copy_that_somebody_looks_at_gets_its_name_a_little_later() {
+        use std::os::windows::fs::OpenOptionsExt as _;
+
+        const OF_FOLDERS_TOO: u32 = 0x0200_0000;
+        let mut site = Site::new(Workdir::Auto);
+        let copy = site.store.staging.folder().unwrap();
+        let mut looks = File::options();
+        looks.read(true).share_mode(1).custom_flags(OF_FOLDERS_TOO);
+        let scanner = looks.open(copy.path()).unwrap();
+        fs::rename(copy.path(), site.folder.path().join("x")).unwrap_err();
+        let (looked, may_go) = std::sync::mpsc::channel();
+        let scanner = std::thread::spawn(move || {
+            looked.send(()).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            drop(scanner);
+        });
+        may_go.recv().unwrap();
+        let kept = site.store.keep_copy(&ReleaseId::new("one"), copy).unwrap();
+        assert!(kept.is_dir());
+        scanner.join().unwrap();
     }
 
     #[test]
