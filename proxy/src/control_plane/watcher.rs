@@ -23,7 +23,7 @@ use super::reread::{News, Reread};
 use super::supervisor::Settings;
 use crate::files;
 use crate::joined::Joined;
-use crate::release::{Release, ReleaseId};
+use crate::release::{Digest, Release, ReleaseId};
 
 /// From one look to the next, however many events come: a folder may be written to all the time.
 const CALM: Duration = Duration::from_millis(50);
@@ -62,6 +62,8 @@ pub enum Found {
         /// Where it was deployed.
         source: PathBuf,
     },
+    /// What [`Watcher::restore`] was asked for, copied again.
+    Restored(Release),
     /// Why there is none now, once for each new reason; `None` when that is over.
     Problem(Option<Problem>),
     /// What commands ask for; at the start once what they asked for before.
@@ -91,6 +93,15 @@ enum Wake {
     Changed,
     Prune(Vec<ReleaseId>),
     Fetch(Target),
+    Restore(Box<Release>, Option<PathBuf>),
+}
+
+/// What was accepted last.
+#[derive(Debug, PartialEq, Eq)]
+struct Accepted {
+    target: Target,
+    fingerprint: Fingerprint,
+    digest: Digest,
 }
 
 // === impl Watcher ===
@@ -125,6 +136,13 @@ impl Watcher {
         self.wake.try_send(Wake::Fetch(target)).is_ok()
     }
 
+    /// Has a private copy that was cleaned away made again: from where the release was deployed,
+    /// or from what is deployed now.
+    pub fn restore(&self, lost: Release, deployed: Option<PathBuf>) {
+        // Full: the next launch asks again.
+        let _ = self.wake.try_send(Wake::Restore(Box::new(lost), deployed));
+    }
+
     /// Has the copies removed that are not among `needed`.
     pub fn prune(&self, needed: Vec<ReleaseId>) {
         // Full: the next one says the same, or more.
@@ -145,7 +163,7 @@ struct Watch {
     patience: Patience,
     events: Events,
     detected: Option<(PathBuf, SystemTime)>,
-    accepted: Option<(Target, Fingerprint)>,
+    accepted: Option<Accepted>,
     problem: Option<Problem>,
 }
 
@@ -198,6 +216,7 @@ impl Watch {
                 match wake {
                     Ok(Wake::Prune(needed)) => self.store.prune(&needed),
                     Ok(Wake::Fetch(target)) => self.fetch(target),
+                    Ok(Wake::Restore(lost, deployed)) => self.restore(&lost, deployed),
                     Ok(Wake::Changed) => {}
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -213,6 +232,25 @@ impl Watch {
         let release = release.map_err(|error| error.to_string());
         let source = target.path;
         let _ = self.found.send(Found::Fetched { release, source });
+    }
+
+    fn restore(&mut self, lost: &Release, deployed: Option<PathBuf>) {
+        let present = self.accepted.as_ref();
+        let present = present.filter(|accepted| accepted.digest == lost.digest);
+        let present = present.map(|accepted| accepted.target.path.clone());
+        let mut places: Vec<_> = present.into_iter().chain(deployed).collect();
+        places.dedup();
+        for place in places {
+            match self.store.restore(lost, place) {
+                Ok(release) => {
+                    let _ = self.found.send(Found::Restored(release));
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(release = %lost.id, %error, "its copy cannot be made again");
+                }
+            }
+        }
     }
 
     /// Says when to look again, if they are being changed at the moment.
@@ -266,7 +304,7 @@ impl Watch {
         if self
             .accepted
             .as_ref()
-            .is_some_and(|(accepted, print)| *accepted == target && *print == fingerprint)
+            .is_some_and(|last| last.target == target && last.fingerprint == fingerprint)
         {
             self.report(None);
             return poll;
@@ -295,7 +333,11 @@ impl Watch {
             Ok(release) => {
                 self.patience.accepted();
                 let source = target.path.clone();
-                self.accepted = Some((target, fingerprint));
+                self.accepted = Some(Accepted {
+                    target,
+                    fingerprint,
+                    digest: release.digest,
+                });
                 self.detected = None;
                 self.report(None);
                 // The supervisor is gone at shutdown only.

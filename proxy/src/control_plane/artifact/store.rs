@@ -174,6 +174,23 @@ impl Store {
         self.release(id, found, &path, kept)
     }
 
+    /// Makes the copy of a release again, which was cleaned away, of what lies at `deployed`: if that
+    /// is still the same.
+    ///
+    /// # Errors
+    /// [`AcceptError`] when it is not, or cannot be copied.
+    pub fn restore(&mut self, lost: &Release, deployed: PathBuf) -> Result<Release, AcceptError> {
+        // Whoever lost it knows of it, and may not know of the newest yet.
+        let newest = self.newest.clone();
+        let restored = self.accept(&Target {
+            path: deployed,
+            digest: Some(lost.digest),
+            id: Some(lost.id.as_str().to_owned()),
+        });
+        self.newest = newest;
+        restored
+    }
+
     /// What is accepted, if it can be run from there.
     fn release(
         &mut self,
@@ -277,7 +294,10 @@ impl Store {
 
     /// Gives a copy its name; an equal one that is there already serves as well.
     fn keep_copy(&mut self, id: &ReleaseId, folder: tempfile::TempDir) -> io::Result<PathBuf> {
-        let kept = self.settings.cache.join("releases").join(id.as_str());
+        let releases = self.settings.cache.join("releases");
+        // Whoever cleans temporary folders may have been here.
+        fs::create_dir_all(&releases)?;
+        let kept = releases.join(id.as_str());
         let lock = files::lock_shared(&lock_path(&kept))?;
         if kept.is_dir() && !completes(folder.path(), &kept)? {
             // Whatever cleans temporary folders has been there. A process that runs from it goes on.
@@ -390,10 +410,10 @@ pub fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId
         true => c,
         false => '_',
     };
-    let name: String = name.chars().map(safe).take(64).collect();
     let suffix = format!("-{}", &digest.hex()[..8]);
-    // `handoff deploy` names files so.
-    let suffix = if name.ends_with(&suffix) { "" } else { &suffix };
+    // `handoff deploy` names files so, and what is restored keeps its name.
+    let name = name.strip_suffix(&suffix).unwrap_or(&name);
+    let name: String = name.chars().map(safe).take(64).collect();
     ReleaseId::new(format!("{name}{suffix}"))
 }
 

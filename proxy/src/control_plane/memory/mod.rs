@@ -227,6 +227,10 @@ impl Memory {
     }
 
     fn lock(&self) -> io::Result<File> {
+        if let Some(folder) = self.file.parent() {
+            // Whoever cleans temporary folders may have been here.
+            fs::create_dir_all(folder)?;
+        }
         let lock = self.file.with_extension("lock");
         for _ in 0..LOCK_TRIES {
             if let Some(alone) = files::try_lock(&lock) {
