@@ -156,7 +156,6 @@ struct Watch {
     store: Store,
     desired: DesiredFile,
     files: Box<dyn Reread>,
-    has_started: bool,
     found: UnboundedSender<Found>,
     folder: DropFolder,
     settling: Settling,
@@ -191,7 +190,6 @@ impl Watch {
             store,
             desired,
             files,
-            has_started: false,
             found,
             folder: DropFolder::default(),
             detected: None,
@@ -266,14 +264,14 @@ impl Watch {
     }
 
     fn look_at_desired(&mut self) {
-        let at_start = !std::mem::replace(&mut self.has_started, true);
-        let found = match self.desired.look() {
-            Some(Look::Says(desired)) => Found::Desired { desired, at_start },
-            Some(Look::Problem(problem)) => Found::DesiredProblem(problem),
-            None => return,
-        };
-        // The supervisor is gone at shutdown only.
-        let _ = self.found.send(found);
+        while let Some(look) = self.desired.look() {
+            let found = match look {
+                Look::Says { desired, at_start } => Found::Desired { desired, at_start },
+                Look::Problem(problem) => Found::DesiredProblem(problem),
+            };
+            // The supervisor is gone at shutdown only.
+            let _ = self.found.send(found);
+        }
     }
 
     /// Looks once; says when to look again.
