@@ -16,7 +16,7 @@ pub mod rotation;
 
 pub use os::{
     Identity, arrival, canonical, copy_mode, identity, lower_priority, make_link, open_unwritten,
-    runs_no_programs, set_mode, unusable_name,
+    runs_no_programs, set_mode, sync, unusable_name,
 };
 
 /// For what Windows calls locked: a scanner, an indexer or a reader has the file open.

@@ -118,6 +118,24 @@ pub fn set_mode(_: &Path, _mode: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the disk keep the files that were written into `folder`, but for those in folders below it:
+/// of those there may be thousands, and each would take its time.
+///
+/// # Errors
+/// What the system said.
+pub fn sync(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            File::options()
+                .append(true)
+                .open(entry.path())?
+                .sync_all()?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes `link` a link that leads to `target`, a folder's where that is one.
 ///
 /// # Errors

@@ -305,6 +305,10 @@ impl Store {
             let aside = self.staging.folder()?;
             fs::rename(&kept, aside.path().join("damaged"))?;
         }
+        if !kept.is_dir() {
+            // A name that outlives a power loss shall not be that of half a copy.
+            files::sync(folder.path())?;
+        }
         match fs::rename(folder.path(), &kept) {
             Ok(()) => drop(folder.keep()),
             Err(_) if kept.is_dir() => {}
@@ -371,6 +375,10 @@ fn completes(new: &Path, kept: &Path) -> io::Result<bool> {
             return Ok(false);
         }
         if new.is_file() {
+            // Cut off, by a power loss. One that has grown the app has written to.
+            if metadata.len() < new.len() {
+                return Ok(false);
+            }
             files::copy_mode(&new, &there, false)?;
         }
     }
@@ -585,6 +593,19 @@ mod tests {
         fs::write(first.dir.join("cache"), "x").unwrap();
         site.accept(&folder, None).unwrap();
         assert!(first.dir.join("cache").exists());
+    }
+
+    #[test]
+    fn a_copy_that_was_cut_off_is_made_again_and_one_that_has_grown_is_not() {
+        let mut site = Site::new(Workdir::Auto);
+        let app = site.write("app", "one");
+        let copied = site.accept(&app, None).unwrap().artifact;
+        fs::write(&copied, "o").unwrap();
+        site.accept(&app, None).unwrap();
+        assert_eq!(fs::read_to_string(&copied).unwrap(), "one");
+        fs::write(&copied, "one more").unwrap();
+        site.accept(&app, None).unwrap();
+        assert_eq!(fs::read_to_string(&copied).unwrap(), "one more");
     }
 
     #[cfg(unix)]
