@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::artifact::Source;
 use super::dead;
 use super::memory::Refusal;
-use crate::files::write_atomically;
+use crate::files::{make_folder, write_atomically};
 use crate::joined::Joined;
 use crate::process::machine;
 use crate::release::{Generation, Release, ReleaseId};
@@ -390,6 +390,18 @@ impl Handoff {
     }
 }
 
+/// In a folder that is there, or was: a sidecar that nobody sees cannot be deployed to.
+fn write(file: &Path, status: &Status) -> io::Result<()> {
+    let json = serde_json::to_vec(status)?;
+    match (write_atomically(file, &json), file.parent()) {
+        (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
+            make_folder(folder)?;
+            write_atomically(file, &json)
+        }
+        (written, _) => written,
+    }
+}
+
 /// Writes each new status to `file` until the sender is gone; then removes it.
 ///
 /// On a thread of its own: the file may lie on a network share that takes its time.
@@ -405,8 +417,7 @@ pub fn publish(file: PathBuf, mut status: watch::Receiver<Status>) -> io::Result
         let mut failed = false;
         loop {
             let snapshot = status.borrow_and_update().clone();
-            let json = serde_json::to_vec(&snapshot).unwrap_or_default();
-            match write_atomically(&file, &json) {
+            match write(&file, &snapshot) {
                 Ok(()) => failed = false,
                 Err(error) if !failed => {
                     failed = true;
