@@ -48,7 +48,9 @@ mod with_file_systems {
     use std::io::{ErrorKind, Write as _};
     use std::path::PathBuf;
 
+    use rustix::process::Signal;
     use tests::mount::Mount;
+    use tests::processes::signal;
     use tests::{file, release::sha256};
 
     use super::*;
@@ -134,6 +136,36 @@ mod with_file_systems {
         let site = Site::watching_a_pointer().running(&command);
         let site = site.with("--cache", cache).start(file("v1", script));
         site.serves("dev");
+    }
+
+    #[test]
+    fn a_cache_that_is_cleaned_while_handoff_runs_is_filled_again() {
+        let site = Site::watching_a_pointer().with("--bake", "0s").start("v1");
+        let clean = || fs::remove_dir_all(site.cache().join("releases")).expect("copies");
+        clean();
+        let pid = site.status().active.expect("an active one").pid.unwrap();
+        signal(pid, Signal::KILL);
+        site.wait_until("another one serves", |s| {
+            s.active
+                .as_ref()
+                .is_some_and(|active| active.pid != Some(pid))
+        });
+        site.serves("v1");
+
+        // What else is needed for a deploy is there again, too.
+        clean();
+        site.deploy("v2");
+        site.serves("v2");
+        site.wait_until("only it is left", |status| status.is_at_rest());
+
+        clean();
+        site.ask(r#"{"serial":1,"rollback":{"to":null,"serial":1}}"#);
+        let status = site.activates("v1");
+        let refused: Vec<_> = status.refused.iter().map(|r| &r.release).collect();
+        assert!(
+            refused.iter().all(|id| id.starts_with("v2-")),
+            "{refused:?}"
+        );
     }
 
     #[test]

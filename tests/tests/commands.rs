@@ -47,6 +47,15 @@ fn a_command_that_nobody_listens_to_goes_on_to_its_end() {
     }
 }
 
+#[cfg(unix)] // On Windows a folder that is watched cannot be removed.
+#[test]
+fn a_sidecar_is_seen_again_when_its_state_folder_was_removed() {
+    let site = Site::watching_a_pointer().start("v1");
+    fs::remove_dir_all(site.deployment().state()).expect("a state folder");
+    assert!(site.status().is_active("v1"));
+    look(&site, &["status"]).with(0).saying(&["v1"]);
+}
+
 #[test]
 fn status_shows_what_runs_and_why_the_last_one_failed() {
     let site = Site::watching_a_pointer().start("v1");

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::metrics::WARM_UP;
 use crate::numbers::millis;
 use crate::release::Release;
 use crate::strategy::{Strategy, StrategyError};
@@ -145,13 +146,14 @@ impl Scenario<'_> {
         swaps: &mut Vec<Swap>,
     ) -> Result<(), StrategyError> {
         let start = Instant::now();
-        let (at_most, every) = (self.at_most, self.every);
-        let is_late = || at_most.is_some_and(|most| start.elapsed() + every >= most);
+        // What begins within the warm-up is not measured.
+        let mut wait = self.every.max(WARM_UP);
         for release in self.releases {
-            if is_late() {
+            if self.at_most.is_some_and(|most| start.elapsed() + wait >= most) {
                 break;
             }
-            self.watch_for(strategy, swaps, self.every).await?;
+            self.watch_for(strategy, swaps, wait).await?;
+            wait = self.every;
             self.deployed.store(release.number, Ordering::Relaxed);
             let mut swap = Swap::of(release);
             let deployed = strategy.deploy(release, &mut swap).await;

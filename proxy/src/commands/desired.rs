@@ -41,21 +41,32 @@ pub(super) struct Asked {
 /// The file is read and changed, not replaced: keys of other commands, also of newer ones, stay.
 ///
 /// # Errors
-/// What writing it said.
+/// What reading or writing it said.
 pub(super) fn ask(state: &Path, ask: &Ask<'_>) -> io::Result<Asked> {
     files::make_folder(state)?;
-    // One that cannot be read says nothing that could be kept.
-    let mut desired = read(state).unwrap_or_default();
-    let number = |value: Option<&Value>| value.and_then(Value::as_u64).unwrap_or(0);
-    let serial = number(desired.get("serial")) + 1;
+    let mut desired = match std::fs::read(state.join(FILE)) {
+        // What cannot be understood says nothing that could be kept.
+        Ok(content) => parse(&content).unwrap_or_default(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Map::new(),
+        Err(error) => {
+            let said = format!("{FILE} cannot be read: {error}");
+            return Err(io::Error::new(error.kind(), said));
+        }
+    };
+    // Sidecars may know higher ones than are in the file, if it was removed or damaged: by the time
+    // it grows in any case.
+    let next = |value: Option<&Value>| {
+        let before = value.and_then(Value::as_u64).unwrap_or(0);
+        UnixMillis::now().0.max(before.saturating_add(1))
+    };
+    let serial = next(desired.get("serial"));
     let (key, value) = match ask {
         Ask::Retry(digest) => ("retry", (*digest).into()),
         Ask::Rollback(to) => {
-            let before = desired.get("rollback").and_then(|r| r.get("serial"));
-            let serial = number(before) + 1;
+            let serial = next(desired.get("rollback").and_then(|r| r.get("serial")));
             ("rollback", json!({"to": to, "serial": serial}))
         }
-        Ask::Restart => ("restart", (number(desired.get("restart")) + 1).into()),
+        Ask::Restart => ("restart", next(desired.get("restart")).into()),
         Ask::Pause(max) => {
             let until = UnixMillis::from(SystemTime::now() + *max);
             let max = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
@@ -72,9 +83,12 @@ pub(super) fn ask(state: &Path, ask: &Ask<'_>) -> io::Result<Asked> {
 }
 
 fn read(state: &Path) -> Option<Map<String, Value>> {
-    let content = std::fs::read(state.join(FILE)).ok()?;
+    parse(&std::fs::read(state.join(FILE)).ok()?)
+}
+
+fn parse(content: &[u8]) -> Option<Map<String, Value>> {
     // Editors on Windows begin a file with a byte order mark.
-    let json = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&content);
+    let json = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
     serde_json::from_slice(json).ok()
 }
 
@@ -102,26 +116,60 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("new");
         let read = || read(&state).unwrap();
-        ask(&state, &Ask::Retry("sha256:1")).unwrap();
-        assert_eq!(read()["serial"], 1);
-        let others = "\u{feff}{\"serial\":7,\"pause\":{\"until_ms\":1},\"of_tomorrow\":true,\
-            \"retry\":null,\"rollback\":{\"to\":\"v1\",\"serial\":4}}";
+        let number = |value: &Value| value.as_u64().unwrap();
+        let first = ask(&state, &Ask::Retry("sha256:1")).unwrap();
+        assert_eq!(number(&read()["serial"]), first.serial);
+        let high = u64::MAX / 2;
+        let others = format!(
+            "\u{feff}{{\"serial\":{high},\"pause\":{{\"until_ms\":1}},\"of_tomorrow\":true,\
+             \"retry\":null,\"rollback\":{{\"to\":\"v1\",\"serial\":{high}}}}}"
+        );
         std::fs::write(state.join(FILE), others).unwrap();
         ask(&state, &Ask::Retry("sha256:2")).unwrap();
         let wish = read();
         assert_eq!(
             (&wish["serial"], &wish["retry"]),
-            (&8.into(), &"sha256:2".into())
+            (&(high + 1).into(), &"sha256:2".into())
         );
         assert_eq!(wish["pause"]["until_ms"], 1);
         assert_eq!(wish["of_tomorrow"], true);
 
         ask(&state, &Ask::Rollback(None)).unwrap();
         let restarted = ask(&state, &Ask::Restart).unwrap();
-        assert_eq!(restarted.serial, 10);
+        assert_eq!(restarted.serial, high + 3);
         let wish = read();
-        assert_eq!(wish["rollback"], json!({"to": null, "serial": 5}));
-        assert_eq!(wish["restart"], 1);
+        assert_eq!(wish["rollback"], json!({"to": null, "serial": high + 1}));
+        assert!(number(&wish["restart"]) >= first.serial);
+    }
+
+    #[test]
+    fn no_serial_falls_when_the_file_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path();
+        let file = state.join(FILE);
+        let mut last = (0, 0);
+        for damage in 0..3 {
+            match damage {
+                0 => {}
+                1 => std::fs::remove_file(&file).unwrap(),
+                _ => std::fs::write(&file, "").unwrap(),
+            }
+            while UnixMillis::now().0 <= last.0 {}
+            ask(state, &Ask::Rollback(None)).unwrap();
+            let asked = ask(state, &Ask::Restart).unwrap();
+            let wish = read(state).unwrap();
+            let now = (asked.serial, wish["rollback"]["serial"].as_u64().unwrap());
+            assert!(now.0 > last.0 && now.1 > last.1, "{now:?} after {last:?}");
+            last = now;
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(FILE)).unwrap();
+        let error = ask(folder.path(), &Ask::Restart).unwrap_err();
+        assert!(error.to_string().contains(FILE), "{error}");
     }
 
     #[test]

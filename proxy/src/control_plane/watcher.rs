@@ -23,7 +23,7 @@ use super::reread::{News, Reread};
 use super::supervisor::Settings;
 use crate::files;
 use crate::joined::Joined;
-use crate::release::{Release, ReleaseId};
+use crate::release::{Digest, Release, ReleaseId};
 
 /// From one look to the next, however many events come: a folder may be written to all the time.
 const CALM: Duration = Duration::from_millis(50);
@@ -62,6 +62,8 @@ pub enum Found {
         /// Where it was deployed.
         source: PathBuf,
     },
+    /// What [`Watcher::restore`] was asked for, copied again.
+    Restored(Release),
     /// Why there is none now, once for each new reason; `None` when that is over.
     Problem(Option<Problem>),
     /// What commands ask for; at the start once what they asked for before.
@@ -91,6 +93,15 @@ enum Wake {
     Changed,
     Prune(Vec<ReleaseId>),
     Fetch(Target),
+    Restore(Box<Release>, Option<PathBuf>),
+}
+
+/// What was accepted last.
+#[derive(Debug, PartialEq, Eq)]
+struct Accepted {
+    target: Target,
+    fingerprint: Fingerprint,
+    digest: Digest,
 }
 
 // === impl Watcher ===
@@ -125,6 +136,13 @@ impl Watcher {
         self.wake.try_send(Wake::Fetch(target)).is_ok()
     }
 
+    /// Has a private copy that was cleaned away made again: from where the release was deployed,
+    /// or from what is deployed now.
+    pub fn restore(&self, lost: Release, deployed: Option<PathBuf>) {
+        // Full: the next launch asks again.
+        let _ = self.wake.try_send(Wake::Restore(Box::new(lost), deployed));
+    }
+
     /// Has the copies removed that are not among `needed`.
     pub fn prune(&self, needed: Vec<ReleaseId>) {
         // Full: the next one says the same, or more.
@@ -138,14 +156,13 @@ struct Watch {
     store: Store,
     desired: DesiredFile,
     files: Box<dyn Reread>,
-    has_started: bool,
     found: UnboundedSender<Found>,
     folder: DropFolder,
     settling: Settling,
     patience: Patience,
     events: Events,
     detected: Option<(PathBuf, SystemTime)>,
-    accepted: Option<(Target, Fingerprint)>,
+    accepted: Option<Accepted>,
     problem: Option<Problem>,
 }
 
@@ -173,7 +190,6 @@ impl Watch {
             store,
             desired,
             files,
-            has_started: false,
             found,
             folder: DropFolder::default(),
             detected: None,
@@ -198,6 +214,7 @@ impl Watch {
                 match wake {
                     Ok(Wake::Prune(needed)) => self.store.prune(&needed),
                     Ok(Wake::Fetch(target)) => self.fetch(target),
+                    Ok(Wake::Restore(lost, deployed)) => self.restore(&lost, deployed),
                     Ok(Wake::Changed) => {}
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -215,6 +232,25 @@ impl Watch {
         let _ = self.found.send(Found::Fetched { release, source });
     }
 
+    fn restore(&mut self, lost: &Release, deployed: Option<PathBuf>) {
+        let present = self.accepted.as_ref();
+        let present = present.filter(|accepted| accepted.digest == lost.digest);
+        let present = present.map(|accepted| accepted.target.path.clone());
+        let mut places: Vec<_> = present.into_iter().chain(deployed).collect();
+        places.dedup();
+        for place in places {
+            match self.store.restore(lost, place) {
+                Ok(release) => {
+                    let _ = self.found.send(Found::Restored(release));
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(release = %lost.id, %error, "its copy cannot be made again");
+                }
+            }
+        }
+    }
+
     /// Says when to look again, if they are being changed at the moment.
     fn look_at_files(&mut self) -> Option<Duration> {
         let found = match self.files.look() {
@@ -228,14 +264,14 @@ impl Watch {
     }
 
     fn look_at_desired(&mut self) {
-        let at_start = !std::mem::replace(&mut self.has_started, true);
-        let found = match self.desired.look() {
-            Some(Look::Says(desired)) => Found::Desired { desired, at_start },
-            Some(Look::Problem(problem)) => Found::DesiredProblem(problem),
-            None => return,
-        };
-        // The supervisor is gone at shutdown only.
-        let _ = self.found.send(found);
+        while let Some(look) = self.desired.look() {
+            let found = match look {
+                Look::Says { desired, at_start } => Found::Desired { desired, at_start },
+                Look::Problem(problem) => Found::DesiredProblem(problem),
+            };
+            // The supervisor is gone at shutdown only.
+            let _ = self.found.send(found);
+        }
     }
 
     /// Looks once; says when to look again.
@@ -266,7 +302,7 @@ impl Watch {
         if self
             .accepted
             .as_ref()
-            .is_some_and(|(accepted, print)| *accepted == target && *print == fingerprint)
+            .is_some_and(|last| last.target == target && last.fingerprint == fingerprint)
         {
             self.report(None);
             return poll;
@@ -295,7 +331,11 @@ impl Watch {
             Ok(release) => {
                 self.patience.accepted();
                 let source = target.path.clone();
-                self.accepted = Some((target, fingerprint));
+                self.accepted = Some(Accepted {
+                    target,
+                    fingerprint,
+                    digest: release.digest,
+                });
                 self.detected = None;
                 self.report(None);
                 // The supervisor is gone at shutdown only.

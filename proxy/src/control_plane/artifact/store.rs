@@ -174,6 +174,23 @@ impl Store {
         self.release(id, found, &path, kept)
     }
 
+    /// Makes the copy of a release again, which was cleaned away, of what lies at `deployed`: if that
+    /// is still the same.
+    ///
+    /// # Errors
+    /// [`AcceptError`] when it is not, or cannot be copied.
+    pub fn restore(&mut self, lost: &Release, deployed: PathBuf) -> Result<Release, AcceptError> {
+        // Whoever lost it knows of it, and may not know of the newest yet.
+        let newest = self.newest.clone();
+        let restored = self.accept(&Target {
+            path: deployed,
+            digest: Some(lost.digest),
+            id: Some(lost.id.as_str().to_owned()),
+        });
+        self.newest = newest;
+        restored
+    }
+
     /// What is accepted, if it can be run from there.
     fn release(
         &mut self,
@@ -189,7 +206,8 @@ impl Store {
             command,
             ..
         } = &self.settings;
-        if state.starts_with(&dir) {
+        // A link is another way to the same folder.
+        if files::canonical_so_far(state).starts_with(files::canonical_so_far(&dir)) {
             return Err(AcceptError::StateInWorkdir {
                 state: state.clone(),
                 workdir: dir,
@@ -266,8 +284,9 @@ impl Store {
         for (_, copy) in copies.into_iter().take(excess) {
             let lock = lock_path(&copy);
             // Who may launch it holds its lock.
-            if let Some(_alone) = files::try_lock(&lock) {
-                let removed = fs::remove_dir_all(&copy).and_then(|()| fs::remove_file(&lock));
+            if let Some(alone) = files::try_lock(&lock) {
+                let removed = fs::remove_dir_all(&copy);
+                let removed = removed.and_then(|()| files::remove_lock(&lock, alone));
                 if let Err(error) = removed {
                     tracing::debug!(?copy, %error, "an old copy could not be removed");
                 }
@@ -277,7 +296,10 @@ impl Store {
 
     /// Gives a copy its name; an equal one that is there already serves as well.
     fn keep_copy(&mut self, id: &ReleaseId, folder: tempfile::TempDir) -> io::Result<PathBuf> {
-        let kept = self.settings.cache.join("releases").join(id.as_str());
+        let releases = self.settings.cache.join("releases");
+        // Whoever cleans temporary folders may have been here.
+        fs::create_dir_all(&releases)?;
+        let kept = releases.join(id.as_str());
         let lock = files::lock_shared(&lock_path(&kept))?;
         if kept.is_dir() && !completes(folder.path(), &kept)? {
             // Whatever cleans temporary folders has been there. A process that runs from it goes on.
@@ -288,7 +310,8 @@ impl Store {
         // Nothing takes the place of a folder, which on Windows looks as if that were locked.
         let renamed = match kept.is_dir() {
             true => Err(io::ErrorKind::AlreadyExists.into()),
-            false => files::rename(folder.path(), &kept),
+            // A name that outlives a power loss shall not be that of half a copy.
+            false => files::sync(folder.path()).and_then(|()| files::rename(folder.path(), &kept)),
         };
         match renamed {
             Ok(()) => drop(folder.keep()),
@@ -356,6 +379,10 @@ fn completes(new: &Path, kept: &Path) -> io::Result<bool> {
             return Ok(false);
         }
         if new.is_file() {
+            // Cut off, by a power loss. One that has grown the app has written to.
+            if metadata.len() < new.len() {
+                return Ok(false);
+            }
             files::copy_mode(&new, &there, false)?;
         }
     }
@@ -395,10 +422,10 @@ pub fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId
         true => c,
         false => '_',
     };
-    let name: String = name.chars().map(safe).take(64).collect();
     let suffix = format!("-{}", &digest.hex()[..8]);
-    // `handoff deploy` names files so.
-    let suffix = if name.ends_with(&suffix) { "" } else { &suffix };
+    // `handoff deploy` names files so, and what is restored keeps its name.
+    let name = name.strip_suffix(&suffix).unwrap_or(&name);
+    let name: String = name.chars().map(safe).take(64).collect();
     ReleaseId::new(format!("{name}{suffix}"))
 }
 
@@ -564,6 +591,22 @@ mod tests {
         assert!(matches!(refused, Err(AcceptError::StateInWorkdir { .. })));
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn nor_may_it_by_another_way() {
+        let mut site = Site::new(Workdir::Artifact);
+        let app = site.write("app", "one");
+        let link = site.folder.path().join("link");
+        std::os::unix::fs::symlink(app.parent().unwrap(), &link).unwrap();
+        site.store.settings.state = link.join("not/there/yet");
+        let refused = site.accept(&app, None);
+        assert!(matches!(refused, Err(AcceptError::StateInWorkdir { .. })));
+        site.store.settings.workdir = Workdir::Fixed(link);
+        site.store.settings.state = app.parent().unwrap().join(".handoff");
+        let refused = site.accept(&app, None);
+        assert!(matches!(refused, Err(AcceptError::StateInWorkdir { .. })));
+    }
+
     #[test]
     fn copies_that_nobody_needs_go_oldest_first() {
         let mut site = Site::new(Workdir::Auto);
@@ -595,6 +638,19 @@ mod tests {
         fs::write(first.dir.join("cache"), "x").unwrap();
         site.accept(&folder, None).unwrap();
         assert!(first.dir.join("cache").exists());
+    }
+
+    #[test]
+    fn a_copy_that_was_cut_off_is_made_again_and_one_that_has_grown_is_not() {
+        let mut site = Site::new(Workdir::Auto);
+        let app = site.write("app", "one");
+        let copied = site.accept(&app, None).unwrap().artifact;
+        fs::write(&copied, "o").unwrap();
+        site.accept(&app, None).unwrap();
+        assert_eq!(fs::read_to_string(&copied).unwrap(), "one");
+        fs::write(&copied, "one more").unwrap();
+        site.accept(&app, None).unwrap();
+        assert_eq!(fs::read_to_string(&copied).unwrap(), "one more");
     }
 
     #[cfg(unix)]

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::lifecycle::GOOD;
+use super::paths;
 use super::status::{Handoff, Outcome, UnixMillis};
 use crate::files;
 use crate::release::{Digest, Release, ReleaseId};
@@ -42,8 +43,10 @@ struct Launch {
     /// The sidecar that launched it.
     sidecar: Arc<str>,
     /// The private copy.
+    #[serde(with = "paths::exact")]
     artifact: PathBuf,
     /// The working directory.
+    #[serde(with = "paths::exact")]
     dir: PathBuf,
     handoff: Handoff,
 }
@@ -227,6 +230,10 @@ impl Memory {
     }
 
     fn lock(&self) -> io::Result<File> {
+        if let Some(folder) = self.file.parent() {
+            // Whoever cleans temporary folders may have been here.
+            fs::create_dir_all(folder)?;
+        }
         let lock = self.file.with_extension("lock");
         for _ in 0..LOCK_TRIES {
             if let Some(alone) = files::try_lock(&lock) {

@@ -42,6 +42,7 @@ impl<L: Launch> Supervisor<L> {
                 });
             }
             Found::Fetched { release, source } => self.fetched(release, source),
+            Found::Restored(release) => self.restored(release),
             Found::Desired { desired, at_start } => self.desired(desired, at_start),
             Found::DesiredProblem(problem) => {
                 if let Some(reason) = &problem {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::super::environment;
 use super::super::instance::{self, Care, LastProbe};
-use super::super::lifecycle::Purpose;
+use super::super::lifecycle::{Event, Purpose};
 use super::super::status::UnixMillis;
 use super::{Instance, Message, State, Supervisor, Timer};
 use crate::process::template::Values;
@@ -99,6 +99,16 @@ impl<L: Launch> Supervisor<L> {
         tokio::task::spawn_local(instance::follow(process, care, stop_by, report));
     }
 
+    /// Its private copy is there again: what waited for it need not any more.
+    pub(super) fn restored(&mut self, release: Release) {
+        tracing::info!(release = %release.id, "its private copy was made again");
+        if let Some(accepted) = self.releases.get_mut(&release.id) {
+            accepted.release = release;
+            self.retry = Timer::default();
+            self.on(Event::RetryDue);
+        }
+    }
+
     fn start(
         &self,
         generation: Generation,
@@ -108,6 +118,14 @@ impl<L: Launch> Supervisor<L> {
             reason,
             message: Message::LaunchFailed(generation),
         };
+        if !release.artifact.exists() {
+            // Whatever cleans caches has been there: the release is as good as before.
+            let deployed = self.releases.get(&release.id);
+            let deployed = deployed.and_then(|accepted| accepted.source.clone());
+            self.watcher.restore(release.clone(), deployed);
+            let artifact = &release.artifact;
+            return Err(machines_fault(format!("its copy {artifact:?} is gone")));
+        }
         let names = &self.settings.port_names;
         let (port, ports) =
             free_ports(names).map_err(|error| machines_fault(format!("no free port: {error}")))?;
