@@ -149,7 +149,10 @@ impl Scenario<'_> {
         // What begins within the warm-up is not measured.
         let mut wait = self.every.max(WARM_UP);
         for release in self.releases {
-            if self.at_most.is_some_and(|most| start.elapsed() + wait >= most) {
+            if self
+                .at_most
+                .is_some_and(|most| start.elapsed() + wait >= most)
+            {
                 break;
             }
             self.watch_for(strategy, swaps, wait).await?;
