@@ -9,6 +9,7 @@ mod instance;
 pub mod lifecycle;
 pub mod live;
 pub mod memory;
+mod paths;
 pub mod probe;
 pub mod readiness;
 pub mod reread;

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::artifact::Source;
 use super::dead;
 use super::memory::Refusal;
+use super::paths;
 use crate::files::{make_folder, write_atomically};
 use crate::joined::Joined;
 use crate::process::machine;
@@ -51,6 +52,7 @@ pub struct Status {
     #[serde(default)]
     pub source: SourceStatus,
     /// Where its log is, if that is a file.
+    #[serde(serialize_with = "paths::shown")]
     pub log_file: Option<PathBuf>,
     /// When it came up.
     pub started_ms: UnixMillis,
@@ -143,10 +145,13 @@ pub struct Rollback {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceStatus {
     /// `--artifact`
+    #[serde(serialize_with = "paths::shown")]
     pub artifact: Option<PathBuf>,
     /// `--pointer`
+    #[serde(serialize_with = "paths::shown")]
     pub pointer: Option<PathBuf>,
     /// `--watch`
+    #[serde(serialize_with = "paths::shown")]
     pub watch: Option<PathBuf>,
 }
 
@@ -173,6 +178,7 @@ pub struct InstanceStatus {
     /// The content of that.
     pub digest: String,
     /// Where that was deployed.
+    #[serde(serialize_with = "paths::shown")]
     pub source: Option<PathBuf>,
     /// The root process.
     pub pid: Option<u32>,
@@ -433,4 +439,31 @@ pub fn publish(file: PathBuf, mut status: watch::Receiver<Status>) -> io::Result
         let _ = std::fs::remove_file(&file);
     };
     Joined::spawn("status", write_all)
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_no_text_is_shown_all_the_same() {
+        let path = PathBuf::from(OsStr::from_bytes(b"/sites/gr\xf6\xdfe"));
+        let source = Source::Pointer {
+            file: path.clone(),
+            folder: Some(path),
+        };
+        let listen = SocketAddr::from(([127, 0, 0, 1], 80));
+        let status = Status::new("me".into(), listen, (&source).into());
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sidecars/me.json");
+        write(&file, &status).unwrap();
+        let read: Status = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let shown = PathBuf::from("/sites/gr\u{fffd}\u{fffd}e");
+        assert_eq!(read.source.watch, Some(shown));
+        assert_eq!(read.log_file, None);
+    }
 }

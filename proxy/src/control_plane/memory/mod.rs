@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::lifecycle::GOOD;
+use super::paths;
 use super::status::{Handoff, Outcome, UnixMillis};
 use crate::files;
 use crate::release::{Digest, Release, ReleaseId};
@@ -42,8 +43,10 @@ struct Launch {
     /// The sidecar that launched it.
     sidecar: Arc<str>,
     /// The private copy.
+    #[serde(with = "paths::exact")]
     artifact: PathBuf,
     /// The working directory.
+    #[serde(with = "paths::exact")]
     dir: PathBuf,
     handoff: Handoff,
 }
