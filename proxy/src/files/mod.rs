@@ -112,18 +112,60 @@ pub fn adopt_all(path: &Path, model: &Path) -> io::Result<()> {
 /// # Errors
 /// What opening or locking the file said.
 pub fn lock_shared(path: &Path) -> io::Result<File> {
-    let file = open_lock(path)?;
-    file.lock_shared()?;
-    Ok(file)
+    loop {
+        let file = os::open_lock(path)?;
+        file.lock_shared()?;
+        // Who had it alone may have removed it meanwhile: then nobody else will find this one.
+        if os::has_name(&file, path) {
+            return Ok(file);
+        }
+    }
 }
 
 /// Takes a lock alone, or nothing when anybody else has it.
 pub fn try_lock(path: &Path) -> Option<File> {
-    let file = open_lock(path).ok()?;
-    file.try_lock().ok().map(|()| file)
+    let file = os::open_lock(path).ok()?;
+    file.try_lock().ok()?;
+    os::has_name(&file, path).then_some(file)
 }
 
-fn open_lock(path: &Path) -> io::Result<File> {
-    let mut options = fs::OpenOptions::new();
-    options.create(true).truncate(false).write(true).open(path)
+/// Removes a lock that is held alone. Whoever waits for it gets another one of this name.
+///
+/// # Errors
+/// What the system said; on Windows also when somebody waits for it.
+pub fn remove_lock(path: &Path, alone: File) -> io::Result<()> {
+    os::remove_lock(path, alone)
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use super::*;
+
+    /// Whether a thread of this process waits for a lock (proc(5), /proc/locks).
+    fn somebody_waits() -> bool {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        let me = format!(" {} ", std::process::id());
+        let mut locks = locks.lines();
+        locks.any(|lock| lock.contains("-> FLOCK") && lock.contains(&me))
+    }
+
+    #[test]
+    fn who_waited_for_a_lock_that_was_removed_has_the_one_that_others_find() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let alone = try_lock(&path).unwrap();
+        let waits = std::thread::spawn({
+            let path = path.clone();
+            move || lock_shared(&path).unwrap()
+        });
+        while !somebody_waits() {
+            std::thread::yield_now();
+        }
+        remove_lock(&path, alone).unwrap();
+        let held = waits.join().unwrap();
+        assert!(try_lock(&path).is_none(), "somebody has it");
+        drop(held);
+        assert!(try_lock(&path).is_some());
+    }
 }

@@ -71,6 +71,26 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode & 0o777 | 0o600))
 }
 
+pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true).open(path)
+}
+
+/// Whether this file still has this name.
+pub(super) fn has_name(file: &File, path: &Path) -> bool {
+    let (Ok(own), Ok(named)) = (file.metadata(), fs::metadata(path)) else {
+        return false;
+    };
+    identity(&own) == identity(&named)
+}
+
+pub(super) fn remove_lock(path: &Path, alone: File) -> io::Result<()> {
+    // While it is held: who gets it now sees that it has no name.
+    let removed = fs::remove_file(path);
+    drop(alone);
+    removed
+}
+
 /// Has the disk keep what was written into `folder`, with all else that waits for that disk: once for
 /// thousands of small files is much faster than once for each.
 ///

@@ -118,6 +118,24 @@ pub fn set_mode(_: &Path, _mode: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Nobody can remove it as long as anybody has it open.
+pub(super) fn open_lock(path: &Path) -> io::Result<File> {
+    const SHARE_READ_AND_WRITE: u32 = 3;
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    options.share_mode(SHARE_READ_AND_WRITE).open(path)
+}
+
+/// It cannot have been removed.
+pub(super) fn has_name(_: &File, _: &Path) -> bool {
+    true
+}
+
+pub(super) fn remove_lock(path: &Path, alone: File) -> io::Result<()> {
+    drop(alone);
+    fs::remove_file(path)
+}
+
 /// Has the disk keep the files that were written into `folder`, but for those in folders below it:
 /// of those there may be thousands, and each would take its time.
 ///

@@ -9,6 +9,8 @@ use tempfile::TempDir;
 use crate::files;
 
 const LOCK: &str = "lock";
+/// Who sweeps has done so in a moment.
+const TRIES: u32 = 20;
 
 /// One sidecar's folder for copies in the making.
 #[derive(Debug)]
@@ -61,28 +63,41 @@ impl Own {
     fn make(place: &Path) -> io::Result<Self> {
         fs::create_dir_all(place)?;
         sweep(place);
+        for _ in 0..TRIES {
+            if let Some(own) = Self::try_make(place)? {
+                return Ok(own);
+            }
+        }
+        Err(ErrorKind::ResourceBusy.into())
+    }
+
+    /// Nothing when another sidecar took it for what a killed one had left.
+    fn try_make(place: &Path) -> io::Result<Option<Self>> {
         let lock = tempfile::Builder::new()
             .suffix(&format!(".{LOCK}"))
             .tempfile_in(place)?
             .into_temp_path();
         // Locked before the folder is made: only folders of which the lock is free are swept.
-        let held = files::try_lock(&lock).ok_or(ErrorKind::ResourceBusy)?;
+        let Some(held) = files::try_lock(&lock) else {
+            return Ok(None);
+        };
         let folder = lock.with_extension("");
         fs::create_dir(&folder)?;
         let lock = lock.keep().map_err(|error| error.error)?;
-        Ok(Self {
+        Ok(Some(Self {
             folder,
             lock,
             held: Some(held),
-        })
+        }))
     }
 }
 
 impl Drop for Own {
     fn drop(&mut self) {
-        self.held = None;
         let _ = fs::remove_dir_all(&self.folder);
-        let _ = fs::remove_file(&self.lock);
+        if let Some(held) = self.held.take() {
+            let _ = files::remove_lock(&self.lock, held);
+        }
     }
 }
 
@@ -95,14 +110,14 @@ fn sweep(place: &Path) {
     let entries = fs::read_dir(place).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()) {
         if path.extension().is_some_and(|extension| extension == LOCK)
-            && let Some(_alone) = files::try_lock(&path)
+            && let Some(alone) = files::try_lock(&path)
         {
             let folder = path.with_extension("");
             match fs::remove_dir_all(&folder) {
                 Err(error) if folder.exists() => {
                     tracing::debug!(?folder, %error, "a killed sidecar's copies stay");
                 }
-                _ => drop(fs::remove_file(&path)),
+                _ => drop(files::remove_lock(&path, alone)),
             }
         }
     }
@@ -111,6 +126,25 @@ fn sweep(place: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sidecars_that_start_at_the_same_moment_have_a_folder_each() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        let place = tempfile::tempdir().unwrap();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    sweep(place.path());
+                }
+            });
+            let made: io::Result<Vec<_>> = (0..500).map(|_| Own::make(place.path())).collect();
+            is_over.store(true, Ordering::Relaxed);
+            let made = made.unwrap();
+            assert!(made.iter().all(|own| own.folder.is_dir()));
+        });
+    }
 
     #[test]
     fn what_a_killed_sidecar_left_is_removed_and_what_a_live_one_makes_is_not() {

@@ -283,8 +283,9 @@ impl Store {
         for (_, copy) in copies.into_iter().take(excess) {
             let lock = lock_path(&copy);
             // Who may launch it holds its lock.
-            if let Some(_alone) = files::try_lock(&lock) {
-                let removed = fs::remove_dir_all(&copy).and_then(|()| fs::remove_file(&lock));
+            if let Some(alone) = files::try_lock(&lock) {
+                let removed = fs::remove_dir_all(&copy);
+                let removed = removed.and_then(|()| files::remove_lock(&lock, alone));
                 if let Err(error) = removed {
                     tracing::debug!(?copy, %error, "an old copy could not be removed");
                 }

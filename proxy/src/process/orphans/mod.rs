@@ -181,7 +181,7 @@ fn sweep(folder: &Path) {
     for path in entries.flatten().map(|entry| entry.path()) {
         let is_lock = path.extension().is_some_and(|suffix| suffix == "lock");
         // Who lives holds it.
-        let Some(_alone) = is_lock.then(|| files::try_lock(&path)).flatten() else {
+        let Some(alone) = is_lock.then(|| files::try_lock(&path)).flatten() else {
             continue;
         };
         let file = path.with_extension("json");
@@ -192,7 +192,7 @@ fn sweep(folder: &Path) {
             }
         }
         let _ = fs::remove_file(&file);
-        let _ = fs::remove_file(&path);
+        let _ = files::remove_lock(&path, alone);
     }
 }
 
