@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub mod names;
@@ -51,6 +51,15 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
             Err(refused) => return Err(refused.error),
         }
     }
+}
+
+/// The path of what need not be there, without links as far as it is.
+pub fn canonical_so_far(path: &Path) -> PathBuf {
+    let known = path.ancestors().find_map(|above| {
+        let rest = path.strip_prefix(above).ok()?;
+        Some(canonical(above).ok()?.join(rest))
+    });
+    known.unwrap_or_else(|| path.to_owned())
 }
 
 /// Gives a file or folder, which may lie anywhere on the same volume, its name.

@@ -206,7 +206,8 @@ impl Store {
             command,
             ..
         } = &self.settings;
-        if state.starts_with(&dir) {
+        // A link is another way to the same folder.
+        if files::canonical_so_far(state).starts_with(files::canonical_so_far(&dir)) {
             return Err(AcceptError::StateInWorkdir {
                 state: state.clone(),
                 workdir: dir,
@@ -559,6 +560,22 @@ mod tests {
         let folder = files::canonical(site.folder.path());
         site.store.settings.state = folder.unwrap().join("site/.handoff");
         let app = site.write("app", "one");
+        let refused = site.accept(&app, None);
+        assert!(matches!(refused, Err(AcceptError::StateInWorkdir { .. })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nor_may_it_by_another_way() {
+        let mut site = Site::new(Workdir::Artifact);
+        let app = site.write("app", "one");
+        let link = site.folder.path().join("link");
+        std::os::unix::fs::symlink(app.parent().unwrap(), &link).unwrap();
+        site.store.settings.state = link.join("not/there/yet");
+        let refused = site.accept(&app, None);
+        assert!(matches!(refused, Err(AcceptError::StateInWorkdir { .. })));
+        site.store.settings.workdir = Workdir::Fixed(link);
+        site.store.settings.state = app.parent().unwrap().join(".handoff");
         let refused = site.accept(&app, None);
         assert!(matches!(refused, Err(AcceptError::StateInWorkdir { .. })));
     }
