@@ -48,6 +48,10 @@ impl DropFolder {
             let Ok(metadata) = fs::metadata(folder.join(&name)) else {
                 continue;
             };
+            // To open a pipe takes as long as nobody writes to it.
+            if !metadata.is_file() && !metadata.is_dir() {
+                continue;
+            }
             let changed = files::arrival(&metadata);
             let arrival = match self.seen.get(&name) {
                 Some(&seen) if seen.changed == changed => seen,

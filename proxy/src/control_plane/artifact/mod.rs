@@ -83,6 +83,9 @@ pub enum SourceError {
         /// What it names.
         path: PathBuf,
     },
+    /// What is there cannot be copied; opening it might take for ever.
+    #[error("{0:?} is neither a file nor a folder, but a pipe, a socket or a device")]
+    Special(PathBuf),
     /// The file with the artifact's digest has none.
     #[error(
         "{0:?} has no digest of the artifact in it (yet): expected 64 hexadecimal digits, as \
@@ -191,6 +194,7 @@ fn pointed(file: &Path, content: &[u8]) -> Result<Target, SourceError> {
         let file = file.to_owned();
         return Err(SourceError::Dangling { file, path });
     }
+    check_kind(&path)?;
     if digest.is_some() {
         return Ok(Target { path, digest, id });
     }
@@ -203,6 +207,7 @@ fn beside(path: PathBuf) -> Result<Target, SourceError> {
     if !path.exists() {
         return Err(SourceError::Missing(path));
     }
+    check_kind(&path)?;
     let mut sums = path.clone().into_os_string();
     sums.push(".sha256");
     let sums = PathBuf::from(sums);
@@ -223,6 +228,14 @@ fn beside(path: PathBuf) -> Result<Target, SourceError> {
     })
 }
 
+fn check_kind(path: &Path) -> Result<(), SourceError> {
+    let metadata = fs::metadata(path).map_err(|error| read_error(path, error))?;
+    match metadata.is_file() || metadata.is_dir() {
+        true => Ok(()),
+        false => Err(SourceError::Special(path.to_owned())),
+    }
+}
+
 fn read_error(path: &Path, source: io::Error) -> SourceError {
     let path = path.to_owned();
     if source.kind() == io::ErrorKind::NotFound {
@@ -235,5 +248,40 @@ fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn what_is_neither_a_file_nor_a_folder_is_no_artifact() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let _socket = UnixListener::bind(path("socket")).unwrap();
+        symlink("socket", path("link")).unwrap();
+        fs::write(path("pointer"), "link").unwrap();
+        let mut seen = DropFolder::default();
+        for source in [
+            Source::Artifact(path("socket")),
+            Source::Pointer {
+                file: path("pointer"),
+                folder: None,
+            },
+        ] {
+            let refused = source.target(&mut seen);
+            assert!(
+                matches!(refused, Err(SourceError::Special(_))),
+                "{refused:?}"
+            );
+        }
+        fs::remove_file(path("pointer")).unwrap();
+        let newest = Source::Folder(folder.path().to_owned()).target(&mut seen);
+        assert!(matches!(newest, Err(SourceError::Empty(_))), "{newest:?}");
     }
 }
