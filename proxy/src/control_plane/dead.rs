@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use crate::files;
+
 /// So many stay, and all of those that somebody has written to lately.
 const KEPT: usize = 10;
 /// Who lives writes every second or so, whatever the clocks of two machines say.
@@ -12,6 +14,7 @@ const LATELY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Removes the oldest status files in `folder`: each end by force leaves one, every command reads all
 /// of them, and nobody else would.
 pub(super) fn forget(folder: &Path, now: SystemTime) {
+    files::remove_half_made(folder, now);
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut dead: Vec<(SystemTime, PathBuf)> = entries
         .filter(|entry| {
@@ -50,12 +53,17 @@ mod tests {
             write(&format!("live-{number}.json"), 23);
         }
         write("notes.txt", 1000);
+        write(".Abc123.tmp", 25);
+        write(".Abc124.tmp", 23);
+        write(".my-notes.tmp", 1000);
         forget(folder.path(), now);
         let is_there = |name: &str| folder.path().join(name).exists();
         assert!(is_there("dead-0.json") && is_there(&format!("dead-{}.json", KEPT - 1)));
         assert!(!is_there(&format!("dead-{KEPT}.json")));
         assert!(is_there("notes.txt"));
+        assert!(!is_there(".Abc123.tmp") && is_there(".Abc124.tmp"));
+        fs::remove_file(folder.path().join(".Abc124.tmp")).unwrap();
         let left = fs::read_dir(folder.path()).unwrap().count();
-        assert_eq!(left, KEPT + KEPT + 5 + 1);
+        assert_eq!(left, KEPT + KEPT + 5 + 2);
     }
 }

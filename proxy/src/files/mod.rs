@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub mod names;
 #[cfg(unix)]
@@ -22,6 +22,10 @@ pub use os::{
 /// For what Windows calls locked: a scanner, an indexer or a reader has the file open.
 const LOCKED_TRIES: u32 = 20;
 const LOCKED_PAUSE: Duration = Duration::from_millis(25);
+/// Nobody takes that long.
+const HALF_MADE_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+/// So many random characters the library puts into a temporary name.
+const RANDOM: usize = 6;
 
 /// Writes a file so that readers see the old content or the new, never a part.
 ///
@@ -49,6 +53,30 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
                 std::thread::sleep(LOCKED_PAUSE);
             }
             Err(refused) => return Err(refused.error),
+        }
+    }
+}
+
+/// Removes what was half made in `folder` by programs that were killed a day ago or earlier: the
+/// temporary files and folders of [`write_atomically`] and of deploys, `.XXXXXX.tmp`.
+pub fn remove_half_made(folder: &Path, now: SystemTime) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_str().and_then(|name| name.strip_prefix('.'));
+        let random = name.and_then(|name| name.strip_suffix(".tmp"));
+        let is_ours = random.is_some_and(|random| {
+            random.len() == RANDOM && random.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        });
+        let Some(metadata) = entry.metadata().ok().filter(|_| is_ours) else {
+            continue;
+        };
+        let changed = metadata.modified().unwrap_or(now);
+        if now.duration_since(changed).unwrap_or_default() > HALF_MADE_FOR {
+            // Another one may have been quicker.
+            let _ = match metadata.is_dir() {
+                true => fs::remove_dir_all(entry.path()),
+                false => fs::remove_file(entry.path()),
+            };
         }
     }
 }

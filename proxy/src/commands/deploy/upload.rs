@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::commands::progress::Progress;
 use crate::control_plane::artifact::{self, is_artifact};
@@ -86,8 +86,10 @@ pub(super) fn take_back(uploaded: &Uploaded) -> io::Result<()> {
 
 /// Removes what deploys have put into `folder`, except the newest `keep` and those in `needed`.
 ///
-/// What came some other way has no digest beside it, and stays.
+/// What came some other way has no digest beside it, and stays. What a deploy that was killed has left
+/// half made goes, too.
 pub(super) fn prune(folder: &Path, keep: usize, needed: impl Fn(&Path, Option<Digest>) -> bool) {
+    files::remove_half_made(folder, SystemTime::now());
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut deployed: Vec<_> = entries
         .filter(|entry| is_artifact(&entry.file_name()))
@@ -297,6 +299,11 @@ mod tests {
             upload(&source, digest, drop.path(), content, true, &mut progress).unwrap();
         }
         fs::write(drop.path().join("by-hand"), "5").unwrap();
+        let killed = drop.path().join(".Abc123.tmp");
+        fs::write(&killed, "half").unwrap();
+        let long_ago = SystemTime::now() - Duration::from_secs(2 * 24 * 60 * 60);
+        let half = fs::File::options().append(true).open(killed);
+        half.and_then(|half| half.set_modified(long_ago)).unwrap();
         let first = digest_of("1");
         prune(drop.path(), 1, |_, digest| digest == Some(first));
         let mut left: Vec<_> = fs::read_dir(drop.path())
