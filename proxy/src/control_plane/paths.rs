@@ -45,3 +45,40 @@ pub(super) mod exact {
         })
     }
 }
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use sha2::{Digest as _, Sha256};
+
+    use super::super::memory::Memory;
+    use super::super::status::{Handoff, UnixMillis};
+    use crate::release::{Digest, Generation, Release, ReleaseId};
+
+    #[test]
+    fn what_is_no_text_is_remembered_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = |sidecar: &str| {
+            let cache = folder.path();
+            Memory::open(cache, cache, sidecar.into()).unwrap()
+        };
+        let release = Release {
+            id: ReleaseId::new("v1"),
+            digest: Digest::finish(Sha256::new_with_prefix("v1")),
+            artifact: "/copies/v1".into(),
+            dir: OsStr::from_bytes(b"/sites/gr\xf6\xdfe").into(),
+        };
+        let mut handoff = Handoff::new(&release, Generation(1));
+        handoff.promoted_ms = Some(UnixMillis(1));
+        memory("one").promoted(&release, handoff);
+        let good = memory("two").good();
+        let good: Vec<_> = good
+            .iter()
+            .map(|good| (&good.artifact, &good.dir))
+            .collect();
+        assert_eq!(good, [(&release.artifact, &release.dir)]);
+    }
+}

@@ -174,13 +174,14 @@ pub fn remove_lock(path: &Path, alone: File) -> io::Result<()> {
     os::remove_lock(path, alone)
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
 
     /// Whether a thread of this process waits for a lock (proc(5), /proc/locks).
     fn somebody_waits() -> bool {
-        let locks = fs::read_to_string("/proc/locks").expect("proc(5)");
+        let locks = fs::read_to_string("/proc/locks").unwrap();
         let me = format!(" {} ", std::process::id());
         let mut locks = locks.lines();
         locks.any(|lock| lock.contains("-> FLOCK") && lock.contains(&me))
