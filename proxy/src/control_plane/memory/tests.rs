@@ -198,24 +198,3 @@ fn a_launch_of_which_nothing_came_is_known_to_whoever_comes_after() {
     first.promoted(&v1, handoff(&v1, 1, Some(7)));
     assert!(!site.memory("second").is_unproven(v1.digest));
 }
-
-#[cfg(unix)]
-#[test]
-fn a_path_that_is_no_text_is_remembered_as_it_is() {
-    use std::ffi::OsStr;
-    use std::os::unix::ffi::OsStrExt as _;
-
-    let site = Site::new();
-    let release = Release {
-        dir: OsStr::from_bytes(b"/sites/gr\xf6\xdfe").into(),
-        ..release("v1")
-    };
-    let promoted = handoff(&release, 1, Some(1));
-    site.memory("one").promoted(&release, promoted);
-    let good = site.memory("two").good();
-    let good: Vec<_> = good
-        .iter()
-        .map(|good| (&good.artifact, &good.dir))
-        .collect();
-    assert_eq!(good, [(&release.artifact, &release.dir)]);
-}
