@@ -129,7 +129,7 @@ impl Unit {
         rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).expect("inheritance");
         let program = folder.path().join("as-a-service");
         let script = format!(
-            "#!/bin/sh\nexec 3<&{}\nLISTEN_FDS=1 LISTEN_PID=$$ exec {} \"$@\"\n",
+            "#!/usr/bin/env bash\nexec 3<&{}\nLISTEN_FDS=1 LISTEN_PID=$$ exec {} \"$@\"\n",
             listener.as_raw_fd(),
             binaries::handoff().display(),
         );
