@@ -127,6 +127,7 @@ fn sweep(place: &Path) {
 mod tests {
     use super::*;
 
+    #[cfg(unix)] // Wine keeps a file open for each lock that was tried.
     #[test]
     fn sidecars_that_start_at_the_same_moment_have_a_folder_each() {
         use std::sync::atomic::{AtomicBool, Ordering};
@@ -139,10 +140,16 @@ mod tests {
                     sweep(place.path());
                 }
             });
-            let made: io::Result<Vec<_>> = (0..500).map(|_| Own::make(place.path())).collect();
+            let made: Vec<io::Result<Vec<_>>> = (0..5)
+                .map(|_| (0..200).map(|_| Own::make(place.path())).collect())
+                .map(|made: io::Result<Vec<Own>>| {
+                    made.map(|made| made.iter().map(|own| own.folder.is_dir()).collect())
+                })
+                .collect();
             is_over.store(true, Ordering::Relaxed);
-            let made = made.unwrap();
-            assert!(made.iter().all(|own| own.folder.is_dir()));
+            for made in made {
+                assert_eq!(made.unwrap(), [true; 200]);
+            }
         });
     }
 
