@@ -75,7 +75,7 @@ fn found(fault: Fault) -> Found {
     let url = format!("http://{}", proxy.address());
     let journal = journal.to_str().expect("a path in UTF-8");
     let arguments =
-        format!("run --rate 100 --for 5s --connections 8 --timeout 5s --url {url} --journal");
+        format!("run --rate 100 --for 5s --connections 8 --timeout 10s --url {url} --journal");
     let ran = loadtest(arguments.split(' ').chain([journal]));
     let mut found: Found = serde_json::from_value(ran.json).expect("a result");
     let code = if found.passed { 0 } else { 1 };
