@@ -95,15 +95,19 @@ fn the_same_content_again_is_no_deploy() {
     assert_eq!(uploads, 2, "the artifact and its digest");
 }
 
+/// Its v2 starts only once there is what it needs.
+#[cfg(unix)]
+fn serving_v1_before_a_v2_that_needs_a_database() -> Running {
+    let command =
+        "case {release} in v2*) test -e database || exit 9;; esac; exec {artifact} -port {port}";
+    let site = Site::watching_a_pointer().running(&["sh", "-c", command]);
+    site.start("v1")
+}
+
 #[cfg(unix)]
 #[test]
 fn one_that_was_refused_and_is_deployed_again_is_tried_again() {
-    // v2 starts only once there is what it needs.
-    let command =
-        "case {release} in v2*) test -e database || exit 9;; esac; exec {artifact} -port {port}";
-    let site = Site::watching_a_pointer()
-        .running(&["sh", "-c", command])
-        .start("v1");
+    let site = serving_v1_before_a_v2_that_needs_a_database();
     let deploys_v2 = || site.deployment().deploys("v2", &["--timeout", "30s"]);
     for turn in 1..=2 {
         // By the pointer that names v1 again, and v2 again.
@@ -128,11 +132,7 @@ fn one_that_was_refused_and_is_deployed_again_is_tried_again() {
 #[cfg(unix)]
 #[test]
 fn one_that_was_refused_is_tried_again_also_after_another_deploy() {
-    let command =
-        "case {release} in v2*) test -e database || exit 9;; esac; exec {artifact} -port {port}";
-    let site = Site::watching_a_pointer()
-        .running(&["sh", "-c", command])
-        .start("v1");
+    let site = serving_v1_before_a_v2_that_needs_a_database();
     let deploys = |release| site.deployment().deploys(release, &["--timeout", "30s"]);
     deploys("v2").with(1);
     deploys("v3").with(0);
