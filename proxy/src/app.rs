@@ -20,7 +20,7 @@ use crate::control_plane::siblings::Siblings;
 use crate::control_plane::status::{self, Status, UnixMillis};
 use crate::control_plane::supervisor::{Order, Past, Supervisor};
 use crate::control_plane::watcher::{Found, Watcher};
-use crate::data_plane::{DataPlane, Listener, Tallies};
+use crate::data_plane::{DataPlane, Listener, TrafficCounters};
 use crate::on_event;
 use crate::process::Launch;
 use crate::process::listening::who_has;
@@ -97,13 +97,13 @@ async fn run_all(
 ) -> Result<(), AppError> {
     // The port first: whoever started us waits for it, and from then on requests are held.
     let listener = match passed_listener().map_err(AppError::Passed)? {
-        Some(passed) => Listener::passed(passed).map_err(AppError::Passed)?,
+        Some(passed) => Listener::from_inherited(passed).map_err(AppError::Passed)?,
         None => bind(config.listen).await?,
     };
     let listen = listener.local_address().map_err(AppError::Thread)?;
     let router = Arc::new(Router::new(config.hold));
-    let tallies = config.admin.is_some().then(Tallies::default);
-    config.data_plane.tallies.clone_from(&tallies);
+    let tallies = config.admin.is_some().then(TrafficCounters::default);
+    config.data_plane.counters.clone_from(&tallies);
     let mut data_plane =
         DataPlane::start(listener, &router, &config.data_plane).map_err(AppError::Thread)?;
 
@@ -182,7 +182,7 @@ async fn run_all(
 
     let asked_by_the_platform = async {
         match &config.data_plane.shutdown_request {
-            Some(request) => request.asked().await,
+            Some(request) => request.wait().await,
             None => std::future::pending().await,
         }
     };
@@ -225,7 +225,7 @@ fn after_the_first_request(
         let mut kept = Vec::new();
         loop {
             tokio::select! {
-                () = router.wanted() => break,
+                () = router.wait_for_request() => break,
                 () = tokio::time::sleep_until(latest) => break,
                 Some(found) = found.recv() => {
                     if matches!(found, Found::Release { .. }) {

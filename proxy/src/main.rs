@@ -81,7 +81,7 @@ fn run(run: Run) -> ExitCode {
         Ok(lines) => lines,
         Err(error) => return fail(ExitCode::FAILURE, &format!("cannot log: {error}")),
     };
-    config.data_plane.user_tokens = user_tokens::of(config.windows_auth, launcher.roots());
+    config.data_plane.user_tokens = user_tokens::handler(config.windows_auth, launcher.roots());
     let ended = runtime.block_on(app::run(config, sidecar, launcher, shutdown));
     // On Windows threads of its own read the apps' output: for as long as anything that was left
     // behind has the other end.

@@ -10,7 +10,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::View;
 use super::launches::{self, Launches};
 use crate::control_plane::status::{InstanceStatus, Status};
-use crate::data_plane::{self, Totals};
+use crate::data_plane::{self, TrafficTotals};
 use crate::process::resident_memory;
 use crate::release::Generation;
 
@@ -25,7 +25,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 struct Scrape {
     status: Status,
     held: usize,
-    totals: Totals,
+    totals: TrafficTotals,
     launches: Launches,
     dropped_lines: Vec<(&'static str, u64)>,
 }

@@ -30,7 +30,7 @@ use self::answer::answer;
 use self::launches::Launches;
 use self::traffic::Traffic;
 use crate::control_plane::status::Status;
-use crate::data_plane::{Listener, Tallies};
+use crate::data_plane::{Listener, TrafficCounters};
 use crate::handles;
 use crate::router::Router;
 use crate::telemetry::Tail;
@@ -77,7 +77,7 @@ pub struct Admin {
 struct View {
     status: watch::Receiver<Status>,
     router: Arc<Router>,
-    tallies: Tallies,
+    tallies: TrafficCounters,
     tail: Tail,
     launches: RefCell<Launches>,
     traffic: RefCell<Traffic>,
@@ -121,7 +121,7 @@ impl Admin {
         self,
         status: watch::Receiver<Status>,
         router: Arc<Router>,
-        tallies: Tallies,
+        tallies: TrafficCounters,
     ) {
         let view = Rc::new(View {
             status,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::control_plane::status::UnixMillis;
-use crate::data_plane::Totals;
+use crate::data_plane::TrafficTotals;
 use crate::release::Generation;
 
 /// From one sample to the next.
@@ -18,7 +18,7 @@ const SAMPLES: usize = 180;
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     samples: VecDeque<Sample>,
-    before: Totals,
+    before: TrafficTotals,
     /// How many samples were taken in all.
     taken: u64,
 }
@@ -52,7 +52,7 @@ pub(super) struct Answers {
 
 impl Traffic {
     /// Takes the next sample.
-    pub(super) fn look_at(&mut self, totals: Totals, held: usize) {
+    pub(super) fn look_at(&mut self, totals: TrafficTotals, held: usize) {
         let mut sample = Sample {
             at_ms: UnixMillis::now(),
             held,
@@ -97,13 +97,13 @@ impl Traffic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data_plane::Answered;
+    use crate::data_plane::ResponseTotals;
 
     #[test]
     fn a_sample_has_what_was_new_in_its_second() {
         let mut traffic = Traffic::default();
-        let mut totals = Totals::default();
-        let mut answered = Answered::default();
+        let mut totals = TrafficTotals::default();
+        let mut answered = ResponseTotals::default();
         for count in [5, 5, 7] {
             answered.by_class = [0, count, 0, 0, count];
             answered.by_time[3] = 2 * count;

@@ -13,10 +13,12 @@ use crate::control_plane::artifact::{Limits, Settle, Source, StoreSettings, Work
 use crate::control_plane::reread::Reread;
 use crate::control_plane::supervisor;
 use crate::control_plane::watcher::WatchSettings;
-use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits, ShutdownRequest};
+use crate::data_plane::{
+    AppLimits, ClientLimits, DataPlaneSettings, RequestLimits, ShutdownRequest,
+};
 use crate::lines;
 use crate::process::template::Command;
-use crate::router::Hold;
+use crate::router::HoldLimits;
 use crate::telemetry::{self, FileSettings, Tail};
 use crate::user_tokens::WindowsAuth;
 
@@ -55,9 +57,9 @@ pub struct Config {
     /// Where artifacts come from.
     pub watch: WatchSettings,
     /// While nothing is active.
-    pub hold: Hold,
+    pub hold: HoldLimits,
     /// The way of a request.
-    pub data_plane: data_plane::Settings,
+    pub data_plane: DataPlaneSettings,
     /// The first instance waits for a request, but not longer than this.
     pub first_launch_delay: Duration,
     /// The way of a release.
@@ -150,12 +152,12 @@ impl Config {
                     folder: run.settle_folder,
                 },
             },
-            hold: Hold {
+            hold: HoldLimits {
                 first_timeout: run.first_hold_timeout,
                 timeout: run.hold_timeout,
                 max: run.max_held,
             },
-            data_plane: data_plane::Settings {
+            data_plane: DataPlaneSettings {
                 workers: run
                     .workers
                     .unwrap_or_else(|| available_parallelism().map_or(1, Into::into)),
@@ -179,7 +181,7 @@ impl Config {
                 half_close: run.half_close,
                 shutdown_request: shutdown_request(|name| env::var(name).ok()),
                 user_tokens: None,
-                tallies: None,
+                counters: None,
                 access_log: None,
                 request_id: run.log.observing.request_id,
             },

@@ -34,7 +34,7 @@ impl<L: Launch> Supervisor<L> {
         let upstream = instance
             .upstream
             .upgrade()
-            .filter(|upstream| !upstream.evicted());
+            .filter(|upstream| !upstream.is_evicted());
         let upstream = match upstream {
             // Routed to again while it still drains.
             Some(upstream) => upstream,
@@ -42,7 +42,7 @@ impl<L: Launch> Supervisor<L> {
                 instance.promotions += 1;
                 let promotion = instance.promotions;
                 let answers = instance.answers.clone();
-                let (upstream, drain) = Upstream::counting(generation, address, answers);
+                let (upstream, drain) = Upstream::with_counts(generation, address, answers);
                 instance.upstream = drain.upstream();
                 let messages = messages.clone();
                 tokio::task::spawn_local(async move {

@@ -26,7 +26,7 @@ use crate::process::stop::Stop;
 use crate::process::template::Command;
 use crate::process::variables::Variables;
 use crate::release::{Generation, Release, ReleaseId};
-use crate::router::{Answers, Router, Upstream};
+use crate::router::{ResponseCounts, Router, Upstream};
 
 mod asking;
 mod baking;
@@ -158,7 +158,7 @@ struct Instance {
     eviction: Timer,
     live: Timer,
     settled: Timer,
-    answers: Option<Arc<Answers>>,
+    answers: Option<Arc<ResponseCounts>>,
     warning: Option<String>,
     /// The app's own variables, as it got them.
     environment: Variables,

@@ -1,101 +1,103 @@
-//! What the workers count, where somebody wants to know.
+//! Counters of the workers, for metrics.
 //!
-//! Each worker has its own numbers, on cache lines of their own, and is the only one to write them:
-//! an addition is a load and a store, without a lock and without another processor's leave. Whoever
-//! asks adds them up ([`Tallies::read`]).
+//! Each worker has its own counters on their own cache lines, and is the only one to write them: an
+//! addition is a load and a store, without a lock and without traffic between processors. A reader
+//! adds them up ([`TrafficCounters::read`]).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
+use parking_lot::Mutex;
 
 use crate::release::Generation;
 use crate::router::Class;
 
-/// The upper ends of the buckets of the time to an answer's head, in seconds; one more has no end.
+/// Upper bounds of the buckets of the time to a response's head, in seconds. One more bucket has no
+/// bound.
 pub const BUCKETS: [f64; 16] = [
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
     10.0, 30.0,
 ];
 
-/// Numbers of this many generations are kept, those of the latest; a deploy a minute for a year
-/// shall not fill the memory, nor the one of who collects them.
+/// Maximum number of generations whose counters are kept, the latest ones. With a deploy every
+/// minute for a year, neither this process nor the collector of the metrics runs out of memory.
 const KEPT: usize = 8;
 
-/// The numbers of all workers.
+/// The counters of all workers.
 #[derive(Clone, Debug, Default)]
-pub struct Tallies(Arc<Mutex<Vec<Arc<Shared>>>>);
+pub struct TrafficCounters(Arc<Mutex<Vec<Arc<CounterCells>>>>);
 
-/// One worker's hand on its own.
+/// The counters that one worker writes.
 #[derive(Debug)]
-pub(super) struct Tally {
-    shared: Arc<Shared>,
-    /// The latest is last, and nearly always the one that is meant.
-    answers: RefCell<Vec<Arc<Answers>>>,
+pub(super) struct WorkerCounters {
+    cells: Arc<CounterCells>,
+    /// Counters by generation. The latest is last, and nearly always the one to write.
+    answers: RefCell<Vec<Arc<GenerationCells>>>,
 }
 
-/// All that was counted so far.
+/// The sums of all counters.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Totals {
-    /// By the generation that answered; `None` is what was answered without one.
-    pub answers: BTreeMap<Option<Generation>, Answered>,
+pub struct TrafficTotals {
+    /// Responses by the generation that sent them; `None` are those by handoff itself.
+    pub answers: BTreeMap<Option<Generation>, ResponseTotals>,
     /// Requests that were sent again, as the app had closed the connection.
     pub sent_again: u64,
-    /// Connections to the app that were not accepted, each of which was tried again.
+    /// Connections that the app did not accept, each of which was tried again.
     pub refused: u64,
     /// Requests that were cut because their release was replaced.
     pub evicted_requests: u64,
-    /// Tunnels and event streams that were.
+    /// Tunnels and event streams that were cut for the same reason.
     pub evicted_tunnels: u64,
-    /// Requests that may have reached the app, got no answer, and could not be sent again.
+    /// Requests that may have reached the app, got no response, and could not be sent again.
     pub unanswered: u64,
-    /// Connections of clients that are open now.
+    /// Open client connections.
     pub connections: usize,
 }
 
-/// The answers of one generation.
+/// The responses of one generation.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Answered {
-    /// 1xx to 5xx.
+pub struct ResponseTotals {
+    /// Responses by class, 1xx to 5xx.
     pub by_class: [u64; 5],
-    /// How many came within each of [`BUCKETS`] and not within the one before; and later.
+    /// Responses by time, one entry for each of [`BUCKETS`] and one for those that took longer.
     pub by_time: [u64; BUCKETS.len() + 1],
-    /// All times together.
+    /// Sum of all times.
     pub time: Duration,
 }
 
-/// On a pair of cache lines, which processors fetch together.
+/// The counters of one worker, on a pair of cache lines, which processors fetch together.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Shared {
+struct CounterCells {
     sent_again: AtomicU64,
     refused: AtomicU64,
     evicted_requests: AtomicU64,
     evicted_tunnels: AtomicU64,
     unanswered: AtomicU64,
     connections: Arc<AtomicUsize>,
-    /// Locked by the worker only when it meets a new generation.
-    answers: Mutex<Vec<Arc<Answers>>>,
+    /// Counters by generation; the worker locks them only for a new generation.
+    answers: Mutex<Vec<Arc<GenerationCells>>>,
 }
 
 #[derive(Debug)]
 #[repr(align(128))]
-struct Answers {
+struct GenerationCells {
     generation: Option<Generation>,
     by_class: [AtomicU64; 5],
     by_time: [AtomicU64; BUCKETS.len() + 1],
     nanoseconds: AtomicU64,
 }
 
-// === impl Tallies ===
+// === impl TrafficCounters ===
 
-impl Tallies {
-    /// One more worker, which has so many connections.
-    pub(super) fn worker(&self, connections: &Arc<AtomicUsize>) -> Tally {
-        let shared = Arc::new(Shared {
+impl TrafficCounters {
+    /// Adds a worker; `connections` counts its open connections.
+    pub(super) fn register_worker(&self, connections: &Arc<AtomicUsize>) -> WorkerCounters {
+        let cells = Arc::new(CounterCells {
             sent_again: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             evicted_requests: AtomicU64::new(0),
@@ -104,29 +106,29 @@ impl Tallies {
             connections: Arc::clone(connections),
             answers: Mutex::default(),
         });
-        lock(&self.0).push(Arc::clone(&shared));
-        Tally {
-            shared,
+        self.0.lock().push(Arc::clone(&cells));
+        WorkerCounters {
+            cells,
             answers: RefCell::default(),
         }
     }
 
-    /// The sums at this moment.
-    pub fn read(&self) -> Totals {
-        let mut totals = Totals::default();
-        for worker in lock(&self.0).iter() {
+    /// Returns the present sums.
+    pub fn read(&self) -> TrafficTotals {
+        let mut totals = TrafficTotals::default();
+        for worker in self.0.lock().iter() {
             totals.sent_again += read(&worker.sent_again);
             totals.refused += read(&worker.refused);
             totals.evicted_requests += read(&worker.evicted_requests);
             totals.evicted_tunnels += read(&worker.evicted_tunnels);
             totals.unanswered += read(&worker.unanswered);
             totals.connections += worker.connections.load(Ordering::Relaxed);
-            for answers in lock(&worker.answers).iter() {
+            for answers in worker.answers.lock().iter() {
                 let sum = totals.answers.entry(answers.generation).or_default();
                 answers.add_to(sum);
             }
         }
-        // A worker that has not met the latest generation keeps an older one that others forgot.
+        // A worker without requests since then still has a generation that others have dropped.
         while totals.answers.keys().flatten().count() > KEPT {
             let oldest = totals.answers.keys().find(|key| key.is_some()).copied();
             totals.answers.remove(&oldest.flatten());
@@ -135,54 +137,60 @@ impl Tallies {
     }
 }
 
-// === impl Tally ===
+// === impl WorkerCounters ===
 
-impl Tally {
-    /// Counts an answer, and how long its head took to come.
-    pub(super) fn answered(&self, by: Option<Generation>, status: StatusCode, after: Duration) {
+impl WorkerCounters {
+    /// Counts a response, and the time to its head.
+    pub(super) fn count_response(
+        &self,
+        by: Option<Generation>,
+        status: StatusCode,
+        after: Duration,
+    ) {
         let mut answers = self.answers.borrow_mut();
-        let position = |answers: &[Arc<Answers>]| answers.iter().rposition(|a| a.generation == by);
+        let position =
+            |answers: &[Arc<GenerationCells>]| answers.iter().rposition(|a| a.generation == by);
         let known = position(&answers).or_else(|| {
-            *answers = self.shared.meet(by);
+            *answers = self.cells.add_generation(by);
             position(&answers)
         });
-        // One that is older than all that are kept is not counted.
+        // A generation older than all that are kept is not counted.
         if let Some(index) = known {
             answers[index].count(status, after);
         }
     }
 
-    /// A request goes to the app a second time.
-    pub(super) fn sends_again(&self) {
-        add(&self.shared.sent_again, 1);
+    /// Counts a request that is sent to the app a second time.
+    pub(super) fn count_retry(&self) {
+        add(&self.cells.sent_again, 1);
     }
 
-    /// The app did not accept a connection.
-    pub(super) fn was_refused(&self) {
-        add(&self.shared.refused, 1);
+    /// Counts a connection that the app did not accept.
+    pub(super) fn count_refused(&self) {
+        add(&self.cells.refused, 1);
     }
 
-    /// So many of a class were cut.
-    pub(super) fn evicted(&self, class: Class, count: u64) {
+    /// Counts connections of a class that were cut.
+    pub(super) fn count_evicted(&self, class: Class, count: u64) {
         match class {
-            Class::Request => add(&self.shared.evicted_requests, count),
-            Class::Tunnel => add(&self.shared.evicted_tunnels, count),
+            Class::Request => add(&self.cells.evicted_requests, count),
+            Class::Tunnel => add(&self.cells.evicted_tunnels, count),
         }
     }
 
-    /// A request may have reached the app, and is lost.
-    pub(super) fn is_unanswered(&self) {
-        add(&self.shared.unanswered, 1);
+    /// Counts a request that may have reached the app and is lost.
+    pub(super) fn count_unanswered(&self) {
+        add(&self.cells.unanswered, 1);
     }
 }
 
-// === impl Shared ===
+// === impl CounterCells ===
 
-impl Shared {
-    /// One more generation, last among those that are kept.
-    fn meet(&self, generation: Option<Generation>) -> Vec<Arc<Answers>> {
-        let mut answers = lock(&self.answers);
-        answers.push(Arc::new(Answers {
+impl CounterCells {
+    /// Adds a generation as the last of those that are kept.
+    fn add_generation(&self, generation: Option<Generation>) -> Vec<Arc<GenerationCells>> {
+        let mut answers = self.answers.lock();
+        answers.push(Arc::new(GenerationCells {
             generation,
             by_class: Default::default(),
             by_time: Default::default(),
@@ -196,9 +204,9 @@ impl Shared {
     }
 }
 
-// === impl Answers ===
+// === impl GenerationCells ===
 
-impl Answers {
+impl GenerationCells {
     fn count(&self, status: StatusCode, after: Duration) {
         let class = usize::from(status.as_u16() / 100).clamp(1, 5) - 1;
         add(&self.by_class[class], 1);
@@ -209,7 +217,7 @@ impl Answers {
         add(&self.nanoseconds, nanoseconds);
     }
 
-    fn add_to(&self, sum: &mut Answered) {
+    fn add_to(&self, sum: &mut ResponseTotals) {
         for (sum, more) in sum.by_class.iter_mut().zip(&self.by_class) {
             *sum += read(more);
         }
@@ -220,15 +228,15 @@ impl Answers {
     }
 }
 
-// === impl Answered ===
+// === impl ResponseTotals ===
 
-impl Answered {
-    /// How many answers there were.
+impl ResponseTotals {
+    /// Returns the number of responses.
     pub fn all(&self) -> u64 {
         self.by_class.iter().sum()
     }
 
-    /// What was added since then.
+    /// Returns the difference to an earlier reading.
     pub fn since(&self, earlier: &Self) -> Self {
         let mut more = *self;
         for (now, then) in more.by_class.iter_mut().zip(earlier.by_class) {
@@ -241,7 +249,8 @@ impl Answered {
         more
     }
 
-    /// In how many seconds this share of the answers came, as far as the buckets tell.
+    /// Returns the time in seconds within which this share of the responses came, with the
+    /// precision of the buckets.
     pub fn quantile(&self, share: f64) -> Option<f64> {
         let all: u64 = self.by_time.iter().sum();
         let rank = share * all as f64;
@@ -259,7 +268,7 @@ impl Answered {
     }
 }
 
-/// There is one writer, so nothing can come in between.
+/// Adds to a counter. There is only one writer, so a load and a store suffice.
 fn add(number: &AtomicU64, more: u64) {
     let sum = number.load(Ordering::Relaxed).wrapping_add(more);
     number.store(sum, Ordering::Relaxed);
@@ -267,10 +276,6 @@ fn add(number: &AtomicU64, more: u64) {
 
 fn read(number: &AtomicU64) -> u64 {
     number.load(Ordering::Relaxed)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -285,20 +290,23 @@ mod tests {
 
     #[test]
     fn what_workers_count_is_added_up() {
-        let tallies = Tallies::default();
+        let counters = TrafficCounters::default();
         let connections = Arc::new(AtomicUsize::new(3));
-        let workers = [tallies.worker(&connections), tallies.worker(&connections)];
+        let workers = [
+            counters.register_worker(&connections),
+            counters.register_worker(&connections),
+        ];
         for worker in &workers {
-            worker.answered(FIRST, StatusCode::OK, milliseconds(2));
-            worker.answered(None, StatusCode::SERVICE_UNAVAILABLE, milliseconds(60_000));
-            worker.answered(FIRST, StatusCode::NOT_FOUND, milliseconds(2));
-            worker.sends_again();
-            worker.was_refused();
-            worker.evicted(Class::Request, 2);
-            worker.evicted(Class::Tunnel, 1);
-            worker.is_unanswered();
+            worker.count_response(FIRST, StatusCode::OK, milliseconds(2));
+            worker.count_response(None, StatusCode::SERVICE_UNAVAILABLE, milliseconds(60_000));
+            worker.count_response(FIRST, StatusCode::NOT_FOUND, milliseconds(2));
+            worker.count_retry();
+            worker.count_refused();
+            worker.count_evicted(Class::Request, 2);
+            worker.count_evicted(Class::Tunnel, 1);
+            worker.count_unanswered();
         }
-        let totals = tallies.read();
+        let totals = counters.read();
         let first = totals.answers[&FIRST];
         assert_eq!(first.by_class, [0, 2, 0, 2, 0]);
         assert_eq!(first.by_time[3], 4, "1 to 2.5 ms: {first:?}");
@@ -314,41 +322,41 @@ mod tests {
 
     #[test]
     fn numbers_of_old_generations_go_and_our_own_stay() {
-        let tallies = Tallies::default();
-        let worker = tallies.worker(&Arc::default());
-        worker.answered(None, StatusCode::BAD_REQUEST, Duration::ZERO);
+        let counters = TrafficCounters::default();
+        let worker = counters.register_worker(&Arc::default());
+        worker.count_response(None, StatusCode::BAD_REQUEST, Duration::ZERO);
         for generation in 1..=100 {
             let generation = Some(Generation(generation));
-            worker.answered(generation, StatusCode::OK, Duration::ZERO);
+            worker.count_response(generation, StatusCode::OK, Duration::ZERO);
         }
-        let answers = tallies.read().answers;
+        let answers = counters.read().answers;
         let kept: Vec<_> = answers.keys().flatten().map(|g| g.0).collect();
         assert_eq!(kept, Vec::from_iter(93..=100));
         assert_eq!(answers[&None].all(), 1);
 
-        worker.answered(FIRST, StatusCode::OK, Duration::ZERO);
-        let answers = tallies.read().answers;
+        worker.count_response(FIRST, StatusCode::OK, Duration::ZERO);
+        let answers = counters.read().answers;
         assert!(!answers.contains_key(&FIRST));
         let last = answers[&Some(Generation(100))].all();
         assert_eq!(last, 1, "it is not taken for another one's");
 
-        // Another worker has slept since then.
-        let worker = tallies.worker(&Arc::default());
-        worker.answered(FIRST, StatusCode::OK, Duration::ZERO);
-        assert!(!tallies.read().answers.contains_key(&FIRST));
+        // A worker that has served nothing since then.
+        let worker = counters.register_worker(&Arc::default());
+        worker.count_response(FIRST, StatusCode::OK, Duration::ZERO);
+        assert!(!counters.read().answers.contains_key(&FIRST));
     }
 
     #[test]
     fn a_share_of_the_answers_came_in_so_many_seconds() {
-        let mut answered = Answered::default();
-        assert_eq!(answered.quantile(0.5), None);
-        answered.by_time[1] = 90;
-        answered.by_time[10] = 10;
-        let median = answered.quantile(0.5).unwrap();
+        let mut totals = ResponseTotals::default();
+        assert_eq!(totals.quantile(0.5), None);
+        totals.by_time[1] = 90;
+        totals.by_time[10] = 10;
+        let median = totals.quantile(0.5).unwrap();
         assert!((0.000_25..=0.000_5).contains(&median), "{median}");
-        let late = answered.quantile(0.99).unwrap();
+        let late = totals.quantile(0.99).unwrap();
         assert!((0.25..=0.5).contains(&late), "{late}");
-        answered.by_time[BUCKETS.len()] = 1000;
-        assert_eq!(answered.quantile(0.99), Some(30.0), "or later");
+        totals.by_time[BUCKETS.len()] = 1000;
+        assert_eq!(totals.quantile(0.99), Some(30.0), "or later");
     }
 }
