@@ -70,7 +70,7 @@ impl Scrape {
     fn requests(&self, metric: &mut Metric<'_>) -> fmt::Result {
         let totals = &self.totals;
         let answers = || {
-            let all = totals.answers.iter();
+            let all = totals.responses.iter();
             all.map(|(generation, answered)| (label(*generation), answered))
         };
         metric.counters(
@@ -108,7 +108,7 @@ impl Scrape {
             "Requests that were sent again (closed: the app had closed an idle connection), and \
              connections that were tried again (refused)",
             [
-                ([("reason", "closed".to_owned())], totals.sent_again),
+                ([("reason", "closed".to_owned())], totals.retried),
                 ([("reason", "refused".to_owned())], totals.refused),
             ],
         )?;

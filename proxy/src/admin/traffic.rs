@@ -60,8 +60,8 @@ impl Traffic {
             answers: BTreeMap::new(),
             own: 0,
         };
-        for (generation, answered) in &totals.answers {
-            let before = self.before.answers.get(generation).copied();
+        for (generation, answered) in &totals.responses {
+            let before = self.before.responses.get(generation).copied();
             let more = answered.since(&before.unwrap_or_default());
             let milliseconds = |share| more.quantile(share).unwrap_or_default() * 1000.0;
             match generation {
@@ -107,8 +107,8 @@ mod tests {
         for count in [5, 5, 7] {
             answered.by_class = [0, count, 0, 0, count];
             answered.by_time[3] = 2 * count;
-            totals.answers.insert(Some(Generation(1)), answered);
-            totals.answers.insert(None, answered);
+            totals.responses.insert(Some(Generation(1)), answered);
+            totals.responses.insert(None, answered);
             traffic.look_at(totals.clone(), 3);
         }
         let (samples, taken) = traffic.since(0);

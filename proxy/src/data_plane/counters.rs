@@ -36,16 +36,16 @@ pub struct TrafficCounters(Arc<Mutex<Vec<Arc<CounterCells>>>>);
 pub(super) struct WorkerCounters {
     cells: Arc<CounterCells>,
     /// Counters by generation. The latest is last, and nearly always the one to write.
-    answers: RefCell<Vec<Arc<GenerationCells>>>,
+    responses: RefCell<Vec<Arc<GenerationCells>>>,
 }
 
 /// The sums of all counters.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TrafficTotals {
     /// Responses by the generation that sent them; `None` are those by handoff itself.
-    pub answers: BTreeMap<Option<Generation>, ResponseTotals>,
+    pub responses: BTreeMap<Option<Generation>, ResponseTotals>,
     /// Requests that were sent again, as the app had closed the connection.
-    pub sent_again: u64,
+    pub retried: u64,
     /// Connections that the app did not accept, each of which was tried again.
     pub refused: u64,
     /// Requests that were cut because their release was replaced.
@@ -73,14 +73,14 @@ pub struct ResponseTotals {
 #[derive(Debug)]
 #[repr(align(128))]
 struct CounterCells {
-    sent_again: AtomicU64,
+    retried: AtomicU64,
     refused: AtomicU64,
     evicted_requests: AtomicU64,
     evicted_tunnels: AtomicU64,
     unanswered: AtomicU64,
     connections: Arc<AtomicUsize>,
     /// Counters by generation; the worker locks them only for a new generation.
-    answers: Mutex<Vec<Arc<GenerationCells>>>,
+    responses: Mutex<Vec<Arc<GenerationCells>>>,
 }
 
 #[derive(Debug)]
@@ -98,18 +98,18 @@ impl TrafficCounters {
     /// Adds a worker; `connections` counts its open connections.
     pub(super) fn register_worker(&self, connections: &Arc<AtomicUsize>) -> WorkerCounters {
         let cells = Arc::new(CounterCells {
-            sent_again: AtomicU64::new(0),
+            retried: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             evicted_requests: AtomicU64::new(0),
             evicted_tunnels: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
             connections: Arc::clone(connections),
-            answers: Mutex::default(),
+            responses: Mutex::default(),
         });
         self.0.lock().push(Arc::clone(&cells));
         WorkerCounters {
             cells,
-            answers: RefCell::default(),
+            responses: RefCell::default(),
         }
     }
 
@@ -117,21 +117,21 @@ impl TrafficCounters {
     pub fn read(&self) -> TrafficTotals {
         let mut totals = TrafficTotals::default();
         for worker in self.0.lock().iter() {
-            totals.sent_again += read(&worker.sent_again);
+            totals.retried += read(&worker.retried);
             totals.refused += read(&worker.refused);
             totals.evicted_requests += read(&worker.evicted_requests);
             totals.evicted_tunnels += read(&worker.evicted_tunnels);
             totals.unanswered += read(&worker.unanswered);
             totals.connections += worker.connections.load(Ordering::Relaxed);
-            for answers in worker.answers.lock().iter() {
-                let sum = totals.answers.entry(answers.generation).or_default();
-                answers.add_to(sum);
+            for responses in worker.responses.lock().iter() {
+                let sum = totals.responses.entry(responses.generation).or_default();
+                responses.add_to(sum);
             }
         }
         // A worker without requests since then still has a generation that others have dropped.
-        while totals.answers.keys().flatten().count() > KEPT {
-            let oldest = totals.answers.keys().find(|key| key.is_some()).copied();
-            totals.answers.remove(&oldest.flatten());
+        while totals.responses.keys().flatten().count() > KEPT {
+            let oldest = totals.responses.keys().find(|key| key.is_some()).copied();
+            totals.responses.remove(&oldest.flatten());
         }
         totals
     }
@@ -147,22 +147,22 @@ impl WorkerCounters {
         status: StatusCode,
         after: Duration,
     ) {
-        let mut answers = self.answers.borrow_mut();
+        let mut responses = self.responses.borrow_mut();
         let position =
-            |answers: &[Arc<GenerationCells>]| answers.iter().rposition(|a| a.generation == by);
-        let known = position(&answers).or_else(|| {
-            *answers = self.cells.add_generation(by);
-            position(&answers)
+            |responses: &[Arc<GenerationCells>]| responses.iter().rposition(|a| a.generation == by);
+        let known = position(&responses).or_else(|| {
+            *responses = self.cells.add_generation(by);
+            position(&responses)
         });
         // A generation older than all that are kept is not counted.
         if let Some(index) = known {
-            answers[index].count(status, after);
+            responses[index].count(status, after);
         }
     }
 
     /// Counts a request that is sent to the app a second time.
     pub(super) fn count_retry(&self) {
-        add(&self.cells.sent_again, 1);
+        add(&self.cells.retried, 1);
     }
 
     /// Counts a connection that the app did not accept.
@@ -189,18 +189,18 @@ impl WorkerCounters {
 impl CounterCells {
     /// Adds a generation as the last of those that are kept.
     fn add_generation(&self, generation: Option<Generation>) -> Vec<Arc<GenerationCells>> {
-        let mut answers = self.answers.lock();
-        answers.push(Arc::new(GenerationCells {
+        let mut responses = self.responses.lock();
+        responses.push(Arc::new(GenerationCells {
             generation,
             by_class: Default::default(),
             by_time: Default::default(),
             nanoseconds: AtomicU64::new(0),
         }));
-        while answers.iter().filter(|a| a.generation.is_some()).count() > KEPT {
-            let oldest = answers.iter().filter_map(|a| a.generation).min();
-            answers.retain(|a| a.generation.is_none() || a.generation != oldest);
+        while responses.iter().filter(|a| a.generation.is_some()).count() > KEPT {
+            let oldest = responses.iter().filter_map(|a| a.generation).min();
+            responses.retain(|a| a.generation.is_none() || a.generation != oldest);
         }
-        answers.clone()
+        responses.clone()
     }
 }
 
@@ -307,14 +307,14 @@ mod tests {
             worker.count_unanswered();
         }
         let totals = counters.read();
-        let first = totals.answers[&FIRST];
+        let first = totals.responses[&FIRST];
         assert_eq!(first.by_class, [0, 2, 0, 2, 0]);
         assert_eq!(first.by_time[3], 4, "1 to 2.5 ms: {first:?}");
         assert_eq!(first.time, milliseconds(8));
-        let own = totals.answers[&None];
+        let own = totals.responses[&None];
         assert_eq!(own.by_class, [0, 0, 0, 0, 2]);
         assert_eq!(own.by_time[BUCKETS.len()], 2);
-        let others = [totals.sent_again, totals.refused, totals.unanswered];
+        let others = [totals.retried, totals.refused, totals.unanswered];
         assert_eq!(others, [2, 2, 2]);
         assert_eq!([totals.evicted_requests, totals.evicted_tunnels], [4, 2]);
         assert_eq!(totals.connections, 6);
@@ -329,21 +329,21 @@ mod tests {
             let generation = Some(Generation(generation));
             worker.count_response(generation, StatusCode::OK, Duration::ZERO);
         }
-        let answers = counters.read().answers;
-        let kept: Vec<_> = answers.keys().flatten().map(|g| g.0).collect();
+        let responses = counters.read().responses;
+        let kept: Vec<_> = responses.keys().flatten().map(|g| g.0).collect();
         assert_eq!(kept, Vec::from_iter(93..=100));
-        assert_eq!(answers[&None].all(), 1);
+        assert_eq!(responses[&None].all(), 1);
 
         worker.count_response(FIRST, StatusCode::OK, Duration::ZERO);
-        let answers = counters.read().answers;
-        assert!(!answers.contains_key(&FIRST));
-        let last = answers[&Some(Generation(100))].all();
+        let responses = counters.read().responses;
+        assert!(!responses.contains_key(&FIRST));
+        let last = responses[&Some(Generation(100))].all();
         assert_eq!(last, 1, "it is not taken for another one's");
 
         // A worker that has served nothing since then.
         let worker = counters.register_worker(&Arc::default());
         worker.count_response(FIRST, StatusCode::OK, Duration::ZERO);
-        assert!(!counters.read().answers.contains_key(&FIRST));
+        assert!(!counters.read().responses.contains_key(&FIRST));
     }
 
     #[test]

@@ -303,9 +303,10 @@ fn without_h2c(protocols: &HeaderValue) -> Option<HeaderValue> {
 }
 
 /// Returns the protocols that the app has switched to, if all of them were requested.
-pub fn accepted_protocol(answer: &HeaderMap, asked: &HeaderValue) -> Option<HeaderValue> {
-    let protocols = answer.get(header::UPGRADE)?;
-    let is_among = |token: &[u8]| tokens(asked).any(|asked| asked.eq_ignore_ascii_case(token));
+pub fn accepted_protocol(response: &HeaderMap, requested: &HeaderValue) -> Option<HeaderValue> {
+    let protocols = response.get(header::UPGRADE)?;
+    let is_among =
+        |token: &[u8]| tokens(requested).any(|requested| requested.eq_ignore_ascii_case(token));
     let mut switched = tokens(protocols).peekable();
     (switched.peek().is_some() && switched.all(is_among)).then(|| protocols.clone())
 }
