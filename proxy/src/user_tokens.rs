@@ -1,10 +1,8 @@
 //! Handlers of users' Windows tokens (`--windows-auth`): they join the data plane, which finds
 //! tokens in requests, with the process seam, which knows their meaning.
 
-use std::fmt;
 use std::sync::Arc;
 
-use clap::ValueEnum as _;
 use http::HeaderValue;
 use parking_lot::Mutex;
 
@@ -15,17 +13,17 @@ use crate::release::Generation;
 use crate::router::Upstream;
 
 /// Treatment of users' tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowsAuth {
-    /// Nothing.
+    /// Tokens are ignored and stay open; the fields that name them are removed.
     Off,
-    /// Close it.
+    /// Tokens are closed.
     Close,
-    /// Give it to the app.
+    /// Tokens are passed on to the app.
     Forward,
 }
 
-/// Returns the handler of users' tokens; `None` if they are left alone.
+/// Returns the handler of users' tokens; `None` if they are ignored.
 pub fn handler(windows_auth: WindowsAuth, roots: Roots) -> Option<Arc<dyn UserTokens>> {
     match windows_auth {
         WindowsAuth::Off => None,
@@ -67,15 +65,6 @@ struct ClosedToken {
 struct ForwardedToken {
     token: AccessToken,
     recipients: Arc<Recipients>,
-}
-
-// === impl WindowsAuth ===
-
-impl fmt::Display for WindowsAuth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
-    }
 }
 
 // === impl CloseTokens ===

@@ -34,6 +34,7 @@ pub mod observing;
 pub mod origins;
 pub mod parse;
 mod supervision;
+pub(crate) mod words;
 
 pub use supervision::{AutoRollback, Overlap, StatusRange, Supervision};
 

@@ -8,7 +8,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use super::HeaderFlags;
 
 /// Treatment of the fields that describe the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarded {
     /// Kept when the peer is loopback and says `X-Forwarded-For` already; else appended.
     ///
