@@ -28,7 +28,7 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
 /// The bound port.
 #[derive(Debug)]
-pub struct Listener(std::net::TcpListener);
+pub(crate) struct Listener(std::net::TcpListener);
 
 /// The port as one worker accepts from it.
 ///
@@ -44,11 +44,9 @@ pub(super) struct WorkerListener(tokio::net::TcpListener);
 // === impl Listener ===
 
 impl Listener {
-    /// Binds `address` and listens: from now on no connection is refused.
-    ///
-    /// # Errors
-    /// Returns the system's error; see [`Listener::is_taken`].
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+    /// Binds `address` and listens: from now on no connection is refused. For errors see
+    /// [`Listener::is_taken`].
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(
             Domain::for_address(address),
             Type::STREAM,
@@ -70,7 +68,7 @@ impl Listener {
     /// Windows reports some of these as denied (WSAEACCES, 10013): a port bound exclusively on all
     /// addresses ("Using SO_REUSEADDR and SO_EXCLUSIVEADDRUSE" in Microsoft's documentation), and one
     /// that belongs to a driver, such as IIS's http.sys. On Unix a denied port stays denied.
-    pub fn is_taken(error: &io::Error) -> bool {
+    pub(crate) fn is_taken(error: &io::Error) -> bool {
         let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
         error.kind() == io::ErrorKind::AddrInUse || cfg!(windows) && is_denied
     }
@@ -93,10 +91,7 @@ impl Listener {
 
     /// Takes over a socket that a service manager has bound. It goes on listening while this process
     /// restarts.
-    ///
-    /// # Errors
-    /// Returns the system's error.
-    pub fn from_inherited(listener: std::net::TcpListener) -> io::Result<Self> {
+    pub(crate) fn from_inherited(listener: std::net::TcpListener) -> io::Result<Self> {
         let socket = Socket::from(listener);
         enable_keepalive(&socket)?;
         socket.set_tcp_nodelay(true)?;
@@ -107,18 +102,12 @@ impl Listener {
     }
 
     /// Converts it for the runtime of the caller.
-    ///
-    /// # Errors
-    /// Returns the system's error.
-    pub fn into_tokio(self) -> io::Result<tokio::net::TcpListener> {
+    pub(crate) fn into_tokio(self) -> io::Result<tokio::net::TcpListener> {
         tokio::net::TcpListener::from_std(self.0)
     }
 
     /// Returns the bound address, with the port that the system chose for port 0.
-    ///
-    /// # Errors
-    /// Returns the system's error.
-    pub fn local_address(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
 }

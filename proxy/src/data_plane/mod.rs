@@ -51,7 +51,7 @@ mod worker;
 pub use access::{AccessForm, AccessLog, AccessSink};
 pub use counters::{BUCKETS, ResponseTotals, TrafficCounters, TrafficTotals};
 pub use headers::Forwarded;
-pub use listener::Listener;
+pub(crate) use listener::Listener;
 pub use settings::{AppLimits, ClientLimits, DataPlaneSettings, RequestLimits};
 pub use shutdown_request::ShutdownRequest;
 pub use user_token::{UserToken, UserTokens};
@@ -62,7 +62,7 @@ use worker::Worker;
 
 /// The running data plane.
 #[derive(Debug)]
-pub struct DataPlane {
+pub(crate) struct DataPlane {
     workers: Vec<Worker>,
     accepting: Vec<oneshot::Receiver<()>>,
     phase: watch::Sender<Phase>,
@@ -72,10 +72,7 @@ pub struct DataPlane {
 
 impl DataPlane {
     /// Starts the workers, which serve the connections of `listener`.
-    ///
-    /// # Errors
-    /// Returns the system's error if a thread cannot be started or the listener cannot be shared.
-    pub fn start(
+    pub(crate) fn start(
         listener: Listener,
         router: &Arc<Router>,
         settings: &DataPlaneSettings,
@@ -102,7 +99,7 @@ impl DataPlane {
     /// Accepts the backlog, closes the port, and waits until the last connection has ended.
     ///
     /// Cancel safe.
-    pub async fn drain(&mut self) {
+    pub(crate) async fn drain(&mut self) {
         self.phase.send_replace(Phase::Closed);
         while let Some(accepting) = self.accepting.last_mut() {
             // Nothing is sent: an acceptor drops its sender when it stops.
@@ -116,7 +113,7 @@ impl DataPlane {
     }
 
     /// Cuts the remaining connections, and waits until the workers have ended.
-    pub async fn cut(mut self) {
+    pub(crate) async fn cut(mut self) {
         self.phase.send_replace(Phase::Cut);
         for worker in &mut self.workers {
             worker.join().await;
