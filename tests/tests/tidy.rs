@@ -16,48 +16,40 @@ const LONGER: &[(&str, &str)] = &[];
 /// router only, and nothing below the top knows the configuration.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("release.rs", &[]),
-    ("files/", &[]),
-    ("handles.rs", &[]),
-    ("joined.rs", &[]),
-    ("signal.rs", &[]),
-    ("telemetry/", &["files", "joined"]),
-    ("router/", &["release"]),
-    ("process/", &["release", "files", "handles"]),
-    ("data_plane/", &["release", "router", "handles"]),
-    ("control_plane/lifecycle/", &["release"]),
+    ("os/", &["os"]),
     (
-        "control_plane/",
-        &["release", "router", "process", "files", "joined"],
+        "telemetry/sinks.rs",
+        &["data_plane", "process", "telemetry"],
     ),
+    ("telemetry/", &["os"]),
+    ("router/", &["release"]),
+    ("process/", &["release", "os"]),
+    ("data_plane/", &["release", "router", "os"]),
+    ("control_plane/lifecycle/", &["release"]),
+    ("control_plane/", &["release", "router", "process", "os"]),
     (
-        "admin/",
+        "observe/",
         &[
             "control_plane",
             "data_plane",
-            "handles",
+            "os",
             "process",
             "release",
             "router",
             "telemetry",
         ],
     ),
-    (
-        "on_event.rs",
-        &["control_plane", "handles", "process", "release"],
-    ),
     // They meet the running sidecars in files only.
     (
         "commands/",
-        &["commands", "control_plane", "process", "files", "release"],
+        &["commands", "control_plane", "process", "os", "release"],
     ),
 ];
 
 /// Where the two systems may differ.
 const MAY_BRANCH: &[&str] = &[
     "process/",
-    "files/",
-    "handles.rs",
-    "signal.rs",
+    "os/",
     "data_plane/listener.rs",
     "data_plane/socket.rs",
     "config/mod.rs",

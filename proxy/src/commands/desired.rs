@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Map, Value, json};
 
 use crate::control_plane::status::UnixMillis;
-use crate::files;
+use crate::os::files;
 
 const SCHEMA: u32 = 1;
 const FILE: &str = "desired.json";

@@ -18,9 +18,9 @@ use super::artifact::Source;
 use super::dead;
 use super::memory::Refusal;
 use super::paths;
-use crate::files::{make_folder, write_atomically};
-use crate::joined::Joined;
-use crate::process::machine;
+use crate::os::files::{make_folder, write_atomically};
+use crate::os::machine::machine;
+use crate::os::thread::JoinOnDrop;
 use crate::release::{Generation, Release, ReleaseId};
 
 /// The schema's number. It changes only when a key changes its meaning.
@@ -414,7 +414,7 @@ fn write(file: &Path, status: &Status) -> io::Result<()> {
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn publish(file: PathBuf, mut status: watch::Receiver<Status>) -> io::Result<Joined> {
+pub fn publish(file: PathBuf, mut status: watch::Receiver<Status>) -> io::Result<JoinOnDrop> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let write_all = move || {
         if let Some(folder) = file.parent() {
@@ -438,7 +438,7 @@ pub fn publish(file: PathBuf, mut status: watch::Receiver<Status>) -> io::Result
         // A file that stays behind means a sidecar that was killed.
         let _ = std::fs::remove_file(&file);
     };
-    Joined::spawn("status", write_all)
+    JoinOnDrop::spawn("status", write_all)
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ use super::desired::{Desired, DesiredFile, Look};
 use super::events::Events;
 use super::reread::{News, Reread};
 use super::supervisor::Settings;
-use crate::files;
-use crate::joined::Joined;
+use crate::os::files;
+use crate::os::thread::JoinOnDrop;
 use crate::release::{Digest, Release, ReleaseId};
 
 /// From one look to the next, however many events come: a folder may be written to all the time.
@@ -86,7 +86,7 @@ pub enum Found {
 pub struct Watcher {
     /// The thread ends when this is gone: change events alone do not keep it.
     wake: Arc<SyncSender<Wake>>,
-    _thread: Joined,
+    _thread: JoinOnDrop,
 }
 
 enum Wake {
@@ -121,7 +121,7 @@ impl Watcher {
         let (wake, woken) = sync_channel(16);
         let wake = Arc::new(wake);
         let events = Arc::downgrade(&wake);
-        let thread = Joined::spawn("watcher", move || {
+        let thread = JoinOnDrop::spawn("watcher", move || {
             files::lower_priority();
             Watch::new(settings, store, desired, files, found, events).run(&woken);
         })?;

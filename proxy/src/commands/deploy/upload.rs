@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::commands::progress::Progress;
 use crate::control_plane::artifact::{self, is_artifact};
-use crate::files;
+use crate::os::files;
 use crate::release::Digest;
 
 /// Somebody writes to it: so often it is tried again, after so long.

@@ -21,7 +21,7 @@ use super::copy::{self, Copied};
 use super::digest::{self, digest};
 use super::staging::Staging;
 use super::{Fingerprint, Target};
-use crate::files;
+use crate::os::files;
 use crate::process::template::{Command, Values};
 use crate::release::{Digest, Release, ReleaseId};
 

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::lifecycle::GOOD;
 use super::paths;
 use super::status::{Handoff, Outcome, UnixMillis};
-use crate::files;
+use crate::os::files;
 use crate::release::{Digest, Release, ReleaseId};
 
 /// So many handoffs are remembered, and so many refused contents.
