@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
 
-use crate::control_plane::status::UnixMillis;
+use crate::deployment::status::UnixMillis;
 use crate::files;
 
 const SCHEMA: u32 = 1;

@@ -13,14 +13,13 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
-use super::artifact::{
-    DropFolder, Fingerprint, NotYet, Patience, Problem, RETRY, Settle, Settling, Source, Store,
-    Target,
-};
-use super::desired::{Desired, DesiredFile, Look};
+use super::artifact::{NotYet, Patience, Problem, RETRY, Settle, Settling, Store};
+use super::desired_file::{DesiredFile, Look};
 use super::events::Events;
 use super::reread::{News, Reread};
 use super::supervisor::Settings;
+use crate::deployment::desired::Desired;
+use crate::deployment::{DropFolder, Fingerprint, Source, Target};
 use crate::files;
 use crate::joined::Joined;
 use crate::release::{Digest, Release, ReleaseId};

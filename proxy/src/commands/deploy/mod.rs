@@ -16,8 +16,11 @@ use super::desired::{self, Ask};
 use super::follow::{Following, LOOK, Outcome, Report, Step, Steps};
 use super::place::{Place, PlaceError};
 use super::progress::Progress;
-use crate::control_plane::artifact::{self, DropFolder, is_artifact, release_id};
-use crate::control_plane::status::Status;
+use crate::deployment::DropFolder;
+use crate::deployment::digest::digest;
+use crate::deployment::drop_folder::is_artifact;
+use crate::deployment::names::release_id;
+use crate::deployment::status::Status;
 use crate::release::{Digest, Generation, ReleaseId};
 
 mod options;
@@ -110,7 +113,7 @@ impl<'a> Deploying<'a> {
         let path = options.artifact.clone();
         let artifact = std::path::absolute(&path).unwrap_or(path);
         let reading = format!("reading {artifact:?}");
-        let digest = progress.during_all_of(&reading, || artifact::digest(&artifact));
+        let digest = progress.during_all_of(&reading, || digest(&artifact));
         let digest = digest.map_err(|source| DeployError::Read {
             path: artifact.clone(),
             source,
@@ -196,7 +199,7 @@ impl<'a> Deploying<'a> {
                 let newest = DropFolder::default().newest(&self.place.uploads, None);
                 newest.ok().flatten().and_then(|newest| {
                     let reading = format!("reading {newest:?}");
-                    let digest = progress.during_all_of(&reading, || artifact::digest(&newest));
+                    let digest = progress.during_all_of(&reading, || digest(&newest));
                     digest.ok()
                 })
             }

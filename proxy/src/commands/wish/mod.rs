@@ -17,7 +17,7 @@ use super::follow::{Following, LOOK, Outcome, Report, SidecarReport, Step, Steps
 use super::place::{PlaceError, Where};
 use super::progress::Progress;
 use super::{ELSEWHERE, Ending, count};
-use crate::control_plane::status::Status;
+use crate::deployment::status::Status;
 use crate::release::Generation;
 
 mod options;
@@ -330,7 +330,7 @@ impl<'a> Asking<'a> {
 
     /// In whole seconds; the first of them ends the pause for some.
     fn pause_left(&self) -> Duration {
-        let now = crate::control_plane::status::UnixMillis::now();
+        let now = crate::deployment::status::UnixMillis::now();
         let left = |status: &Status| {
             let until = status.paused.as_ref()?.until_ms;
             Some(until.0.saturating_sub(now.0) / 1000)

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::super::desired::{Desired, Wish};
 use super::super::lifecycle::Event;
-use super::super::status::{Paused, UnixMillis};
 use super::{Message, Supervisor};
+use crate::deployment::desired::{Desired, Wish};
+use crate::deployment::status::{Paused, UnixMillis};
 use crate::process::Launch;
 use crate::release::{Digest, ReleaseId};
 
