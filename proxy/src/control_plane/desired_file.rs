@@ -1,52 +1,53 @@
-//! Reading of `<state>/desired.json` by a sidecar, each time that it changes.
+//! Reads `<state>/desired.json` for a sidecar, each time that it changes.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::deployment::Fingerprint;
-use crate::deployment::desired::{Desired, SCHEMA};
+use crate::deployment::desired::{Desired, FILE_NAME, SCHEMA};
 use crate::deployment::status::UnixMillis;
 
-/// The file, and what it said last.
+/// The file, and its content at the last reading.
 #[derive(Debug)]
 pub struct DesiredFile {
     path: PathBuf,
-    looked_at: Option<Fingerprint>,
+    /// State of the file when it was read last.
+    fingerprint: Option<Fingerprint>,
     problem: Option<String>,
-    start: Start,
+    baseline: Baseline,
 }
 
-/// Which wishes were there before the sidecar.
+/// The commands that are older than the sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Start {
-    /// Nobody has been able to tell yet.
+enum Baseline {
+    /// Not known yet.
     Unknown,
-    /// Those that were asked for before this moment, when the file could not be read or understood.
+    /// Those from before this moment, at which the file could not be read or understood.
     Until(UnixMillis),
-    /// They are known.
+    /// Known: the file has been read, or there was none.
     Known,
 }
 
-/// What a look at the file tells.
+/// A change of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// It says something else than before, or for the first time.
-    Says {
-        /// What it says.
+pub enum DesiredChange {
+    /// It has other content than before, or was read for the first time.
+    Content {
+        /// The content.
         desired: Desired,
-        /// Whether it has been there since before the sidecar.
+        /// Whether it is older than the sidecar.
         at_start: bool,
     },
-    /// It cannot be understood; `None` when that is over.
+    /// The reason why it cannot be understood; `None` when that is over.
     Problem(Option<String>),
 }
 
-// === impl Start ===
+// === impl Baseline ===
 
-impl Start {
-    /// What is asked for from now on is new.
-    fn at_the_latest_now(self) -> Self {
+impl Baseline {
+    /// Returns the baseline after a failed reading: commands from now on are new.
+    fn or_now(self) -> Self {
         match self {
             Self::Unknown => Self::Until(UnixMillis::now()),
             Self::Until(_) | Self::Known => self,
@@ -57,34 +58,36 @@ impl Start {
 // === impl DesiredFile ===
 
 impl DesiredFile {
-    /// The file in the folder `state`, not yet looked at.
+    /// Creates a reader of the file in the folder `state`, which has not been read.
     pub fn new(state: &Path) -> Self {
         Self {
-            path: state.join("desired.json"),
-            looked_at: None,
+            path: state.join(FILE_NAME),
+            fingerprint: None,
             problem: None,
-            start: Start::Unknown,
+            baseline: Baseline::Unknown,
         }
     }
 
-    /// The folder in which a change may mean a wish.
+    /// Returns the folder to watch.
     pub fn folder(&self) -> Option<&Path> {
         self.path.parent()
     }
 
-    /// Looks at it, and reads it if it has changed.
-    pub fn look(&mut self) -> Option<Look> {
-        let content = match self.changed() {
+    /// Reads the file if it has changed, and returns the change.
+    ///
+    /// One change of the file may be several here: call this until it returns nothing.
+    pub fn poll(&mut self) -> Option<DesiredChange> {
+        let content = match self.read_changed() {
             Ok(content) => content?,
             Err(error) => {
-                self.looked_at = None;
+                self.fingerprint = None;
                 if error.kind() != ErrorKind::NotFound {
-                    self.start = self.start.at_the_latest_now();
+                    self.baseline = self.baseline.or_now();
                     return self.report(Some(format!("cannot read {:?}: {error}", self.path)));
                 }
-                // Nobody has ever asked for anything, unless its folder cannot be seen either.
+                // There has never been a command, unless the folder cannot be seen either.
                 if self.folder().is_some_and(Path::is_dir) {
-                    self.start = Start::Known;
+                    self.baseline = Baseline::Known;
                 }
                 return self.report(None);
             }
@@ -92,56 +95,55 @@ impl DesiredFile {
         let desired = match self.parse(&content) {
             Ok(desired) => desired,
             Err(problem) => {
-                self.start = self.start.at_the_latest_now();
+                self.baseline = self.baseline.or_now();
                 return self.report(Some(problem));
             }
         };
         self.problem = None;
-        let start = std::mem::replace(&mut self.start, Start::Known);
-        let (desired, at_start) = match start {
-            Start::Known => (desired, false),
-            Start::Unknown => (desired, true),
-            Start::Until(moment) => {
-                // The next look tells of what was asked for since.
-                self.looked_at = None;
-                (desired.at(moment), true)
+        let baseline = std::mem::replace(&mut self.baseline, Baseline::Known);
+        let (desired, at_start) = match baseline {
+            Baseline::Known => (desired, false),
+            Baseline::Unknown => (desired, true),
+            Baseline::Until(moment) => {
+                // The next call returns what was written since.
+                self.fingerprint = None;
+                (desired.assumed_at(moment), true)
             }
         };
-        Some(Look::Says { desired, at_start })
+        Some(DesiredChange::Content { desired, at_start })
     }
 
-    /// Its content, if that may have changed since it was last read.
-    fn changed(&mut self) -> io::Result<Option<Vec<u8>>> {
+    /// Returns the content, if it may have changed since it was read last.
+    fn read_changed(&mut self) -> io::Result<Option<Vec<u8>>> {
         let fingerprint = Fingerprint::of(&self.path)?;
-        if self.looked_at.as_ref() == Some(&fingerprint) {
+        if self.fingerprint.as_ref() == Some(&fingerprint) {
             return Ok(None);
         }
         let content = fs::read(&self.path)?;
-        self.looked_at = Some(fingerprint);
+        self.fingerprint = Some(fingerprint);
         Ok(Some(content))
     }
 
     fn parse(&self, content: &[u8]) -> Result<Desired, String> {
         let path = &self.path;
-        // Editors on Windows begin a file with a byte order mark.
-        let json = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
-        let desired: Desired = serde_json::from_slice(json)
+        let desired = Desired::parse(content)
             .map_err(|error| format!("{path:?} cannot be understood: {error}"))?;
-        match desired.schema <= SCHEMA {
-            true => Ok(desired),
-            false => Err(format!(
+        if desired.schema > SCHEMA {
+            return Err(format!(
                 "{path:?} has the schema {}, and this handoff knows {SCHEMA}: upgrade it",
                 desired.schema
-            )),
+            ));
         }
+        Ok(desired)
     }
 
-    fn report(&mut self, problem: Option<String>) -> Option<Look> {
+    /// Returns a problem that is new, or the end of one.
+    fn report(&mut self, problem: Option<String>) -> Option<DesiredChange> {
         if self.problem == problem {
             return None;
         }
         self.problem.clone_from(&problem);
-        Some(Look::Problem(problem))
+        Some(DesiredChange::Problem(problem))
     }
 }
 
@@ -150,80 +152,77 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::deployment::desired::Wish;
+    use crate::deployment::desired::ControlCommand;
 
     #[test]
     fn what_cannot_be_understood_is_told_once_and_so_is_its_end() {
         let state = tempfile::tempdir().unwrap();
         let mut file = DesiredFile::new(state.path());
-        assert_eq!(file.look(), None);
-        let path = state.path().join("desired.json");
+        assert_eq!(file.poll(), None);
+        let path = state.path().join(FILE_NAME);
         fs::write(&path, "{\"serial\": ").unwrap();
-        let Some(Look::Problem(Some(problem))) = file.look() else {
+        let Some(DesiredChange::Problem(Some(problem))) = file.poll() else {
             panic!("half a file is a problem");
         };
-        assert!(problem.contains("desired.json"), "{problem}");
-        assert_eq!(file.look(), None);
+        assert!(problem.contains(FILE_NAME), "{problem}");
+        assert_eq!(file.poll(), None);
         fs::write(&path, r#"{"schema":1,"serial":7,"of_tomorrow":[1]}"#).unwrap();
-        let Some(Look::Says { desired, .. }) = file.look() else {
+        let Some(DesiredChange::Content { desired, .. }) = file.poll() else {
             panic!("it is mended");
         };
         assert_eq!(desired.serial, 7);
-        assert_eq!(file.look(), None);
+        assert_eq!(file.poll(), None);
         fs::write(&path, r#"{"schema":2,"serial":8888}"#).unwrap();
-        assert!(matches!(file.look(), Some(Look::Problem(Some(_)))));
+        assert!(matches!(file.poll(), Some(DesiredChange::Problem(Some(_)))));
         fs::remove_file(&path).unwrap();
-        assert_eq!(file.look(), Some(Look::Problem(None)));
+        assert_eq!(file.poll(), Some(DesiredChange::Problem(None)));
     }
 
     fn file() -> (tempfile::TempDir, PathBuf, DesiredFile) {
         let state = tempfile::tempdir().unwrap();
-        let (path, file) = (
-            state.path().join("desired.json"),
-            DesiredFile::new(state.path()),
-        );
+        let (path, file) = (state.path().join(FILE_NAME), DesiredFile::new(state.path()));
         (state, path, file)
     }
 
-    /// What a sidecar is told to do.
-    fn wishes(file: &mut DesiredFile) -> Vec<Wish> {
-        let (mut before, mut wishes) = (None, Vec::new());
-        while let Some(look) = file.look() {
-            let Look::Says { desired, at_start } = look else {
+    /// Returns the commands that a sidecar executes.
+    fn commands(file: &mut DesiredFile) -> Vec<ControlCommand> {
+        let (mut before, mut commands) = (None, Vec::new());
+        while let Some(change) = file.poll() {
+            let DesiredChange::Content { desired, at_start } = change else {
                 continue;
             };
             let known = (!at_start).then(|| before.take().unwrap_or_default());
             let now = SystemTime::now();
-            wishes.extend(desired.wishes(known.as_ref(), now).0);
+            commands.extend(desired.commands_since(known.as_ref(), now).0);
             before = Some(desired);
         }
-        wishes
+        commands
     }
 
     #[test]
     fn what_could_not_be_understood_at_the_start_is_no_new_wish_once_it_is_mended() {
         let (_state, path, mut file) = file();
         fs::write(&path, "{\"serial\": 7, ").unwrap();
-        assert!(matches!(file.look(), Some(Look::Problem(Some(_)))));
+        assert!(matches!(file.poll(), Some(DesiredChange::Problem(Some(_)))));
         let digest = "ab".repeat(32);
         let old =
             format!(r#"{{"serial":7,"restart":3,"rollback":{{"serial":2}},"retry":"{digest}"}}"#);
         fs::write(&path, old).unwrap();
-        assert_eq!(wishes(&mut file), []);
+        assert_eq!(commands(&mut file), []);
     }
 
     #[test]
     fn what_a_command_asks_for_in_its_place_is_a_new_wish() {
         let (_state, path, mut file) = file();
         fs::write(&path, "").unwrap();
-        assert!(matches!(file.look(), Some(Look::Problem(Some(_)))));
+        assert!(matches!(file.poll(), Some(DesiredChange::Problem(Some(_)))));
         let serial = UnixMillis::now().0 + 1;
         fs::write(
             &path,
             format!(r#"{{"serial":{serial},"restart":{serial}}}"#),
         )
         .unwrap();
-        assert_eq!(wishes(&mut file), [Wish::Restart]);
+        assert_eq!(commands(&mut file), [ControlCommand::Restart]);
     }
 
     #[cfg(unix)]
@@ -232,15 +231,15 @@ mod tests {
         let (state, path, mut file) = file();
         // A folder of this name cannot be read, whoever asks.
         fs::create_dir(&path).unwrap();
-        assert!(matches!(file.look(), Some(Look::Problem(Some(_)))));
+        assert!(matches!(file.poll(), Some(DesiredChange::Problem(Some(_)))));
         assert_eq!(
-            file.looked_at, None,
+            file.fingerprint, None,
             "it is read again, though it is the same"
         );
-        assert_eq!(file.look(), None, "told once");
+        assert_eq!(file.poll(), None, "told once");
         fs::remove_dir(&path).unwrap();
         fs::write(&path, r#"{"serial":7,"restart":3}"#).unwrap();
-        assert_eq!(wishes(&mut file), [], "it may have said that before");
+        assert_eq!(commands(&mut file), [], "it may have said that before");
         drop(state);
     }
 }

@@ -12,11 +12,11 @@ use self::upload::Uploaded;
 use self::verdict::Verdict;
 use self::wake::Wake;
 use super::Ending;
-use super::desired::{self, Ask};
 use super::follow::{Following, LOOK, Outcome, Report, Step, Steps};
 use super::place::{Place, PlaceError};
 use super::progress::Progress;
 use crate::deployment::DropFolder;
+use crate::deployment::desired::{self, ControlCommand};
 use crate::deployment::digest::digest;
 use crate::deployment::drop_folder::is_artifact;
 use crate::deployment::names::release_id;
@@ -226,7 +226,7 @@ impl<'a> Deploying<'a> {
         let target = uploads.join(&name);
         progress.say(&format!("copying {:?} to {target:?}", self.artifact));
         // Before the artifact is seen: what was refused before has its second chance at once.
-        if let Err(error) = desired::ask(state, &Ask::Retry(&self.digest_text)) {
+        if let Err(error) = desired::write_command(state, ControlCommand::Retry(self.digest)) {
             progress.say(&format!("cannot ask for a retry in {state:?}: {error}"));
         }
         let reuse = pointer.is_some();
