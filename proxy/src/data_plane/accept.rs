@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::listener::{Listener, WorkerListener};
 use super::phase::Phase;
 use super::server::Server;
-use crate::handles;
+use crate::os::inherit;
 
 /// Pause after an error that says that descriptors or memory are exhausted.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
@@ -113,9 +113,9 @@ impl Acceptor {
             return;
         };
         loop {
-            let accepted = handles::alone(|| {
+            let accepted = inherit::alone(|| {
                 let (stream, peer) = listener.accept()?;
-                handles::keep_private(&stream).map(|()| (stream, peer))
+                inherit::keep_private(&stream).map(|()| (stream, peer))
             });
             match accepted {
                 Ok((stream, peer)) if stream.set_nonblocking(true).is_ok() => {

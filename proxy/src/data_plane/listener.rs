@@ -15,7 +15,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::{Interest, unix::AsyncFd};
 
 #[cfg(windows)]
-use crate::handles;
+use crate::os::inherit;
 
 /// Length of the queue in which connections wait while the workers are busy; the system's default is
 /// 128.
@@ -194,9 +194,9 @@ impl WorkerListener {
     pub(super) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         // No app may inherit the socket, not even one that is started at this moment.
         let accept = |cx: &mut Context<'_>| {
-            handles::alone(|| {
+            inherit::alone(|| {
                 let (stream, peer) = ready!(self.0.poll_accept(cx))?;
-                Poll::Ready(handles::keep_private(&stream).map(|()| (stream, peer)))
+                Poll::Ready(inherit::keep_private(&stream).map(|()| (stream, peer)))
             })
         };
         let (stream, peer) = poll_fn(accept).await?;
