@@ -23,18 +23,6 @@ pub enum WindowsAuth {
     Forward,
 }
 
-/// Returns the handler of users' tokens; `None` if they are ignored.
-pub fn handler(windows_auth: WindowsAuth, roots: Roots) -> Option<Arc<dyn UserTokens>> {
-    match windows_auth {
-        WindowsAuth::Off => None,
-        WindowsAuth::Close => Some(Arc::new(CloseTokens)),
-        WindowsAuth::Forward => Some(Arc::new(ForwardTokens(Arc::new(Recipients {
-            roots,
-            last: Mutex::default(),
-        })))),
-    }
-}
-
 /// Closes each token when its request ends.
 #[derive(Debug)]
 struct CloseTokens;
@@ -65,6 +53,18 @@ struct ClosedToken {
 struct ForwardedToken {
     token: AccessToken,
     recipients: Arc<Recipients>,
+}
+
+/// Returns the handler of users' tokens; `None` if they are ignored.
+pub fn handler(windows_auth: WindowsAuth, roots: Roots) -> Option<Arc<dyn UserTokens>> {
+    match windows_auth {
+        WindowsAuth::Off => None,
+        WindowsAuth::Close => Some(Arc::new(CloseTokens)),
+        WindowsAuth::Forward => Some(Arc::new(ForwardTokens(Arc::new(Recipients {
+            roots,
+            last: Mutex::default(),
+        })))),
+    }
 }
 
 // === impl CloseTokens ===

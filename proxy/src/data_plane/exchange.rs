@@ -79,6 +79,32 @@ struct UploadTask {
     task: AbortHandle,
 }
 
+/// The sending half of an exchange.
+struct Upload {
+    /// The head; later the framing of a chunked body, and small parts of any body.
+    out: Vec<u8>,
+    sent: usize,
+    /// A part too large to be copied; it is sent after `out`.
+    chunk: Bytes,
+    body: RequestBody,
+    framing: Framing,
+    /// A response has begun: the response timer is not started again.
+    has_response: bool,
+    state: UploadState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UploadState {
+    /// More of the body is to come.
+    Body,
+    /// The rest of the buffers is to be sent.
+    Flushing,
+    /// All is sent.
+    Done,
+    /// The app takes no more. Its response may have arrived before, so this alone is no failure.
+    Refused,
+}
+
 // === impl OutgoingRequest ===
 
 impl OutgoingRequest {
@@ -260,32 +286,6 @@ impl Drop for UploadTask {
         // A complete response ends its request.
         self.task.abort();
     }
-}
-
-/// The sending half of an exchange.
-struct Upload {
-    /// The head; later the framing of a chunked body, and small parts of any body.
-    out: Vec<u8>,
-    sent: usize,
-    /// A part too large to be copied; it is sent after `out`.
-    chunk: Bytes,
-    body: RequestBody,
-    framing: Framing,
-    /// A response has begun: the response timer is not started again.
-    has_response: bool,
-    state: UploadState,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum UploadState {
-    /// More of the body is to come.
-    Body,
-    /// The rest of the buffers is to be sent.
-    Flushing,
-    /// All is sent.
-    Done,
-    /// The app takes no more. Its response may have arrived before, so this alone is no failure.
-    Refused,
 }
 
 // === impl Upload ===

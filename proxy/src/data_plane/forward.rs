@@ -120,43 +120,6 @@ impl hyper::service::Service<Request<Incoming>> for Forward {
     }
 }
 
-/// Returns the response to a request that handoff answers itself.
-fn respond_locally(
-    context: &ForwardContext,
-    request: &Request<Incoming>,
-) -> Option<Response<ResponseBody>> {
-    if let Some(shutdown) = &context.shutdown_request
-        && shutdown.matches(request)
-    {
-        shutdown.notify();
-        // The status that the platform expects.
-        return Some(empty_response(StatusCode::ACCEPTED));
-    }
-    if request.method() == Method::CONNECT {
-        return Some(ForwardError::Connect.into_response());
-    }
-    match headers::remaining_forwards(request.method(), request.headers())? {
-        0 if request.method() == Method::OPTIONS => Some(empty_response(StatusCode::NO_CONTENT)),
-        0 => Some(ForwardError::TraceEndsHere.into_response()),
-        1.. => None,
-    }
-}
-
-/// Completes the head of a response, and records it.
-fn finish_response(
-    context: &ForwardContext,
-    record: &RequestRecord,
-    mut response: Response<ResponseBody>,
-) -> Response<ResponseBody> {
-    // A 101 has its own Connection field, and ends the connection for HTTP anyway.
-    if context.router.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
-    }
-    record.record_response(&mut response, context);
-    response
-}
-
 // === impl PreparedRequest ===
 
 impl PreparedRequest {
@@ -245,6 +208,43 @@ impl PreparedRequest {
             }
         }
     }
+}
+
+/// Returns the response to a request that handoff answers itself.
+fn respond_locally(
+    context: &ForwardContext,
+    request: &Request<Incoming>,
+) -> Option<Response<ResponseBody>> {
+    if let Some(shutdown) = &context.shutdown_request
+        && shutdown.matches(request)
+    {
+        shutdown.notify();
+        // The status that the platform expects.
+        return Some(empty_response(StatusCode::ACCEPTED));
+    }
+    if request.method() == Method::CONNECT {
+        return Some(ForwardError::Connect.into_response());
+    }
+    match headers::remaining_forwards(request.method(), request.headers())? {
+        0 if request.method() == Method::OPTIONS => Some(empty_response(StatusCode::NO_CONTENT)),
+        0 => Some(ForwardError::TraceEndsHere.into_response()),
+        1.. => None,
+    }
+}
+
+/// Completes the head of a response, and records it.
+fn finish_response(
+    context: &ForwardContext,
+    record: &RequestRecord,
+    mut response: Response<ResponseBody>,
+) -> Response<ResponseBody> {
+    // A 101 has its own Connection field, and ends the connection for HTTP anyway.
+    if context.router.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    record.record_response(&mut response, context);
+    response
 }
 
 /// Sends a request again on a new connection, only to the same instance: if that has ended, this

@@ -3,6 +3,11 @@
 //! Pure. A tunnel passes frames on as they come, and parses only their lengths, so that it can
 //! insert a close frame between two of them.
 
+/// Status 1001: the endpoint is going away (RFC 6455, section 7.4.1).
+const GOING_AWAY: u16 = 1001;
+const CLOSE: u8 = 0x88;
+const MASKED: u8 = 0x80;
+
 /// The position in one direction's stream of frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameTracker {
@@ -25,11 +30,6 @@ enum FrameState {
     /// A payload, with the number of bytes to come.
     Payload(u64),
 }
-
-/// Status 1001: the endpoint is going away (RFC 6455, section 7.4.1).
-const GOING_AWAY: u16 = 1001;
-const CLOSE: u8 = 0x88;
-const MASKED: u8 = 0x80;
 
 // === impl FrameTracker ===
 

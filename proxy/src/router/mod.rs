@@ -58,6 +58,9 @@ pub struct HoldLimits {
     pub max: usize,
 }
 
+/// A held request, counted until it is dropped.
+struct HeldRequest<'a>(&'a AtomicUsize);
+
 /// The address of one generation.
 ///
 /// Not `Clone` on purpose: the `Arc` around it is the count of what is in flight.
@@ -337,9 +340,6 @@ impl Router {
             .retain(|worker| worker.send(notice).is_ok());
     }
 }
-
-/// A held request, counted until it is dropped.
-struct HeldRequest<'a>(&'a AtomicUsize);
 
 impl Drop for HeldRequest<'_> {
     fn drop(&mut self) {
