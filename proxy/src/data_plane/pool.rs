@@ -99,10 +99,10 @@ pub(super) enum CutCause {
 /// The check of an idle connection before it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IdleCheck {
-    /// A look at the reactor's events: enough for a request that can be sent again.
-    Reactor,
     /// A system call on the socket.
     Socket,
+    /// A look at the reactor's events: enough for a request that can be sent again.
+    Reactor,
 }
 
 // === impl Pool ===

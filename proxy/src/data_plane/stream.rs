@@ -70,9 +70,15 @@ impl Stream {
 
     /// Registers the socket with the reactor, if it is not yet.
     pub(super) fn register(&self) -> io::Result<&TcpStream> {
-        if let Some(stream) = self.0.registered.get() {
-            return Ok(stream);
+        match self.0.registered.get() {
+            Some(stream) => Ok(stream),
+            None => self.register_accepted(),
         }
+    }
+
+    // Apart, so that the common case stays small.
+    #[inline(never)]
+    fn register_accepted(&self) -> io::Result<&TcpStream> {
         let accepted = self.0.accepted.lock().take();
         let stream = TcpStream::from_std(accepted.ok_or(io::ErrorKind::NotConnected)?)?;
         Ok(self.0.registered.get_or_init(|| stream))
