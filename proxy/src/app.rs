@@ -18,8 +18,8 @@ use crate::control_plane::desired::DesiredFile;
 use crate::control_plane::memory::Memory;
 use crate::control_plane::siblings::Siblings;
 use crate::control_plane::status::{self, Status, UnixMillis};
-use crate::control_plane::supervisor::{Order, Past, Supervisor};
-use crate::control_plane::watcher::{Found, Watcher};
+use crate::control_plane::supervisor::{RestoredState, ShutdownCommand, Supervisor};
+use crate::control_plane::watcher::{WatchEvent, Watcher};
 use crate::data_plane::{DataPlane, Listener, Tallies};
 use crate::on_event;
 use crate::process::Launch;
@@ -150,7 +150,7 @@ async fn run_all(
         .good()
         .into_iter()
         .filter(|release| store.adopt(release));
-    let past = Past {
+    let past = RestoredState {
         good: good.collect(),
         siblings: match memory.is_empty() {
             true => siblings,
@@ -195,7 +195,7 @@ async fn run_all(
     let Shutdown { delay, timeout } = config.shutdown;
     let deadline = Instant::now() + timeout;
     // The supervisor lives until it has been told both.
-    let _ = orders.send(Order::Shutdown(deadline));
+    let _ = orders.send(ShutdownCommand::Begin(deadline));
     router.close();
     sleep(delay.min(timeout / 4)).await;
     // The rest is for the app to stop.
@@ -204,7 +204,7 @@ async fn run_all(
         tracing::warn!("connections are cut: the shutdown timeout is over");
     }
     data_plane.cut().await;
-    let _ = orders.send(Order::Closed);
+    let _ = orders.send(ShutdownCommand::PortClosed);
     let _ = supervising.await;
     drop(writer);
     tracing::info!("ended");
@@ -216,10 +216,10 @@ async fn run_all(
 /// The platform starts us because there is a request, so nobody waits longer for it; and no
 /// connection that only looks whether the port is open starts an app.
 fn after_the_first_request(
-    mut found: mpsc::UnboundedReceiver<Found>,
+    mut found: mpsc::UnboundedReceiver<WatchEvent>,
     router: Arc<Router>,
     latest: Instant,
-) -> mpsc::UnboundedReceiver<Found> {
+) -> mpsc::UnboundedReceiver<WatchEvent> {
     let (sender, passed_on) = mpsc::unbounded_channel();
     tokio::task::spawn_local(async move {
         let mut kept = Vec::new();
@@ -228,10 +228,10 @@ fn after_the_first_request(
                 () = router.wanted() => break,
                 () = tokio::time::sleep_until(latest) => break,
                 Some(found) = found.recv() => {
-                    if matches!(found, Found::Release { .. }) {
+                    if matches!(found, WatchEvent::Release { .. }) {
                         // Only the newest is launched.
-                        let is_past = |f: &Found| {
-                            matches!(f, Found::Release { .. } | Found::Problem(_))
+                        let is_past = |f: &WatchEvent| {
+                            matches!(f, WatchEvent::Release { .. } | WatchEvent::Problem(_))
                         };
                         kept.retain(|found| !is_past(found));
                     }

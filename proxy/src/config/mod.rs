@@ -11,7 +11,7 @@ use crate::cli::observing::Observing;
 use crate::cli::{AutoRollback, Overlap, Run};
 use crate::control_plane::artifact::{Limits, Settle, Source, StoreSettings, Workdir};
 use crate::control_plane::reread::Reread;
-use crate::control_plane::supervisor;
+use crate::control_plane::settings::SupervisorSettings;
 use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits, ShutdownRequest};
 use crate::lines;
@@ -61,7 +61,7 @@ pub struct Config {
     /// The first instance waits for a request, but not longer than this.
     pub first_launch_delay: Duration,
     /// The way of a release.
-    pub supervisor: supervisor::Settings,
+    pub supervisor: SupervisorSettings,
     /// What to do with what the platform leaves in this process.
     pub windows_auth: WindowsAuth,
     /// Where it can be looked at, if anywhere.
@@ -199,9 +199,9 @@ fn supervisor(
     run: &Run,
     state: &Path,
     command: &Command,
-) -> Result<supervisor::Settings, ConfigError> {
+) -> Result<SupervisorSettings, ConfigError> {
     let shared = run.shared.clone().unwrap_or_else(|| state.join("shared"));
-    Ok(supervisor::Settings {
+    Ok(SupervisorSettings {
         environment: environment::of(run)?,
 
         readiness: readiness(run)?,

@@ -5,7 +5,7 @@ use http::uri::PathAndQuery;
 
 use super::error::{ConfigError, positive};
 use crate::cli::Run;
-use crate::control_plane::live::LiveCheck;
+use crate::control_plane::liveness::Liveness;
 use crate::control_plane::probe::Probe;
 use crate::control_plane::readiness::Readiness;
 
@@ -24,10 +24,10 @@ pub(super) fn readiness(run: &Run) -> Result<Readiness, ConfigError> {
     })
 }
 
-pub(super) fn live(run: &Run) -> Result<LiveCheck, ConfigError> {
+pub(super) fn live(run: &Run) -> Result<Liveness, ConfigError> {
     let options = &run.supervision;
     let probe = |path: &String| probe(run, "--live-path", path);
-    Ok(LiveCheck {
+    Ok(Liveness {
         probe: options.live_path.as_ref().map(probe).transpose()?,
         interval: positive("--live-interval", options.live_interval)?,
         fall: options.health_fall.max(1),

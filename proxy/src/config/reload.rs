@@ -12,7 +12,7 @@ use crate::cli::origins::{Origins, Setting};
 use crate::cli::{Cli, Run};
 use crate::control_plane::artifact::Fingerprint;
 use crate::control_plane::reread::{News, Reread};
-use crate::control_plane::supervisor;
+use crate::control_plane::settings::SupervisorSettings;
 use crate::telemetry;
 
 /// A file that has just changed may be half written; and so may the next one.
@@ -52,7 +52,7 @@ const RELOADED: [&str; 24] = [
 #[derive(Debug)]
 pub(super) struct Files {
     origins: Origins,
-    settings: supervisor::Settings,
+    settings: SupervisorSettings,
     env_file: Option<PathBuf>,
     seen: Seen,
     /// They have changed since: first, last, and how.
@@ -65,7 +65,7 @@ type Seen = Vec<Option<Fingerprint>>;
 // === impl Files ===
 
 impl Files {
-    pub(super) fn new(run: &Run, settings: &supervisor::Settings) -> Self {
+    pub(super) fn new(run: &Run, settings: &SupervisorSettings) -> Self {
         let mut files = Self {
             origins: run.origins.clone(),
             settings: settings.clone(),
@@ -88,7 +88,7 @@ impl Files {
             .collect()
     }
 
-    fn read(&mut self) -> Result<supervisor::Settings, String> {
+    fn read(&mut self) -> Result<SupervisorSettings, String> {
         let run = Cli::read_again(&self.origins).map_err(|error| error.to_string())?;
         let run = run.ok_or_else(|| "there is nothing to run any more".to_owned())?;
         let config = Config::try_from(run.clone()).map_err(|error| error.to_string())?;

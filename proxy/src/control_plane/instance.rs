@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::live::LiveCheck;
+use super::liveness::Liveness;
 use super::readiness::{Identity, NeverReady, Readiness};
 use crate::process::{Exit, Owner, Process};
 
@@ -50,7 +50,7 @@ pub(super) struct Care {
     pub(super) port: u16,
     pub(super) readiness: Readiness,
     /// Has to be well too: it shall be better than another one of its release.
-    pub(super) live: Option<LiveCheck>,
+    pub(super) live: Option<Liveness>,
     pub(super) start_timeout: Duration,
     pub(super) last_probe: LastProbe,
 }

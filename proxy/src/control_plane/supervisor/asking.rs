@@ -30,12 +30,12 @@ impl<L: Launch> Supervisor<L> {
             Wish::Retry(digest) => {
                 self.memory.forgive(digest);
                 if let Some(id) = self.with_digest(digest) {
-                    self.on(Event::RetryAsked(id));
+                    self.on(Event::RetryRequested(id));
                 }
             }
             Wish::Rollback(None) => {
                 self.status.rollback_to = self.lifecycle.before_the_latest();
-                self.on(Event::RollbackAsked(None));
+                self.on(Event::RollbackRequested(None));
             }
             Wish::Rollback(Some(name)) => match self.named(&name) {
                 Some(id) => {
@@ -43,25 +43,25 @@ impl<L: Launch> Supervisor<L> {
                         self.memory.forgive(accepted.release.digest);
                     }
                     self.status.rollback_to = Some(id.clone());
-                    self.on(Event::RollbackAsked(Some(id)));
+                    self.on(Event::RollbackRequested(Some(id)));
                 }
                 None => self.cannot(format!(
                     "cannot go back to {name:?}: no such release is kept here; {}",
                     self.kept()
                 )),
             },
-            Wish::Restart => self.on(Event::RestartAsked),
+            Wish::Restart => self.on(Event::RestartRequested),
             Wish::Pause(period) => self.pause_for(period),
-            Wish::Resume => self.on(Event::PauseOver),
+            Wish::Resume => self.on(Event::PauseEnded),
         }
     }
 
     fn pause_for(&mut self, period: Duration) {
-        self.on(Event::PauseAsked);
+        self.on(Event::PauseRequested);
         if !self.lifecycle.is_paused() {
             return;
         }
-        self.pause = self.later(period, Message::Happened(Event::PauseOver));
+        self.pause = self.later(period, Message::Happened(Event::PauseEnded));
         self.status.paused = Some(Paused {
             until_ms: UnixMillis::from(SystemTime::now() + period),
             in_flight: 0,

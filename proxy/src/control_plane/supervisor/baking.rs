@@ -24,7 +24,7 @@ impl<L: Launch> Supervisor<L> {
         tracing::info!(%generation, ?bake, "on trial");
         let handoff = self.status.handoff(generation);
         let superseded = handoff.and_then(|handoff| handoff.superseded_generation);
-        let end = Message::Happened(Event::BakeOver(generation));
+        let end = Message::Happened(Event::TrialEnded(generation));
         self.trial = Some(Trial {
             generation,
             before: superseded.map_or(0.0, |generation| self.share_of_errors(generation).1),
@@ -40,21 +40,21 @@ impl<L: Launch> Supervisor<L> {
             return;
         };
         let (generation, before) = (trial.generation, trial.before);
-        if self.lifecycle.baking() != Some(generation) {
+        if self.lifecycle.on_trial() != Some(generation) {
             self.trial = None;
             self.status.bakes_until_ms = None;
             return;
         }
         if is_short_of_memory() {
             tracing::warn!(%generation, "no standby is kept: memory is short");
-            return self.on(Event::BakeOver(generation));
+            return self.on(Event::TrialEnded(generation));
         }
         let (answers, share) = self.share_of_errors(generation);
         if let Some(more) = self.settings.bake_max_errors
             && answers >= ENOUGH_ANSWERS
             && share > before + more
         {
-            self.on(Event::Spoiled(generation));
+            self.on(Event::TooManyErrors(generation));
         }
     }
 

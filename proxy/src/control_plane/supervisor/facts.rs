@@ -2,8 +2,8 @@
 //! make of it.
 
 use super::super::instance::Fact;
-use super::super::lifecycle::{Event, Verdict};
-use super::super::live::Change;
+use super::super::lifecycle::{Event, RefusalCause};
+use super::super::liveness::Change;
 use super::super::memory::Refusal;
 use super::super::status::{Alarm, Failure, Outcome, UnixMillis};
 use super::{Message, State, Supervisor, Timer};
@@ -161,14 +161,14 @@ impl<L: Launch> Supervisor<L> {
         &mut self,
         generation: Option<Generation>,
         release: ReleaseId,
-        verdict: Verdict,
+        verdict: RefusalCause,
     ) {
         let failure = self.status.last_failure.clone();
         let failure = failure.filter(|failure| failure.release == release);
-        let failure = failure.filter(|_| verdict == Verdict::Failed);
+        let failure = failure.filter(|_| verdict == RefusalCause::Failed);
         let reason = match verdict {
-            Verdict::Failed => failure.as_ref().map(|failure| failure.reason.clone()),
-            Verdict::LiveCheckFell => {
+            RefusalCause::Failed => failure.as_ref().map(|failure| failure.reason.clone()),
+            RefusalCause::LivenessLost => {
                 let alarm = self
                     .status
                     .alarm
@@ -179,13 +179,16 @@ impl<L: Launch> Supervisor<L> {
                     "its live check fell while it was on trial: {reason}"
                 ))
             }
-            Verdict::TooManyErrors => self.trial_report(generation),
-            Verdict::RolledBack => Some("somebody asked to go back".to_owned()),
+            RefusalCause::TooManyErrors => self.trial_report(generation),
+            RefusalCause::RolledBack => Some("somebody asked to go back".to_owned()),
         };
         let reason = reason.unwrap_or_else(|| "it failed".to_owned());
         let launch = generation.map(|generation| generation.0);
         tracing::error!(generation = launch, %release, %reason, "refused");
-        let is_new = matches!(verdict, Verdict::LiveCheckFell | Verdict::TooManyErrors);
+        let is_new = matches!(
+            verdict,
+            RefusalCause::LivenessLost | RefusalCause::TooManyErrors
+        );
         if is_new && let Some(generation) = generation {
             self.failed(generation, reason.clone(), |_| {});
         }
@@ -241,12 +244,12 @@ impl<L: Launch> Supervisor<L> {
                     since_ms: UnixMillis::now(),
                     reason,
                 });
-                self.on(Event::LiveFell(generation));
+                self.on(Event::LivenessLost(generation));
             }
             Change::Rose => {
                 tracing::info!(%generation, "its live check rose");
                 self.status.alarm = None;
-                self.on(Event::LiveRose(generation));
+                self.on(Event::LivenessRecovered(generation));
             }
         }
     }

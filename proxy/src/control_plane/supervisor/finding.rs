@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use super::super::artifact::Problem;
 use super::super::lifecycle::Event;
-use super::super::watcher::Found;
+use super::super::watcher::WatchEvent;
 use super::{Accepted, State, Supervisor};
 use crate::process::Launch;
 use crate::release::Release;
 
 impl<L: Launch> Supervisor<L> {
-    pub(super) fn found(&mut self, found: Found) {
+    pub(super) fn found(&mut self, found: WatchEvent) {
         match found {
-            Found::Problem(problem) => {
+            WatchEvent::Problem(problem) => {
                 match &problem {
                     Some(Problem { reason, .. }) => {
                         tracing::warn!(%reason, "no artifact can be accepted");
@@ -26,7 +26,7 @@ impl<L: Launch> Supervisor<L> {
                     self.on(Event::NothingDetected);
                 }
             }
-            Found::Release {
+            WatchEvent::Release {
                 release,
                 source,
                 detected,
@@ -41,16 +41,16 @@ impl<L: Launch> Supervisor<L> {
                     copied,
                 });
             }
-            Found::Fetched { release, source } => self.fetched(release, source),
-            Found::Restored(release) => self.restored(release),
-            Found::Desired { desired, at_start } => self.desired(desired, at_start),
-            Found::DesiredProblem(problem) => {
+            WatchEvent::Fetched { release, source } => self.fetched(release, source),
+            WatchEvent::Restored(release) => self.restored(release),
+            WatchEvent::Desired { desired, at_start } => self.desired(desired, at_start),
+            WatchEvent::DesiredProblem(problem) => {
                 if let Some(reason) = &problem {
                     tracing::warn!(%reason, "what is desired cannot be known");
                 }
                 self.status.desired_problem = problem;
             }
-            Found::Settings(settings) => {
+            WatchEvent::Settings(settings) => {
                 self.status.configuration_problem = None;
                 if self.settings.environment != settings.environment {
                     // Only the names, and of those all: which has changed may tell already.
@@ -59,9 +59,9 @@ impl<L: Launch> Supervisor<L> {
                     self.renewed = None;
                 }
                 self.settings = *settings;
-                self.lifecycle.change(self.settings.policy());
+                self.lifecycle.change_policy(self.settings.policy());
             }
-            Found::SettingsProblem(reason) => {
+            WatchEvent::SettingsProblem(reason) => {
                 tracing::warn!(%reason, "the configuration stays as it was");
                 self.status.configuration_problem = Some(reason);
             }
@@ -81,7 +81,7 @@ impl<L: Launch> Supervisor<L> {
             && self.lifecycle.can_restart()
         {
             self.renewed = Some(generation);
-            self.on(Event::RestartAsked);
+            self.on(Event::RestartRequested);
         }
     }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::lifecycle::Event;
+use super::super::settings::SupervisorSettings;
 use super::super::status::{Outcome, Rollback, UnixMillis};
-use super::{Message, Settings, State, Supervisor, Timer};
+use super::{Message, State, Supervisor, Timer};
 use crate::process::Launch;
 use crate::release::Generation;
 use crate::router::{Class, Router, Upstream};
@@ -105,7 +106,7 @@ impl<L: Launch> Supervisor<L> {
     }
 
     pub(super) fn drain(&mut self, generation: Generation) {
-        let Settings {
+        let SupervisorSettings {
             drain_timeout,
             tunnel_drain_timeout,
             ..

@@ -14,16 +14,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::desired::Desired;
 use super::instance::{Fact, LastProbe};
-use super::lifecycle::{Action, Event, Lifecycle, Policy};
-use super::live::{Change, LiveCheck};
+use super::lifecycle::{Action, Event, Lifecycle};
+use super::liveness::Change;
 use super::memory::Memory;
-use super::readiness::Readiness;
+use super::settings::SupervisorSettings;
 use super::siblings::Siblings;
 use super::status::{Phase, Status, UnixMillis};
-use super::watcher::{Found, Watcher};
+use super::watcher::{WatchEvent, Watcher};
 use crate::process::Launch;
-use crate::process::stop::Stop;
-use crate::process::template::Command;
 use crate::process::variables::Variables;
 use crate::release::{Generation, Release, ReleaseId};
 use crate::router::{Answers, Router, Upstream};
@@ -42,59 +40,18 @@ use launching::back_off;
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How instances are started, checked and ended.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The command line.
-    pub command: Command,
-    /// The app's own variables.
-    pub environment: Variables,
-    /// `{shared}`.
-    pub shared: PathBuf,
-    /// The health check.
-    pub readiness: Readiness,
-    /// For a start while nothing has served yet.
-    pub start_timeout: Duration,
-    /// For a start, from the launch.
-    pub deploy_timeout: Duration,
-    /// For requests in flight to a superseded instance.
-    pub drain_timeout: Duration,
-    /// For upgraded connections and event streams to it.
-    pub tunnel_drain_timeout: Duration,
-    /// From the polite request to the kill.
-    pub stop_timeout: Duration,
-    /// How an instance is asked to stop.
-    pub stop: Stop,
-    /// The oldest of more draining instances than this is evicted.
-    pub max_draining: usize,
-    /// So many crashes within a minute, and the release before takes over.
-    pub rapid_fails: u32,
-    /// Whether two instances may run side by side.
-    pub overlap: bool,
-    /// What watches the active instance.
-    pub live: LiveCheck,
-    /// How long the superseded instance is kept on standby.
-    pub bake: Duration,
-    /// Going back when the share of errors has risen by more than this.
-    pub bake_max_errors: Option<f64>,
-    /// Whether to go back to another release without being asked.
-    pub auto_rollback: bool,
-    /// More ports for the app, by name.
-    pub port_names: Vec<String>,
-}
-
-/// What the application tells the supervisor.
+/// A shutdown command from the application to the supervisor.
 #[derive(Clone, Copy, Debug)]
-pub enum Order {
-    /// Launch nothing more; be gone by then.
-    Shutdown(Instant),
+pub enum ShutdownCommand {
+    /// Nothing is launched any more, and everything has ended at this deadline.
+    Begin(Instant),
     /// The public port is closed and its last connection has ended.
-    Closed,
+    PortClosed,
 }
 
 /// What was before this sidecar, and is beside it.
 #[derive(Debug)]
-pub struct Past {
+pub struct RestoredState {
     /// What this machine remembers.
     pub memory: Memory,
     /// The releases that served before and can be launched, the latest last.
@@ -106,7 +63,7 @@ pub struct Past {
 /// The driver.
 #[derive(Debug)]
 pub struct Supervisor<L> {
-    settings: Settings,
+    settings: SupervisorSettings,
     launcher: L,
     router: Arc<Router>,
     watcher: Watcher,
@@ -194,14 +151,14 @@ enum Message {
 impl<L: Launch> Supervisor<L> {
     /// A supervisor of nothing yet; `publisher` holds the status that it goes on from.
     pub fn new(
-        settings: Settings,
+        settings: SupervisorSettings,
         launcher: L,
         router: Arc<Router>,
         watcher: Watcher,
         publisher: watch::Sender<Status>,
-        past: Past,
+        past: RestoredState,
     ) -> Self {
-        let Past {
+        let RestoredState {
             memory,
             good,
             siblings,
@@ -254,8 +211,8 @@ impl<L: Launch> Supervisor<L> {
     /// Processes are started on the calling thread, which has to live as long as they may.
     pub async fn run(
         mut self,
-        mut found: mpsc::UnboundedReceiver<Found>,
-        mut orders: mpsc::UnboundedReceiver<Order>,
+        mut found: mpsc::UnboundedReceiver<WatchEvent>,
+        mut orders: mpsc::UnboundedReceiver<ShutdownCommand>,
     ) {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -273,14 +230,14 @@ impl<L: Launch> Supervisor<L> {
         }
     }
 
-    fn order(&mut self, order: Order) {
+    fn order(&mut self, order: ShutdownCommand) {
         match order {
-            Order::Shutdown(deadline) => {
+            ShutdownCommand::Begin(deadline) => {
                 self.deadline = Some(deadline);
                 self.status.phase = Phase::Stopping;
                 self.on(Event::ShutdownRequested);
             }
-            Order::Closed => self.on(Event::Closed),
+            ShutdownCommand::PortClosed => self.on(Event::PortClosed),
         }
     }
 
@@ -336,13 +293,13 @@ impl<L: Launch> Supervisor<L> {
             Action::Refuse(generation, release, verdict) => {
                 self.refuse(generation, release, verdict);
             }
-            Action::Bake(generation) => self.bake(generation),
+            Action::BeginTrial(generation) => self.bake(generation),
             Action::RetryAfter(failures) => {
                 let delay = back_off(failures);
                 tracing::info!(?delay, failures, "starts again");
                 self.retry = self.later(delay, Message::Happened(Event::RetryDue));
             }
-            Action::NothingToGoBackTo => self.nothing_to_go_back_to(),
+            Action::ReportNoRollbackTarget => self.nothing_to_go_back_to(),
             Action::Pause => self.router.pause(),
             Action::Resume => {
                 tracing::info!("the pause is over");
@@ -364,39 +321,6 @@ impl<L: Launch> Supervisor<L> {
 
     fn tell(&self, message: Message) {
         let _ = self.messages.send(message);
-    }
-}
-
-// === impl Settings ===
-
-impl Settings {
-    /// What of `new` ones can be taken over while instances run.
-    #[must_use]
-    pub fn reloaded(&self, new: Self) -> Self {
-        let Self {
-            command,
-            shared,
-            overlap,
-            port_names,
-            ..
-        } = self.clone();
-        Self {
-            command,
-            shared,
-            overlap,
-            port_names,
-            ..new
-        }
-    }
-
-    fn policy(&self) -> Policy {
-        Policy {
-            max_draining: self.max_draining,
-            rapid_fails: self.rapid_fails,
-            overlap: self.overlap,
-            bake: !self.bake.is_zero(),
-            auto_rollback: self.auto_rollback,
-        }
     }
 }
 

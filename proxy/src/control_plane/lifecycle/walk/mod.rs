@@ -70,7 +70,7 @@ fn every_order_keeps_them_whatever_is_asked_for() {
         bake: true,
         ..POLICY
     };
-    let seen = walk(policy, Story::Wishes, 7);
+    let seen = walk(policy, Story::Requests, 7);
     assert!(seen > 10_000, "only {seen} states were seen");
 }
 
@@ -80,7 +80,7 @@ fn every_order_keeps_them_for_an_app_that_cannot_run_twice() {
         overlap: false,
         ..POLICY
     };
-    let seen = walk(policy, Story::Wishes, 9);
+    let seen = walk(policy, Story::Requests, 9);
     assert!(seen > 10_000, "only {seen} states were seen");
 }
 
@@ -91,7 +91,7 @@ fn every_order_keeps_them_when_nothing_goes_back_by_itself() {
         auto_rollback: false,
         ..POLICY
     };
-    let seen = walk(policy, Story::Wishes, 7);
+    let seen = walk(policy, Story::Requests, 7);
     assert!(seen > 10_000, "only {seen} states were seen");
 }
 

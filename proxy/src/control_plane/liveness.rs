@@ -17,7 +17,7 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(4);
 
 /// What is asked, how often, and how many failures count.
 #[derive(Clone, Debug)]
-pub struct LiveCheck {
+pub struct Liveness {
     /// The question; without one, whether it accepts connections.
     pub probe: Option<Probe>,
     /// From one probe's answer to the next probe.
@@ -35,9 +35,9 @@ pub enum Change {
     Rose,
 }
 
-// === impl LiveCheck ===
+// === impl Liveness ===
 
-impl LiveCheck {
+impl Liveness {
     /// Watches for as long as it is polled.
     pub async fn watch(&self, address: SocketAddr, report: impl Fn(Change)) {
         let mut failures = 0;
@@ -101,8 +101,8 @@ mod tests {
 
     use super::*;
 
-    fn check() -> LiveCheck {
-        LiveCheck {
+    fn check() -> Liveness {
+        Liveness {
             probe: None,
             interval: Duration::from_millis(5),
             fall: 3,
