@@ -14,13 +14,14 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::admin::Admin;
 use crate::config::{Config, Shutdown};
 use crate::control_plane::artifact::Store;
-use crate::control_plane::desired::DesiredFile;
+use crate::control_plane::desired_file::DesiredFile;
 use crate::control_plane::memory::Memory;
 use crate::control_plane::siblings::Siblings;
-use crate::control_plane::status::{self, Status, UnixMillis};
+use crate::control_plane::status_file;
 use crate::control_plane::supervisor::{RestoredState, ShutdownCommand, Supervisor};
 use crate::control_plane::watcher::{WatchEvent, Watcher};
 use crate::data_plane::{DataPlane, Listener, Tallies};
+use crate::deployment::status::{Status, UnixMillis};
 use crate::on_event;
 use crate::process::Launch;
 use crate::process::listening::who_has;
@@ -126,7 +127,7 @@ async fn run_all(
     }
     tell(News::Ready);
     tokio::task::spawn_local(service::inform(published.clone()));
-    let writer = status::publish(status_file, published).map_err(AppError::Thread)?;
+    let writer = status_file::publish(status_file, published).map_err(AppError::Thread)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         %sidecar,

@@ -16,7 +16,7 @@ use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::control_plane::status::{Outcome, Status, UnixMillis};
+use crate::deployment::status::{Outcome, Status, UnixMillis};
 use crate::handles;
 use crate::process::command::without_ours;
 use crate::release::{Generation, ReleaseId};
@@ -240,7 +240,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::control_plane::status::{Alarm, Rollback, SourceStatus};
+    use crate::deployment::status::{Alarm, Rollback, SourceStatus};
 
     /// What is logged while this lives.
     #[derive(Clone, Default)]

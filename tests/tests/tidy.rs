@@ -24,16 +24,26 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("router/", &["release"]),
     ("process/", &["release", "files", "handles"]),
     ("data_plane/", &["release", "router", "handles"]),
+    ("deployment/", &["release", "process", "files"]),
     ("control_plane/lifecycle/", &["release"]),
     (
         "control_plane/",
-        &["release", "router", "process", "files", "joined"],
+        &[
+            "control_plane",
+            "deployment",
+            "release",
+            "router",
+            "process",
+            "files",
+            "joined",
+        ],
     ),
     (
         "admin/",
         &[
             "control_plane",
             "data_plane",
+            "deployment",
             "handles",
             "process",
             "release",
@@ -43,12 +53,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     (
         "on_event.rs",
-        &["control_plane", "handles", "process", "release"],
+        &["deployment", "handles", "process", "release"],
     ),
     // They meet the running sidecars in files only.
     (
         "commands/",
-        &["commands", "control_plane", "process", "files", "release"],
+        &["commands", "deployment", "process", "files", "release"],
     ),
 ];
 

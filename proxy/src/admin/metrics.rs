@@ -9,8 +9,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::View;
 use super::launches::{self, Launches};
-use crate::control_plane::status::{InstanceStatus, Status};
 use crate::data_plane::{self, Totals};
+use crate::deployment::status::{InstanceStatus, Status};
 use crate::process::resident_memory;
 use crate::release::Generation;
 

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::super::lifecycle::Event;
 use super::super::settings::SupervisorSettings;
-use super::super::status::{Outcome, Rollback, UnixMillis};
 use super::{Message, State, Supervisor, Timer};
+use crate::deployment::status::{Outcome, Rollback, UnixMillis};
 use crate::process::Launch;
 use crate::release::Generation;
 use crate::router::{Class, Router, Upstream};

@@ -12,15 +12,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::desired::Desired;
 use super::instance::{Fact, LastProbe};
 use super::lifecycle::{Action, Event, Lifecycle};
 use super::liveness::Change;
 use super::memory::Memory;
 use super::settings::SupervisorSettings;
 use super::siblings::Siblings;
-use super::status::{Phase, Status, UnixMillis};
 use super::watcher::{WatchEvent, Watcher};
+use crate::deployment::desired::Desired;
+use crate::deployment::status::{Phase, Status, UnixMillis};
 use crate::process::Launch;
 use crate::process::variables::Variables;
 use crate::release::{Generation, Release, ReleaseId};
