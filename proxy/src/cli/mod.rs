@@ -34,6 +34,7 @@ pub mod observing;
 pub mod origins;
 pub mod parse;
 mod supervision;
+pub(crate) mod words;
 
 pub use supervision::{AutoRollback, Overlap, StatusRange, Supervision};
 
@@ -478,44 +479,39 @@ mod tests {
     }
 
     #[test]
-    fn the_readme_lists_every_option_with_its_default() {
-        let readme = std::fs::read_to_string("../README.md").unwrap();
-        let command = Cli::command();
-        let commands = command.get_subcommands().filter(|c| !c.is_hide_set());
-        for command in commands {
-            let (section, is_own) = match command.get_name() {
-                "run" => ("\n## Options\n", true),
-                "deploy" => ("\n## Deploying\n", true),
-                _ => ("\n## Operating\n", false),
-            };
-            let (_, after) = readme.split_once(section).unwrap();
-            let (here, _) = after.split_once("\n## ").unwrap();
-            let name = command.get_name();
-            let is_told = is_own || here.contains(&format!("| `handoff {name}"));
-            assert!(is_told, "README does not tell of {name}");
-            let own = command.get_opts().filter(|option| {
-                // A check takes the options of a run.
-                name != "check" || ["print", "json"].contains(&option.get_id().as_str())
-            });
-            for option in own {
-                let name = option.get_long().unwrap();
-                let option_is_in = |cell: &str| {
-                    let mut options = cell.split('`').filter(|part| part.starts_with("--"));
-                    options.any(|part| part[2..].split(' ').next() == Some(name))
-                };
-                let row = here
-                    .lines()
-                    .filter(|line| line.starts_with("| `--"))
-                    .find(|line| option_is_in(line.split(" | ").next().unwrap_or_default()));
-                let row = row.unwrap_or_else(|| panic!("README has no row for --{name}"));
-                for default in option.get_default_values() {
-                    let default = default.to_str().unwrap();
-                    assert!(
-                        row.contains(default),
-                        "README: --{name} is {default} by default"
-                    );
-                }
+    fn every_option_is_as_it_was() {
+        let mut command = Cli::command();
+        command.build();
+        let mut now = String::new();
+        for command in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+            let mut all: Vec<_> = command.get_arguments().collect();
+            all.sort_by_key(|arg| arg.get_id().to_string());
+            for arg in all {
+                let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
+                let defaults = arg.get_default_values().iter().map(|d| text(d));
+                let words = arg.get_possible_values();
+                let words = words.iter().map(|word| word.get_name().to_owned());
+                now += &format!(
+                    "{} {} --{} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} last={} required={}\n",
+                    command.get_name(),
+                    arg.get_id(),
+                    arg.get_long().unwrap_or_default(),
+                    arg.get_env().map_or_else(|| "-".to_owned(), text),
+                    arg.get_value_names().unwrap_or_default(),
+                    defaults.collect::<Vec<_>>(),
+                    words.collect::<Vec<_>>(),
+                    arg.get_action(),
+                    arg.get_num_args(),
+                    arg.get_value_delimiter(),
+                    arg.get_short(),
+                    arg.is_last_set(),
+                    arg.is_required_set(),
+                );
             }
         }
+        if std::env::var_os("HANDOFF_UPDATE_DOCS").is_some() {
+            std::fs::write("src/cli/options.txt", &now).unwrap();
+        }
+        assert!(now == include_str!("options.txt"), "see options.txt");
     }
 }

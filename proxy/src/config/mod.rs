@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::admin;
 use crate::cli::observing::Observing;
+use crate::cli::words::word;
 use crate::cli::{AutoRollback, Overlap, Run};
 use crate::control_plane::artifact::{Limits, Settle, StoreSettings, Workdir};
 use crate::control_plane::reread::Reread;
@@ -298,7 +299,7 @@ fn windows_auth(asked: WindowsAuth, has_platform: bool) -> Result<WindowsAuth, C
         (WindowsAuth::Off, _) => Ok(asked),
         (WindowsAuth::Close | WindowsAuth::Forward, false) => Err(ConfigError::Value {
             key: "--windows-auth".into(),
-            value: asked.to_string(),
+            value: word(&asked),
             expected: "off: only Windows has access tokens",
         }),
         // Nobody leaves any, and the same settings may serve for a try without IIS.

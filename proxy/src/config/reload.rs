@@ -178,16 +178,4 @@ mod tests {
             assert!(is_option, "{key}");
         }
     }
-
-    #[test]
-    fn the_readme_names_what_is_reloaded() {
-        let readme = std::fs::read_to_string("../README.md").unwrap();
-        let (_, after) = readme
-            .split_once("\n### Changing it while it runs\n")
-            .unwrap();
-        let (section, _) = after.split_once("\n## ").unwrap();
-        for key in RELOADED {
-            assert!(section.contains(&format!("`{key}`")), "{key}");
-        }
-    }
 }

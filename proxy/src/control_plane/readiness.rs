@@ -32,7 +32,7 @@ pub struct Readiness {
 }
 
 /// What follows when the system says that another program listens on the app's port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// It is not ready.
     Require,
