@@ -145,7 +145,7 @@ async fn run_all(
         source,
     };
     let mut store = store.map_err(no_cache)?;
-    let siblings = Siblings::look(&config.state, &sidecar, UnixMillis::now());
+    let siblings = Siblings::read(&config.state, &sidecar, UnixMillis::now());
     let memory = Memory::open(&cache, &config.state, sidecar).map_err(no_cache)?;
     let good = memory
         .good()

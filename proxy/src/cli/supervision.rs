@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use humantime::parse_duration;
 
-use crate::control_plane::readiness::Identity;
+use crate::control_plane::readiness::OwnerCheck;
 
 /// See [`super::Run`].
 #[derive(Args, Clone, Debug)]
@@ -52,7 +52,7 @@ pub struct Supervision {
         default_value = "warn",
         help_heading = "Readiness"
     )]
-    pub health_identity: Identity,
+    pub health_identity: OwnerCheck,
 
     /// Watch the active release with GET of this too; by default only an exit or refused
     /// connections count against it

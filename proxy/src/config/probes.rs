@@ -20,7 +20,7 @@ pub(super) fn readiness(run: &Run) -> Result<Readiness, ConfigError> {
         interval: positive("--health-interval", run.health_interval)?,
         rise: options.health_rise.max(1),
         warmup: warmup.collect::<Result<_, _>>()?,
-        identity: options.health_identity,
+        owner_check: options.health_identity,
     })
 }
 
