@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn is_lost_when_connections_are_refused_and_recovers_when_they_are_not() {
+    async fn liveness_is_lost_when_connections_are_refused_and_recovers_when_they_are_not() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (changes, mut changed) = mpsc::unbounded_channel();

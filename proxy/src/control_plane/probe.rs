@@ -12,7 +12,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::process::connect_at_once;
+use crate::os::loopback::connect_at_once;
 
 /// A check request, and the responses that count as success.
 #[derive(Clone, Debug)]

@@ -42,7 +42,7 @@ pub enum OwnerCheck {
     Off,
 }
 
-/// No success of the readiness check by the deadline.
+/// The end of a readiness check at its deadline.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ReadinessTimeout {
     /// Result of the last probe.
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn is_ready_once_an_answer_is_as_expected() {
+    async fn it_is_ready_once_an_answer_is_as_expected() {
         let port = app(&[
             "",
             "junk\r\n\r\n",

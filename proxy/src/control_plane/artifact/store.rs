@@ -22,7 +22,7 @@ use crate::deployment::copy::{self, Copied};
 use crate::deployment::digest::{self, digest};
 use crate::deployment::names::{ArchiveFormat, release_id};
 use crate::deployment::{Fingerprint, Target};
-use crate::files;
+use crate::os::files;
 use crate::process::template::{Command, Values};
 use crate::release::{Digest, Release, ReleaseId};
 

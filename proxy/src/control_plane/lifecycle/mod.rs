@@ -125,7 +125,7 @@ pub enum RefusalCause {
 pub enum Event {
     /// This is the newest whole artifact.
     Detected(ReleaseId),
-    /// No artifact can be launched.
+    /// There is no artifact that can be launched.
     NothingDetected,
     /// The launch failed for a reason outside the release: it may succeed the next time.
     LaunchFailed(Generation),

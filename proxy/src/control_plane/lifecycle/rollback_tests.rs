@@ -1,4 +1,4 @@
-//! Where a rollback goes that names no release.
+//! The target of a rollback that names no release.
 
 use super::tests::{POLICY, detected, release, serving};
 use super::*;

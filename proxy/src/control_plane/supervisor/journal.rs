@@ -353,7 +353,7 @@ impl fmt::Display for Change {
             }
             Self::Kept => write!(f, "instance kept on standby"),
             Self::Draining { in_flight } => {
-                write!(f, "instance drains with {in_flight} requests in flight")
+                write!(f, "instance drains, with {in_flight} in flight")
             }
             Self::Stopping => write!(f, "instance asked to stop"),
             Self::Gone => write!(f, "instance gone"),

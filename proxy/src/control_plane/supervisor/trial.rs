@@ -6,7 +6,8 @@ use super::timer::Timer;
 use super::{Message, Supervisor};
 use crate::control_plane::lifecycle::Event;
 use crate::deployment::status::UnixMillis;
-use crate::process::{Launch, is_short_of_memory};
+use crate::os::memory::is_short_of_memory;
+use crate::process::Launch;
 use crate::release::Generation;
 
 /// Number of responses below which their share of errors means nothing.
@@ -25,7 +26,7 @@ pub(super) struct Trial {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct ErrorShare {
     responses: u64,
-    /// From 0 to 1.
+    /// Errors divided by responses, 0 to 1.
     share: f64,
 }
 

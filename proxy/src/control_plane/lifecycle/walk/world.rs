@@ -1,17 +1,17 @@
-//! What is true of the world, whatever the lifecycle believes.
+//! A model of the processes that is independent of the lifecycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::*;
 
-/// What may happen besides what always may.
+/// The kinds of events that a walk includes.
 #[derive(Clone, Copy)]
 pub(super) enum Story {
-    /// Deploys, crashes, the end.
+    /// Deploys, crashes and the shutdown.
     Deploys,
-    /// And live checks that fall, answers that are errors, trials that end.
+    /// Liveness checks that fail, errors and ends of trials as well.
     Trials,
-    /// And somebody asks for everything that can be asked for.
+    /// Requests of every kind as well.
     Requests,
 }
 
@@ -28,9 +28,9 @@ pub(super) struct World {
     paused: bool,
     shutdown: bool,
     closed: bool,
-    /// What happened last is a licence to route backwards.
+    /// True if the last event permits to route backwards.
     may_go_back: bool,
-    /// Somebody asked for that: the only licence where nothing goes back by itself.
+    /// True if the last event was a request for it: the only permission without auto-rollback.
     asked: bool,
 }
 
@@ -220,7 +220,7 @@ impl World {
                 process.evicted = true;
             }
             Action::Keep(generation) => {
-                assert!(self.on_trial.is_some(), "kept for nobody");
+                assert!(self.on_trial.is_some(), "kept without a trial");
                 let standby = self.alive.values().any(|p| p.standby && !p.stopped);
                 assert!(!standby, "two on standby");
                 let process = self.process(generation);
@@ -275,11 +275,11 @@ impl World {
             let was_standby = process.standby && self.routed != Some(*other);
             assert!(
                 !was_standby || process.stopped,
-                "launched beside a standby that has not been told to end"
+                "launched beside a standby that has not been asked to stop"
             );
             assert!(
                 !was_standby || self.routed.is_none(),
-                "launched beside a standby, and nobody waits"
+                "launched beside a standby while another instance serves"
             );
             assert!(
                 self.policy().overlap,
