@@ -370,25 +370,6 @@ impl<L: Launch> Supervisor<L> {
 // === impl Settings ===
 
 impl Settings {
-    /// What of `new` ones can be taken over while instances run.
-    #[must_use]
-    pub fn reloaded(&self, new: Self) -> Self {
-        let Self {
-            command,
-            shared,
-            overlap,
-            port_names,
-            ..
-        } = self.clone();
-        Self {
-            command,
-            shared,
-            overlap,
-            port_names,
-            ..new
-        }
-    }
-
     fn policy(&self) -> Policy {
         Policy {
             max_draining: self.max_draining,
