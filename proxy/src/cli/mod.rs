@@ -18,6 +18,8 @@ pub mod completions;
 pub mod handoff_toml;
 pub mod origins;
 pub mod parse;
+#[cfg(test)]
+mod reference;
 pub mod run;
 pub mod values;
 pub(crate) mod words;

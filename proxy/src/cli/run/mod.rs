@@ -54,18 +54,6 @@ pub struct Run {
     pub app: AppOptions,
 
     #[command(flatten)]
-    pub storage: StorageOptions,
-
-    #[command(flatten)]
-    pub detection: DetectionOptions,
-
-    #[command(flatten)]
-    pub archives: ArchiveOptions,
-
-    #[command(flatten)]
-    pub reloadable: ReloadableOptions,
-
-    #[command(flatten)]
     pub clients: ClientOptions,
 
     #[command(flatten)]
@@ -75,13 +63,25 @@ pub struct Run {
     pub hold: HoldOptions,
 
     #[command(flatten)]
-    pub shutdown: ShutdownOptions,
+    pub reloadable: ReloadableOptions,
 
     #[command(flatten)]
     pub log: LogOptions,
 
     #[command(flatten)]
     pub observability: ObservabilityOptions,
+
+    #[command(flatten)]
+    pub shutdown: ShutdownOptions,
+
+    #[command(flatten)]
+    pub storage: StorageOptions,
+
+    #[command(flatten)]
+    pub detection: DetectionOptions,
+
+    #[command(flatten)]
+    pub archives: ArchiveOptions,
 
     /// Origin of each value.
     #[arg(skip)]
