@@ -11,23 +11,23 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::admin::{self, Admin};
 use crate::config::{Config, Shutdown};
 use crate::control_plane::artifact::{Store, StoreSettings};
-use crate::control_plane::desired::DesiredFile;
+use crate::control_plane::desired_file::DesiredFile;
 use crate::control_plane::memory::Memory;
 use crate::control_plane::siblings::Siblings;
-use crate::control_plane::status::{self, Status, UnixMillis};
+use crate::control_plane::status_file;
 use crate::control_plane::supervisor::{Order, Past, Supervisor};
 use crate::control_plane::watcher::{Found, Watcher};
 use crate::data_plane::{DataPlane, Listener, ShutdownRequest, Tallies};
-use crate::joined::Joined;
-use crate::on_event;
+use crate::deployment::status::{Status, UnixMillis};
+use crate::observe::admin::{self, Admin};
+use crate::observe::{event_hook, systemd};
+use crate::os::listening::who_has;
+use crate::os::service_manager::{News, passed_listener, tell};
+use crate::os::thread::JoinOnDrop;
 use crate::process::Launch;
-use crate::process::listening::who_has;
-use crate::process::service::{News, passed_listener, tell};
 use crate::router::Router;
-use crate::service;
 
 /// Maximum time for which a predecessor may still have the port.
 const BIND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,7 +79,7 @@ struct Running {
     orders: mpsc::UnboundedSender<Order>,
     supervisor: JoinHandle<()>,
     /// Writes the last status when it is dropped.
-    status_writer: Joined,
+    status_writer: JoinOnDrop,
     platform_request: Option<ShutdownRequest>,
     limits: Shutdown,
 }
@@ -146,7 +146,7 @@ fn publish_status(
     listen: SocketAddr,
     router: &Arc<Router>,
     tallies: Option<Tallies>,
-) -> Result<(watch::Sender<Status>, Joined), AppError> {
+) -> Result<(watch::Sender<Status>, JoinOnDrop), AppError> {
     let status_file = make_folders(config, sidecar)?;
     let admin = bind_admin(config.admin.take())?;
     let mut status = Status::new(Arc::clone(sidecar), listen, (&config.watch.source).into());
@@ -157,11 +157,11 @@ fn publish_status(
         spawn_local(admin.serve(published.clone(), Arc::clone(router), tallies));
     }
     if let Some(command) = config.on_event.take() {
-        spawn_local(on_event::tell(command, published.clone()));
+        spawn_local(event_hook::tell(command, published.clone()));
     }
     tell(News::Ready);
-    spawn_local(service::inform(published.clone()));
-    let writer = status::publish(status_file, published).map_err(AppError::Thread)?;
+    spawn_local(systemd::inform(published.clone()));
+    let writer = status_file::publish(status_file, published).map_err(AppError::Thread)?;
     Ok((publisher, writer))
 }
 

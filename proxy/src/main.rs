@@ -9,9 +9,11 @@ use handoff::cli::parse::ParseError;
 use handoff::cli::{Cli, Run, Subcommands};
 use handoff::commands::say::tell;
 use handoff::config::Config;
+use handoff::os::{inherit, signal, thread};
 use handoff::process::command::OsLauncher;
 use handoff::process::console;
-use handoff::{app, commands, handles, joined, lines, signal, telemetry, user_tokens};
+use handoff::telemetry::{self, sinks};
+use handoff::{app, commands, user_tokens};
 
 /// Exit code for a command line or a configuration file that is invalid: clap's own.
 const USAGE: u8 = 2;
@@ -38,10 +40,10 @@ fn main() -> ExitCode {
         Subcommands::Status(options) => commands::status::run(&options).into(),
         Subcommands::History(options) => commands::history::run(&options).into(),
         Subcommands::Logs(options) => commands::logs::run(&options).into(),
-        Subcommands::Rollback(options) => commands::wish::rollback(&options).into(),
-        Subcommands::Restart(options) => commands::wish::restart(&options).into(),
-        Subcommands::Pause(options) => commands::wish::pause(&options).into(),
-        Subcommands::Resume(options) => commands::wish::resume(&options).into(),
+        Subcommands::Rollback(options) => commands::control::rollback(&options).into(),
+        Subcommands::Restart(options) => commands::control::restart(&options).into(),
+        Subcommands::Pause(options) => commands::control::pause(&options).into(),
+        Subcommands::Resume(options) => commands::control::resume(&options).into(),
         Subcommands::Digest(options) => commands::digest::run(&options).into(),
         Subcommands::Completions { shell } => exit_code(print(&completions(shell))),
         Subcommands::SendConsoleEvent { event, pid } => {
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
 
 fn run(run: Run) -> Result<(), Failure> {
     let no_log = |error| Failure(FAILURE, format!("cannot log: {error}"));
-    handles::keep_output_private();
+    inherit::keep_output_private();
     let config = Config::try_from(run);
     let mut config = config.map_err(|error| Failure(USAGE, error.to_string()))?;
     let sidecar = app::random_id();
@@ -64,12 +66,18 @@ fn run(run: Run) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure(FAILURE, format!("cannot start: {error}")))?;
     let mut launcher = OsLauncher::new(&config.store.cache);
-    let _lines = lines::open(&mut config, &mut launcher, &sidecar).map_err(no_log)?;
+    let sinks = sinks::open(&config.lines, config.log.tail.as_ref(), &sidecar).map_err(no_log)?;
+    // Until this function returns: dropping them writes what is still queued.
+    let _writers = sinks.writers;
+    if let Some(app_log) = sinks.app_log {
+        launcher.set_app_log(app_log);
+    }
+    config.data_plane.access_log = sinks.access_log;
     config.data_plane.user_tokens = user_tokens::of(config.windows_auth, launcher.roots());
     let ended = runtime.block_on(app::run(config, sidecar, launcher, wait_for_signal()));
     // On Windows, threads of the runtime read the apps' output as long as any process that was left
     // behind has its other end.
-    runtime.shutdown_timeout(joined::LAST_WORDS);
+    runtime.shutdown_timeout(thread::LAST_WORDS);
     ended.map_err(|error| Failure(FAILURE, error.to_string()))
 }
 

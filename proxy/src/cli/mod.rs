@@ -5,12 +5,12 @@ use clap_complete::Shell;
 
 use self::check::Check;
 use self::values::with_value_names;
+use crate::commands::control::{Pause, Restart, Resume, Rollback};
 use crate::commands::deploy::Deploy;
 use crate::commands::digest::PrintDigest;
 use crate::commands::history::History;
 use crate::commands::logs::Logs;
 use crate::commands::status::ShowStatus;
-use crate::commands::wish::{Pause, Restart, Resume, Rollback};
 use crate::process::console::{self, ConsoleEvent};
 
 pub mod check;

@@ -7,17 +7,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::admin;
 use crate::cli::Run;
 use crate::control_plane::artifact::{Limits, Settle, StoreSettings};
 use crate::control_plane::reread::Reread;
 use crate::control_plane::supervisor;
 use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane;
-use crate::lines;
+use crate::observe::admin;
 use crate::process::template::Command;
 use crate::router::Hold;
-use crate::telemetry;
+use crate::telemetry::{self, sinks};
 use crate::user_tokens::WindowsAuth;
 
 mod environment;
@@ -57,7 +56,7 @@ pub struct Config {
     /// The admin endpoint, if there is one.
     pub admin: Option<admin::Settings>,
     /// The app's output and the access log.
-    pub lines: lines::Settings,
+    pub lines: sinks::SinkSettings,
     /// Command of the event hook, if there is one.
     pub on_event: Option<String>,
     /// The log.

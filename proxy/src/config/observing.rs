@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::paths::absolute;
 use super::{ConfigError, Platform};
-use crate::admin;
 use crate::cli::Run;
-use crate::lines;
-use crate::telemetry::{self, FileSettings, Tail};
+use crate::observe::admin;
+use crate::telemetry::{self, FileSettings, Tail, sinks};
 
 pub(super) fn log(
     run: &Run,
@@ -31,19 +30,22 @@ fn log_file(run: &Run, platform: &Platform<'_>) -> Option<FileSettings> {
     Some(file(run, path))
 }
 
-pub(super) fn lines(run: &Run) -> lines::Settings {
+pub(super) fn lines(run: &Run) -> sinks::SinkSettings {
     let options = &run.observability;
     let is = |path: &Path, word| path == Path::new(word);
-    lines::Settings {
+    sinks::SinkSettings {
         app: match &options.app_log {
-            word if is(word, "prefix") => lines::App::Log,
-            word if is(word, "raw") => lines::App::Raw,
-            path => lines::App::File(file(run, path.clone())),
+            word if is(word, "prefix") => sinks::AppSink::Log,
+            word if is(word, "raw") => sinks::AppSink::Raw,
+            path => sinks::AppSink::File(file(run, path.clone())),
         },
-        access: options.access_log.as_ref().map(|path| lines::Access {
-            form: options.access_log_format,
-            file: (!is(path, "-")).then(|| file(run, path.clone())),
-        }),
+        access: options
+            .access_log
+            .as_ref()
+            .map(|path| sinks::AccessLogSettings {
+                form: options.access_log_format,
+                file: (!is(path, "-")).then(|| file(run, path.clone())),
+            }),
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::ConfigError;
 use crate::cli::Run;
-use crate::control_plane::artifact::{Source, Workdir};
+use crate::control_plane::artifact::Workdir;
+use crate::deployment::Source;
 
 pub(super) fn source(run: &Run) -> Result<Source, ConfigError> {
     let two = |other: &str| {

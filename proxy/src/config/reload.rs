@@ -11,9 +11,9 @@ use super::Config;
 use crate::cli::origins::{Origins, Setting};
 use crate::cli::run::ReloadableOptions;
 use crate::cli::{Cli, Run};
-use crate::control_plane::artifact::Fingerprint;
 use crate::control_plane::reread::{News, Reread};
 use crate::control_plane::supervisor;
+use crate::deployment::Fingerprint;
 use crate::telemetry;
 
 /// Time without a change after which the files are read: one may be half written, and the other may
