@@ -53,6 +53,11 @@ pub enum Subcommands {
     Resume(Box<Resume>),
     Digest(PrintDigest),
     /// Print a script that completes handoff's command line in a shell.
+    #[command(after_help = "\
+Exit codes:
+  0  the script has been printed
+  1  the script cannot be printed
+  2  the command line is invalid")]
     Completions {
         /// Shell to print the script for
         shell: Shell,

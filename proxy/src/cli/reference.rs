@@ -92,7 +92,7 @@ fn render_command(text: &mut String, command: &Command) {
     writeln!(text, "\n## handoff {name}\n").unwrap();
     writeln!(text, "{}", sentence(&plain(command.get_about()))).unwrap();
     if name == "check" {
-        text.push_str("It takes the options of `handoff run` as well.\n");
+        text.push_str("\nIt takes the options of `handoff run` as well.\n");
     }
     let own = command.get_arguments();
     // A check takes the options of a run, which have headings.
@@ -144,8 +144,8 @@ fn row(arg: &Arg, is_run: bool) -> String {
     }
     let variable = arg.get_env().map(|name| format!("`{}`", name.display()));
     format!(
-        "| `{}` | {} | {} | {} |\n",
-        cell(&usage(arg)),
+        "| {} | {} | {} | {} |\n",
+        cell(&format!("`{}`", usage(arg))),
         variable.unwrap_or_default(),
         cell(&default),
         cell(&description)
@@ -154,21 +154,28 @@ fn row(arg: &Arg, is_run: bool) -> String {
 
 /// Returns an option as it is written: `--copy never|file|tree`.
 fn usage(arg: &Arg) -> String {
+    if arg.is_last_set() {
+        return "-- COMMAND [ARG]...".to_owned();
+    }
     let words = arg.get_possible_values();
     let words: Vec<_> = words.iter().map(|word| word.get_name()).collect();
     let names = arg.get_value_names().unwrap_or_default();
     let names: Vec<_> = names.iter().map(AsRef::as_ref).collect();
-    let takes_value = arg.get_action().takes_values();
-    let value = if !takes_value {
+    let value = if !arg.get_action().takes_values() {
         String::new()
     } else if words.is_empty() {
         names.join(" ")
     } else {
         words.join("|")
     };
+    let short = arg.get_short().map(|short| format!("-{short}, "));
     match arg.get_long() {
-        Some(name) => format!("--{name} {value}").trim_end().to_owned(),
-        None => value,
+        Some(name) => {
+            let usage = format!("{}--{name} {value}", short.unwrap_or_default());
+            usage.trim_end().to_owned()
+        }
+        None if arg.is_required_set() => value,
+        None => format!("[{value}]"),
     }
 }
 
@@ -216,6 +223,24 @@ fn sentence(text: &str) -> String {
     format!("{text}{stop}")
 }
 
+/// Returns a text for a cell of a table, with its options in code style.
 fn cell(text: &str) -> String {
-    text.replace('|', "\\|")
+    let mut in_code = false;
+    let parts = text.split('`').map(|part| {
+        let words = part.split(' ').map(|word| {
+            let start = word.find("--").filter(|_| !in_code);
+            let Some(start) = start else {
+                return word.to_owned();
+            };
+            let option = &word[start..];
+            let is_end = |c: char| !c.is_ascii_alphanumeric() && c != '-';
+            let (option, end) = option.split_at(option.find(is_end).unwrap_or(option.len()));
+            format!("{}`{option}`{end}", &word[..start])
+        });
+        let words: Vec<_> = words.collect();
+        in_code = !in_code;
+        words.join(" ")
+    });
+    let parts: Vec<_> = parts.collect();
+    parts.join("`").replace('|', "\\|")
 }

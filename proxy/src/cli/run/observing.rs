@@ -16,7 +16,7 @@ pub struct LogOptions {
     /// File to log to instead of stderr; `-` is stderr [default: stderr; on Azure App Service
     /// %HOME%\LogFiles\handoff-{sidecar}.log]
     ///
-    /// It may contain {sidecar}, and has to if several sidecars share the folder.
+    /// It may contain {sidecar}, and has to if several sidecars run.
     #[arg(long, value_name = "FILE|-")]
     pub log_file: Option<PathBuf>,
 
