@@ -21,10 +21,10 @@ pub struct Check {
     pub run: Run,
 
     /// Print every option with its value and the origin of that value
-    #[arg(long)]
+    #[arg(long, help_heading = None::<&'static str>)]
     pub print: bool,
 
     /// Print the report as JSON
-    #[arg(long)]
+    #[arg(long, help_heading = None::<&'static str>)]
     pub json: bool,
 }

@@ -194,11 +194,17 @@ fn constant_default(arg: &Arg) -> String {
 fn exit_codes(command: &Command) -> Vec<(String, String)> {
     let help = command.get_after_help().map(ToString::to_string);
     let help = help.unwrap_or_default();
-    let lines = help.lines().filter_map(|line| line.strip_prefix("  "));
-    let codes = lines.filter_map(|line| line.split_once("  "));
+    let mut codes: Vec<(String, String)> = Vec::new();
+    for line in help.lines().filter_map(|line| line.strip_prefix("  ")) {
+        match (line.split_once("  "), codes.last_mut()) {
+            (Some((code, meaning)), _) if !code.is_empty() => {
+                codes.push((code.to_owned(), meaning.to_owned()));
+            }
+            (_, Some((_, meaning))) => *meaning = format!("{meaning} {}", line.trim()),
+            (_, None) => {}
+        }
+    }
     codes
-        .map(|(code, meaning)| (code.to_owned(), sentence(meaning)))
-        .collect()
 }
 
 /// Returns a text in one line.
