@@ -65,7 +65,7 @@ impl<L: Launch> Supervisor<L> {
         let config = InstanceConfig {
             port,
             readiness: self.settings.readiness.clone(),
-            liveness: (purpose == Purpose::Rescue).then(|| self.settings.live.clone()),
+            liveness: (purpose == Purpose::Rescue).then(|| self.settings.liveness.clone()),
             start_timeout: if self.lifecycle.has_served() {
                 self.settings.deploy_timeout
             } else {
