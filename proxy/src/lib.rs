@@ -133,7 +133,7 @@
 //! - A rollback that is asked for refuses what it leaves, and with it the newest artifact: the
 //!   pointer still names that, and a restart would else bring it back.
 //! - Under the platform the first instance waits for the first request's *head*, not its first byte:
-//!   the router knows of it anyway ([`router::Router::wanted`]), and nothing is added to the way of a
+//!   the router knows of it anyway ([`router::Router::wait_for_request`]), and nothing is added to the way of a
 //!   byte. Releases are held back in [`app`], in front of the supervisor.
 //! - A stop by request (`--stop http:…`) goes to the port that the app was told, not to the address
 //!   where it was found: the same, and known before it is ready.
@@ -141,7 +141,7 @@
 //!   platform, whose own file never ends.
 //! - [`user_tokens`] is beside `app`: it joins what the data plane finds in requests with what only
 //!   [`process`] may touch.
-//! - What is counted is counted by each worker in numbers of its own (`data_plane::tally`), and only
+//! - What is counted is counted by each worker in numbers of its own (`data_plane::counters`), and only
 //!   with `--admin`: 182 instructions a request of 19,774 (callgrind), and eight without it, most of them
 //!   for the two looks at the clock. Prometheus' client library only writes the text.
 //! - An admin port that is taken ends nothing: two sidecars of one configuration overlap under IIS.

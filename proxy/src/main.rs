@@ -73,7 +73,7 @@ fn run(run: Run) -> Result<(), Failure> {
         launcher.set_app_log(app_log);
     }
     config.data_plane.access_log = sinks.access_log;
-    config.data_plane.user_tokens = user_tokens::of(config.windows_auth, launcher.roots());
+    config.data_plane.user_tokens = user_tokens::handler(config.windows_auth, launcher.roots());
     let ended = runtime.block_on(app::run(config, sidecar, launcher, wait_for_signal()));
     // On Windows, threads of the runtime read the apps' output as long as any process that was left
     // behind has its other end.

@@ -1,16 +1,18 @@
-//! Which of the fields that need work a message has.
+//! The set of a message's fields that need work.
 
 use http::HeaderMap;
 use http::header::HeaderName;
 
-/// Most messages have none or one of them, and one pass over the names costs less than asking the
-/// map for each.
+/// The fields of a message that need work, as a set of bits.
+///
+/// Most messages have none or one of them, and one pass over the names costs less than a look-up in
+/// the map for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Present(u16);
+pub struct HeaderFlags(u16);
 
-// === impl Present ===
+// === impl HeaderFlags ===
 
-impl Present {
+impl HeaderFlags {
     /// `Connection`.
     pub const CONNECTION: u16 = 1;
     /// `Transfer-Encoding`.
@@ -23,29 +25,27 @@ impl Present {
     pub const CONTENT_LENGTH: u16 = 16;
     /// `Keep-Alive`.
     pub const KEEP_ALIVE: u16 = 32;
-    /// What is said of the client.
+    /// `X-Forwarded-For`, `-Host` and `-Proto`.
     pub const FORWARDED: u16 = 64;
-    /// What names a user's token.
+    /// The fields that name a user's token.
     pub const USER_TOKEN: u16 = 256;
-    /// What else is meant for one connection only.
-    pub const OTHER_OF_THE_CONNECTION: u16 = 128;
-    /// Whatever is meant for one connection only.
-    pub const ANY_OF_THE_CONNECTION: u16 = Self::CONNECTION
-        | Self::TRANSFER_ENCODING
-        | Self::KEEP_ALIVE
-        | Self::OTHER_OF_THE_CONNECTION;
+    /// `Upgrade`, `Proxy-Connection` and `HTTP2-Settings`.
+    pub const OTHER_HOP_BY_HOP: u16 = 128;
+    /// All fields of one connection.
+    pub const HOP_BY_HOP: u16 =
+        Self::CONNECTION | Self::TRANSFER_ENCODING | Self::KEEP_ALIVE | Self::OTHER_HOP_BY_HOP;
 
-    /// Those among these fields.
-    pub fn in_(headers: &HeaderMap) -> Self {
-        let mut present = Self::default();
+    /// Returns the set for these fields.
+    pub fn scan(headers: &HeaderMap) -> Self {
+        let mut flags = Self::default();
         for name in headers.keys() {
-            present.note(name);
+            flags.insert(name);
         }
-        present
+        flags
     }
 
-    /// One more field.
-    pub fn note(&mut self, name: &HeaderName) {
+    /// Adds a field.
+    pub fn insert(&mut self, name: &HeaderName) {
         self.0 |= match name.as_str() {
             "connection" => Self::CONNECTION,
             "transfer-encoding" => Self::TRANSFER_ENCODING,
@@ -55,13 +55,13 @@ impl Present {
             "keep-alive" => Self::KEEP_ALIVE,
             "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" => Self::FORWARDED,
             "x-iis-windowsauthtoken" | "ms-aspnetcore-winauthtoken" => Self::USER_TOKEN,
-            "upgrade" | "proxy-connection" | "http2-settings" => Self::OTHER_OF_THE_CONNECTION,
+            "upgrade" | "proxy-connection" | "http2-settings" => Self::OTHER_HOP_BY_HOP,
             _ => 0,
         };
     }
 
-    /// Whether one of these is there.
-    pub fn has(self, any_of: u16) -> bool {
+    /// Returns `true` if the message has one of these fields.
+    pub fn has_any(self, any_of: u16) -> bool {
         self.0 & any_of != 0
     }
 }
