@@ -41,7 +41,7 @@ pages! {
     glossary = "glossary";
     debugging = "debugging";
     decisions =
-        "decisions/0001-own-client-for-the-app-s-side-of-a-request",
+        "decisions/0001-own-client-for-the-apps-side-of-a-request",
         "decisions/0002-workers-accept-for-themselves",
         "decisions/0003-time-limits-are-marks-not-timers",
         "decisions/0004-sockets-are-registered-with-the-reactor-late",
@@ -76,5 +76,7 @@ pages! {
         "decisions/0033-with-a-log-file-only-trouble-goes-to-stderr",
         "decisions/0034-a-taken-admin-port-ends-nothing",
         "decisions/0035-observers-read-the-status-and-block-nothing",
-        "decisions/0036-the-status-page-sets-text-only";
+        "decisions/0036-the-status-page-sets-text-only",
+        "decisions/0037-the-folder-is-the-interface-between-deployers-and-sidecars",
+        "decisions/0038-static-glibc-for-the-linux-program";
 }

@@ -117,14 +117,14 @@ impl Page {
             .join("\n")
     }
 
-    /// What stands between backticks in the prose.
+    /// Returns the texts between backticks in the prose.
     fn spans(&self) -> Vec<String> {
         let prose = self.prose();
         let spans = prose.split('`').skip(1).step_by(2);
         spans.map(|span| span.replace("\\|", "|")).collect()
     }
 
-    /// Lines that start handoff, in blocks that are not run and in the prose.
+    /// Returns the commands of handoff in blocks that are not run and in the prose.
     fn commands(&self) -> Vec<String> {
         let blocks = self.blocks();
         let unrun = blocks.iter().filter(|block| block.script().is_none());
@@ -229,24 +229,33 @@ impl Page {
             .stderr(Stdio::null());
         let status = binaries::spawn(&mut shell).unwrap().wait().unwrap();
 
+        let mut faults = self.differences(&room);
+        if !status.success() {
+            let log = fs::read_to_string(room.join("server.log")).unwrap_or_default();
+            let output = |number: usize| fs::read_to_string(room.join(number.to_string())).ok();
+            let last = (0..blocks.len()).rev().find_map(output);
+            let last = last.unwrap_or_default();
+            faults.push(format!("{}: {status}\n{last}\n{log}", self.path));
+        }
+        faults
+    }
+
+    /// Returns what the page shows otherwise than its blocks have printed.
+    fn differences(&self, room: &Path) -> Vec<String> {
         let mut faults = Vec::new();
         let mut printed = String::new();
-        let mut last = 0;
-        for (number, block) in blocks.iter().enumerate() {
-            if let Ok(output) = fs::read_to_string(room.join(number.to_string())) {
+        for (number, block) in self.blocks().iter().enumerate() {
+            if block.script().is_some() {
+                let Ok(output) = fs::read_to_string(room.join(number.to_string())) else {
+                    break;
+                };
                 printed = output.replace(&room.display().to_string(), "");
-                last = block.line;
             } else if block.marker == Marker::Printed
                 && let Some(line) = missing_line(&block.text, &printed)
             {
                 let place = format!("{}:{}", self.path, block.line);
                 faults.push(format!("{place}: not printed: {line}\n{printed}"));
             }
-        }
-        if !status.success() {
-            let log = fs::read_to_string(room.join("server.log")).unwrap_or_default();
-            faults.clear();
-            faults.push(format!("{}:{last}: {status}\n{printed}\n{log}", self.path));
         }
         faults
     }
