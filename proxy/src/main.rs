@@ -69,13 +69,17 @@ fn run(run: Run) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(ExitCode::FAILURE, &format!("cannot start: {error}")),
     };
-    let shutdown = async {
-        match signal::shutdown().await {
-            Ok(reason) => reason,
-            Err(error) => {
-                tracing::warn!(%error, "cannot listen for signals");
-                std::future::pending().await
-            }
+    let shutdown = {
+        let _context = runtime.enter();
+        signal::listen()
+    };
+    let shutdown = match shutdown {
+        Ok(shutdown) => shutdown,
+        Err(error) => {
+            return fail(
+                ExitCode::FAILURE,
+                &format!("cannot handle signals: {error}"),
+            );
         }
     };
     let mut launcher = OsLauncher::new(&config.store.cache);

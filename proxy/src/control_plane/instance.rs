@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::live::LiveCheck;
 use super::readiness::{Identity, NeverReady, Readiness};
+use crate::os::ports;
 use crate::process::{Exit, Owner, Process};
 
 /// What becomes of an instance, in this order.
@@ -88,9 +88,10 @@ pub(super) async fn follow<P: Process>(
         }),
         Start::Exited(exit) => {
             let probe = care.last_probe.take();
-            return report(match port_taken(care.port).await {
-                true => Fact::PortTaken,
-                false => Fact::Exited { exit, probe },
+            return report(if ports::is_taken(care.port) {
+                Fact::PortTaken
+            } else {
+                Fact::Exited { exit, probe }
             });
         }
         Start::Stopped => {}
@@ -231,11 +232,4 @@ fn never_ready<P: Process>(process: &P, care: &Care, probe: &str) -> String {
         ),
     };
     format!("was not ready within {timeout}: {probe}{hint}")
-}
-
-/// Whether somebody listens on the port of a process tree that is gone.
-async fn port_taken(port: u16) -> bool {
-    let connect = TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port));
-    let connected = tokio::time::timeout(Duration::from_secs(1), connect).await;
-    matches!(connected, Ok(Ok(_)))
 }

@@ -1,7 +1,6 @@
 //! Starting an instance, and what may keep it from starting.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::Ipv4Addr;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -13,6 +12,7 @@ use super::super::instance::{self, Care, LastProbe};
 use super::super::lifecycle::{Event, Purpose};
 use super::{Instance, Message, State, Supervisor, Timer};
 use crate::deployment::status::UnixMillis;
+use crate::os::ports;
 use crate::process::template::Values;
 use crate::process::{Launch, LaunchSpec, Process as _};
 use crate::release::{Generation, Release, ReleaseId};
@@ -127,8 +127,8 @@ impl<L: Launch> Supervisor<L> {
             return Err(machines_fault(format!("its copy {artifact:?} is gone")));
         }
         let names = &self.settings.port_names;
-        let (port, ports) =
-            free_ports(names).map_err(|error| machines_fault(format!("no free port: {error}")))?;
+        let (port, ports) = choose_ports(names)
+            .map_err(|error| machines_fault(format!("no free port: {error}")))?;
         let values = Values {
             release,
             port,
@@ -180,21 +180,11 @@ pub(super) fn back_off(failures: u32) -> Duration {
     base + base.mul_f64(random as f64 / 2f64.powi(32) * JITTER)
 }
 
-/// Ports that nobody listens on now, one for requests and one for each name. Another program may
-/// take one before the app does; then the launch is tried again with others.
-fn free_ports(names: &[String]) -> std::io::Result<(u16, Vec<(String, u16)>)> {
-    let listen = || std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    // All are held until the last is found: no two are the same.
-    let listener = listen()?;
-    let named: Vec<_> = names.iter().map(|_| listen()).collect::<Result<_, _>>()?;
-    let ports = names.iter().zip(&named).map(|(name, listener)| {
-        let port = listener.local_addr()?.port();
-        Ok((name.clone(), port))
-    });
-    Ok((
-        listener.local_addr()?.port(),
-        ports.collect::<std::io::Result<_>>()?,
-    ))
+/// Chooses a port for requests and one for each name.
+fn choose_ports(names: &[String]) -> std::io::Result<(u16, Vec<(String, u16)>)> {
+    let mut ports = ports::choose(1 + names.len())?;
+    let port = ports.remove(0);
+    Ok((port, names.iter().cloned().zip(ports).collect()))
 }
 
 #[cfg(test)]
@@ -217,7 +207,7 @@ mod tests {
 
     #[test]
     fn each_name_has_a_port_of_its_own() {
-        let (port, named) = free_ports(&["admin".to_owned(), "metrics".to_owned()]).unwrap();
+        let (port, named) = choose_ports(&["admin".to_owned(), "metrics".to_owned()]).unwrap();
         let ports: std::collections::BTreeSet<u16> =
             named.iter().map(|(_, port)| *port).chain([port]).collect();
         assert_eq!(ports.len(), 3);
