@@ -71,10 +71,7 @@ fn every_log_event_is_explained() {
     let sources = sources();
     let events = sources.split("event = \"").skip(1);
     let events: BTreeSet<_> = events.filter_map(|rest| rest.split('"').next()).collect();
-    assert!(
-        events.len() > 50,
-        "events are written otherwise: {events:?}"
-    );
+    assert!(!events.is_empty(), "events are written otherwise");
     let unexplained = events
         .into_iter()
         .filter(|event| !page.contains(&format!("`{event}`")));
