@@ -15,6 +15,7 @@ use tracing_subscriber::{Layer as _, Registry, fmt, registry, reload};
 
 mod log_file;
 pub mod queue;
+pub mod sinks;
 mod tail;
 
 use log_file::LogFile;
@@ -27,7 +28,7 @@ const SIDECAR: &str = "{sidecar}";
 const WAITING: usize = 4 << 20;
 
 /// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Text,

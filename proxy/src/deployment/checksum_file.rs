@@ -1,0 +1,100 @@
+//! `NAME.sha256` beside an artifact: the digest that came with it.
+
+use super::text::{decode, trim};
+use crate::release::Digest;
+
+/// The digest of the artifact `name` in the content of such a file, as `sha256sum`, `shasum`,
+/// `openssl`, BSD's `sha256` and PowerShell's `Get-FileHash` write it; `None` while it has none.
+///
+/// One digest alone counts, whatever name it has: artifacts are renamed. Of several, the one with
+/// this name.
+pub(crate) fn digest_of(name: &str, content: &[u8]) -> Option<Digest> {
+    let text = decode(content)?;
+    let sums: Vec<(Digest, &str)> = text.lines().filter_map(|line| sum(trim(line))).collect();
+    match sums[..] {
+        [(digest, _)] => Some(digest),
+        _ => {
+            let named = |&&(_, of): &&(Digest, &str)| of.rsplit(['/', '\\']).next() == Some(name);
+            sums.iter().find(named).map(|(digest, _)| *digest)
+        }
+    }
+}
+
+/// `DIGEST`, `DIGEST  NAME`, `DIGEST *NAME` or `SHA256 (NAME) = DIGEST`.
+fn sum(line: &str) -> Option<(Digest, &str)> {
+    if let Some((before, digest)) = line.rsplit_once('=')
+        && let Ok(digest) = Digest::parse(trim(digest))
+    {
+        let name = before
+            .split_once('(')
+            .and_then(|(_, of)| of.rsplit_once(')'));
+        return Some((digest, name.map_or("", |(name, _)| name)));
+    }
+    // A backslash says that the name has one.
+    let line = line.strip_prefix('\\').unwrap_or(line);
+    let (digest, name) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let name = name.trim_start();
+    let digest = Digest::parse(digest).ok()?;
+    Some((digest, name.strip_prefix('*').unwrap_or(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const A: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    const B: &str = "cb8379ac2098aa165029e3938a51da0bcecfc008fd6795f401178647f96c5b34";
+
+    fn read(content: &[u8]) -> Option<String> {
+        digest_of("app.zip", content).map(|digest| digest.hex())
+    }
+
+    #[test]
+    fn a_digest_is_read_however_it_was_written() {
+        let upper = A.to_uppercase();
+        let utf16: Vec<u8> = format!("\u{feff}{upper}\r\n")
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        for content in [
+            A.to_owned(),
+            format!("{A}\n"),
+            format!("{A}  app.zip\n"),
+            format!("{A} *app.zip\r\n"),
+            format!("{upper}  app.zip\r\n"),
+            format!("\u{feff}{A}  app.zip"),
+            format!("\\{A}  a\\\\b"),
+            format!("{A}  build/renamed since.zip"),
+            format!("SHA256 (app.zip) = {A}\n"),
+            format!("SHA2-256(app.zip)= {A}\n"),
+            format!("sha256:{A}"),
+            format!("# made by a build\n{A}  app.zip\n"),
+        ] {
+            assert_eq!(read(content.as_bytes()).as_deref(), Some(A), "{content:?}");
+        }
+        assert_eq!(read(&utf16).as_deref(), Some(A));
+    }
+
+    #[test]
+    fn of_several_digests_the_one_with_the_artifacts_name_counts() {
+        let of = |name: &str| format!("{B}  other.zip\n{A}  ./{name}\n");
+        assert_eq!(read(of("app.zip").as_bytes()).as_deref(), Some(A));
+        assert_eq!(read(of("third.zip").as_bytes()), None);
+    }
+
+    #[test]
+    fn what_is_half_written_is_no_digest() {
+        for content in ["", "\n", &A[..63], "no digest"] {
+            assert_eq!(read(content.as_bytes()), None, "{content:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_content_panics(content: Vec<u8>) {
+            let _ = read(&content);
+        }
+    }
+}

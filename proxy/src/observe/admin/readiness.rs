@@ -1,0 +1,67 @@
+//! Whether this sidecar can answer requests, and in one sentence why not.
+
+use crate::deployment::status::{Phase, Status};
+
+/// Why no instance gets the requests, if `is_routed` says that none does or nobody shall come any
+/// more.
+pub(super) fn why_not(status: &Status, is_routed: bool) -> Option<String> {
+    if status.phase == Phase::Stopping {
+        return Some("this sidecar is shutting down".to_owned());
+    }
+    if is_routed {
+        return None;
+    }
+    if status.paused.is_some() {
+        return Some("new requests are held: somebody asked for a pause".to_owned());
+    }
+    if let Some(candidate) = &status.candidate {
+        let probe = match &candidate.probe {
+            Some(probe) => format!(": {probe}"),
+            None => String::new(),
+        };
+        return Some(format!("{} starts{probe}", candidate.release));
+    }
+    let failure = status.last_failure.as_ref();
+    let failure = failure.map(|failure| format!("{}: {}", failure.release, failure.reason));
+    let reason = failure.or_else(|| status.artifact_problem.clone());
+    Some(reason.unwrap_or_else(|| "nothing has been deployed yet".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+    use crate::deployment::status::{Failure, Paused, SourceStatus, UnixMillis};
+    use crate::release::{Generation, ReleaseId};
+
+    #[test]
+    fn the_reason_is_the_one_that_matters_most() {
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
+        let mut status = Status::new("a".into(), listen, SourceStatus::default());
+        let why = |status: &Status| why_not(status, false).unwrap();
+        assert_eq!(why_not(&status, true), None);
+        assert_eq!(why(&status), "nothing has been deployed yet");
+        status.artifact_problem = Some("it is not complete".to_owned());
+        assert_eq!(why(&status), "it is not complete");
+        status.last_failure = Some(Failure {
+            release: ReleaseId::new("app-1"),
+            digest: String::new(),
+            generation: Generation(1),
+            at_ms: UnixMillis::now(),
+            reason: "exited with 3".to_owned(),
+            exit: None,
+            output: Default::default(),
+            probe: None,
+        });
+        assert_eq!(why(&status), "app-1: exited with 3");
+        status.paused = Some(Paused {
+            until_ms: UnixMillis::now(),
+            in_flight: 0,
+        });
+        assert!(why(&status).contains("pause"));
+        status.phase = Phase::Stopping;
+        let stopping = why_not(&status, true).unwrap();
+        assert_eq!(stopping, "this sidecar is shutting down");
+    }
+}

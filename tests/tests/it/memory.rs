@@ -1,0 +1,198 @@
+//! What a deployment has learnt is not forgotten, neither by a restart nor by a sibling.
+
+use tests::{Running, Site, app, eventually};
+
+fn refuses(site: &Running, name: &str) {
+    site.wait_until(&format!("{name} is refused"), |status| {
+        status.refusal(name).is_some() && status.candidate.is_none()
+    });
+}
+
+#[test]
+fn after_a_restart_the_last_good_release_starts_and_not_the_newest_bad_one() {
+    let mut site = Site::watching_a_pointer().start("v1");
+    site.deploy(app("v2").that("--exit-code=3"));
+    refuses(&site, "v2");
+    site.kill();
+    #[cfg(unix)]
+    site.leaves_nothing_behind();
+
+    site.starts_again();
+
+    site.serves("v1");
+    let status = site.activates("v1");
+    assert_eq!(status.handoffs.len(), 1, "{status:#?}");
+    let reason = &status.refusal("v2").expect("it is remembered").reason;
+    // "exit status" on Unix, "exit code" on Windows.
+    assert!(
+        reason.starts_with("ended before it was ready") && reason.contains(": 3"),
+        "{reason}"
+    );
+    site.deploy("v3");
+    site.serves("v3");
+}
+
+#[test]
+fn after_a_restart_the_last_good_release_starts_though_nothing_is_deployed_any_more() {
+    let mut site = Site::watching_a_pointer().start("v1");
+    site.kill();
+    site.point("no/such/file");
+
+    site.starts_again();
+
+    site.serves("v1");
+    assert!(site.status().artifact_problem.is_some());
+}
+
+#[test]
+fn what_was_on_trial_when_handoff_was_killed_has_to_wait_for_the_last_good_one() {
+    let mut site = Site::watching_a_pointer().start("v1");
+    site.deploy(app("v2").that("--never-ready"));
+    site.wait_until("v2 starts", |status| status.is_candidate("v2"));
+    site.kill();
+    #[cfg(unix)]
+    site.leaves_nothing_behind();
+
+    site.starts_again();
+
+    // Nobody waits for v2, which may take as long as a first start to be given up.
+    site.serves("v1");
+    site.wait_until("v2 has its trial", |status| {
+        status.is_active("v1") && status.is_candidate("v2")
+    });
+    site.deploy("v3");
+    site.serves("v3");
+}
+
+#[test]
+fn what_was_refused_is_tried_again_when_somebody_asks() {
+    let site = Site::watching_a_pointer().with("--deploy-timeout", "1s");
+    let site = site.start("v1");
+    site.deploy(app("v2").that("--ready-after=3s"));
+    refuses(&site, "v2");
+    let digest = site
+        .status()
+        .refusal("v2")
+        .expect("a refusal")
+        .digest
+        .clone();
+    for serial in 1..=2 {
+        let before = site.status().handoffs.len();
+        site.ask(&format!(
+            r#"{{"schema":1,"serial":{serial},"retry":"{digest}"}}"#
+        ));
+        site.wait_until("it is tried again", |status| {
+            status.handoffs.len() == before + 1
+                && status.desired_serial == Some(serial)
+                && status.refusal("v2").is_some()
+        });
+    }
+    site.serves("v1");
+}
+
+#[test]
+fn the_same_content_again_is_no_deploy_whatever_it_is_called() {
+    let site = Site::watching_a_pointer().start("v1");
+    let v1 = site.upload("v1");
+    let same = v1.with_file_name("another-name");
+    std::fs::copy(&v1, &same).unwrap();
+    site.point(same.display().to_string());
+    site.logs_times(2, "artifact detected");
+    site.point(v1.display().to_string());
+    site.logs_times(3, "artifact detected");
+    site.has_launched(1);
+}
+
+#[test]
+fn a_sibling_does_not_try_what_was_refused_here() {
+    let site = Site::watching_a_pointer().start("v1");
+    site.deploy(app("v2").that("--exit-code=3"));
+    refuses(&site, "v2");
+
+    let cache = site.cache();
+    let sibling = Site::watching_a_pointer()
+        .with("--cache", cache.to_str().expect("a path"))
+        .launch_in(site.deployment());
+
+    sibling.serves("v1");
+    sibling.has_launched(1);
+    site.deploy("v3");
+    sibling.serves("v3");
+    site.serves("v3");
+}
+
+#[test]
+fn a_sidecar_that_knows_nothing_prefers_what_its_siblings_run_to_what_they_refused() {
+    let site = Site::watching_a_pointer().start("v1");
+    site.deploy(app("v2").that("--exit-code=3"));
+    refuses(&site, "v2");
+
+    let sibling = Site::watching_a_pointer().launch_in(site.deployment());
+
+    sibling.serves("v1");
+    sibling.has_launched(1);
+    site.deploy("v3");
+    sibling.serves("v3");
+    site.serves("v3");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_failure_that_is_not_the_releases_is_not_remembered() {
+    // The first start finds its port taken, as another program might take it.
+    let script = r#"
+        if mkdir "$2/taken" 2>/dev/null; then
+            setsid "$0" -port "$1" > "$2/said" 2>&1 &
+            echo $! > "$2/pid"
+            until grep -q listening "$2/said"; do :; done
+            exit 1
+        fi
+        exec "$0" -port "$1""#;
+    let command = ["sh", "-c", script, "{artifact}", "{port}", "{shared}"];
+    let site = Site::watching_a_pointer()
+        .with("--health-identity", "require")
+        .running(&command)
+        .start("v1");
+    let pid = std::fs::read_to_string(site.shared().join("pid")).expect("the other program");
+    let pid: u32 = pid.trim().parse().expect("a process");
+    tests::processes::signal(pid, rustix::process::Signal::KILL);
+    let status = site.status();
+    assert_eq!(status.generation(), Some(2), "{status:#?}");
+    assert!(status.refused.is_empty(), "{status:#?}");
+    let reason = status.last_failure.expect("a failure").reason;
+    assert!(reason.contains("port was taken"), "{reason}");
+}
+
+/// As an outgoing connection of any program may take it, before the app binds it.
+#[cfg(unix)]
+#[test]
+fn a_port_that_an_outgoing_connection_took_is_not_the_releases_fault() {
+    let script = r#"
+        echo "$1" > "$2/port.new"
+        mv "$2/port.new" "$2/port"
+        until [ -e "$2/go" ]; do sleep 0.01; done
+        exec "$0" -port "$1""#;
+    let command = ["sh", "-c", script, "{artifact}", "{port}", "{shared}"];
+    let site = Site::watching_a_pointer().running(&command).launch("v1");
+    let port = eventually(
+        || "the app knows its port".to_owned(),
+        || std::fs::read_to_string(site.shared().join("port")).ok(),
+    );
+    let port: u16 = port.trim().parse().expect("a port");
+    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let outgoing =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let local = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    outgoing.bind(&local.into()).unwrap();
+    outgoing
+        .connect(&elsewhere.local_addr().unwrap().into())
+        .unwrap();
+    std::fs::write(site.shared().join("go"), "").unwrap();
+
+    site.serves("v1");
+    let status = site.activates("v1");
+    assert_eq!(status.generation(), Some(2), "{status:#?}");
+    assert!(status.refused.is_empty(), "{status:#?}");
+    let reason = status.last_failure.expect("a failure").reason;
+    assert!(reason.contains("port was taken"), "{reason}");
+}

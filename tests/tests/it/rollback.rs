@@ -1,0 +1,105 @@
+//! The way back, when somebody asks for it.
+
+use tests::{Running, Site, app};
+
+fn ask_back(site: &Running, serial: u64, to: &str) {
+    let rollback = format!(r#"{{"to":{to},"serial":{serial}}}"#);
+    site.ask(&format!(
+        r#"{{"schema":1,"serial":{serial},"rollback":{rollback}}}"#
+    ));
+    site.wait_until("it is acknowledged", |status| {
+        status.desired_serial == Some(serial)
+    });
+}
+
+#[test]
+fn the_release_before_takes_over_as_a_candidate_and_what_was_left_stays_away() {
+    let mut site = Site::watching_a_pointer().start("v1");
+    site.deploy("v2");
+    site.serves("v2");
+    site.has_launched(2);
+
+    ask_back(&site, 1, "null");
+
+    site.serves("v1");
+    site.has_launched(3);
+    let status = site.status();
+    let reason = &status.refusal("v2").expect("v2 is refused").reason;
+    assert_eq!(reason, "a rollback was requested");
+    assert!(!site.log().contains(" ERROR "), "{}", site.log());
+    // The pointer still names v2: also after a restart.
+    site.kill();
+    site.starts_again();
+    site.serves("v1");
+    site.has_launched(1);
+    site.deploy("v3");
+    site.serves("v3");
+}
+
+#[test]
+fn one_that_still_drains_takes_over_at_once() {
+    let site = Site::watching_a_pointer().start("v1");
+    let upload = site.begin_upload("/upload");
+    site.deploy("v2");
+    site.activates("v2");
+
+    ask_back(&site, 1, "null");
+
+    let status = site.activates("v1");
+    assert_eq!(status.generation(), Some(1), "no new instance");
+    let back = status.last_rollback.expect("a rollback");
+    assert_eq!((back.from, back.to), (2, 1));
+    assert_eq!(upload.finish().unwrap().release(), "v1");
+    site.serves("v1");
+    site.has_launched(2);
+}
+
+#[test]
+fn any_release_that_is_kept_can_be_named() {
+    let site = Site::watching_a_pointer().start("v1");
+    for version in ["v2", "v3"] {
+        site.deploy(version);
+        site.serves(version);
+    }
+    ask_back(&site, 1, r#""v1""#);
+    site.serves("v1");
+    let full = site.status().handoff("v2").expect("v2").release.clone();
+    ask_back(&site, 2, &format!("{full:?}"));
+    site.serves("v2");
+}
+
+#[test]
+fn without_a_release_to_go_back_to_the_status_says_so_and_nothing_moves() {
+    let site = Site::watching_a_pointer().start("v1");
+    ask_back(&site, 1, "null");
+    let problem = site.status().desired_problem.expect("a problem");
+    assert!(problem.contains("no release to go back to"), "{problem}");
+    ask_back(&site, 2, r#""v7""#);
+    let problem = site.status().desired_problem.expect("a problem");
+    assert!(problem.contains("\"v7\""), "{problem}");
+    site.has_launched(1);
+}
+
+#[test]
+fn a_release_to_go_back_to_that_does_not_start_changes_nothing() {
+    let site = Site::watching_a_pointer();
+    let site = site.start(app("v1").that("--ready-after=0s"));
+    site.deploy("v2");
+    site.serves("v2");
+    site.has_launched(2);
+    let copies = site.site().with_file_name("cache").join("releases");
+    let v1 = site.status().handoff("v1").expect("v1").release.clone();
+    let program = format!("v1{}", std::env::consts::EXE_SUFFIX);
+    // One that is gone would be copied again.
+    std::fs::write(copies.join(v1).join(program), "no program").unwrap();
+
+    ask_back(&site, 1, "null");
+
+    site.wait_until("v1 has failed", |status| {
+        status
+            .last_failure
+            .as_ref()
+            .is_some_and(|failure| failure.generation == 3)
+    });
+    site.serves("v2");
+}
