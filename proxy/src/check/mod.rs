@@ -15,9 +15,9 @@ use crate::config::Config;
 use crate::control_plane::artifact::{Store, StoreSettings};
 use crate::data_plane::Listener;
 use crate::deployment::DropFolder;
-use crate::files;
-use crate::on_event;
-use crate::process::listening::who_has;
+use crate::observe::event_hook;
+use crate::os::files;
+use crate::os::listening::who_has;
 use crate::process::template::Values;
 use crate::release::Release;
 
@@ -100,7 +100,7 @@ fn findings(config: &Config, file: &Path, has_file: bool) -> Vec<Finding> {
         }
     }
     if let Some(command) = &config.on_event {
-        findings.push(finding("on event", on_event::program(command)));
+        findings.push(finding("on event", event_hook::program(command)));
     }
     findings.push(finding("port", port(config)));
     if let Some(admin) = &config.admin {

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use super::dead;
 use crate::deployment::status::Status;
-use crate::files::{make_folder, write_atomically};
-use crate::joined::Joined;
+use crate::os::files::{make_folder, write_atomically};
+use crate::os::thread::JoinOnDrop;
 
 /// In a folder that is there, or was: a sidecar that nobody sees cannot be deployed to.
 fn write(file: &Path, status: &Status) -> io::Result<()> {
@@ -29,7 +29,7 @@ fn write(file: &Path, status: &Status) -> io::Result<()> {
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn publish(file: PathBuf, mut status: watch::Receiver<Status>) -> io::Result<Joined> {
+pub fn publish(file: PathBuf, mut status: watch::Receiver<Status>) -> io::Result<JoinOnDrop> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let write_all = move || {
         if let Some(folder) = file.parent() {
@@ -53,7 +53,7 @@ pub fn publish(file: PathBuf, mut status: watch::Receiver<Status>) -> io::Result
         // A file that stays behind means a sidecar that was killed.
         let _ = std::fs::remove_file(&file);
     };
-    Joined::spawn("status", write_all)
+    JoinOnDrop::spawn("status", write_all)
 }
 
 #[cfg(test)]

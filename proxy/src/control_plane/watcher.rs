@@ -20,8 +20,8 @@ use super::reread::{News, Reread};
 use super::supervisor::Settings;
 use crate::deployment::desired::Desired;
 use crate::deployment::{DropFolder, Fingerprint, Source, Target};
-use crate::files;
-use crate::joined::Joined;
+use crate::os::files;
+use crate::os::thread::JoinOnDrop;
 use crate::release::{Digest, Release, ReleaseId};
 
 /// From one look to the next, however many events come: a folder may be written to all the time.
@@ -85,7 +85,7 @@ pub enum Found {
 pub struct Watcher {
     /// The thread ends when this is gone: change events alone do not keep it.
     wake: Arc<SyncSender<Wake>>,
-    _thread: Joined,
+    _thread: JoinOnDrop,
 }
 
 enum Wake {
@@ -120,7 +120,7 @@ impl Watcher {
         let (wake, woken) = sync_channel(16);
         let wake = Arc::new(wake);
         let events = Arc::downgrade(&wake);
-        let thread = Joined::spawn("watcher", move || {
+        let thread = JoinOnDrop::spawn("watcher", move || {
             files::lower_priority();
             Watch::new(settings, store, desired, files, found, events).run(&woken);
         })?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::digest::{self, Entry, EntryKind};
-use crate::files;
+use crate::os::files;
 use crate::release::Digest;
 
 /// An interpreter's line is no longer than this (execve(2): 255 characters).

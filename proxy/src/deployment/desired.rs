@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::status::UnixMillis;
-use crate::files;
+use crate::os::files;
 use crate::release::Digest;
 
 /// Number of the schema. It changes only when a key changes its meaning.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::path_serde;
 use super::source::Source;
-use crate::process::machine;
+use crate::os::machine::machine;
 use crate::release::{Generation, Release, ReleaseId};
 
 /// Number of the schema. It changes only when a key changes its meaning.

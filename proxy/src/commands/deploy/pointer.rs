@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::deployment::Pointer;
-use crate::files;
+use crate::os::files;
 use crate::release::Digest;
 
 /// A pointer file that this deploy has written.

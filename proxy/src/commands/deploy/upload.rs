@@ -11,7 +11,7 @@ use crate::commands::progress::Progress;
 use crate::deployment::copy::copy;
 use crate::deployment::digest::digest as digest_at;
 use crate::deployment::drop_folder::is_artifact;
-use crate::files;
+use crate::os::files;
 use crate::release::Digest;
 
 /// Somebody writes to it: so often it is tried again, after so long.

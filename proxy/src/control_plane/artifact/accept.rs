@@ -14,7 +14,7 @@ use crate::deployment::copy;
 use crate::deployment::digest::digest;
 use crate::deployment::names::{ArchiveFormat, release_id};
 use crate::deployment::{Fingerprint, Target};
-use crate::files;
+use crate::os::files;
 use crate::release::{Digest, Release};
 
 /// A deployed artifact, before it is read.

@@ -22,7 +22,7 @@ use super::archive::Limits;
 use super::staging::Staging;
 use crate::deployment::Target;
 use crate::deployment::digest;
-use crate::files;
+use crate::os::files;
 use crate::process::template::Command;
 use crate::release::{Release, ReleaseId};
 

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::lifecycle::GOOD;
 use crate::deployment::path_serde;
 use crate::deployment::status::{Handoff, Outcome, Refusal};
-use crate::files;
+use crate::os::files;
 use crate::release::{Digest, Release};
 
 /// So many handoffs are remembered, and so many refused contents.

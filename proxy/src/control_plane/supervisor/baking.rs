@@ -3,7 +3,8 @@
 use super::super::lifecycle::Event;
 use super::{Message, Supervisor, Timer};
 use crate::deployment::status::UnixMillis;
-use crate::process::{Launch, is_short_of_memory};
+use crate::os::memory::is_short_of_memory;
+use crate::process::Launch;
 use crate::release::Generation;
 
 /// Fewer answers than this say nothing about their share of errors.

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::deployment::status::{Phase, Status};
-use crate::process::service::{News, tell, watchdog};
+use crate::os::service_manager::{News, tell, watchdog};
 
 /// The status changes at least this often while the supervisor lives.
 const HEARTBEATS: Duration = Duration::from_secs(2);

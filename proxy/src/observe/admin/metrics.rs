@@ -11,7 +11,7 @@ use super::View;
 use super::launches::{self, Launches};
 use crate::data_plane::{self, Totals};
 use crate::deployment::status::{InstanceStatus, Status};
-use crate::process::resident_memory;
+use crate::os::memory::resident_memory;
 use crate::release::Generation;
 
 /// How the text below is called (OpenMetrics 1.0, which Prometheus asks for since 2.5).

@@ -16,15 +16,16 @@ const LONGER: &[(&str, &str)] = &[];
 /// router only, and nothing below the top knows the configuration.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("release.rs", &[]),
-    ("files/", &[]),
-    ("handles.rs", &[]),
-    ("joined.rs", &[]),
-    ("signal.rs", &[]),
-    ("telemetry/", &["files", "joined"]),
+    ("os/", &["os"]),
+    (
+        "telemetry/sinks.rs",
+        &["data_plane", "process", "telemetry"],
+    ),
+    ("telemetry/", &["os"]),
     ("router/", &["release"]),
-    ("process/", &["release", "files", "handles"]),
-    ("data_plane/", &["release", "router", "handles"]),
-    ("deployment/", &["release", "process", "files"]),
+    ("process/", &["release", "os"]),
+    ("data_plane/", &["release", "router", "os"]),
+    ("deployment/", &["deployment", "release", "os"]),
     ("control_plane/lifecycle/", &["release"]),
     (
         "control_plane/",
@@ -34,40 +35,32 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "release",
             "router",
             "process",
-            "files",
-            "joined",
+            "os",
         ],
     ),
     (
-        "admin/",
+        "observe/",
         &[
-            "control_plane",
             "data_plane",
             "deployment",
-            "handles",
+            "os",
             "process",
             "release",
             "router",
             "telemetry",
         ],
     ),
-    (
-        "on_event.rs",
-        &["deployment", "handles", "process", "release"],
-    ),
     // They meet the running sidecars in files only.
     (
         "commands/",
-        &["commands", "deployment", "process", "files", "release"],
+        &["commands", "deployment", "process", "os", "release"],
     ),
 ];
 
 /// Where the two systems may differ.
 const MAY_BRANCH: &[&str] = &[
     "process/",
-    "files/",
-    "handles.rs",
-    "signal.rs",
+    "os/",
     "data_plane/listener.rs",
     "data_plane/socket.rs",
     "config/mod.rs",

@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use crate::deployment::status::{Outcome, Status, UnixMillis};
-use crate::handles;
+use crate::os::inherit;
 use crate::process::command::without_ours;
 use crate::release::{Generation, ReleaseId};
 
@@ -127,7 +127,7 @@ async fn run(command: &str, happened: &Happened) -> io::Result<()> {
         .stderr(Stdio::null())
         .kill_on_drop(true);
     without_ours(&mut command);
-    let mut child = handles::alone(|| command.spawn())?;
+    let mut child = inherit::alone(|| command.spawn())?;
     if let Some(mut stdin) = child.stdin.take() {
         let mut json = serde_json::to_vec(happened)?;
         json.push(b'\n');
