@@ -15,7 +15,7 @@ Exit codes:
 /// Nothing is started, and nothing stays behind.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
-pub struct Check {
+pub struct CheckArgs {
     /// Show every option, and where its value came from
     #[arg(long, help_heading = "Check")]
     pub print: bool,

@@ -9,16 +9,13 @@ use clap_complete::Shell;
 use humantime::parse_duration;
 
 use self::artifacts::Artifacts;
-use self::check::Check;
+use self::check::CheckArgs;
+use self::control::{PauseArgs, RestartArgs, ResumeArgs, RollbackArgs};
+use self::deploy::DeployArgs;
 use self::files::Files;
 use self::log::Log;
 use self::origins::Origins;
-use crate::commands::control::{Pause, Restart, Resume, Rollback};
-use crate::commands::deploy::Deploy;
-use crate::commands::digest::PrintDigest;
-use crate::commands::history::History;
-use crate::commands::logs::Logs;
-use crate::commands::status::ShowStatus;
+use self::queries::{DigestArgs, HistoryArgs, LogsArgs, StatusArgs};
 use crate::data_plane::Forwarded;
 use crate::process::console::{self, ConsoleEvent};
 use crate::process::stop::Stop;
@@ -27,12 +24,17 @@ use crate::user_tokens::WindowsAuth;
 pub mod artifacts;
 pub mod check;
 pub mod completions;
+pub mod control;
+pub mod deploy;
+pub mod deployment;
 pub mod files;
 pub mod handoff_toml;
 pub mod log;
 pub mod observing;
 pub mod origins;
+pub mod output;
 pub mod parse;
+pub mod queries;
 mod supervision;
 
 pub use supervision::{AutoRollback, Overlap, StatusRange, Supervision};
@@ -54,16 +56,16 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Subcommands {
     Run(Box<Run>),
-    Check(Box<Check>),
-    Deploy(Box<Deploy>),
-    Status(Box<ShowStatus>),
-    History(Box<History>),
-    Logs(Box<Logs>),
-    Rollback(Box<Rollback>),
-    Restart(Box<Restart>),
-    Pause(Box<Pause>),
-    Resume(Box<Resume>),
-    Digest(PrintDigest),
+    Check(Box<CheckArgs>),
+    Deploy(Box<DeployArgs>),
+    Status(Box<StatusArgs>),
+    History(Box<HistoryArgs>),
+    Logs(Box<LogsArgs>),
+    Rollback(Box<RollbackArgs>),
+    Restart(Box<RestartArgs>),
+    Pause(Box<PauseArgs>),
+    Resume(Box<ResumeArgs>),
+    Digest(DigestArgs),
     /// Print what a shell needs to complete these commands.
     Completions {
         /// Which shell
@@ -433,7 +435,7 @@ pub struct Run {
     #[command(flatten)]
     pub files: Files,
 
-    /// Where all this came from.
+    /// DeploymentArgs all this came from.
     #[arg(skip)]
     pub origins: Origins,
 }

@@ -10,8 +10,8 @@ use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 
 use super::handoff_toml::{HandoffToml, NAME, TomlError};
 use super::origins::Origins;
+use super::output::eprint_line;
 use super::{Cli, Run, Subcommands};
-use crate::commands::say::tell;
 
 /// What each option's variable begins with.
 const PREFIX: &str = "HANDOFF_";
@@ -66,7 +66,7 @@ impl Cli {
             Err(error) if has_origins => return Err(error.into()),
             // It can still be looked at, paused and rolled back.
             Err(error) => {
-                tell(format_args!("handoff: {error}"));
+                eprint_line(format_args!("handoff: {error}"));
                 None
             }
         };

@@ -14,6 +14,7 @@ use crate::control_plane::supervisor;
 use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits, ShutdownRequest};
 use crate::deployment::Source;
+use crate::deployment::source::absolute;
 use crate::observe::admin;
 use crate::process::template::Command;
 use crate::router::Hold;
@@ -411,13 +412,6 @@ fn bake_max_errors(run: &Run) -> Result<Option<f64>, ConfigError> {
         }),
         share => Ok(share),
     }
-}
-
-/// The app runs in another folder than we do.
-fn absolute(path: PathBuf) -> PathBuf {
-    let path = std::path::absolute(&path).unwrap_or(path);
-    // Without a slash at its end: a suffix is put to it.
-    path.components().collect()
 }
 
 #[cfg(test)]

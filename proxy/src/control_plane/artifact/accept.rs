@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::accept_error::AcceptError;
 use super::archive::{self, ArchiveError};
 use super::store::{Copying, Store, StoreSettings, Workdir};
-use crate::deployment::copy;
+use crate::deployment::copy::{self, Executable};
 use crate::deployment::digest::digest;
 use crate::deployment::names::{ArchiveFormat, release_id};
 use crate::deployment::{Fingerprint, Target};
@@ -96,8 +96,10 @@ impl Store {
                 Handling::Copy if deployed.fingerprint.is_folder => {
                     copy::copy_folder(path, &deployed.target.path, &to)?
                 }
-                Handling::Copy => copy::copy_file(path, &to, true)?,
-                Handling::Unpack { .. } | Handling::InPlace => copy::copy_file(path, &to, false)?,
+                Handling::Copy => copy::copy_file(path, &to, Executable::Yes)?,
+                Handling::Unpack { .. } | Handling::InPlace => {
+                    copy::copy_file(path, &to, Executable::AsOriginal)?
+                }
             };
             Ok(Content {
                 digest: copied.digest,

@@ -20,61 +20,61 @@ Exit codes:
 /// every sidecar. If one refuses it, says why, and puts back what was deployed before.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
-pub struct Deploy {
+pub struct DeployArgs {
     /// A file, a folder or an archive
-    pub(super) artifact: PathBuf,
+    pub(crate) artifact: PathBuf,
 
     /// The pointer file to write; artifacts go into `releases` (or `_target`) beside it, or into
     /// --to [default: _artifact.txt here, if it exists]
     #[arg(long, env = "HANDOFF_POINTER", value_name = "FILE")]
-    pub(super) pointer: Option<PathBuf>,
+    pub(crate) pointer: Option<PathBuf>,
 
     /// The folder to put the artifact in; without --pointer, the one that the sidecars --watch
     /// [default: releases or _target here, if it exists]
     #[arg(long, env = "HANDOFF_WATCH", value_name = "DIR")]
-    pub(super) to: Option<PathBuf>,
+    pub(crate) to: Option<PathBuf>,
 
     /// What the sidecars have as --state; without the two above, its sidecars say where to deploy
     #[arg(long, env = "HANDOFF_STATE", value_name = "DIR")]
-    pub(super) state: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
 
     /// What the sidecars have as --config: it may name the three above
     #[arg(long, env = "HANDOFF_CONFIG", value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 
     /// For all sidecars to report it active
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
 
     /// What to wait for: that it has the requests, or also that those to the release before have
     /// ended
     #[arg(long, value_enum, default_value = "promoted")]
-    pub(super) wait: Wait,
+    pub(crate) wait: Wait,
 
     /// When no sidecar runs: exit with 4 or with 0
     #[arg(long, value_enum, default_value = "fail")]
-    pub(super) if_idle: IfIdle,
+    pub(crate) if_idle: IfIdle,
 
     /// When no sidecar runs: request this first, until one does (needs curl)
     #[arg(long, value_name = "URL", value_parser = http_url)]
-    pub(super) wake: Option<String>,
+    pub(crate) wake: Option<String>,
 
     /// How many deployed artifacts stay in the folder, beside those in use
     #[arg(long, value_name = "N", default_value_t = 5)]
-    pub(super) keep: usize,
+    pub(crate) keep: usize,
 
     /// The release's name [default: the artifact's, and the start of its digest]
     #[arg(long, value_name = "NAME")]
-    pub(super) id: Option<String>,
+    pub(crate) id: Option<String>,
 
     /// Print the outcome as JSON
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 }
 
 /// What to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Wait {
+pub(crate) enum Wait {
     /// It has the requests.
     Promoted,
     /// And nothing is in flight to what was superseded.
@@ -83,7 +83,7 @@ pub(super) enum Wait {
 
 /// What it means that nobody runs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum IfIdle {
+pub(crate) enum IfIdle {
     /// Exit code 4.
     Fail,
     /// Exit code 0.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use humantime::parse_duration;
 
-use crate::commands::place::Where;
+use super::deployment::DeploymentArgs;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -29,21 +29,21 @@ Exit codes:
 /// stays as it is.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
-pub struct Rollback {
+pub struct RollbackArgs {
     /// Its name, as `handoff history` shows it, with or without the digits at its end; or its
     /// digest [default: the one that served before]
-    pub(super) release: Option<String>,
+    pub(crate) release: Option<String>,
 
     #[command(flatten)]
-    pub(super) follow: Follow,
+    pub(crate) follow: FollowArgs,
 }
 
 /// Hand off to a new instance of the release that serves.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
-pub struct Restart {
+pub struct RestartArgs {
     #[command(flatten)]
-    pub(super) follow: Follow,
+    pub(crate) follow: FollowArgs,
 }
 
 /// Hold new requests, and wait until the others have ended.
@@ -51,42 +51,42 @@ pub struct Restart {
 /// Each sidecar ends the pause after --max by its own clock, whatever becomes of this command.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = PAUSE_EXIT_CODES)]
-pub struct Pause {
+pub struct PauseArgs {
     /// The pause ends after so long, unless `handoff resume` ends it before
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
-    pub(super) max: Duration,
+    pub(crate) max: Duration,
 
     /// For the requests in flight to end; else all is resumed [default: --max]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub(super) timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
 
     #[command(flatten)]
-    pub(super) place: Where,
+    pub(crate) deployment: DeploymentArgs,
 
     /// Print the outcome as JSON
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 }
 
 /// End a pause.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
-pub struct Resume {
+pub struct ResumeArgs {
     #[command(flatten)]
-    pub(super) follow: Follow,
+    pub(crate) follow: FollowArgs,
 }
 
-/// Where they are, and how long to wait for them.
+/// DeploymentArgs they are, and how long to wait for them.
 #[derive(Args, Clone, Debug)]
-pub struct Follow {
+pub struct FollowArgs {
     #[command(flatten)]
-    pub(super) place: Where,
+    pub(crate) deployment: DeploymentArgs,
 
     /// For all sidecars to have done it
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
 
     /// Print the outcome as JSON
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 }
