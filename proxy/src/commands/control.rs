@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, json};
 
 use super::deployment_paths::UnknownDeployment;
-use super::follow::{Follower, LOOK, Outcome, Report, SidecarReport, Step, Steps};
+use super::follow::{CommandOutcome, Follower, POLL_INTERVAL, Report, SidecarReport, Step, Steps};
 use super::progress::Progress;
 use super::{ELSEWHERE, ExitStatus, count};
 use crate::cli::control::{PauseArgs, RestartArgs, ResumeArgs, RollbackArgs};
 use crate::cli::deployment::DeploymentArgs;
+use crate::cli::output::OutputFormat;
 use crate::deployment::desired::{ControlCommand, PendingCommand, write_command};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::release::Generation;
@@ -27,28 +28,48 @@ const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn rollback(options: &RollbackArgs) -> ExitStatus {
     let command = ControlCommand::Rollback(options.release.clone());
     let follow = &options.follow;
-    run(&follow.deployment, command, follow.timeout, follow.json)
+    run(
+        &follow.deployment,
+        command,
+        follow.timeout,
+        OutputFormat::from_flag(follow.json),
+    )
 }
 
 /// Hands off to a new instance.
 pub fn restart(options: &RestartArgs) -> ExitStatus {
     let follow = &options.follow;
     let command = ControlCommand::Restart;
-    run(&follow.deployment, command, follow.timeout, follow.json)
+    run(
+        &follow.deployment,
+        command,
+        follow.timeout,
+        OutputFormat::from_flag(follow.json),
+    )
 }
 
 /// Holds new requests until no other is in flight.
 pub fn pause(options: &PauseArgs) -> ExitStatus {
     let timeout = options.timeout.unwrap_or(options.max).min(options.max);
     let command = ControlCommand::Pause(options.max);
-    run(&options.deployment, command, timeout, options.json)
+    run(
+        &options.deployment,
+        command,
+        timeout,
+        OutputFormat::from_flag(options.json),
+    )
 }
 
 /// Ends a pause.
 pub fn resume(options: &ResumeArgs) -> ExitStatus {
     let follow = &options.follow;
     let command = ControlCommand::Resume;
-    run(&follow.deployment, command, follow.timeout, follow.json)
+    run(
+        &follow.deployment,
+        command,
+        follow.timeout,
+        OutputFormat::from_flag(follow.json),
+    )
 }
 
 /// The reason why a command was not written.
@@ -64,7 +85,7 @@ fn run(
     place: &DeploymentArgs,
     command: ControlCommand,
     timeout: Duration,
-    json: bool,
+    format: OutputFormat,
 ) -> ExitStatus {
     let mut progress = Progress::new();
     let report = place
@@ -79,7 +100,7 @@ fn run(
         };
         Report::failed(exit_status, &error)
     });
-    report.print(json);
+    report.print(format);
     report.exit_status
 }
 
@@ -190,7 +211,7 @@ impl ControlRun {
                 };
                 return (outcome, steps);
             }
-            sleep(LOOK);
+            sleep(POLL_INTERVAL);
         }
     }
 
@@ -247,7 +268,7 @@ impl ControlRun {
             if left == 0 || Instant::now() >= until {
                 break left;
             }
-            sleep(LOOK);
+            sleep(POLL_INTERVAL);
         };
         if left == 0 {
             progress.say("  all is resumed");
@@ -260,11 +281,11 @@ impl ControlRun {
 
     fn report(&self, outcome: ControlOutcome, steps: Steps) -> Report {
         let (name, exit_status) = match outcome {
-            ControlOutcome::Done => (Outcome::Done, ExitStatus::Done),
-            ControlOutcome::Refused => (Outcome::Refused, ExitStatus::Refused),
-            ControlOutcome::Superseded => (Outcome::Superseded, ExitStatus::Refused),
-            ControlOutcome::Timeout => (Outcome::Timeout, ExitStatus::Timeout),
-            ControlOutcome::Idle => (Outcome::Idle, ExitStatus::Idle),
+            ControlOutcome::Done => (CommandOutcome::Done, ExitStatus::Done),
+            ControlOutcome::Refused => (CommandOutcome::Refused, ExitStatus::Refused),
+            ControlOutcome::Superseded => (CommandOutcome::Superseded, ExitStatus::Refused),
+            ControlOutcome::Timeout => (CommandOutcome::Timeout, ExitStatus::Timeout),
+            ControlOutcome::Idle => (CommandOutcome::Idle, ExitStatus::Idle),
         };
         let releases = self.releases(&steps);
         Report {

@@ -179,9 +179,10 @@ impl Watch {
             let _ = wake.upgrade().map(|wake| wake.try_send(Wake::Changed));
         };
         Self {
-            events: match settings.events {
-                true => Events::new(changed),
-                false => Events::none(),
+            events: if settings.events {
+                Events::new(changed)
+            } else {
+                Events::none()
             },
             patience: Patience::default(),
             settling: Settling::new(settings.settle),

@@ -78,8 +78,9 @@ pub enum AcceptError {
 /// What to do about it, where we know.
 fn remedy(error: &io::Error) -> &'static str {
     let is_full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-    match is_full.contains(&error.kind()) {
-        true => "; it is tried again: make room there, or choose another folder with --cache",
-        false => "",
+    if is_full.contains(&error.kind()) {
+        "; it is tried again: make room there, or choose another folder with --cache"
+    } else {
+        ""
     }
 }

@@ -89,12 +89,13 @@ impl Patience {
             }
         };
         let wait = RETRY.saturating_sub(now - since);
-        match wait.is_zero() {
-            true => Ok(()),
-            false => Err(NotYet {
+        if wait.is_zero() {
+            Ok(())
+        } else {
+            Err(NotYet {
                 wait,
                 problem: None,
-            }),
+            })
         }
     }
 
@@ -108,9 +109,10 @@ impl Patience {
     ) -> NotYet<'_> {
         let before = self.last.take();
         let tries = before.map_or(1, |last| {
-            match last.target == target && last.fingerprint == fingerprint {
-                true => last.tries + 1,
-                false => 1,
+            if last.target == target && last.fingerprint == fingerprint {
+                last.tries + 1
+            } else {
+                1
             }
         });
         let delay = RETRY.saturating_mul(1 << (tries - 1).min(16));

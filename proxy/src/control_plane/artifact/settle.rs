@@ -50,9 +50,10 @@ impl Settling {
         now: Instant,
         age: Option<Duration>,
     ) -> Duration {
-        let settle = match fingerprint.is_folder {
-            true => self.settle.folder,
-            false => self.settle.file,
+        let settle = if fingerprint.is_folder {
+            self.settle.folder
+        } else {
+            self.settle.file
         };
         let unchanged_for = match &self.last {
             Some(last) if last.path == path && last.fingerprint == *fingerprint => {

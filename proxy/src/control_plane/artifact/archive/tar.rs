@@ -9,7 +9,7 @@ use ::tar::{Archive, Entry};
 use flate2::bufread::MultiGzDecoder;
 
 use super::ArchiveError;
-use super::name::components;
+use super::name::{Separators, components};
 use super::unpacker::Unpacker;
 
 /// The headers of one entry: a name or a few attributes, which are read into memory.
@@ -45,9 +45,10 @@ pub(super) fn unpack(archive: &mut File, to: &mut Unpacker) -> Result<(), Archiv
     // What follows the last entry is padding, but also the checksum of it all.
     meter.left.set(MOST_PADDING);
     io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(broken)?;
-    match meter.zeros.get() >= END {
-        true => Ok(()),
-        false => Err(ArchiveError::Broken("its end is missing".to_owned())),
+    if meter.zeros.get() >= END {
+        Ok(())
+    } else {
+        Err(ArchiveError::Broken("its end is missing".to_owned()))
     }
 }
 
@@ -125,7 +126,7 @@ impl<R: Read> Read for Metered<'_, R> {
 
 fn name_components(name: &str) -> Result<Vec<&str>, ArchiveError> {
     // A backslash is a character like others here; Windows refuses it in names.
-    components(name, false).map_err(ArchiveError::Refused)
+    components(name, Separators::Slash).map_err(ArchiveError::Refused)
 }
 
 fn utf8(text: Vec<u8>, what: &str) -> Result<String, ArchiveError> {

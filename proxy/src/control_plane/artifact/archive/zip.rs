@@ -7,7 +7,7 @@ use ::zip::result::ZipError;
 use ::zip::{CompressionMethod, System, ZipArchive};
 
 use super::ArchiveError;
-use super::name::components;
+use super::name::{Separators, components};
 use super::unpacker::Unpacker;
 
 /// Longer than any system's paths.
@@ -24,7 +24,7 @@ pub(super) fn unpack(archive: &mut File, to: &mut Unpacker) -> Result<(), Archiv
     for index in 0..zip.len() {
         let entry = zip.by_index_data(index).map_err(broken)?;
         let name = entry.name().map_err(broken)?.into_owned();
-        components(&name, true).map_err(ArchiveError::Refused)?;
+        components(&name, Separators::SlashAndBackslash).map_err(ArchiveError::Refused)?;
         if entry.encrypted() {
             return Err(ArchiveError::Refused(format!(
                 "the entry {name:?} is encrypted"
@@ -43,7 +43,8 @@ pub(super) fn unpack(archive: &mut File, to: &mut Unpacker) -> Result<(), Archiv
     for index in 0..zip.len() {
         let mut entry = zip.by_index(index).map_err(broken)?;
         let name = entry.name().map_err(broken)?.into_owned();
-        let components = components(&name, true).map_err(ArchiveError::Refused)?;
+        let components =
+            components(&name, Separators::SlashAndBackslash).map_err(ArchiveError::Refused)?;
         if entry.is_dir() || name.ends_with('\\') {
             to.folder(&components)?;
         } else if entry.is_symlink() {
@@ -67,8 +68,9 @@ fn broken(error: ZipError) -> ArchiveError {
         return ArchiveError::Broken(error.to_string());
     };
     // The archive lies in the cache by now: what fails there is the disk, but for its end.
-    match error.kind() == io::ErrorKind::UnexpectedEof {
-        true => ArchiveError::Broken(error.to_string()),
-        false => error.into(),
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        ArchiveError::Broken(error.to_string())
+    } else {
+        error.into()
     }
 }
