@@ -1,10 +1,8 @@
 //! What becomes of users' Windows tokens (`--windows-auth`): the data plane finds them, the process
 //! seam knows what they are.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use clap::ValueEnum as _;
 use http::HeaderValue;
 
 use crate::data_plane::{UserToken, UserTokens};
@@ -14,7 +12,7 @@ use crate::release::Generation;
 use crate::router::Upstream;
 
 /// What to do with a user's token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowsAuth {
     /// Nothing.
     Off,
@@ -64,15 +62,6 @@ struct Closed {
 struct Given {
     token: AccessToken,
     apps: Arc<Apps>,
-}
-
-// === impl WindowsAuth ===
-
-impl fmt::Display for WindowsAuth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
-    }
 }
 
 // === impl Close ===

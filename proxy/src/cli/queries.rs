@@ -8,74 +8,74 @@ use super::deployment::DeploymentArgs;
 
 const STATUS_EXIT_CODES: &str = "\
 Exit codes:
-  0  a sidecar lives
-  2  the command line makes no sense
-  4  none does";
+  0  a sidecar is alive
+  2  the command line is invalid, or no deployment is found
+  4  no sidecar is alive";
 
 const HISTORY_EXIT_CODES: &str = "\
 Exit codes:
-  0  shown
-  2  the command line makes no sense
-  4  no sidecar has published anything";
+  0  the launches have been printed
+  2  the command line is invalid, or no deployment is found
+  4  no sidecar has published a status";
 
 const LOGS_EXIT_CODES: &str = "\
 Exit codes:
-  0  shown
+  0  the log has been printed
   1  there is no log file, or it cannot be read
-  2  the command line makes no sense
-  4  no sidecar has published anything";
+  2  the command line is invalid, or no deployment is found
+  4  no sidecar has published a status";
 
 const DIGEST_EXIT_CODES: &str = "\
 Exit codes:
-  0  printed
-  1  it cannot be read
-  2  the command line makes no sense";
+  0  the digest has been printed
+  1  the artifact cannot be read
+  2  the command line is invalid";
 
-/// Show what the sidecars run, since when, what drains, and why the last one failed.
+/// Show the sidecars: the active and draining releases, their age, and the last failure.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = STATUS_EXIT_CODES)]
 pub struct StatusArgs {
     #[command(flatten)]
     pub(crate) deployment: DeploymentArgs,
 
-    /// Go on showing it (until Ctrl-C)
+    /// Show the status again every second, until Ctrl-C
     #[arg(long)]
     pub(crate) watch: bool,
 
-    /// Print what they publish, as JSON
+    /// Print the published status as a JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// Show every launch that the sidecars remember, and what became of it.
+/// Show the launches of the sidecars, and their outcomes.
 ///
-/// Each remembers its own last fifty, for as long as it lives; and of one that was killed they stay.
+/// Each sidecar publishes its last fifty launches. Those of a sidecar that was killed stay readable.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = HISTORY_EXIT_CODES)]
 pub struct HistoryArgs {
     #[command(flatten)]
     pub(crate) deployment: DeploymentArgs,
 
-    /// Print it as JSON
+    /// Print the launches as a JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// Show the log files of the sidecars that live, or else of the one that lived last.
+/// Show the log files of the live sidecars, else of the one that lived last.
 ///
-/// They have one only with --log-file, and on Azure App Service. Full files, which have a number in
-/// their names, are read too.
+/// A sidecar has a log file with --log-file, and on Azure App Service. Full files, which have a
+/// number in their names, are read too.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = LOGS_EXIT_CODES)]
 pub struct LogsArgs {
     #[command(flatten)]
     pub(crate) deployment: DeploymentArgs,
 
-    /// Go on showing them (until Ctrl-C), also those of sidecars that come later
+    /// Print new lines until Ctrl-C, also those of sidecars that start later
     #[arg(long, short)]
     pub(crate) follow: bool,
 
-    /// So many lines of what is there already
+    /// Number of existing lines to print first
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub(crate) lines: usize,
 
@@ -84,14 +84,14 @@ pub struct LogsArgs {
     pub(crate) json: bool,
 }
 
-/// Print the SHA-256 of a file, a folder or an archive, as `sha256=` in a pointer file takes it.
+/// Print the SHA-256 of an artifact, for `sha256=` in a pointer file.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = DIGEST_EXIT_CODES)]
 pub struct DigestArgs {
-    /// The artifact
+    /// File, folder or archive
     pub(crate) path: PathBuf,
 
-    /// Print it as JSON
+    /// Print the digest as a JSON object
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -38,7 +38,7 @@ pub trait AccessSink: fmt::Debug + Send + Sync {
 }
 
 /// The form of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessForm {
     /// NCSA's common log format: `host - - [time] "request" status bytes`
     Common,

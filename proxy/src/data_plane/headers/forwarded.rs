@@ -8,7 +8,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use super::Present;
 
 /// What is said of the client to the app.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarded {
     /// Kept when the peer is loopback and says `X-Forwarded-For` already; else appended.
     ///
