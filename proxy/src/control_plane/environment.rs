@@ -17,7 +17,7 @@ const PORTS: [&str; 4] = [
 ];
 
 /// The variables of one launch: `own` ones of the app, and where to listen.
-pub(super) fn of(own: &Variables, values: Values<'_>) -> Variables {
+pub(super) fn launch_variables(own: &Variables, values: Values<'_>) -> Variables {
     let port = values.port.to_string();
     let url = format!("http://{}:{port}", values.host);
     let mut variables = own.clone();

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use super::dead;
+use super::stale_status;
 use crate::deployment::status::Status;
 use crate::os::files::{make_folder, write_atomically};
 use crate::os::thread::JoinOnDrop;
@@ -33,7 +33,7 @@ pub fn publish(file: PathBuf, mut status: watch::Receiver<Status>) -> io::Result
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let write_all = move || {
         if let Some(folder) = file.parent() {
-            dead::forget(folder, SystemTime::now());
+            stale_status::remove_old(folder, SystemTime::now());
         }
         let mut failed = false;
         loop {

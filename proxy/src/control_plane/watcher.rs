@@ -13,10 +13,12 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
-use super::artifact::{NotYet, Patience, Problem, RETRY, Settle, Settling, Store};
+use super::artifact::{
+    ArtifactProblem, Postponed, RETRY_DELAY, RetryPolicy, SettlePeriods, SettleTracker, Store,
+};
+use super::change_events::ChangeEvents;
+use super::config_source::{ConfigReload, ConfigSource};
 use super::desired_file::{DesiredChange, DesiredFile};
-use super::events::Events;
-use super::reread::{News, Reread};
 use super::settings::SupervisorSettings;
 use crate::deployment::desired::Desired;
 use crate::deployment::{DropFolder, Fingerprint, Source, Target};
@@ -25,7 +27,7 @@ use crate::os::thread::JoinOnDrop;
 use crate::release::{Digest, Release, ReleaseId};
 
 /// From one look to the next, however many events come: a folder may be written to all the time.
-const CALM: Duration = Duration::from_millis(50);
+const COALESCE_PERIOD: Duration = Duration::from_millis(50);
 
 /// Where to look, how often, and for how long to wait.
 #[derive(Clone, Debug)]
@@ -37,7 +39,7 @@ pub struct WatchSettings {
     /// Whether to look earlier when the system says that something has changed.
     pub events: bool,
     /// How long an artifact without a digest has to rest.
-    pub settle: Settle,
+    pub settle: SettlePeriods,
 }
 
 /// What the watcher reports.
@@ -64,7 +66,7 @@ pub enum WatchEvent {
     /// What [`Watcher::restore`] was asked for, copied again.
     Restored(Release),
     /// Why there is none now, once for each new reason; `None` when that is over.
-    Problem(Option<Problem>),
+    Problem(Option<ArtifactProblem>),
     /// What commands ask for; at the start once what they asked for before.
     Desired {
         /// What the file says.
@@ -84,11 +86,11 @@ pub enum WatchEvent {
 #[derive(Debug)]
 pub struct Watcher {
     /// The thread ends when this is gone: change events alone do not keep it.
-    wake: Arc<SyncSender<Wake>>,
+    wake: Arc<SyncSender<WatchRequest>>,
     _thread: JoinOnDrop,
 }
 
-enum Wake {
+enum WatchRequest {
     Changed,
     Prune(Vec<ReleaseId>),
     Fetch(Target),
@@ -114,7 +116,7 @@ impl Watcher {
         settings: WatchSettings,
         store: Store,
         desired: DesiredFile,
-        files: Box<dyn Reread>,
+        config: Box<dyn ConfigSource>,
         found: UnboundedSender<WatchEvent>,
     ) -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(16);
@@ -122,7 +124,7 @@ impl Watcher {
         let events = Arc::downgrade(&wake);
         let thread = JoinOnDrop::spawn("watcher", move || {
             files::lower_priority();
-            Watch::new(settings, store, desired, files, found, events).run(&woken);
+            WatchThread::new(settings, store, desired, config, found, events).run(&woken);
         })?;
         Ok(Self {
             wake,
@@ -132,64 +134,68 @@ impl Watcher {
 
     /// Has another artifact copied than the one that is deployed now. It answers in any case.
     pub fn fetch(&self, target: Target) -> bool {
-        self.wake.try_send(Wake::Fetch(target)).is_ok()
+        self.wake.try_send(WatchRequest::Fetch(target)).is_ok()
     }
 
     /// Has a private copy that was cleaned away made again: from where the release was deployed,
     /// or from what is deployed now.
     pub fn restore(&self, lost: Release, deployed: Option<PathBuf>) {
         // Full: the next launch asks again.
-        let _ = self.wake.try_send(Wake::Restore(Box::new(lost), deployed));
+        let _ = self
+            .wake
+            .try_send(WatchRequest::Restore(Box::new(lost), deployed));
     }
 
     /// Has the copies removed that are not among `needed`.
     pub fn prune(&self, needed: Vec<ReleaseId>) {
         // Full: the next one says the same, or more.
-        let _ = self.wake.try_send(Wake::Prune(needed));
+        let _ = self.wake.try_send(WatchRequest::Prune(needed));
     }
 }
 
 /// What the thread knows.
-struct Watch {
+struct WatchThread {
     settings: WatchSettings,
     store: Store,
     desired: DesiredFile,
-    files: Box<dyn Reread>,
+    config: Box<dyn ConfigSource>,
     found: UnboundedSender<WatchEvent>,
     folder: DropFolder,
-    settling: Settling,
-    patience: Patience,
-    events: Events,
+    settling: SettleTracker,
+    retry_policy: RetryPolicy,
+    events: ChangeEvents,
     detected: Option<(PathBuf, SystemTime)>,
     accepted: Option<Accepted>,
-    problem: Option<Problem>,
+    problem: Option<ArtifactProblem>,
 }
 
-impl Watch {
+impl WatchThread {
     fn new(
         settings: WatchSettings,
         store: Store,
         desired: DesiredFile,
-        files: Box<dyn Reread>,
+        config: Box<dyn ConfigSource>,
         found: UnboundedSender<WatchEvent>,
-        wake: Weak<SyncSender<Wake>>,
+        wake: Weak<SyncSender<WatchRequest>>,
     ) -> Self {
         let changed = move || {
             // Full: a look is due anyway.
-            let _ = wake.upgrade().map(|wake| wake.try_send(Wake::Changed));
+            let _ = wake
+                .upgrade()
+                .map(|wake| wake.try_send(WatchRequest::Changed));
         };
         Self {
             events: if settings.events {
-                Events::new(changed)
+                ChangeEvents::new(changed)
             } else {
-                Events::none()
+                ChangeEvents::none()
             },
-            patience: Patience::default(),
-            settling: Settling::new(settings.settle),
+            retry_policy: RetryPolicy::default(),
+            settling: SettleTracker::new(settings.settle),
             settings,
             store,
             desired,
-            files,
+            config,
             found,
             folder: DropFolder::default(),
             detected: None,
@@ -198,29 +204,29 @@ impl Watch {
         }
     }
 
-    fn run(&mut self, woken: &Receiver<Wake>) {
+    fn run(&mut self, woken: &Receiver<WatchRequest>) {
         loop {
             // What is launched from now on shall be launched so.
-            let again = match self.look_at_files() {
+            let again = match self.poll_config() {
                 Some(soon) => soon,
                 None => {
-                    self.look_at_desired();
-                    self.look()
+                    self.poll_desired();
+                    self.scan()
                 }
             };
-            let calm = Instant::now() + CALM;
+            let coalesced_at = Instant::now() + COALESCE_PERIOD;
             let mut wake = woken.recv_timeout(again);
             loop {
                 match wake {
-                    Ok(Wake::Prune(needed)) => self.store.prune(&needed),
-                    Ok(Wake::Fetch(target)) => self.fetch(target),
-                    Ok(Wake::Restore(lost, deployed)) => self.restore(&lost, deployed),
-                    Ok(Wake::Changed) => {}
+                    Ok(WatchRequest::Prune(needed)) => self.store.prune(&needed),
+                    Ok(WatchRequest::Fetch(target)) => self.fetch(target),
+                    Ok(WatchRequest::Restore(lost, deployed)) => self.restore(&lost, deployed),
+                    Ok(WatchRequest::Changed) => {}
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
                 // One look answers all events that are there or come soon.
-                wake = woken.recv_timeout(calm.saturating_duration_since(Instant::now()));
+                wake = woken.recv_timeout(coalesced_at.saturating_duration_since(Instant::now()));
             }
         }
     }
@@ -252,18 +258,18 @@ impl Watch {
     }
 
     /// Says when to look again, if they are being changed at the moment.
-    fn look_at_files(&mut self) -> Option<Duration> {
-        let found = match self.files.look() {
-            News::None => return None,
-            News::Soon(wait) => return Some(wait),
-            News::Settings(settings) => WatchEvent::Settings(settings),
-            News::Problem(problem) => WatchEvent::SettingsProblem(problem),
+    fn poll_config(&mut self) -> Option<Duration> {
+        let found = match self.config.poll() {
+            ConfigReload::Unchanged => return None,
+            ConfigReload::Changing(wait) => return Some(wait),
+            ConfigReload::Settings(settings) => WatchEvent::Settings(settings),
+            ConfigReload::Problem(problem) => WatchEvent::SettingsProblem(problem),
         };
         let _ = self.found.send(found);
         None
     }
 
-    fn look_at_desired(&mut self) {
+    fn poll_desired(&mut self) {
         while let Some(change) = self.desired.poll() {
             let found = match change {
                 DesiredChange::Content { desired, at_start } => {
@@ -277,11 +283,11 @@ impl Watch {
     }
 
     /// Looks once; says when to look again.
-    fn look(&mut self) -> Duration {
+    fn scan(&mut self) -> Duration {
         let poll = self.settings.poll;
         let target = self.settings.source.target(&mut self.folder);
         let watched = self.settings.source.watched(target.as_ref().ok());
-        let files = self.files.folders();
+        let files = self.config.folders();
         let watched = watched.into_iter().chain(self.desired.folder());
         let mut watched: Vec<&Path> = watched.chain(files.iter().map(PathBuf::as_path)).collect();
         watched.sort_unstable();
@@ -290,7 +296,7 @@ impl Watch {
         let target = match target {
             Ok(target) => target,
             Err(reason) => {
-                self.report(Some(Problem {
+                self.report(Some(ArtifactProblem {
                     reason: reason.to_string(),
                     refused: None,
                 }));
@@ -299,7 +305,7 @@ impl Watch {
         };
         // Gone since: the next look tells.
         let Ok(fingerprint) = Fingerprint::of(&target.path) else {
-            return RETRY.min(poll);
+            return RETRY_DELAY.min(poll);
         };
         if self
             .accepted
@@ -310,8 +316,8 @@ impl Watch {
             return poll;
         }
         let (now, clock) = (Instant::now(), SystemTime::now());
-        if let Err(not_yet) = self.patience.check(&target, &fingerprint, now) {
-            let NotYet { wait, problem } = not_yet;
+        if let Err(not_yet) = self.retry_policy.check(&target, &fingerprint, now) {
+            let Postponed { wait, problem } = not_yet;
             if let Some(problem) = problem.cloned() {
                 self.report(Some(problem));
             }
@@ -331,7 +337,7 @@ impl Watch {
         }
         match self.store.accept(&target) {
             Ok(release) => {
-                self.patience.accepted();
+                self.retry_policy.record_success();
                 let source = target.path.clone();
                 self.accepted = Some(Accepted {
                     target,
@@ -351,8 +357,9 @@ impl Watch {
             }
             Err(error) => {
                 let now = Instant::now();
-                let NotYet { wait, problem } =
-                    self.patience.failed(target, fingerprint, &error, now);
+                let Postponed { wait, problem } =
+                    self.retry_policy
+                        .record_failure(target, fingerprint, &error, now);
                 if let Some(problem) = problem.cloned() {
                     self.report(Some(problem));
                 }
@@ -361,7 +368,7 @@ impl Watch {
         }
     }
 
-    fn report(&mut self, problem: Option<Problem>) {
+    fn report(&mut self, problem: Option<ArtifactProblem>) {
         if self.problem != problem {
             self.problem.clone_from(&problem);
             let _ = self.found.send(WatchEvent::Problem(problem));
@@ -376,7 +383,7 @@ mod tests {
     use tokio::sync::mpsc::error::TryRecvError;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-    use super::super::reread::Never;
+    use super::super::config_source::FixedConfig;
     use super::*;
     use crate::control_plane::artifact::{Copying, Limits, StoreSettings, Workdir};
 
@@ -386,7 +393,7 @@ mod tests {
             source,
             poll: Duration::from_secs(3600),
             events: false,
-            settle: Settle {
+            settle: SettlePeriods {
                 file: Duration::ZERO,
                 folder: Duration::ZERO,
             },
@@ -412,16 +419,16 @@ mod tests {
     }
 
     /// A watch without any events.
-    fn watch(folder: &Path, source: Source) -> (Watch, UnboundedReceiver<WatchEvent>) {
+    fn watch(folder: &Path, source: Source) -> (WatchThread, UnboundedReceiver<WatchEvent>) {
         let (found, finds) = unbounded_channel();
         let (settings, store) = (settings(source), store(folder));
         let desired = DesiredFile::new(folder);
         (
-            Watch::new(
+            WatchThread::new(
                 settings,
                 store,
                 desired,
-                Box::new(Never),
+                Box::new(FixedConfig),
                 found,
                 Weak::new(),
             ),
@@ -447,7 +454,7 @@ mod tests {
         };
         let (found, mut finds) = unbounded_channel();
         let (store, desired) = (store(folder.path()), DesiredFile::new(folder.path()));
-        let watcher = Watcher::start(settings, store, desired, Box::new(Never), found);
+        let watcher = Watcher::start(settings, store, desired, Box::new(FixedConfig), found);
         let watcher = watcher.expect("a thread");
         finds.blocking_recv().expect("that it looks");
         drop(watcher);
@@ -467,13 +474,13 @@ mod tests {
         let source = Source::Folder(site.clone());
         let (mut watch, mut found) = watch(folder.path(), source);
         let before = read_until_now();
-        watch.look();
+        watch.scan();
         assert!(matches!(found.try_recv(), Ok(WatchEvent::Release { .. })));
         assert!(read_until_now() - before >= 2 * CONTENT as u64, "it counts");
 
         let before = read_until_now();
         for _ in 0..100 {
-            watch.look();
+            watch.scan();
         }
         let read = read_until_now() - before;
         assert!(read < 64 << 10, "{read} bytes for nothing");
@@ -483,7 +490,7 @@ mod tests {
         fs::write(site.join("evil.zip.sha256"), "ab".repeat(32)).unwrap();
         let before = read_until_now();
         for _ in 0..100 {
-            watch.look();
+            watch.scan();
         }
         let read = read_until_now() - before;
         assert!(
@@ -497,14 +504,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let app = folder.path().join("site/app");
         let (mut watch, mut found) = watch(folder.path(), Source::Artifact(app.clone()));
-        watch.look();
+        watch.scan();
         assert!(matches!(found.try_recv(), Ok(WatchEvent::Problem(Some(_)))));
         fs::create_dir(app.parent().unwrap()).unwrap();
         for content in ["1", "12", "123"] {
             fs::write(&app, content).unwrap();
             let mut released = None;
             for _ in 0..10 {
-                watch.look();
+                watch.scan();
                 while let Ok(news) = found.try_recv() {
                     if let WatchEvent::Release { release, .. } = news {
                         released = Some(release);
@@ -513,7 +520,7 @@ mod tests {
             }
             let copy = released.expect("a release").artifact;
             assert_eq!(fs::read_to_string(copy).unwrap(), content);
-            watch.look();
+            watch.scan();
             assert!(found.try_recv().is_err(), "nothing twice");
         }
     }

@@ -9,7 +9,7 @@ use crate::deployment::Fingerprint;
 
 /// How long nothing may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settle {
+pub struct SettlePeriods {
     /// For a file.
     pub file: Duration,
     /// For a folder: more to write, and pauses between its files.
@@ -18,23 +18,23 @@ pub struct Settle {
 
 /// Watches one artifact at a time come to rest.
 #[derive(Debug)]
-pub struct Settling {
-    settle: Settle,
-    last: Option<Look>,
+pub struct SettleTracker {
+    settle: SettlePeriods,
+    last: Option<Observation>,
 }
 
 #[derive(Debug)]
-struct Look {
+struct Observation {
     path: PathBuf,
     fingerprint: Fingerprint,
     unchanged_since: Instant,
 }
 
-// === impl Settling ===
+// === impl SettleTracker ===
 
-impl Settling {
+impl SettleTracker {
     /// Nothing has been seen yet.
-    pub fn new(settle: Settle) -> Self {
+    pub fn new(settle: SettlePeriods) -> Self {
         Self { settle, last: None }
     }
 
@@ -62,7 +62,7 @@ impl Settling {
             Some(_) => Duration::ZERO,
             None => age.unwrap_or_default(),
         };
-        self.last = Some(Look {
+        self.last = Some(Observation {
             path: path.to_owned(),
             fingerprint: fingerprint.clone(),
             unchanged_since: now.checked_sub(unchanged_for).unwrap_or(now),
@@ -77,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    const SETTLE: Settle = Settle {
+    const SETTLE: SettlePeriods = SettlePeriods {
         file: Duration::from_secs(2),
         folder: Duration::from_secs(5),
     };
@@ -93,7 +93,7 @@ mod tests {
     fn a_file_settles_when_it_has_not_changed_for_a_while() {
         let (path, now) = (Path::new("app"), Instant::now());
         let (half, whole) = (fingerprint("1"), fingerprint("12"));
-        let mut settling = Settling::new(SETTLE);
+        let mut settling = SettleTracker::new(SETTLE);
         assert_eq!(settling.observe(path, &half, now, None), 2 * SECOND);
         assert_eq!(settling.observe(path, &half, now + SECOND, None), SECOND);
         let later = now + 2 * SECOND;
@@ -107,7 +107,7 @@ mod tests {
         let now = Instant::now();
         let (first, second) = (fingerprint("1"), fingerprint("2"));
         let age = Some(60 * SECOND);
-        let mut settling = Settling::new(SETTLE);
+        let mut settling = SettleTracker::new(SETTLE);
         let wait = settling.observe(Path::new("a"), &first, now, age);
         assert_eq!(wait, Duration::ZERO);
         let wait = settling.observe(Path::new("b"), &second, now, age);

@@ -15,13 +15,13 @@ const TRIES: u32 = 20;
 /// One sidecar's folder for copies in the making.
 #[derive(Debug)]
 pub(super) struct Staging {
-    place: PathBuf,
+    parent: PathBuf,
     /// None as long as there is no room for it.
-    own: Option<Own>,
+    own: Option<OwnFolder>,
 }
 
 #[derive(Debug)]
-struct Own {
+struct OwnFolder {
     folder: PathBuf,
     lock: PathBuf,
     /// For as long as this lives.
@@ -31,25 +31,25 @@ struct Own {
 // === impl Staging ===
 
 impl Staging {
-    /// Makes a folder in `place`, and removes those whose sidecars were killed. On a full disk the
+    /// Makes a folder in `parent`, and removes those whose sidecars were killed. On a full disk the
     /// first copy makes it: what was copied before runs without.
-    pub(super) fn open(place: &Path) -> io::Result<Self> {
-        let own = match Own::make(place) {
+    pub(super) fn open(parent: &Path) -> io::Result<Self> {
+        let own = match OwnFolder::make(parent) {
             Err(error) if is_full(&error) => {
-                tracing::warn!(folder = ?place, %error, "nothing can be copied for now");
+                tracing::warn!(folder = ?parent, %error, "nothing can be copied for now");
                 None
             }
             own => Some(own?),
         };
-        let place = place.to_owned();
-        Ok(Self { place, own })
+        let parent = parent.to_owned();
+        Ok(Self { parent, own })
     }
 
     /// A new empty folder, removed with the value unless it is kept.
     pub(super) fn folder(&mut self) -> io::Result<TempDir> {
         let own = match &self.own {
             Some(own) => own,
-            None => self.own.insert(Own::make(&self.place)?),
+            None => self.own.insert(OwnFolder::make(&self.parent)?),
         };
         // Whoever cleans temporary folders may have been here.
         fs::create_dir_all(&own.folder)?;
@@ -57,14 +57,14 @@ impl Staging {
     }
 }
 
-// === impl Own ===
+// === impl OwnFolder ===
 
-impl Own {
-    fn make(place: &Path) -> io::Result<Self> {
-        fs::create_dir_all(place)?;
-        sweep(place);
+impl OwnFolder {
+    fn make(parent: &Path) -> io::Result<Self> {
+        fs::create_dir_all(parent)?;
+        sweep(parent);
         for _ in 0..TRIES {
-            if let Some(own) = Self::try_make(place)? {
+            if let Some(own) = Self::try_make(parent)? {
                 return Ok(own);
             }
         }
@@ -72,10 +72,10 @@ impl Own {
     }
 
     /// Nothing when another sidecar took it for what a killed one had left.
-    fn try_make(place: &Path) -> io::Result<Option<Self>> {
+    fn try_make(parent: &Path) -> io::Result<Option<Self>> {
         let lock = tempfile::Builder::new()
             .suffix(&format!(".{LOCK}"))
-            .tempfile_in(place)?
+            .tempfile_in(parent)?
             .into_temp_path();
         // Locked before the folder is made: only folders of which the lock is free are swept.
         let Some(held) = files::try_lock(&lock) else {
@@ -92,7 +92,7 @@ impl Own {
     }
 }
 
-impl Drop for Own {
+impl Drop for OwnFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
         if let Some(held) = self.held.take() {
@@ -106,8 +106,8 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
-fn sweep(place: &Path) {
-    let entries = fs::read_dir(place).into_iter().flatten().flatten();
+fn sweep(parent: &Path) {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()) {
         if path.extension().is_some_and(|extension| extension == LOCK)
             && let Some(alone) = files::try_lock(&path)
@@ -132,17 +132,17 @@ mod tests {
     fn sidecars_that_start_at_the_same_moment_have_a_folder_each() {
         use std::sync::atomic::{AtomicBool, Ordering};
 
-        let place = tempfile::tempdir().unwrap();
+        let parent = tempfile::tempdir().unwrap();
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    sweep(place.path());
+                    sweep(parent.path());
                 }
             });
             let made: Vec<io::Result<Vec<_>>> = (0..5)
-                .map(|_| (0..200).map(|_| Own::make(place.path())).collect())
-                .map(|made: io::Result<Vec<Own>>| {
+                .map(|_| (0..200).map(|_| OwnFolder::make(parent.path())).collect())
+                .map(|made: io::Result<Vec<OwnFolder>>| {
                     made.map(|made| made.iter().map(|own| own.folder.is_dir()).collect())
                 })
                 .collect();
@@ -155,17 +155,17 @@ mod tests {
 
     #[test]
     fn what_a_killed_sidecar_left_is_removed_and_what_a_live_one_makes_is_not() {
-        let place = tempfile::tempdir().unwrap();
-        let mut live = Staging::open(place.path()).unwrap();
+        let parent = tempfile::tempdir().unwrap();
+        let mut live = Staging::open(parent.path()).unwrap();
         let making = live.folder().unwrap();
-        let mut dead = Staging::open(place.path()).unwrap();
+        let mut dead = Staging::open(parent.path()).unwrap();
         let left = dead.folder().unwrap().keep();
         // Killed: nothing is removed, and the system lets the lock go.
         let mut dead = std::mem::ManuallyDrop::new(dead.own.take().unwrap());
         let killed = (dead.folder.clone(), dead.lock.clone());
         assert!(killed.0.exists() && killed.1.exists());
         dead.held = None;
-        let _next = Staging::open(place.path()).unwrap();
+        let _next = Staging::open(parent.path()).unwrap();
         assert!(making.path().exists());
         assert!(!left.exists() && !killed.0.exists() && !killed.1.exists());
     }

@@ -132,7 +132,7 @@ impl Memory {
     }
 
     /// The releases that served last and are not refused, the latest last.
-    pub fn good(&self) -> Vec<Release> {
+    pub fn good_releases(&self) -> Vec<Release> {
         let good = self.records.good().into_iter().filter_map(|launch| {
             Some(Release {
                 id: launch.handoff.release.clone(),
@@ -148,7 +148,7 @@ impl Memory {
 
     /// Remembers a launch of this sidecar that gets the requests now. It is forgiven what it was
     /// refused for.
-    pub fn promoted(&mut self, release: &Release, handoff: Handoff) {
+    pub fn record_promotion(&mut self, release: &Release, handoff: Handoff) {
         let digest = handoff.digest.clone();
         let mut changes = vec![self.launch(release, handoff)];
         if self.refusal(release.digest).is_some() {
@@ -158,7 +158,7 @@ impl Memory {
     }
 
     /// Remembers a launch of this sidecar as it is now.
-    pub fn launched(&mut self, release: &Release, handoff: Handoff) {
+    pub fn record_launch(&mut self, release: &Release, handoff: Handoff) {
         self.change(vec![self.launch(release, handoff)]);
     }
 
@@ -282,11 +282,11 @@ impl Records {
             }
             Change::Forgive(digest) => self.refusals.retain(|r| r.digest != digest),
         }
-        self.forget();
+        self.trim();
     }
 
     /// The newest stay, and the good ones however old they are.
-    fn forget(&mut self) {
+    fn trim(&mut self) {
         let excess = self.refusals.len().saturating_sub(HISTORY);
         self.refusals.drain(..excess);
         let mut excess = self.launches.len().saturating_sub(HISTORY);

@@ -13,7 +13,7 @@ const LATELY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Removes the oldest status files in `folder`: each end by force leaves one, every command reads all
 /// of them, and nobody else would.
-pub(super) fn forget(folder: &Path, now: SystemTime) {
+pub(super) fn remove_old(folder: &Path, now: SystemTime) {
     files::remove_half_made(folder, now);
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut dead: Vec<(SystemTime, PathBuf)> = entries
@@ -56,7 +56,7 @@ mod tests {
         write(".Abc123.tmp", 25);
         write(".Abc124.tmp", 23);
         write(".my-notes.tmp", 1000);
-        forget(folder.path(), now);
+        remove_old(folder.path(), now);
         let is_there = |name: &str| folder.path().join(name).exists();
         assert!(is_there("dead-0.json") && is_there(&format!("dead-{}.json", KEPT - 1)));
         assert!(!is_there(&format!("dead-{KEPT}.json")));

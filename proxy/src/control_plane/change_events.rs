@@ -12,36 +12,36 @@ use crate::os::files::{self, Identity};
 use crate::os::thread::LAST_WORDS;
 
 /// What is watched now. Whether any event ever comes is nobody's promise.
-pub(super) struct Events {
+pub(super) struct ChangeEvents {
     watcher: Option<RecommendedWatcher>,
     /// Nothing is ever sent: that the library's thread has dropped the sender is the message.
     running: Receiver<()>,
-    watched: HashMap<PathBuf, Watched>,
+    watched: HashMap<PathBuf, WatchedFolder>,
 }
 
-struct Watched {
+struct WatchedFolder {
     /// Of the folder when its watch was begun: one that vanished and came back is another to the
     /// system, whatever its name is.
     identity: Option<Identity>,
-    works: bool,
+    is_watched: bool,
 }
 
 /// What the library's thread has, until its end.
-struct Told<F> {
+struct ChangeHandler<F> {
     changed: F,
     /// Dropped after the other.
     _ended: Sender<()>,
 }
 
-// === impl Events ===
+// === impl ChangeEvents ===
 
-impl Events {
+impl ChangeEvents {
     /// Calls `changed` when something may have.
     pub(super) fn new(changed: impl Fn() + Send + 'static) -> Self {
         let (_ended, running) = channel();
-        let told = Told { changed, _ended };
+        let handler = ChangeHandler { changed, _ended };
         Self {
-            watcher: notify::recommended_watcher(told)
+            watcher: notify::recommended_watcher(handler)
                 .inspect_err(|error| tracing::warn!(%error, "no change events: polling only"))
                 .ok(),
             running,
@@ -69,22 +69,25 @@ impl Events {
             .collect();
         self.watched.retain(|folder, watched| {
             let keep = now.get(folder.as_path()) == Some(&watched.identity);
-            if !keep && watched.works {
+            if !keep && watched.is_watched {
                 let _ = watcher.unwatch(folder);
             }
             keep
         });
         for (folder, identity) in now {
             if !self.watched.contains_key(folder) {
-                let works = watcher.watch(folder, RecursiveMode::NonRecursive).is_ok();
-                let watched = Watched { identity, works };
+                let is_watched = watcher.watch(folder, RecursiveMode::NonRecursive).is_ok();
+                let watched = WatchedFolder {
+                    identity,
+                    is_watched,
+                };
                 self.watched.insert(folder.to_owned(), watched);
             }
         }
     }
 }
 
-impl<F: Fn() + Send + 'static> EventHandler for Told<F> {
+impl<F: Fn() + Send + 'static> EventHandler for ChangeHandler<F> {
     fn handle_event(&mut self, event: notify::Result<Event>) {
         // A look reads the pointer file: events for that would make it look for ever.
         let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
@@ -95,7 +98,7 @@ impl<F: Fn() + Send + 'static> EventHandler for Told<F> {
     }
 }
 
-impl Drop for Events {
+impl Drop for ChangeEvents {
     fn drop(&mut self) {
         drop(self.watcher.take());
         // The library gives no thread to join.
@@ -119,7 +122,7 @@ mod tests {
     fn nothing_is_called_once_they_are_dropped() {
         let folder = tempfile::tempdir().expect("a folder");
         let (changed, changes) = channel();
-        let mut events = Events::new(move || {
+        let mut events = ChangeEvents::new(move || {
             let _ = changed.send(());
         });
         events.watch(&[folder.path()]);
