@@ -78,19 +78,19 @@ impl Progress {
     }
 
     /// Returns true if [`Progress::show`] has an effect.
-    pub(super) fn shows(&self) -> bool {
+    pub(super) fn is_terminal(&self) -> bool {
         matches!(self.to, To::Terminal(_))
     }
 
     /// Returns true if the last line is so old that the command may seem to hang.
     pub(super) fn is_due(&self) -> bool {
-        !self.shows() && self.last.elapsed() >= self.silence
+        !self.is_terminal() && self.last.elapsed() >= self.silence
     }
 
     /// Runs `work`, and calls `report` at intervals until it ends.
     pub(super) fn during<T: Send>(
         &mut self,
-        mut what: impl FnMut(&mut Self),
+        mut report: impl FnMut(&mut Self),
         work: impl FnOnce() -> T + Send,
     ) -> T {
         let (done, ended) = mpsc::channel();
@@ -101,7 +101,7 @@ impl Progress {
                 result
             });
             while ended.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                what(self);
+                report(self);
             }
             match working.join() {
                 Ok(result) => result,
@@ -111,17 +111,19 @@ impl Progress {
     }
 
     /// Runs `work`, and shows `what` until it ends.
-    pub(super) fn during_all_of<T: Send>(
+    pub(super) fn show_during<T: Send>(
         &mut self,
         what: &str,
         work: impl FnOnce() -> T + Send,
     ) -> T {
         let lines = BTreeMap::from([(WORK.to_owned(), what.to_owned())]);
         let result = self.during(
-            |progress| match progress.shows() {
-                true => progress.show(&lines),
-                false if progress.is_due() => progress.say(&format!("  {what}")),
-                false => {}
+            |progress| {
+                if progress.is_terminal() {
+                    progress.show(&lines);
+                } else if progress.is_due() {
+                    progress.say(&format!("  {what}"));
+                }
             },
             work,
         );
@@ -130,7 +132,7 @@ impl Progress {
     }
 
     /// Shows the progress of a copy.
-    pub(super) fn copied(&mut self, bytes: u64, total: u64) {
+    pub(super) fn show_copied(&mut self, bytes: u64, total: u64) {
         if let To::Terminal(bars) = &self.to {
             let copy = self.copy.get_or_insert_with(|| {
                 let style = "{bar:30} {bytes} of {total_bytes} copied";
@@ -145,7 +147,7 @@ impl Progress {
     }
 
     /// Removes the progress of a copy.
-    pub(super) fn copied_all(&mut self) {
+    pub(super) fn end_copy(&mut self) {
         if let Some(copy) = self.copy.take() {
             copy.finish_and_clear();
         }
@@ -179,7 +181,7 @@ impl Progress {
 
     /// Stops all motion; the lines shown last stay.
     pub(super) fn end(&mut self) {
-        self.copied_all();
+        self.end_copy();
         let last: Vec<_> = self.shown.values().map(ProgressBar::message).collect();
         self.show(&BTreeMap::new());
         for line in last {
@@ -203,7 +205,7 @@ mod tests {
             To::Memory(said) => said.clone(),
             To::Terminal(_) | To::Lines => unreachable!("it is quiet"),
         };
-        assert_eq!(progress.during_all_of("reading", || 7), 7);
+        assert_eq!(progress.show_during("reading", || 7), 7);
         assert!(said(&progress).is_empty());
 
         progress.silence = POLL_INTERVAL / 2;

@@ -1,4 +1,4 @@
-//! Change events for a set of folders, as far as the system has any to give.
+//! Change events of the system for a set of folders.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,45 +11,50 @@ use notify::{Event, EventHandler, EventKind, RecommendedWatcher, RecursiveMode, 
 use crate::os::files::{self, Identity};
 use crate::os::thread::LAST_WORDS;
 
-/// What is watched now. Whether any event ever comes is nobody's promise.
+/// The folders that are watched. Events may be missing.
 pub(super) struct ChangeEvents {
     watcher: Option<RecommendedWatcher>,
-    /// Nothing is ever sent: that the library's thread has dropped the sender is the message.
+    /// The library's thread holds the sender, and never sends: its end closes the channel.
     running: Receiver<()>,
     watched: HashMap<PathBuf, WatchedFolder>,
 }
 
 struct WatchedFolder {
-    /// Of the folder when its watch was begun: one that vanished and came back is another to the
-    /// system, whatever its name is.
+    /// Identity of the folder when its watch began: a folder that was made again has another one.
     identity: Option<Identity>,
     is_watched: bool,
 }
 
-/// What the library's thread has, until its end.
+/// The callback of the library's thread.
 struct ChangeHandler<F> {
     changed: F,
-    /// Dropped after the other.
+    /// Dropped after the callback.
     _ended: Sender<()>,
 }
 
 // === impl ChangeEvents ===
 
 impl ChangeEvents {
-    /// Calls `changed` when something may have.
+    /// Calls `changed` on each event.
     pub(super) fn new(changed: impl Fn() + Send + 'static) -> Self {
         let (_ended, running) = channel();
         let handler = ChangeHandler { changed, _ended };
         Self {
             watcher: notify::recommended_watcher(handler)
-                .inspect_err(|error| tracing::warn!(%error, "no change events: polling only"))
+                .inspect_err(|error| {
+                    tracing::warn!(
+                        event = "change_events_unavailable",
+                        %error,
+                        "the system gives no change events: new artifacts are found by polling only"
+                    );
+                })
                 .ok(),
             running,
             watched: HashMap::new(),
         }
     }
 
-    /// Never calls anything.
+    /// Creates a set without events.
     pub(super) fn none() -> Self {
         Self {
             watcher: None,
@@ -89,7 +94,7 @@ impl ChangeEvents {
 
 impl<F: Fn() + Send + 'static> EventHandler for ChangeHandler<F> {
     fn handle_event(&mut self, event: notify::Result<Event>) {
-        // A look reads the pointer file: events for that would make it look for ever.
+        // A scan reads the pointer file: events of reading would cause scans for ever.
         let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
         let only_read = event.is_ok_and(|e| e.kind.is_access() && e.kind != written);
         if !only_read {
@@ -106,7 +111,7 @@ impl Drop for ChangeEvents {
     }
 }
 
-/// None where there is no folder.
+/// Returns the identity of a folder, if it exists.
 fn identity(folder: &Path) -> Option<Identity> {
     let metadata = fs::metadata(folder).ok()?;
     metadata.is_dir().then(|| files::identity(&metadata))

@@ -1,9 +1,9 @@
-//! Turns file changes into "artifact detected".
+//! Detects new artifacts, commands and configurations in files.
 //!
-//! Polling is the authority; change events only make it quick. They get lost on network shares and
-//! when their buffer overflows (notify-rs/notify#963), and they never say that a file is complete.
-//! All reading, hashing and copying happens here, on a thread of its own with low priority: it
-//! never competes with the workers.
+//! Polling is the authority, and change events only make it quick. Events get lost on network
+//! shares and when their buffer overflows (notify-rs/notify#963), and they never tell that a file
+//! is complete. All reading, hashing and copying happens on a thread of low priority, which does
+//! not compete with the workers.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -26,66 +26,67 @@ use crate::os::files;
 use crate::os::thread::JoinOnDrop;
 use crate::release::{Digest, Release, ReleaseId};
 
-/// From one look to the next, however many events come: a folder may be written to all the time.
+/// Minimum time from one scan to the next, since a folder may be written to all the time.
 const COALESCE_PERIOD: Duration = Duration::from_millis(50);
 
-/// Where to look, how often, and for how long to wait.
+/// Settings of a [`Watcher`].
 #[derive(Clone, Debug)]
 pub struct WatchSettings {
-    /// Where the operator says what to run.
+    /// Options that name what to run.
     pub source: Source,
-    /// How often to look without an event.
+    /// Time from one scan to the next without an event.
     pub poll: Duration,
-    /// Whether to look earlier when the system says that something has changed.
+    /// True if change events of the system cause a scan.
     pub events: bool,
-    /// How long an artifact without a digest has to rest.
+    /// Times without a change after which an artifact without a digest is complete.
     pub settle: SettlePeriods,
 }
 
-/// What the watcher reports.
+/// An event for the supervisor.
 #[derive(Clone, Debug)]
 pub enum WatchEvent {
-    /// A whole artifact, copied.
+    /// A complete artifact has been copied.
     Release {
-        /// Ready to be launched.
+        /// The release to launch.
         release: Release,
-        /// Where it was deployed.
+        /// Path at which it was deployed.
         source: PathBuf,
-        /// When it was first seen.
+        /// Time at which it was first seen.
         detected: SystemTime,
-        /// When its private copy was complete.
+        /// Time at which its private copy was complete.
         copied: SystemTime,
     },
-    /// What [`Watcher::fetch`] was asked for, copied; or why not.
+    /// The result of [`Watcher::fetch`].
     Fetched {
-        /// Ready to be launched.
+        /// The release to launch, or the reason why there is none.
         release: Result<Release, String>,
-        /// Where it was deployed.
+        /// Path at which it was deployed.
         source: PathBuf,
     },
-    /// What [`Watcher::restore`] was asked for, copied again.
+    /// The result of [`Watcher::restore`].
     Restored(Release),
-    /// Why there is none now, once for each new reason; `None` when that is over.
+    /// The reason why there is no artifact, once for each new reason; `None` when that is over.
     Problem(Option<ArtifactProblem>),
-    /// What commands ask for; at the start once what they asked for before.
+    /// The content of `desired.json`.
     Desired {
-        /// What the file says.
+        /// The content.
         desired: Desired,
-        /// Whether it is the first that there was to see.
+        /// True if it is older than the sidecar.
         at_start: bool,
     },
-    /// Why that cannot be known, once for each new reason; `None` when that is over.
+    /// The reason why `desired.json` cannot be read, once for each new reason; `None` when that is
+    /// over.
     DesiredProblem(Option<String>),
-    /// How to run from now on.
+    /// New settings.
     Settings(Box<SupervisorSettings>),
-    /// Why that goes on as before, though its files have changed.
+    /// The reason why changed configuration files have no effect.
     SettingsProblem(String),
 }
 
-/// The thread that watches. It ends when this is dropped.
+/// A handle to the watching thread, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Watcher {
-    /// The thread ends when this is gone: change events alone do not keep it.
+    /// The only strong reference: change events alone do not keep the thread running.
     wake: Arc<SyncSender<WatchRequest>>,
     _thread: JoinOnDrop,
 }
@@ -97,7 +98,7 @@ enum WatchRequest {
     Restore(Box<Release>, Option<PathBuf>),
 }
 
-/// What was accepted last.
+/// The artifact that was accepted last.
 #[derive(Debug, PartialEq, Eq)]
 struct Accepted {
     target: Target,
@@ -108,7 +109,7 @@ struct Accepted {
 // === impl Watcher ===
 
 impl Watcher {
-    /// Starts to watch, and reports to `found`.
+    /// Starts the thread, which sends its events to `found`.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -132,28 +133,29 @@ impl Watcher {
         })
     }
 
-    /// Has another artifact copied than the one that is deployed now. It answers in any case.
+    /// Copies another artifact than the deployed one. Returns `false` when the thread is too busy;
+    /// else [`WatchEvent::Fetched`] follows.
     pub fn fetch(&self, target: Target) -> bool {
         self.wake.try_send(WatchRequest::Fetch(target)).is_ok()
     }
 
-    /// Has a private copy that was cleaned away made again: from where the release was deployed,
-    /// or from what is deployed now.
+    /// Makes a lost private copy again, from the path at which the release was deployed, or from
+    /// the artifact that is deployed now.
     pub fn restore(&self, lost: Release, deployed: Option<PathBuf>) {
-        // Full: the next launch asks again.
+        // A full channel is no loss: the next launch asks again.
         let _ = self
             .wake
             .try_send(WatchRequest::Restore(Box::new(lost), deployed));
     }
 
-    /// Has the copies removed that are not among `needed`.
+    /// Removes the copies that are not among `needed`.
     pub fn prune(&self, needed: Vec<ReleaseId>) {
-        // Full: the next one says the same, or more.
+        // A full channel is no loss: the next call has the same names, or more.
         let _ = self.wake.try_send(WatchRequest::Prune(needed));
     }
 }
 
-/// What the thread knows.
+/// The state of the thread.
 struct WatchThread {
     settings: WatchSettings,
     store: Store,
@@ -179,7 +181,7 @@ impl WatchThread {
         wake: Weak<SyncSender<WatchRequest>>,
     ) -> Self {
         let changed = move || {
-            // Full: a look is due anyway.
+            // A full channel is no loss: a scan follows anyway.
             let _ = wake
                 .upgrade()
                 .map(|wake| wake.try_send(WatchRequest::Changed));
@@ -206,7 +208,7 @@ impl WatchThread {
 
     fn run(&mut self, woken: &Receiver<WatchRequest>) {
         loop {
-            // What is launched from now on shall be launched so.
+            // New settings apply to the next launch, so they are read first.
             let again = match self.poll_config() {
                 Some(soon) => soon,
                 None => {
@@ -225,7 +227,7 @@ impl WatchThread {
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
-                // One look answers all events that are there or come soon.
+                // One scan serves all events that come soon after each other.
                 wake = woken.recv_timeout(coalesced_at.saturating_duration_since(Instant::now()));
             }
         }
@@ -251,13 +253,18 @@ impl WatchThread {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(release = %lost.id, %error, "its copy cannot be made again");
+                    tracing::warn!(
+                        event = "copy_not_restored",
+                        release = %lost.id,
+                        %error,
+                        "cannot make the lost private copy of a release again"
+                    );
                 }
             }
         }
     }
 
-    /// Says when to look again, if they are being changed at the moment.
+    /// Reads the configuration. Returns a time to wait, while it is being changed.
     fn poll_config(&mut self) -> Option<Duration> {
         let found = match self.config.poll() {
             ConfigReload::Unchanged => return None,
@@ -277,12 +284,12 @@ impl WatchThread {
                 }
                 DesiredChange::Problem(problem) => WatchEvent::DesiredProblem(problem),
             };
-            // The supervisor is gone at shutdown only.
+            // The supervisor ends only at shutdown.
             let _ = self.found.send(found);
         }
     }
 
-    /// Looks once; says when to look again.
+    /// Looks for a new artifact. Returns the time until the next scan.
     fn scan(&mut self) -> Duration {
         let poll = self.settings.poll;
         let target = self.settings.source.target(&mut self.folder);
@@ -303,7 +310,7 @@ impl WatchThread {
                 return poll;
             }
         };
-        // Gone since: the next look tells.
+        // The artifact has been removed since; the next scan reports it.
         let Ok(fingerprint) = Fingerprint::of(&target.path) else {
             return RETRY_DELAY.min(poll);
         };
@@ -346,7 +353,7 @@ impl WatchThread {
                 });
                 self.detected = None;
                 self.report(None);
-                // The supervisor is gone at shutdown only.
+                // The supervisor ends only at shutdown.
                 let _ = self.found.send(WatchEvent::Release {
                     release,
                     source,
@@ -387,7 +394,7 @@ mod tests {
     use super::*;
     use crate::control_plane::artifact::{Copying, Limits, StoreSettings, Workdir};
 
-    /// That look only when they are told to.
+    /// Settings under which only the test starts scans.
     fn settings(source: Source) -> WatchSettings {
         WatchSettings {
             source,
@@ -418,7 +425,7 @@ mod tests {
         Store::open(store).expect("a store")
     }
 
-    /// A watch without any events.
+    /// Creates a thread's state without change events.
     fn watch(folder: &Path, source: Source) -> (WatchThread, UnboundedReceiver<WatchEvent>) {
         let (found, finds) = unbounded_channel();
         let (settings, store) = (settings(source), store(folder));
@@ -436,7 +443,7 @@ mod tests {
         )
     }
 
-    /// What this thread has read from files until now.
+    /// Returns the number of bytes that this thread has read from files.
     #[cfg(target_os = "linux")]
     fn read_until_now() -> u64 {
         let io = fs::read_to_string("/proc/thread-self/io").expect("its counters");
@@ -485,7 +492,7 @@ mod tests {
         let read = read_until_now() - before;
         assert!(read < 64 << 10, "{read} bytes for nothing");
 
-        // Nor of what has been refused.
+        // The same holds for content that was refused.
         fs::write(site.join("evil.zip"), vec![b'x'; CONTENT]).unwrap();
         fs::write(site.join("evil.zip.sha256"), "ab".repeat(32)).unwrap();
         let before = read_until_now();

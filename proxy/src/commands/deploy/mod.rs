@@ -112,7 +112,7 @@ impl<'a> Deploying<'a> {
         let place = DeploymentPaths::find(pointer, to, state)?;
         let artifact = absolute(options.artifact.clone());
         let reading = format!("reading {artifact:?}");
-        let digest = progress.during_all_of(&reading, || digest(&artifact));
+        let digest = progress.show_during(&reading, || digest(&artifact));
         let digest = digest.map_err(|source| DeployError::Read {
             path: artifact.clone(),
             source,
@@ -199,7 +199,7 @@ impl<'a> Deploying<'a> {
                 let newest = DropFolder::default().newest(&self.place.uploads, None);
                 newest.ok().flatten().and_then(|newest| {
                     let reading = format!("reading {newest:?}");
-                    let digest = progress.during_all_of(&reading, || digest(&newest));
+                    let digest = progress.show_during(&reading, || digest(&newest));
                     digest.ok()
                 })
             }

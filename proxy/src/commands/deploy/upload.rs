@@ -55,8 +55,7 @@ pub(super) fn upload(
         });
     }
     let there = format!("comparing it with what is in {folder:?} already");
-    let name_there =
-        progress.during_all_of(&there, || find_name(folder, name, digest, same_content));
+    let name_there = progress.show_during(&there, || find_name(folder, name, digest, same_content));
     let path = match name_there {
         UploadName::Taken(path) => {
             let is_new = false;
@@ -76,7 +75,7 @@ pub(super) fn upload(
         return Err(io::Error::other(changed));
     }
     let again = "reading the copy";
-    if copy.is_dir() && progress.during_all_of(again, || digest_at(&copy))? != digest {
+    if copy.is_dir() && progress.show_during(again, || digest_at(&copy))? != digest {
         let differs = format!("a link in {artifact:?} leads out of it, and would lead elsewhere");
         return Err(io::Error::other(differs));
     }
@@ -117,7 +116,12 @@ pub(super) fn prune(folder: &Path, keep: usize, needed: impl Fn(&Path, Option<Di
         if !needed(&path, digest)
             && let Err(error) = remove(&path)
         {
-            tracing::debug!(?path, %error, "an old artifact could not be removed");
+            tracing::debug!(
+                event = "artifact_not_removed",
+                path = %path.display(),
+                %error,
+                "cannot remove an old artifact"
+            );
         }
     }
 }
@@ -195,10 +199,10 @@ fn copy_once_written(from: &Path, to: &Path, progress: &mut Progress) -> io::Res
 fn copy_with_progress(from: &Path, to: &Path, progress: &mut Progress) -> io::Result<Digest> {
     let total = size(from);
     let copied = progress.during(
-        |progress| progress.copied(size(to), total),
+        |progress| progress.show_copied(size(to), total),
         || copy(from, to),
     );
-    progress.copied_all();
+    progress.end_copy();
     copied
 }
 

@@ -80,7 +80,7 @@ impl Follower {
         let steps = steps.iter().filter(|(_, step)| step.refusal().is_none());
         let steps: Vec<_> = steps.collect();
         let line = |id: &Arc<str>, step: &Step| format!("sidecar {id}: {step}");
-        if progress.shows() {
+        if progress.is_terminal() {
             let lines = steps
                 .iter()
                 .map(|(id, step)| (id.to_string(), line(id, step)));

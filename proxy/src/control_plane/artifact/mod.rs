@@ -1,4 +1,4 @@
-//! From what is deployed to what runs: whether an artifact is whole, and its private copy.
+//! Accepts deployed artifacts: makes sure that one is whole, and makes its private copy.
 
 mod accept;
 mod accept_error;

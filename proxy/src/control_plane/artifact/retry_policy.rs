@@ -1,4 +1,4 @@
-//! When to try again to accept an artifact: seldom enough that nothing is read for nothing.
+//! The times at which an artifact that was not accepted is tried again.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use super::AcceptError;
 use crate::deployment::{Fingerprint, Target};
 use crate::release::Digest;
 
-/// After a first failure, and how long a change has to rest.
+/// Delay after the first failure, and time for which a changed artifact has to rest.
 pub const RETRY_DELAY: Duration = Duration::from_millis(250);
-/// Somebody writes to it: looking costs no reading.
+/// Maximum delay while the artifact is open for writing, which is checked without reading it.
 const MAX_CHECK_DELAY: Duration = Duration::from_secs(1);
-/// The machine's fault: each try copies.
+/// Maximum delay after a fault of the machine: each attempt copies the artifact.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
-/// What is wrong with the content stays wrong. Its times may be coarse, or come late over a network,
-/// so it is read again for a few seconds.
+/// Number of attempts with a content that is wrong. It stays wrong, but the file's times may be
+/// coarse or late over a network, so it is read again for a few seconds.
 const CONTENT_TRIES: u32 = 6;
-/// Told of as soon as this: until then it may just be on its way.
+/// Number of attempts before wrong content is reported: it may just be incomplete.
 const REPORT_AFTER: u32 = 3;
 
-/// Remembers the last artifact that could not be accepted.
+/// Decides when an artifact is tried again.
 #[derive(Debug, Default)]
 pub struct RetryPolicy {
     last: Option<FailedArtifact>,
@@ -34,35 +34,35 @@ struct FailedArtifact {
     problem: ArtifactProblem,
     is_reported: bool,
     next: Option<Instant>,
-    /// What it has become since, and since when.
+    /// The latest change of the artifact since, and its time.
     changed: Option<(Fingerprint, Instant)>,
 }
 
-/// Why an artifact is not accepted.
+/// The reason why an artifact is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArtifactProblem {
-    /// As a person reads it.
+    /// Reason for people.
     pub reason: String,
-    /// The content which came with a digest, and is not accepted however often it is looked at.
+    /// Digest of the content, if it came with the artifact and can never be accepted.
     pub refused: Option<Digest>,
 }
 
-/// Not now.
+/// An attempt that is not made now.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Postponed<'a> {
-    /// Look again after this.
+    /// Time until the next check.
     pub wait: Duration,
-    /// What to tell people; nothing new while it changes.
+    /// Problem to report; none while the artifact changes.
     pub problem: Option<&'a ArtifactProblem>,
 }
 
 // === impl RetryPolicy ===
 
 impl RetryPolicy {
-    /// Whether to try now.
+    /// Checks if the artifact is to be tried now.
     ///
     /// # Errors
-    /// [`Postponed`] when it has failed, and there is no reason to believe that it would not again.
+    /// [`Postponed`] when it has failed, and would probably fail again.
     pub fn check(
         &mut self,
         target: &Target,
@@ -99,7 +99,7 @@ impl RetryPolicy {
         }
     }
 
-    /// It has failed once more. Says when to look again, and what to tell people.
+    /// Records a failure. Returns the time of the next check, and the problem to report.
     pub fn record_failure(
         &mut self,
         target: Target,
@@ -129,7 +129,7 @@ impl RetryPolicy {
             | AcceptError::NotExecutable { .. }
             | AcceptError::StateInWorkdir { .. } => (None, true),
         };
-        // What its digest has proved to be whole stays what it is.
+        // A content that its digest has proved does not change.
         let is_final = is_reported
             && matches!(
                 error,
@@ -157,7 +157,7 @@ impl RetryPolicy {
         }
     }
 
-    /// It was accepted.
+    /// Records that the artifact was accepted.
     pub fn record_success(&mut self) {
         self.last = None;
     }
@@ -218,7 +218,7 @@ mod tests {
         assert!(problem.reason.contains("came with it"));
         assert_eq!(problem.refused, None, "what it should be may yet come");
 
-        // While it changes it is left alone, and read when that has rested.
+        // It is left alone while it changes, and read when it has rested.
         let (_, more) = artifact("half and more");
         assert!(retry_policy.check(&target, &more, now).is_err());
         let (_, whole) = artifact("half and more and whole");

@@ -1,4 +1,4 @@
-//! When an artifact without a digest counts as written: it has not changed for a while.
+//! Detects that an artifact without a digest is complete: it has not changed for a while.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,16 +7,16 @@ use tokio::time::Instant;
 
 use crate::deployment::Fingerprint;
 
-/// How long nothing may change.
+/// The times without a change after which an artifact is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SettlePeriods {
-    /// For a file.
+    /// Time for a file.
     pub file: Duration,
-    /// For a folder: more to write, and pauses between its files.
+    /// Time for a folder, which has pauses between its files.
     pub folder: Duration,
 }
 
-/// Watches one artifact at a time come to rest.
+/// Observes one artifact at a time until it is complete.
 #[derive(Debug)]
 pub struct SettleTracker {
     settle: SettlePeriods,
@@ -33,16 +33,16 @@ struct Observation {
 // === impl SettleTracker ===
 
 impl SettleTracker {
-    /// Nothing has been seen yet.
+    /// Creates a tracker that has not seen any artifact.
     pub fn new(settle: SettlePeriods) -> Self {
         Self { settle, last: None }
     }
 
-    /// How long to wait before the next look; zero when it has settled.
+    /// Returns the time until the next observation; zero when the artifact is complete.
     ///
-    /// `age` is how long ago it changed by the system's clock. It is believed for the first
-    /// artifact only: one that was there before this process has not been written by halves just
-    /// now. A later one may be a slow copy with old times.
+    /// `age` is the time since its last change by the system's clock. It counts for the first
+    /// artifact only: one that was there before this process is not being written. A later one may
+    /// be a slow copy with old times.
     pub fn observe(
         &mut self,
         path: &Path,

@@ -1,4 +1,4 @@
-//! Where copies are made: a folder of this sidecar's own, and nobody's once it is gone.
+//! The folder of a sidecar's unfinished copies, which others remove after it was killed.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -9,14 +9,14 @@ use tempfile::TempDir;
 use crate::os::files;
 
 const LOCK: &str = "lock";
-/// Who sweeps has done so in a moment.
+/// Number of attempts, while another sidecar takes the folder for a leftover.
 const TRIES: u32 = 20;
 
-/// One sidecar's folder for copies in the making.
+/// One sidecar's folder for unfinished copies.
 #[derive(Debug)]
 pub(super) struct Staging {
     parent: PathBuf,
-    /// None as long as there is no room for it.
+    /// `None` as long as the disk is full.
     own: Option<OwnFolder>,
 }
 
@@ -24,19 +24,24 @@ pub(super) struct Staging {
 struct OwnFolder {
     folder: PathBuf,
     lock: PathBuf,
-    /// For as long as this lives.
+    /// The lock, for as long as this lives.
     held: Option<File>,
 }
 
 // === impl Staging ===
 
 impl Staging {
-    /// Makes a folder in `parent`, and removes those whose sidecars were killed. On a full disk the
-    /// first copy makes it: what was copied before runs without.
+    /// Makes a folder in `parent`, and removes those of killed sidecars. On a full disk the first
+    /// copy makes it: existing copies run without.
     pub(super) fn open(parent: &Path) -> io::Result<Self> {
         let own = match OwnFolder::make(parent) {
             Err(error) if is_full(&error) => {
-                tracing::warn!(folder = ?parent, %error, "nothing can be copied for now");
+                tracing::warn!(
+                    event = "staging_unavailable",
+                    folder = %parent.display(),
+                    %error,
+                    "no artifact can be copied until there is room for it"
+                );
                 None
             }
             own => Some(own?),
@@ -45,13 +50,13 @@ impl Staging {
         Ok(Self { parent, own })
     }
 
-    /// A new empty folder, removed with the value unless it is kept.
+    /// Returns a new empty folder, which is removed with the value unless it is kept.
     pub(super) fn folder(&mut self) -> io::Result<TempDir> {
         let own = match &self.own {
             Some(own) => own,
             None => self.own.insert(OwnFolder::make(&self.parent)?),
         };
-        // Whoever cleans temporary folders may have been here.
+        // A cleaner of temporary folders may have removed it.
         fs::create_dir_all(&own.folder)?;
         tempfile::tempdir_in(&own.folder)
     }
@@ -71,13 +76,13 @@ impl OwnFolder {
         Err(ErrorKind::ResourceBusy.into())
     }
 
-    /// Nothing when another sidecar took it for what a killed one had left.
+    /// Returns `None` when another sidecar has removed the folder as a leftover.
     fn try_make(parent: &Path) -> io::Result<Option<Self>> {
         let lock = tempfile::Builder::new()
             .suffix(&format!(".{LOCK}"))
             .tempfile_in(parent)?
             .into_temp_path();
-        // Locked before the folder is made: only folders of which the lock is free are swept.
+        // Locked before the folder is made: only folders whose lock is free are removed.
         let Some(held) = files::try_lock(&lock) else {
             return Ok(None);
         };
@@ -115,7 +120,12 @@ fn sweep(parent: &Path) {
             let folder = path.with_extension("");
             match fs::remove_dir_all(&folder) {
                 Err(error) if folder.exists() => {
-                    tracing::debug!(?folder, %error, "a killed sidecar's copies stay");
+                    tracing::debug!(
+                        event = "staging_not_removed",
+                        folder = %folder.display(),
+                        %error,
+                        "cannot remove the unfinished copies of a killed sidecar"
+                    );
                 }
                 _ => drop(files::remove_lock(&path, alone)),
             }
@@ -160,7 +170,7 @@ mod tests {
         let making = live.folder().unwrap();
         let mut dead = Staging::open(parent.path()).unwrap();
         let left = dead.folder().unwrap().keep();
-        // Killed: nothing is removed, and the system lets the lock go.
+        // The system releases the lock of a killed process, and nothing is removed.
         let mut dead = std::mem::ManuallyDrop::new(dead.own.take().unwrap());
         let killed = (dead.folder.clone(), dead.lock.clone());
         assert!(killed.0.exists() && killed.1.exists());

@@ -151,11 +151,11 @@ fn a_file_cut_at_any_byte_gives_the_records_before_the_cut() {
         let lines = whole[..cut].iter().filter(|&&byte| byte == b'\n').count();
         let records = Records::parse(&whole[..cut]);
         let count = records.launches.len() + records.refusals.len();
-        // The last line may be whole but for its end.
+        // The last line may be complete except for its end.
         assert!((lines..=lines + 1).contains(&count), "cut at {cut}");
         counts.push(count);
 
-        // And it is written on from there.
+        // Writing continues from there.
         fs::write(&memory.file, &whole[..cut]).unwrap();
         if cut % 97 == 0 {
             let mut next = site.memory("two");

@@ -1,8 +1,8 @@
-//! Names and links in archives: pure decisions about text.
+//! Decides about names and links in archives. Pure.
 
 use crate::os::files;
 
-/// Longer ones fit no system's limit once the cache's own path is before them.
+/// Maximum length; with the cache's path before them, longer names are beyond every system's limit.
 const LONGEST: usize = 2048;
 
 /// The characters that separate the components of a name.
@@ -14,7 +14,7 @@ pub(super) enum Separators {
     SlashAndBackslash,
 }
 
-/// The components of an entry's name, or what is wrong with it.
+/// Returns the components of an entry's name.
 ///
 /// # Errors
 /// A text about the name, when it is refused.
@@ -50,10 +50,10 @@ pub(super) fn components(name: &str, separators: Separators) -> Result<Vec<&str>
     Ok(components)
 }
 
-/// Whether a link in the folder `depth` levels below the top may lead out of it.
+/// Returns true if a link in the folder `depth` levels below the top may lead out of it.
 ///
 /// `..` counts only at the start, where it goes up through folders that are no links themselves;
-/// after a name it could go up from wherever a link of that name leads.
+/// after a name it could go up from the target of a link of that name.
 pub(super) fn leaves(target: &str, depth: usize) -> bool {
     let separated = target.replace('\\', "/");
     let mut start = separated.chars();
