@@ -1,5 +1,6 @@
 //! The record of what happens: the log, the published status, and the memory of this machine.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -52,7 +53,7 @@ pub(super) enum Change {
 #[derive(Default)]
 pub(super) struct FailureDetails {
     pub(super) exit: Option<Exit>,
-    pub(super) output: std::collections::VecDeque<String>,
+    pub(super) output: VecDeque<String>,
     pub(super) probe: Option<String>,
 }
 
@@ -131,7 +132,7 @@ impl StatusJournal {
         }
     }
 
-    /// Has the memory know of a promotion what the status does.
+    /// Copies the handoff of a promoted instance from the status to the memory.
     pub(super) fn remember_promotion(&mut self, generation: Generation, releases: &Releases) {
         if let Some(handoff) = self.status.handoff_mut(generation).cloned()
             && let Some(accepted) = releases.get(&handoff.release)
@@ -140,7 +141,7 @@ impl StatusJournal {
         }
     }
 
-    /// Has the memory know of a launch what the status does.
+    /// Copies the handoff of an instance from the status to the memory.
     pub(super) fn remember_launch(&mut self, generation: Generation, releases: &Releases) {
         if let Some(handoff) = self.status.handoff_mut(generation).cloned()
             && let Some(accepted) = releases.get(&handoff.release)

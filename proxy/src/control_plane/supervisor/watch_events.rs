@@ -172,7 +172,7 @@ impl<L: Launch> Supervisor<L> {
                 self.releases.insert(Accepted {
                     release,
                     source: Some(source),
-                    ..deferred.clone()
+                    ..deferred
                 });
             }
             Err(reason) => tracing::warn!(
