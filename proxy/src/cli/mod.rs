@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::check::Check;
-use self::values::with_value_names;
+use self::values::with_conventions;
 use crate::commands::control::{Pause, Restart, Resume, Rollback};
 use crate::commands::deploy::Deploy;
 use crate::commands::digest::PrintDigest;
@@ -32,7 +32,7 @@ pub use run::Run;
 /// beside the old one, checks its health, switches the traffic in one step, and drains and stops the
 /// old one.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, mut_subcommands(with_value_names))]
+#[command(version, max_term_width = 100, mut_subcommands(with_conventions))]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Subcommands,
@@ -97,6 +97,11 @@ mod tests {
         }
         for command in command.get_subcommands() {
             assert!(command.get_about().is_some(), "{}", command.get_name());
+            for option in command.get_opts() {
+                let name = option.get_id();
+                assert!(option.get_help().is_some(), "{name} is described");
+                assert!(option.is_hide_env_values_set(), "{name} keeps its variable");
+            }
         }
     }
 

@@ -114,7 +114,7 @@ fn render_command(text: &mut String, command: &Command) {
 }
 
 fn row(arg: &Arg, is_run: bool) -> String {
-    let help = plain(arg.get_long_help().or(arg.get_help()));
+    let help = plain(arg.get_long_help().or_else(|| arg.get_help()));
     // A default that depends on something is stated in the help.
     let (before, default, after) = match help.split_once(" [default: ") {
         Some((before, rest)) => {
