@@ -160,7 +160,7 @@ fn usage(arg: &Arg) -> String {
     let words = arg.get_possible_values();
     let words: Vec<_> = words.iter().map(|word| word.get_name()).collect();
     let names = arg.get_value_names().unwrap_or_default();
-    let names: Vec<_> = names.iter().map(AsRef::as_ref).collect();
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
     let value = if !arg.get_action().takes_values() {
         String::new()
     } else if words.is_empty() {
