@@ -17,8 +17,8 @@ use crate::control_plane::desired_file::DesiredFile;
 use crate::control_plane::memory::Memory;
 use crate::control_plane::siblings::Siblings;
 use crate::control_plane::status_file;
-use crate::control_plane::supervisor::{Order, Past, Supervisor};
-use crate::control_plane::watcher::{Found, Watcher};
+use crate::control_plane::supervisor::{RestoredState, ShutdownCommand, Supervisor};
+use crate::control_plane::watcher::{WatchEvent, Watcher};
 use crate::data_plane::{DataPlane, Listener, ShutdownRequest, Tallies};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::observe::admin::{self, Admin};
@@ -76,7 +76,7 @@ pub enum AppError {
 struct RunningSidecar {
     router: Arc<Router>,
     data_plane: DataPlane,
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::UnboundedSender<ShutdownCommand>,
     supervisor: JoinHandle<()>,
     /// Writes the last status when it is dropped.
     status_writer: JoinOnDrop,
@@ -184,7 +184,7 @@ fn start_supervisor(
     launcher: impl Launch + 'static,
     router: &Arc<Router>,
     publisher: watch::Sender<Status>,
-    ordered: mpsc::UnboundedReceiver<Order>,
+    ordered: mpsc::UnboundedReceiver<ShutdownCommand>,
 ) -> Result<JoinHandle<()>, AppError> {
     let (store, past) = restore(config.store, &config.state, sidecar)?;
     let desired = DesiredFile::new(&config.state);
@@ -210,7 +210,7 @@ fn restore(
     settings: StoreSettings,
     state: &Path,
     sidecar: Arc<str>,
-) -> Result<(Store, Past), AppError> {
+) -> Result<(Store, RestoredState), AppError> {
     let cache = settings.cache.clone();
     let error = |source| AppError::Folder {
         what: "cache",
@@ -218,11 +218,11 @@ fn restore(
         source,
     };
     let mut store = Store::open(settings).map_err(error)?;
-    let siblings = Siblings::look(state, &sidecar, UnixMillis::now());
+    let siblings = Siblings::read(state, &sidecar, UnixMillis::now());
     let memory = Memory::open(&cache, state, sidecar).map_err(error)?;
     let good = memory.good();
     let good = good.into_iter().filter(|release| store.adopt(release));
-    let past = Past {
+    let past = RestoredState {
         good: good.collect(),
         siblings: if memory.is_empty() {
             siblings
@@ -260,7 +260,7 @@ impl RunningSidecar {
         let ShutdownSettings { delay, timeout } = self.shutdown;
         let deadline = Instant::now() + timeout;
         // The supervisor ends only after both of its orders: there is a receiver.
-        let _ = self.orders.send(Order::Shutdown(deadline));
+        let _ = self.orders.send(ShutdownCommand::Begin(deadline));
         self.router.close();
         sleep(delay.min(timeout / 4)).await;
         // The last quarter of the time is the app's, to stop.
@@ -272,7 +272,7 @@ impl RunningSidecar {
             );
         }
         self.data_plane.cut().await;
-        let _ = self.orders.send(Order::Closed);
+        let _ = self.orders.send(ShutdownCommand::PortClosed);
         let _ = self.supervisor.await;
         drop(self.status_writer);
     }
@@ -283,10 +283,10 @@ impl RunningSidecar {
 /// The platform starts handoff because of a request, so that no client waits longer for it, while a
 /// connection that only tests the port launches no app.
 fn delay_first_launch(
-    mut found: mpsc::UnboundedReceiver<Found>,
+    mut found: mpsc::UnboundedReceiver<WatchEvent>,
     router: Arc<Router>,
     delay: Duration,
-) -> mpsc::UnboundedReceiver<Found> {
+) -> mpsc::UnboundedReceiver<WatchEvent> {
     tracing::info!(
         event = "first_launch_delayed",
         delay = %format_duration(delay),
@@ -315,9 +315,11 @@ fn delay_first_launch(
 }
 
 /// Keeps an event for later: only the newest release is launched.
-fn keep(kept: &mut Vec<Found>, found: Found) {
-    if matches!(found, Found::Release { .. }) {
-        kept.retain(|earlier| !matches!(earlier, Found::Release { .. } | Found::Problem(_)));
+fn keep(kept: &mut Vec<WatchEvent>, found: WatchEvent) {
+    if matches!(found, WatchEvent::Release { .. }) {
+        kept.retain(|earlier| {
+            !matches!(earlier, WatchEvent::Release { .. } | WatchEvent::Problem(_))
+        });
     }
     kept.push(found);
 }

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
 use crate::control_plane::artifact::Copying;
-use crate::control_plane::readiness::Identity;
+use crate::control_plane::readiness::OwnerCheck;
 use crate::data_plane::{AccessForm, Forwarded};
 use crate::telemetry::LogFormat;
 use crate::user_tokens::WindowsAuth;
@@ -48,7 +48,7 @@ words! {
         Replace = "replace", "Replace the client's fields";
     }
 
-    Identity {
+    OwnerCheck {
         Require = "require", "The instance is not ready";
         Warn = "warn", "Log a warning, and show it in the status";
         Off = "off", "Do not look up the listening program";

@@ -10,19 +10,19 @@ use super::error::{ConfigError, at_least, positive};
 use super::{environment, paths};
 use crate::cli::Run;
 use crate::cli::run::{AutoRollback, Overlap};
-use crate::control_plane::live::LiveCheck;
+use crate::control_plane::liveness::Liveness;
 use crate::control_plane::probe::Probe;
 use crate::control_plane::readiness::Readiness;
-use crate::control_plane::supervisor;
+use crate::control_plane::settings::SupervisorSettings;
 use crate::process::template::Command;
 
 pub(super) fn supervisor(
     run: &Run,
     state: &Path,
     command: &Command,
-) -> Result<supervisor::Settings, ConfigError> {
+) -> Result<SupervisorSettings, ConfigError> {
     let options = &run.reloadable;
-    Ok(supervisor::Settings {
+    Ok(SupervisorSettings {
         command: command.clone(),
         environment: environment::of(run)?,
         shared: paths::shared(run, state),
@@ -53,14 +53,14 @@ fn readiness(run: &Run) -> Result<Readiness, ConfigError> {
         interval: positive("--health-interval", options.health_interval)?,
         rise: options.health_rise.max(1),
         warmup: warmup.collect::<Result<_, _>>()?,
-        identity: options.health_identity,
+        owner_check: options.health_identity,
     })
 }
 
-fn live(run: &Run) -> Result<LiveCheck, ConfigError> {
+fn live(run: &Run) -> Result<Liveness, ConfigError> {
     let options = &run.reloadable.liveness;
     let probe = |path: &String| probe(run, "--live-path", path);
-    Ok(LiveCheck {
+    Ok(Liveness {
         probe: options.live_path.as_ref().map(probe).transpose()?,
         interval: positive("--live-interval", options.live_interval)?,
         fall: options.health_fall.max(1),

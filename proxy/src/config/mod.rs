@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::cli::Run;
 use crate::control_plane::artifact::StoreSettings;
 use crate::control_plane::reread::Reread;
-use crate::control_plane::supervisor;
+use crate::control_plane::settings::SupervisorSettings;
 use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane;
 use crate::observe::admin;
@@ -50,7 +50,7 @@ pub struct Config {
     /// Maximum time for which the first launch waits for the first request.
     pub first_launch_delay: Duration,
     /// Instances.
-    pub supervisor: supervisor::Settings,
+    pub supervisor: SupervisorSettings,
     /// Treatment of users' Windows tokens.
     pub windows_auth: WindowsAuth,
     /// The admin endpoint, if there is one.

@@ -12,7 +12,7 @@ use crate::cli::origins::{Origins, Setting};
 use crate::cli::run::ReloadableOptions;
 use crate::cli::{Cli, Run};
 use crate::control_plane::reread::{News, Reread};
-use crate::control_plane::supervisor;
+use crate::control_plane::settings::SupervisorSettings;
 use crate::deployment::Fingerprint;
 use crate::telemetry;
 
@@ -70,7 +70,7 @@ impl ConfigFiles {
     }
 
     /// Reads the files, and takes over the reloadable options.
-    fn read(&mut self) -> Result<supervisor::Settings, String> {
+    fn read(&mut self) -> Result<SupervisorSettings, String> {
         let new = Cli::read_again(&self.run.origins).map_err(|error| error.to_string())?;
         let new = new.ok_or_else(|| "there is nothing to run any more".to_owned())?;
         // The other options have to be usable too: the next restart takes them over.

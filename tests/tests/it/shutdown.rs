@@ -49,6 +49,8 @@ fn an_idle_connection_does_not_keep_it_from_ending() {
     stops_cleanly(&site);
     let refused = Connection::open(site.address()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let log = site.log();
+    assert!(!log.contains(" WARN ") && !log.contains(" ERROR "), "{log}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::cli::values::{Duration, StatusRange, parse_port_name, parse_share};
-use crate::control_plane::readiness::Identity;
+use crate::control_plane::readiness::OwnerCheck;
 use crate::process::stop::Stop;
 
 /// Launch of the app. Its variables are in [`ReloadableOptions`](super::ReloadableOptions).
@@ -82,7 +82,7 @@ pub struct ReadinessOptions {
 
     /// Reaction to a program other than the app that listens on the app's port
     #[arg(long, value_enum, default_value = "warn")]
-    pub health_identity: Identity,
+    pub health_identity: OwnerCheck,
 
     /// Path to GET before a ready instance receives requests, whatever the answer; can be repeated,
     /// or separated by commas

@@ -1,8 +1,8 @@
-//! Walks every order of events, to a bounded depth, against a model of the world.
+//! A walk through every order of events, to a bounded depth, against a model of the world.
 //!
-//! The model knows what is true of the processes, whatever the lifecycle believes: which live,
-//! which answered their health check, which may still hold requests. After each step it checks
-//! what no operator would forgive (invariants 3 and 4 of the design).
+//! The model knows the truth about the processes, independently of the lifecycle: which of them
+//! live, which have passed their readiness check, which may still hold requests. After each step
+//! it checks invariants 3 and 4 of the design.
 
 use std::collections::HashSet;
 
@@ -20,7 +20,7 @@ const POLICY: Policy = Policy {
     auto_rollback: true,
 };
 
-/// Walks, and says how many states it has seen.
+/// Walks, and returns the number of different states.
 fn walk(policy: Policy, story: Story, depth: usize) -> usize {
     walk_from(World::new(policy), story, depth)
 }
@@ -70,7 +70,7 @@ fn every_order_keeps_them_whatever_is_asked_for() {
         bake: true,
         ..POLICY
     };
-    let seen = walk(policy, Story::Wishes, 7);
+    let seen = walk(policy, Story::Requests, 7);
     assert!(seen > 10_000, "only {seen} states were seen");
 }
 
@@ -80,7 +80,7 @@ fn every_order_keeps_them_for_an_app_that_cannot_run_twice() {
         overlap: false,
         ..POLICY
     };
-    let seen = walk(policy, Story::Wishes, 9);
+    let seen = walk(policy, Story::Requests, 9);
     assert!(seen > 10_000, "only {seen} states were seen");
 }
 
@@ -91,7 +91,7 @@ fn every_order_keeps_them_when_nothing_goes_back_by_itself() {
         auto_rollback: false,
         ..POLICY
     };
-    let seen = walk(policy, Story::Wishes, 7);
+    let seen = walk(policy, Story::Requests, 7);
     assert!(seen > 10_000, "only {seen} states were seen");
 }
 
@@ -101,7 +101,7 @@ fn every_order_keeps_them_after_a_restart() {
     assert!(seen > 10_000, "only {seen} states were seen");
 }
 
-/// Shows how the world came to the state in which a check fails.
+/// Prints the events that led to the state in which a check fails.
 struct PathOnPanic<'a>(&'a [Event]);
 
 impl Drop for PathOnPanic<'_> {

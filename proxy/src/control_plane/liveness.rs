@@ -1,4 +1,4 @@
-//! Watches the active instance.
+//! The liveness check of the active instance.
 //!
 //! Without a path only refused connections count: an app that is busy, or answers with errors,
 //! may still be better than none.
@@ -11,58 +11,65 @@ use tokio::net::TcpStream;
 
 use super::probe::{Probe, ProbeFailure};
 
-/// Windows tries a refused connection again for two seconds before it says so (libuv#2896), which
-/// is as well here: a busy listener whose queue is full refuses, too.
+/// Minimum time for a connection. Windows tries a refused connection again for two seconds before
+/// it reports the refusal (libuv#2896). That helps here: a busy listener with a full queue refuses
+/// connections, too.
 const REFUSED_WITHIN: Duration = Duration::from_secs(4);
 
-/// What is asked, how often, and how many failures count.
+/// Settings of the liveness check.
 #[derive(Clone, Debug)]
-pub struct LiveCheck {
-    /// The question; without one, whether it accepts connections.
+pub struct Liveness {
+    /// Request to the app; without one, the check is that it accepts connections.
     pub probe: Option<Probe>,
-    /// From one probe's answer to the next probe.
+    /// Time from the end of one check to the next.
     pub interval: Duration,
-    /// So many failures in a row.
+    /// Number of failures in a row after which the instance is unhealthy.
     pub fall: u32,
 }
 
-/// What has changed.
+/// A change of the health of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It has failed so often that it counts; the last failure.
-    Fell(String),
-    /// It is well again.
-    Rose,
+pub enum LivenessChange {
+    /// The instance is unhealthy, with the reason of the last failure.
+    Lost(String),
+    /// The instance is healthy again.
+    Recovered,
 }
 
-// === impl LiveCheck ===
+// === impl Liveness ===
 
-impl LiveCheck {
-    /// Watches for as long as it is polled.
-    pub async fn watch(&self, address: SocketAddr, report: impl Fn(Change)) {
+impl Liveness {
+    /// Checks the instance, and reports changes of its health, for as long as it is polled.
+    pub async fn watch(&self, address: SocketAddr, report: impl Fn(LivenessChange)) {
         let mut failures = 0;
         loop {
             tokio::time::sleep(self.interval).await;
             match self.check(address).await {
                 Ok(()) => {
                     if failures >= self.fall {
-                        report(Change::Rose);
+                        report(LivenessChange::Recovered);
                     }
                     failures = 0;
                 }
                 Err(reason) => {
                     failures = failures.saturating_add(1);
-                    tracing::debug!(%address, %reason, failures, "live check");
+                    tracing::debug!(
+                        event = "liveness_check_failed",
+                        %address,
+                        %reason,
+                        failures,
+                        "a liveness check of the active instance failed"
+                    );
                     if failures == self.fall {
-                        report(Change::Fell(reason));
+                        report(LivenessChange::Lost(reason));
                     }
                 }
             }
         }
     }
 
-    /// Checks until it is well.
-    pub async fn is_well(&self, address: SocketAddr) {
+    /// Checks at `interval` until one check succeeds.
+    pub async fn wait_until_healthy(&self, address: SocketAddr) {
         while self.check(address).await.is_err() {
             tokio::time::sleep(self.interval).await;
         }
@@ -72,22 +79,22 @@ impl LiveCheck {
         if let Some(probe) = &self.probe {
             return probe.ask(address).await.map_err(|error| error.to_string());
         }
-        let patience = self.interval.max(REFUSED_WITHIN);
-        let connected = tokio::time::timeout(patience, TcpStream::connect(address)).await;
+        let timeout = self.interval.max(REFUSED_WITHIN);
+        let connected = tokio::time::timeout(timeout, TcpStream::connect(address)).await;
         match connected {
             Ok(Err(source)) if is_refused(&source) => {
                 let port = address.port();
                 Err(ProbeFailure::Connect { port, source }.to_string())
             }
-            // Who has no room for a connection now is busy.
+            // An app that has no room for a connection now is busy.
             Ok(Ok(_) | Err(_)) | Err(_) => Ok(()),
         }
     }
 }
 
-/// Whether nobody listens there.
+/// Returns true if the error means that nothing listens.
 fn is_refused(error: &io::Error) -> bool {
-    // Azure's sandbox says 10013 (forbidden), not 10061 (refused).
+    // Azure's sandbox reports 10013 (forbidden), not 10061 (refused).
     matches!(
         error.kind(),
         ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied
@@ -101,8 +108,8 @@ mod tests {
 
     use super::*;
 
-    fn check() -> LiveCheck {
-        LiveCheck {
+    fn check() -> Liveness {
+        Liveness {
             probe: None,
             interval: Duration::from_millis(5),
             fall: 3,
@@ -127,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn falls_when_connections_are_refused_and_rises_when_they_are_not() {
+    async fn liveness_is_lost_when_connections_are_refused_and_recovers_when_they_are_not() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (changes, mut changed) = mpsc::unbounded_channel();
@@ -137,11 +144,11 @@ mod tests {
         };
         tokio::spawn(watching);
         drop(listener);
-        let Some(Change::Fell(reason)) = changed.recv().await else {
-            panic!("it fell");
+        let Some(LivenessChange::Lost(reason)) = changed.recv().await else {
+            panic!("the check fails");
         };
         assert!(reason.contains("nothing listens"), "{reason}");
         let _listener = TcpListener::bind(address).await.unwrap();
-        assert_eq!(changed.recv().await, Some(Change::Rose));
+        assert_eq!(changed.recv().await, Some(LivenessChange::Recovered));
     }
 }
