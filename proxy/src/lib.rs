@@ -18,7 +18,7 @@
 //! Between app and the planes is [`observe`], which shows what they do and names both.
 //! Beside that, main → [`commands`] → {[`deployment`], [`os::files`]}: what
 //! deploys and looks runs in another process, and meets the sidecars in files only.
-//! Each module owns its settings; [`config`] composes them, so nothing below imports it. [`check`]
+//! Each module owns its settings; [`config`] composes them, so nothing below imports it. `commands::check`
 //! asks it, and runs nothing.
 //!
 //! # Vocabulary
@@ -164,7 +164,6 @@
 //!   ready sooner than the first 250 ms.
 
 pub mod app;
-pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod config;

@@ -10,19 +10,19 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use self::place::PlaceError;
-use self::say::tell;
+use self::deployment_paths::UnknownDeployment;
 use self::sidecars::Sidecars;
+use crate::cli::output::eprint_line;
 
+pub mod check;
 pub mod control;
 pub mod deploy;
+mod deployment_paths;
 pub mod digest;
 mod follow;
 pub mod history;
 pub mod logs;
-mod place;
 mod progress;
-pub mod say;
 mod sidecars;
 pub mod status;
 mod table;
@@ -33,7 +33,7 @@ const ELSEWHERE: &str = "if they have another --state, give it here too";
 /// How a command ends: its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Ending {
+pub enum ExitStatus {
     /// What was asked for is so.
     Done = 0,
     /// It was refused, or could not be done.
@@ -47,17 +47,17 @@ pub enum Ending {
 }
 
 /// How a command ended that may not know where it should look; then it says so.
-fn told(ended: Result<Ending, PlaceError>) -> Ending {
+fn told(ended: Result<ExitStatus, UnknownDeployment>) -> ExitStatus {
     ended.unwrap_or_else(|error| {
-        tell(format_args!("handoff: {error}"));
-        Ending::Usage
+        eprint_line(format_args!("handoff: {error}"));
+        ExitStatus::Usage
     })
 }
 
 /// The live sidecar of a deployment that has this public address.
 pub fn sidecar_on(state: &Path, address: SocketAddr) -> Option<Arc<str>> {
     let mut sidecars = Sidecars::of(state);
-    sidecars.look();
+    sidecars.refresh();
     let mut live = sidecars.live();
     live.find(|status| status.listen == address)
         .map(|status| Arc::clone(&status.sidecar))
@@ -71,8 +71,8 @@ fn count(n: usize, word: &str) -> String {
     }
 }
 
-impl From<Ending> for ExitCode {
-    fn from(ending: Ending) -> Self {
-        Self::from(ending as u8)
+impl From<ExitStatus> for ExitCode {
+    fn from(exit_status: ExitStatus) -> Self {
+        Self::from(exit_status as u8)
     }
 }

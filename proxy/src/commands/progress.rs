@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::say::tell;
+use crate::cli::output::eprint_line;
 
 const SILENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(120);
@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// The line of such work among those that are shown.
 const WORK: &str = "";
 
-/// Where it goes.
+/// DeploymentArgs it goes.
 #[derive(Debug)]
 pub(super) struct Progress {
     to: To,
@@ -68,8 +68,8 @@ impl Progress {
     pub(super) fn say(&mut self, line: &str) {
         self.last = Instant::now();
         match &mut self.to {
-            To::Terminal(bars) => bars.suspend(|| tell(line)),
-            To::Lines => tell(line),
+            To::Terminal(bars) => bars.suspend(|| eprint_line(line)),
+            To::Lines => eprint_line(line),
             #[cfg(test)]
             To::Memory(said) => said.push(line.to_owned()),
         }

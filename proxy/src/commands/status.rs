@@ -5,13 +5,13 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use clap::Args;
 use console::{Term, truncate_str};
 use serde_json::{Value, json};
 
-use super::place::{PlaceError, Where};
+use super::deployment_paths::UnknownDeployment;
 use super::sidecars::Sidecars;
-use super::{ELSEWHERE, Ending, count, table, told};
+use super::{ELSEWHERE, ExitStatus, count, table, told};
+use crate::cli::queries::StatusArgs;
 use crate::deployment::status::UnixMillis;
 
 const SCHEMA: u32 = 1;
@@ -20,53 +20,31 @@ const HANDOFFS: usize = 10;
 const REDRAW: Duration = Duration::from_secs(1);
 /// So many of the dead are shown, those that lived last.
 const DEAD: usize = 2;
-/// So many handoffs of each, beside one that lives.
+/// So many handoffs of each, beside one that is_alive.
 const HANDOFFS_OF_DEAD: usize = 2;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  a sidecar is alive
-  2  the command line is invalid, or no deployment is found
-  4  no sidecar is alive";
-
-/// Show the sidecars: the active and draining releases, their age, and the last failure.
-#[derive(Args, Clone, Debug)]
-#[command(after_help = EXIT_CODES)]
-pub struct ShowStatus {
-    #[command(flatten)]
-    place: Where,
-
-    /// Show the status again every second, until Ctrl-C
-    #[arg(long)]
-    watch: bool,
-
-    /// Print the published status as a JSON object
-    #[arg(long)]
-    json: bool,
-}
-
 /// Shows it on stdout.
-pub fn run(options: &ShowStatus) -> Ending {
+pub fn run(options: &StatusArgs) -> ExitStatus {
     told(show(options))
 }
 
-fn show(options: &ShowStatus) -> Result<Ending, PlaceError> {
-    let state = options.place.state()?;
+fn show(options: &StatusArgs) -> Result<ExitStatus, UnknownDeployment> {
+    let state = options.deployment.state()?;
     let mut sidecars = Sidecars::of(&state);
-    sidecars.look();
+    sidecars.refresh();
     let shown = match options.watch {
         false => print(&shown(options, &state, &sidecars)),
         true => watch(options, &state, &mut sidecars),
     };
     // Who reads it no more has seen enough.
-    let lives = sidecars.all_with_life().any(|(_, lives)| lives);
-    Ok(match lives || shown.is_err() {
-        true => Ending::Done,
-        false => Ending::Idle,
+    let is_alive = sidecars.with_liveness().any(|(_, is_alive)| is_alive);
+    Ok(match is_alive || shown.is_err() {
+        true => ExitStatus::Done,
+        false => ExitStatus::Idle,
     })
 }
 
-fn shown(options: &ShowStatus, state: &Path, sidecars: &Sidecars) -> String {
+fn shown(options: &StatusArgs, state: &Path, sidecars: &Sidecars) -> String {
     match options.json {
         true => format!("{}\n", as_json(state, sidecars)),
         false => as_text(state, sidecars),
@@ -80,7 +58,7 @@ fn print(text: &str) -> io::Result<()> {
 }
 
 /// Until nobody reads it any more.
-fn watch(options: &ShowStatus, state: &Path, sidecars: &mut Sidecars) -> io::Result<()> {
+fn watch(options: &StatusArgs, state: &Path, sidecars: &mut Sidecars) -> io::Result<()> {
     let term = Term::buffered_stdout();
     let redraws = term.is_term() && !options.json;
     if redraws {
@@ -93,7 +71,7 @@ fn watch(options: &ShowStatus, state: &Path, sidecars: &mut Sidecars) -> io::Res
             false => print(&text)?,
         }
         sleep(REDRAW);
-        sidecars.look();
+        sidecars.refresh();
     }
 }
 
@@ -128,23 +106,23 @@ fn fitting(text: &str, rows: usize, columns: usize) -> Vec<String> {
 
 fn as_text(state: &Path, sidecars: &Sidecars) -> String {
     let now = UnixMillis::now();
-    let mut all: Vec<_> = sidecars.all_with_life().collect();
+    let mut all: Vec<_> = sidecars.with_liveness().collect();
     // The living first, and of those the oldest; then the dead, and of those the last.
-    all.sort_by_key(|(status, lives)| match lives {
+    all.sort_by_key(|(status, is_alive)| match is_alive {
         true => (false, status.started_ms.0),
         false => (true, u64::MAX - status.heartbeat_ms.0),
     });
-    let live = all.iter().filter(|(_, lives)| *lives).count();
+    let live = all.iter().filter(|(_, is_alive)| *is_alive).count();
     let more = all.len().saturating_sub(live + DEAD);
     all.truncate(live + DEAD);
     let mut shown: Vec<_> = all
         .into_iter()
-        .map(|(status, lives)| {
-            let handoffs = match lives || live == 0 {
+        .map(|(status, is_alive)| {
+            let handoffs = match is_alive || live == 0 {
                 true => HANDOFFS,
                 false => HANDOFFS_OF_DEAD,
             };
-            table::sidecar(status, lives, handoffs, now)
+            table::sidecar(status, is_alive, handoffs, now)
         })
         .collect();
     if more > 0 {
@@ -159,8 +137,8 @@ fn as_text(state: &Path, sidecars: &Sidecars) -> String {
 
 fn as_json(state: &Path, sidecars: &Sidecars) -> Value {
     let sidecars: Vec<_> = sidecars
-        .all_with_life()
-        .map(|(status, lives)| json!({"alive": lives, "status": status}))
+        .with_liveness()
+        .map(|(status, is_alive)| json!({"alive": is_alive, "status": status}))
         .collect();
     json!({"schema": SCHEMA, "state": state, "sidecars": sidecars})
 }
@@ -183,7 +161,7 @@ mod tests {
             std::fs::write(folder.join(format!("{id}.json")), status).unwrap();
         }
         let mut sidecars = Sidecars::of(state.path());
-        sidecars.look();
+        sidecars.refresh();
         let text = as_text(state.path(), &sidecars);
         let text = console::strip_ansi_codes(&text);
         let at = |part: &str| text.find(part);

@@ -14,13 +14,13 @@ use crate::deployment::status::{Failure, Handoff, Outcome, Phase, Status, UnixMi
 const OUTPUT: usize = 10;
 
 /// A sidecar with all that it runs, and its last handoffs.
-pub(super) fn sidecar(status: &Status, lives: bool, handoffs: usize, now: UnixMillis) -> String {
-    let state = match (lives, status.phase) {
+pub(super) fn sidecar(status: &Status, is_alive: bool, handoffs: usize, now: UnixMillis) -> String {
+    let state = match (is_alive, status.phase) {
         (false, _) => style("dead").red().to_string(),
         (true, Phase::Stopping) => style("shutting down").yellow().to_string(),
         (true, Phase::Running | Phase::Unknown) => style("up").green().to_string(),
     };
-    let since = match lives {
+    let since = match is_alive {
         true => format!("for {}", between(status.started_ms, now)),
         false => format!("for {}", between(status.heartbeat_ms, now)),
     };
@@ -42,7 +42,7 @@ pub(super) fn sidecar(status: &Status, lives: bool, handoffs: usize, now: UnixMi
     if !instances.is_empty() {
         let _ = writeln!(text, "{}", indented(&instances));
     }
-    if status.active.is_none() && lives {
+    if status.active.is_none() && is_alive {
         let _ = writeln!(text, "  {}", style("nothing is active").red());
     }
     if status.held > 0 {
@@ -181,7 +181,7 @@ fn instances(status: &Status, now: UnixMillis) -> String {
     rows.text()
 }
 
-/// Where requests have gone back to, where they can, and where they cannot.
+/// DeploymentArgs requests have gone back to, where they can, and where they cannot.
 fn ways_back(status: &Status, now: UnixMillis) -> String {
     let mut text = String::new();
     if let Some(back) = &status.last_rollback {

@@ -118,9 +118,9 @@ impl Config {
 mod tests {
     use clap::Parser as _;
 
-    use super::paths::absolute;
     use super::*;
     use crate::cli::{Cli, Subcommands};
+    use crate::deployment::source::absolute;
 
     fn config(args: &[&str]) -> Result<Config, ConfigError> {
         let args = ["handoff", "run", "--cache", "/c"].iter().chain(args);

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub use self::options::Deploy;
-use self::options::Wait;
+use self::outcome::DeployOutcome;
 use self::upload::Uploaded;
-use self::verdict::Verdict;
 use self::wake::Wake;
-use super::Ending;
-use super::follow::{Following, LOOK, Outcome, Report, Step, Steps};
-use super::place::{Place, PlaceError};
+use super::ExitStatus;
+use super::deployment_paths::{DeploymentPaths, UnknownDeployment};
+use super::follow::{Follower, LOOK, Outcome, Report, Step, Steps};
 use super::progress::Progress;
+use crate::cli::deploy::{DeployArgs, Wait};
 use crate::deployment::DropFolder;
 use crate::deployment::desired::{self, ControlCommand};
 use crate::deployment::digest::digest;
@@ -23,10 +22,9 @@ use crate::deployment::names::release_id;
 use crate::deployment::status::Status;
 use crate::release::{Digest, Generation, ReleaseId};
 
-mod options;
+mod outcome;
 mod pointer;
 mod upload;
-mod verdict;
 mod wake;
 
 /// For a woken sidecar to say what it serves, before it is given something new.
@@ -38,7 +36,7 @@ const FOLLOW_BACK: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 enum DeployError {
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    DeploymentPaths(#[from] UnknownDeployment),
     #[error("an artifact cannot be called {0:?}: give another name with --id NAME")]
     Name(String),
     #[error("cannot read {path:?}: {source}")]
@@ -59,36 +57,36 @@ enum DeployError {
 }
 
 impl DeployError {
-    fn ending(&self) -> Ending {
+    fn exit_status(&self) -> ExitStatus {
         match self {
-            Self::Place(_) | Self::Name(_) => Ending::Usage,
-            Self::Read { .. } | Self::Upload { .. } | Self::Pointer { .. } => Ending::Refused,
+            Self::DeploymentPaths(_) | Self::Name(_) => ExitStatus::Usage,
+            Self::Read { .. } | Self::Upload { .. } | Self::Pointer { .. } => ExitStatus::Refused,
         }
     }
 }
 
 /// Deploys, and says so on stdout.
-pub fn run(deploy: &Deploy) -> Ending {
+pub fn run(deploy: &DeployArgs) -> ExitStatus {
     let mut progress = Progress::new();
     let report = match Deploying::prepare(deploy, &mut progress) {
         Ok(mut deploying) => deploying.run(&mut progress),
         Err(error) => Err(error),
     };
     progress.end();
-    let report = report.unwrap_or_else(|error| Report::failed(error.ending(), &error));
+    let report = report.unwrap_or_else(|error| Report::failed(error.exit_status(), &error));
     report.print(deploy.json);
-    report.ending
+    report.exit_status
 }
 
 /// One deploy under way.
 struct Deploying<'a> {
-    options: &'a Deploy,
-    place: Place,
+    options: &'a DeployArgs,
+    place: DeploymentPaths,
     artifact: PathBuf,
     digest: Digest,
     /// As it stands in the sidecars' files.
     digest_text: String,
-    following: Following,
+    follower: Follower,
     /// The last launch of each sidecar before this deploy.
     before: BTreeMap<Arc<str>, Generation>,
     deadline: Instant,
@@ -104,12 +102,12 @@ struct Changes {
 }
 
 impl<'a> Deploying<'a> {
-    fn prepare(options: &'a Deploy, progress: &mut Progress) -> Result<Self, DeployError> {
+    fn prepare(options: &'a DeployArgs, progress: &mut Progress) -> Result<Self, DeployError> {
         let deadline = Instant::now() + options.timeout;
-        let Deploy {
+        let DeployArgs {
             pointer, to, state, ..
         } = options.clone();
-        let place = Place::find(pointer, to, state)?;
+        let place = DeploymentPaths::find(pointer, to, state)?;
         let path = options.artifact.clone();
         let artifact = std::path::absolute(&path).unwrap_or(path);
         let reading = format!("reading {artifact:?}");
@@ -120,7 +118,7 @@ impl<'a> Deploying<'a> {
         })?;
         Ok(Self {
             options,
-            following: Following::of(&place.state),
+            follower: Follower::of(&place.state),
             place,
             artifact,
             digest,
@@ -137,26 +135,26 @@ impl<'a> Deploying<'a> {
             let verdict = self.follow(None, progress);
             return Ok(self.report(&verdict, Outcome::Unchanged, None));
         }
-        self.before = self.following.launches();
+        self.before = self.follower.launches();
         let changes = self.write(progress)?;
         let verdict = match is_live {
             true => self.follow(Some(&changes), progress),
-            false => Verdict::Idle,
+            false => DeployOutcome::Idle,
         };
         match &verdict {
-            Verdict::Active | Verdict::Idle => self.prune(&changes),
-            Verdict::Refused(sidecar, refusal) => {
+            DeployOutcome::Active | DeployOutcome::Idle => self.prune(&changes),
+            DeployOutcome::Refused(sidecar, refusal) => {
                 progress.say(&format!("sidecar {sidecar} refused it: {}", refusal.reason));
                 self.go_back(&changes, progress);
             }
-            Verdict::Superseded | Verdict::Timeout => {}
+            DeployOutcome::Superseded | DeployOutcome::Timeout => {}
         }
         Ok(self.report(&verdict, Outcome::Promoted, Some(&changes)))
     }
 
     /// Looks for sidecars that live, waking them if that was asked for.
     fn find_live(&mut self, progress: &mut Progress) -> bool {
-        if self.following.finds_live() {
+        if self.follower.await_live() {
             return true;
         }
         let Some(url) = &self.options.wake else {
@@ -167,14 +165,14 @@ impl<'a> Deploying<'a> {
         let mut found = None;
         while Instant::now() < self.deadline && !wake.is_hopeless {
             wake.go_on();
-            self.following.sidecars.look();
+            self.follower.sidecars.refresh();
             // It shall have something to go back to before it is given something new.
             let knows = |status: &Status| {
                 status.active.is_some()
                     || status.artifact_problem.is_some()
                     || status.last_failure.is_some()
             };
-            let mut live = self.following.sidecars.live().peekable();
+            let mut live = self.follower.sidecars.live().peekable();
             if live.peek().is_some() {
                 let found = found.get_or_insert_with(Instant::now);
                 if live.all(knows) || found.elapsed() >= WAKING {
@@ -186,7 +184,7 @@ impl<'a> Deploying<'a> {
             }
             sleep(LOOK);
         }
-        let is_live = self.following.sidecars.live().next().is_some();
+        let is_live = self.follower.sidecars.live().next().is_some();
         self.asleep = (!is_live).then(|| format!("requesting {url} woke none: {}", wake.state()));
         is_live
     }
@@ -208,11 +206,11 @@ impl<'a> Deploying<'a> {
             let active = status.active.as_ref();
             active.is_some_and(|active| active.digest == self.digest_text)
         };
-        named == Some(self.digest) && self.following.sidecars.live().all(has_it)
+        named == Some(self.digest) && self.follower.sidecars.live().all(has_it)
     }
 
     fn write(&self, progress: &mut Progress) -> Result<Changes, DeployError> {
-        let Place {
+        let DeploymentPaths {
             pointer,
             uploads,
             state,
@@ -256,34 +254,34 @@ impl<'a> Deploying<'a> {
         })
     }
 
-    fn follow(&mut self, changes: Option<&Changes>, progress: &mut Progress) -> Verdict {
+    fn follow(&mut self, changes: Option<&Changes>, progress: &mut Progress) -> DeployOutcome {
         loop {
-            self.following.sidecars.look();
+            self.follower.sidecars.refresh();
             let steps = self.steps();
-            self.following.tell(&steps, progress);
+            self.follower.tell(&steps, progress);
             if let Some((id, refusal)) = steps
                 .iter()
                 .find_map(|(id, step)| Some((id, step.refusal()?)))
             {
-                return Verdict::Refused(Arc::clone(id), refusal.clone());
+                return DeployOutcome::Refused(Arc::clone(id), refusal.clone());
             }
             let enough = |step: &Step| match self.options.wait {
                 Wait::Promoted => step.is_active(),
                 Wait::Drained => *step == Step::Done,
             };
             if !steps.is_empty() && steps.values().all(enough) {
-                return Verdict::Active;
+                return DeployOutcome::Active;
             }
             if let (Some(file), Some(changes)) = (&self.place.pointer, changes)
                 && let Some(written) = &changes.pointer
                 && !written.holds(file)
             {
-                return Verdict::Superseded;
+                return DeployOutcome::Superseded;
             }
             if Instant::now() >= self.deadline {
                 return match steps.is_empty() {
-                    true => Verdict::Idle,
-                    false => Verdict::Timeout,
+                    true => DeployOutcome::Idle,
+                    false => DeployOutcome::Timeout,
                 };
             }
             sleep(LOOK);
@@ -291,7 +289,7 @@ impl<'a> Deploying<'a> {
     }
 
     fn steps(&self) -> Steps {
-        self.following.steps(|status| {
+        self.follower.steps(|status| {
             let before = self.before.get(&status.sidecar).copied();
             Step::of(status, &self.digest_text, before.unwrap_or(Generation(0)))
         })
@@ -326,12 +324,12 @@ impl<'a> Deploying<'a> {
         let until = until.min(Instant::now() + FOLLOW_BACK);
         let mut told = false;
         loop {
-            self.following.sidecars.look();
+            self.follower.sidecars.refresh();
             let has_it = |status: &&Status| {
                 let active = status.active.as_ref();
                 active.is_some_and(|active| active.digest == self.digest_text)
             };
-            let left = self.following.sidecars.live().filter(has_it).count();
+            let left = self.follower.sidecars.live().filter(has_it).count();
             match left {
                 0 if told => return progress.say("  they are back"),
                 0 => return,
@@ -359,7 +357,7 @@ impl<'a> Deploying<'a> {
             );
         }
         let used: Vec<&str> = self
-            .following
+            .follower
             .sidecars
             .all()
             .flat_map(|status| {

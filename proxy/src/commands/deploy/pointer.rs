@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::deployment::Pointer;
+use crate::deployment::pointer::{self, Pointer};
 use crate::os::files;
 use crate::release::Digest;
 
@@ -29,7 +29,7 @@ pub(super) fn write(file: &Path, artifact: &Path, digest: Digest, id: &str) -> i
     files::make_folder(folder)?;
     // Relative where it can be: another container may know the folder by another path.
     let path = artifact.strip_prefix(folder).unwrap_or(artifact);
-    let ours = format!("{}\nsha256={}\nid={id}\n", path.display(), digest.hex()).into_bytes();
+    let ours = pointer::content(path, digest, id).into_bytes();
     if parse(file, &ours).is_none_or(|pointer| pointer.path != artifact) {
         let cannot = format!("a pointer file cannot name {artifact:?}");
         return Err(io::Error::other(cannot));

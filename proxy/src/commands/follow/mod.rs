@@ -1,4 +1,4 @@
-//! Following every live sidecar of a deployment to its verdict.
+//! Follower every live sidecar of a deployment to its verdict.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,14 +26,14 @@ pub(super) type Steps = BTreeMap<Arc<str>, Step>;
 
 /// The sidecars of a deployment, and what has been told of them.
 #[derive(Debug)]
-pub(super) struct Following {
+pub(super) struct Follower {
     pub(super) sidecars: Sidecars,
     told: Steps,
 }
 
-// === impl Following ===
+// === impl Follower ===
 
-impl Following {
+impl Follower {
     /// Those that publish in this state folder; none has been looked at.
     pub(super) fn of(state: &Path) -> Self {
         Self {
@@ -43,10 +43,10 @@ impl Following {
     }
 
     /// Looks for sidecars that live, as long as one may yet be seen to.
-    pub(super) fn finds_live(&mut self) -> bool {
+    pub(super) fn await_live(&mut self) -> bool {
         let patience = Instant::now() + HEARTBEAT;
         loop {
-            self.sidecars.look();
+            self.sidecars.refresh();
             if self.sidecars.live().next().is_some() {
                 return true;
             }

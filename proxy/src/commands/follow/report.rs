@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::Step;
-use crate::commands::Ending;
-use crate::commands::say::{print, tell};
+use crate::cli::output::{eprint_line, print_line};
+use crate::commands::ExitStatus;
 
 const SCHEMA: u32 = 1;
 
@@ -15,7 +15,7 @@ const SCHEMA: u32 = 1;
 #[derive(Debug)]
 pub(in crate::commands) struct Report {
     pub(in crate::commands) outcome: Outcome,
-    pub(in crate::commands) ending: Ending,
+    pub(in crate::commands) exit_status: ExitStatus,
     pub(in crate::commands) message: String,
     pub(in crate::commands) sidecars: Vec<SidecarReport>,
     /// What only this command tells.
@@ -62,10 +62,10 @@ impl From<(Arc<str>, Step)> for SidecarReport {
 
 impl Report {
     /// Nothing was done.
-    pub(in crate::commands) fn failed(ending: Ending, error: &impl ToString) -> Self {
+    pub(in crate::commands) fn failed(exit_status: ExitStatus, error: &impl ToString) -> Self {
         Self {
             outcome: Outcome::Failed,
-            ending,
+            exit_status,
             message: error.to_string(),
             sidecars: Vec::new(),
             more: Map::new(),
@@ -75,11 +75,11 @@ impl Report {
     /// Good news on stdout, bad news on stderr; JSON on stdout.
     pub(in crate::commands) fn print(&self, json: bool) {
         if json {
-            print(self.json());
-        } else if self.ending == Ending::Done {
-            print(&self.message);
+            print_line(self.json());
+        } else if self.exit_status == ExitStatus::Done {
+            print_line(&self.message);
         } else {
-            tell(format_args!("handoff: {}", self.message));
+            eprint_line(format_args!("handoff: {}", self.message));
         }
     }
 
@@ -88,7 +88,7 @@ impl Report {
         json.extend([
             ("schema".to_owned(), SCHEMA.into()),
             ("outcome".to_owned(), serde_json::json!(self.outcome)),
-            ("exit".to_owned(), (self.ending as u8).into()),
+            ("exit".to_owned(), (self.exit_status as u8).into()),
             ("message".to_owned(), self.message.clone().into()),
             ("sidecars".to_owned(), serde_json::json!(self.sidecars)),
         ]);

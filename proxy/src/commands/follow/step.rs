@@ -123,7 +123,7 @@ impl Step {
         Self::towards(status, is_active, is_ours, ENOUGH)
     }
 
-    /// How far it is with holding new requests and ending the others.
+    /// How far it is with holding new requests and exit_status the others.
     pub(in crate::commands) fn of_pause(status: &Status) -> Self {
         if status.paused.is_none() {
             return Self::Resumed;
@@ -285,7 +285,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)?;
-        // Where the reason has it in it, once is enough.
+        // DeploymentArgs the reason has it in it, once is enough.
         let more = [
             ("exit status", &self.exit),
             ("last health check", &self.probe),

@@ -1,5 +1,6 @@
 //! From what is deployed to what runs: whether an artifact is whole, and its private copy.
 
+mod accept;
 mod accept_error;
 mod archive;
 mod patience;

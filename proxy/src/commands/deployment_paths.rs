@@ -1,53 +1,27 @@
-//! Where a deployment is: the same for a sidecar and for every command.
+//! DeploymentArgs a deployment is: the same for a sidecar and for every command.
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-
 use super::sidecars::Sidecars;
+use crate::cli::deployment::DeploymentArgs;
 use crate::deployment::Source;
 use crate::deployment::source::drop_folder;
 use crate::deployment::status::SourceStatus;
 
 /// A deployment's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct DeploymentPaths {
     /// What names the artifact; without it the newest in `uploads` is run.
     pub(super) pointer: Option<PathBuf>,
-    /// Where artifacts are put.
+    /// DeploymentArgs artifacts are put.
     pub(super) uploads: PathBuf,
-    /// Where the sidecars publish what they do.
+    /// DeploymentArgs the sidecars publish what they do.
     pub(super) state: PathBuf,
-}
-
-/// Which deployment a command is about: as `handoff run` is told.
-#[derive(Args, Clone, Debug)]
-pub struct Where {
-    /// State folder of the sidecars: their --state [default: as for `handoff run`, from the other
-    /// options or the files in the working directory]
-    #[arg(long, env = "HANDOFF_STATE", value_name = "DIR")]
-    state: Option<PathBuf>,
-
-    /// Pointer file of the sidecars: their --pointer
-    #[arg(long, env = "HANDOFF_POINTER", value_name = "FILE")]
-    pointer: Option<PathBuf>,
-
-    /// Folder of artifacts that the sidecars watch: their --watch
-    #[arg(long, env = "HANDOFF_WATCH", value_name = "DIR")]
-    to: Option<PathBuf>,
-
-    /// Artifact that the sidecars run in place: their --artifact
-    #[arg(long, env = "HANDOFF_ARTIFACT", value_name = "PATH")]
-    artifact: Option<PathBuf>,
-
-    /// Configuration file of the sidecars: their --config; it may contain the other paths
-    #[arg(long, env = "HANDOFF_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
 }
 
 /// Why a deployment is not known.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PlaceError {
+pub(super) enum UnknownDeployment {
     /// Nothing was said, and nothing is here.
     #[error(
         "which deployment? Give --state DIR, --pointer FILE or --to DIR (or start in a folder with \
@@ -65,15 +39,15 @@ pub(super) enum PlaceError {
     InPlace(PathBuf),
 }
 
-// === impl Place ===
+// === impl DeploymentPaths ===
 
-impl Place {
+impl DeploymentPaths {
     /// The deployment that the options mean, each as `handoff run` takes it.
     pub(super) fn find(
         pointer: Option<PathBuf>,
         folder: Option<PathBuf>,
         state: Option<PathBuf>,
-    ) -> Result<Self, PlaceError> {
+    ) -> Result<Self, UnknownDeployment> {
         let (pointer, folder, state) = (absolute(pointer), absolute(folder), absolute(state));
         let source = match (pointer, folder, &state) {
             (Some(file), folder, _) => Source::Pointer { file, folder },
@@ -83,7 +57,7 @@ impl Place {
         };
         let state = state.unwrap_or_else(|| source.default_state());
         match source {
-            Source::Artifact(path) => Err(PlaceError::InPlace(path)),
+            Source::Artifact(path) => Err(UnknownDeployment::InPlace(path)),
             Source::Folder(uploads) => Ok(Self {
                 pointer: None,
                 uploads,
@@ -98,11 +72,11 @@ impl Place {
     }
 }
 
-// === impl Where ===
+// === impl DeploymentArgs ===
 
-impl Where {
+impl DeploymentArgs {
     /// The state folder.
-    pub(super) fn state(&self) -> Result<PathBuf, PlaceError> {
+    pub(super) fn state(&self) -> Result<PathBuf, UnknownDeployment> {
         let Self {
             state,
             pointer,
@@ -124,15 +98,15 @@ impl Where {
 }
 
 /// What lies in the working directory.
-fn here() -> Result<Source, PlaceError> {
-    let here = std::env::current_dir().map_err(|_| PlaceError::Nowhere)?;
-    Source::conventional(&here).ok_or(PlaceError::Nowhere)
+fn here() -> Result<Source, UnknownDeployment> {
+    let here = std::env::current_dir().map_err(|_| UnknownDeployment::Nowhere)?;
+    Source::conventional(&here).ok_or(UnknownDeployment::Nowhere)
 }
 
 /// What the sidecar that lived last has published.
-fn published(state: &Path) -> Result<Source, PlaceError> {
+fn published(state: &Path) -> Result<Source, UnknownDeployment> {
     let mut sidecars = Sidecars::of(state);
-    sidecars.look();
+    sidecars.refresh();
     let latest = sidecars.all().max_by_key(|status| status.heartbeat_ms);
     let source = latest.map(|status| status.source.clone());
     match source.unwrap_or_default() {
@@ -153,7 +127,7 @@ fn published(state: &Path) -> Result<Source, PlaceError> {
             artifact: None,
             pointer: None,
             watch: None,
-        } => Err(PlaceError::Untold(state.to_owned())),
+        } => Err(UnknownDeployment::Untold(state.to_owned())),
     }
 }
 
@@ -175,7 +149,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pointer = folder.path().join("_artifact.txt");
         let uploads = || {
-            let place = Place::find(Some(pointer.clone()), None, None).unwrap();
+            let place = DeploymentPaths::find(Some(pointer.clone()), None, None).unwrap();
             place
                 .uploads
                 .strip_prefix(folder.path())
@@ -185,7 +159,7 @@ mod tests {
         assert_eq!(uploads(), Path::new("releases"));
         std::fs::create_dir(folder.path().join("_target")).unwrap();
         assert_eq!(uploads(), Path::new("_target"));
-        let state = Place::find(Some(pointer.clone()), None, None)
+        let state = DeploymentPaths::find(Some(pointer.clone()), None, None)
             .unwrap()
             .state;
         assert_eq!(state, folder.path().join("_artifact.txt.handoff"));
@@ -194,7 +168,10 @@ mod tests {
     #[test]
     fn a_state_that_tells_nothing_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let untold = Place::find(None, None, Some(folder.path().to_owned()));
-        assert_eq!(untold, Err(PlaceError::Untold(folder.path().to_owned())));
+        let untold = DeploymentPaths::find(None, None, Some(folder.path().to_owned()));
+        assert_eq!(
+            untold,
+            Err(UnknownDeployment::Untold(folder.path().to_owned()))
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What following the sidecars came to, in words.
+//! What follower the sidecars came to, in words.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::options::IfIdle;
 use super::{Changes, Deploying};
+use crate::cli::deploy::IfIdle;
 use crate::commands::follow::{Outcome, Refusal, Report, SidecarReport};
-use crate::commands::{ELSEWHERE, Ending, count};
+use crate::commands::{ELSEWHERE, ExitStatus, count};
 use crate::deployment::names::release_id;
 use crate::release::ReleaseId;
 
-/// What following came to.
-pub(super) enum Verdict {
+/// What follower came to.
+pub(super) enum DeployOutcome {
     Active,
     Refused(Arc<str>, Refusal),
     Superseded,
@@ -22,7 +22,7 @@ pub(super) enum Verdict {
     Idle,
 }
 
-impl Verdict {
+impl DeployOutcome {
     fn refusal(&self) -> Option<&Refusal> {
         match self {
             Self::Refused(_, refusal) => Some(refusal),
@@ -34,24 +34,24 @@ impl Verdict {
 impl Deploying<'_> {
     pub(super) fn report(
         &self,
-        verdict: &Verdict,
+        outcome_: &DeployOutcome,
         active: Outcome,
         changes: Option<&Changes>,
     ) -> Report {
-        let (outcome, ending) = match (verdict, self.options.if_idle) {
-            (Verdict::Active, _) => (active, Ending::Done),
-            (Verdict::Refused(..), _) => (Outcome::Refused, Ending::Refused),
-            (Verdict::Superseded, _) => (Outcome::Superseded, Ending::Refused),
-            (Verdict::Timeout, _) => (Outcome::Timeout, Ending::Timeout),
-            (Verdict::Idle, IfIdle::Fail) => (Outcome::Idle, Ending::Idle),
-            (Verdict::Idle, IfIdle::Accept) => (Outcome::Idle, Ending::Done),
+        let (outcome, exit_status) = match (outcome_, self.options.if_idle) {
+            (DeployOutcome::Active, _) => (active, ExitStatus::Done),
+            (DeployOutcome::Refused(..), _) => (Outcome::Refused, ExitStatus::Refused),
+            (DeployOutcome::Superseded, _) => (Outcome::Superseded, ExitStatus::Refused),
+            (DeployOutcome::Timeout, _) => (Outcome::Timeout, ExitStatus::Timeout),
+            (DeployOutcome::Idle, IfIdle::Fail) => (Outcome::Idle, ExitStatus::Idle),
+            (DeployOutcome::Idle, IfIdle::Accept) => (Outcome::Idle, ExitStatus::Done),
         };
         let artifact = changes.map(|changes| changes.uploaded.path.clone());
         let release = match changes {
             Some(changes) => changes.release.clone(),
             None => {
                 let active = self
-                    .following
+                    .follower
                     .sidecars
                     .live()
                     .find_map(|status| status.active.as_ref());
@@ -60,14 +60,14 @@ impl Deploying<'_> {
             }
         };
         Report {
-            message: self.message(verdict, &release, outcome),
+            message: self.message(outcome_, &release, outcome),
             outcome,
-            ending,
+            exit_status,
             more: [
                 ("release", json!(release)),
                 ("digest", json!(self.digest_text)),
                 ("artifact", json!(artifact)),
-                ("refusal", json!(verdict.refusal())),
+                ("refusal", json!(outcome_.refusal())),
             ]
             .map(|(key, value)| (key.to_owned(), value))
             .into_iter()
@@ -76,10 +76,10 @@ impl Deploying<'_> {
         }
     }
 
-    fn message(&self, verdict: &Verdict, release: &ReleaseId, outcome: Outcome) -> String {
+    fn message(&self, outcome_: &DeployOutcome, release: &ReleaseId, outcome: Outcome) -> String {
         let steps = self.steps();
-        match verdict {
-            Verdict::Active => {
+        match outcome_ {
+            DeployOutcome::Active => {
                 let is_unchanged = outcome == Outcome::Unchanged;
                 let already = if is_unchanged { "already " } else { "" };
                 format!(
@@ -87,14 +87,14 @@ impl Deploying<'_> {
                     count(steps.len(), "sidecar")
                 )
             }
-            Verdict::Refused(sidecar, refusal) => {
+            DeployOutcome::Refused(sidecar, refusal) => {
                 format!("{release} was refused by sidecar {sidecar}: {refusal}")
             }
-            Verdict::Superseded => format!(
+            DeployOutcome::Superseded => format!(
                 "{release}: another deploy came in between; {} names something else now",
                 shown(self.place.pointer.as_deref())
             ),
-            Verdict::Timeout => {
+            DeployOutcome::Timeout => {
                 let timeout = humantime::format_duration(self.options.timeout);
                 let mut text = format!(
                     "{release} is not active everywhere after {timeout}; it stays deployed"
@@ -105,7 +105,7 @@ impl Deploying<'_> {
                 }
                 text
             }
-            Verdict::Idle => {
+            DeployOutcome::Idle => {
                 let asleep = self.asleep.as_ref();
                 let asleep = asleep.map_or_else(String::new, |why| format!("\n  {why}"));
                 format!(

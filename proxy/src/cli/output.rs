@@ -5,11 +5,11 @@ use std::fmt::Display;
 use std::io::{self, Write as _};
 
 /// A line on stdout.
-pub fn print(line: impl Display) {
+pub fn print_line(line: impl Display) {
     let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// A line on stderr.
-pub fn tell(line: impl Display) {
+pub fn eprint_line(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -8,9 +8,9 @@ use console::style;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::cli::check::Check;
-use crate::commands::say::{print, tell};
-use crate::commands::{Ending, sidecar_on};
+use crate::cli::check::CheckArgs;
+use crate::cli::output::{eprint_line, print_line};
+use crate::commands::{ExitStatus, sidecar_on};
 use crate::config::Config;
 use crate::control_plane::artifact::{Store, StoreSettings};
 use crate::data_plane::Listener;
@@ -36,7 +36,7 @@ struct Finding {
 }
 
 /// Checks, and says so on stdout.
-pub fn run(check: Check) -> Ending {
+pub fn run(check: CheckArgs) -> ExitStatus {
     let origins = check.run.origins.clone();
     let config = match Config::try_from(check.run) {
         Ok(config) => config,
@@ -47,28 +47,28 @@ pub fn run(check: Check) -> Ending {
                     let ok = false;
                     let what = "configuration";
                     let findings = [Finding { what, ok, text }];
-                    print(as_json(Ending::Usage, &findings, None));
+                    print_line(as_json(ExitStatus::Usage, &findings, None));
                 }
-                false => tell(format_args!("handoff: {text}")),
+                false => eprint_line(format_args!("handoff: {text}")),
             }
-            return Ending::Usage;
+            return ExitStatus::Usage;
         }
     };
     let findings = findings(&config, &origins.file, origins.has_file);
-    let ending = match findings.iter().all(|finding| finding.ok) {
-        true => Ending::Done,
-        false => Ending::Refused,
+    let exit_status = match findings.iter().all(|finding| finding.ok) {
+        true => ExitStatus::Done,
+        false => ExitStatus::Refused,
     };
     let settings = check.print.then(|| print::Printed::of(&config, &origins));
     if check.json {
-        print(as_json(ending, &findings, settings.as_ref()));
+        print_line(as_json(exit_status, &findings, settings.as_ref()));
     } else {
         if let Some(settings) = &settings {
-            print(settings);
+            print_line(settings);
         }
-        print(as_text(&findings).trim_end());
+        print_line(as_text(&findings).trim_end());
     }
-    ending
+    exit_status
 }
 
 fn findings(config: &Config, file: &Path, has_file: bool) -> Vec<Finding> {
@@ -249,13 +249,13 @@ fn as_text(findings: &[Finding]) -> String {
 }
 
 fn as_json(
-    ending: Ending,
+    exit_status: ExitStatus,
     findings: &[Finding],
     settings: Option<&print::Printed>,
 ) -> serde_json::Value {
     json!({
         "schema": SCHEMA,
-        "exit": ending as u8,
+        "exit": exit_status as u8,
         "findings": findings,
         "settings": settings,
     })
