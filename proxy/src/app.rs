@@ -19,7 +19,7 @@ use crate::control_plane::siblings::Siblings;
 use crate::control_plane::status_file;
 use crate::control_plane::supervisor::{RestoredState, ShutdownCommand, Supervisor};
 use crate::control_plane::watcher::{WatchEvent, Watcher};
-use crate::data_plane::{DataPlane, Listener, ShutdownRequest, Tallies};
+use crate::data_plane::{DataPlane, Listener, ShutdownRequest, TrafficCounters};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::observe::admin::{self, Admin};
 use crate::observe::{event_hook, systemd};
@@ -115,8 +115,8 @@ async fn start(
     let listener = open_listener(config.listen).await?;
     let listen = listener.local_address().map_err(AppError::Thread)?;
     let router = Arc::new(Router::new(config.hold));
-    let tallies = config.admin.is_some().then(Tallies::default);
-    config.data_plane.tallies.clone_from(&tallies);
+    let tallies = config.admin.is_some().then(TrafficCounters::default);
+    config.data_plane.counters.clone_from(&tallies);
     let data_plane =
         DataPlane::start(listener, &router, &config.data_plane).map_err(AppError::Thread)?;
 
@@ -145,7 +145,7 @@ fn publish_status(
     sidecar: &Arc<str>,
     listen: SocketAddr,
     router: &Arc<Router>,
-    tallies: Option<Tallies>,
+    tallies: Option<TrafficCounters>,
 ) -> Result<(watch::Sender<Status>, JoinOnDrop), AppError> {
     let status_file = make_folders(config, sidecar)?;
     let admin = bind_admin(config.admin.take())?;
@@ -244,7 +244,7 @@ impl RunningSidecar {
     ) -> &'static str {
         let platform_request = async {
             match &self.platform_request {
-                Some(request) => request.asked().await,
+                Some(request) => request.wait().await,
                 None => std::future::pending().await,
             }
         };
@@ -298,7 +298,7 @@ fn delay_first_launch(
         let mut kept = Vec::new();
         loop {
             tokio::select! {
-                () = router.wanted() => break,
+                () = router.wait_for_request() => break,
                 () = sleep_until(latest) => break,
                 Some(found) = found.recv() => keep(&mut kept, found),
             }
@@ -327,7 +327,7 @@ fn keep(kept: &mut Vec<WatchEvent>, found: WatchEvent) {
 /// Takes the socket that the service manager passed, or binds the public address.
 async fn open_listener(address: SocketAddr) -> Result<Listener, AppError> {
     match passed_listener().map_err(AppError::Passed)? {
-        Some(passed) => Listener::passed(passed).map_err(AppError::Passed),
+        Some(passed) => Listener::from_inherited(passed).map_err(AppError::Passed),
         None => bind(address).await,
     }
 }

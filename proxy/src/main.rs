@@ -65,6 +65,12 @@ fn run(run: Run) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure(FAILURE, format!("cannot start: {error}")))?;
+    let shutdown = {
+        let _context = runtime.enter();
+        signal::listen()
+    };
+    let shutdown =
+        shutdown.map_err(|error| Failure(FAILURE, format!("cannot handle signals: {error}")))?;
     let mut launcher = OsLauncher::new(&config.store.cache);
     let sinks = sinks::open(&config.lines, config.log.tail.as_ref(), &sidecar).map_err(no_log)?;
     // Until this function returns: dropping them writes what is still queued.
@@ -73,27 +79,12 @@ fn run(run: Run) -> Result<(), Failure> {
         launcher.set_app_log(app_log);
     }
     config.data_plane.access_log = sinks.access_log;
-    config.data_plane.user_tokens = user_tokens::of(config.windows_auth, launcher.roots());
-    let ended = runtime.block_on(app::run(config, sidecar, launcher, wait_for_signal()));
+    config.data_plane.user_tokens = user_tokens::handler(config.windows_auth, launcher.roots());
+    let ended = runtime.block_on(app::run(config, sidecar, launcher, shutdown));
     // On Windows, threads of the runtime read the apps' output as long as any process that was left
     // behind has its other end.
     runtime.shutdown_timeout(thread::LAST_WORDS);
     ended.map_err(|error| Failure(FAILURE, error.to_string()))
-}
-
-/// Waits for a request to shut down, and returns its name.
-async fn wait_for_signal() -> &'static str {
-    match signal::shutdown().await {
-        Ok(reason) => reason,
-        Err(error) => {
-            tracing::warn!(
-                event = "signals_unavailable",
-                %error,
-                "cannot listen for signals: only a kill ends handoff"
-            );
-            std::future::pending().await
-        }
-    }
 }
 
 fn print(text: &[u8]) -> Result<(), Failure> {

@@ -27,15 +27,15 @@ pub(super) fn supervisor(
         environment: environment::of(run)?,
         shared: paths::shared(run, state),
         port_names: run.app.port_name.clone(),
-        overlap: run.app.overlap == Overlap::Yes,
+        can_overlap: run.app.overlap == Overlap::Yes,
         readiness: readiness(run)?,
         start_timeout: positive("--start-timeout", options.readiness.start_timeout)?,
         deploy_timeout: positive("--deploy-timeout", options.readiness.deploy_timeout)?,
-        live: live(run)?,
+        liveness: liveness(run)?,
         rapid_fails: options.liveness.rapid_fails.max(1),
         bake: bake(run)?,
         bake_max_errors: bake_max_errors(run)?,
-        auto_rollback: options.liveness.auto_rollback == AutoRollback::Always,
+        may_go_back: options.liveness.auto_rollback == AutoRollback::Always,
         drain_timeout: drain_timeout(run),
         tunnel_drain_timeout: *options.drain.tunnel_drain_timeout,
         max_draining: at_least("--max-draining", options.drain.max_draining, 1)?,
@@ -57,7 +57,7 @@ fn readiness(run: &Run) -> Result<Readiness, ConfigError> {
     })
 }
 
-fn live(run: &Run) -> Result<Liveness, ConfigError> {
+fn liveness(run: &Run) -> Result<Liveness, ConfigError> {
     let options = &run.reloadable.liveness;
     let probe = |path: &String| probe(run, "--live-path", path);
     Ok(Liveness {

@@ -15,7 +15,7 @@ use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane;
 use crate::observe::admin;
 use crate::process::template::Command;
-use crate::router::Hold;
+use crate::router::HoldLimits;
 use crate::telemetry::{self, sinks};
 use crate::user_tokens::WindowsAuth;
 
@@ -44,9 +44,9 @@ pub struct Config {
     /// The source of artifacts, and their detection.
     pub watch: WatchSettings,
     /// Requests that wait while no release is active.
-    pub hold: Hold,
+    pub hold: HoldLimits,
     /// Connections and requests.
-    pub data_plane: data_plane::Settings,
+    pub data_plane: data_plane::DataPlaneSettings,
     /// Maximum time for which the first launch waits for the first request.
     pub first_launch_delay: Duration,
     /// Instances.

@@ -6,10 +6,10 @@ use super::Platform;
 use super::error::{ConfigError, at_least, positive};
 use crate::cli::Run;
 use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits};
-use crate::router::Hold;
+use crate::router::HoldLimits;
 
-pub(super) fn hold(run: &Run) -> Hold {
-    Hold {
+pub(super) fn hold(run: &Run) -> HoldLimits {
+    HoldLimits {
         first_timeout: *run.hold.first_hold_timeout,
         timeout: *run.hold.hold_timeout,
         max: run.hold.max_held,
@@ -19,10 +19,10 @@ pub(super) fn hold(run: &Run) -> Hold {
 pub(super) fn data_plane(
     run: &Run,
     platform: &Platform<'_>,
-) -> Result<data_plane::Settings, ConfigError> {
+) -> Result<data_plane::DataPlaneSettings, ConfigError> {
     let (clients, upstream) = (&run.clients, &run.upstream);
     let processors = || available_parallelism().map_or(1, Into::into);
-    Ok(data_plane::Settings {
+    Ok(data_plane::DataPlaneSettings {
         workers: clients.workers.unwrap_or_else(processors),
         forwarded: upstream.forwarded,
         app: AppLimits {
@@ -44,7 +44,7 @@ pub(super) fn data_plane(
         half_close: clients.half_close,
         shutdown_request: platform.shutdown_request(),
         user_tokens: None,
-        tallies: None,
+        counters: None,
         access_log: None,
         request_id: run.observability.request_id,
     })

@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::liveness::Liveness;
 use super::readiness::{OwnerCheck, Readiness, ReadinessTimeout};
+use crate::os::ports;
 use crate::process::{Exit, Owner, Process};
 
 /// An event in the life of an instance, in this order.
@@ -91,7 +91,7 @@ pub(super) async fn follow<P: Process>(
         }),
         StartResult::Exited(exit) => {
             let probe = config.last_probe.take();
-            return report(if is_listening(config.port).await {
+            return report(if ports::is_taken(config.port) {
                 InstanceEvent::PortTaken
             } else {
                 InstanceEvent::Exited { exit, probe }
@@ -244,11 +244,4 @@ fn describe_timeout<P: Process>(process: &P, config: &InstanceConfig, probe: &st
         )
     };
     format!("was not ready within {timeout}: {probe}{hint}")
-}
-
-/// Returns true if a program listens on the port.
-async fn is_listening(port: u16) -> bool {
-    let connect = TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port));
-    let connected = tokio::time::timeout(Duration::from_secs(1), connect).await;
-    matches!(connected, Ok(Ok(_)))
 }

@@ -38,15 +38,15 @@ pub struct SupervisorSettings {
     /// Number of crashes before an instance settles after which its release is given up.
     pub rapid_fails: u32,
     /// True if two instances may run side by side.
-    pub overlap: bool,
+    pub can_overlap: bool,
     /// Check of the active instance.
-    pub live: Liveness,
+    pub liveness: Liveness,
     /// Time for which a superseded instance is kept on standby.
     pub bake: Duration,
     /// Rise of the share of errors (0 to 1) above which the trial has failed.
     pub bake_max_errors: Option<f64>,
     /// True if the sidecar goes back to another release without being asked.
-    pub auto_rollback: bool,
+    pub may_go_back: bool,
     /// Names of further ports for the app.
     pub port_names: Vec<String>,
 }
@@ -54,33 +54,14 @@ pub struct SupervisorSettings {
 // === impl SupervisorSettings ===
 
 impl SupervisorSettings {
-    /// Returns these settings with everything from `new` that can change while instances run.
-    #[must_use]
-    pub fn reloaded(&self, new: Self) -> Self {
-        let Self {
-            command,
-            shared,
-            overlap,
-            port_names,
-            ..
-        } = self.clone();
-        Self {
-            command,
-            shared,
-            overlap,
-            port_names,
-            ..new
-        }
-    }
-
     /// Returns the part that the lifecycle decides by.
     pub(super) fn policy(&self) -> Policy {
         Policy {
             max_draining: self.max_draining,
             rapid_fails: self.rapid_fails,
-            overlap: self.overlap,
-            bake: !self.bake.is_zero(),
-            auto_rollback: self.auto_rollback,
+            can_overlap: self.can_overlap,
+            has_trials: !self.bake.is_zero(),
+            may_go_back: self.may_go_back,
         }
     }
 }

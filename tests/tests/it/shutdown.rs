@@ -79,6 +79,48 @@ fn ctrl_c_is_a_shutdown_like_any_other() {
     site.logs("SIGINT");
 }
 
+#[cfg(unix)]
+#[test]
+fn signals_that_ask_for_no_end_end_nothing() {
+    use rustix::process::Signal;
+
+    let site = Site::watching_a_pointer().start("v1");
+    let upload = site.begin_upload("/upload");
+    let pid = site.status().pid;
+    for (signal, name) in [
+        (Signal::HUP, "SIGHUP"),
+        (Signal::USR1, "SIGUSR1"),
+        (Signal::USR2, "SIGUSR2"),
+        (Signal::ALARM, "SIGALRM"),
+        (Signal::VTALARM, "SIGVTALRM"),
+        (Signal::PROF, "SIGPROF"),
+        (Signal::IO, "SIGIO"),
+        (Signal::POWER, "SIGPWR"),
+        (Signal::XCPU, "SIGXCPU"),
+        (Signal::XFSZ, "SIGXFSZ"),
+        (Signal::PIPE, ""),
+        (Signal::URG, ""),
+    ] {
+        tests::processes::signal(pid, signal);
+        site.logs(name);
+    }
+    site.serves("v1");
+    let answer = upload.finish().unwrap();
+    assert_eq!((answer.status, answer.release()), (200, "v1"));
+}
+
+#[cfg(unix)]
+#[test]
+fn sigquit_is_a_shutdown_like_any_other() {
+    let site = Site::watching_a_pointer().start("v1");
+    let upload = site.begin_upload("/upload");
+    tests::processes::signal(site.status().pid, rustix::process::Signal::QUIT);
+    site.logs("SIGQUIT");
+    let answer = upload.finish().unwrap();
+    assert_eq!((answer.status, answer.release()), (200, "v1"));
+    stops_cleanly(&site);
+}
+
 #[test]
 fn the_shutdown_timeout_bounds_it_all() {
     let site = Site::watching_a_pointer().with("--shutdown-timeout", "2s");

@@ -10,7 +10,9 @@ impl Lifecycle {
             self.failures = 0;
             self.crashes.remove(release);
             self.approach(release, actions);
-        } else if self.policy.overlap && self.serving.active().is_none() && !self.is_shutting_down()
+        } else if self.policy.can_overlap
+            && self.serving.active().is_none()
+            && !self.is_shutting_down()
         {
             // It may still drain.
             if let Some(spare) = self.spare(|spare| spare == release) {

@@ -47,7 +47,7 @@ impl Lifecycle {
     fn is_recovering(&self) -> bool {
         let planned = self.incoming.planned();
         self.serving.active().is_none()
-            && self.policy.overlap
+            && self.policy.can_overlap
             && self.failures <= 1
             && planned.is_some_and(|(release, purpose)| {
                 purpose == Purpose::Deploy && self.good.contains(release)
@@ -104,8 +104,8 @@ impl Lifecycle {
         superseded: Generation,
         actions: &mut Vec<Action>,
     ) {
-        if self.policy.bake
-            && self.policy.overlap
+        if self.policy.has_trials
+            && self.policy.can_overlap
             && let Some(active) = self.serving.active_mut()
         {
             active.trial = Some(Spare::Draining(superseded));
@@ -221,7 +221,7 @@ impl Lifecycle {
             return actions.push(Action::Withdraw);
         }
         let crashes = self.count_crash(&release);
-        let may_go_back = self.policy.auto_rollback;
+        let may_go_back = self.policy.may_go_back;
         // A superseded instance that still runs can serve at once.
         if let Some(spare) = self.spare(|spare| may_go_back || *spare == release) {
             self.take_back(spare, actions);
@@ -329,7 +329,7 @@ impl Lifecycle {
         actions: &mut Vec<Action>,
     ) {
         if self.is_shutting_down()
-            || !self.policy.auto_rollback
+            || !self.policy.may_go_back
             || self.on_trial() != Some(generation)
         {
             return;
@@ -341,7 +341,7 @@ impl Lifecycle {
 
     /// Launches another instance of an unhealthy release, once. The unhealthy one stays routed.
     fn rescue(&mut self, actions: &mut Vec<Action>) {
-        if self.incoming != Incoming::None || !self.policy.overlap {
+        if self.incoming != Incoming::None || !self.policy.can_overlap {
             return;
         }
         if let Some(active) = self.serving.active_mut()

@@ -87,11 +87,11 @@ pub struct Policy {
     /// Number of crashes before an instance settles after which its release is given up.
     pub rapid_fails: u32,
     /// True if two instances may run side by side.
-    pub overlap: bool,
+    pub can_overlap: bool,
     /// True if a new release is on trial, with the superseded instance on standby.
-    pub bake: bool,
+    pub has_trials: bool,
     /// True if the sidecar goes back to another release without being asked.
-    pub auto_rollback: bool,
+    pub may_go_back: bool,
 }
 
 /// The reason for a launch.
@@ -246,10 +246,13 @@ impl Lifecycle {
         self.unproven.insert(release);
     }
 
-    /// Decides by this policy from now on, except for `overlap`.
+    /// Decides by this policy from now on, except for `can_overlap`.
     pub fn change_policy(&mut self, policy: Policy) {
-        let overlap = self.policy.overlap;
-        self.policy = Policy { overlap, ..policy };
+        let can_overlap = self.policy.can_overlap;
+        self.policy = Policy {
+            can_overlap,
+            ..policy
+        };
     }
 
     /// Decides what follows from `event`. Events of unknown generations change nothing.

@@ -6,7 +6,7 @@ use super::*;
 /// `v2`, which cannot run twice, serves as generation 2 after `v1`, if that has.
 fn alone(after_v1: bool) -> Lifecycle {
     let policy = Policy {
-        overlap: false,
+        can_overlap: false,
         ..POLICY
     };
     let good = after_v1.then(|| release("v1"));

@@ -18,7 +18,7 @@ impl Lifecycle {
         self.abandon_incoming(actions);
         self.end_trial(actions);
         self.unproven.remove(&release);
-        if !self.policy.overlap {
+        if !self.policy.can_overlap {
             self.displace_active(actions);
         }
         self.incoming = Incoming::WaitingForRoom(Planned { release, purpose });
@@ -34,7 +34,7 @@ impl Lifecycle {
 
     /// Launches what awaits room, if there is room now.
     pub(super) fn launch_waiting(&mut self, actions: &mut Vec<Action>) {
-        let has_room = if self.policy.overlap {
+        let has_room = if self.policy.can_overlap {
             self.serving.active().is_none() || self.stopping_standby.is_none()
         } else {
             self.draining.is_empty() && self.stopping.is_empty()

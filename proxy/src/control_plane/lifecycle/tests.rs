@@ -3,9 +3,9 @@ use super::*;
 pub(super) const POLICY: Policy = Policy {
     max_draining: 2,
     rapid_fails: 3,
-    overlap: true,
-    bake: false,
-    auto_rollback: true,
+    can_overlap: true,
+    has_trials: false,
+    may_go_back: true,
 };
 
 pub(super) fn release(name: &str) -> ReleaseId {
@@ -229,11 +229,11 @@ fn shutdown_stops_the_candidate_at_once_and_the_active_one_when_the_port_is_clos
 }
 
 const BAKING: Policy = Policy {
-    bake: true,
+    has_trials: true,
     ..POLICY
 };
 const ALONE: Policy = Policy {
-    overlap: false,
+    can_overlap: false,
     ..POLICY
 };
 

@@ -41,7 +41,7 @@ impl<L: Launch> Supervisor<L> {
         let upstream = instance.route(generation, address, &self.messages);
         self.router.promote(upstream);
         let took = self.journal.cause.elapsed();
-        let liveness = self.settings.live.clone();
+        let liveness = self.settings.liveness.clone();
         let messages = self.messages.clone();
         instance.liveness = Timer::run(async move {
             let report = move |change| {

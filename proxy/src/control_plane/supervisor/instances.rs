@@ -16,7 +16,7 @@ use crate::control_plane::instance::LastProbe;
 use crate::deployment::status::{InstanceStatus, Status, UnixMillis};
 use crate::process::variables::Variables;
 use crate::release::{Generation, ReleaseId};
-use crate::router::{Answers, Upstream};
+use crate::router::{ResponseCounts, Upstream};
 
 /// All instances that have been launched and have not ended.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ pub(super) struct Instance {
     upstream: Weak<Upstream>,
     /// Number of upstreams so far: only the drain of the latest one counts.
     promotions: u32,
-    answers: Option<Arc<Answers>>,
+    answers: Option<Arc<ResponseCounts>>,
     pub(super) eviction: Timer,
     pub(super) liveness: Timer,
     pub(super) settling: Timer,
@@ -134,7 +134,7 @@ impl Instance {
     pub(super) fn new(
         release: ReleaseId,
         environment: Variables,
-        answers: Option<Arc<Answers>>,
+        answers: Option<Arc<ResponseCounts>>,
     ) -> Self {
         Self {
             release,
@@ -195,12 +195,12 @@ impl Instance {
         messages: &mpsc::UnboundedSender<Message>,
     ) -> Arc<Upstream> {
         let present = self.upstream.upgrade();
-        if let Some(upstream) = present.filter(|upstream| !upstream.evicted()) {
+        if let Some(upstream) = present.filter(|upstream| !upstream.is_evicted()) {
             return upstream;
         }
         self.promotions += 1;
         let promotion = self.promotions;
-        let (upstream, drain) = Upstream::counting(generation, address, self.answers.clone());
+        let (upstream, drain) = Upstream::with_counts(generation, address, self.answers.clone());
         self.upstream = drain.upstream();
         let messages = messages.clone();
         tokio::task::spawn_local(async move {

@@ -1,6 +1,5 @@
 //! The launch of an instance, and the causes of its failure.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use super::{Message, Supervisor};
 use crate::control_plane::environment;
 use crate::control_plane::instance::{self, InstanceConfig};
 use crate::control_plane::lifecycle::{Event, Purpose};
+use crate::os::ports;
 use crate::process::template::Values;
 use crate::process::{Launch, LaunchSpec, Process as _};
 use crate::release::{Generation, Release, ReleaseId};
@@ -65,7 +65,7 @@ impl<L: Launch> Supervisor<L> {
         let config = InstanceConfig {
             port,
             readiness: self.settings.readiness.clone(),
-            liveness: (purpose == Purpose::Rescue).then(|| self.settings.live.clone()),
+            liveness: (purpose == Purpose::Rescue).then(|| self.settings.liveness.clone()),
             start_timeout: if self.lifecycle.has_served() {
                 self.settings.deploy_timeout
             } else {
@@ -127,7 +127,7 @@ impl<L: Launch> Supervisor<L> {
             let artifact = release.artifact.display();
             return Err(machines_fault(format!("its copy {artifact} is gone")));
         }
-        let (port, ports) = free_ports(&self.settings.port_names)
+        let (port, ports) = choose_ports(&self.settings.port_names)
             .map_err(|error| machines_fault(format!("no free port: {error}")))?;
         let values = Values {
             release,
@@ -174,21 +174,11 @@ fn back_off(failures: u32) -> Duration {
     base + base.mul_f64(fastrand::f64() * JITTER)
 }
 
-/// Finds free ports, one for requests and one for each name. Another program may take one before
-/// the app does; then the launch is tried again with others.
-fn free_ports(names: &[String]) -> std::io::Result<(u16, Vec<(String, u16)>)> {
-    let listen = || std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    // All are held until the last is found: no two are the same.
-    let listener = listen()?;
-    let named: Vec<_> = names.iter().map(|_| listen()).collect::<Result<_, _>>()?;
-    let ports = names.iter().zip(&named).map(|(name, listener)| {
-        let port = listener.local_addr()?.port();
-        Ok((name.clone(), port))
-    });
-    Ok((
-        listener.local_addr()?.port(),
-        ports.collect::<std::io::Result<_>>()?,
-    ))
+/// Chooses a port for requests and one for each name.
+fn choose_ports(names: &[String]) -> std::io::Result<(u16, Vec<(String, u16)>)> {
+    let mut ports = ports::choose(1 + names.len())?;
+    let port = ports.remove(0);
+    Ok((port, names.iter().cloned().zip(ports).collect()))
 }
 
 #[cfg(test)]
@@ -211,7 +201,7 @@ mod tests {
 
     #[test]
     fn each_name_has_a_port_of_its_own() {
-        let (port, named) = free_ports(&["admin".to_owned(), "metrics".to_owned()]).unwrap();
+        let (port, named) = choose_ports(&["admin".to_owned(), "metrics".to_owned()]).unwrap();
         let ports: std::collections::BTreeSet<u16> =
             named.iter().map(|(_, port)| *port).chain([port]).collect();
         assert_eq!(ports.len(), 3);

@@ -15,9 +15,9 @@ use world::{Story, World};
 const POLICY: Policy = Policy {
     max_draining: 1,
     rapid_fails: 2,
-    overlap: true,
-    bake: false,
-    auto_rollback: true,
+    can_overlap: true,
+    has_trials: false,
+    may_go_back: true,
 };
 
 /// Walks, and returns the number of different states.
@@ -57,7 +57,7 @@ fn every_order_of_deploys_and_crashes_keeps_the_promises() {
 #[test]
 fn every_order_keeps_them_with_a_standby() {
     let policy = Policy {
-        bake: true,
+        has_trials: true,
         ..POLICY
     };
     let seen = walk(policy, Story::Trials, 8);
@@ -67,7 +67,7 @@ fn every_order_keeps_them_with_a_standby() {
 #[test]
 fn every_order_keeps_them_whatever_is_asked_for() {
     let policy = Policy {
-        bake: true,
+        has_trials: true,
         ..POLICY
     };
     let seen = walk(policy, Story::Requests, 7);
@@ -77,7 +77,7 @@ fn every_order_keeps_them_whatever_is_asked_for() {
 #[test]
 fn every_order_keeps_them_for_an_app_that_cannot_run_twice() {
     let policy = Policy {
-        overlap: false,
+        can_overlap: false,
         ..POLICY
     };
     let seen = walk(policy, Story::Requests, 9);
@@ -87,8 +87,8 @@ fn every_order_keeps_them_for_an_app_that_cannot_run_twice() {
 #[test]
 fn every_order_keeps_them_when_nothing_goes_back_by_itself() {
     let policy = Policy {
-        bake: true,
-        auto_rollback: false,
+        has_trials: true,
+        may_go_back: false,
         ..POLICY
     };
     let seen = walk(policy, Story::Requests, 7);

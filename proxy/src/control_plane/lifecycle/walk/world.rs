@@ -248,7 +248,7 @@ impl World {
             }
             Action::BeginTrial(generation) => {
                 assert_eq!(self.routed, Some(generation), "bakes what does not serve");
-                assert!(self.policy().bake, "bakes uninvited");
+                assert!(self.policy().has_trials, "bakes uninvited");
                 self.on_trial = Some(generation);
             }
             Action::RetryAfter(_) => {
@@ -282,7 +282,7 @@ impl World {
                 "launched beside a standby while another instance serves"
             );
             assert!(
-                self.policy().overlap,
+                self.policy().can_overlap,
                 "launched beside {other}: it cannot run twice"
             );
         }
@@ -295,11 +295,11 @@ impl World {
     }
 
     fn promote(&mut self, generation: Generation) {
-        let may_go_back = self.may_go_back || !self.policy().overlap;
+        let may_go_back = self.may_go_back || !self.policy().can_overlap;
         let forwards = self.routed < Some(generation);
         let from = self.release_of(self.routed);
         let to = self.release_of(Some(generation));
-        let by_itself = self.policy().auto_rollback || self.asked || !self.policy().overlap;
+        let by_itself = self.policy().may_go_back || self.asked || !self.policy().can_overlap;
         assert!(forwards || may_go_back, "routed backwards");
         assert!(
             forwards || by_itself || from.is_none() || from == to,
@@ -330,7 +330,7 @@ impl World {
         let policy = self.policy();
         if let Some(routed) = self.routed {
             assert!(self.alive.contains_key(&routed), "routed to the dead");
-        } else if !self.shutdown && policy.overlap && policy.auto_rollback {
+        } else if !self.shutdown && policy.can_overlap && policy.may_go_back {
             let idle = self.alive.iter().find(usable);
             assert_eq!(idle, None, "no route while a healthy instance runs");
         }
