@@ -1,8 +1,8 @@
 //! The manual, as it lies in `proxy/docs`: nothing but documentation.
 //!
-//! For those who run handoff: [`deploying`], [`operating`], [`configuration`], [`systemd`],
-//! [`iis_azure`], [`observability`], [`http`], [`troubleshooting`]. For those who change it:
-//! [`architecture`], [`glossary`], [`decisions`], [`debugging`].
+//! For those who run handoff: [`deploying`], [`operating`], [`configuration`], [`options`],
+//! [`systemd`], [`iis_azure`], [`observability`], [`http`], [`troubleshooting`]. For those who change
+//! it: [`architecture`], [`glossary`], [`decisions`], [`debugging`].
 
 /// Includes pages of the manual as modules.
 ///
@@ -15,6 +15,7 @@ macro_rules! pages {
         #[doc = "[archives]: crate::docs::deploying#archives"]
         #[doc = "[operating]: crate::docs::operating"]
         #[doc = "[handoff.toml]: crate::docs::configuration#handofftoml"]
+        #[doc = "[options]: crate::docs::options"]
         #[doc = "[check]: crate::docs::configuration#handoff-check"]
         #[doc = "[log]: crate::docs::observability#the-log"]
         #[doc = "[forwarding]: crate::docs::http#forwarding-fields"]
@@ -32,6 +33,7 @@ pages! {
     deploying = "deploying";
     operating = "operating";
     configuration = "configuration";
+    options = "options";
     systemd = "systemd";
     iis_azure = "iis-azure";
     observability = "observability";

@@ -117,41 +117,4 @@ mod tests {
             assert_eq!(variable, Some(format!("HANDOFF_{name}").as_str()));
         }
     }
-
-    #[test]
-    fn every_option_is_as_it_was() {
-        let mut command = Cli::command();
-        command.build();
-        let mut now = String::new();
-        for command in command.get_subcommands().filter(|c| !c.is_hide_set()) {
-            let mut all: Vec<_> = command.get_arguments().collect();
-            all.sort_by_key(|arg| arg.get_id().to_string());
-            for arg in all {
-                let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
-                let defaults = arg.get_default_values().iter().map(|d| text(d));
-                let words = arg.get_possible_values();
-                let words = words.iter().map(|word| word.get_name().to_owned());
-                now += &format!(
-                    "{} {} --{} {} {:?} {:?} {:?} {:?} {:?} {:?} {:?} last={} required={}\n",
-                    command.get_name(),
-                    arg.get_id(),
-                    arg.get_long().unwrap_or_default(),
-                    arg.get_env().map_or_else(|| "-".to_owned(), text),
-                    arg.get_value_names().unwrap_or_default(),
-                    defaults.collect::<Vec<_>>(),
-                    words.collect::<Vec<_>>(),
-                    arg.get_action(),
-                    arg.get_num_args(),
-                    arg.get_value_delimiter(),
-                    arg.get_short(),
-                    arg.is_last_set(),
-                    arg.is_required_set(),
-                );
-            }
-        }
-        if std::env::var_os("HANDOFF_UPDATE_DOCS").is_some() {
-            std::fs::write("src/cli/options.txt", &now).unwrap();
-        }
-        assert!(now == include_str!("options.txt"), "see options.txt");
-    }
 }

@@ -27,20 +27,21 @@ const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn rollback(options: &RollbackArgs) -> ExitStatus {
     let command = ControlCommand::Rollback(options.release.clone());
     let follow = &options.follow;
-    run(&follow.deployment, command, follow.timeout, follow.json)
+    run(&follow.deployment, command, *follow.timeout, follow.json)
 }
 
 /// Hands off to a new instance.
 pub fn restart(options: &RestartArgs) -> ExitStatus {
     let follow = &options.follow;
     let command = ControlCommand::Restart;
-    run(&follow.deployment, command, follow.timeout, follow.json)
+    run(&follow.deployment, command, *follow.timeout, follow.json)
 }
 
 /// Holds new requests until no other is in flight.
 pub fn pause(options: &PauseArgs) -> ExitStatus {
-    let timeout = options.timeout.unwrap_or(options.max).min(options.max);
-    let command = ControlCommand::Pause(options.max);
+    let max = *options.max;
+    let timeout = options.timeout.map_or(max, |timeout| max.min(*timeout));
+    let command = ControlCommand::Pause(max);
     run(&options.deployment, command, timeout, options.json)
 }
 
@@ -48,7 +49,7 @@ pub fn pause(options: &PauseArgs) -> ExitStatus {
 pub fn resume(options: &ResumeArgs) -> ExitStatus {
     let follow = &options.follow;
     let command = ControlCommand::Resume;
-    run(&follow.deployment, command, follow.timeout, follow.json)
+    run(&follow.deployment, command, *follow.timeout, follow.json)
 }
 
 /// The reason why a command was not written.
