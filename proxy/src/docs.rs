@@ -1,8 +1,8 @@
 //! The manual, as it lies in `proxy/docs`: nothing but documentation.
 //!
 //! For those who run handoff: [`deploying`], [`operating`], [`configuration`], [`options`],
-//! [`systemd`], [`iis_azure`], [`observability`], [`http`], [`troubleshooting`]. For those who change
-//! it: [`architecture`], [`glossary`], [`decisions`], [`debugging`].
+//! [`systemd`], [`iis_azure`], [`observability`], [`http`], [`troubleshooting`]. For those who change it:
+//! [`architecture`], [`glossary`], [`decisions`], [`debugging`].
 
 /// Includes pages of the manual as modules.
 ///
@@ -15,8 +15,8 @@ macro_rules! pages {
         #[doc = "[archives]: crate::docs::deploying#archives"]
         #[doc = "[operating]: crate::docs::operating"]
         #[doc = "[handoff.toml]: crate::docs::configuration#handofftoml"]
-        #[doc = "[options]: crate::docs::options"]
         #[doc = "[check]: crate::docs::configuration#handoff-check"]
+        #[doc = "[options]: crate::docs::options"]
         #[doc = "[log]: crate::docs::observability#the-log"]
         #[doc = "[forwarding]: crate::docs::http#forwarding-fields"]
         #[doc = "[troubleshooting]: crate::docs::troubleshooting"]

@@ -78,7 +78,7 @@ pub struct DeployArgs {
 pub(crate) enum Wait {
     /// New requests go to the release
     Promoted,
-    /// As `promoted`, and nothing is in flight to the superseded instance
+    /// New requests go to the release, and nothing is in flight to the superseded instance
     Drained,
 }
 
@@ -93,8 +93,9 @@ pub(crate) enum IfIdle {
 
 fn http_url(text: &str) -> Result<String, &'static str> {
     let is_http = ["http://", "https://"].iter().any(|s| text.starts_with(s));
-    match is_http {
-        true => Ok(text.to_owned()),
-        false => Err("expected a URL that starts with http:// or https://"),
+    if is_http {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a URL that starts with http:// or https://")
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Options that name a deployment, as those of `handoff run` do.
+/// The options that name a deployment, as for `handoff run`.
 #[derive(Args, Clone, Debug)]
 pub struct DeploymentArgs {
     /// State folder of the sidecars: their --state [default: as for `handoff run`, from the other

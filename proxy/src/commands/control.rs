@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, json};
 
 use super::deployment_paths::UnknownDeployment;
-use super::follow::{Follower, LOOK, Outcome, Report, SidecarReport, Step, Steps};
+use super::follow::{CommandOutcome, Follower, POLL_INTERVAL, Report, SidecarReport, Step, Steps};
 use super::progress::Progress;
 use super::{ELSEWHERE, ExitStatus, count};
 use crate::cli::control::{PauseArgs, RestartArgs, ResumeArgs, RollbackArgs};
 use crate::cli::deployment::DeploymentArgs;
+use crate::cli::output::OutputFormat;
 use crate::deployment::desired::{ControlCommand, PendingCommand, write_command};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::release::Generation;
@@ -27,14 +28,24 @@ const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
 pub fn rollback(options: &RollbackArgs) -> ExitStatus {
     let command = ControlCommand::Rollback(options.release.clone());
     let follow = &options.follow;
-    run(&follow.deployment, command, *follow.timeout, follow.json)
+    run(
+        &follow.deployment,
+        command,
+        *follow.timeout,
+        OutputFormat::from_flag(follow.json),
+    )
 }
 
 /// Hands off to a new instance.
 pub fn restart(options: &RestartArgs) -> ExitStatus {
     let follow = &options.follow;
     let command = ControlCommand::Restart;
-    run(&follow.deployment, command, *follow.timeout, follow.json)
+    run(
+        &follow.deployment,
+        command,
+        *follow.timeout,
+        OutputFormat::from_flag(follow.json),
+    )
 }
 
 /// Holds new requests until no other is in flight.
@@ -42,14 +53,24 @@ pub fn pause(options: &PauseArgs) -> ExitStatus {
     let max = *options.max;
     let timeout = options.timeout.map_or(max, |timeout| max.min(*timeout));
     let command = ControlCommand::Pause(max);
-    run(&options.deployment, command, timeout, options.json)
+    run(
+        &options.deployment,
+        command,
+        timeout,
+        OutputFormat::from_flag(options.json),
+    )
 }
 
 /// Ends a pause.
 pub fn resume(options: &ResumeArgs) -> ExitStatus {
     let follow = &options.follow;
     let command = ControlCommand::Resume;
-    run(&follow.deployment, command, *follow.timeout, follow.json)
+    run(
+        &follow.deployment,
+        command,
+        *follow.timeout,
+        OutputFormat::from_flag(follow.json),
+    )
 }
 
 /// The reason why a command was not written.
@@ -65,7 +86,7 @@ fn run(
     place: &DeploymentArgs,
     command: ControlCommand,
     timeout: Duration,
-    json: bool,
+    format: OutputFormat,
 ) -> ExitStatus {
     let mut progress = Progress::new();
     let report = place
@@ -80,7 +101,7 @@ fn run(
         };
         Report::failed(exit_status, &error)
     });
-    report.print(json);
+    report.print(format);
     report.exit_status
 }
 
@@ -191,7 +212,7 @@ impl ControlRun {
                 };
                 return (outcome, steps);
             }
-            sleep(LOOK);
+            sleep(POLL_INTERVAL);
         }
     }
 
@@ -248,7 +269,7 @@ impl ControlRun {
             if left == 0 || Instant::now() >= until {
                 break left;
             }
-            sleep(LOOK);
+            sleep(POLL_INTERVAL);
         };
         if left == 0 {
             progress.say("  all is resumed");
@@ -261,11 +282,11 @@ impl ControlRun {
 
     fn report(&self, outcome: ControlOutcome, steps: Steps) -> Report {
         let (name, exit_status) = match outcome {
-            ControlOutcome::Done => (Outcome::Done, ExitStatus::Done),
-            ControlOutcome::Refused => (Outcome::Refused, ExitStatus::Refused),
-            ControlOutcome::Superseded => (Outcome::Superseded, ExitStatus::Refused),
-            ControlOutcome::Timeout => (Outcome::Timeout, ExitStatus::Timeout),
-            ControlOutcome::Idle => (Outcome::Idle, ExitStatus::Idle),
+            ControlOutcome::Done => (CommandOutcome::Done, ExitStatus::Done),
+            ControlOutcome::Refused => (CommandOutcome::Refused, ExitStatus::Refused),
+            ControlOutcome::Superseded => (CommandOutcome::Superseded, ExitStatus::Refused),
+            ControlOutcome::Timeout => (CommandOutcome::Timeout, ExitStatus::Timeout),
+            ControlOutcome::Idle => (CommandOutcome::Idle, ExitStatus::Idle),
         };
         let releases = self.releases(&steps);
         Report {
@@ -311,13 +332,19 @@ impl ControlRun {
             }
             ControlOutcome::Refused => match self.command {
                 ControlCommand::Rollback(_) => "not all have gone back".to_owned(),
-                _ => "not all have done it".to_owned(),
+                ControlCommand::Retry(_)
+                | ControlCommand::Restart
+                | ControlCommand::Pause(_)
+                | ControlCommand::Resume => "not all have done it".to_owned(),
             },
             ControlOutcome::Timeout => match self.command {
                 ControlCommand::Pause(_) => "not all sidecars were paused in time with no request \
                                              in flight, so the pause is taken back"
                     .to_owned(),
-                _ => {
+                ControlCommand::Retry(_)
+                | ControlCommand::Rollback(_)
+                | ControlCommand::Restart
+                | ControlCommand::Resume => {
                     let timeout = humantime::format_duration(self.timeout);
                     format!("not all have done it after {timeout}")
                 }

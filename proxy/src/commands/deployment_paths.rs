@@ -1,37 +1,37 @@
-//! DeploymentArgs a deployment is: the same for a sidecar and for every command.
+//! The paths of a deployment, from the options of a command.
 
 use std::path::{Path, PathBuf};
 
 use super::sidecars::Sidecars;
 use crate::cli::deployment::DeploymentArgs;
 use crate::deployment::Source;
-use crate::deployment::source::drop_folder;
+use crate::deployment::source::{absolute, drop_folder};
 use crate::deployment::status::SourceStatus;
 
-/// A deployment's files.
+/// The paths to which a deploy writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DeploymentPaths {
-    /// What names the artifact; without it the newest in `uploads` is run.
+    /// The pointer file; without it, sidecars run the newest artifact in `uploads`.
     pub(super) pointer: Option<PathBuf>,
-    /// DeploymentArgs artifacts are put.
+    /// Folder for artifacts.
     pub(super) uploads: PathBuf,
-    /// DeploymentArgs the sidecars publish what they do.
+    /// State folder, in which sidecars publish their status.
     pub(super) state: PathBuf,
 }
 
-/// Why a deployment is not known.
+/// The reason why a deployment cannot be found.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum UnknownDeployment {
-    /// Nothing was said, and nothing is here.
+    /// Neither an option nor the working directory names a deployment.
     #[error(
         "which deployment? Give --state DIR, --pointer FILE or --to DIR (or start in a folder with \
          _artifact.txt, releases or _target in it)"
     )]
     Nowhere,
-    /// Only sidecars could tell, and there are none.
+    /// There is no sidecar that has published its options.
     #[error("no sidecar has published where it looks in {0:?}: give --pointer FILE or --to DIR")]
     Untold(PathBuf),
-    /// There is nothing but one file to overwrite.
+    /// The sidecars run a single file or folder, which a deploy cannot replace.
     #[error(
         "the sidecars run {0:?} itself (--artifact): replace that file, or run them with --pointer \
          or --watch"
@@ -42,13 +42,14 @@ pub(super) enum UnknownDeployment {
 // === impl DeploymentPaths ===
 
 impl DeploymentPaths {
-    /// The deployment that the options mean, each as `handoff run` takes it.
+    /// Finds the deployment of these options, which have the meanings that they have for `handoff
+    /// run`.
     pub(super) fn find(
         pointer: Option<PathBuf>,
         folder: Option<PathBuf>,
         state: Option<PathBuf>,
     ) -> Result<Self, UnknownDeployment> {
-        let (pointer, folder, state) = (absolute(pointer), absolute(folder), absolute(state));
+        let [pointer, folder, state] = [pointer, folder, state].map(|path| path.map(absolute));
         let source = match (pointer, folder, &state) {
             (Some(file), folder, _) => Source::Pointer { file, folder },
             (None, Some(folder), _) => Source::Folder(folder),
@@ -64,7 +65,7 @@ impl DeploymentPaths {
                 state,
             }),
             Source::Pointer { file, folder } => Ok(Self {
-                uploads: folder.unwrap_or_else(|| beside(&file)),
+                uploads: folder.unwrap_or_else(|| uploads_beside(&file)),
                 pointer: Some(file),
                 state,
             }),
@@ -75,7 +76,7 @@ impl DeploymentPaths {
 // === impl DeploymentArgs ===
 
 impl DeploymentArgs {
-    /// The state folder.
+    /// Returns the state folder.
     pub(super) fn state(&self) -> Result<PathBuf, UnknownDeployment> {
         let Self {
             state,
@@ -84,10 +85,11 @@ impl DeploymentArgs {
             artifact,
             config: _,
         } = self.clone();
-        if let Some(state) = absolute(state) {
+        if let Some(state) = state.map(absolute) {
             return Ok(state);
         }
-        let source = match (absolute(pointer), absolute(to), absolute(artifact)) {
+        let [pointer, to, artifact] = [pointer, to, artifact].map(|path| path.map(absolute));
+        let source = match (pointer, to, artifact) {
             (Some(file), folder, _) => Source::Pointer { file, folder },
             (None, Some(folder), _) => Source::Folder(folder),
             (None, None, Some(path)) => Source::Artifact(path),
@@ -97,13 +99,13 @@ impl DeploymentArgs {
     }
 }
 
-/// What lies in the working directory.
+/// Returns the conventional source in the working directory.
 fn here() -> Result<Source, UnknownDeployment> {
     let here = std::env::current_dir().map_err(|_| UnknownDeployment::Nowhere)?;
     Source::conventional(&here).ok_or(UnknownDeployment::Nowhere)
 }
 
-/// What the sidecar that lived last has published.
+/// Returns the source of the sidecar that wrote its status last.
 fn published(state: &Path) -> Result<Source, UnknownDeployment> {
     let mut sidecars = Sidecars::of(state);
     sidecars.refresh();
@@ -131,13 +133,9 @@ fn published(state: &Path) -> Result<Source, UnknownDeployment> {
     }
 }
 
-fn beside(pointer: &Path) -> PathBuf {
+fn uploads_beside(pointer: &Path) -> PathBuf {
     let folder = pointer.parent().unwrap_or(pointer);
     drop_folder(folder).unwrap_or_else(|| folder.join("releases"))
-}
-
-fn absolute(path: Option<PathBuf>) -> Option<PathBuf> {
-    path.map(|path| std::path::absolute(&path).unwrap_or(path))
 }
 
 #[cfg(test)]
@@ -163,6 +161,9 @@ mod tests {
             .unwrap()
             .state;
         assert_eq!(state, folder.path().join("_artifact.txt.handoff"));
+        let with_slash = folder.path().join("_target/");
+        let paths = DeploymentPaths::find(None, Some(with_slash), None).unwrap();
+        assert_eq!(paths.state, folder.path().join("_target.handoff"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `handoff digest`: what a pointer file takes as `sha256=`.
+//! `handoff digest`: prints the digest of an artifact.
 
 use serde_json::json;
 
@@ -9,14 +9,15 @@ use crate::deployment::digest::digest;
 
 const SCHEMA: u32 = 1;
 
-/// Prints it on stdout.
+/// Prints the digest on stdout.
 pub fn run(options: &DigestArgs) -> ExitStatus {
     let DigestArgs { path, json } = options;
     match digest(path) {
         Ok(digest) => {
-            match json {
-                true => print_line(json!({"schema": SCHEMA, "sha256": digest.hex()})),
-                false => print_line(digest.hex()),
+            if *json {
+                print_line(json!({"schema": SCHEMA, "sha256": digest.hex()}));
+            } else {
+                print_line(digest.hex());
             }
             ExitStatus::Done
         }

@@ -1,19 +1,19 @@
-//! `handoff history`: every launch that the sidecars remember.
+//! `handoff history`: shows every launch that the sidecars list.
 
 use serde_json::json;
 
 use super::deployment_paths::UnknownDeployment;
 use super::sidecars::Sidecars;
-use super::{ELSEWHERE, ExitStatus, table, told};
+use super::{ELSEWHERE, ExitStatus, exit_status_of, table};
 use crate::cli::output::{eprint_line, print_line};
 use crate::cli::queries::HistoryArgs;
 use crate::deployment::status::UnixMillis;
 
 const SCHEMA: u32 = 1;
 
-/// Shows it on stdout, oldest first.
+/// Prints the launches on stdout, oldest first.
 pub fn run(options: &HistoryArgs) -> ExitStatus {
-    told(show(options))
+    exit_status_of(show(options))
 }
 
 fn show(options: &HistoryArgs) -> Result<ExitStatus, UnknownDeployment> {

@@ -1,9 +1,9 @@
-//! What an operator or a deploy script asks of running sidecars.
+//! The commands of operators and deploy scripts to running sidecars.
 //!
 //! The folder is the API: commands write the pointer, artifacts and `<state>/desired.json`, and
-//! read what each sidecar publishes in `<state>/sidecars/<id>.json`. They reach no sidecar in any
-//! other way, so they work from another container or another sandbox, and for several sidecars on
-//! one folder.
+//! read the status of each sidecar in `<state>/sidecars/<id>.json`. They reach sidecars in no other
+//! way, so they also work from another container or sandbox, and for several sidecars on one
+//! folder.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -27,34 +27,34 @@ mod sidecars;
 pub mod status;
 mod table;
 
-/// What may be wrong when nobody is found.
+/// A hint for messages about missing sidecars.
 const ELSEWHERE: &str = "if they have another --state, give it here too";
 
-/// How a command ends: its exit code.
+/// The result of a command: its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitStatus {
-    /// What was asked for is so.
+    /// The command succeeded.
     Done = 0,
-    /// It was refused, or could not be done.
+    /// The command was refused, or could not be executed.
     Refused = 1,
-    /// It makes no sense.
+    /// The command line is invalid.
     Usage = 2,
-    /// It did not happen in time.
+    /// The result did not come in time.
     Timeout = 3,
-    /// No sidecar runs there.
+    /// There is no live sidecar.
     Idle = 4,
 }
 
-/// How a command ended that may not know where it should look; then it says so.
-fn told(ended: Result<ExitStatus, UnknownDeployment>) -> ExitStatus {
+/// Returns the exit status of a command, after printing an error about its deployment.
+fn exit_status_of(ended: Result<ExitStatus, UnknownDeployment>) -> ExitStatus {
     ended.unwrap_or_else(|error| {
         eprint_line(format_args!("handoff: {error}"));
         ExitStatus::Usage
     })
 }
 
-/// The live sidecar of a deployment that has this public address.
+/// Returns the id of the live sidecar of a deployment that has this public address.
 pub fn sidecar_on(state: &Path, address: SocketAddr) -> Option<Arc<str>> {
     let mut sidecars = Sidecars::of(state);
     sidecars.refresh();
@@ -63,7 +63,7 @@ pub fn sidecar_on(state: &Path, address: SocketAddr) -> Option<Arc<str>> {
         .map(|status| Arc::clone(&status.sidecar))
 }
 
-/// `1 sidecar`, `2 sidecars`
+/// Returns a number with its noun: `1 sidecar`, `2 sidecars`.
 fn count(n: usize, word: &str) -> String {
     match n {
         1 => format!("1 {word}"),

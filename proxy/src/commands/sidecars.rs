@@ -1,4 +1,4 @@
-//! What the sidecars of a deployment publish, and which of them live.
+//! The statuses of a deployment's sidecars, and which sidecars are alive.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use crate::deployment::status::{Phase, Status, UnixMillis};
 use crate::os::machine::{is_gone, machine};
 
-/// A sidecar writes every second. One that has not for so long is dead; disks and shares take
-/// their time.
+/// Maximum age of a live sidecar's heartbeat. It writes every second; disks and shares may be slow.
 const SILENT: Duration = Duration::from_secs(10);
 
-/// The sidecars of one deployment, as far as they have been looked at.
+/// The sidecars of one deployment, as they were read last.
 #[derive(Debug)]
 pub(super) struct Sidecars {
     folder: PathBuf,
@@ -25,16 +24,16 @@ pub(super) struct Sidecars {
 struct Known {
     status: Status,
     first_seen: Instant,
-    /// When its heartbeat was seen to move.
+    /// Time at which the heartbeat was seen to change.
     moved: Option<Instant>,
-    /// So many looks did not find its file.
+    /// Number of readings since the file was found.
     missed: u32,
 }
 
 // === impl Sidecars ===
 
 impl Sidecars {
-    /// Those that publish in this state folder; none has been looked at.
+    /// Creates an empty list of the sidecars that publish in this state folder.
     pub(super) fn of(state: &Path) -> Self {
         Self {
             folder: state.join("sidecars"),
@@ -43,7 +42,7 @@ impl Sidecars {
         }
     }
 
-    /// Reads all files. What cannot be read now, because it is being replaced, stays as it was.
+    /// Reads all status files. The status of a file that is being replaced stays as it was.
     pub(super) fn refresh(&mut self) {
         for known in self.known.values_mut() {
             known.missed += 1;
@@ -61,7 +60,7 @@ impl Sidecars {
                 known.missed = 0;
             }
         }
-        // On a share a file can be away for the moment in which it is replaced.
+        // On a share a file may be missing while it is replaced.
         self.known.retain(|_, known| known.missed < 3);
     }
 
@@ -80,12 +79,12 @@ impl Sidecars {
         known.status = status;
     }
 
-    /// All of them, dead ones too.
+    /// Returns all sidecars, also dead ones.
     pub(super) fn all(&self) -> impl Iterator<Item = &Status> {
         self.known.values().map(|known| &known.status)
     }
 
-    /// All of them, and whether each is_alive.
+    /// Returns all sidecars, each with whether it is alive.
     pub(super) fn with_liveness(&self) -> impl Iterator<Item = (&Status, bool)> {
         let (now, unix) = (Instant::now(), UnixMillis::now());
         self.known.values().map(move |known| {
@@ -94,7 +93,7 @@ impl Sidecars {
         })
     }
 
-    /// Those that live and do not shut down.
+    /// Returns the sidecars that are alive and do not shut down.
     pub(super) fn live(&self) -> impl Iterator<Item = &Status> {
         self.with_liveness()
             .filter(|(_, is_alive)| *is_alive)
@@ -106,8 +105,8 @@ impl Sidecars {
 // === impl Known ===
 
 impl Known {
-    /// Whether it is_alive: its heartbeat was seen to move lately, or, before that could be seen, says
-    /// so. The machines of a deployment need not agree about the time.
+    /// Returns true if the heartbeat was seen to change lately or, before that can be seen, is not
+    /// old. The clocks of a deployment's machines may differ.
     fn is_alive(&self, now: Instant, unix: UnixMillis, machine: Option<&str>) -> bool {
         if machine.is_some()
             && self.status.machine.as_deref() == machine

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::error::{ConfigError, positive};
 use super::paths;
 use crate::cli::Run;
-use crate::control_plane::artifact::{Limits, Settle, StoreSettings};
+use crate::control_plane::artifact::{Limits, SettlePeriods, StoreSettings};
 use crate::control_plane::watcher::WatchSettings;
 use crate::deployment::Source;
 use crate::process::template::Command;
@@ -16,7 +16,7 @@ pub(super) fn watch(run: &Run, source: Source) -> Result<WatchSettings, ConfigEr
         source,
         poll: positive("--poll", options.poll)?,
         events: !options.no_events,
-        settle: Settle {
+        settle: SettlePeriods {
             file: *options.settle,
             folder: *options.settle_folder,
         },

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::cli::Run;
 use crate::control_plane::artifact::StoreSettings;
-use crate::control_plane::reread::Reread;
+use crate::control_plane::config_source::ConfigSource;
 use crate::control_plane::settings::SupervisorSettings;
 use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane;
@@ -64,7 +64,7 @@ pub struct Config {
     /// The end of handoff.
     pub shutdown: ShutdownSettings,
     /// The files that are read again when they change.
-    pub files: Box<dyn Reread>,
+    pub files: Box<dyn ConfigSource>,
 }
 
 /// Settings of the shutdown.

@@ -366,7 +366,7 @@ impl Status {
     }
 
     /// Adds a launch, and removes the oldest one when there are too many.
-    pub fn launched(&mut self, release: &Release, generation: Generation) -> &mut Handoff {
+    pub fn add_launch(&mut self, release: &Release, generation: Generation) -> &mut Handoff {
         if self.handoffs.len() == HISTORY {
             self.handoffs.pop_front();
         }
@@ -376,7 +376,7 @@ impl Status {
     }
 
     /// Returns the launch of `generation`, if it is still listed.
-    pub fn handoff(&mut self, generation: Generation) -> Option<&mut Handoff> {
+    pub fn handoff_mut(&mut self, generation: Generation) -> Option<&mut Handoff> {
         self.handoffs
             .iter_mut()
             .rev()
@@ -384,7 +384,7 @@ impl Status {
     }
 
     /// Returns the launch that superseded `generation`.
-    pub fn superseding(&mut self, generation: Generation) -> Option<&mut Handoff> {
+    pub fn superseding_mut(&mut self, generation: Generation) -> Option<&mut Handoff> {
         self.handoffs
             .iter_mut()
             .rev()

@@ -1,4 +1,4 @@
-//! `handoff deploy`: puts an artifact where sidecars find it, and waits for their verdict.
+//! `handoff deploy`: puts an artifact into a deployment, and waits until its sidecars run it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,18 +7,20 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use self::outcome::DeployOutcome;
-use self::upload::Uploaded;
+use self::upload::{SameContent, Uploaded};
 use self::wake::Wake;
 use super::ExitStatus;
 use super::deployment_paths::{DeploymentPaths, UnknownDeployment};
-use super::follow::{Follower, LOOK, Outcome, Report, Step, Steps};
+use super::follow::{CommandOutcome, Follower, POLL_INTERVAL, Report, Step, Steps};
 use super::progress::Progress;
 use crate::cli::deploy::{DeployArgs, Wait};
+use crate::cli::output::OutputFormat;
 use crate::deployment::DropFolder;
 use crate::deployment::desired::{self, ControlCommand};
 use crate::deployment::digest::digest;
 use crate::deployment::drop_folder::is_artifact;
 use crate::deployment::names::release_id;
+use crate::deployment::source::absolute;
 use crate::deployment::status::Status;
 use crate::release::{Digest, Generation, ReleaseId};
 
@@ -27,12 +29,12 @@ mod pointer;
 mod upload;
 mod wake;
 
-/// For a woken sidecar to say what it serves, before it is given something new.
+/// Maximum time for a woken sidecar to serve the release before.
 const WAKING: Duration = Duration::from_secs(60);
-/// For others to follow back after one has refused.
+/// Maximum time for the other sidecars to return to the release before, after one has refused.
 const FOLLOW_BACK: Duration = Duration::from_secs(60);
 
-/// Why nothing was deployed.
+/// The reason why nothing was deployed.
 #[derive(Debug, thiserror::Error)]
 enum DeployError {
     #[error(transparent)]
@@ -65,7 +67,7 @@ impl DeployError {
     }
 }
 
-/// Deploys, and says so on stdout.
+/// Deploys an artifact, and prints the result.
 pub fn run(deploy: &DeployArgs) -> ExitStatus {
     let mut progress = Progress::new();
     let report = match Deploying::prepare(deploy, &mut progress) {
@@ -74,27 +76,27 @@ pub fn run(deploy: &DeployArgs) -> ExitStatus {
     };
     progress.end();
     let report = report.unwrap_or_else(|error| Report::failed(error.exit_status(), &error));
-    report.print(deploy.json);
+    report.print(OutputFormat::from_flag(deploy.json));
     report.exit_status
 }
 
-/// One deploy under way.
+/// One execution of the command.
 struct Deploying<'a> {
     options: &'a DeployArgs,
     place: DeploymentPaths,
     artifact: PathBuf,
     digest: Digest,
-    /// As it stands in the sidecars' files.
+    /// The digest as the sidecars' files contain it.
     digest_text: String,
     follower: Follower,
     /// The last launch of each sidecar before this deploy.
     before: BTreeMap<Arc<str>, Generation>,
     deadline: Instant,
-    /// Why nobody could be woken.
+    /// Reason why no sidecar was woken.
     asleep: Option<String>,
 }
 
-/// What it has changed.
+/// The changes that a deploy has made.
 struct Changes {
     release: ReleaseId,
     uploaded: Uploaded,
@@ -108,10 +110,9 @@ impl<'a> Deploying<'a> {
             pointer, to, state, ..
         } = options.clone();
         let place = DeploymentPaths::find(pointer, to, state)?;
-        let path = options.artifact.clone();
-        let artifact = std::path::absolute(&path).unwrap_or(path);
+        let artifact = absolute(options.artifact.clone());
         let reading = format!("reading {artifact:?}");
-        let digest = progress.during_all_of(&reading, || digest(&artifact));
+        let digest = progress.show_during(&reading, || digest(&artifact));
         let digest = digest.map_err(|source| DeployError::Read {
             path: artifact.clone(),
             source,
@@ -132,16 +133,17 @@ impl<'a> Deploying<'a> {
     fn run(&mut self, progress: &mut Progress) -> Result<Report, DeployError> {
         let is_live = self.find_live(progress);
         if is_live && self.is_deployed(progress) {
-            let verdict = self.follow(None, progress);
-            return Ok(self.report(&verdict, Outcome::Unchanged, None));
+            let outcome = self.follow(None, progress);
+            return Ok(self.report(&outcome, CommandOutcome::Unchanged, None));
         }
         self.before = self.follower.launches();
         let changes = self.write(progress)?;
-        let verdict = match is_live {
-            true => self.follow(Some(&changes), progress),
-            false => DeployOutcome::Idle,
+        let outcome = if is_live {
+            self.follow(Some(&changes), progress)
+        } else {
+            DeployOutcome::Idle
         };
-        match &verdict {
+        match &outcome {
             DeployOutcome::Active | DeployOutcome::Idle => self.prune(&changes),
             DeployOutcome::Refused(sidecar, refusal) => {
                 progress.say(&format!("sidecar {sidecar} refused it: {}", refusal.reason));
@@ -149,10 +151,10 @@ impl<'a> Deploying<'a> {
             }
             DeployOutcome::Superseded | DeployOutcome::Timeout => {}
         }
-        Ok(self.report(&verdict, Outcome::Promoted, Some(&changes)))
+        Ok(self.report(&outcome, CommandOutcome::Promoted, Some(&changes)))
     }
 
-    /// Looks for sidecars that live, waking them if that was asked for.
+    /// Looks for live sidecars, and requests the `--wake` URL until there is one.
     fn find_live(&mut self, progress: &mut Progress) -> bool {
         if self.follower.await_live() {
             return true;
@@ -166,7 +168,7 @@ impl<'a> Deploying<'a> {
         while Instant::now() < self.deadline && !wake.is_hopeless {
             wake.go_on();
             self.follower.sidecars.refresh();
-            // It shall have something to go back to before it is given something new.
+            // A sidecar needs a release to return to before it receives a new one.
             let knows = |status: &Status| {
                 status.active.is_some()
                     || status.artifact_problem.is_some()
@@ -182,14 +184,14 @@ impl<'a> Deploying<'a> {
             if progress.is_due() {
                 progress.say(&format!("  waking {url}: {}", wake.state()));
             }
-            sleep(LOOK);
+            sleep(POLL_INTERVAL);
         }
         let is_live = self.follower.sidecars.live().next().is_some();
         self.asleep = (!is_live).then(|| format!("requesting {url} woke none: {}", wake.state()));
         is_live
     }
 
-    /// Whether all files say already what this deploy would have them say, and all sidecars have it.
+    /// Returns true if the files and all sidecars have this artifact already.
     fn is_deployed(&self, progress: &mut Progress) -> bool {
         let named = match &self.place.pointer {
             Some(file) => pointer::read(file).and_then(|pointer| pointer.digest),
@@ -197,7 +199,7 @@ impl<'a> Deploying<'a> {
                 let newest = DropFolder::default().newest(&self.place.uploads, None);
                 newest.ok().flatten().and_then(|newest| {
                     let reading = format!("reading {newest:?}");
-                    let digest = progress.during_all_of(&reading, || digest(&newest));
+                    let digest = progress.show_during(&reading, || digest(&newest));
                     digest.ok()
                 })
             }
@@ -223,12 +225,24 @@ impl<'a> Deploying<'a> {
         }
         let target = uploads.join(&name);
         progress.say(&format!("copying {:?} to {target:?}", self.artifact));
-        // Before the artifact is seen: what was refused before has its second chance at once.
+        // Written before the artifact appears: a release that was refused before is tried again at
+        // once.
         if let Err(error) = desired::write_command(state, ControlCommand::Retry(self.digest)) {
             progress.say(&format!("cannot ask for a retry in {state:?}: {error}"));
         }
-        let reuse = pointer.is_some();
-        let uploaded = upload::upload(&self.artifact, self.digest, uploads, &name, reuse, progress);
+        let same_content = if pointer.is_some() {
+            SameContent::Reuse
+        } else {
+            SameContent::CopyAgain
+        };
+        let uploaded = upload::upload(
+            &self.artifact,
+            self.digest,
+            uploads,
+            &name,
+            same_content,
+            progress,
+        );
         let uploaded = uploaded.map_err(|source| DeployError::Upload {
             path: uploads.clone(),
             source,
@@ -279,12 +293,13 @@ impl<'a> Deploying<'a> {
                 return DeployOutcome::Superseded;
             }
             if Instant::now() >= self.deadline {
-                return match steps.is_empty() {
-                    true => DeployOutcome::Idle,
-                    false => DeployOutcome::Timeout,
+                return if steps.is_empty() {
+                    DeployOutcome::Idle
+                } else {
+                    DeployOutcome::Timeout
                 };
             }
-            sleep(LOOK);
+            sleep(POLL_INTERVAL);
         }
     }
 
@@ -295,7 +310,7 @@ impl<'a> Deploying<'a> {
         })
     }
 
-    /// Has all sidecars run again what they ran before.
+    /// Puts back the release before, and waits until no sidecar runs this one.
     fn go_back(&mut self, changes: &Changes, progress: &mut Progress) {
         let back = match (&self.place.pointer, &changes.pointer) {
             (Some(file), Some(written)) => {
@@ -320,7 +335,7 @@ impl<'a> Deploying<'a> {
         if back.is_err() {
             return;
         }
-        let until = self.deadline.max(Instant::now() + LOOK);
+        let until = self.deadline.max(Instant::now() + POLL_INTERVAL);
         let until = until.min(Instant::now() + FOLLOW_BACK);
         let mut told = false;
         loop {
@@ -342,7 +357,7 @@ impl<'a> Deploying<'a> {
                 }
                 _ => {}
             }
-            sleep(LOOK);
+            sleep(POLL_INTERVAL);
         }
     }
 

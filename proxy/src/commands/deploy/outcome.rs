@@ -1,4 +1,4 @@
-//! What follower the sidecars came to, in words.
+//! The outcome of a deploy, in words.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -8,22 +8,22 @@ use serde_json::json;
 
 use super::{Changes, Deploying};
 use crate::cli::deploy::IfIdle;
-use crate::commands::follow::{Outcome, Refusal, Report, SidecarReport};
+use crate::commands::follow::{CommandOutcome, RefusalReport, Report, SidecarReport};
 use crate::commands::{ELSEWHERE, ExitStatus, count};
 use crate::deployment::names::release_id;
 use crate::release::ReleaseId;
 
-/// What follower came to.
+/// The outcome of a deploy.
 pub(super) enum DeployOutcome {
     Active,
-    Refused(Arc<str>, Refusal),
+    Refused(Arc<str>, RefusalReport),
     Superseded,
     Timeout,
     Idle,
 }
 
 impl DeployOutcome {
-    fn refusal(&self) -> Option<&Refusal> {
+    fn refusal(&self) -> Option<&RefusalReport> {
         match self {
             Self::Refused(_, refusal) => Some(refusal),
             Self::Active | Self::Superseded | Self::Timeout | Self::Idle => None,
@@ -34,17 +34,17 @@ impl DeployOutcome {
 impl Deploying<'_> {
     pub(super) fn report(
         &self,
-        outcome_: &DeployOutcome,
-        active: Outcome,
+        deploy_outcome: &DeployOutcome,
+        active: CommandOutcome,
         changes: Option<&Changes>,
     ) -> Report {
-        let (outcome, exit_status) = match (outcome_, self.options.if_idle) {
+        let (outcome, exit_status) = match (deploy_outcome, self.options.if_idle) {
             (DeployOutcome::Active, _) => (active, ExitStatus::Done),
-            (DeployOutcome::Refused(..), _) => (Outcome::Refused, ExitStatus::Refused),
-            (DeployOutcome::Superseded, _) => (Outcome::Superseded, ExitStatus::Refused),
-            (DeployOutcome::Timeout, _) => (Outcome::Timeout, ExitStatus::Timeout),
-            (DeployOutcome::Idle, IfIdle::Fail) => (Outcome::Idle, ExitStatus::Idle),
-            (DeployOutcome::Idle, IfIdle::Accept) => (Outcome::Idle, ExitStatus::Done),
+            (DeployOutcome::Refused(..), _) => (CommandOutcome::Refused, ExitStatus::Refused),
+            (DeployOutcome::Superseded, _) => (CommandOutcome::Superseded, ExitStatus::Refused),
+            (DeployOutcome::Timeout, _) => (CommandOutcome::Timeout, ExitStatus::Timeout),
+            (DeployOutcome::Idle, IfIdle::Fail) => (CommandOutcome::Idle, ExitStatus::Idle),
+            (DeployOutcome::Idle, IfIdle::Accept) => (CommandOutcome::Idle, ExitStatus::Done),
         };
         let artifact = changes.map(|changes| changes.uploaded.path.clone());
         let release = match changes {
@@ -60,14 +60,14 @@ impl Deploying<'_> {
             }
         };
         Report {
-            message: self.message(outcome_, &release, outcome),
+            message: self.message(deploy_outcome, &release, outcome),
             outcome,
             exit_status,
             more: [
                 ("release", json!(release)),
                 ("digest", json!(self.digest_text)),
                 ("artifact", json!(artifact)),
-                ("refusal", json!(outcome_.refusal())),
+                ("refusal", json!(deploy_outcome.refusal())),
             ]
             .map(|(key, value)| (key.to_owned(), value))
             .into_iter()
@@ -76,11 +76,16 @@ impl Deploying<'_> {
         }
     }
 
-    fn message(&self, outcome_: &DeployOutcome, release: &ReleaseId, outcome: Outcome) -> String {
+    fn message(
+        &self,
+        deploy_outcome: &DeployOutcome,
+        release: &ReleaseId,
+        outcome: CommandOutcome,
+    ) -> String {
         let steps = self.steps();
-        match outcome_ {
+        match deploy_outcome {
             DeployOutcome::Active => {
-                let is_unchanged = outcome == Outcome::Unchanged;
+                let is_unchanged = outcome == CommandOutcome::Unchanged;
                 let already = if is_unchanged { "already " } else { "" };
                 format!(
                     "{release} is {already}active in {}",

@@ -1,4 +1,4 @@
-//! `handoff logs`: what the sidecars and their apps have written to the log files.
+//! `handoff logs`: shows the log files of the sidecars and their apps.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -10,18 +10,18 @@ use serde_json::json;
 
 use self::tail::Tail;
 use super::deployment_paths::UnknownDeployment;
-use super::follow::LOOK;
+use super::follow::POLL_INTERVAL;
 use super::sidecars::Sidecars;
-use super::{ELSEWHERE, ExitStatus, told};
+use super::{ELSEWHERE, ExitStatus, exit_status_of};
 use crate::cli::output::eprint_line;
 use crate::cli::queries::LogsArgs;
 use crate::deployment::status::Status;
 
 mod tail;
 
-/// Shows them on stdout.
+/// Prints the log files on stdout.
 pub fn run(options: &LogsArgs) -> ExitStatus {
-    told(show(options))
+    exit_status_of(show(options))
 }
 
 fn show(options: &LogsArgs) -> Result<ExitStatus, UnknownDeployment> {
@@ -62,15 +62,15 @@ fn show(options: &LogsArgs) -> Result<ExitStatus, UnknownDeployment> {
     if shown.tails.is_empty() {
         return Ok(ExitStatus::Refused);
     }
-    // Who reads it no more has seen enough.
+    // A closed stdout ends `--follow`.
     while shown.print().is_ok() && options.follow {
-        sleep(LOOK);
+        sleep(POLL_INTERVAL);
         sidecars.refresh();
         for (sidecar, file) in of_the_living(&sidecars) {
             let Some(file) = file else {
                 continue;
             };
-            // The next sidecar may go on with the file of the one before.
+            // The next sidecar may continue the file of the one before.
             if let Some((writes, _)) = shown.tails.get_mut(&file) {
                 *writes = sidecar;
             } else if let Ok(tail) = Tail::open(&file, usize::MAX) {
@@ -81,7 +81,7 @@ fn show(options: &LogsArgs) -> Result<ExitStatus, UnknownDeployment> {
     Ok(ExitStatus::Done)
 }
 
-/// Each sidecar, and its log file.
+/// Returns each live sidecar with its log file, or else the sidecar that died last.
 fn of_the_living(sidecars: &Sidecars) -> Vec<(Arc<str>, Option<PathBuf>)> {
     let log = |status: &Status| (Arc::clone(&status.sidecar), status.log_file.clone());
     let living = sidecars.with_liveness().filter(|(_, is_alive)| *is_alive);
@@ -93,17 +93,17 @@ fn of_the_living(sidecars: &Sidecars) -> Vec<(Arc<str>, Option<PathBuf>)> {
     last.map(log).into_iter().collect()
 }
 
-/// What is shown, and how.
+/// The log files that are shown.
 #[derive(Default)]
 struct Shown {
-    /// By their paths, and whose each is.
+    /// The files, each with the sidecar that writes it.
     tails: BTreeMap<PathBuf, (Arc<str>, Tail)>,
     last: Option<Arc<str>>,
     json: bool,
 }
 
 impl Shown {
-    /// Prints what is new.
+    /// Prints the lines that are new.
     fn print(&mut self) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         let is_one_of_many = self.tails.len() > 1;
@@ -117,9 +117,10 @@ impl Shown {
             }
             self.last = Some(Arc::clone(sidecar));
             for line in lines {
-                match self.json {
-                    true => writeln!(stdout, "{}", json!({"sidecar": sidecar, "line": line}))?,
-                    false => writeln!(stdout, "{line}")?,
+                if self.json {
+                    writeln!(stdout, "{}", json!({"sidecar": sidecar, "line": line}))?
+                } else {
+                    writeln!(stdout, "{line}")?
                 }
             }
         }

@@ -283,7 +283,7 @@ mod tests {
         }
     }
 
-    /// As a scanner does that looks at what is new.
+    /// A virus scanner may open a new copy.
     #[cfg(windows)]
     #[test]
     fn a_copy_that_somebody_looks_at_gets_its_name_a_little_later() {
