@@ -23,8 +23,8 @@ use crate::data_plane::{DataPlane, Listener, Tallies};
 use crate::observe::admin::Admin;
 use crate::observe::event_hook;
 use crate::observe::systemd;
-use crate::os::listening::who_has;
-use crate::os::service_manager::{News, passed_listener, tell};
+use crate::os::listening::describe_listener;
+use crate::os::service_manager::{ServiceNotification, notify, passed_listener};
 use crate::process::Launch;
 use crate::router::Router;
 
@@ -122,10 +122,10 @@ async fn run_all(
         tokio::task::spawn_local(admin.serve(status, Arc::clone(&router), tallies));
     }
     if let Some(command) = config.on_event.take() {
-        tokio::task::spawn_local(event_hook::tell(command, published.clone()));
+        tokio::task::spawn_local(event_hook::notify(command, published.clone()));
     }
-    tell(News::Ready);
-    tokio::task::spawn_local(systemd::inform(published.clone()));
+    notify(ServiceNotification::Ready);
+    tokio::task::spawn_local(systemd::report(published.clone()));
     let writer = status::publish(status_file, published).map_err(AppError::Thread)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -191,7 +191,7 @@ async fn run_all(
         () = asked_by_the_platform => "the platform's request",
     };
     tracing::info!(reason, "shutting down");
-    tell(News::Stopping);
+    notify(ServiceNotification::Stopping);
     let Shutdown { delay, timeout } = config.shutdown;
     let deadline = Instant::now() + timeout;
     // The supervisor lives until it has been told both.
@@ -264,7 +264,7 @@ async fn bind(address: SocketAddr) -> Result<Listener, AppError> {
             }
             Err(source) => {
                 let is_taken = Listener::is_taken(&source);
-                let by = is_taken.then(|| who_has(address)).flatten();
+                let by = is_taken.then(|| describe_listener(address)).flatten();
                 return Err(AppError::Bind {
                     address,
                     by,

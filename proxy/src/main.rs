@@ -70,7 +70,7 @@ fn run(run: Run) -> ExitCode {
         Err(error) => return fail(ExitCode::FAILURE, &format!("cannot start: {error}")),
     };
     let shutdown = async {
-        match signal::shutdown().await {
+        match signal::wait_for_shutdown().await {
             Ok(reason) => reason,
             Err(error) => {
                 tracing::warn!(%error, "cannot listen for signals");
@@ -93,7 +93,7 @@ fn run(run: Run) -> ExitCode {
     let ended = runtime.block_on(app::run(config, sidecar, launcher, shutdown));
     // On Windows threads of its own read the apps' output: for as long as anything that was left
     // behind has the other end.
-    runtime.shutdown_timeout(thread::LAST_WORDS);
+    runtime.shutdown_timeout(thread::EXIT_GRACE);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(ExitCode::FAILURE, &error.to_string()),

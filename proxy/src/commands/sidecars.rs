@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::control_plane::status::{Phase, Status, UnixMillis};
-use crate::os::machine::{is_gone, machine};
+use crate::os::machine::{is_gone, shared_pid_namespace};
 
 /// A sidecar writes every second. One that has not for so long is dead; disks and shares take
 /// their time.
@@ -38,7 +38,7 @@ impl Sidecars {
     pub(super) fn of(state: &Path) -> Self {
         Self {
             folder: state.join("sidecars"),
-            machine: machine(),
+            machine: shared_pid_namespace(),
             known: BTreeMap::new(),
         }
     }

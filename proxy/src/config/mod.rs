@@ -17,7 +17,7 @@ use crate::observe::admin;
 use crate::process::template::Command;
 use crate::router::Hold;
 use crate::telemetry::sinks;
-use crate::telemetry::{self, FileSettings, Tail};
+use crate::telemetry::{self, LogFileSettings, Tail};
 use crate::user_tokens::WindowsAuth;
 
 mod environment;
@@ -65,13 +65,13 @@ pub struct Config {
     /// What to do with what the platform leaves in this process.
     pub windows_auth: WindowsAuth,
     /// Where it can be looked at, if anywhere.
-    pub admin: Option<admin::Settings>,
+    pub admin: Option<admin::AdminSettings>,
     /// Where what apps write goes, and a line for each request.
     pub lines: sinks::SinkSettings,
     /// What somebody wants to be told of at once, and by which command.
     pub on_event: Option<String>,
     /// What is told of it all.
-    pub log: telemetry::Settings,
+    pub log: telemetry::LogSettings,
     /// The end.
     pub shutdown: Shutdown,
     /// The files that may change while it runs.
@@ -111,7 +111,7 @@ impl Config {
         let admin = admin(run.log.observing.admin)?;
         Ok(Self {
             files: Box::new(reload::Files::new(run, &supervisor)),
-            log: telemetry::Settings {
+            log: telemetry::LogSettings {
                 level: run.log.log_level,
                 format: run.log.log_format,
                 file: log_file(run, platform_port.is_some(), |name| env::var(name).ok()),
@@ -230,7 +230,7 @@ fn log_file(
     run: &Run,
     has_platform: bool,
     variable: impl Fn(&str) -> Option<String>,
-) -> Option<FileSettings> {
+) -> Option<LogFileSettings> {
     let on_azure = || {
         let home = variable("HOME").filter(|_| variable("WEBSITE_SITE_NAME").is_some())?;
         let file = Path::new(&home).join("LogFiles");
@@ -241,7 +241,7 @@ fn log_file(
         Some(path) => path.clone(),
         None => on_azure()?,
     };
-    Some(FileSettings {
+    Some(LogFileSettings {
         path: absolute(path),
         size: run.log.log_file_size,
         keep: run.log.log_file_keep,
@@ -249,7 +249,7 @@ fn log_file(
 }
 
 fn lines(run: &Run) -> sinks::SinkSettings {
-    let file = |path: &Path| FileSettings {
+    let file = |path: &Path| LogFileSettings {
         path: absolute(path.to_owned()),
         size: run.log.log_file_size,
         keep: run.log.log_file_keep,
@@ -275,7 +275,7 @@ fn lines(run: &Run) -> sinks::SinkSettings {
 }
 
 /// The page tells what runs here and what it says: only this machine's people may see that.
-fn admin(address: Option<SocketAddr>) -> Result<Option<admin::Settings>, ConfigError> {
+fn admin(address: Option<SocketAddr>) -> Result<Option<admin::AdminSettings>, ConfigError> {
     match address {
         Some(address) if !address.ip().is_loopback() => Err(ConfigError::Value {
             key: "--admin".into(),
@@ -283,7 +283,7 @@ fn admin(address: Option<SocketAddr>) -> Result<Option<admin::Settings>, ConfigE
             expected: "a loopback address, such as 127.0.0.1:9900 (from elsewhere: through an SSH \
                        tunnel, or a proxy that asks who it is)",
         }),
-        Some(address) => Ok(Some(admin::Settings {
+        Some(address) => Ok(Some(admin::AdminSettings {
             address,
             tail: Tail::default(),
         })),

@@ -14,7 +14,7 @@ const LATELY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Removes the oldest status files in `folder`: each end by force leaves one, every command reads all
 /// of them, and nobody else would.
 pub(super) fn forget(folder: &Path, now: SystemTime) {
-    files::remove_half_made(folder, now);
+    files::remove_leftovers(folder, now);
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut dead: Vec<(SystemTime, PathBuf)> = entries
         .filter(|entry| {

@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventHandler, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use crate::os::files::{self, Identity};
-use crate::os::thread::LAST_WORDS;
+use crate::os::files::{self, FileIdentity};
+use crate::os::thread::EXIT_GRACE;
 
 /// What is watched now. Whether any event ever comes is nobody's promise.
 pub(super) struct Events {
@@ -22,7 +22,7 @@ pub(super) struct Events {
 struct Watched {
     /// Of the folder when its watch was begun: one that vanished and came back is another to the
     /// system, whatever its name is.
-    identity: Option<Identity>,
+    identity: Option<FileIdentity>,
     works: bool,
 }
 
@@ -63,7 +63,7 @@ impl Events {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
-        let now: HashMap<&Path, Option<Identity>> = folders
+        let now: HashMap<&Path, Option<FileIdentity>> = folders
             .iter()
             .map(|&folder| (folder, identity(folder)))
             .collect();
@@ -99,12 +99,12 @@ impl Drop for Events {
     fn drop(&mut self) {
         drop(self.watcher.take());
         // The library gives no thread to join.
-        let _ = self.running.recv_timeout(LAST_WORDS);
+        let _ = self.running.recv_timeout(EXIT_GRACE);
     }
 }
 
 /// None where there is no folder.
-fn identity(folder: &Path) -> Option<Identity> {
+fn identity(folder: &Path) -> Option<FileIdentity> {
     let metadata = fs::metadata(folder).ok()?;
     metadata.is_dir().then(|| files::identity(&metadata))
 }

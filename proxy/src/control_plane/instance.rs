@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::live::LiveCheck;
 use super::readiness::{Identity, NeverReady, Readiness};
-use crate::process::{Exit, Owner, Process};
+use crate::process::{Exit, PortOwner, Process};
 
 /// What becomes of an instance, in this order.
 #[derive(Debug)]
@@ -158,14 +158,14 @@ fn owned<P: Process>(process: &P, care: &Care) -> Result<Option<String>, String>
     }
     let port = care.port;
     match process.owner(port) {
-        Owner::Unknown => Ok(None),
-        Owner::Tree(addresses) => {
+        PortOwner::Unknown => Ok(None),
+        PortOwner::Tree(addresses) => {
             let public = addresses.iter().find(|address| !address.ip().is_loopback());
             Ok(public.map(|address| {
                 format!("it listens on {address}, which others may reach; pass it {{host}}")
             }))
         }
-        Owner::Another(other) => {
+        PortOwner::Another(other) => {
             let reason = format!("on its port {port} answers {other}, which it has not started");
             match care.readiness.identity {
                 Identity::Require => Err(reason),

@@ -19,7 +19,7 @@ use super::dead;
 use super::memory::Refusal;
 use super::paths;
 use crate::os::files::{make_folder, write_atomically};
-use crate::os::machine::machine;
+use crate::os::machine::shared_pid_namespace;
 use crate::os::thread::JoinOnDrop;
 use crate::release::{Generation, Release, ReleaseId};
 
@@ -315,7 +315,7 @@ impl Status {
             sidecar,
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
-            machine: machine(),
+            machine: shared_pid_namespace(),
             listen,
             admin: None,
             source,

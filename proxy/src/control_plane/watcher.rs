@@ -21,8 +21,7 @@ use super::desired::{Desired, DesiredFile, Look};
 use super::events::Events;
 use super::reread::{News, Reread};
 use super::supervisor::Settings;
-use crate::os::files;
-use crate::os::thread::JoinOnDrop;
+use crate::os::thread::{self, JoinOnDrop};
 use crate::release::{Digest, Release, ReleaseId};
 
 /// From one look to the next, however many events come: a folder may be written to all the time.
@@ -122,7 +121,7 @@ impl Watcher {
         let wake = Arc::new(wake);
         let events = Arc::downgrade(&wake);
         let thread = JoinOnDrop::spawn("watcher", move || {
-            files::lower_priority();
+            thread::lower_priority();
             Watch::new(settings, store, desired, files, found, events).run(&woken);
         })?;
         Ok(Self {

@@ -227,7 +227,7 @@ impl Accept {
             return;
         };
         loop {
-            let accepted = inherit::alone(|| {
+            let accepted = inherit::with_spawn_lock(|| {
                 let (stream, peer) = listener.accept()?;
                 inherit::keep_private(&stream).map(|()| (stream, peer))
             });
@@ -286,7 +286,7 @@ impl Port {
     async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         // No app may inherit it, not even one that is started at this moment.
         let accept = |cx: &mut Context<'_>| {
-            inherit::alone(|| {
+            inherit::with_spawn_lock(|| {
                 let (stream, peer) = ready!(self.0.poll_accept(cx))?;
                 Poll::Ready(inherit::keep_private(&stream).map(|()| (stream, peer)))
             })

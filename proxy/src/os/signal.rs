@@ -1,14 +1,14 @@
-//! When this process is asked to end.
+//! Requests of the system or of a person that this process ends.
 
 use std::io;
 
-/// Completes when the system or a person asks for it: SIGTERM or SIGINT; on Windows Ctrl-C,
-/// Ctrl-Break, or the end of the console or the system.
+/// Waits for SIGTERM or SIGINT; on Windows for Ctrl-C, Ctrl-Break, or the end of the console or the
+/// system. Returns which of them it was.
 ///
 /// # Errors
-/// When the system does not let itself be listened to.
-pub async fn shutdown() -> io::Result<&'static str> {
-    os::shutdown().await
+/// The system lets no handler be installed.
+pub async fn wait_for_shutdown() -> io::Result<&'static str> {
+    os::wait_for_shutdown().await
 }
 
 #[cfg(unix)]
@@ -17,7 +17,7 @@ mod os {
 
     use tokio::signal::unix::{SignalKind, signal};
 
-    pub(super) async fn shutdown() -> io::Result<&'static str> {
+    pub(super) async fn wait_for_shutdown() -> io::Result<&'static str> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         Ok(tokio::select! {
@@ -33,10 +33,10 @@ mod os {
 
     use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
 
-    // Not CTRL_LOGOFF_EVENT: services only, and what they start, as IIS does handoff, get it, whenever
-    // any user logs off, and are not told who (Microsoft's documentation of HandlerRoutine). It goes to
-    // the default handler, which lets them go on (that of SetConsoleCtrlHandler).
-    pub(super) async fn shutdown() -> io::Result<&'static str> {
+    // CTRL_LOGOFF_EVENT is left to the default handler, which lets services go on (documentation of
+    // SetConsoleCtrlHandler). Only services and their children, such as handoff under IIS, receive it,
+    // whenever any user logs off, and it does not say which user (documentation of HandlerRoutine).
+    pub(super) async fn wait_for_shutdown() -> io::Result<&'static str> {
         let mut c = ctrl_c()?;
         let mut pause = ctrl_break()?;
         let mut close = ctrl_close()?;

@@ -89,7 +89,7 @@ pub(super) fn take_back(uploaded: &Uploaded) -> io::Result<()> {
 /// What came some other way has no digest beside it, and stays. What a deploy that was killed has left
 /// half made goes, too.
 pub(super) fn prune(folder: &Path, keep: usize, needed: impl Fn(&Path, Option<Digest>) -> bool) {
-    files::remove_half_made(folder, SystemTime::now());
+    files::remove_leftovers(folder, SystemTime::now());
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut deployed: Vec<_> = entries
         .filter(|entry| is_artifact(&entry.file_name()))

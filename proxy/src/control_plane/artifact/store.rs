@@ -207,7 +207,7 @@ impl Store {
             ..
         } = &self.settings;
         // A link is another way to the same folder.
-        if files::canonical_so_far(state).starts_with(files::canonical_so_far(&dir)) {
+        if files::canonical_existing(state).starts_with(files::canonical_existing(&dir)) {
             return Err(AcceptError::StateInWorkdir {
                 state: state.clone(),
                 workdir: dir,
@@ -229,7 +229,7 @@ impl Store {
         // What cannot be launched at all is for the launch to say.
         if let Ok((program, _)) = command.expand(values) {
             let program = PathBuf::from(program);
-            if program.starts_with(cache) && files::runs_no_programs(cache) {
+            if program.starts_with(cache) && files::is_noexec(cache) {
                 let cache = cache.clone();
                 return Err(AcceptError::NotExecutable { cache, program });
             }
