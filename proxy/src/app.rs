@@ -13,16 +13,16 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::{Config, Shutdown};
 use crate::control_plane::artifact::Store;
-use crate::control_plane::desired::DesiredFile;
+use crate::control_plane::desired_file::DesiredFile;
 use crate::control_plane::memory::Memory;
 use crate::control_plane::siblings::Siblings;
-use crate::control_plane::status::{self, Status, UnixMillis};
+use crate::control_plane::status_file;
 use crate::control_plane::supervisor::{Order, Past, Supervisor};
 use crate::control_plane::watcher::{Found, Watcher};
 use crate::data_plane::{DataPlane, Listener, Tallies};
+use crate::deployment::status::{Status, UnixMillis};
 use crate::observe::admin::Admin;
-use crate::observe::event_hook;
-use crate::observe::systemd;
+use crate::observe::{event_hook, systemd};
 use crate::os::listening::describe_listener;
 use crate::os::service_manager::{ServiceNotification, notify, passed_listener};
 use crate::process::Launch;
@@ -126,7 +126,7 @@ async fn run_all(
     }
     notify(ServiceNotification::Ready);
     tokio::task::spawn_local(systemd::report(published.clone()));
-    let writer = status::publish(status_file, published).map_err(AppError::Thread)?;
+    let writer = status_file::publish(status_file, published).map_err(AppError::Thread)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         %sidecar,

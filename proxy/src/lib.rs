@@ -16,7 +16,7 @@
 //! Two planes that never name each other; the [`router`] is the hinge. Arrows point one way:
 //! main → [`app`] → {[`control_plane`], [`data_plane`], [`process`]} → [`router`] → [`release`].
 //! Between app and the planes is [`observe`], which shows what they do and names both.
-//! Beside that, main → [`commands`] → {[`control_plane`]'s artifacts and status, [`os::files`]}: what
+//! Beside that, main → [`commands`] → {[`deployment`], [`os::files`]}: what
 //! deploys and looks runs in another process, and meets the sidecars in files only.
 //! Each module owns its settings; [`config`] composes them, so nothing below imports it. [`check`]
 //! asks it, and runs nothing.
@@ -170,6 +170,7 @@ pub mod commands;
 pub mod config;
 pub mod control_plane;
 pub mod data_plane;
+pub mod deployment;
 pub mod observe;
 pub mod os;
 pub mod process;

@@ -36,10 +36,10 @@ fn main() -> ExitCode {
         Subcommands::History(options) => commands::history::run(&options).into(),
         Subcommands::Logs(options) => commands::logs::run(&options).into(),
         Subcommands::Completions { shell } => print(&completions(shell)),
-        Subcommands::Rollback(options) => commands::wish::rollback(&options).into(),
-        Subcommands::Restart(options) => commands::wish::restart(&options).into(),
-        Subcommands::Pause(options) => commands::wish::pause(&options).into(),
-        Subcommands::Resume(options) => commands::wish::resume(&options).into(),
+        Subcommands::Rollback(options) => commands::control::rollback(&options).into(),
+        Subcommands::Restart(options) => commands::control::restart(&options).into(),
+        Subcommands::Pause(options) => commands::control::pause(&options).into(),
+        Subcommands::Resume(options) => commands::control::resume(&options).into(),
         Subcommands::SendConsoleEvent { event, pid } => {
             end_after(HELPER_TIME);
             match console::send_from_within(event, pid) {

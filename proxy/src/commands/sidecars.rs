@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::control_plane::status::{Phase, Status, UnixMillis};
+use crate::deployment::status::{Phase, Status, UnixMillis};
 use crate::os::machine::{is_gone, shared_pid_namespace};
 
 /// A sidecar writes every second. One that has not for so long is dead; disks and shares take

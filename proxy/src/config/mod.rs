@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use crate::cli::observing::Observing;
 use crate::cli::{AutoRollback, Overlap, Run};
-use crate::control_plane::artifact::{Limits, Settle, Source, StoreSettings, Workdir};
+use crate::control_plane::artifact::{Limits, Settle, StoreSettings, Workdir};
 use crate::control_plane::reread::Reread;
 use crate::control_plane::supervisor;
 use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits, ShutdownRequest};
+use crate::deployment::Source;
 use crate::observe::admin;
 use crate::process::template::Command;
 use crate::router::Hold;

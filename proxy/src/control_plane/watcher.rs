@@ -13,14 +13,13 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
-use super::artifact::{
-    DropFolder, Fingerprint, NotYet, Patience, Problem, RETRY, Settle, Settling, Source, Store,
-    Target,
-};
-use super::desired::{Desired, DesiredFile, Look};
+use super::artifact::{NotYet, Patience, Problem, RETRY, Settle, Settling, Store};
+use super::desired_file::{DesiredChange, DesiredFile};
 use super::events::Events;
 use super::reread::{News, Reread};
 use super::supervisor::Settings;
+use crate::deployment::desired::Desired;
+use crate::deployment::{DropFolder, Fingerprint, Source, Target};
 use crate::os::thread::{self, JoinOnDrop};
 use crate::release::{Digest, Release, ReleaseId};
 
@@ -263,10 +262,12 @@ impl Watch {
     }
 
     fn look_at_desired(&mut self) {
-        while let Some(look) = self.desired.look() {
-            let found = match look {
-                Look::Says { desired, at_start } => Found::Desired { desired, at_start },
-                Look::Problem(problem) => Found::DesiredProblem(problem),
+        while let Some(change) = self.desired.poll() {
+            let found = match change {
+                DesiredChange::Content { desired, at_start } => {
+                    Found::Desired { desired, at_start }
+                }
+                DesiredChange::Problem(problem) => Found::DesiredProblem(problem),
             };
             // The supervisor is gone at shutdown only.
             let _ = self.found.send(found);

@@ -16,7 +16,7 @@ use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::control_plane::status::{Failure, Handoff, Outcome, Status, UnixMillis};
+use crate::deployment::status::{Failure, Handoff, Outcome, Status, UnixMillis};
 use crate::os::inherit;
 use crate::process::command::remove_own_variables;
 use crate::release::{Generation, ReleaseId};
@@ -298,7 +298,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::control_plane::status::{Alarm, Rollback, SourceStatus};
+    use crate::deployment::status::{Alarm, Rollback, SourceStatus};
 
     /// The log of this thread while its guard lives.
     #[derive(Clone, Default)]

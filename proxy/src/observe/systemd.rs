@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use crate::control_plane::status::{Phase, Status};
+use crate::deployment::status::{Phase, Status};
 use crate::os::service_manager::{ServiceNotification, notify, watchdog_period};
 
 /// Maximum time between two changes of the status while the supervisor runs.
@@ -80,7 +80,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
-    use crate::control_plane::status::SourceStatus;
+    use crate::deployment::status::SourceStatus;
 
     #[test]
     fn what_goes_on_is_one_line_whatever_it_is() {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::control_plane::artifact::Pointer;
+use crate::deployment::Pointer;
 use crate::os::files;
 use crate::release::Digest;
 

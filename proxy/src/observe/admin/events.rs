@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 use super::traffic::Sample;
 use super::view::View;
-use crate::control_plane::status::Status;
+use crate::deployment::status::Status;
 
 /// Maximum number of connections to the events; more are refused.
 const MAX_FOLLOWERS: usize = 16;

@@ -9,8 +9,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::launches::{self, LaunchCounts};
 use super::view::View;
-use crate::control_plane::status::{InstanceStatus, Status};
 use crate::data_plane::{self, Totals};
+use crate::deployment::status::{InstanceStatus, Status};
 use crate::os::memory::resident_memory;
 use crate::release::Generation;
 

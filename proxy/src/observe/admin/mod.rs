@@ -28,8 +28,8 @@ use tokio::time::{MissedTickBehavior, sleep};
 
 use self::response::respond;
 use self::view::View;
-use crate::control_plane::status::Status;
 use crate::data_plane::{Listener, Tallies};
+use crate::deployment::status::Status;
 use crate::os::inherit;
 use crate::router::Router;
 use crate::telemetry::Tail;

@@ -1,6 +1,6 @@
 //! Readiness of this sidecar, and the reason in one sentence if it is not ready.
 
-use crate::control_plane::status::{Phase, Status};
+use crate::deployment::status::{Phase, Status};
 
 /// Returns the reason why this sidecar should get no requests: it is shutting down, or has no route
 /// (`is_routed`).
@@ -32,7 +32,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
-    use crate::control_plane::status::{Failure, Paused, SourceStatus, UnixMillis};
+    use crate::deployment::status::{Failure, Paused, SourceStatus, UnixMillis};
     use crate::release::{Generation, ReleaseId};
 
     #[test]

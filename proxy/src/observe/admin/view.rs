@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use super::launches::LaunchCounts;
 use super::traffic::TrafficHistory;
-use crate::control_plane::status::Status;
 use crate::data_plane::Tallies;
+use crate::deployment::status::Status;
 use crate::router::Router;
 use crate::telemetry::Tail;
 

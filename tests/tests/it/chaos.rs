@@ -23,7 +23,7 @@ fn a_round_of_everything_loses_no_request() {
 }
 
 #[test]
-#[ignore = "takes minutes: HANDOFF_CHAOS_SEED=1 cargo test -p tests --test chaos -- --ignored --nocapture"]
+#[ignore = "takes minutes: HANDOFF_CHAOS_SEED=1 cargo test -p tests --test it chaos:: -- --ignored --nocapture"]
 fn rounds_of_everything_lose_no_request() {
     let seed = number("HANDOFF_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     let seconds = number("HANDOFF_CHAOS_SECONDS").unwrap_or(300);

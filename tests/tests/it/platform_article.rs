@@ -1,7 +1,7 @@
 //! The article's own case, side by side: an app that watches its folder and ends itself, and the
 //! same traffic with handoff before the app.
 //!
-//! `cargo test -p tests --test platform_article -- --nocapture` prints the figures that
+//! `cargo test -p tests --test it platform_article:: -- --nocapture` prints the figures that
 //! the README shows.
 
 use std::fs;

@@ -25,13 +25,24 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("router/", &["release"]),
     ("process/", &["release", "os"]),
     ("data_plane/", &["release", "router", "os"]),
+    ("deployment/", &["deployment", "release", "os"]),
     ("control_plane/lifecycle/", &["release"]),
-    ("control_plane/", &["release", "router", "process", "os"]),
+    (
+        "control_plane/",
+        &[
+            "control_plane",
+            "deployment",
+            "release",
+            "router",
+            "process",
+            "os",
+        ],
+    ),
     (
         "observe/",
         &[
-            "control_plane",
             "data_plane",
+            "deployment",
             "os",
             "process",
             "release",
@@ -42,7 +53,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // They meet the running sidecars in files only.
     (
         "commands/",
-        &["commands", "control_plane", "process", "os", "release"],
+        &["commands", "deployment", "process", "os", "release"],
     ),
 ];
 

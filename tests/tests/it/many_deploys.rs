@@ -122,7 +122,7 @@ fn thirty_deploys_of_which_every_third_is_bad_cost_no_request() {
 }
 
 #[test]
-#[ignore = "takes some minutes: cargo test -p tests --test many_deploys -- --ignored"]
+#[ignore = "takes some minutes: cargo test -p tests --test it many_deploys:: -- --ignored"]
 fn two_hundred_deploys_of_which_every_third_is_bad_cost_no_request() {
     no_request_fails(200);
 }
