@@ -367,7 +367,7 @@ mod tests {
     async fn one_that_takes_too_long_is_ended_and_the_next_one_has_its_turn() {
         let log = LogCapture::default();
         let _guard = log.start();
-        // The clock is the runtime's own, and goes on when nothing else does.
+        // The clock is paused: it advances when all tasks are idle.
         let hook = async {
             refuse("sleep 600", 2).await;
             tokio::time::sleep(COMMAND_TIMEOUT * 3).await;

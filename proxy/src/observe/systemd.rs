@@ -61,12 +61,12 @@ fn summarize(status: &Status) -> String {
         parts.push("new requests are held".to_owned());
     }
     if let Some(candidate) = &status.candidate {
-        parts.push(format!("{} starts", candidate.release));
+        parts.push(format!("{} is starting", candidate.release));
     }
     let draining = status.draining.iter();
-    parts.extend(draining.map(|draining| format!("{} drains", draining.release)));
+    parts.extend(draining.map(|draining| format!("{} is draining", draining.release)));
     if let Some(alarm) = &status.alarm {
-        parts.push(format!("not well: {}", alarm.reason));
+        parts.push(format!("unhealthy: {}", alarm.reason));
     }
     if let Some(problem) = &status.artifact_problem {
         parts.push(format!("cannot deploy: {problem}"));

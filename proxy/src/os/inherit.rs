@@ -21,9 +21,6 @@ mod os {
     pub fn keep_output_private() {}
 
     /// Does nothing: sockets are accepted with `SOCK_CLOEXEC`.
-    ///
-    /// # Errors
-    /// None.
     pub fn keep_private<S>(_: &S) -> io::Result<()> {
         Ok(())
     }
@@ -66,9 +63,6 @@ mod os {
     }
 
     /// Keeps a socket from the apps.
-    ///
-    /// # Errors
-    /// The handle is not open.
     pub fn keep_private<S: AsRawSocket>(socket: &S) -> io::Result<()> {
         let address = usize::try_from(socket.as_raw_socket()).map_err(io::Error::other)?;
         unmark(ptr::without_provenance_mut(address))

@@ -11,9 +11,6 @@ use tokio::net::{TcpSocket, TcpStream};
 /// (libuv#2896), and an app that is ready in ten milliseconds would be found after 500. Use it only
 /// for attempts that are repeated anyway: Windows also refuses connections to a busy listener whose
 /// queue is full, and there its retries help.
-///
-/// # Errors
-/// The connection is refused or not possible.
 pub async fn connect_at_once(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,

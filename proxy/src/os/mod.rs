@@ -7,9 +7,9 @@
 pub mod files;
 pub mod inherit;
 pub mod listening;
-pub mod loopback;
-pub mod machine;
-pub mod memory;
+pub(crate) mod loopback;
+pub(crate) mod machine;
+pub(crate) mod memory;
 #[cfg(unix)]
 pub mod procfs;
 pub mod service_manager;

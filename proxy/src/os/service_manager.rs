@@ -122,9 +122,6 @@ mod os {
     use super::ServiceNotification;
 
     /// Returns no socket: Windows has no systemd.
-    ///
-    /// # Errors
-    /// None.
     pub fn passed_listener() -> io::Result<Option<TcpListener>> {
         Ok(None)
     }

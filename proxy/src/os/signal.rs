@@ -4,9 +4,6 @@ use std::io;
 
 /// Waits for SIGTERM or SIGINT; on Windows for Ctrl-C, Ctrl-Break, or the end of the console or the
 /// system. Returns which of them it was.
-///
-/// # Errors
-/// The system lets no handler be installed.
 pub async fn wait_for_shutdown() -> io::Result<&'static str> {
     os::wait_for_shutdown().await
 }

@@ -23,9 +23,6 @@ pub struct JoinOnDrop {
 
 impl JoinOnDrop {
     /// Starts a thread.
-    ///
-    /// # Errors
-    /// The system has no thread to give.
     pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let (ended, running) = channel::<()>();
         let thread = thread::Builder::new().name(name.to_owned());

@@ -63,20 +63,20 @@ mod os {
     use crate::os::inherit;
 
     /// Returns whether this process has a console that a child can share.
-    pub(in crate::process) fn has_console() -> bool {
+    pub(crate) fn has_console() -> bool {
         // SAFETY: takes nothing; zero means that there is none.
         unsafe { GetConsoleCP() != 0 }
     }
 
     /// Stops ignoring Ctrl-C, which children inherit: a process that was started in a group of its own
     /// ignores it.
-    pub(in crate::process) fn enable_ctrl_c() {
+    pub(crate) fn enable_ctrl_c() {
         // SAFETY: no handler is passed: the call only clears a flag.
         unsafe { SetConsoleCtrlHandler(None, 0) };
     }
 
     /// Sends an event to the process `pid`, the first of its group.
-    pub(in crate::process) async fn send(event: ConsoleEvent, pid: u32) -> io::Result<()> {
+    pub(crate) async fn send(event: ConsoleEvent, pid: u32) -> io::Result<()> {
         if event == ConsoleEvent::CtrlBreak && has_console() {
             // SAFETY: takes two integers.
             let sent = check(unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, pid) });

@@ -68,10 +68,10 @@ pub trait Process {
     /// Returns the last lines that the tree has written so far.
     fn output(&self) -> VecDeque<String>;
 
-    /// Returns the addresses on which processes of the tree listen, as far as the system tells.
+    /// Returns the addresses on which processes of the tree listen, as far as the system reports it.
     fn listeners(&self) -> Vec<SocketAddr>;
 
-    /// Returns which process listens on a port, as far as the system tells.
+    /// Returns which process listens on a port, as far as the system reports it.
     fn owner(&self, port: u16) -> PortOwner;
 }
 

@@ -64,9 +64,6 @@ pub fn set_level(level: LevelFilter) {
 }
 
 /// Starts the log of this sidecar. Only `main` may call this, once.
-///
-/// # Errors
-/// The system has no thread to give.
 pub fn init(settings: &LogSettings, sidecar: &str) -> io::Result<LogGuard> {
     let (queue, writer) = match &settings.file {
         None => Queue::start("log", MAX_QUEUED, note_dropped, io::stderr())?,

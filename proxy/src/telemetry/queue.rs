@@ -51,9 +51,6 @@ struct QueueState {
 
 impl Queue {
     /// Starts a thread that writes whole lines to `sink`.
-    ///
-    /// # Errors
-    /// The system has no thread to give.
     pub fn start(
         name: &str,
         max_bytes: usize,

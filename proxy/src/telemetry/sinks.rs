@@ -66,9 +66,6 @@ impl AppSink {
 }
 
 /// Opens the files and starts the threads that write them.
-///
-/// # Errors
-/// The system has no thread to give.
 pub fn open(settings: &SinkSettings, tail: Option<&Tail>, sidecar: &str) -> io::Result<Sinks> {
     let mut writers = Vec::new();
     let mut open = |file: Option<&LogFileSettings>, name| {

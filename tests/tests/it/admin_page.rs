@@ -41,7 +41,7 @@ fn a_handoff_can_be_watched() {
     page.shows("#blue", &["draining", "v1-"]);
     assert_eq!(upload.finish().unwrap().status, 200);
     page.shows("#blue", &["empty"]);
-    page.shows("#handoffs", &["v2-", "took over", "drain"]);
+    page.shows("#handoffs", &["v2-", "promoted", "drain"]);
 
     site.deploy(app("v3").that("--exit-code=7"));
     page.shows("#failure", &["v3-", "ended before it was ready (exit", "7"]);

@@ -19,7 +19,7 @@ pub(super) fn reason_unready(status: &Status, is_routed: bool) -> Option<String>
             Some(probe) => format!(": {probe}"),
             None => String::new(),
         };
-        return Some(format!("{} starts{probe}", candidate.release));
+        return Some(format!("{} is starting{probe}", candidate.release));
     }
     let failure = status.last_failure.as_ref();
     let failure = failure.map(|failure| format!("{}: {}", failure.release, failure.reason));

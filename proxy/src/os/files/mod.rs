@@ -111,9 +111,6 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Creates a folder and its parents, with the rights of the closest one that existed.
-///
-/// # Errors
-/// A folder cannot be created.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -130,9 +127,6 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Gives a file, or a folder with its content, the rights of the folder `model`.
-///
-/// # Errors
-/// A folder cannot be read.
 pub fn adopt_all(path: &Path, model: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     if metadata.is_symlink() {
@@ -148,9 +142,6 @@ pub fn adopt_all(path: &Path, model: &Path) -> io::Result<()> {
 }
 
 /// Waits for a shared lock, which is held while the returned file is open.
-///
-/// # Errors
-/// The lock file cannot be opened or locked.
 pub fn lock_shared(path: &Path) -> io::Result<File> {
     loop {
         let file = os::open_lock(path)?;

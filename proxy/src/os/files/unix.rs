@@ -34,9 +34,6 @@ pub fn open_unwritten(path: &Path) -> io::Result<File> {
 }
 
 /// Returns the path of an existing file or folder without links and `..`.
-///
-/// # Errors
-/// It does not exist, or its path cannot be resolved.
 pub fn canonical(path: &Path) -> io::Result<PathBuf> {
     fs::canonicalize(path)
 }
@@ -53,9 +50,6 @@ pub fn arrival(metadata: &Metadata) -> SystemTime {
 }
 
 /// Gives a copy the permissions of its original; `executable` adds the right to run it.
-///
-/// # Errors
-/// The permissions cannot be set.
 pub fn copy_mode(original: &Metadata, copy: &Path, executable: bool) -> io::Result<()> {
     // The owner, who is the user of this process, may always change and remove it.
     let run = if executable { 0o111 } else { 0 };
@@ -64,9 +58,6 @@ pub fn copy_mode(original: &Metadata, copy: &Path, executable: bool) -> io::Resu
 }
 
 /// Gives a file these permissions, without set-user-ID and the like.
-///
-/// # Errors
-/// The permissions cannot be set.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode & 0o777 | 0o600))
 }
@@ -92,9 +83,6 @@ pub(super) fn remove_lock(path: &Path, alone: File) -> io::Result<()> {
 }
 
 /// Waits until the content of `folder` is on the disk.
-///
-/// # Errors
-/// The disk or the file system reports one.
 pub fn sync(folder: &Path) -> io::Result<()> {
     let opened = File::open(folder)?;
     let mut entries = fs::read_dir(folder)?;
@@ -109,9 +97,6 @@ pub fn sync(folder: &Path) -> io::Result<()> {
 }
 
 /// Creates the symbolic link `link` to `target`.
-///
-/// # Errors
-/// The link cannot be created.
 pub fn make_link(target: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }

@@ -39,9 +39,6 @@ pub fn open_unwritten(path: &Path) -> io::Result<File> {
 
 /// Returns the path of an existing file or folder without links and `..`, in the form that most
 /// programs support.
-///
-/// # Errors
-/// It does not exist, or its path cannot be resolved.
 pub fn canonical(path: &Path) -> io::Result<PathBuf> {
     let given = std::path::absolute(path)?;
     match fs::canonicalize(path) {
@@ -102,17 +99,11 @@ pub fn arrival(metadata: &Metadata) -> SystemTime {
 
 /// Does nothing: permissions do not decide what can be run, and a read-only copy could not be
 /// removed.
-///
-/// # Errors
-/// None.
 pub fn copy_mode(_: &Metadata, _: &Path, _executable: bool) -> io::Result<()> {
     Ok(())
 }
 
 /// Does nothing, as [`copy_mode`].
-///
-/// # Errors
-/// None.
 pub fn set_mode(_: &Path, _mode: u32) -> io::Result<()> {
     Ok(())
 }
@@ -137,9 +128,6 @@ pub(super) fn remove_lock(path: &Path, alone: File) -> io::Result<()> {
 
 /// Waits until the files in `folder` are on the disk, except for those in its subfolders: there may
 /// be thousands, each of which would wait for the disk.
-///
-/// # Errors
-/// A file cannot be opened, or the disk reports an error.
 pub fn sync(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

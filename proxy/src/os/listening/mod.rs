@@ -12,9 +12,9 @@ mod os;
 /// A listening TCP socket.
 #[derive(Clone, Debug)]
 pub struct Listening {
-    /// Id of its process, where the system tells: Wine does not.
+    /// Id of its process, where the system reports it: Wine does not.
     pub pid: Option<u32>,
-    /// Name of its process, where the system tells.
+    /// Name of its process, where the system reports it.
     pub name: Option<String>,
     /// Local address.
     pub address: SocketAddr,
@@ -25,7 +25,7 @@ pub fn all() -> Vec<Listening> {
     os::all()
 }
 
-/// Describes the process that listens on an address, for a person, where the system tells.
+/// Describes the process that listens on an address, for a person, where the system reports it.
 pub fn describe_listener(address: SocketAddr) -> Option<String> {
     let is_there =
         |ip: IpAddr| ip == address.ip() || ip.is_unspecified() || address.ip().is_unspecified();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Environment variable of each instance, set to `<sidecar>/<generation>` and inherited by all that
 /// it starts. Where the system shows the variables of a process, it finds those that started and
 /// lost their parent between two polls.
-pub(in crate::process) const MARK: &str = "HANDOFF_SIDECAR";
+pub(crate) const MARK: &str = "HANDOFF_SIDECAR";
 
 /// A process, told apart from others with its id by its start time and its program.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -66,9 +66,6 @@ struct RecordFile {
 
 impl ProcessRecords {
     /// Kills the processes that dead sidecars have left, and begins a record in the same folder.
-    ///
-    /// # Errors
-    /// The folder cannot be written.
     pub(super) fn open(folder: &Path) -> io::Result<Rc<Self>> {
         fs::create_dir_all(folder)?;
         kill_orphans(folder);
