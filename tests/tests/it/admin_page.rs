@@ -132,7 +132,7 @@ fn screenshots() {
     pictures(&mut page, &folder, "draining");
     assert_eq!(upload.finish().unwrap().status, 200);
     site.deploy(app("checkout-2026.11.4-with-a-rather-long-name").that("--exit-code=3"));
-    page.shows("#failure", &["exited"]);
+    page.shows("#failure", &["ended before it was ready"]);
     tests::stage::pass(std::time::Duration::from_secs(3));
     pictures(&mut page, &folder, "refused");
     load.end();
