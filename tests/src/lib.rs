@@ -22,6 +22,8 @@ pub mod faulty;
 pub mod load;
 pub mod loadtest;
 #[cfg(unix)]
+pub mod manual;
+#[cfg(unix)]
 pub mod mount;
 pub mod platform;
 #[cfg(unix)]

@@ -13,18 +13,18 @@ const SCHEMA: u32 = 1;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  printed
-  1  it cannot be read
-  2  the command line makes no sense";
+  0  the digest has been printed
+  1  the artifact cannot be read
+  2  the command line is invalid";
 
-/// Print the SHA-256 of a file, a folder or an archive, as `sha256=` in a pointer file takes it.
+/// Print the SHA-256 of an artifact, for `sha256=` in a pointer file.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub struct PrintDigest {
-    /// The artifact
+    /// File, folder or archive
     path: PathBuf,
 
-    /// Print it as JSON
+    /// Print the digest as a JSON object
     #[arg(long)]
     json: bool,
 }

@@ -13,20 +13,20 @@ const SCHEMA: u32 = 1;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  shown
-  2  the command line makes no sense
-  4  no sidecar has published anything";
+  0  the launches have been printed
+  2  the command line is invalid, or no deployment is found
+  4  no sidecar has published a status";
 
-/// Show every launch that the sidecars remember, and what became of it.
+/// Show the launches of the sidecars, and their outcomes.
 ///
-/// Each remembers its own last fifty, for as long as it lives; and of one that was killed they stay.
+/// Each sidecar publishes its last fifty launches. Those of a sidecar that was killed stay readable.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub struct History {
     #[command(flatten)]
     place: Where,
 
-    /// Print it as JSON
+    /// Print the launches as a JSON object
     #[arg(long)]
     json: bool,
 }

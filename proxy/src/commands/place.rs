@@ -23,24 +23,24 @@ pub(super) struct Place {
 /// Which deployment a command is about: as `handoff run` is told.
 #[derive(Args, Clone, Debug)]
 pub struct Where {
-    /// What the sidecars have as --state [default: as for `handoff run`, by the other options or
-    /// by what lies here]
+    /// State folder of the sidecars: their --state [default: as for `handoff run`, from the other
+    /// options or the files in the working directory]
     #[arg(long, env = "HANDOFF_STATE", value_name = "DIR")]
     state: Option<PathBuf>,
 
-    /// What they have as --pointer
+    /// Pointer file of the sidecars: their --pointer
     #[arg(long, env = "HANDOFF_POINTER", value_name = "FILE")]
     pointer: Option<PathBuf>,
 
-    /// What they have as --watch
+    /// Folder of artifacts that the sidecars watch: their --watch
     #[arg(long, env = "HANDOFF_WATCH", value_name = "DIR")]
     to: Option<PathBuf>,
 
-    /// What they have as --artifact
+    /// Artifact that the sidecars run in place: their --artifact
     #[arg(long, env = "HANDOFF_ARTIFACT", value_name = "PATH")]
     artifact: Option<PathBuf>,
 
-    /// What they have as --config: it may name the others
+    /// Configuration file of the sidecars: their --config; it may contain the other paths
     #[arg(long, env = "HANDOFF_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }

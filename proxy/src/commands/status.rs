@@ -25,22 +25,22 @@ const HANDOFFS_OF_DEAD: usize = 2;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  a sidecar lives
-  2  the command line makes no sense
-  4  none does";
+  0  a sidecar is alive
+  2  the command line is invalid, or no deployment is found
+  4  no sidecar is alive";
 
-/// Show what the sidecars run, since when, what drains, and why the last one failed.
+/// Show the sidecars: the active and draining releases, their age, and the last failure.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub struct ShowStatus {
     #[command(flatten)]
     place: Where,
 
-    /// Go on showing it (until Ctrl-C)
+    /// Show the status again every second, until Ctrl-C
     #[arg(long)]
     watch: bool,
 
-    /// Print what they publish, as JSON
+    /// Print the published status as a JSON object
     #[arg(long)]
     json: bool,
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::supervisor::Settings;
+use super::settings::SupervisorSettings;
 
 /// Files that say how to run.
 pub trait Reread: fmt::Debug + Send {
@@ -23,7 +23,7 @@ pub enum News {
     /// Something changes at the moment: look again after so long, and at nothing else before.
     Soon(Duration),
     /// These are to be used from now on.
-    Settings(Box<Settings>),
+    Settings(Box<SupervisorSettings>),
     /// They cannot be used, and why.
     Problem(String),
 }

@@ -17,7 +17,7 @@ use super::artifact::{NotYet, Patience, Problem, RETRY, Settle, Settling, Store}
 use super::desired_file::{DesiredChange, DesiredFile};
 use super::events::Events;
 use super::reread::{News, Reread};
-use super::supervisor::Settings;
+use super::settings::SupervisorSettings;
 use crate::deployment::desired::Desired;
 use crate::deployment::{DropFolder, Fingerprint, Source, Target};
 use crate::os::thread::{self, JoinOnDrop};
@@ -41,7 +41,7 @@ pub struct WatchSettings {
 
 /// What the watcher reports.
 #[derive(Clone, Debug)]
-pub enum Found {
+pub enum WatchEvent {
     /// A whole artifact, copied.
     Release {
         /// Ready to be launched.
@@ -74,7 +74,7 @@ pub enum Found {
     /// Why that cannot be known, once for each new reason; `None` when that is over.
     DesiredProblem(Option<String>),
     /// How to run from now on.
-    Settings(Box<Settings>),
+    Settings(Box<SupervisorSettings>),
     /// Why that goes on as before, though its files have changed.
     SettingsProblem(String),
 }
@@ -114,7 +114,7 @@ impl Watcher {
         store: Store,
         desired: DesiredFile,
         files: Box<dyn Reread>,
-        found: UnboundedSender<Found>,
+        found: UnboundedSender<WatchEvent>,
     ) -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(16);
         let wake = Arc::new(wake);
@@ -154,7 +154,7 @@ struct Watch {
     store: Store,
     desired: DesiredFile,
     files: Box<dyn Reread>,
-    found: UnboundedSender<Found>,
+    found: UnboundedSender<WatchEvent>,
     folder: DropFolder,
     settling: Settling,
     patience: Patience,
@@ -170,7 +170,7 @@ impl Watch {
         store: Store,
         desired: DesiredFile,
         files: Box<dyn Reread>,
-        found: UnboundedSender<Found>,
+        found: UnboundedSender<WatchEvent>,
         wake: Weak<SyncSender<Wake>>,
     ) -> Self {
         let changed = move || {
@@ -227,7 +227,7 @@ impl Watch {
         let release = self.store.accept(&target);
         let release = release.map_err(|error| error.to_string());
         let source = target.path;
-        let _ = self.found.send(Found::Fetched { release, source });
+        let _ = self.found.send(WatchEvent::Fetched { release, source });
     }
 
     fn restore(&mut self, lost: &Release, deployed: Option<PathBuf>) {
@@ -239,7 +239,7 @@ impl Watch {
         for place in places {
             match self.store.restore(lost, place) {
                 Ok(release) => {
-                    let _ = self.found.send(Found::Restored(release));
+                    let _ = self.found.send(WatchEvent::Restored(release));
                     return;
                 }
                 Err(error) => {
@@ -254,8 +254,8 @@ impl Watch {
         let found = match self.files.look() {
             News::None => return None,
             News::Soon(wait) => return Some(wait),
-            News::Settings(settings) => Found::Settings(settings),
-            News::Problem(problem) => Found::SettingsProblem(problem),
+            News::Settings(settings) => WatchEvent::Settings(settings),
+            News::Problem(problem) => WatchEvent::SettingsProblem(problem),
         };
         let _ = self.found.send(found);
         None
@@ -265,9 +265,9 @@ impl Watch {
         while let Some(change) = self.desired.poll() {
             let found = match change {
                 DesiredChange::Content { desired, at_start } => {
-                    Found::Desired { desired, at_start }
+                    WatchEvent::Desired { desired, at_start }
                 }
-                DesiredChange::Problem(problem) => Found::DesiredProblem(problem),
+                DesiredChange::Problem(problem) => WatchEvent::DesiredProblem(problem),
             };
             // The supervisor is gone at shutdown only.
             let _ = self.found.send(found);
@@ -339,7 +339,7 @@ impl Watch {
                 self.detected = None;
                 self.report(None);
                 // The supervisor is gone at shutdown only.
-                let _ = self.found.send(Found::Release {
+                let _ = self.found.send(WatchEvent::Release {
                     release,
                     source,
                     detected,
@@ -362,7 +362,7 @@ impl Watch {
     fn report(&mut self, problem: Option<Problem>) {
         if self.problem != problem {
             self.problem.clone_from(&problem);
-            let _ = self.found.send(Found::Problem(problem));
+            let _ = self.found.send(WatchEvent::Problem(problem));
         }
     }
 }
@@ -410,7 +410,7 @@ mod tests {
     }
 
     /// A watch without any events.
-    fn watch(folder: &Path, source: Source) -> (Watch, UnboundedReceiver<Found>) {
+    fn watch(folder: &Path, source: Source) -> (Watch, UnboundedReceiver<WatchEvent>) {
         let (found, finds) = unbounded_channel();
         let (settings, store) = (settings(source), store(folder));
         let desired = DesiredFile::new(folder);
@@ -466,7 +466,7 @@ mod tests {
         let (mut watch, mut found) = watch(folder.path(), source);
         let before = read_until_now();
         watch.look();
-        assert!(matches!(found.try_recv(), Ok(Found::Release { .. })));
+        assert!(matches!(found.try_recv(), Ok(WatchEvent::Release { .. })));
         assert!(read_until_now() - before >= 2 * CONTENT as u64, "it counts");
 
         let before = read_until_now();
@@ -496,7 +496,7 @@ mod tests {
         let app = folder.path().join("site/app");
         let (mut watch, mut found) = watch(folder.path(), Source::Artifact(app.clone()));
         watch.look();
-        assert!(matches!(found.try_recv(), Ok(Found::Problem(Some(_)))));
+        assert!(matches!(found.try_recv(), Ok(WatchEvent::Problem(Some(_)))));
         fs::create_dir(app.parent().unwrap()).unwrap();
         for content in ["1", "12", "123"] {
             fs::write(&app, content).unwrap();
@@ -504,7 +504,7 @@ mod tests {
             for _ in 0..10 {
                 watch.look();
                 while let Ok(news) = found.try_recv() {
-                    if let Found::Release { release, .. } = news {
+                    if let WatchEvent::Release { release, .. } = news {
                         released = Some(release);
                     }
                 }

@@ -6,17 +6,40 @@
 //! receive events itself.
 
 use std::io;
+use std::str::FromStr;
 
 /// Subcommand of the helper: `handoff send-console-event ctrl-c PID`.
 pub const SUBCOMMAND: &str = "send-console-event";
 
 /// An event that can be sent to a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsoleEvent {
     /// Ctrl-C, sent to all processes of a console.
     CtrlC,
     /// Ctrl-Break, sent to one group of processes.
     CtrlBreak,
+}
+
+// === impl ConsoleEvent ===
+
+impl ConsoleEvent {
+    /// Returns its name on the command line of the helper.
+    fn name(self) -> &'static str {
+        match self {
+            Self::CtrlC => "ctrl-c",
+            Self::CtrlBreak => "ctrl-break",
+        }
+    }
+}
+
+impl FromStr for ConsoleEvent {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let mut all = [Self::CtrlC, Self::CtrlBreak].into_iter();
+        all.find(|event| event.name() == name)
+            .ok_or("expected ctrl-c or ctrl-break")
+    }
 }
 
 /// Attaches this process, which is the helper, to the console of the process `pid`, and sends the
@@ -51,7 +74,6 @@ mod os {
     use std::io;
     use std::process::Stdio;
 
-    use clap::ValueEnum as _;
     use tokio::process::Command;
     use windows_sys::Win32::System::Console::{
         AttachConsole, CTRL_BREAK_EVENT, CTRL_C_EVENT, FreeConsole, GenerateConsoleCtrlEvent,
@@ -88,11 +110,9 @@ mod os {
     }
 
     async fn send_by_helper(event: ConsoleEvent, pid: u32) -> io::Result<()> {
-        let event = event.to_possible_value();
-        let event = event.as_ref().map_or("", |event| event.get_name());
         let mut helper = Command::new(std::env::current_exe()?);
         helper
-            .args([SUBCOMMAND, event, &pid.to_string()])
+            .args([SUBCOMMAND, event.name(), &pid.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -25,7 +25,7 @@ pub use queue::{Queue, QueueWriter};
 pub use tail::Tail;
 
 /// Format of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text for people.
     Text,

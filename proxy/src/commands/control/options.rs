@@ -9,36 +9,37 @@ use crate::commands::place::Where;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  every live sidecar has done it
-  1  a sidecar refused it or failed, or it could not be asked for; the others have done it
-  2  the command line makes no sense
-  3  not within --timeout
-  4  no sidecar runs there";
+  0  every live sidecar has carried out the command
+  1  a sidecar has refused the command or failed, or the command could not be written; the other
+     sidecars have carried it out
+  2  the command line is invalid, or no deployment is found
+  3  --timeout is over before every live sidecar has carried out the command
+  4  no sidecar runs";
 
 const PAUSE_EXIT_CODES: &str = "\
 Exit codes:
-  0  every live sidecar is paused, and no request is in flight (tunnels may be)
-  1  it could not be asked for, or somebody else ended it
-  2  the command line makes no sense
-  3  not in time; all is resumed
-  4  no sidecar runs there";
+  0  every live sidecar is paused, and no request is in flight (upgraded connections may be)
+  1  the pause could not be written, or another command has ended it
+  2  the command line is invalid, or no deployment is found
+  3  --timeout is over before all requests in flight have ended; every sidecar is resumed
+  4  no sidecar runs";
 
-/// Go back to an earlier release, at once where it still drains or is on standby.
+/// Return to an earlier release, at once if it still drains or is on standby.
 ///
-/// What is left is refused until it is deployed again, or its content changes; the pointer file
-/// stays as it is.
+/// The release that served is refused until it is deployed again, or its content changes. The
+/// pointer file stays as it is.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub struct Rollback {
-    /// Its name, as `handoff history` shows it, with or without the digits at its end; or its
-    /// digest [default: the one that served before]
+    /// Release to return to: its name as `handoff history` shows it, with or without the digits at
+    /// its end, or its digest [default: the release that served before]
     pub(super) release: Option<String>,
 
     #[command(flatten)]
     pub(super) follow: Follow,
 }
 
-/// Hand off to a new instance of the release that serves.
+/// Hand off to a new instance of the active release.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub struct Restart {
@@ -46,29 +47,30 @@ pub struct Restart {
     pub(super) follow: Follow,
 }
 
-/// Hold new requests, and wait until the others have ended.
+/// Hold new requests, and wait until those in flight have ended.
 ///
-/// Each sidecar ends the pause after --max by its own clock, whatever becomes of this command.
+/// Each sidecar ends the pause after --max by its own clock, even if this command is killed.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = PAUSE_EXIT_CODES)]
 pub struct Pause {
-    /// The pause ends after so long, unless `handoff resume` ends it before
+    /// Maximum time of the pause; `handoff resume` ends it earlier
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
     pub(super) max: Duration,
 
-    /// For the requests in flight to end; else all is resumed [default: --max]
+    /// Maximum time for the requests in flight to end; then every sidecar is resumed [default: as
+    /// --max]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(super) timeout: Option<Duration>,
 
     #[command(flatten)]
     pub(super) place: Where,
 
-    /// Print the outcome as JSON
+    /// Print the outcome as a JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// End a pause.
+/// End a pause: forward held and new requests.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub struct Resume {
@@ -82,11 +84,11 @@ pub struct Follow {
     #[command(flatten)]
     pub(super) place: Where,
 
-    /// For all sidecars to have done it
+    /// Maximum time for all sidecars to carry out the command
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
     pub(super) timeout: Duration,
 
-    /// Print the outcome as JSON
+    /// Print the outcome as a JSON object
     #[arg(long)]
     pub(super) json: bool,
 }

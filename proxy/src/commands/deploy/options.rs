@@ -8,85 +8,86 @@ use humantime::parse_duration;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  every live sidecar reports it active
-  1  a sidecar refused it, or it could not be put there; what was deployed before is again
-  2  the command line makes no sense
-  3  not within --timeout; it stays deployed
-  4  no sidecar runs there; it stays deployed, for the next start";
+  0  every live sidecar reports the release as active
+  1  a sidecar has refused the release, or it could not be copied; the previous one is deployed again
+  2  the command line is invalid, or no deployment is found
+  3  --timeout is over before every live sidecar reports the release as active; it stays deployed
+  4  no sidecar runs; the release stays deployed, for the next start";
 
 /// Deploy an artifact and wait until it serves.
 ///
-/// Copies ARTIFACT under a name of its own beside the others, writes the pointer file, and follows
-/// every sidecar. If one refuses it, says why, and puts back what was deployed before.
+/// Copies ARTIFACT under a new name beside the other artifacts, writes the pointer file, and follows
+/// every sidecar. If one refuses the release, prints the reason, and puts back what was deployed
+/// before.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub struct Deploy {
-    /// A file, a folder or an archive
+    /// File, folder or archive to deploy
     pub(super) artifact: PathBuf,
 
-    /// The pointer file to write; artifacts go into `releases` (or `_target`) beside it, or into
-    /// --to [default: _artifact.txt here, if it exists]
+    /// Pointer file to write; the artifact is copied into `releases` (or `_target`) beside it, or
+    /// into --to [default: _artifact.txt in the working directory, if it exists]
     #[arg(long, env = "HANDOFF_POINTER", value_name = "FILE")]
     pub(super) pointer: Option<PathBuf>,
 
-    /// The folder to put the artifact in; without --pointer, the one that the sidecars --watch
-    /// [default: releases or _target here, if it exists]
+    /// Folder to copy the artifact into; without --pointer, the folder that the sidecars --watch
+    /// [default: releases or _target in the working directory, if it exists]
     #[arg(long, env = "HANDOFF_WATCH", value_name = "DIR")]
     pub(super) to: Option<PathBuf>,
 
-    /// What the sidecars have as --state; without the two above, its sidecars say where to deploy
+    /// State folder of the sidecars: their --state; without --pointer and --to, these sidecars'
+    /// status names the place to deploy to
     #[arg(long, env = "HANDOFF_STATE", value_name = "DIR")]
     pub(super) state: Option<PathBuf>,
 
-    /// What the sidecars have as --config: it may name the three above
+    /// Configuration file of the sidecars: their --config; it may contain the other paths
     #[arg(long, env = "HANDOFF_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 
-    /// For all sidecars to report it active
+    /// Maximum time for all sidecars to report the release as active
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
     pub(super) timeout: Duration,
 
-    /// What to wait for: that it has the requests, or also that those to the release before have
-    /// ended
+    /// State of the handoff to wait for
     #[arg(long, value_enum, default_value = "promoted")]
     pub(super) wait: Wait,
 
-    /// When no sidecar runs: exit with 4 or with 0
+    /// Exit code when no sidecar runs
     #[arg(long, value_enum, default_value = "fail")]
     pub(super) if_idle: IfIdle,
 
-    /// When no sidecar runs: request this first, until one does (needs curl)
+    /// URL to request when no sidecar runs, until one does (needs curl)
     #[arg(long, value_name = "URL", value_parser = http_url)]
     pub(super) wake: Option<String>,
 
-    /// How many deployed artifacts stay in the folder, beside those in use
+    /// Number of deployed artifacts to keep in the folder, in addition to those in use
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(super) keep: usize,
 
-    /// The release's name [default: the artifact's, and the start of its digest]
+    /// Name of the release [default: the artifact's name, and the start of its digest]
     #[arg(long, value_name = "NAME")]
     pub(super) id: Option<String>,
 
-    /// Print the outcome as JSON
+    /// Print the outcome as a JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// What to wait for.
+/// A state of the handoff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Wait {
-    /// It has the requests.
+    /// New requests go to the release
     Promoted,
-    /// And nothing is in flight to what was superseded.
+    /// As `promoted`, and nothing is in flight to the superseded instance
     Drained,
 }
 
-/// What it means that nobody runs it.
+/// An outcome without a sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum IfIdle {
-    /// Exit code 4.
+    /// Exit with 4
     Fail,
-    /// Exit code 0.
+    /// Exit with 0
     Accept,
 }
 

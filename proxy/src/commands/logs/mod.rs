@@ -21,26 +21,26 @@ mod tail;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  shown
+  0  the log has been printed
   1  there is no log file, or it cannot be read
-  2  the command line makes no sense
-  4  no sidecar has published anything";
+  2  the command line is invalid, or no deployment is found
+  4  no sidecar has published a status";
 
-/// Show the log files of the sidecars that live, or else of the one that lived last.
+/// Show the log files of the live sidecars, else of the one that lived last.
 ///
-/// They have one only with --log-file, and on Azure App Service. Full files, which have a number in
-/// their names, are read too.
+/// A sidecar has a log file with --log-file, and on Azure App Service. Full files, which have a
+/// number in their names, are read too.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub struct Logs {
     #[command(flatten)]
     place: Where,
 
-    /// Go on showing them (until Ctrl-C), also those of sidecars that come later
+    /// Print new lines until Ctrl-C, also those of sidecars that start later
     #[arg(long, short)]
     follow: bool,
 
-    /// So many lines of what is there already
+    /// Number of existing lines to print first
     #[arg(long, value_name = "N", default_value_t = 100)]
     lines: usize,
 

@@ -46,7 +46,7 @@ pub struct StoreSettings {
 }
 
 /// What is copied before it runs. Archives are unpacked in any case.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copying {
     /// Nothing: what is deployed runs where it is, and must not be overwritten.
     Never,

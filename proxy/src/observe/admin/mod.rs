@@ -28,7 +28,7 @@ use tokio::time::{MissedTickBehavior, sleep};
 
 use self::response::respond;
 use self::view::View;
-use crate::data_plane::{Listener, Tallies};
+use crate::data_plane::{Listener, TrafficCounters};
 use crate::deployment::status::Status;
 use crate::os::inherit;
 use crate::router::Router;
@@ -111,9 +111,9 @@ impl Admin {
         self,
         status: watch::Receiver<Status>,
         router: Arc<Router>,
-        tallies: Tallies,
+        counters: TrafficCounters,
     ) {
-        let view = Rc::new(View::new(status, router, tallies, self.tail));
+        let view = Rc::new(View::new(status, router, counters, self.tail));
         tokio::task::spawn_local(record_history(Rc::clone(&view)));
         let address = self.address;
         let listener = match self.listener {
@@ -162,7 +162,7 @@ async fn record_history(view: Rc<View>) {
             },
             _ = second.tick() => {
                 let held = view.router.held();
-                view.traffic.borrow_mut().record(view.tallies.read(), held);
+                view.traffic.borrow_mut().record(view.counters.read(), held);
             }
         }
     }

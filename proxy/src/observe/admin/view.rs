@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::launches::LaunchCounts;
 use super::traffic::TrafficHistory;
-use crate::data_plane::Tallies;
+use crate::data_plane::TrafficCounters;
 use crate::deployment::status::Status;
 use crate::router::Router;
 use crate::telemetry::Tail;
@@ -17,7 +17,7 @@ use crate::telemetry::Tail;
 pub(super) struct View {
     pub(super) status: watch::Receiver<Status>,
     pub(super) router: Arc<Router>,
-    pub(super) tallies: Tallies,
+    pub(super) counters: TrafficCounters,
     pub(super) tail: Tail,
     pub(super) launches: RefCell<LaunchCounts>,
     pub(super) traffic: RefCell<TrafficHistory>,
@@ -31,13 +31,13 @@ impl View {
     pub(super) fn new(
         status: watch::Receiver<Status>,
         router: Arc<Router>,
-        tallies: Tallies,
+        counters: TrafficCounters,
         tail: Tail,
     ) -> Self {
         Self {
             status,
             router,
-            tallies,
+            counters,
             tail,
             launches: RefCell::default(),
             traffic: RefCell::default(),

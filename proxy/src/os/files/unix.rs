@@ -11,6 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::StatVfsMountFlags;
 
+/// Command of fcntl(2) that chooses the signal of a broken lease (asm-generic/fcntl.h); the libc crate
+/// has it not for Linux.
+const F_SETSIG: i32 = 10;
+
 /// Opens a file for reading if no process has it open for writing.
 ///
 /// A read lease is granted only then (fcntl(2), F_SETLEASE). Where leases are not available (network
@@ -20,17 +24,33 @@ use rustix::fs::StatVfsMountFlags;
 /// `WouldBlock` while a process has it open for writing; other kinds if it cannot be opened.
 pub fn open_unwritten(path: &Path) -> io::Result<File> {
     let file = File::open(path)?;
-    // SAFETY: the descriptor is open, and this command takes an integer.
-    let lease = |kind: i32| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
-    if lease(libc::F_RDLCK) == -1 {
-        let error = io::Error::last_os_error();
-        if error.kind() == io::ErrorKind::WouldBlock {
-            return Err(error);
-        }
-    } else {
-        lease(libc::F_UNLCK);
+    match take_lease(&file) {
+        Ok(()) => drop_lease(&file),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+        Err(_) => {}
     }
     Ok(file)
+}
+
+/// Takes a read lease on a file.
+///
+/// If a process opens the file for writing meanwhile, the kernel sends this process a signal. By
+/// default that is SIGIO, which ends it; SIGURG is ignored unless there is a handler (signal(7)).
+fn take_lease(file: &File) -> io::Result<()> {
+    fcntl(file, F_SETSIG, libc::SIGURG)?;
+    fcntl(file, libc::F_SETLEASE, libc::F_RDLCK)
+}
+
+fn drop_lease(file: &File) {
+    let _ = fcntl(file, libc::F_SETLEASE, libc::F_UNLCK);
+}
+
+fn fcntl(file: &File, command: i32, argument: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and the commands that are used here take an integer.
+    match unsafe { libc::fcntl(file.as_raw_fd(), command, argument) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// Returns the path of an existing file or folder without links and `..`.
@@ -149,4 +169,28 @@ pub(super) fn adopt(path: &Path, model: &Path) {
 /// Returns `false`: an open file can be renamed and replaced.
 pub(super) fn is_locked(_: &io::Error) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    use super::*;
+
+    /// Fails by the end of the whole test program.
+    #[test]
+    fn a_writer_that_comes_while_a_file_is_looked_at_ends_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app");
+        fs::write(&path, "x").unwrap();
+        let file = File::open(&path).unwrap();
+        take_lease(&file).unwrap();
+        let mut writer = File::options();
+        writer.write(true).custom_flags(libc::O_NONBLOCK);
+        // It breaks the lease: the signal has been sent when this returns.
+        let refused = writer.open(&path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop_lease(&file);
+        writer.open(&path).unwrap();
+    }
 }
