@@ -1,7 +1,9 @@
 //! The commands, outputs, links and messages in README and the manual, against the real program.
 #![cfg(unix)] // The shell is bash.
 
-use tests::manual::{Page, each_file, pages, refusal, root};
+use std::collections::BTreeSet;
+
+use tests::manual::{Page, each_file, pages, pages_below, refusal, root};
 use tests::tools;
 
 /// Shortest part of a message that is looked for in the sources.
@@ -37,18 +39,15 @@ fn every_handoff_command_in_the_manual_can_be_parsed() {
 }
 
 #[test]
-fn every_link_in_the_manual_leads_somewhere() {
-    assert_faultless(pages().iter().flat_map(Page::broken_links));
+fn every_link_leads_somewhere() {
+    let pages = pages_below(&["proxy", ".github", "loadtest", "tests"]);
+    assert_faultless(pages.iter().flat_map(Page::broken_links));
 }
 
 #[test]
 fn every_message_of_troubleshooting_is_in_the_sources() {
-    let mut sources = String::new();
-    each_file(&root().join("proxy/src"), "rs", &mut |_, text| {
-        sources += &text
-    });
     // As the compiler joins what is broken over lines.
-    let sources = sources
+    let sources = sources()
         .split("\\\n")
         .map(str::trim_start)
         .collect::<String>();
@@ -63,6 +62,20 @@ fn every_message_of_troubleshooting_is_in_the_sources() {
         parts.filter(|part| !sources.contains(&part.replace('{', "{{").replace('}', "}}")))
     });
     assert_faultless(missing.map(str::to_owned));
+}
+
+#[test]
+fn every_log_event_is_explained() {
+    let page = root().join("proxy/docs/observability.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let sources = sources();
+    let events = sources.split("event = \"").skip(1);
+    let events: BTreeSet<_> = events.filter_map(|rest| rest.split('"').next()).collect();
+    assert!(!events.is_empty(), "events are written otherwise");
+    let unexplained = events
+        .into_iter()
+        .filter(|event| !page.contains(&format!("`{event}`")));
+    assert_faultless(unexplained.map(|event| format!("event {event} is not in observability.md")));
 }
 
 #[test]
@@ -109,6 +122,15 @@ fn every_rule_of_the_manual_can_be_broken() {
     let links = |text: &str| page(text).broken_links().len();
     assert_eq!(links("[x](README.md#handoff) [y][z]\n\n[z]: LICENSE"), 0);
     assert_eq!(links("[x](README.md#nowhere) [y](gone.md) [y][a]"), 3);
+}
+
+/// Returns all sources of handoff.
+fn sources() -> String {
+    let mut sources = String::new();
+    each_file(&root().join("proxy/src"), "rs", &mut |_, text| {
+        sources += &text;
+    });
+    sources
 }
 
 #[track_caller]
