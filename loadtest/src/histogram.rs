@@ -48,17 +48,6 @@ impl Histogram {
         // The bounds are equal, so nothing is left out.
         let _ = self.0.add(&other.0);
     }
-
-    /// Returns the durations, in milliseconds, that all but ever smaller shares did not exceed. Each
-    /// share is given as its number of nines (2 is 99 %), up to what the count allows.
-    pub fn curve(&self) -> Vec<(f64, f64)> {
-        const STEPS: u32 = 40;
-        let most = (self.count().max(1) as f64).log10();
-        (0..=STEPS)
-            .map(|step| f64::from(step) / f64::from(STEPS) * most)
-            .filter_map(|nines| Some((nines, self.at(1.0 - 10_f64.powf(-nines))?)))
-            .collect()
-    }
 }
 
 /// Written as pairs of a value in microseconds and its count.
@@ -100,17 +89,5 @@ mod tests {
         let mut both = read;
         both.merge(&first);
         assert_eq!((both.count(), both.at(0.5)), (1000, first.at(0.5)));
-    }
-
-    #[test]
-    fn a_curve_ends_where_its_requests_do() {
-        let mut histogram = Histogram::default();
-        for ms in 1..=1000 {
-            histogram.record(Duration::from_millis(ms));
-        }
-        let curve = histogram.curve();
-        let (nines, ms) = curve[curve.len() - 1];
-        assert!((nines - 3.0).abs() < 1e-9 && ms > 995.0, "{nines} {ms}");
-        assert!(curve.is_sorted_by(|a, b| a.1 <= b.1));
     }
 }

@@ -220,7 +220,7 @@ fn restore(
     let mut store = Store::open(settings).map_err(error)?;
     let siblings = Siblings::read(state, &sidecar, UnixMillis::now());
     let memory = Memory::open(&cache, state, sidecar).map_err(error)?;
-    let good = memory.good();
+    let good = memory.good_releases();
     let good = good.into_iter().filter(|release| store.adopt(release));
     let past = RestoredState {
         good: good.collect(),

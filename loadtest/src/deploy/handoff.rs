@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use handoff::deployment::status::Status;
+
 use super::release::Release;
 use super::site::Site;
-use super::status::Status;
+use super::status;
 use super::swap::{Swap, unix_ms};
 use super::{POLL, Strategy, StrategyError, check_running};
 use crate::host::process::Process;
@@ -108,8 +110,8 @@ impl Strategy for Handoff {
         check_running(&mut self.process, "handoff")?;
         // On Windows a status that is being replaced may be unreadable for a moment. If it stays
         // so, the swaps stay unfinished, and the report says that.
-        if let Ok(Some(status)) = Status::read(&self.sidecars) {
-            status.fill(swaps);
+        if let Ok(Some(status)) = status::read(&self.sidecars) {
+            status::note_steps(&status, swaps);
         }
         Ok(())
     }
@@ -141,7 +143,7 @@ async fn wait_until_serving(
     let digest = format!("sha256:{}", release.sha256);
     loop {
         check_running(process, "handoff")?;
-        let status = Status::read(sidecars);
+        let status = status::read(sidecars);
         if let Ok(Some(Status {
             active: Some(active),
             listen,

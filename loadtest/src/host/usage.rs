@@ -10,23 +10,14 @@ pub struct Cpu {
     /// Nanoseconds by process and thread; empty if the system does not count them.
     run_ns: BTreeMap<(u32, u32), u64>,
     /// Ticks, including those of threads that have ended.
-    user_ticks: u64,
-    system_ticks: u64,
-}
-
-/// Processor time between two moments, in microseconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spent {
-    pub user_us: f64,
-    pub system_us: f64,
+    ticks: u64,
 }
 
 /// The used part of `/proc/<pid>/stat`.
 #[derive(Debug, Eq, PartialEq)]
 struct Stat {
     parent: u32,
-    user_ticks: u64,
-    system_ticks: u64,
+    ticks: u64,
 }
 
 /// Returns `root` and its descendants, without those that run the program `without`.
@@ -83,41 +74,26 @@ impl Cpu {
                 }
             }
             if let Some(stat) = stat(pid) {
-                cpu.user_ticks += stat.user_ticks;
-                cpu.system_ticks += stat.system_ticks;
+                cpu.ticks += stat.ticks;
             }
         }
         cpu
     }
 
-    /// Returns the time spent since `earlier`; a second has `ticks`.
-    pub fn since(&self, earlier: &Self, ticks: u64) -> Spent {
+    /// Returns the microseconds spent since `earlier`; a second has `ticks`.
+    pub fn since(&self, earlier: &Self, ticks: u64) -> f64 {
         let tick_us = 1e6 / ticks.max(1) as f64;
-        let user = self.user_ticks.saturating_sub(earlier.user_ticks) as f64 * tick_us;
-        let system = self.system_ticks.saturating_sub(earlier.system_ticks) as f64 * tick_us;
-        let coarse = user + system;
-        let fine: f64 = self
-            .run_ns
-            .iter()
-            .map(|(thread, ns)| ns - earlier.run_ns.get(thread).copied().unwrap_or(0).min(*ns))
-            .sum::<u64>() as f64
-            / 1e3;
+        let coarse = self.ticks.saturating_sub(earlier.ticks) as f64 * tick_us;
+        let of_thread = |(thread, ns): (&(u32, u32), &u64)| {
+            ns.saturating_sub(earlier.run_ns.get(thread).copied().unwrap_or(0))
+        };
+        let fine = self.run_ns.iter().map(of_thread).sum::<u64>() as f64 / 1e3;
         // Only the coarse figure has the time of threads that have ended meanwhile.
-        let lost = coarse - fine > 3.0 * tick_us;
-        let total = if fine == 0.0 || lost { coarse } else { fine };
-        let share = if coarse > 0.0 { user / coarse } else { 0.0 };
-        Spent {
-            user_us: total * share,
-            system_us: total * (1.0 - share),
+        if fine == 0.0 || coarse - fine > 3.0 * tick_us {
+            coarse
+        } else {
+            fine
         }
-    }
-}
-
-// === impl Spent ===
-
-impl Spent {
-    pub fn total_us(self) -> f64 {
-        self.user_us + self.system_us
     }
 }
 
@@ -135,11 +111,11 @@ fn stat(pid: u32) -> Option<Stat> {
 fn parse_stat(line: &str) -> Option<Stat> {
     // The name may hold anything, also spaces and parentheses.
     let mut fields = line.rsplit_once(')')?.1.split_ascii_whitespace();
-    Some(Stat {
-        parent: fields.nth(1)?.parse().ok()?,
-        user_ticks: fields.nth(9)?.parse().ok()?,
-        system_ticks: fields.next()?.parse().ok()?,
-    })
+    let parent = fields.nth(1)?.parse().ok()?;
+    let user: u64 = fields.nth(9)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let ticks = user + system;
+    Some(Stat { parent, ticks })
 }
 
 fn parse_schedstat(line: &str) -> Option<u64> {
@@ -167,8 +143,7 @@ mod tests {
             parse_stat(line),
             Some(Stat {
                 parent: 7,
-                user_ticks: 150,
-                system_ticks: 250
+                ticks: 400
             })
         );
         assert_eq!(parse_stat("42 (a"), None);
@@ -181,40 +156,31 @@ mod tests {
     }
 
     #[test]
-    fn time_is_split_as_the_ticks_are_and_counted_in_nanoseconds() {
-        let at = |threads: &[(u32, u64)], user_ticks, system_ticks| Cpu {
+    fn time_is_counted_in_nanoseconds_where_no_thread_has_ended() {
+        let at = |threads: &[(u32, u64)], ticks| Cpu {
             run_ns: threads.iter().map(|(tid, ns)| ((1, *tid), *ns)).collect(),
-            user_ticks,
-            system_ticks,
+            ticks,
         };
-        for (before, after, total, user) in [
+        for (before, after, total) in [
             // A thread that is new counts from its beginning.
             (
-                at(&[(1, 1_000)], 0, 0),
-                at(&[(1, 20_001_000), (2, 20_000_000)], 1, 3),
+                at(&[(1, 1_000)], 0),
+                at(&[(1, 20_001_000), (2, 20_000_000)], 4),
                 40_000.0,
-                10_000.0,
             ),
             // Less than a tick.
-            (
-                at(&[(1, 0)], 5, 5),
-                at(&[(1, 2_000_000)], 5, 5),
-                2_000.0,
-                0.0,
-            ),
+            (at(&[(1, 0)], 10), at(&[(1, 2_000_000)], 10), 2_000.0),
             // No schedstat.
-            (at(&[], 5, 5), at(&[], 6, 6), 20_000.0, 10_000.0),
+            (at(&[], 10), at(&[], 12), 20_000.0),
             // A thread has ended and took its count along.
             (
-                at(&[(1, 0), (2, 500_000_000)], 50, 0),
-                at(&[(1, 1_000_000)], 60, 0),
-                100_000.0,
+                at(&[(1, 0), (2, 500_000_000)], 50),
+                at(&[(1, 1_000_000)], 60),
                 100_000.0,
             ),
         ] {
             let spent = after.since(&before, 100);
-            assert!((spent.total_us() - total).abs() < 1e-6, "{spent:?}");
-            assert!((spent.user_us - user).abs() < 1e-6, "{spent:?}");
+            assert!((spent - total).abs() < 1e-6, "{spent}");
         }
     }
 

@@ -3,21 +3,23 @@
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
-use self::check::Check;
+use self::check::CheckArgs;
+use self::control::{PauseArgs, RestartArgs, ResumeArgs, RollbackArgs};
+use self::deploy::DeployArgs;
+use self::queries::{DigestArgs, HistoryArgs, LogsArgs, StatusArgs};
 use self::values::with_value_names;
-use crate::commands::control::{Pause, Restart, Resume, Rollback};
-use crate::commands::deploy::Deploy;
-use crate::commands::digest::PrintDigest;
-use crate::commands::history::History;
-use crate::commands::logs::Logs;
-use crate::commands::status::ShowStatus;
 use crate::process::console::{self, ConsoleEvent};
 
 pub mod check;
 pub mod completions;
+pub mod control;
+pub mod deploy;
+pub mod deployment;
 pub mod handoff_toml;
 pub mod origins;
+pub mod output;
 pub mod parse;
+pub mod queries;
 #[cfg(test)]
 mod reference;
 pub mod run;
@@ -42,16 +44,16 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Subcommands {
     Run(Box<Run>),
-    Check(Box<Check>),
-    Deploy(Box<Deploy>),
-    Status(Box<ShowStatus>),
-    History(Box<History>),
-    Logs(Box<Logs>),
-    Rollback(Box<Rollback>),
-    Restart(Box<Restart>),
-    Pause(Box<Pause>),
-    Resume(Box<Resume>),
-    Digest(PrintDigest),
+    Check(Box<CheckArgs>),
+    Deploy(Box<DeployArgs>),
+    Status(Box<StatusArgs>),
+    History(Box<HistoryArgs>),
+    Logs(Box<LogsArgs>),
+    Rollback(Box<RollbackArgs>),
+    Restart(Box<RestartArgs>),
+    Pause(Box<PauseArgs>),
+    Resume(Box<ResumeArgs>),
+    Digest(DigestArgs),
     /// Print a script that completes handoff's command line in a shell.
     #[command(after_help = "\
 Exit codes:

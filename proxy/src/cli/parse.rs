@@ -10,9 +10,9 @@ use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 
 use super::handoff_toml::{HandoffToml, NAME, TomlError};
 use super::origins::Origins;
+use super::output::eprint_line;
 use super::run::VARIABLE_PREFIX;
 use super::{Cli, Run, Subcommands};
-use crate::commands::say::tell;
 
 /// Variables of the options that name a deployment: the file is beside it.
 const SOURCES: [&str; 3] = ["HANDOFF_POINTER", "HANDOFF_WATCH", "HANDOFF_ARTIFACT"];
@@ -64,7 +64,7 @@ impl Cli {
             Err(error) if has_origins => return Err(error.into()),
             // The other commands work without the file.
             Err(error) => {
-                tell(format_args!("handoff: {error}"));
+                eprint_line(format_args!("handoff: {error}"));
                 None
             }
         };

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::Run;
-use crate::control_plane::artifact::{Limits, Settle, StoreSettings};
-use crate::control_plane::reread::Reread;
+use crate::control_plane::artifact::{Limits, SettlePeriods, StoreSettings};
+use crate::control_plane::config_source::ConfigSource;
 use crate::control_plane::settings::SupervisorSettings;
 use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane;
@@ -64,7 +64,7 @@ pub struct Config {
     /// The end of handoff.
     pub shutdown: Shutdown,
     /// The files that are read again when they change.
-    pub files: Box<dyn Reread>,
+    pub files: Box<dyn ConfigSource>,
 }
 
 /// Settings of the shutdown.
@@ -120,7 +120,7 @@ impl Config {
                 source,
                 poll: positive("--poll", run.detection.poll)?,
                 events: !run.detection.no_events,
-                settle: Settle {
+                settle: SettlePeriods {
                     file: *run.detection.settle,
                     folder: *run.detection.settle_folder,
                 },
@@ -148,9 +148,9 @@ impl Config {
 mod tests {
     use clap::Parser as _;
 
-    use super::paths::absolute;
     use super::*;
     use crate::cli::{Cli, Subcommands};
+    use crate::deployment::source::absolute;
 
     fn config(args: &[&str]) -> Result<Config, ConfigError> {
         let args = ["handoff", "run", "--cache", "/c"].iter().chain(args);

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::paths::absolute;
 use super::{ConfigError, Platform};
 use crate::cli::Run;
+use crate::deployment::source::absolute;
 use crate::observe::admin;
 use crate::telemetry::{self, FileSettings, Tail, sinks};
 

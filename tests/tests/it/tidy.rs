@@ -50,10 +50,26 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    // They meet the running sidecars in files only.
+    // It does what a run would do, up to the launch.
+    (
+        "commands/check/",
+        &[
+            "cli",
+            "commands",
+            "config",
+            "control_plane",
+            "data_plane",
+            "deployment",
+            "observe",
+            "os",
+            "process",
+            "release",
+        ],
+    ),
+    // Commands and running sidecars meet in files only.
     (
         "commands/",
-        &["commands", "deployment", "process", "os", "release"],
+        &["cli", "commands", "deployment", "process", "os", "release"],
     ),
 ];
 

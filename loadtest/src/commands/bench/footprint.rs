@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 use tokio::time::{sleep, timeout};
 
-use super::figures::median;
 use super::target::{Baseline, Sidecar};
 use super::tool;
 use crate::generator::client::Client;
+use crate::generator::outcome::Failed;
+use crate::units::median;
 
 const REQUESTS: u64 = 1_000_000;
 const IDLE_CONNECTIONS: usize = 5_000;
@@ -133,7 +134,7 @@ async fn idle_connections(sidecar: &Sidecar, baseline: &Baseline) -> Measured {
             client.send(request.as_bytes()).await?;
             Ok(client)
         };
-        let client: Result<Client, crate::generator::outcome::Failed> = connected.await;
+        let client: Result<Client, Failed> = connected.await;
         clients.push(client.map_err(|failed| failed.detail)?);
     }
     let after = resident(sidecar, baseline).await?;

@@ -3,15 +3,13 @@
 //! ```text
 //! rounds ─▶ tool (wrk, ab, h2load) ─▶ target (direct | a rival | handoff) ─▶ backend (nginx)
 //!    │                                   │ /proc (usage)
-//!    └─▶ figures (medians or refusal) ─▶ check ─▶ report (text, JSON)
+//!    └─▶ figures (medians) ─▶ report (limits, text, JSON)
 //!        footprint ─memory of handoff alone─▲
 //! ```
 //!
 //! Generator, proxy and backend share the processors, for every target alike. So requests a second
 //! say little of a proxy alone; its processor time for each request does.
 
-mod case;
-mod check;
 mod figures;
 mod footprint;
 mod report;
@@ -23,7 +21,7 @@ mod tool;
 use std::time::{Instant, SystemTime};
 
 use self::footprint::Footprint;
-use self::report::{BenchReport, Missing, Version};
+use self::report::{BenchReport, Note};
 use self::target::{Baseline, Target};
 use super::{CommandError, runtime};
 use crate::cli::bench::{Options, TargetName, name_of};
@@ -102,9 +100,9 @@ async fn bench(options: &Options, baseline: &Baseline) -> Result<BenchReport, Be
         measured = measure(options, baseline, &mut targets) => measured,
         () = wait_for_interrupt() => Err(BenchError::Interrupted),
     };
-    let versions = targets.iter().map(|target| Version {
+    let versions = targets.iter().map(|target| Note {
         name: target.name,
-        version: target.version.clone(),
+        text: target.version.clone(),
     });
     let versions = versions.collect();
     for target in targets.into_iter().rev() {
@@ -113,7 +111,7 @@ async fn bench(options: &Options, baseline: &Baseline) -> Result<BenchReport, Be
     let (missing, cases, footprint) = measured?;
     let checks = footprint
         .as_ref()
-        .map(|footprint| check::all(&cases, footprint));
+        .map(|footprint| report::check(&cases, footprint));
     let checks = checks.unwrap_or_default();
     Ok(BenchReport {
         schema: 1,
@@ -132,7 +130,7 @@ async fn bench(options: &Options, baseline: &Baseline) -> Result<BenchReport, Be
     })
 }
 
-type Results = (Vec<Missing>, Vec<figures::Case>, Option<Footprint>);
+type Results = (Vec<Note>, Vec<figures::Case>, Option<Footprint>);
 
 /// Measures; started targets are left in `targets`.
 async fn measure(
@@ -150,14 +148,14 @@ async fn measure(
         }
         match baseline.start(name, backend).await {
             Ok(target) => targets.push(target),
-            Err(reason) => {
-                eprintln!("{}: {reason}", name_of(name));
-                missing.push(Missing { name, reason });
+            Err(text) => {
+                eprintln!("{}: {text}", name_of(name));
+                missing.push(Note { name, text });
             }
         }
     }
     let cases = if options.cases.is_empty() {
-        &case::ALL[..]
+        &rounds::ALL[..]
     } else {
         &options.cases
     };

@@ -1,18 +1,28 @@
-//! The figures as text and as JSON.
+//! The figures as text and as JSON, and the limits that handoff has to keep.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::check::Check;
 use super::figures::{Case, Row};
 use super::footprint::Footprint;
-use crate::cli::bench::{TargetName, name_of};
+use crate::cli::bench::{CaseName, TargetName, name_of};
 use crate::report::Machine;
 use crate::report::table::{Style, add_row, render, table};
 use crate::units::{ms, thousands};
 
-/// All figures. In JSON, `p50_ms` and `p99_ms` of `cases[].targets[]` are added to the direct figure.
+/// Upper limits of handoff's processor time for each request over another's.
+const CPU: [(CaseName, TargetName, f64); 7] = [
+    (CaseName::Small, TargetName::Nginx, 1.0),
+    (CaseName::Small, TargetName::Haproxy, 1.0),
+    (CaseName::Small, TargetName::Relay, 1.3),
+    (CaseName::NewConnection, TargetName::Nginx, 1.0),
+    (CaseName::NewConnection, TargetName::Haproxy, 1.0),
+    (CaseName::Large, TargetName::Nginx, 0.8),
+    (CaseName::Large, TargetName::Haproxy, 0.8),
+];
+
+/// All figures.
 #[derive(Debug, Serialize)]
 pub struct BenchReport {
     pub schema: u32,
@@ -20,9 +30,9 @@ pub struct BenchReport {
     pub machine: Machine,
     pub quick: bool,
     pub duration_s: f64,
-    pub versions: Vec<Version>,
-    /// Targets that could not be measured.
-    pub missing: Vec<Missing>,
+    pub versions: Vec<Note>,
+    /// Targets that could not be measured, with the reasons.
+    pub missing: Vec<Note>,
     pub cases: Vec<Case>,
     /// Memory, with --check.
     pub footprint: Option<Footprint>,
@@ -31,16 +41,106 @@ pub struct BenchReport {
     pub passed: Option<bool>,
 }
 
+/// A text about a target.
 #[derive(Debug, Serialize)]
-pub struct Version {
+pub struct Note {
     pub name: TargetName,
-    pub version: String,
+    pub text: String,
 }
 
-#[derive(Debug, Serialize)]
-pub struct Missing {
-    pub name: TargetName,
-    pub reason: String,
+/// A figure and its upper limit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Check {
+    pub name: String,
+    pub unit: &'static str,
+    pub limit: Option<f64>,
+    pub value: Option<f64>,
+    /// False also when it could not be measured.
+    pub holds: bool,
+    /// Reason for which it could not be measured.
+    pub unmeasured: Option<String>,
+}
+
+/// Checks all figures.
+pub fn check(cases: &[Case], footprint: &Footprint) -> Vec<Check> {
+    let find = |name: CaseName| {
+        let case = cases.iter().find(|case| case.name == name);
+        case.ok_or_else(|| format!("the case {} was not measured", name_of(name)))
+    };
+    let ratio = |case: CaseName, rival: TargetName| {
+        find(case)?.quoted(TargetName::Handoff)?;
+        let ratio = find(case)?.quoted(rival)?.handoff_ratio;
+        ratio.ok_or_else(|| "no processor time was counted".to_owned())
+    };
+    let added = |value: fn(&Row) -> Option<f64>| {
+        let case = find(CaseName::HalfLoad)?;
+        let of = |name| value(case.quoted(name)?).ok_or_else(|| "it has no round".to_owned());
+        Ok((of(TargetName::Handoff)?, of(TargetName::Nginx)?))
+    };
+    let mut checks = Vec::new();
+    for (case, rival, limit) in CPU {
+        let (case_name, rival_name) = (name_of(case), name_of(rival));
+        let name = format!("{case_name}: CPU per request, handoff / {rival_name}");
+        checks.push(Check::new(
+            &name,
+            "×",
+            ratio(case, rival).map(|ratio| (ratio, limit)),
+        ));
+    }
+    for (name, value) in [
+        (
+            "half-load: p50 added, against nginx's",
+            added(|row| row.p50_added_ms),
+        ),
+        (
+            "half-load: p99 added, against nginx's",
+            added(|row| row.p99_added_ms),
+        ),
+    ] {
+        checks.push(Check::new(name, "ms", value));
+    }
+    for (name, unit, value, limit) in [
+        ("memory idle", "KiB", &footprint.idle_kib, 15.0 * 1024.0),
+        (
+            "memory after a million requests on 64 connections",
+            "KiB",
+            &footprint.after_million_kib,
+            30.0 * 1024.0,
+        ),
+        (
+            "memory for each of 5,000 idle connections",
+            "KiB",
+            &footprint.per_connection_kib,
+            12.0,
+        ),
+        (
+            "memory after 500 swaps / after 50",
+            "×",
+            &footprint.swaps_ratio,
+            1.1,
+        ),
+    ] {
+        checks.push(Check::new(
+            name,
+            unit,
+            value.clone().map(|value| (value, limit)),
+        ));
+    }
+    checks
+}
+
+impl Check {
+    fn new(name: &str, unit: &'static str, figure: Result<(f64, f64), String>) -> Self {
+        let measured = figure.as_ref().ok();
+        Self {
+            name: name.to_owned(),
+            unit,
+            limit: measured.map(|(_, limit)| *limit),
+            value: measured.map(|(value, _)| *value),
+            holds: measured.is_some_and(|(value, limit)| value <= limit),
+            unmeasured: figure.err(),
+        }
+    }
 }
 
 /// Returns the figures as text.
@@ -52,207 +152,163 @@ pub fn text(report: &BenchReport) -> String {
         report.duration_s,
         if report.quick { ", short" } else { "" },
     );
-    for version in &report.versions {
-        let _ = writeln!(text, "  {:<12} {}", name_of(version.name), version.version);
-    }
-    for missing in &report.missing {
-        let _ = writeln!(text, "  {:<12} – {}", name_of(missing.name), missing.reason);
+    for (mark, notes) in [("", &report.versions), ("– ", &report.missing)] {
+        for note in notes {
+            let _ = writeln!(text, "  {:<15} {mark}{}", name_of(note.name), note.text);
+        }
     }
     for case in &report.cases {
         text.push_str(&case_text(case));
     }
-    if let Some(footprint) = &report.footprint {
-        text.push_str(&footprint_text(footprint));
-    }
     if !report.checks.is_empty() {
-        text.push_str(&checks_text(&report.checks));
+        text.push_str("\nchecks\n");
+    }
+    for check in &report.checks {
+        let verdict = if check.holds { "holds" } else { "FAILS" };
+        let what = match (check.value, check.limit) {
+            (Some(value), Some(limit)) => {
+                format!("{value:.2} {unit} ≤ {limit:.2} {unit}", unit = check.unit)
+            }
+            _ => check.unmeasured.clone().unwrap_or_default(),
+        };
+        let _ = writeln!(text, "  {verdict}  {}: {what}", check.name);
     }
     text
 }
 
 fn case_text(case: &Case) -> String {
-    let offered = case
-        .offered_rps
-        .map(|rate| format!(", {} requests/s offered", thousands(rate.round() as u64)))
-        .unwrap_or_default();
-    let mut text = format!(
-        "\n{} · {} connections{offered}, {:.2} s a round\n",
-        name_of(case.name),
-        thousands(case.connections as u64),
-        case.seconds
-    );
-    if let Some(refused) = &case.refused {
-        let _ = writeln!(text, "  refused: {refused}");
-        return text;
-    }
+    let rate = case.offered_rps.map(|rate| thousands(rate.round() as u64));
+    let rate = rate.map_or_else(String::new, |rate| format!(", {rate} requests/s offered"));
     let mut table = table(&[
         "",
         "req/s",
         "CPU µs",
-        "user",
-        "system",
+        "p50",
+        "p99",
         "p50 added",
         "p99 added",
         "RSS MiB",
         "spread",
         "handoff/it",
     ]);
+    let mut refusals = String::new();
     for row in &case.targets {
-        add_row(&mut table, cells(row));
-    }
-    let _ = writeln!(text, "{}", render(&table, Style::plain()));
-    for row in &case.targets {
-        if let Some(failed) = &row.failed {
-            let _ = writeln!(text, "  {} failed: {failed}", name_of(row.name));
+        let name = name_of(row.name);
+        let is_direct = row.name == TargetName::Direct;
+        if let Some(refusal) = row.refusal().filter(|_| !is_direct) {
+            let _ = writeln!(refusals, "  {name} is not quoted: {refusal}");
+            continue;
         }
-        if let Some(refused) = &row.refused {
-            let _ = writeln!(text, "  {} is not quoted: {refused}", name_of(row.name));
-        }
-    }
-    text
-}
-
-fn cells(row: &Row) -> Vec<String> {
-    let none = || "–".to_owned();
-    let Some(median) = row.median else {
-        let mut cells = vec![name_of(row.name)];
-        cells.resize(10, none());
-        return cells;
-    };
-    let mut cells = vec![name_of(row.name), thousands(median.rps.round() as u64)];
-    if row.name == TargetName::Direct {
-        cells.extend([none(), none(), none()]);
-        cells.push(format!("({})", ms(Some(median.total_p50_ms))));
-        cells.push(format!("({})", ms(Some(median.total_p99_ms))));
-        cells.extend([none(), none(), none()]);
-    } else {
-        cells.extend(
-            [median.cpu_us, median.cpu_user_us, median.cpu_system_us]
-                .map(|value| format!("{value:.1}")),
-        );
-        cells.extend([median.p50_ms, median.p99_ms].map(|value| ms(Some(value))));
-        cells.push(format!("{:.1}", median.rss_kib as f64 / 1024.0));
-        let factor = |value: Option<f64>| value.map_or_else(none, |value| format!("{value:.2}"));
-        cells.push(factor(row.spread));
-        cells.push(factor(median.handoff_ratio));
-    }
-    cells
-}
-
-fn footprint_text(footprint: &Footprint) -> String {
-    let mut text = "\nhandoff's memory\n".to_owned();
-    for (name, value) in [
-        ("idle", &footprint.idle_kib),
-        ("after a million requests", &footprint.after_million_kib),
-        ("for each idle connection", &footprint.per_connection_kib),
-        ("after 50 swaps", &footprint.after_50_swaps_kib),
-        ("after 500 swaps", &footprint.after_500_swaps_kib),
-    ] {
-        let value = match value {
-            Ok(kib) if *kib >= 1024.0 => format!("{:.1} MiB", kib / 1024.0),
-            Ok(kib) => format!("{kib:.1} KiB"),
-            Err(error) => error.clone(),
+        let Some(median) = row.median else { continue };
+        let factor = |value: Option<f64>| {
+            value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"))
         };
-        let _ = writeln!(text, "  {name:<26} {value}");
+        let cells = vec![
+            name,
+            thousands(median.rps.round() as u64),
+            format!("{:.1}", median.cpu_us),
+            ms(Some(median.p50_ms)),
+            ms(Some(median.p99_ms)),
+            ms(row.p50_added_ms.filter(|_| !is_direct)),
+            ms(row.p99_added_ms.filter(|_| !is_direct)),
+            format!("{:.1}", median.rss_kib / 1024.0),
+            factor(row.spread),
+            factor(row.handoff_ratio.filter(|_| !is_direct)),
+        ];
+        add_row(&mut table, cells);
     }
-    text
-}
-
-fn checks_text(checks: &[Check]) -> String {
-    let mut text = "\nchecks\n".to_owned();
-    for check in checks {
-        let verdict = if check.holds { "holds" } else { "FAILS" };
-        let what = match (check.value, check.limit, &check.unmeasured) {
-            (Some(value), Some(limit), _) => {
-                format!("{value:.2} {unit} ≤ {limit:.2} {unit}", unit = check.unit)
-            }
-            (_, _, reason) => format!(
-                "could not be measured: {}",
-                reason.as_deref().unwrap_or_default()
-            ),
-        };
-        let _ = writeln!(text, "  {verdict}  {}: {what}", check.name);
-    }
-    let held = checks.iter().filter(|check| check.holds).count();
-    let _ = writeln!(text, "\n{held} of {} figures hold", checks.len());
-    text
+    format!(
+        "\n{} · {} connections{rate}\n{}\n{refusals}",
+        name_of(case.name),
+        thousands(case.connections as u64),
+        render(&table, Style::plain()),
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::check;
-    use super::super::figures::tests::sample;
+    use super::super::figures::tests::case;
     use super::*;
-    use crate::cli::bench::CaseName;
 
-    fn row(name: TargetName, cpu_us: f64) -> Row {
-        Row::new(
-            name,
-            false,
-            vec![sample(cpu_us); 5],
-            None,
-            &[sample(0.0); 5],
-        )
+    const RIVALS: [TargetName; 3] = [TargetName::Relay, TargetName::Nginx, TargetName::Haproxy];
+    const CASES: [CaseName; 4] = [
+        CaseName::Small,
+        CaseName::Large,
+        CaseName::NewConnection,
+        CaseName::HalfLoad,
+    ];
+
+    fn cases(handoff: impl Fn(CaseName) -> (f64, f64), rivals: &[TargetName]) -> Vec<Case> {
+        let one = |name: CaseName| {
+            let (cpu, ms) = handoff(name);
+            let cpu = [cpu; 5];
+            let mut targets = vec![(TargetName::Direct, &[0.0; 5][..], 1.0)];
+            targets.extend(rivals.iter().map(|rival| (*rival, &[10.0; 5][..], 2.0)));
+            targets.push((TargetName::Handoff, &cpu, ms));
+            case(name, &targets)
+        };
+        CASES.into_iter().map(one).collect()
     }
 
-    fn report(refused: Option<&str>) -> BenchReport {
-        let none = || Err("it was not measured".to_owned());
-        let footprint = Footprint {
-            idle_kib: none(),
-            after_million_kib: none(),
-            per_connection_kib: none(),
-            after_50_swaps_kib: none(),
-            after_500_swaps_kib: none(),
-            swaps_ratio: none(),
-        };
-        let case = Case {
-            name: CaseName::Small,
-            offered_rps: None,
-            connections: 64,
-            seconds: 1.0,
-            refused: refused.map(str::to_owned),
-            targets: vec![row(TargetName::Direct, 0.0), row(TargetName::Nginx, 20.0)],
-        };
-        BenchReport {
-            schema: 1,
-            started: "now".to_owned(),
-            machine: Machine::this(),
-            quick: false,
-            duration_s: 1.0,
-            versions: Vec::new(),
-            missing: vec![Missing {
-                name: TargetName::Caddy,
-                reason: "it is not installed".to_owned(),
-            }],
-            checks: check::all(std::slice::from_ref(&case), &footprint),
-            cases: vec![case],
-            footprint: Some(footprint),
-            passed: Some(false),
+    fn footprint() -> Footprint {
+        Footprint {
+            idle_kib: Ok(15_360.0),
+            after_million_kib: Ok(30_720.0),
+            per_connection_kib: Ok(12.0),
+            after_50_swaps_kib: Ok(1.0),
+            after_500_swaps_kib: Ok(1.1),
+            swaps_ratio: Ok(1.1),
+        }
+    }
+
+    fn failing(cases: &[Case], footprint: &Footprint) -> usize {
+        let checks = check(cases, footprint);
+        assert_eq!(checks.len(), 13);
+        checks.iter().filter(|check| !check.holds).count()
+    }
+
+    #[test]
+    fn figures_at_their_limits_hold_and_each_can_fail() {
+        let good = cases(|_| (8.0, 2.0), &RIVALS);
+        assert_eq!(failing(&good, &footprint()), 0);
+        for (worse, handoff, expected) in [
+            (CaseName::Small, (10.1, 2.0), 2),
+            (CaseName::Small, (13.1, 2.0), 3),
+            (CaseName::NewConnection, (10.1, 2.0), 2),
+            (CaseName::Large, (8.1, 2.0), 2),
+            (CaseName::HalfLoad, (8.0, 2.1), 2),
+            (CaseName::HalfLoad, (99.0, 2.0), 0),
+        ] {
+            let of = |name| if name == worse { handoff } else { (8.0, 2.0) };
+            let failing = failing(&cases(of, &RIVALS), &footprint());
+            assert_eq!(failing, expected, "{worse:?} {handoff:?}");
+        }
+        for change in [
+            |footprint: &mut Footprint| footprint.idle_kib = Ok(15_361.0),
+            |footprint: &mut Footprint| footprint.after_million_kib = Ok(30_721.0),
+            |footprint: &mut Footprint| footprint.per_connection_kib = Ok(12.1),
+            |footprint: &mut Footprint| footprint.swaps_ratio = Ok(1.11),
+            |footprint: &mut Footprint| footprint.swaps_ratio = Err("it ended".to_owned()),
+        ] {
+            let mut footprint = footprint();
+            change(&mut footprint);
+            assert_eq!(failing(&good, &footprint), 1);
         }
     }
 
     #[test]
-    fn a_refused_case_has_no_figures() {
-        let good = text(&report(None));
-        assert!(good.contains("1,000") && good.contains("nginx"), "{good}");
-        assert!(good.contains("0 of 13 figures hold"), "{good}");
-        let bad = text(&report(Some("noise")));
-        assert!(
-            !bad.contains("1,000") && bad.contains("refused: noise"),
-            "{bad}"
-        );
+    fn what_could_not_be_measured_does_not_hold() {
+        let missing = cases(|_| (1.0, 1.0), &[TargetName::Nginx]);
+        assert_eq!(failing(&missing, &footprint()), 4, "haproxy and the relay");
+        assert_eq!(failing(&[], &footprint()), 9);
     }
 
     #[test]
-    fn the_json_has_the_keys_that_were_promised() {
-        let json = serde_json::to_value(report(None)).unwrap();
-        let case = &json["cases"][0];
-        assert_eq!(case["name"], "small");
-        let nginx = &case["targets"][1];
-        assert_eq!(nginx["name"], "nginx");
-        for key in ["rps", "cpu_us", "p50_ms", "p99_ms", "rss_kib"] {
-            assert!(nginx[key].is_number(), "{key} in {nginx}");
-        }
-        assert!(json["footprint"]["idle_kib"].is_null());
+    fn a_target_that_is_not_quoted_has_no_figures() {
+        let mut cases = cases(|_| (8.0, 2.0), &RIVALS);
+        assert!(case_text(&cases[0]).contains(" nginx"));
+        cases[0].targets[2].failed = Some("lost one".to_owned());
+        let text = case_text(&cases[0]);
+        assert!(text.contains("nginx is not quoted: lost one"), "{text}");
     }
 }

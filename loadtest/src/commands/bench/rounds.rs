@@ -1,101 +1,125 @@
-//! The rounds of the cases: each target once a round.
+//! The cases and their rounds, in each of which every target has its turn.
+
+use std::time::{Duration, Instant};
 
 use rustix::param::clock_ticks_per_second;
-use tokio::time::{Duration, sleep};
+use tokio::time::sleep;
 
-use super::case;
-use super::figures::{Case, Row, Sample, median};
+use super::figures::{Case, Row, Sample};
 use super::target::{Baseline, Target};
 use super::tool::Load;
 use crate::cli::bench::{CaseName, TargetName, name_of};
 use crate::host::usage::{Cpu, rss_kib};
+use crate::units::median;
 
-/// Share of the slowest target's rate that half-load offers.
+/// Time of a target in one round.
+const FULL: Duration = Duration::from_secs(2);
+const QUICK: Duration = Duration::from_secs(1);
+
+/// Number of rounds, and of those at a given rate, where a single one says little.
+const ROUNDS: usize = 5;
+const PACED_ROUNDS: usize = 8;
+
+/// Share of the slowest target's rate that half-load offers, and the rate without any target.
 const HALF: f64 = 0.5;
+const ANY_RATE: f64 = 2000.0;
 
 /// Interval at which memory is read.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// The rounds of a target so far.
-#[derive(Debug, Default)]
-struct Played {
-    samples: Vec<Sample>,
-    failed: Option<String>,
+/// All cases, in the order in which they are measured: half-load needs the result of small.
+pub const ALL: [CaseName; 6] = [
+    CaseName::Small,
+    CaseName::Medium,
+    CaseName::Large,
+    CaseName::NewConnection,
+    CaseName::Idle,
+    CaseName::HalfLoad,
+];
+
+/// Returns the path of a case and its load; `half` is the rate of half-load.
+fn load(name: CaseName, half: f64) -> (&'static str, Load) {
+    let paced = |connections, per_second| Load::Paced {
+        connections,
+        per_second,
+    };
+    match name {
+        CaseName::Small => ("/small", Load::Kept { connections: 64 }),
+        CaseName::Medium => ("/medium", Load::Kept { connections: 16 }),
+        CaseName::Large => ("/large", Load::Kept { connections: 16 }),
+        CaseName::NewConnection => ("/small", Load::New { connections: 64 }),
+        CaseName::Idle => ("/small", paced(1000, 1000.0)),
+        CaseName::HalfLoad => ("/small", paced(64, half)),
+    }
 }
 
-/// Measures these cases. `targets` begins with the direct way.
+/// Measures these cases.
 pub async fn play(
     cases: &[CaseName],
     targets: &[Target],
     quick: bool,
     baseline: &Baseline,
 ) -> Vec<Case> {
+    let time = if quick { QUICK } else { FULL };
     let mut results: Vec<Case> = Vec::new();
-    for name in case::ALL.into_iter().filter(|name| cases.contains(name)) {
-        let rounds = case::rounds(name);
-        let half = if name == CaseName::HalfLoad {
+    for name in ALL.into_iter().filter(|name| cases.contains(name)) {
+        let mut half = 0.0;
+        if name == CaseName::HalfLoad {
             let small = results.iter().find(|case| case.name == CaseName::Small);
-            let slowest = match small {
-                Some(case) => slowest(case),
-                None => {
-                    eprintln!("half-load: first, the rate of the slowest target");
-                    slowest(&measure(CaseName::Small, targets, 0.0, 1, quick, baseline).await)
-                }
-            };
-            slowest * HALF
-        } else {
-            0.0
-        };
-        results.push(measure(name, targets, half, rounds, quick, baseline).await);
+            half = HALF
+                * match small {
+                    Some(case) => slowest(case),
+                    None => {
+                        let small = load(CaseName::Small, 0.0);
+                        slowest(&measure(name, small, 1, targets, time, baseline).await)
+                    }
+                };
+        }
+        let load = load(name, half);
+        let rounds = load.1.per_second().map_or(ROUNDS, |_| PACED_ROUNDS);
+        results.push(measure(name, load, rounds, targets, time, baseline).await);
     }
     results
 }
 
 async fn measure(
     name: CaseName,
-    targets: &[Target],
-    half: f64,
+    (path, load): (&'static str, Load),
     rounds: usize,
-    quick: bool,
+    targets: &[Target],
+    time: Duration,
     baseline: &Baseline,
 ) -> Case {
-    let (path, load) = case::load(name, half);
-    let time = case::time(quick);
-    let mut played: Vec<Played> = targets.iter().map(|_| Played::default()).collect();
+    let rows = targets
+        .iter()
+        .map(|target| Row::new(target.name, Vec::new(), None));
+    let mut rows: Vec<Row> = rows.collect();
     for round in 0..rounds {
         eprintln!("{}: round {} of {rounds}", name_of(name), round + 1);
-        for at in case::order(targets.len(), round) {
+        for turn in 0..targets.len() {
+            // None always follows the same one.
+            let at = (turn + round) % targets.len();
             // A target that lost a request once is out of the case.
-            if played[at].failed.is_some() {
+            if rows[at].failed.is_some() {
                 continue;
             }
-            let target = &targets[at];
-            match sample(target, load, path, time, baseline).await {
-                Ok(sample) => played[at].samples.push(sample),
+            match sample(&targets[at], load, path, time, baseline).await {
+                Ok(sample) => rows[at].rounds.push(sample),
                 Err(error) => {
-                    let (case, target) = (name_of(name), name_of(target.name));
-                    eprintln!("{case}: {target} failed: {error}");
-                    played[at].failed = Some(error);
+                    eprintln!("{} failed: {error}", name_of(targets[at].name));
+                    rows[at].failed = Some(error);
                 }
             }
         }
     }
-    let direct = played.first().map(|direct| direct.samples.clone());
-    let direct = direct.unwrap_or_default();
-    let rows = targets.iter().zip(played).map(|(target, played)| {
-        let is_paced = case::is_paced(name);
-        let Played { samples, failed } = played;
-        Row::new(target.name, is_paced, samples, failed, &direct)
-    });
-    Case {
+    let mut case = Case {
         name,
         offered_rps: load.per_second(),
         connections: load.connections(),
-        seconds: time.as_secs_f64(),
-        refused: None,
-        targets: rows.collect(),
-    }
-    .judged()
+        targets: rows,
+    };
+    case.compare();
+    case
 }
 
 /// Offers the load to one target, and measures what it takes.
@@ -107,10 +131,8 @@ async fn sample(
     baseline: &Baseline,
 ) -> Result<Sample, String> {
     let processes = target.processes(baseline);
-    let before = Cpu::of(&processes);
-    let began = std::time::Instant::now();
+    let (before, began) = (Cpu::of(&processes), Instant::now());
     let mut rss = rss_kib(&processes);
-    let offered = load.offer(target.server, path, time, &baseline.folder);
     let look = async {
         loop {
             sleep(LOOK).await;
@@ -118,68 +140,25 @@ async fn sample(
         }
     };
     let measured = tokio::select! {
-        measured = offered => measured?,
-        () = look => return Err("the load ended by itself".to_owned()),
+        measured = load.offer(target.server, path, time, &baseline.folder) => measured?,
+        () = look => return Err("memory is read no longer".to_owned()),
     };
-    let seconds = began.elapsed().as_secs_f64();
-    let spent = Cpu::of(&processes).since(&before, clock_ticks_per_second());
+    let spent_us = Cpu::of(&processes).since(&before, clock_ticks_per_second());
     let requests = measured.requests as f64;
-    if measured.requests == 0 {
-        return Err("not one answer came".to_owned());
-    }
     Ok(Sample {
-        rps: requests / seconds,
-        cpu_us: spent.total_us() / requests,
-        cpu_user_us: spent.user_us / requests,
-        cpu_system_us: spent.system_us / requests,
-        total_p50_ms: measured.p50_ms,
-        total_p99_ms: measured.p99_ms,
-        rss_kib: rss,
+        rps: requests / began.elapsed().as_secs_f64(),
+        cpu_us: spent_us / requests.max(1.0),
+        p50_ms: measured.p50_ms,
+        p99_ms: measured.p99_ms,
+        rss_kib: rss as f64,
     })
 }
 
-/// Returns the rate of the slowest target, also of those that are not quoted.
+/// Returns the rate of the slowest target.
 fn slowest(case: &Case) -> f64 {
-    case.targets
-        .iter()
-        .filter(|row| row.failed.is_none() && row.name != TargetName::Direct)
+    let rows = case.targets.iter();
+    rows.filter(|row| row.failed.is_none() && row.name != TargetName::Direct)
         .filter_map(|row| median(row.rounds.iter().map(|sample| sample.rps)))
         .reduce(f64::min)
-        // With the direct way alone any rate will do.
-        .unwrap_or(2000.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::figures::tests::sample;
-    use super::*;
-
-    #[test]
-    fn the_slowest_target_sets_the_pace_also_when_it_is_not_quoted() {
-        let row = |name, rps, cpu: &[f64], failed: Option<&str>| {
-            let samples = cpu.iter().map(|cpu| Sample {
-                rps,
-                ..sample(*cpu)
-            });
-            let failed = failed.map(str::to_owned);
-            Row::new(name, false, samples.collect(), failed, &[sample(0.0); 5])
-        };
-        let shaky = [1.0, 2.0, 3.0, 4.0, 5.0];
-        let case = Case {
-            name: CaseName::Small,
-            offered_rps: None,
-            connections: 64,
-            seconds: 1.0,
-            refused: None,
-            targets: vec![
-                row(TargetName::Direct, 10.0, &[0.0; 5], None),
-                row(TargetName::Nginx, 900.0, &[9.0; 5], None),
-                row(TargetName::Caddy, 300.0, &shaky, None),
-                row(TargetName::Pingora, 100.0, &[9.0; 5], Some("lost one")),
-            ],
-        }
-        .judged();
-        assert!(case.targets[2].refused.is_some());
-        assert_eq!(slowest(&case), 300.0);
-    }
+        .unwrap_or(ANY_RATE)
 }

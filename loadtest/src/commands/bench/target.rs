@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::case::{LARGE, MEDIUM, SMALL};
 use super::rivals::{self, BACKEND, BACKEND_SCRIPT, BACKEND_TEMPLATE};
 use crate::cli::DeployBy;
 use crate::cli::bench::{TargetName, name_of};
@@ -23,6 +22,11 @@ use crate::host::install::first_line;
 use crate::host::process::last_lines;
 use crate::host::system::System;
 use crate::host::usage;
+
+/// Lengths of the bodies, in bytes.
+const SMALL: usize = 60;
+const MEDIUM: usize = 64 * 1024;
+const LARGE: usize = 1024 * 1024;
 
 /// Maximum time for a target to answer its first request.
 const START: Duration = Duration::from_secs(15);

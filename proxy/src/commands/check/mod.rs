@@ -1,4 +1,4 @@
-//! `handoff check`: whether a run with these options would work, and what it would run.
+//! `handoff check`: finds out if a run with these options would work, and what it would run.
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
@@ -8,9 +8,9 @@ use console::style;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::cli::check::Check;
-use crate::commands::say::{print, tell};
-use crate::commands::{Ending, sidecar_on};
+use crate::cli::check::CheckArgs;
+use crate::cli::output::{eprint_line, print_line};
+use crate::commands::{ExitStatus, sidecar_on};
 use crate::config::Config;
 use crate::control_plane::artifact::{Store, StoreSettings};
 use crate::data_plane::Listener;
@@ -24,10 +24,10 @@ use crate::release::Release;
 mod print;
 
 const SCHEMA: u32 = 1;
-/// Stands for the port that is chosen at the launch.
+/// A placeholder for the port that is chosen at the launch.
 const SOME_PORT: u16 = 40_000;
 
-/// What was looked at, and what is to be said of it.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 struct Finding {
     what: &'static str,
@@ -35,46 +35,49 @@ struct Finding {
     text: String,
 }
 
-/// Checks, and says so on stdout.
-pub fn run(check: Check) -> Ending {
+/// Checks, and prints the findings on stdout.
+pub fn run(check: CheckArgs) -> ExitStatus {
     let origins = check.run.origins.clone();
     let config = match Config::try_from(check.run) {
         Ok(config) => config,
         Err(error) => {
             let text = error.to_string();
-            match check.json {
-                true => {
-                    let ok = false;
-                    let what = "configuration";
-                    let findings = [Finding { what, ok, text }];
-                    print(as_json(Ending::Usage, &findings, None));
-                }
-                false => tell(format_args!("handoff: {text}")),
+            if check.json {
+                let ok = false;
+                let what = "configuration";
+                let findings = [Finding { what, ok, text }];
+                print_line(as_json(ExitStatus::Usage, &findings, None));
+            } else {
+                eprint_line(format_args!("handoff: {text}"))
             }
-            return Ending::Usage;
+            return ExitStatus::Usage;
         }
     };
     let findings = findings(&config, &origins.file, origins.has_file);
-    let ending = match findings.iter().all(|finding| finding.ok) {
-        true => Ending::Done,
-        false => Ending::Refused,
+    let exit_status = if findings.iter().all(|finding| finding.ok) {
+        ExitStatus::Done
+    } else {
+        ExitStatus::Refused
     };
-    let settings = check.print.then(|| print::Printed::of(&config, &origins));
+    let settings = check
+        .print
+        .then(|| print::PrintedConfig::of(&config, &origins));
     if check.json {
-        print(as_json(ending, &findings, settings.as_ref()));
+        print_line(as_json(exit_status, &findings, settings.as_ref()));
     } else {
         if let Some(settings) = &settings {
-            print(settings);
+            print_line(settings);
         }
-        print(as_text(&findings).trim_end());
+        print_line(as_text(&findings).trim_end());
     }
-    ending
+    exit_status
 }
 
 fn findings(config: &Config, file: &Path, has_file: bool) -> Vec<Finding> {
-    let configuration = match has_file {
-        true => file.display().to_string(),
-        false => format!("there is no {}", file.display()),
+    let configuration = if has_file {
+        file.display().to_string()
+    } else {
+        format!("there is no {}", file.display())
     };
     let mut findings = vec![finding("configuration", Ok(configuration))];
     findings.extend(artifact(config));
@@ -115,7 +118,7 @@ fn finding(what: &'static str, found: Result<String, String>) -> Finding {
     Finding { what, ok, text }
 }
 
-/// What would run, and how.
+/// Accepts the artifact as a run would, and finds the command to run.
 fn artifact(config: &Config) -> Vec<Finding> {
     let target = config.watch.source.target(&mut DropFolder::default());
     let target = match target {
@@ -126,7 +129,7 @@ fn artifact(config: &Config) -> Vec<Finding> {
         Some(_) => "its digest holds",
         None => "no digest proves that it is whole",
     };
-    // As a run would, but where nothing stays behind.
+    // The copy is made in a temporary cache.
     let copied = folder_in(&config.store.cache).and_then(|folder| {
         let cache = folder.path().to_owned();
         let settings = StoreSettings {
@@ -164,44 +167,47 @@ fn command(config: &Config, release: &Release) -> Result<String, String> {
         .map_err(|error| error.to_string())?;
     let words = settings.command.to_string();
     let path = Path::new(&program);
-    match path.components().count() > 1 && !path.exists() {
-        true => Err(format!("{words}: there is no such program in the release")),
-        false => Ok(words),
+    if path.components().count() > 1 && !path.exists() {
+        Err(format!("{words}: there is no such program in the release"))
+    } else {
+        Ok(words)
     }
 }
 
 fn cache(folder: &Path) -> Result<String, String> {
     let text = writable(folder)?;
-    match files::runs_no_programs(&there(folder)) {
-        true => Err(format!(
+    if files::runs_no_programs(&nearest_existing(folder)) {
+        Err(format!(
             "{text}: no program can be started from it (it is mounted noexec): choose another with \
              --cache"
-        )),
-        false => Ok(text),
+        ))
+    } else {
+        Ok(text)
     }
 }
 
-/// Whether a folder is one that can be written to, or could be made.
+/// Checks that a folder can be written to, or could be made.
 fn writable(folder: &Path) -> Result<String, String> {
     folder_in(folder)?;
     let shown = folder.display();
-    match folder.is_dir() {
-        true => Ok(shown.to_string()),
-        false => Ok(format!("{shown} (it will be made)")),
+    if folder.is_dir() {
+        Ok(shown.to_string())
+    } else {
+        Ok(format!("{shown} (it will be made)"))
     }
 }
 
-/// A folder that is gone when it is dropped, where another one is or would be.
+/// Makes a temporary folder in this folder, or in the nearest one above it that exists.
 fn folder_in(folder: &Path) -> Result<tempfile::TempDir, String> {
-    let there = there(folder);
+    let there = nearest_existing(folder);
     tempfile::Builder::new()
         .prefix(".handoff-check-")
         .tempdir_in(&there)
         .map_err(|error| format!("cannot write to {}: {error}", there.display()))
 }
 
-/// The folder, or the one that there is above it.
-fn there(folder: &Path) -> PathBuf {
+/// Returns the folder, or the nearest one above it that exists.
+fn nearest_existing(folder: &Path) -> PathBuf {
     let mut all = folder.ancestors();
     let there = all.find(|folder| folder.exists());
     there.unwrap_or(folder).to_owned()
@@ -223,7 +229,7 @@ fn port(config: &Config) -> Result<String, String> {
     }
 }
 
-/// It is no condition: who looks on waits for it.
+/// Checks the admin port. A run waits for one that is taken.
 fn admin_port(address: SocketAddr) -> Result<String, String> {
     match TcpListener::bind(address) {
         Err(error) if Listener::is_taken(&error) => Ok(format!(
@@ -238,24 +244,25 @@ fn as_text(findings: &[Finding]) -> String {
     let width = findings.iter().map(|f| f.what.len()).max().unwrap_or(0);
     findings.iter().fold(String::new(), |mut text, finding| {
         let Finding { what, ok, text: of } = finding;
-        let verdict = match ok {
-            true => style("ok    ").green(),
-            false => style("FAILED").red(),
+        let result = if *ok {
+            style("ok    ").green()
+        } else {
+            style("FAILED").red()
         };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{what:width$}  {verdict}  {of}");
+        let _ = writeln!(text, "{what:width$}  {result}  {of}");
         text
     })
 }
 
 fn as_json(
-    ending: Ending,
+    exit_status: ExitStatus,
     findings: &[Finding],
-    settings: Option<&print::Printed>,
+    settings: Option<&print::PrintedConfig>,
 ) -> serde_json::Value {
     json!({
         "schema": SCHEMA,
-        "exit": ending as u8,
+        "exit": exit_status as u8,
         "findings": findings,
         "settings": settings,
     })

@@ -21,70 +21,70 @@ Exit codes:
 /// before.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
-pub struct Deploy {
+pub struct DeployArgs {
     /// File, folder or archive to deploy
-    pub(super) artifact: PathBuf,
+    pub(crate) artifact: PathBuf,
 
     /// Pointer file to write; the artifact is copied into `releases` (or `_target`) beside it, or
     /// into --to [default: _artifact.txt in the working directory, if it exists]
     #[arg(long, env = "HANDOFF_POINTER", value_name = "FILE")]
-    pub(super) pointer: Option<PathBuf>,
+    pub(crate) pointer: Option<PathBuf>,
 
     /// Folder to copy the artifact into; without --pointer, the folder that the sidecars --watch
     /// [default: releases or _target in the working directory, if it exists]
     #[arg(long, env = "HANDOFF_WATCH", value_name = "DIR")]
-    pub(super) to: Option<PathBuf>,
+    pub(crate) to: Option<PathBuf>,
 
     /// State folder of the sidecars: their --state; without --pointer and --to, these sidecars'
     /// status names the place to deploy to
     #[arg(long, env = "HANDOFF_STATE", value_name = "DIR")]
-    pub(super) state: Option<PathBuf>,
+    pub(crate) state: Option<PathBuf>,
 
     /// Configuration file of the sidecars: their --config; it may contain the other paths
     #[arg(long, env = "HANDOFF_CONFIG", value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 
     /// Maximum time for all sidecars to report the release as active
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
 
     /// State of the handoff to wait for
     #[arg(long, value_enum, default_value = "promoted")]
-    pub(super) wait: Wait,
+    pub(crate) wait: Wait,
 
     /// Exit code when no sidecar runs
     #[arg(long, value_enum, default_value = "fail")]
-    pub(super) if_idle: IfIdle,
+    pub(crate) if_idle: IfIdle,
 
     /// URL to request when no sidecar runs, until one does (needs curl)
     #[arg(long, value_name = "URL", value_parser = http_url)]
-    pub(super) wake: Option<String>,
+    pub(crate) wake: Option<String>,
 
     /// Number of deployed artifacts to keep in the folder, in addition to those in use
     #[arg(long, value_name = "N", default_value_t = 5)]
-    pub(super) keep: usize,
+    pub(crate) keep: usize,
 
     /// Name of the release [default: the artifact's name, and the start of its digest]
     #[arg(long, value_name = "NAME")]
-    pub(super) id: Option<String>,
+    pub(crate) id: Option<String>,
 
     /// Print the outcome as a JSON object
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 }
 
 /// A state of the handoff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Wait {
+pub(crate) enum Wait {
     /// New requests go to the release
     Promoted,
-    /// As `promoted`, and nothing is in flight to the superseded instance
+    /// New requests go to the release, and nothing is in flight to the superseded instance
     Drained,
 }
 
 /// An outcome without a sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum IfIdle {
+pub(crate) enum IfIdle {
     /// Exit with 4
     Fail,
     /// Exit with 0
@@ -93,8 +93,9 @@ pub(super) enum IfIdle {
 
 fn http_url(text: &str) -> Result<String, &'static str> {
     let is_http = ["http://", "https://"].iter().any(|s| text.starts_with(s));
-    match is_http {
-        true => Ok(text.to_owned()),
-        false => Err("expected a URL that starts with http:// or https://"),
+    if is_http {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a URL that starts with http:// or https://")
     }
 }

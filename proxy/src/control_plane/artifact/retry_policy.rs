@@ -1,4 +1,4 @@
-//! When to try again to accept an artifact: seldom enough that nothing is read for nothing.
+//! The times at which an artifact that was not accepted is tried again.
 
 use std::time::Duration;
 
@@ -8,67 +8,67 @@ use super::AcceptError;
 use crate::deployment::{Fingerprint, Target};
 use crate::release::Digest;
 
-/// After a first failure, and how long a change has to rest.
-pub const RETRY: Duration = Duration::from_millis(250);
-/// Somebody writes to it: looking costs no reading.
-const LAST_LOOK: Duration = Duration::from_secs(1);
-/// The machine's fault: each try copies.
-const LAST_RETRY: Duration = Duration::from_secs(10);
-/// What is wrong with the content stays wrong. Its times may be coarse, or come late over a network,
-/// so it is read again for a few seconds.
+/// Delay after the first failure, and time for which a changed artifact has to rest.
+pub const RETRY_DELAY: Duration = Duration::from_millis(250);
+/// Maximum delay while the artifact is open for writing, which is checked without reading it.
+const MAX_CHECK_DELAY: Duration = Duration::from_secs(1);
+/// Maximum delay after a fault of the machine: each attempt copies the artifact.
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
+/// Number of attempts with a content that is wrong. It stays wrong, but the file's times may be
+/// coarse or late over a network, so it is read again for a few seconds.
 const CONTENT_TRIES: u32 = 6;
-/// Told of as soon as this: until then it may just be on its way.
-const TOLD_AFTER: u32 = 3;
+/// Number of attempts before wrong content is reported: it may just be incomplete.
+const REPORT_AFTER: u32 = 3;
 
-/// Remembers the last artifact that could not be accepted.
+/// Decides when an artifact is tried again.
 #[derive(Debug, Default)]
-pub struct Patience {
-    last: Option<Failed>,
+pub struct RetryPolicy {
+    last: Option<FailedArtifact>,
 }
 
 #[derive(Debug)]
-struct Failed {
+struct FailedArtifact {
     target: Target,
     fingerprint: Fingerprint,
     tries: u32,
-    problem: Problem,
-    is_told: bool,
+    problem: ArtifactProblem,
+    is_reported: bool,
     next: Option<Instant>,
-    /// What it has become since, and since when.
+    /// The latest change of the artifact since, and its time.
     changed: Option<(Fingerprint, Instant)>,
 }
 
-/// Why an artifact is not accepted.
+/// The reason why an artifact is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// As a person reads it.
+pub struct ArtifactProblem {
+    /// Reason for people.
     pub reason: String,
-    /// The content which came with a digest, and is not accepted however often it is looked at.
+    /// Digest of the content, if it came with the artifact and can never be accepted.
     pub refused: Option<Digest>,
 }
 
-/// Not now.
+/// An attempt that is not made now.
 #[derive(Debug, PartialEq, Eq)]
-pub struct NotYet<'a> {
-    /// Look again after this.
+pub struct Postponed<'a> {
+    /// Time until the next check.
     pub wait: Duration,
-    /// What to tell people; nothing new while it changes.
-    pub problem: Option<&'a Problem>,
+    /// Problem to report; none while the artifact changes.
+    pub problem: Option<&'a ArtifactProblem>,
 }
 
-// === impl Patience ===
+// === impl RetryPolicy ===
 
-impl Patience {
-    /// Whether to try now.
+impl RetryPolicy {
+    /// Checks if the artifact is to be tried now.
     ///
     /// # Errors
-    /// [`NotYet`] when it has failed, and there is no reason to believe that it would not again.
+    /// [`Postponed`] when it has failed, and would probably fail again.
     pub fn check(
         &mut self,
         target: &Target,
         fingerprint: &Fingerprint,
         now: Instant,
-    ) -> Result<(), NotYet<'_>> {
+    ) -> Result<(), Postponed<'_>> {
         let Some(failed) = self.last.as_mut().filter(|last| last.target == *target) else {
             return Ok(());
         };
@@ -78,8 +78,8 @@ impl Patience {
                 Some(next) => next - now,
                 None => Duration::MAX,
             };
-            let problem = failed.is_told.then_some(&failed.problem);
-            return Err(NotYet { wait, problem });
+            let problem = failed.is_reported.then_some(&failed.problem);
+            return Err(Postponed { wait, problem });
         }
         let since = match &failed.changed {
             Some((seen, since)) if seen == fingerprint => *since,
@@ -88,45 +88,49 @@ impl Patience {
                 now
             }
         };
-        let wait = RETRY.saturating_sub(now - since);
-        match wait.is_zero() {
-            true => Ok(()),
-            false => Err(NotYet {
+        let wait = RETRY_DELAY.saturating_sub(now - since);
+        if wait.is_zero() {
+            Ok(())
+        } else {
+            Err(Postponed {
                 wait,
                 problem: None,
-            }),
+            })
         }
     }
 
-    /// It has failed once more. Says when to look again, and what to tell people.
-    pub fn failed(
+    /// Records a failure. Returns the time of the next check, and the problem to report.
+    pub fn record_failure(
         &mut self,
         target: Target,
         fingerprint: Fingerprint,
         error: &AcceptError,
         now: Instant,
-    ) -> NotYet<'_> {
+    ) -> Postponed<'_> {
         let before = self.last.take();
         let tries = before.map_or(1, |last| {
-            match last.target == target && last.fingerprint == fingerprint {
-                true => last.tries + 1,
-                false => 1,
+            if last.target == target && last.fingerprint == fingerprint {
+                last.tries + 1
+            } else {
+                1
             }
         });
-        let delay = RETRY.saturating_mul(1 << (tries - 1).min(16));
-        let (delay, is_told) = match error {
-            AcceptError::Busy(_) | AcceptError::Changed(_) => (Some(delay.min(LAST_LOOK)), true),
-            AcceptError::Copy { .. } => (Some(delay.min(LAST_RETRY)), true),
+        let delay = RETRY_DELAY.saturating_mul(1 << (tries - 1).min(16));
+        let (delay, is_reported) = match error {
+            AcceptError::Busy(_) | AcceptError::Changed(_) => {
+                (Some(delay.min(MAX_CHECK_DELAY)), true)
+            }
+            AcceptError::Copy { .. } => (Some(delay.min(MAX_RETRY_DELAY)), true),
             AcceptError::Digest { .. } | AcceptError::Broken { .. } => {
                 let again = (tries < CONTENT_TRIES).then_some(delay);
-                (again, tries >= TOLD_AFTER)
+                (again, tries >= REPORT_AFTER)
             }
             AcceptError::Refused { .. }
             | AcceptError::NotExecutable { .. }
             | AcceptError::StateInWorkdir { .. } => (None, true),
         };
-        // What its digest has proved to be whole stays what it is.
-        let is_final = is_told
+        // A content that its digest has proved does not change.
+        let is_final = is_reported
             && matches!(
                 error,
                 AcceptError::Broken { .. }
@@ -134,27 +138,27 @@ impl Patience {
                     | AcceptError::NotExecutable { .. }
                     | AcceptError::StateInWorkdir { .. }
             );
-        let problem = Problem {
+        let problem = ArtifactProblem {
             reason: error.to_string(),
             refused: target.digest.filter(|_| is_final),
         };
-        let failed = self.last.insert(Failed {
+        let failed = self.last.insert(FailedArtifact {
             target,
             fingerprint,
             tries,
             problem,
-            is_told,
+            is_reported,
             next: delay.map(|delay| now + delay),
             changed: None,
         });
-        NotYet {
+        Postponed {
             wait: delay.unwrap_or(Duration::MAX),
-            problem: failed.is_told.then_some(&failed.problem),
+            problem: failed.is_reported.then_some(&failed.problem),
         }
     }
 
-    /// It was accepted.
-    pub fn accepted(&mut self) {
+    /// Records that the artifact was accepted.
+    pub fn record_success(&mut self) {
         self.last = None;
     }
 }
@@ -193,14 +197,14 @@ mod tests {
     #[test]
     fn wrong_content_is_read_a_few_times_and_then_only_when_it_changes() {
         let (target, print) = artifact("half");
-        let mut patience = Patience::default();
+        let mut retry_policy = RetryPolicy::default();
         let mut now = Instant::now();
         let mut reads = 0;
-        while patience.check(&target, &print, now).is_ok() {
+        while retry_policy.check(&target, &print, now).is_ok() {
             reads += 1;
             let error = wrong_digest();
-            let wait = patience
-                .failed(target.clone(), print.clone(), &error, now)
+            let wait = retry_policy
+                .record_failure(target.clone(), print.clone(), &error, now)
                 .wait;
             if wait == Duration::MAX {
                 break;
@@ -209,32 +213,36 @@ mod tests {
         }
         assert_eq!(reads, CONTENT_TRIES);
         let day = Duration::from_secs(86_400);
-        let told = patience.check(&target, &print, now + day).unwrap_err();
+        let told = retry_policy.check(&target, &print, now + day).unwrap_err();
         let problem = told.problem.unwrap();
         assert!(problem.reason.contains("came with it"));
         assert_eq!(problem.refused, None, "what it should be may yet come");
 
-        // While it changes it is left alone, and read when that has rested.
+        // It is left alone while it changes, and read when it has rested.
         let (_, more) = artifact("half and more");
-        assert!(patience.check(&target, &more, now).is_err());
+        assert!(retry_policy.check(&target, &more, now).is_err());
         let (_, whole) = artifact("half and more and whole");
-        let now = now + RETRY;
-        let busy = patience.check(&target, &whole, now).unwrap_err();
+        let now = now + RETRY_DELAY;
+        let busy = retry_policy.check(&target, &whole, now).unwrap_err();
         assert_eq!(busy.problem, None, "nothing to tell while it changes");
-        assert!(patience.check(&target, &whole, now + RETRY).is_ok());
+        assert!(
+            retry_policy
+                .check(&target, &whole, now + RETRY_DELAY)
+                .is_ok()
+        );
     }
 
     #[test]
     fn a_digest_that_arrives_is_another_chance_at_once() {
         let (target, print) = artifact("whole");
-        let mut patience = Patience::default();
+        let mut retry_policy = RetryPolicy::default();
         let now = Instant::now();
-        patience.failed(target.clone(), print.clone(), &wrong_digest(), now);
+        retry_policy.record_failure(target.clone(), print.clone(), &wrong_digest(), now);
         let right = Target {
             digest: Some(Digest::finish(Sha256::new())),
             ..target
         };
-        assert!(patience.check(&right, &print, now).is_ok());
+        assert!(retry_policy.check(&right, &print, now).is_ok());
     }
 
     #[test]
@@ -250,11 +258,13 @@ mod tests {
             source: ArchiveError::Broken("no end".to_owned()),
         };
         let refused = |target: &Target, error: &dyn Fn() -> AcceptError| {
-            let mut patience = Patience::default();
+            let mut retry_policy = RetryPolicy::default();
             let mut told = None;
-            for _ in 0..TOLD_AFTER {
+            for _ in 0..REPORT_AFTER {
                 let (target, print, now) = (target.clone(), print.clone(), Instant::now());
-                let problem = patience.failed(target, print, &error(), now).problem;
+                let problem = retry_policy
+                    .record_failure(target, print, &error(), now)
+                    .problem;
                 told = problem.and_then(|problem| problem.refused);
             }
             told
@@ -269,7 +279,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_tried_again_for_ever() {
         let (target, print) = artifact("whole");
-        let mut patience = Patience::default();
+        let mut retry_policy = RetryPolicy::default();
         let mut now = Instant::now();
         for _ in 0..50 {
             let full = AcceptError::Copy {
@@ -277,11 +287,11 @@ mod tests {
                 cache: "cache".into(),
                 source: io::ErrorKind::StorageFull.into(),
             };
-            let not_yet = patience.failed(target.clone(), print.clone(), &full, now);
+            let not_yet = retry_policy.record_failure(target.clone(), print.clone(), &full, now);
             assert!(not_yet.problem.is_some());
-            assert!(not_yet.wait <= LAST_RETRY);
+            assert!(not_yet.wait <= MAX_RETRY_DELAY);
             now += not_yet.wait;
-            assert!(patience.check(&target, &print, now).is_ok());
+            assert!(retry_policy.check(&target, &print, now).is_ok());
         }
     }
 }

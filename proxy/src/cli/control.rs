@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use humantime::parse_duration;
 
-use crate::commands::place::Where;
+use super::deployment::DeploymentArgs;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -30,21 +30,21 @@ Exit codes:
 /// pointer file stays as it is.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
-pub struct Rollback {
+pub struct RollbackArgs {
     /// Release to return to: its name as `handoff history` shows it, with or without the digits at
     /// its end, or its digest [default: the release that served before]
-    pub(super) release: Option<String>,
+    pub(crate) release: Option<String>,
 
     #[command(flatten)]
-    pub(super) follow: Follow,
+    pub(crate) follow: FollowArgs,
 }
 
 /// Hand off to a new instance of the active release.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
-pub struct Restart {
+pub struct RestartArgs {
     #[command(flatten)]
-    pub(super) follow: Follow,
+    pub(crate) follow: FollowArgs,
 }
 
 /// Hold new requests, and wait until those in flight have ended.
@@ -52,43 +52,43 @@ pub struct Restart {
 /// Each sidecar ends the pause after --max by its own clock, even if this command is killed.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = PAUSE_EXIT_CODES)]
-pub struct Pause {
+pub struct PauseArgs {
     /// Maximum time of the pause; `handoff resume` ends it earlier
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
-    pub(super) max: Duration,
+    pub(crate) max: Duration,
 
     /// Maximum time for the requests in flight to end; then every sidecar is resumed [default: as
     /// --max]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub(super) timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
 
     #[command(flatten)]
-    pub(super) place: Where,
+    pub(crate) deployment: DeploymentArgs,
 
     /// Print the outcome as a JSON object
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 }
 
 /// End a pause: forward held and new requests.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
-pub struct Resume {
+pub struct ResumeArgs {
     #[command(flatten)]
-    pub(super) follow: Follow,
+    pub(crate) follow: FollowArgs,
 }
 
-/// Where they are, and how long to wait for them.
+/// DeploymentArgs they are, and how long to wait for them.
 #[derive(Args, Clone, Debug)]
-pub struct Follow {
+pub struct FollowArgs {
     #[command(flatten)]
-    pub(super) place: Where,
+    pub(crate) deployment: DeploymentArgs,
 
     /// Maximum time for all sidecars to carry out the command
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
 
     /// Print the outcome as a JSON object
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 }

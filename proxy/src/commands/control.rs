@@ -10,58 +10,83 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, json};
 
-pub use self::options::{Pause, Restart, Resume, Rollback};
-use super::follow::{Following, LOOK, Outcome, Report, SidecarReport, Step, Steps};
-use super::place::{PlaceError, Where};
+use super::deployment_paths::UnknownDeployment;
+use super::follow::{CommandOutcome, Follower, POLL_INTERVAL, Report, SidecarReport, Step, Steps};
 use super::progress::Progress;
-use super::{ELSEWHERE, Ending, count};
+use super::{ELSEWHERE, ExitStatus, count};
+use crate::cli::control::{PauseArgs, RestartArgs, ResumeArgs, RollbackArgs};
+use crate::cli::deployment::DeploymentArgs;
+use crate::cli::output::OutputFormat;
 use crate::deployment::desired::{ControlCommand, PendingCommand, write_command};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::release::Generation;
-
-mod options;
 
 /// Maximum time to wait until all sidecars have resumed, after a pause that timed out.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Returns to another release.
-pub fn rollback(options: &Rollback) -> Ending {
+pub fn rollback(options: &RollbackArgs) -> ExitStatus {
     let command = ControlCommand::Rollback(options.release.clone());
     let follow = &options.follow;
-    run(&follow.place, command, follow.timeout, follow.json)
+    run(
+        &follow.deployment,
+        command,
+        follow.timeout,
+        OutputFormat::from_flag(follow.json),
+    )
 }
 
 /// Hands off to a new instance.
-pub fn restart(options: &Restart) -> Ending {
+pub fn restart(options: &RestartArgs) -> ExitStatus {
     let follow = &options.follow;
     let command = ControlCommand::Restart;
-    run(&follow.place, command, follow.timeout, follow.json)
+    run(
+        &follow.deployment,
+        command,
+        follow.timeout,
+        OutputFormat::from_flag(follow.json),
+    )
 }
 
 /// Holds new requests until no other is in flight.
-pub fn pause(options: &Pause) -> Ending {
+pub fn pause(options: &PauseArgs) -> ExitStatus {
     let timeout = options.timeout.unwrap_or(options.max).min(options.max);
     let command = ControlCommand::Pause(options.max);
-    run(&options.place, command, timeout, options.json)
+    run(
+        &options.deployment,
+        command,
+        timeout,
+        OutputFormat::from_flag(options.json),
+    )
 }
 
 /// Ends a pause.
-pub fn resume(options: &Resume) -> Ending {
+pub fn resume(options: &ResumeArgs) -> ExitStatus {
     let follow = &options.follow;
     let command = ControlCommand::Resume;
-    run(&follow.place, command, follow.timeout, follow.json)
+    run(
+        &follow.deployment,
+        command,
+        follow.timeout,
+        OutputFormat::from_flag(follow.json),
+    )
 }
 
 /// The reason why a command was not written.
 #[derive(Debug, thiserror::Error)]
 enum ControlError {
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Place(#[from] UnknownDeployment),
     #[error("cannot write desired.json in {state:?}: {source}")]
     Write { state: PathBuf, source: io::Error },
 }
 
-fn run(place: &Where, command: ControlCommand, timeout: Duration, json: bool) -> Ending {
+fn run(
+    place: &DeploymentArgs,
+    command: ControlCommand,
+    timeout: Duration,
+    format: OutputFormat,
+) -> ExitStatus {
     let mut progress = Progress::new();
     let report = place
         .state()
@@ -69,14 +94,14 @@ fn run(place: &Where, command: ControlCommand, timeout: Duration, json: bool) ->
         .and_then(|state| ControlRun::new(state, command, timeout).run(&mut progress));
     progress.end();
     let report = report.unwrap_or_else(|error| {
-        let ending = match error {
-            ControlError::Place(_) => Ending::Usage,
-            ControlError::Write { .. } => Ending::Refused,
+        let exit_status = match error {
+            ControlError::Place(_) => ExitStatus::Usage,
+            ControlError::Write { .. } => ExitStatus::Refused,
         };
-        Report::failed(ending, &error)
+        Report::failed(exit_status, &error)
     });
-    report.print(json);
-    report.ending
+    report.print(format);
+    report.exit_status
 }
 
 /// One execution of a command.
@@ -84,7 +109,7 @@ struct ControlRun {
     state: PathBuf,
     command: ControlCommand,
     timeout: Duration,
-    following: Following,
+    follower: Follower,
     /// The last launch of each sidecar before the command.
     launches: BTreeMap<Arc<str>, Generation>,
     /// The active instance of each sidecar before the command.
@@ -106,7 +131,7 @@ enum ControlOutcome {
 impl ControlRun {
     fn new(state: PathBuf, command: ControlCommand, timeout: Duration) -> Self {
         Self {
-            following: Following::of(&state),
+            follower: Follower::of(&state),
             state,
             command,
             timeout,
@@ -117,14 +142,14 @@ impl ControlRun {
 
     fn run(&mut self, progress: &mut Progress) -> Result<Report, ControlError> {
         let deadline = Instant::now() + self.timeout;
-        let is_live = self.following.finds_live();
+        let is_live = self.follower.await_live();
         // A sidecar that starts later executes a pause that it finds, and no other command.
         if !is_live && self.command != ControlCommand::Resume {
             return Ok(self.report(ControlOutcome::Idle, Steps::new()));
         }
-        self.launches = self.following.launches();
+        self.launches = self.follower.launches();
         self.active = self
-            .following
+            .follower
             .sidecars
             .live()
             .map(|status| {
@@ -158,13 +183,13 @@ impl ControlRun {
         progress: &mut Progress,
     ) -> (ControlOutcome, Steps) {
         loop {
-            self.following.sidecars.look();
-            let mut steps = self.following.steps(|status| self.step(status, pending));
+            self.follower.sidecars.refresh();
+            let mut steps = self.follower.steps(|status| self.step(status, pending));
             if let ControlCommand::Rollback(_) | ControlCommand::Restart = self.command {
                 // A sidecar that has started since needs no command.
                 steps.retain(|sidecar, _| self.active.contains_key(sidecar));
             }
-            self.following.tell(&steps, progress);
+            self.follower.tell(&steps, progress);
             let is_over = |step: &Step| self.is_done(step) || step.refusal().is_some();
             if !steps.is_empty() && steps.values().all(is_over) {
                 let is_done = steps.values().all(|step| self.is_done(step));
@@ -186,7 +211,7 @@ impl ControlRun {
                 };
                 return (outcome, steps);
             }
-            sleep(LOOK);
+            sleep(POLL_INTERVAL);
         }
     }
 
@@ -238,12 +263,12 @@ impl ControlRun {
         let is_paused =
             |status: &&Status| status.desired_serial < serial || status.paused.is_some();
         let left = loop {
-            self.following.sidecars.look();
-            let left = self.following.sidecars.live().filter(is_paused).count();
+            self.follower.sidecars.refresh();
+            let left = self.follower.sidecars.live().filter(is_paused).count();
             if left == 0 || Instant::now() >= until {
                 break left;
             }
-            sleep(LOOK);
+            sleep(POLL_INTERVAL);
         };
         if left == 0 {
             progress.say("  all is resumed");
@@ -255,17 +280,17 @@ impl ControlRun {
     }
 
     fn report(&self, outcome: ControlOutcome, steps: Steps) -> Report {
-        let (name, ending) = match outcome {
-            ControlOutcome::Done => (Outcome::Done, Ending::Done),
-            ControlOutcome::Refused => (Outcome::Refused, Ending::Refused),
-            ControlOutcome::Superseded => (Outcome::Superseded, Ending::Refused),
-            ControlOutcome::Timeout => (Outcome::Timeout, Ending::Timeout),
-            ControlOutcome::Idle => (Outcome::Idle, Ending::Idle),
+        let (name, exit_status) = match outcome {
+            ControlOutcome::Done => (CommandOutcome::Done, ExitStatus::Done),
+            ControlOutcome::Refused => (CommandOutcome::Refused, ExitStatus::Refused),
+            ControlOutcome::Superseded => (CommandOutcome::Superseded, ExitStatus::Refused),
+            ControlOutcome::Timeout => (CommandOutcome::Timeout, ExitStatus::Timeout),
+            ControlOutcome::Idle => (CommandOutcome::Idle, ExitStatus::Idle),
         };
         let releases = self.releases(&steps);
         Report {
             outcome: name,
-            ending,
+            exit_status,
             message: self.message(outcome, &steps, &releases),
             sidecars: steps.into_iter().map(SidecarReport::from).collect(),
             more: Map::from_iter([("releases".to_owned(), json!(releases))]),
@@ -278,7 +303,7 @@ impl ControlRun {
             let step = steps.get(&status.sidecar);
             step.is_some_and(|step| self.is_done(step))
         };
-        let done = self.following.sidecars.live().filter(is_done);
+        let done = self.follower.sidecars.live().filter(is_done);
         done.filter_map(|status| status.active.as_ref())
             .map(|active| active.release.to_string())
             .collect()
@@ -353,7 +378,7 @@ impl ControlRun {
             let until = status.paused.as_ref()?.until_ms;
             Some(until.0.saturating_sub(now.0) / 1000)
         };
-        let left = self.following.sidecars.live().filter_map(left).min();
+        let left = self.follower.sidecars.live().filter_map(left).min();
         Duration::from_secs(left.unwrap_or(0))
     }
 }

@@ -1,4 +1,4 @@
-//! The resulting configuration, and where each value came from.
+//! The resulting configuration, and the origin of each value.
 
 use std::fmt;
 
@@ -9,34 +9,34 @@ use crate::cli::origins::{Origin, Origins, Setting};
 use crate::config::Config;
 use crate::deployment::Source;
 
-/// Every option, and every variable of the app by its name alone.
+/// All options, and the names of the app's variables.
 #[derive(Debug, Serialize)]
-pub(super) struct Printed {
-    options: Vec<Line>,
-    env: Vec<Name>,
+pub(super) struct PrintedConfig {
+    options: Vec<OptionLine>,
+    env: Vec<VariableLine>,
 }
 
-/// One option.
+/// An option.
 #[derive(Debug, Serialize)]
-struct Line {
+struct OptionLine {
     key: String,
-    /// As it would be written in the file.
+    /// The value as the file would contain it.
     value: Option<String>,
     origin: String,
 }
 
-/// One variable.
+/// A variable of the app.
 #[derive(Debug, Serialize)]
-struct Name {
+struct VariableLine {
     name: String,
     origin: String,
 }
 
-// === impl Printed ===
+// === impl PrintedConfig ===
 
-impl Printed {
+impl PrintedConfig {
     pub(super) fn of(config: &Config, origins: &Origins) -> Self {
-        let line = |setting: &Setting| Line {
+        let line = |setting: &Setting| OptionLine {
             value: written(setting).or_else(|| found(config, &setting.key)),
             key: setting.key.clone(),
             origin: setting.origin.to_string(),
@@ -49,7 +49,7 @@ impl Printed {
                 (Some(line), _) => Origin::File(origins.file.clone(), *line).to_string(),
                 (None, file) => file.cloned().unwrap_or_default(),
             };
-            Name { name, origin }
+            VariableLine { name, origin }
         };
         Self {
             options: origins.settings.iter().map(line).collect(),
@@ -58,9 +58,9 @@ impl Printed {
     }
 }
 
-impl fmt::Display for Printed {
+impl fmt::Display for PrintedConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let written = |line: &Line| match &line.value {
+        let written = |line: &OptionLine| match &line.value {
             Some(value) => format!("{} = {value}", line.key),
             None => format!("# {}", line.key),
         };
@@ -73,7 +73,7 @@ impl fmt::Display for Printed {
         if !self.env.is_empty() {
             writeln!(f, "\n# [env], without the values")?;
         }
-        for Name { name, origin } in &self.env {
+        for VariableLine { name, origin } in &self.env {
             let name = format!("# {name}");
             writeln!(f, "{name:width$}  # {origin}")?;
         }
@@ -81,7 +81,7 @@ impl fmt::Display for Printed {
     }
 }
 
-/// What was given, as the file takes it.
+/// Returns a given value, as the file takes it.
 fn written(setting: &Setting) -> Option<String> {
     let quoted = |value: &String| toml::Value::from(value.as_str()).to_string();
     if setting.is_flag {
@@ -100,7 +100,7 @@ fn written(setting: &Setting) -> Option<String> {
     }
 }
 
-/// What is so where nothing was given, and no constant says it.
+/// Returns a value that was neither given nor is constant.
 fn found(config: &Config, key: &str) -> Option<String> {
     let quoted = |value: &dyn ToString| toml::Value::from(value.to_string()).to_string();
     let path = |path: &std::path::Path| quoted(&path.display());

@@ -1,63 +1,37 @@
-//! Where a deployment is: the same for a sidecar and for every command.
+//! The paths of a deployment, from the options of a command.
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-
 use super::sidecars::Sidecars;
+use crate::cli::deployment::DeploymentArgs;
 use crate::deployment::Source;
-use crate::deployment::source::drop_folder;
+use crate::deployment::source::{absolute, drop_folder};
 use crate::deployment::status::SourceStatus;
 
-/// A deployment's files.
+/// The paths to which a deploy writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// What names the artifact; without it the newest in `uploads` is run.
+pub(super) struct DeploymentPaths {
+    /// The pointer file; without it, sidecars run the newest artifact in `uploads`.
     pub(super) pointer: Option<PathBuf>,
-    /// Where artifacts are put.
+    /// Folder for artifacts.
     pub(super) uploads: PathBuf,
-    /// Where the sidecars publish what they do.
+    /// State folder, in which sidecars publish their status.
     pub(super) state: PathBuf,
 }
 
-/// Which deployment a command is about: as `handoff run` is told.
-#[derive(Args, Clone, Debug)]
-pub struct Where {
-    /// State folder of the sidecars: their --state [default: as for `handoff run`, from the other
-    /// options or the files in the working directory]
-    #[arg(long, env = "HANDOFF_STATE", value_name = "DIR")]
-    state: Option<PathBuf>,
-
-    /// Pointer file of the sidecars: their --pointer
-    #[arg(long, env = "HANDOFF_POINTER", value_name = "FILE")]
-    pointer: Option<PathBuf>,
-
-    /// Folder of artifacts that the sidecars watch: their --watch
-    #[arg(long, env = "HANDOFF_WATCH", value_name = "DIR")]
-    to: Option<PathBuf>,
-
-    /// Artifact that the sidecars run in place: their --artifact
-    #[arg(long, env = "HANDOFF_ARTIFACT", value_name = "PATH")]
-    artifact: Option<PathBuf>,
-
-    /// Configuration file of the sidecars: their --config; it may contain the other paths
-    #[arg(long, env = "HANDOFF_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
-/// Why a deployment is not known.
+/// The reason why a deployment cannot be found.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PlaceError {
-    /// Nothing was said, and nothing is here.
+pub(super) enum UnknownDeployment {
+    /// Neither an option nor the working directory names a deployment.
     #[error(
         "which deployment? Give --state DIR, --pointer FILE or --to DIR (or start in a folder with \
          _artifact.txt, releases or _target in it)"
     )]
     Nowhere,
-    /// Only sidecars could tell, and there are none.
+    /// There is no sidecar that has published its options.
     #[error("no sidecar has published where it looks in {0:?}: give --pointer FILE or --to DIR")]
     Untold(PathBuf),
-    /// There is nothing but one file to overwrite.
+    /// The sidecars run a single file or folder, which a deploy cannot replace.
     #[error(
         "the sidecars run {0:?} itself (--artifact): replace that file, or run them with --pointer \
          or --watch"
@@ -65,16 +39,17 @@ pub(super) enum PlaceError {
     InPlace(PathBuf),
 }
 
-// === impl Place ===
+// === impl DeploymentPaths ===
 
-impl Place {
-    /// The deployment that the options mean, each as `handoff run` takes it.
+impl DeploymentPaths {
+    /// Finds the deployment of these options, which have the meanings that they have for `handoff
+    /// run`.
     pub(super) fn find(
         pointer: Option<PathBuf>,
         folder: Option<PathBuf>,
         state: Option<PathBuf>,
-    ) -> Result<Self, PlaceError> {
-        let (pointer, folder, state) = (absolute(pointer), absolute(folder), absolute(state));
+    ) -> Result<Self, UnknownDeployment> {
+        let [pointer, folder, state] = [pointer, folder, state].map(|path| path.map(absolute));
         let source = match (pointer, folder, &state) {
             (Some(file), folder, _) => Source::Pointer { file, folder },
             (None, Some(folder), _) => Source::Folder(folder),
@@ -83,14 +58,14 @@ impl Place {
         };
         let state = state.unwrap_or_else(|| source.default_state());
         match source {
-            Source::Artifact(path) => Err(PlaceError::InPlace(path)),
+            Source::Artifact(path) => Err(UnknownDeployment::InPlace(path)),
             Source::Folder(uploads) => Ok(Self {
                 pointer: None,
                 uploads,
                 state,
             }),
             Source::Pointer { file, folder } => Ok(Self {
-                uploads: folder.unwrap_or_else(|| beside(&file)),
+                uploads: folder.unwrap_or_else(|| uploads_beside(&file)),
                 pointer: Some(file),
                 state,
             }),
@@ -98,11 +73,11 @@ impl Place {
     }
 }
 
-// === impl Where ===
+// === impl DeploymentArgs ===
 
-impl Where {
-    /// The state folder.
-    pub(super) fn state(&self) -> Result<PathBuf, PlaceError> {
+impl DeploymentArgs {
+    /// Returns the state folder.
+    pub(super) fn state(&self) -> Result<PathBuf, UnknownDeployment> {
         let Self {
             state,
             pointer,
@@ -110,10 +85,11 @@ impl Where {
             artifact,
             config: _,
         } = self.clone();
-        if let Some(state) = absolute(state) {
+        if let Some(state) = state.map(absolute) {
             return Ok(state);
         }
-        let source = match (absolute(pointer), absolute(to), absolute(artifact)) {
+        let [pointer, to, artifact] = [pointer, to, artifact].map(|path| path.map(absolute));
+        let source = match (pointer, to, artifact) {
             (Some(file), folder, _) => Source::Pointer { file, folder },
             (None, Some(folder), _) => Source::Folder(folder),
             (None, None, Some(path)) => Source::Artifact(path),
@@ -123,16 +99,16 @@ impl Where {
     }
 }
 
-/// What lies in the working directory.
-fn here() -> Result<Source, PlaceError> {
-    let here = std::env::current_dir().map_err(|_| PlaceError::Nowhere)?;
-    Source::conventional(&here).ok_or(PlaceError::Nowhere)
+/// Returns the conventional source in the working directory.
+fn here() -> Result<Source, UnknownDeployment> {
+    let here = std::env::current_dir().map_err(|_| UnknownDeployment::Nowhere)?;
+    Source::conventional(&here).ok_or(UnknownDeployment::Nowhere)
 }
 
-/// What the sidecar that lived last has published.
-fn published(state: &Path) -> Result<Source, PlaceError> {
+/// Returns the source of the sidecar that wrote its status last.
+fn published(state: &Path) -> Result<Source, UnknownDeployment> {
     let mut sidecars = Sidecars::of(state);
-    sidecars.look();
+    sidecars.refresh();
     let latest = sidecars.all().max_by_key(|status| status.heartbeat_ms);
     let source = latest.map(|status| status.source.clone());
     match source.unwrap_or_default() {
@@ -153,17 +129,13 @@ fn published(state: &Path) -> Result<Source, PlaceError> {
             artifact: None,
             pointer: None,
             watch: None,
-        } => Err(PlaceError::Untold(state.to_owned())),
+        } => Err(UnknownDeployment::Untold(state.to_owned())),
     }
 }
 
-fn beside(pointer: &Path) -> PathBuf {
+fn uploads_beside(pointer: &Path) -> PathBuf {
     let folder = pointer.parent().unwrap_or(pointer);
     drop_folder(folder).unwrap_or_else(|| folder.join("releases"))
-}
-
-fn absolute(path: Option<PathBuf>) -> Option<PathBuf> {
-    path.map(|path| std::path::absolute(&path).unwrap_or(path))
 }
 
 #[cfg(test)]
@@ -175,7 +147,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pointer = folder.path().join("_artifact.txt");
         let uploads = || {
-            let place = Place::find(Some(pointer.clone()), None, None).unwrap();
+            let place = DeploymentPaths::find(Some(pointer.clone()), None, None).unwrap();
             place
                 .uploads
                 .strip_prefix(folder.path())
@@ -185,16 +157,22 @@ mod tests {
         assert_eq!(uploads(), Path::new("releases"));
         std::fs::create_dir(folder.path().join("_target")).unwrap();
         assert_eq!(uploads(), Path::new("_target"));
-        let state = Place::find(Some(pointer.clone()), None, None)
+        let state = DeploymentPaths::find(Some(pointer.clone()), None, None)
             .unwrap()
             .state;
         assert_eq!(state, folder.path().join("_artifact.txt.handoff"));
+        let with_slash = folder.path().join("_target/");
+        let paths = DeploymentPaths::find(None, Some(with_slash), None).unwrap();
+        assert_eq!(paths.state, folder.path().join("_target.handoff"));
     }
 
     #[test]
     fn a_state_that_tells_nothing_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let untold = Place::find(None, None, Some(folder.path().to_owned()));
-        assert_eq!(untold, Err(PlaceError::Untold(folder.path().to_owned())));
+        let untold = DeploymentPaths::find(None, None, Some(folder.path().to_owned()));
+        assert_eq!(
+            untold,
+            Err(UnknownDeployment::Untold(folder.path().to_owned()))
+        );
     }
 }

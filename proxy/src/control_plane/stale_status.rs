@@ -1,4 +1,4 @@
-//! The status files of sidecars that were killed: they tell how that ended, but not for ever.
+//! Removes status files of sidecars that were killed long ago.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,15 @@ use std::time::{Duration, SystemTime};
 
 use crate::os::files;
 
-/// So many stay, and all of those that somebody has written to lately.
+/// Number of stale files that stay.
 const KEPT: usize = 10;
-/// Who lives writes every second or so, whatever the clocks of two machines say.
+/// Minimum age of a stale file. A live sidecar writes every second; the clocks of machines may
+/// differ.
 const LATELY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Removes the oldest status files in `folder`: each end by force leaves one, every command reads all
-/// of them, and nobody else would.
-pub(super) fn forget(folder: &Path, now: SystemTime) {
+/// Removes the oldest status files in `folder`. Each killed sidecar leaves one, and every command
+/// reads all of them.
+pub(super) fn remove_old(folder: &Path, now: SystemTime) {
     files::remove_half_made(folder, now);
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut dead: Vec<(SystemTime, PathBuf)> = entries
@@ -28,7 +29,7 @@ pub(super) fn forget(folder: &Path, now: SystemTime) {
     dead.sort();
     let excess = dead.len().saturating_sub(KEPT);
     for (_, file) in dead.into_iter().take(excess) {
-        // Another sidecar may have been quicker.
+        // Another sidecar may have removed it.
         let _ = fs::remove_file(file);
     }
 }
@@ -56,7 +57,7 @@ mod tests {
         write(".Abc123.tmp", 25);
         write(".Abc124.tmp", 23);
         write(".my-notes.tmp", 1000);
-        forget(folder.path(), now);
+        remove_old(folder.path(), now);
         let is_there = |name: &str| folder.path().join(name).exists();
         assert!(is_there("dead-0.json") && is_there(&format!("dead-{}.json", KEPT - 1)));
         assert!(!is_there(&format!("dead-{KEPT}.json")));

@@ -1,4 +1,4 @@
-//! What following the sidecars came to, in words.
+//! The outcome of a deploy, in words.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -6,24 +6,24 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::options::IfIdle;
 use super::{Changes, Deploying};
-use crate::commands::follow::{Outcome, Refusal, Report, SidecarReport};
-use crate::commands::{ELSEWHERE, Ending, count};
+use crate::cli::deploy::IfIdle;
+use crate::commands::follow::{CommandOutcome, RefusalReport, Report, SidecarReport};
+use crate::commands::{ELSEWHERE, ExitStatus, count};
 use crate::deployment::names::release_id;
 use crate::release::ReleaseId;
 
-/// What following came to.
-pub(super) enum Verdict {
+/// The outcome of a deploy.
+pub(super) enum DeployOutcome {
     Active,
-    Refused(Arc<str>, Refusal),
+    Refused(Arc<str>, RefusalReport),
     Superseded,
     Timeout,
     Idle,
 }
 
-impl Verdict {
-    fn refusal(&self) -> Option<&Refusal> {
+impl DeployOutcome {
+    fn refusal(&self) -> Option<&RefusalReport> {
         match self {
             Self::Refused(_, refusal) => Some(refusal),
             Self::Active | Self::Superseded | Self::Timeout | Self::Idle => None,
@@ -34,24 +34,24 @@ impl Verdict {
 impl Deploying<'_> {
     pub(super) fn report(
         &self,
-        verdict: &Verdict,
-        active: Outcome,
+        deploy_outcome: &DeployOutcome,
+        active: CommandOutcome,
         changes: Option<&Changes>,
     ) -> Report {
-        let (outcome, ending) = match (verdict, self.options.if_idle) {
-            (Verdict::Active, _) => (active, Ending::Done),
-            (Verdict::Refused(..), _) => (Outcome::Refused, Ending::Refused),
-            (Verdict::Superseded, _) => (Outcome::Superseded, Ending::Refused),
-            (Verdict::Timeout, _) => (Outcome::Timeout, Ending::Timeout),
-            (Verdict::Idle, IfIdle::Fail) => (Outcome::Idle, Ending::Idle),
-            (Verdict::Idle, IfIdle::Accept) => (Outcome::Idle, Ending::Done),
+        let (outcome, exit_status) = match (deploy_outcome, self.options.if_idle) {
+            (DeployOutcome::Active, _) => (active, ExitStatus::Done),
+            (DeployOutcome::Refused(..), _) => (CommandOutcome::Refused, ExitStatus::Refused),
+            (DeployOutcome::Superseded, _) => (CommandOutcome::Superseded, ExitStatus::Refused),
+            (DeployOutcome::Timeout, _) => (CommandOutcome::Timeout, ExitStatus::Timeout),
+            (DeployOutcome::Idle, IfIdle::Fail) => (CommandOutcome::Idle, ExitStatus::Idle),
+            (DeployOutcome::Idle, IfIdle::Accept) => (CommandOutcome::Idle, ExitStatus::Done),
         };
         let artifact = changes.map(|changes| changes.uploaded.path.clone());
         let release = match changes {
             Some(changes) => changes.release.clone(),
             None => {
                 let active = self
-                    .following
+                    .follower
                     .sidecars
                     .live()
                     .find_map(|status| status.active.as_ref());
@@ -60,14 +60,14 @@ impl Deploying<'_> {
             }
         };
         Report {
-            message: self.message(verdict, &release, outcome),
+            message: self.message(deploy_outcome, &release, outcome),
             outcome,
-            ending,
+            exit_status,
             more: [
                 ("release", json!(release)),
                 ("digest", json!(self.digest_text)),
                 ("artifact", json!(artifact)),
-                ("refusal", json!(verdict.refusal())),
+                ("refusal", json!(deploy_outcome.refusal())),
             ]
             .map(|(key, value)| (key.to_owned(), value))
             .into_iter()
@@ -76,25 +76,30 @@ impl Deploying<'_> {
         }
     }
 
-    fn message(&self, verdict: &Verdict, release: &ReleaseId, outcome: Outcome) -> String {
+    fn message(
+        &self,
+        deploy_outcome: &DeployOutcome,
+        release: &ReleaseId,
+        outcome: CommandOutcome,
+    ) -> String {
         let steps = self.steps();
-        match verdict {
-            Verdict::Active => {
-                let is_unchanged = outcome == Outcome::Unchanged;
+        match deploy_outcome {
+            DeployOutcome::Active => {
+                let is_unchanged = outcome == CommandOutcome::Unchanged;
                 let already = if is_unchanged { "already " } else { "" };
                 format!(
                     "{release} is {already}active in {}",
                     count(steps.len(), "sidecar")
                 )
             }
-            Verdict::Refused(sidecar, refusal) => {
+            DeployOutcome::Refused(sidecar, refusal) => {
                 format!("{release} was refused by sidecar {sidecar}: {refusal}")
             }
-            Verdict::Superseded => format!(
+            DeployOutcome::Superseded => format!(
                 "{release}: another deploy came in between; {} names something else now",
                 shown(self.place.pointer.as_deref())
             ),
-            Verdict::Timeout => {
+            DeployOutcome::Timeout => {
                 let timeout = humantime::format_duration(self.options.timeout);
                 let mut text = format!(
                     "{release} is not active everywhere after {timeout}; it stays deployed"
@@ -105,7 +110,7 @@ impl Deploying<'_> {
                 }
                 text
             }
-            Verdict::Idle => {
+            DeployOutcome::Idle => {
                 let asleep = self.asleep.as_ref();
                 let asleep = asleep.map_or_else(String::new, |why| format!("\n  {why}"));
                 format!(

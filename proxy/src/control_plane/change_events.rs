@@ -1,4 +1,4 @@
-//! Change events for a set of folders, as far as the system has any to give.
+//! Change events of the system for a set of folders.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,45 +11,50 @@ use notify::{Event, EventHandler, EventKind, RecommendedWatcher, RecursiveMode, 
 use crate::os::files::{self, Identity};
 use crate::os::thread::LAST_WORDS;
 
-/// What is watched now. Whether any event ever comes is nobody's promise.
-pub(super) struct Events {
+/// The folders that are watched. Events may be missing.
+pub(super) struct ChangeEvents {
     watcher: Option<RecommendedWatcher>,
-    /// Nothing is ever sent: that the library's thread has dropped the sender is the message.
+    /// The library's thread holds the sender, and never sends: its end closes the channel.
     running: Receiver<()>,
-    watched: HashMap<PathBuf, Watched>,
+    watched: HashMap<PathBuf, WatchedFolder>,
 }
 
-struct Watched {
-    /// Of the folder when its watch was begun: one that vanished and came back is another to the
-    /// system, whatever its name is.
+struct WatchedFolder {
+    /// Identity of the folder when its watch began: a folder that was made again has another one.
     identity: Option<Identity>,
-    works: bool,
+    is_watched: bool,
 }
 
-/// What the library's thread has, until its end.
-struct Told<F> {
+/// The callback of the library's thread.
+struct ChangeHandler<F> {
     changed: F,
-    /// Dropped after the other.
+    /// Dropped after the callback.
     _ended: Sender<()>,
 }
 
-// === impl Events ===
+// === impl ChangeEvents ===
 
-impl Events {
-    /// Calls `changed` when something may have.
+impl ChangeEvents {
+    /// Calls `changed` on each event.
     pub(super) fn new(changed: impl Fn() + Send + 'static) -> Self {
         let (_ended, running) = channel();
-        let told = Told { changed, _ended };
+        let handler = ChangeHandler { changed, _ended };
         Self {
-            watcher: notify::recommended_watcher(told)
-                .inspect_err(|error| tracing::warn!(%error, "no change events: polling only"))
+            watcher: notify::recommended_watcher(handler)
+                .inspect_err(|error| {
+                    tracing::warn!(
+                        event = "change_events_unavailable",
+                        %error,
+                        "the system gives no change events: new artifacts are found by polling only"
+                    );
+                })
                 .ok(),
             running,
             watched: HashMap::new(),
         }
     }
 
-    /// Never calls anything.
+    /// Creates a set without events.
     pub(super) fn none() -> Self {
         Self {
             watcher: None,
@@ -69,24 +74,27 @@ impl Events {
             .collect();
         self.watched.retain(|folder, watched| {
             let keep = now.get(folder.as_path()) == Some(&watched.identity);
-            if !keep && watched.works {
+            if !keep && watched.is_watched {
                 let _ = watcher.unwatch(folder);
             }
             keep
         });
         for (folder, identity) in now {
             if !self.watched.contains_key(folder) {
-                let works = watcher.watch(folder, RecursiveMode::NonRecursive).is_ok();
-                let watched = Watched { identity, works };
+                let is_watched = watcher.watch(folder, RecursiveMode::NonRecursive).is_ok();
+                let watched = WatchedFolder {
+                    identity,
+                    is_watched,
+                };
                 self.watched.insert(folder.to_owned(), watched);
             }
         }
     }
 }
 
-impl<F: Fn() + Send + 'static> EventHandler for Told<F> {
+impl<F: Fn() + Send + 'static> EventHandler for ChangeHandler<F> {
     fn handle_event(&mut self, event: notify::Result<Event>) {
-        // A look reads the pointer file: events for that would make it look for ever.
+        // A scan reads the pointer file: events of reading would cause scans for ever.
         let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
         let only_read = event.is_ok_and(|e| e.kind.is_access() && e.kind != written);
         if !only_read {
@@ -95,7 +103,7 @@ impl<F: Fn() + Send + 'static> EventHandler for Told<F> {
     }
 }
 
-impl Drop for Events {
+impl Drop for ChangeEvents {
     fn drop(&mut self) {
         drop(self.watcher.take());
         // The library gives no thread to join.
@@ -103,7 +111,7 @@ impl Drop for Events {
     }
 }
 
-/// None where there is no folder.
+/// Returns the identity of a folder, if it exists.
 fn identity(folder: &Path) -> Option<Identity> {
     let metadata = fs::metadata(folder).ok()?;
     metadata.is_dir().then(|| files::identity(&metadata))
@@ -119,7 +127,7 @@ mod tests {
     fn nothing_is_called_once_they_are_dropped() {
         let folder = tempfile::tempdir().expect("a folder");
         let (changed, changes) = channel();
-        let mut events = Events::new(move || {
+        let mut events = ChangeEvents::new(move || {
             let _ = changed.send(());
         });
         events.watch(&[folder.path()]);
