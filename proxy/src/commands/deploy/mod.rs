@@ -26,6 +26,7 @@ use crate::release::{Digest, Generation, ReleaseId};
 
 mod outcome;
 mod pointer;
+mod report;
 mod upload;
 mod wake;
 
