@@ -72,6 +72,7 @@ mod stop;
 mod swap;
 mod terminal;
 mod tidy;
+mod tidy_rules;
 mod upgrade;
 mod warmup;
 mod windows;
