@@ -11,22 +11,22 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::admin::Admin;
 use crate::config::{Config, Shutdown};
 use crate::control_plane::artifact::Store;
-use crate::control_plane::desired::DesiredFile;
+use crate::control_plane::desired_file::DesiredFile;
 use crate::control_plane::memory::Memory;
 use crate::control_plane::siblings::Siblings;
-use crate::control_plane::status::{self, Status, UnixMillis};
+use crate::control_plane::status_file;
 use crate::control_plane::supervisor::{Order, Past, Supervisor};
 use crate::control_plane::watcher::{Found, Watcher};
 use crate::data_plane::{DataPlane, Listener, Tallies};
-use crate::on_event;
+use crate::deployment::status::{Status, UnixMillis};
+use crate::observe::admin::Admin;
+use crate::observe::{event_hook, systemd};
+use crate::os::listening::who_has;
+use crate::os::service_manager::{News, passed_listener, tell};
 use crate::process::Launch;
-use crate::process::listening::who_has;
-use crate::process::service::{News, passed_listener, tell};
 use crate::router::Router;
-use crate::service;
 
 /// A predecessor may need a moment to let go of the port.
 const BIND_FOR: Duration = Duration::from_secs(5);
@@ -122,11 +122,11 @@ async fn run_all(
         tokio::task::spawn_local(admin.serve(status, Arc::clone(&router), tallies));
     }
     if let Some(command) = config.on_event.take() {
-        tokio::task::spawn_local(on_event::tell(command, published.clone()));
+        tokio::task::spawn_local(event_hook::tell(command, published.clone()));
     }
     tell(News::Ready);
-    tokio::task::spawn_local(service::inform(published.clone()));
-    let writer = status::publish(status_file, published).map_err(AppError::Thread)?;
+    tokio::task::spawn_local(systemd::inform(published.clone()));
+    let writer = status_file::publish(status_file, published).map_err(AppError::Thread)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         %sidecar,

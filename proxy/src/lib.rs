@@ -15,8 +15,8 @@
 //! ```
 //! Two planes that never name each other; the [`router`] is the hinge. Arrows point one way:
 //! main → [`app`] → {[`control_plane`], [`data_plane`], [`process`]} → [`router`] → [`release`].
-//! Between app and the planes is [`admin`], which shows what they do and names both.
-//! Beside that, main → [`commands`] → {[`control_plane`]'s artifacts and status, [`files`]}: what
+//! Between app and the planes is [`observe`], which shows what they do and names both.
+//! Beside that, main → [`commands`] → {[`deployment`], [`os::files`]}: what
 //! deploys and looks runs in another process, and meets the sidecars in files only.
 //! Each module owns its settings; [`config`] composes them, so nothing below imports it. [`check`]
 //! asks it, and runs nothing.
@@ -64,11 +64,11 @@
 //!   (`control_plane::artifact::patience`); what is the machine's fault (a full disk) is tried again
 //!   for ever. A `NAME.sha256` without a digest in it blocks: half of it may be written.
 //! - What Unix and Windows do differently with *files* (leases, share modes, links) lives in
-//!   twins of its own, [`files`]: it has nothing to do with processes. `cfg` stays in
-//!   [`process`], [`files`], [`handles`], [`signal`], the functions of `data_plane::listener` that set a
+//!   twins of its own, [`os::files`]: it has nothing to do with processes. `cfg` stays in
+//!   [`process`], [`os`], the functions of `data_plane::listener` that set a
 //!   socket option, accept, or know a taken port, `data_plane::socket`, and the default cache folder in
 //!   [`config`].
-//! - What children must not inherit on Windows is a module below both planes, [`handles`]: one
+//! - What children must not inherit on Windows is a module below both planes, [`os::inherit`]: one
 //!   mutex covers "accept a connection and unmark it" in one and "start a process" in the other.
 //!   A list of the handles to inherit (`PROC_THREAD_ATTRIBUTE_HANDLE_LIST`) would cost the accepting
 //!   nothing, but the standard library cannot be given one yet, and its `Command` is worth more.
@@ -148,22 +148,21 @@
 //! - Logs are written by threads of our own behind a queue that drops the oldest line
 //!   (`telemetry::queue`): tracing-appender drops the newest, and the last lines before an end are the
 //!   ones that tell of it. What else goes into files, apps' output and the access log, is joined with
-//!   it in [`lines`], beside `app`. How full files are called is said in [`files`], as the log writes
+//!   it in [`telemetry::sinks`]. How full files are called is said in [`os::files`], as the log writes
 //!   them and a command reads them.
-//! - Whatever runs has ended before the process does, or hangs ([`joined`]): an end that cuts off
+//! - Whatever runs has ended before the process does, or hangs ([`os::thread`]): an end that cuts off
 //!   threads may itself never come.
 //! - At shutdown nobody waits for tunnels, which end when somebody wants them to: once the port is closed
 //!   they are asked to, and cut two seconds later. A connection that was accepted last may send its
 //!   request first.
 //! - `--request-id` is off by default: an app that makes its own would be given another one.
-//! - [`on_event`] and [`service`] look at the same status as everybody else, and nothing waits for
+//! - [`observe::event_hook`] and [`observe::systemd`] look at the same status as everybody else, and nothing waits for
 //!   them: systemd's socket is written to by a thread, as its queue may be full.
 //! - The page is told everything by events and sets it as text; its policy knows its one script and
 //!   one style by their digests.
 //! - The pauses between health checks grow from 10 ms to the configured interval: most apps are
 //!   ready sooner than the first 250 ms.
 
-pub mod admin;
 pub mod app;
 pub mod check;
 pub mod cli;
@@ -171,15 +170,11 @@ pub mod commands;
 pub mod config;
 pub mod control_plane;
 pub mod data_plane;
-pub mod files;
-pub mod handles;
-pub mod joined;
-pub mod lines;
-pub mod on_event;
+pub mod deployment;
+pub mod observe;
+pub mod os;
 pub mod process;
 pub mod release;
 pub mod router;
-pub mod service;
-pub mod signal;
 pub mod telemetry;
 pub mod user_tokens;

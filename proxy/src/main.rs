@@ -9,9 +9,11 @@ use handoff::cli::parse::ParseError;
 use handoff::cli::{Cli, Run, Subcommands};
 use handoff::commands::say::tell;
 use handoff::config::Config;
+use handoff::os::{inherit, signal, thread};
 use handoff::process::command::OsLauncher;
 use handoff::process::console;
-use handoff::{app, commands, handles, joined, lines, signal, telemetry, user_tokens};
+use handoff::telemetry::{self, sinks};
+use handoff::{app, commands, user_tokens};
 
 /// What was asked for cannot be understood. (clap ends with the same.)
 const USAGE: u8 = 2;
@@ -34,10 +36,10 @@ fn main() -> ExitCode {
         Subcommands::History(options) => commands::history::run(&options).into(),
         Subcommands::Logs(options) => commands::logs::run(&options).into(),
         Subcommands::Completions { shell } => print(&completions(shell)),
-        Subcommands::Rollback(options) => commands::wish::rollback(&options).into(),
-        Subcommands::Restart(options) => commands::wish::restart(&options).into(),
-        Subcommands::Pause(options) => commands::wish::pause(&options).into(),
-        Subcommands::Resume(options) => commands::wish::resume(&options).into(),
+        Subcommands::Rollback(options) => commands::control::rollback(&options).into(),
+        Subcommands::Restart(options) => commands::control::restart(&options).into(),
+        Subcommands::Pause(options) => commands::control::pause(&options).into(),
+        Subcommands::Resume(options) => commands::control::resume(&options).into(),
         Subcommands::SendConsoleEvent { event, pid } => {
             end_after(HELPER_TIME);
             match console::send_from_within(event, pid) {
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn run(run: Run) -> ExitCode {
-    handles::keep_output_private();
+    inherit::keep_output_private();
     let mut config = match Config::try_from(run) {
         Ok(config) => config,
         Err(error) => return fail(ExitCode::from(USAGE), &error.to_string()),
@@ -77,15 +79,21 @@ fn run(run: Run) -> ExitCode {
         }
     };
     let mut launcher = OsLauncher::new(&config.store.cache);
-    let _lines = match lines::open(&mut config, &mut launcher, &sidecar) {
-        Ok(lines) => lines,
+    let sinks = match sinks::open(&config.lines, config.log.tail.as_ref(), &sidecar) {
+        Ok(sinks) => sinks,
         Err(error) => return fail(ExitCode::FAILURE, &format!("cannot log: {error}")),
     };
+    // Until this function returns: dropping them writes what is still queued.
+    let _writers = sinks.writers;
+    if let Some(app_log) = sinks.app_log {
+        launcher.set_app_log(app_log);
+    }
+    config.data_plane.access_log = sinks.access_log;
     config.data_plane.user_tokens = user_tokens::of(config.windows_auth, launcher.roots());
     let ended = runtime.block_on(app::run(config, sidecar, launcher, shutdown));
     // On Windows threads of its own read the apps' output: for as long as anything that was left
     // behind has the other end.
-    runtime.shutdown_timeout(joined::LAST_WORDS);
+    runtime.shutdown_timeout(thread::LAST_WORDS);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(ExitCode::FAILURE, &error.to_string()),

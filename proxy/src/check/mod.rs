@@ -12,11 +12,12 @@ use crate::cli::check::Check;
 use crate::commands::say::{print, tell};
 use crate::commands::{Ending, sidecar_on};
 use crate::config::Config;
-use crate::control_plane::artifact::{DropFolder, Store, StoreSettings};
+use crate::control_plane::artifact::{Store, StoreSettings};
 use crate::data_plane::Listener;
-use crate::files;
-use crate::on_event;
-use crate::process::listening::who_has;
+use crate::deployment::DropFolder;
+use crate::observe::event_hook;
+use crate::os::files;
+use crate::os::listening::who_has;
 use crate::process::template::Values;
 use crate::release::Release;
 
@@ -99,7 +100,7 @@ fn findings(config: &Config, file: &Path, has_file: bool) -> Vec<Finding> {
         }
     }
     if let Some(command) = &config.on_event {
-        findings.push(finding("on event", on_event::program(command)));
+        findings.push(finding("on event", event_hook::program(command)));
     }
     findings.push(finding("port", port(config)));
     if let Some(admin) = &config.admin {

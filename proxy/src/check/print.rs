@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::origins::{Origin, Origins, Setting};
 use crate::config::Config;
-use crate::control_plane::artifact::Source;
+use crate::deployment::Source;
 
 /// Every option, and every variable of the app by its name alone.
 #[derive(Debug, Serialize)]

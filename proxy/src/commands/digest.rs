@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Ending;
 use super::say::{print, tell};
-use crate::control_plane::artifact::digest;
+use crate::deployment::digest::digest;
 
 const SCHEMA: u32 = 1;
 

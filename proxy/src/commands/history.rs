@@ -7,7 +7,7 @@ use super::place::{PlaceError, Where};
 use super::say::{print, tell};
 use super::sidecars::Sidecars;
 use super::{ELSEWHERE, Ending, table, told};
-use crate::control_plane::status::UnixMillis;
+use crate::deployment::status::UnixMillis;
 
 const SCHEMA: u32 = 1;
 

@@ -14,8 +14,8 @@ use self::place::PlaceError;
 use self::say::tell;
 use self::sidecars::Sidecars;
 
+pub mod control;
 pub mod deploy;
-mod desired;
 pub mod digest;
 mod follow;
 pub mod history;
@@ -26,7 +26,6 @@ pub mod say;
 mod sidecars;
 pub mod status;
 mod table;
-pub mod wish;
 
 /// What may be wrong when nobody is found.
 const ELSEWHERE: &str = "if they have another --state, give it here too";

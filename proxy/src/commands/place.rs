@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::sidecars::Sidecars;
-use crate::control_plane::artifact::{Source, drop_folder};
-use crate::control_plane::status::SourceStatus;
+use crate::deployment::Source;
+use crate::deployment::source::drop_folder;
+use crate::deployment::status::SourceStatus;
 
 /// A deployment's files.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::control_plane::status::{Phase, Status, UnixMillis};
-use crate::process::{is_gone, machine};
+use crate::deployment::status::{Phase, Status, UnixMillis};
+use crate::os::machine::{is_gone, machine};
 
 /// A sidecar writes every second. One that has not for so long is dead; disks and shares take
 /// their time.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::place::{PlaceError, Where};
 use super::sidecars::Sidecars;
 use super::{ELSEWHERE, Ending, count, table, told};
-use crate::control_plane::status::UnixMillis;
+use crate::deployment::status::UnixMillis;
 
 const SCHEMA: u32 = 1;
 /// So many handoffs of each sidecar are shown; `handoff history` has them all.

@@ -8,7 +8,7 @@ use comfy_table::{Table, presets};
 use console::{Style, style};
 
 use super::count;
-use crate::control_plane::status::{Failure, Handoff, Outcome, Phase, Status, UnixMillis};
+use crate::deployment::status::{Failure, Handoff, Outcome, Phase, Status, UnixMillis};
 
 /// So many lines of output are shown of what failed.
 const OUTPUT: usize = 10;

@@ -6,17 +6,18 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use crate::admin;
 use crate::cli::observing::Observing;
 use crate::cli::{AutoRollback, Overlap, Run};
-use crate::control_plane::artifact::{Limits, Settle, Source, StoreSettings, Workdir};
+use crate::control_plane::artifact::{Limits, Settle, StoreSettings, Workdir};
 use crate::control_plane::reread::Reread;
 use crate::control_plane::supervisor;
 use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits, ShutdownRequest};
-use crate::lines;
+use crate::deployment::Source;
+use crate::observe::admin;
 use crate::process::template::Command;
 use crate::router::Hold;
+use crate::telemetry::sinks;
 use crate::telemetry::{self, FileSettings, Tail};
 use crate::user_tokens::WindowsAuth;
 
@@ -67,7 +68,7 @@ pub struct Config {
     /// Where it can be looked at, if anywhere.
     pub admin: Option<admin::Settings>,
     /// Where what apps write goes, and a line for each request.
-    pub lines: lines::Settings,
+    pub lines: sinks::SinkSettings,
     /// What somebody wants to be told of at once, and by which command.
     pub on_event: Option<String>,
     /// What is told of it all.
@@ -248,7 +249,7 @@ fn log_file(
     })
 }
 
-fn lines(run: &Run) -> lines::Settings {
+fn lines(run: &Run) -> sinks::SinkSettings {
     let file = |path: &Path| FileSettings {
         path: absolute(path.to_owned()),
         size: run.log.log_file_size,
@@ -261,13 +262,13 @@ fn lines(run: &Run) -> lines::Settings {
         access_log_format,
         ..
     } = &run.log.observing;
-    lines::Settings {
+    sinks::SinkSettings {
         app: match app_log {
-            word if is(word, "prefix") => lines::App::Log,
-            word if is(word, "raw") => lines::App::Raw,
-            path => lines::App::File(file(path)),
+            word if is(word, "prefix") => sinks::AppSink::Log,
+            word if is(word, "raw") => sinks::AppSink::Raw,
+            path => sinks::AppSink::File(file(path)),
         },
-        access: access_log.as_ref().map(|path| lines::Access {
+        access: access_log.as_ref().map(|path| sinks::AccessLogSettings {
             form: *access_log_format,
             file: (!is(path, "-")).then(|| file(path)),
         }),

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::Config;
 use crate::cli::origins::{Origins, Setting};
 use crate::cli::{Cli, Run};
-use crate::control_plane::artifact::Fingerprint;
 use crate::control_plane::reread::{News, Reread};
 use crate::control_plane::supervisor;
+use crate::deployment::Fingerprint;
 use crate::telemetry;
 
 /// A file that has just changed may be half written; and so may the next one.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::files;
+use crate::os::files;
 
 /// So many stay, and all of those that somebody has written to lately.
 const KEPT: usize = 10;

@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventHandler, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use crate::files::{self, Identity};
-use crate::joined::LAST_WORDS;
+use crate::os::files::{self, Identity};
+use crate::os::thread::LAST_WORDS;
 
 /// What is watched now. Whether any event ever comes is nobody's promise.
 pub(super) struct Events {

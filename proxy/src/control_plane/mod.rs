@@ -2,18 +2,17 @@
 
 pub mod artifact;
 mod dead;
-pub mod desired;
+pub mod desired_file;
 mod environment;
 mod events;
 mod instance;
 pub mod lifecycle;
 pub mod live;
 pub mod memory;
-mod paths;
 pub mod probe;
 pub mod readiness;
 pub mod reread;
 pub mod siblings;
-pub mod status;
+pub mod status_file;
 pub mod supervisor;
 pub mod watcher;

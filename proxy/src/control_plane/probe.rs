@@ -12,7 +12,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::process::connect_at_once;
+use crate::os::loopback::connect_at_once;
 
 /// What is asked, and which answers are good.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::artifact::Target;
-use super::status::{Phase, UnixMillis};
+use crate::deployment::Target;
+use crate::deployment::status::{Phase, UnixMillis};
 use crate::release::Digest;
 
 /// Who has not written for so long does not live any more. Clocks may differ.

@@ -13,16 +13,15 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
-use super::artifact::{
-    DropFolder, Fingerprint, NotYet, Patience, Problem, RETRY, Settle, Settling, Source, Store,
-    Target,
-};
-use super::desired::{Desired, DesiredFile, Look};
+use super::artifact::{NotYet, Patience, Problem, RETRY, Settle, Settling, Store};
+use super::desired_file::{DesiredChange, DesiredFile};
 use super::events::Events;
 use super::reread::{News, Reread};
 use super::supervisor::Settings;
-use crate::files;
-use crate::joined::Joined;
+use crate::deployment::desired::Desired;
+use crate::deployment::{DropFolder, Fingerprint, Source, Target};
+use crate::os::files;
+use crate::os::thread::JoinOnDrop;
 use crate::release::{Digest, Release, ReleaseId};
 
 /// From one look to the next, however many events come: a folder may be written to all the time.
@@ -86,7 +85,7 @@ pub enum Found {
 pub struct Watcher {
     /// The thread ends when this is gone: change events alone do not keep it.
     wake: Arc<SyncSender<Wake>>,
-    _thread: Joined,
+    _thread: JoinOnDrop,
 }
 
 enum Wake {
@@ -121,7 +120,7 @@ impl Watcher {
         let (wake, woken) = sync_channel(16);
         let wake = Arc::new(wake);
         let events = Arc::downgrade(&wake);
-        let thread = Joined::spawn("watcher", move || {
+        let thread = JoinOnDrop::spawn("watcher", move || {
             files::lower_priority();
             Watch::new(settings, store, desired, files, found, events).run(&woken);
         })?;
@@ -264,10 +263,12 @@ impl Watch {
     }
 
     fn look_at_desired(&mut self) {
-        while let Some(look) = self.desired.look() {
-            let found = match look {
-                Look::Says { desired, at_start } => Found::Desired { desired, at_start },
-                Look::Problem(problem) => Found::DesiredProblem(problem),
+        while let Some(change) = self.desired.poll() {
+            let found = match change {
+                DesiredChange::Content { desired, at_start } => {
+                    Found::Desired { desired, at_start }
+                }
+                DesiredChange::Problem(problem) => Found::DesiredProblem(problem),
             };
             // The supervisor is gone at shutdown only.
             let _ = self.found.send(found);

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::Phase;
 use super::worker::{Intake, Server};
-use crate::handles;
+use crate::os::inherit;
 
 /// More than the system keeps by default (128): while workers are busy, connections wait here.
 ///
@@ -227,9 +227,9 @@ impl Accept {
             return;
         };
         loop {
-            let accepted = handles::alone(|| {
+            let accepted = inherit::alone(|| {
                 let (stream, peer) = listener.accept()?;
-                handles::keep_private(&stream).map(|()| (stream, peer))
+                inherit::keep_private(&stream).map(|()| (stream, peer))
             });
             match accepted {
                 Ok((stream, peer)) if stream.set_nonblocking(true).is_ok() => {
@@ -286,9 +286,9 @@ impl Port {
     async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         // No app may inherit it, not even one that is started at this moment.
         let accept = |cx: &mut Context<'_>| {
-            handles::alone(|| {
+            inherit::alone(|| {
                 let (stream, peer) = ready!(self.0.poll_accept(cx))?;
-                Poll::Ready(handles::keep_private(&stream).map(|()| (stream, peer)))
+                Poll::Ready(inherit::keep_private(&stream).map(|()| (stream, peer)))
             })
         };
         let (stream, peer) = poll_fn(accept).await?;

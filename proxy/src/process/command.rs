@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::process::{Child, ChildStdin, Command};
 
-use super::listening;
 use super::orphans::{self, Kin, Records};
 use super::output::{AppLog, Output};
 use super::stop::Stop;
 use super::{Asking, Exit, Launch, LaunchError, LaunchSpec, Owner, Process, os, stop_request};
-use crate::handles;
+use crate::os::inherit;
+use crate::os::listening;
 use crate::release::Generation;
 
 /// Variables that are meant for this process and would mislead the app: systemd's, and our own
@@ -109,7 +109,7 @@ impl Launch for OsLauncher {
             if let Some(records) = records {
                 command.env(orphans::MARK, records.mark(spec.generation));
             }
-            let mut child = handles::alone(|| command.spawn())?;
+            let mut child = inherit::alone(|| command.spawn())?;
             let pid = child.id().unwrap_or_default();
             let tree = os::Tree::adopt(&child)?;
             let follows = records.filter(|_| !tree.ends_with_us());

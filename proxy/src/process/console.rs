@@ -60,7 +60,7 @@ mod os {
     use windows_sys::Win32::System::Threading::CREATE_NO_WINDOW;
 
     use super::{ConsoleEvent, SUBCOMMAND};
-    use crate::handles;
+    use crate::os::inherit;
 
     /// Whether this process has a console that a child can share.
     pub(in super::super) fn have_one() -> bool {
@@ -98,7 +98,7 @@ mod os {
             .stderr(Stdio::piped())
             .creation_flags(CREATE_NO_WINDOW)
             .kill_on_drop(true);
-        let helper = handles::alone(|| helper.spawn())?;
+        let helper = inherit::alone(|| helper.spawn())?;
         let helper = helper.wait_with_output().await?;
         if helper.status.success() {
             return Ok(());

@@ -18,13 +18,8 @@ use crate::release::{Generation, ReleaseId};
 pub mod access_token;
 pub mod command;
 pub mod console;
-pub mod listening;
-mod loopback;
-mod machine;
-mod memory;
 mod orphans;
 mod output;
-pub mod service;
 pub mod stop;
 mod stop_request;
 pub mod template;
@@ -37,9 +32,6 @@ mod os;
 #[path = "windows.rs"]
 mod os;
 
-pub use loopback::connect_at_once;
-pub use machine::{is_gone, machine};
-pub use memory::{is_short_of_memory, resident_memory};
 pub use output::AppLog;
 
 /// What completes when an app has been asked to stop.

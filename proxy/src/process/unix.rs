@@ -16,8 +16,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 
+use super::Asking;
 use super::stop::Stop;
-use super::{Asking, is_gone};
+use crate::os::machine::is_gone;
 
 /// What a root that was asked to stop leaves behind has this long to stop too.
 const LEFT_BEHIND: Duration = Duration::from_secs(5);

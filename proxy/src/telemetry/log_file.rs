@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{FileSettings, SIDECAR};
-use crate::files::rotation::numbered;
+use crate::os::files::rotation::numbered;
 
 /// How soon a file that could not be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);

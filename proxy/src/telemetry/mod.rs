@@ -15,6 +15,7 @@ use tracing_subscriber::{Layer as _, Registry, fmt, registry, reload};
 
 mod log_file;
 pub mod queue;
+pub mod sinks;
 mod tail;
 
 use log_file::LogFile;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::joined::Joined;
+use crate::os::thread::JoinOnDrop;
 
 /// Takes lines.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub struct Queue(Arc<Shared>);
 pub struct Writing {
     queue: Queue,
     /// Waited for when the queue has been told that it is over.
-    _thread: Joined,
+    _thread: JoinOnDrop,
 }
 
 /// Says that so many lines are missing: what it returns is written where they would be.
@@ -62,7 +62,7 @@ impl Queue {
             room,
         }));
         let writing = queue.clone();
-        let thread = Joined::spawn(name, move || writing.write_all(missing, sink))?;
+        let thread = JoinOnDrop::spawn(name, move || writing.write_all(missing, sink))?;
         let writing = Writing {
             queue: queue.clone(),
             _thread: thread,

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use handoff::process::listening;
+use handoff::os::listening;
 use tokio::net::TcpStream;
 
 /// How the module looks at a port.

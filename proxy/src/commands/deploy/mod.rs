@@ -12,12 +12,15 @@ use self::upload::Uploaded;
 use self::verdict::Verdict;
 use self::wake::Wake;
 use super::Ending;
-use super::desired::{self, Ask};
 use super::follow::{Following, LOOK, Outcome, Report, Step, Steps};
 use super::place::{Place, PlaceError};
 use super::progress::Progress;
-use crate::control_plane::artifact::{self, DropFolder, is_artifact, release_id};
-use crate::control_plane::status::Status;
+use crate::deployment::DropFolder;
+use crate::deployment::desired::{self, ControlCommand};
+use crate::deployment::digest::digest;
+use crate::deployment::drop_folder::is_artifact;
+use crate::deployment::names::release_id;
+use crate::deployment::status::Status;
 use crate::release::{Digest, Generation, ReleaseId};
 
 mod options;
@@ -110,7 +113,7 @@ impl<'a> Deploying<'a> {
         let path = options.artifact.clone();
         let artifact = std::path::absolute(&path).unwrap_or(path);
         let reading = format!("reading {artifact:?}");
-        let digest = progress.during_all_of(&reading, || artifact::digest(&artifact));
+        let digest = progress.during_all_of(&reading, || digest(&artifact));
         let digest = digest.map_err(|source| DeployError::Read {
             path: artifact.clone(),
             source,
@@ -196,7 +199,7 @@ impl<'a> Deploying<'a> {
                 let newest = DropFolder::default().newest(&self.place.uploads, None);
                 newest.ok().flatten().and_then(|newest| {
                     let reading = format!("reading {newest:?}");
-                    let digest = progress.during_all_of(&reading, || artifact::digest(&newest));
+                    let digest = progress.during_all_of(&reading, || digest(&newest));
                     digest.ok()
                 })
             }
@@ -223,7 +226,7 @@ impl<'a> Deploying<'a> {
         let target = uploads.join(&name);
         progress.say(&format!("copying {:?} to {target:?}", self.artifact));
         // Before the artifact is seen: what was refused before has its second chance at once.
-        if let Err(error) = desired::ask(state, &Ask::Retry(&self.digest_text)) {
+        if let Err(error) = desired::write_command(state, ControlCommand::Retry(self.digest)) {
             progress.say(&format!("cannot ask for a retry in {state:?}: {error}"));
         }
         let reuse = pointer.is_some();

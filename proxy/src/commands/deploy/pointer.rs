@@ -4,8 +4,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::control_plane::artifact::Pointer;
-use crate::files;
+use crate::deployment::Pointer;
+use crate::os::files;
 use crate::release::Digest;
 
 /// A pointer file that this deploy has written.

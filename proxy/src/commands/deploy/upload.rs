@@ -8,8 +8,10 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::commands::progress::Progress;
-use crate::control_plane::artifact::{self, is_artifact};
-use crate::files;
+use crate::deployment::copy::copy;
+use crate::deployment::digest::digest as digest_at;
+use crate::deployment::drop_folder::is_artifact;
+use crate::os::files;
 use crate::release::Digest;
 
 /// Somebody writes to it: so often it is tried again, after so long.
@@ -64,7 +66,7 @@ pub(super) fn upload(
         return Err(io::Error::other(changed));
     }
     let again = "reading the copy";
-    if copy.is_dir() && progress.during_all_of(again, || artifact::digest(&copy))? != digest {
+    if copy.is_dir() && progress.during_all_of(again, || digest_at(&copy))? != digest {
         let differs = format!("a link in {artifact:?} leads out of it, and would lead elsewhere");
         return Err(io::Error::other(differs));
     }
@@ -159,7 +161,7 @@ fn place(folder: &Path, name: &str, digest: Digest, reuse: bool) -> Place {
         if !path.exists() {
             return Place::Free(path);
         }
-        if reuse && artifact::digest(&path).is_ok_and(|there| there == digest) {
+        if reuse && digest_at(&path).is_ok_and(|there| there == digest) {
             return Place::Taken(path);
         }
     }
@@ -186,7 +188,7 @@ fn copy_with_progress(from: &Path, to: &Path, progress: &mut Progress) -> io::Re
     let total = size(from);
     let copied = progress.during(
         |progress| progress.copied(size(to), total),
-        || artifact::copy(from, to),
+        || copy(from, to),
     );
     progress.copied_all();
     copied
@@ -243,7 +245,7 @@ mod tests {
     fn digest_of(content: &str) -> Digest {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), content).unwrap();
-        artifact::digest(file.path()).unwrap()
+        digest_at(file.path()).unwrap()
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::options::IfIdle;
 use super::{Changes, Deploying};
 use crate::commands::follow::{Outcome, Refusal, Report, SidecarReport};
 use crate::commands::{ELSEWHERE, Ending, count};
-use crate::control_plane::artifact::release_id;
+use crate::deployment::names::release_id;
 use crate::release::ReleaseId;
 
 /// What following came to.

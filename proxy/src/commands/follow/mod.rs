@@ -10,7 +10,7 @@ pub(super) use self::report::{Outcome, Report, SidecarReport};
 pub(super) use self::step::{Refusal, Step};
 use super::progress::Progress;
 use super::sidecars::Sidecars;
-use crate::control_plane::status::Status;
+use crate::deployment::status::Status;
 use crate::release::Generation;
 
 mod report;

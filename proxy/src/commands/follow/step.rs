@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::commands::count;
-use crate::control_plane::status::{Failure, Handoff, Outcome, Status};
+use crate::deployment::status::{Failure, Handoff, Outcome, Status};
 use crate::release::{Generation, ReleaseId};
 
 /// With nothing else to serve a sidecar tries a release for ever; whoever waits has seen enough

@@ -15,7 +15,7 @@ use super::place::{PlaceError, Where};
 use super::say::tell;
 use super::sidecars::Sidecars;
 use super::{ELSEWHERE, Ending, told};
-use crate::control_plane::status::Status;
+use crate::deployment::status::Status;
 
 mod tail;
 

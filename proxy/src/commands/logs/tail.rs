@@ -4,8 +4,8 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::files::identity;
-use crate::files::rotation::numbered;
+use crate::os::files::identity;
+use crate::os::files::rotation::numbered;
 
 /// So much is read at a time.
 const BLOCK: u64 = 64 << 10;

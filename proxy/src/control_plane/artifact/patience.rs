@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{AcceptError, Fingerprint, Target};
+use super::AcceptError;
+use crate::deployment::{Fingerprint, Target};
 use crate::release::Digest;
 
 /// After a first failure, and how long a change has to rest.

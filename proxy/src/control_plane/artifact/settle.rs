@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Fingerprint;
+use crate::deployment::Fingerprint;
 
 /// How long nothing may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::files;
+use crate::os::files;
 
 const LOCK: &str = "lock";
 /// Who sweeps has done so in a moment.

@@ -16,12 +16,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::accept_error::AcceptError;
-use super::archive::{self, ArchiveError, Format, Limits};
-use super::copy::{self, Copied};
-use super::digest::{self, digest};
+use super::archive::{self, ArchiveError, Limits};
 use super::staging::Staging;
-use super::{Fingerprint, Target};
-use crate::files;
+use crate::deployment::copy::{self, Copied};
+use crate::deployment::digest::{self, digest};
+use crate::deployment::names::{ArchiveFormat, release_id};
+use crate::deployment::{Fingerprint, Target};
+use crate::os::files;
 use crate::process::template::{Command, Values};
 use crate::release::{Digest, Release, ReleaseId};
 
@@ -117,7 +118,7 @@ impl Store {
         copy::check_unwritten(&path).map_err(cannot_copy)?;
         let before = Fingerprint::of(&path).map_err(cannot_copy)?;
         let name = path.file_name().unwrap_or_else(|| "artifact".as_ref());
-        let format = name.to_str().and_then(Format::of);
+        let format = name.to_str().and_then(ArchiveFormat::of);
         let format = format.filter(|_| !before.is_folder);
         let copying = match self.settings.copying {
             Copying::Tree => true,
@@ -403,30 +404,6 @@ fn warn_of_ways_back(path: &Path, copied: &Copied) {
          environment: what they start is not the private copy. Start the copy's own interpreter \
          instead, for example `-- venv/bin/python -m uvicorn` for `venv/bin/uvicorn`"
     );
-}
-
-/// The name, without what says only that it is a program or an archive, and the digest's start.
-pub fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId {
-    let file_name = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = match (given, Format::of(&file_name)) {
-        (Some(given), _) => given.to_owned(),
-        (None, Some((_, stem))) => stem.to_owned(),
-        (None, None) => match path.extension().and_then(|extension| extension.to_str()) {
-            Some("exe" | "jar") => path.file_stem().unwrap_or_default().to_string_lossy(),
-            _ => file_name,
-        }
-        .into_owned(),
-    };
-    // It names a folder too.
-    let safe = |c: char| match c.is_alphanumeric() || "._+-".contains(c) {
-        true => c,
-        false => '_',
-    };
-    let suffix = format!("-{}", &digest.hex()[..8]);
-    // `handoff deploy` names files so, and what is restored keeps its name.
-    let name = name.strip_suffix(&suffix).unwrap_or(&name);
-    let name: String = name.chars().map(safe).take(64).collect();
-    ReleaseId::new(format!("{name}{suffix}"))
 }
 
 fn lock_path(copy: &Path) -> PathBuf {

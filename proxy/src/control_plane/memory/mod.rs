@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::lifecycle::GOOD;
-use super::paths;
-use super::status::{Handoff, Outcome, UnixMillis};
-use crate::files;
-use crate::release::{Digest, Release, ReleaseId};
+use crate::deployment::path_serde;
+use crate::deployment::status::{Handoff, Outcome, Refusal};
+use crate::os::files;
+use crate::release::{Digest, Release};
 
 /// So many handoffs are remembered, and so many refused contents.
 const HISTORY: usize = 100;
@@ -43,34 +43,12 @@ struct Launch {
     /// The sidecar that launched it.
     sidecar: Arc<str>,
     /// The private copy.
-    #[serde(with = "paths::exact")]
+    #[serde(with = "path_serde::exact")]
     artifact: PathBuf,
     /// The working directory.
-    #[serde(with = "paths::exact")]
+    #[serde(with = "path_serde::exact")]
     dir: PathBuf,
     handoff: Handoff,
-}
-
-/// A content that is not tried again until somebody asks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    /// What it was called.
-    pub release: ReleaseId,
-    /// The content: `sha256:…`.
-    pub digest: String,
-    /// When.
-    pub at_ms: UnixMillis,
-    /// One line for a person.
-    pub reason: String,
-    /// The exit status, if it exited.
-    #[serde(default)]
-    pub exit: Option<String>,
-    /// The last lines that it wrote.
-    #[serde(default)]
-    pub output: Vec<String>,
-    /// What the last health check said.
-    #[serde(default)]
-    pub probe: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
-use super::super::status::Outcome;
 use super::*;
-use crate::release::Generation;
+use crate::deployment::status::{Outcome, UnixMillis};
+use crate::release::{Generation, ReleaseId};
 
 struct Site {
     folder: tempfile::TempDir,
@@ -197,4 +197,23 @@ fn a_launch_of_which_nothing_came_is_known_to_whoever_comes_after() {
     assert!(site.memory("second").is_unproven(v1.digest));
     first.promoted(&v1, handoff(&v1, 1, Some(7)));
     assert!(!site.memory("second").is_unproven(v1.digest));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_text_is_remembered_as_it_is() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let site = Site::new();
+    let v1 = Release {
+        dir: std::ffi::OsStr::from_bytes(b"/sites/gr\xf6\xdfe").into(),
+        ..release("v1")
+    };
+    site.memory("one").promoted(&v1, handoff(&v1, 1, Some(1)));
+    let good = site.memory("two").good();
+    let good: Vec<_> = good
+        .iter()
+        .map(|good| (&good.artifact, &good.dir))
+        .collect();
+    assert_eq!(good, [(&v1.artifact, &v1.dir)]);
 }

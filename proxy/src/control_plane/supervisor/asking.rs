@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::super::desired::{Desired, Wish};
 use super::super::lifecycle::Event;
-use super::super::status::{Paused, UnixMillis};
 use super::{Message, Supervisor};
+use crate::deployment::desired::{ControlCommand, Desired};
+use crate::deployment::status::{Paused, UnixMillis};
 use crate::process::Launch;
 use crate::release::{Digest, ReleaseId};
 
@@ -15,29 +15,29 @@ impl<L: Launch> Supervisor<L> {
             true => None,
             false => Some(self.desired.take().unwrap_or_default()),
         };
-        let (wishes, problem) = desired.wishes(before.as_ref(), SystemTime::now());
+        let (wishes, problem) = desired.commands_since(before.as_ref(), SystemTime::now());
         self.status.desired_problem = problem;
         for wish in wishes {
-            tracing::info!(?wish, serial = desired.serial, "asked for");
+            tracing::info!(command = %wish, serial = desired.serial, "asked for");
             self.fulfil(wish);
         }
         self.status.desired_serial = Some(desired.serial);
         self.desired = Some(desired);
     }
 
-    fn fulfil(&mut self, wish: Wish) {
+    fn fulfil(&mut self, wish: ControlCommand) {
         match wish {
-            Wish::Retry(digest) => {
+            ControlCommand::Retry(digest) => {
                 self.memory.forgive(digest);
                 if let Some(id) = self.with_digest(digest) {
                     self.on(Event::RetryAsked(id));
                 }
             }
-            Wish::Rollback(None) => {
+            ControlCommand::Rollback(None) => {
                 self.status.rollback_to = self.lifecycle.before_the_latest();
                 self.on(Event::RollbackAsked(None));
             }
-            Wish::Rollback(Some(name)) => match self.named(&name) {
+            ControlCommand::Rollback(Some(name)) => match self.named(&name) {
                 Some(id) => {
                     if let Some(accepted) = self.releases.get(&id) {
                         self.memory.forgive(accepted.release.digest);
@@ -50,9 +50,9 @@ impl<L: Launch> Supervisor<L> {
                     self.kept()
                 )),
             },
-            Wish::Restart => self.on(Event::RestartAsked),
-            Wish::Pause(period) => self.pause_for(period),
-            Wish::Resume => self.on(Event::PauseOver),
+            ControlCommand::Restart => self.on(Event::RestartAsked),
+            ControlCommand::Pause(period) => self.pause_for(period),
+            ControlCommand::Resume => self.on(Event::PauseOver),
         }
     }
 

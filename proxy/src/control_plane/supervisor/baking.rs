@@ -1,9 +1,10 @@
 //! The trial of a release that has just taken over, with the one before at hand.
 
 use super::super::lifecycle::Event;
-use super::super::status::UnixMillis;
 use super::{Message, Supervisor, Timer};
-use crate::process::{Launch, is_short_of_memory};
+use crate::deployment::status::UnixMillis;
+use crate::os::memory::is_short_of_memory;
+use crate::process::Launch;
 use crate::release::Generation;
 
 /// Fewer answers than this say nothing about their share of errors.

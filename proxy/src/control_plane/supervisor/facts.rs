@@ -4,9 +4,9 @@
 use super::super::instance::Fact;
 use super::super::lifecycle::{Event, Verdict};
 use super::super::live::Change;
-use super::super::memory::Refusal;
-use super::super::status::{Alarm, Failure, Outcome, UnixMillis};
 use super::{Message, State, Supervisor, Timer};
+use crate::deployment::status::Refusal;
+use crate::deployment::status::{Alarm, Failure, Outcome, UnixMillis};
 use crate::process::Launch;
 use crate::release::{Generation, ReleaseId};
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::lifecycle::Event;
-use super::super::status::{Outcome, Rollback, UnixMillis};
 use super::{Message, Settings, State, Supervisor, Timer};
+use crate::deployment::status::{Outcome, Rollback, UnixMillis};
 use crate::process::Launch;
 use crate::release::Generation;
 use crate::router::{Class, Router, Upstream};

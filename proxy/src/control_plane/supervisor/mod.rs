@@ -12,15 +12,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::desired::Desired;
 use super::instance::{Fact, LastProbe};
 use super::lifecycle::{Action, Event, Lifecycle, Policy};
 use super::live::{Change, LiveCheck};
 use super::memory::Memory;
 use super::readiness::Readiness;
 use super::siblings::Siblings;
-use super::status::{Phase, Status, UnixMillis};
 use super::watcher::{Found, Watcher};
+use crate::deployment::desired::Desired;
+use crate::deployment::status::{Phase, Status, UnixMillis};
 use crate::process::Launch;
 use crate::process::stop::Stop;
 use crate::process::template::Command;

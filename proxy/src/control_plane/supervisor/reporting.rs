@@ -1,7 +1,7 @@
 //! What others are shown, and which copies are still needed.
 
-use super::super::status::{InstanceStatus, UnixMillis};
 use super::{State, Supervisor};
+use crate::deployment::status::{InstanceStatus, UnixMillis};
 use crate::process::Launch;
 use crate::release::ReleaseId;
 

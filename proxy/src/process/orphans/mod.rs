@@ -21,7 +21,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
-use crate::files;
+use crate::os::files;
 use crate::release::Generation;
 
 #[cfg(unix)]

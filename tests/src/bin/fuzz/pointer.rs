@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use handoff::control_plane::artifact::Pointer;
+use handoff::deployment::Pointer;
 use proptest::prelude::*;
 
 use crate::soup;

@@ -16,6 +16,8 @@ mod zip;
 
 use unpacker::Unpacker;
 
+use crate::deployment::names::ArchiveFormat;
+
 /// What an archive may unpack to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -32,15 +34,6 @@ pub struct Limits {
 /// Less than this does no harm, however small the archive: a file of zeros packs a thousandfold.
 const RATIO_FROM: u64 = 64 << 20;
 
-/// How the archive is packed, by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// `.zip`
-    Zip,
-    /// `.tar.gz` or `.tgz`
-    TarGz,
-}
-
 /// Why an archive was not unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
@@ -55,30 +48,12 @@ pub enum ArchiveError {
     Write(#[from] io::Error),
 }
 
-// === impl Format ===
-
-impl Format {
-    /// How the file of this name is packed, if it is an archive, and its name without the suffix.
-    pub fn of(name: &str) -> Option<(Self, &str)> {
-        let suffixes = [
-            (".zip", Self::Zip),
-            (".tar.gz", Self::TarGz),
-            (".tgz", Self::TarGz),
-        ];
-        suffixes.into_iter().find_map(|(suffix, format)| {
-            let at = name.len().checked_sub(suffix.len())?;
-            let (stem, end) = name.split_at_checked(at)?;
-            (!stem.is_empty() && end.eq_ignore_ascii_case(suffix)).then_some((format, stem))
-        })
-    }
-}
-
 /// Unpacks `archive` into the new folder `to`.
 ///
 /// # Errors
 /// [`ArchiveError`]; what was unpacked until then is left for the caller to remove.
 pub fn unpack(
-    format: Format,
+    format: ArchiveFormat,
     archive: &mut File,
     to: &Path,
     limits: Limits,
@@ -86,8 +61,8 @@ pub fn unpack(
     let packed = archive.metadata()?.len();
     let mut unpacker = Unpacker::new(to, limits, packed)?;
     match format {
-        Format::Zip => zip::unpack(archive, &mut unpacker)?,
-        Format::TarGz => tar::unpack(archive, &mut unpacker)?,
+        ArchiveFormat::Zip => zip::unpack(archive, &mut unpacker)?,
+        ArchiveFormat::TarGz => tar::unpack(archive, &mut unpacker)?,
     }
     unpacker.finish()
 }

@@ -1,6 +1,6 @@
 //! Names and links in archives: pure decisions about text.
 
-use crate::files;
+use crate::os::files;
 
 /// Longer ones fit no system's limit once the cache's own path is before them.
 const LONGEST: usize = 2048;

@@ -81,7 +81,7 @@ struct Unpacked {
     result: Result<(), ArchiveError>,
 }
 
-fn unpack_with(format: Format, content: &[u8], limits: Limits) -> Unpacked {
+fn unpack_with(format: ArchiveFormat, content: &[u8], limits: Limits) -> Unpacked {
     let folder = tempfile::tempdir().unwrap();
     let packed = folder.path().join("packed");
     fs::write(&packed, content).unwrap();
@@ -134,19 +134,31 @@ fn both(entries: &[(&str, Is<'_>)]) -> [Unpacked; 2] {
 
 fn both_with(entries: &[(&str, Is<'_>)], limits: Limits) -> [Unpacked; 2] {
     [
-        unpack_with(Format::Zip, &zip_of(entries), limits),
-        unpack_with(Format::TarGz, &tar_of(entries), limits),
+        unpack_with(ArchiveFormat::Zip, &zip_of(entries), limits),
+        unpack_with(ArchiveFormat::TarGz, &tar_of(entries), limits),
     ]
 }
 
 #[test]
 fn an_archive_is_known_by_its_name() {
-    assert_eq!(Format::of("app.zip"), Some((Format::Zip, "app")));
-    assert_eq!(Format::of("a.b.ZIP"), Some((Format::Zip, "a.b")));
-    assert_eq!(Format::of("app.tar.gz"), Some((Format::TarGz, "app")));
-    assert_eq!(Format::of("app.Tgz"), Some((Format::TarGz, "app")));
+    assert_eq!(
+        ArchiveFormat::of("app.zip"),
+        Some((ArchiveFormat::Zip, "app"))
+    );
+    assert_eq!(
+        ArchiveFormat::of("a.b.ZIP"),
+        Some((ArchiveFormat::Zip, "a.b"))
+    );
+    assert_eq!(
+        ArchiveFormat::of("app.tar.gz"),
+        Some((ArchiveFormat::TarGz, "app"))
+    );
+    assert_eq!(
+        ArchiveFormat::of("app.Tgz"),
+        Some((ArchiveFormat::TarGz, "app"))
+    );
     for name in ["app", "app.jar", "app.gz", ".zip", "zip", "é"] {
-        assert_eq!(Format::of(name), None, "{name}");
+        assert_eq!(ArchiveFormat::of(name), None, "{name}");
     }
 }
 
@@ -180,7 +192,7 @@ fn names_that_lead_out_are_refused() {
     }
     for name in [r"..\victim", r"a\..\..\victim", r"\\server\share\x"] {
         let zip = zip_of(&[(name, text("y"))]);
-        let refused = unpack_with(Format::Zip, &zip, LIMITS).result;
+        let refused = unpack_with(ArchiveFormat::Zip, &zip, LIMITS).result;
         assert!(matches!(refused, Err(ArchiveError::Refused(_))), "{name}");
     }
 }
@@ -188,7 +200,7 @@ fn names_that_lead_out_are_refused() {
 #[test]
 fn a_zip_with_backslashes_has_folders() {
     let zip = zip_of(&[(r"bin\run", text("x"))]);
-    let unpacked = unpack_with(Format::Zip, &zip, LIMITS);
+    let unpacked = unpack_with(ArchiveFormat::Zip, &zip, LIMITS);
     assert_eq!(unpacked.text("bin/run"), "x");
 }
 
@@ -222,7 +234,7 @@ fn more_than_the_limits_is_refused() {
     // Folders count that nobody has named.
     let deep = "d/".repeat(60) + "x";
     let folders = [(&*deep, text(""))];
-    unpack_with(Format::Zip, &zip_of(&folders), LIMITS).is_refused("--max-entries");
+    unpack_with(ArchiveFormat::Zip, &zip_of(&folders), LIMITS).is_refused("--max-entries");
 }
 
 #[test]
@@ -235,26 +247,26 @@ fn a_tars_headers_and_its_end_cannot_fill_the_memory() {
     tar.write_all(header.as_bytes()).unwrap();
     tar.write_all(&vec![b'a'; 100 << 20]).unwrap();
     let packed = tar.finish().unwrap();
-    unpack_with(Format::TarGz, &packed, LIMITS).is_refused("header");
+    unpack_with(ArchiveFormat::TarGz, &packed, LIMITS).is_refused("header");
 
     let mut padded = GzEncoder::new(Vec::new(), Compression::fast());
     padded.write_all(&vec![0; 100 << 20]).unwrap();
     let packed = padded.finish().unwrap();
-    unpack_with(Format::TarGz, &packed, LIMITS).is_refused("header");
+    unpack_with(ArchiveFormat::TarGz, &packed, LIMITS).is_refused("header");
 }
 
 #[test]
 fn a_name_that_is_there_twice_is_refused() {
     let tar = tar_of(&[("a", text("1")), ("./a", text("2"))]);
-    unpack_with(Format::TarGz, &tar, LIMITS).is_refused("twice");
+    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("twice");
     let tar = tar_of(&[("a", text("1")), ("a/x", text("2"))]);
-    unpack_with(Format::TarGz, &tar, LIMITS).is_refused("twice");
+    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("twice");
     // No library writes such a zip.
     let mut zip = zip_of(&[("name-1", text("1")), ("name-2", text("2"))]);
     patch(&mut zip, b"name-2", b"name-1");
-    unpack_with(Format::Zip, &zip, LIMITS).is_refused("twice");
+    unpack_with(ArchiveFormat::Zip, &zip, LIMITS).is_refused("twice");
     let zip = zip_of(&[("a", text("1")), ("./a", text("2"))]);
-    unpack_with(Format::Zip, &zip, LIMITS).is_refused("twice");
+    unpack_with(ArchiveFormat::Zip, &zip, LIMITS).is_refused("twice");
 }
 
 #[test]
@@ -272,7 +284,7 @@ fn what_all_entries_have_in_common_is_none() {
         tar.append_data(&mut header, name, content).unwrap();
     }
     let tar = tar.into_inner().unwrap().finish().unwrap();
-    let unpacked = unpack_with(Format::TarGz, &tar, LIMITS);
+    let unpacked = unpack_with(ArchiveFormat::TarGz, &tar, LIMITS);
     assert_eq!(unpacked.text("a"), "1");
     assert!(!unpacked.path("pax_global_header").exists());
 }
@@ -280,7 +292,7 @@ fn what_all_entries_have_in_common_is_none() {
 #[test]
 fn a_file_without_a_name_is_refused() {
     let tar = tar_of(&[(".", text("1"))]);
-    unpack_with(Format::TarGz, &tar, LIMITS).is_refused("has no name");
+    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("has no name");
 }
 
 #[test]
@@ -289,7 +301,7 @@ fn an_encrypted_entry_is_refused_before_anything_is_written() {
     // The flag, in the central directory's last header.
     let header = zip.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
     zip[header + 8] |= 1;
-    let unpacked = unpack_with(Format::Zip, &zip, LIMITS);
+    let unpacked = unpack_with(ArchiveFormat::Zip, &zip, LIMITS);
     unpacked.is_refused("encrypted");
     assert!(!unpacked.path("plain").exists());
 }
@@ -297,13 +309,13 @@ fn an_encrypted_entry_is_refused_before_anything_is_written() {
 #[test]
 fn what_is_neither_file_nor_folder_nor_link_is_refused() {
     let tar = tar_of(&[("null", Is::Device)]);
-    unpack_with(Format::TarGz, &tar, LIMITS).is_refused("neither");
+    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("neither");
     let tar = tar_of(&[("second", Is::HardLink("../victim"))]);
-    unpack_with(Format::TarGz, &tar, LIMITS).is_refused("leads out");
+    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("leads out");
     let tar = tar_of(&[("l", Is::Link("x")), ("second", Is::HardLink("l"))]);
-    unpack_with(Format::TarGz, &tar, LIMITS).is_refused("no file");
+    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("no file");
     let tar = tar_of(&[("first", text("x")), ("second", Is::HardLink("first"))]);
-    let unpacked = unpack_with(Format::TarGz, &tar, LIMITS);
+    let unpacked = unpack_with(ArchiveFormat::TarGz, &tar, LIMITS);
     assert_eq!(unpacked.text("second"), "x");
 }
 
@@ -312,8 +324,8 @@ fn a_part_of_an_archive_is_not_refused_but_not_whole() {
     let more = "more ".repeat(400);
     let entries = [("a", text("some text")), ("b/c", text(&more))];
     for (format, whole) in [
-        (Format::Zip, zip_of(&entries)),
-        (Format::TarGz, tar_of(&entries)),
+        (ArchiveFormat::Zip, zip_of(&entries)),
+        (ArchiveFormat::TarGz, tar_of(&entries)),
     ] {
         for end in 0..whole.len() {
             unpack_with(format, &whole[..end], LIMITS).is_broken();
@@ -339,9 +351,12 @@ fn a_tar_whose_last_members_are_missing_is_not_whole() {
     let packed = tar_of(&[("a", text("1"))]);
     io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*packed), &mut tar).unwrap();
     let (first, second) = (gzip(&tar[..1024]), gzip(&tar[1024..]));
-    unpack_with(Format::TarGz, &first, LIMITS).is_broken();
+    unpack_with(ArchiveFormat::TarGz, &first, LIMITS).is_broken();
     let both = [first, second].concat();
-    assert_eq!(unpack_with(Format::TarGz, &both, LIMITS).text("a"), "1");
+    assert_eq!(
+        unpack_with(ArchiveFormat::TarGz, &both, LIMITS).text("a"),
+        "1"
+    );
 }
 
 fn patch(content: &mut [u8], from: &[u8], to: &[u8]) {
@@ -386,7 +401,7 @@ mod unix {
         // Made by: MS-DOS.
         let header = zip.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
         zip[header + 5] = 0;
-        let unpacked = unpack_with(Format::Zip, &zip, LIMITS);
+        let unpacked = unpack_with(ArchiveFormat::Zip, &zip, LIMITS);
         unpacked.text("app");
         let mode = fs::metadata(unpacked.path("app")).unwrap().permissions();
         assert_eq!(mode.mode() & 0o777, 0o755);
@@ -442,7 +457,7 @@ mod unix {
             unpacked.is_refused("twice");
         }
         let tar = tar_of(&[("a", Is::Link("b")), ("a/x", text("2"))]);
-        unpack_with(Format::TarGz, &tar, LIMITS).is_refused("twice");
+        unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("twice");
     }
 
     #[test]
@@ -451,14 +466,14 @@ mod unix {
             unpacked.is_refused("leads to \"\"");
         }
         let zip = zip_of(&[("link", Is::Link("a\0b"))]);
-        unpack_with(Format::Zip, &zip, LIMITS).is_refused("leads to \"a\\0b\"");
+        unpack_with(ArchiveFormat::Zip, &zip, LIMITS).is_refused("leads to \"a\\0b\"");
     }
 
     #[test]
     fn a_second_name_is_a_files() {
         for target in ["folder", "none"] {
             let tar = tar_of(&[("folder", Is::Folder), ("second", Is::HardLink(target))]);
-            unpack_with(Format::TarGz, &tar, LIMITS).is_refused("no file before it");
+            unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("no file before it");
         }
     }
 
@@ -483,7 +498,7 @@ mod unix {
                 .map(|(name, target)| (&**name, Is::Link(target)))
                 .chain([("a/a/x", text("x")), ("b/x", text("x"))])
                 .collect();
-            let unpacked = unpack_with(Format::TarGz, &tar_of(&entries), LIMITS);
+            let unpacked = unpack_with(ArchiveFormat::TarGz, &tar_of(&entries), LIMITS);
             if unpacked.result.is_ok() {
                 let top = fs::canonicalize(unpacked.path("")).unwrap();
                 for (name, _) in &links {
@@ -498,8 +513,8 @@ mod unix {
         fn no_bytes_panic_or_write_outside(content: Vec<u8>, at: prop::sample::Index, to: u8) {
             let entries = [("a", text("some")), ("b/c", text("more")), ("l", Is::Link("a"))];
             for (format, mut whole) in [
-                (Format::Zip, zip_of(&entries)),
-                (Format::TarGz, tar_of(&entries)),
+                (ArchiveFormat::Zip, zip_of(&entries)),
+                (ArchiveFormat::TarGz, tar_of(&entries)),
             ] {
                 let at = at.index(whole.len());
                 whole[at] = to;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use super::name;
 use super::{ArchiveError, Limits, RATIO_FROM};
-use crate::files;
+use crate::os::files;
 
 const BUFFER: usize = 64 * 1024;
 

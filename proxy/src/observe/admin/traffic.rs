@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::control_plane::status::UnixMillis;
 use crate::data_plane::Totals;
+use crate::deployment::status::UnixMillis;
 use crate::release::Generation;
 
 /// From one sample to the next.

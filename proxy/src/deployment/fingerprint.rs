@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::digest::entries;
-use crate::files;
+use crate::os::files;
 
 /// Lengths and times of an artifact: when they change, its content may have.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-use crate::control_plane::status::{Phase, Status};
-use crate::process::service::{News, tell, watchdog};
+use crate::deployment::status::{Phase, Status};
+use crate::os::service_manager::{News, tell, watchdog};
 
 /// The status changes at least this often while the supervisor lives.
 const HEARTBEATS: Duration = Duration::from_secs(2);
@@ -80,7 +80,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
-    use crate::control_plane::status::SourceStatus;
+    use crate::deployment::status::SourceStatus;
 
     #[test]
     fn what_goes_on_is_one_line_whatever_it_is() {

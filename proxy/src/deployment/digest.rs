@@ -12,17 +12,17 @@ const BUFFER: usize = 64 * 1024;
 
 /// One entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Its path from the folder, with `/` on every system: UTF-8 but for names that are no text,
     /// of which each system has its own kind.
-    pub(super) name: Vec<u8>,
-    pub(super) relative: PathBuf,
-    pub(super) path: PathBuf,
-    pub(super) kind: EntryKind,
+    pub(crate) name: Vec<u8>,
+    pub(crate) relative: PathBuf,
+    pub(crate) path: PathBuf,
+    pub(crate) kind: EntryKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum EntryKind {
+pub(crate) enum EntryKind {
     Folder,
     File,
     Link,
@@ -56,7 +56,7 @@ pub fn digest(path: &Path) -> io::Result<Digest> {
 }
 
 /// Everything in a folder, folders before what is in them, in the order in which it is hashed.
-pub(super) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
+pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut folders = vec![(folder.to_owned(), Vec::new(), PathBuf::new())];
     while let Some((path, prefix, above)) = folders.pop() {
@@ -91,7 +91,7 @@ pub(super) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
 }
 
 /// Copies to `sink` what it hashes, so that the digest is that of the copy.
-pub(super) fn transfer(
+pub(crate) fn transfer(
     source: &mut impl Read,
     hash: &mut Sha256,
     sink: &mut impl Write,
@@ -112,13 +112,13 @@ pub(super) fn transfer(
     }
 }
 
-pub(super) fn hash_name(hash: &mut Sha256, entry: &Entry, length: u64) {
+pub(crate) fn hash_name(hash: &mut Sha256, entry: &Entry, length: u64) {
     hash.update(&entry.name);
     hash.update([0]);
     hash.update(length.to_le_bytes());
 }
 
-pub(super) fn hash_link(hash: &mut Sha256, entry: &Entry) -> io::Result<()> {
+pub(crate) fn hash_link(hash: &mut Sha256, entry: &Entry) -> io::Result<()> {
     let target = fs::read_link(&entry.path)?;
     let target = target.to_string_lossy().replace('\\', "/");
     hash_name(hash, entry, target.len() as u64);

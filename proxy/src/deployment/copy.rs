@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use super::digest::{self, Entry, EntryKind};
-use crate::files;
+use crate::os::files;
 use crate::release::Digest;
 
 /// An interpreter's line is no longer than this (execve(2): 255 characters).
@@ -15,18 +15,18 @@ const LONGEST_LINE: usize = 256;
 
 /// What was copied.
 #[derive(Debug)]
-pub(super) struct Copied {
+pub(crate) struct Copied {
     /// Of the copy.
-    pub(super) digest: Digest,
+    pub(crate) digest: Digest,
     /// Scripts and links in it that lead into the original, by their names.
-    pub(super) leads_back: Vec<String>,
+    pub(crate) leads_back: Vec<String>,
 }
 
 /// Whether somebody writes to it, without reading anything of it.
 ///
 /// # Errors
 /// `WouldBlock` when somebody does; else what opening it said.
-pub(super) fn check_unwritten(from: &Path) -> io::Result<()> {
+pub(crate) fn check_unwritten(from: &Path) -> io::Result<()> {
     if !fs::metadata(from)?.is_dir() {
         return files::open_unwritten(from).map(drop);
     }
@@ -48,7 +48,7 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<Digest> {
 }
 
 /// Copies a file to where nothing is.
-pub(super) fn copy_file(from: &Path, to: &Path, executable: bool) -> io::Result<Copied> {
+pub(crate) fn copy_file(from: &Path, to: &Path, executable: bool) -> io::Result<Copied> {
     let mut hash = Sha256::new();
     let mut source = files::open_unwritten(from)?;
     let metadata = source.metadata()?;
@@ -66,7 +66,7 @@ pub(super) fn copy_file(from: &Path, to: &Path, executable: bool) -> io::Result<
 ///
 /// Times are kept: bytecode caches and static file servers go by them. Links are kept as links; one
 /// that leads out of the folder leads to the same place from the copy.
-pub(super) fn copy_folder(from: &Path, also_known_as: &Path, to: &Path) -> io::Result<Copied> {
+pub(crate) fn copy_folder(from: &Path, also_known_as: &Path, to: &Path) -> io::Result<Copied> {
     let mut hash = Sha256::new();
     let mut leads_back = Vec::new();
     let originals = [from, also_known_as];

@@ -8,7 +8,7 @@ use crate::release::Digest;
 ///
 /// One digest alone counts, whatever name it has: artifacts are renamed. Of several, the one with
 /// this name.
-pub(super) fn digest_of(name: &str, content: &[u8]) -> Option<Digest> {
+pub(crate) fn digest_of(name: &str, content: &[u8]) -> Option<Digest> {
     let text = decode(content)?;
     let sums: Vec<(Digest, &str)> = text.lines().filter_map(|line| sum(trim(line))).collect();
     match sums[..] {

@@ -9,9 +9,9 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::View;
 use super::launches::{self, Launches};
-use crate::control_plane::status::{InstanceStatus, Status};
 use crate::data_plane::{self, Totals};
-use crate::process::resident_memory;
+use crate::deployment::status::{InstanceStatus, Status};
+use crate::os::memory::resident_memory;
 use crate::release::Generation;
 
 /// How the text below is called (OpenMetrics 1.0, which Prometheus asks for since 2.5).

@@ -14,13 +14,13 @@ pub const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A thread. When this is dropped it has to be on its way to its end, and is waited for, for
 /// [`LAST_WORDS`].
 #[derive(Debug)]
-pub struct Joined {
+pub struct JoinOnDrop {
     /// Nothing is ever sent: that the sender is gone is the message.
     running: Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Joined {
+impl JoinOnDrop {
     /// Starts a thread.
     ///
     /// # Errors
@@ -39,7 +39,7 @@ impl Joined {
     }
 }
 
-impl Drop for Joined {
+impl Drop for JoinOnDrop {
     fn drop(&mut self) {
         let hangs = self.running.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout);
         if !hangs && let Some(thread) = self.thread.take() {
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn it_is_waited_for() {
         let (tell, told) = channel();
-        let thread = Joined::spawn("test", move || {
+        let thread = JoinOnDrop::spawn("test", move || {
             thread::sleep(Duration::from_millis(50));
             tell.send(()).unwrap();
         });
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn what_hangs_is_not() {
         let (_go_on, may) = channel::<()>();
-        drop(Joined::spawn("test", move || {
+        drop(JoinOnDrop::spawn("test", move || {
             may.recv().unwrap_or_default()
         }));
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::control_plane::status::{Handoff, Outcome, Status, UnixMillis};
+use crate::deployment::status::{Handoff, Outcome, Status, UnixMillis};
 use crate::release::{Generation, ReleaseId};
 
 /// The upper ends of the buckets of a phase's length, in seconds; one more has no end.
@@ -120,7 +120,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::control_plane::status::SourceStatus;
+    use crate::deployment::status::SourceStatus;
     use crate::release::{Digest, Release};
 
     fn status() -> Status {

@@ -29,9 +29,9 @@ use tokio::time::{MissedTickBehavior, sleep};
 use self::answer::answer;
 use self::launches::Launches;
 use self::traffic::Traffic;
-use crate::control_plane::status::Status;
 use crate::data_plane::{Listener, Tallies};
-use crate::handles;
+use crate::deployment::status::Status;
+use crate::os::inherit;
 use crate::router::Router;
 use crate::telemetry::Tail;
 
@@ -181,9 +181,9 @@ async fn accept_all(listener: &TcpListener, view: &Rc<View>) {
     loop {
         // No app may inherit it, not even one that is started at this moment.
         let accepted = poll_fn(|cx| {
-            handles::alone(|| {
+            inherit::alone(|| {
                 let (stream, _) = ready!(listener.poll_accept(cx))?;
-                Poll::Ready(handles::keep_private(&stream).map(|()| stream))
+                Poll::Ready(inherit::keep_private(&stream).map(|()| stream))
             })
         });
         let Ok(stream) = accepted.await else {

@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 use super::View;
 use super::traffic::Sample;
-use crate::control_plane::status::Status;
+use crate::deployment::status::Status;
 
 /// More are told to come again later.
 const FOLLOWERS: usize = 16;

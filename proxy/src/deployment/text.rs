@@ -2,7 +2,7 @@
 
 /// The text of a file that people and their tools write: UTF-8, or UTF-16 as PowerShell's `>` and
 /// `cmd /u` write it, with or without a byte order mark.
-pub(super) fn decode(content: &[u8]) -> Option<String> {
+pub(crate) fn decode(content: &[u8]) -> Option<String> {
     let utf16 = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
         let (units, odd) = rest.as_chunks::<2>();
         let text = String::from_utf16(&units.iter().copied().map(unit).collect::<Vec<_>>());
@@ -22,7 +22,7 @@ pub(super) fn decode(content: &[u8]) -> Option<String> {
 }
 
 /// Without what is blank, or was left over from a longer text.
-pub(super) fn trim(text: &str) -> &str {
+pub(crate) fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
 }
 

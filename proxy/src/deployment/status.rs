@@ -5,22 +5,16 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
-use super::artifact::Source;
-use super::dead;
-use super::memory::Refusal;
-use super::paths;
-use crate::files::{make_folder, write_atomically};
-use crate::joined::Joined;
-use crate::process::machine;
+use super::path_serde;
+use super::source::Source;
+use crate::os::machine::machine;
 use crate::release::{Generation, Release, ReleaseId};
 
 /// The schema's number. It changes only when a key changes its meaning.
@@ -52,7 +46,7 @@ pub struct Status {
     #[serde(default)]
     pub source: SourceStatus,
     /// Where its log is, if that is a file.
-    #[serde(serialize_with = "paths::shown")]
+    #[serde(serialize_with = "path_serde::shown")]
     pub log_file: Option<PathBuf>,
     /// When it came up.
     pub started_ms: UnixMillis,
@@ -145,13 +139,13 @@ pub struct Rollback {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceStatus {
     /// `--artifact`
-    #[serde(serialize_with = "paths::shown")]
+    #[serde(serialize_with = "path_serde::shown")]
     pub artifact: Option<PathBuf>,
     /// `--pointer`
-    #[serde(serialize_with = "paths::shown")]
+    #[serde(serialize_with = "path_serde::shown")]
     pub pointer: Option<PathBuf>,
     /// `--watch`
-    #[serde(serialize_with = "paths::shown")]
+    #[serde(serialize_with = "path_serde::shown")]
     pub watch: Option<PathBuf>,
 }
 
@@ -178,7 +172,7 @@ pub struct InstanceStatus {
     /// The content of that.
     pub digest: String,
     /// Where that was deployed.
-    #[serde(serialize_with = "paths::shown")]
+    #[serde(serialize_with = "path_serde::shown")]
     pub source: Option<PathBuf>,
     /// The root process.
     pub pid: Option<u32>,
@@ -268,6 +262,28 @@ pub enum Outcome {
     /// A newer sidecar's word.
     #[serde(other)]
     Unknown,
+}
+
+/// A content that is not tried again until somebody asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What it was called.
+    pub release: ReleaseId,
+    /// The content: `sha256:…`.
+    pub digest: String,
+    /// When.
+    pub at_ms: UnixMillis,
+    /// One line for a person.
+    pub reason: String,
+    /// The exit status, if it exited.
+    #[serde(default)]
+    pub exit: Option<String>,
+    /// The last lines that it wrote.
+    #[serde(default)]
+    pub output: Vec<String>,
+    /// What the last health check said.
+    #[serde(default)]
+    pub probe: Option<String>,
 }
 
 // === impl UnixMillis ===
@@ -396,51 +412,6 @@ impl Handoff {
     }
 }
 
-/// In a folder that is there, or was: a sidecar that nobody sees cannot be deployed to.
-fn write(file: &Path, status: &Status) -> io::Result<()> {
-    let json = serde_json::to_vec(status)?;
-    match (write_atomically(file, &json), file.parent()) {
-        (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
-            make_folder(folder)?;
-            write_atomically(file, &json)
-        }
-        (written, _) => written,
-    }
-}
-
-/// Writes each new status to `file` until the sender is gone; then removes it.
-///
-/// On a thread of its own: the file may lie on a network share that takes its time.
-///
-/// # Errors
-/// When the thread cannot be started.
-pub fn publish(file: PathBuf, mut status: watch::Receiver<Status>) -> io::Result<Joined> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let write_all = move || {
-        if let Some(folder) = file.parent() {
-            dead::forget(folder, SystemTime::now());
-        }
-        let mut failed = false;
-        loop {
-            let snapshot = status.borrow_and_update().clone();
-            match write(&file, &snapshot) {
-                Ok(()) => failed = false,
-                Err(error) if !failed => {
-                    failed = true;
-                    tracing::warn!(?file, %error, "cannot write the status");
-                }
-                Err(_) => {}
-            }
-            if runtime.block_on(status.changed()).is_err() {
-                break;
-            }
-        }
-        // A file that stays behind means a sidecar that was killed.
-        let _ = std::fs::remove_file(&file);
-    };
-    Joined::spawn("status", write_all)
-}
-
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
@@ -458,10 +429,8 @@ mod tests {
         };
         let listen = SocketAddr::from(([127, 0, 0, 1], 80));
         let status = Status::new("me".into(), listen, (&source).into());
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("sidecars/me.json");
-        write(&file, &status).unwrap();
-        let read: Status = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        let json = serde_json::to_vec(&status).unwrap();
+        let read: Status = serde_json::from_slice(&json).unwrap();
         let shown = PathBuf::from("/sites/gr\u{fffd}\u{fffd}e");
         assert_eq!(read.source.watch, Some(shown));
         assert_eq!(read.log_file, None);

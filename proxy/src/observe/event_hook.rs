@@ -16,8 +16,8 @@ use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::control_plane::status::{Outcome, Status, UnixMillis};
-use crate::handles;
+use crate::deployment::status::{Outcome, Status, UnixMillis};
+use crate::os::inherit;
 use crate::process::command::without_ours;
 use crate::release::{Generation, ReleaseId};
 
@@ -127,7 +127,7 @@ async fn run(command: &str, happened: &Happened) -> io::Result<()> {
         .stderr(Stdio::null())
         .kill_on_drop(true);
     without_ours(&mut command);
-    let mut child = handles::alone(|| command.spawn())?;
+    let mut child = inherit::alone(|| command.spawn())?;
     if let Some(mut stdin) = child.stdin.take() {
         let mut json = serde_json::to_vec(happened)?;
         json.push(b'\n');
@@ -240,7 +240,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::control_plane::status::{Alarm, Rollback, SourceStatus};
+    use crate::deployment::status::{Alarm, Rollback, SourceStatus};
 
     /// What is logged while this lives.
     #[derive(Clone, Default)]

@@ -1,6 +1,6 @@
 //! Whether this sidecar can answer requests, and in one sentence why not.
 
-use crate::control_plane::status::{Phase, Status};
+use crate::deployment::status::{Phase, Status};
 
 /// Why no instance gets the requests, if `is_routed` says that none does or nobody shall come any
 /// more.
@@ -32,7 +32,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
-    use crate::control_plane::status::{Failure, Paused, SourceStatus, UnixMillis};
+    use crate::deployment::status::{Failure, Paused, SourceStatus, UnixMillis};
     use crate::release::{Generation, ReleaseId};
 
     #[test]

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::files;
+use crate::os::files;
 
 /// What has been seen in the drop folder, in the order in which it came.
 #[derive(Debug, Default)]

@@ -1,0 +1,29 @@
+//! The contract on disk between deployers and sidecars. The folder is the API.
+//!
+//! ```text
+//! _artifact.txt               the pointer file: a path, sha256=…, id=…   written by deployers
+//! releases/NAME               an artifact in the drop folder             written by deployers
+//! releases/NAME.sha256        its digest, beside it                      written by deployers
+//! <state>/desired.json        commands for all sidecars                  written by deployers
+//! <state>/sidecars/ID.json    the status of one sidecar                  written by that sidecar
+//! ```
+//! Deployers and sidecars reach each other in no other way, so they may run in different
+//! containers, and several sidecars may share one folder. Each file is replaced in one step.
+
+pub mod checksum_file;
+pub mod copy;
+pub mod desired;
+pub mod digest;
+pub mod drop_folder;
+pub mod fingerprint;
+pub mod names;
+pub(crate) mod path_serde;
+pub mod pointer;
+pub mod source;
+pub mod status;
+mod text;
+
+pub use drop_folder::DropFolder;
+pub use fingerprint::Fingerprint;
+pub use pointer::Pointer;
+pub use source::{Source, Target};

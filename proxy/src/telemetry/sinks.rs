@@ -1,0 +1,124 @@
+//! Outputs for lines that are not handoff's own log: what apps write, and one line per request.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::data_plane::{AccessForm, AccessLog, AccessSink};
+use crate::process::AppLog;
+use crate::telemetry::{self, FileSettings, Queue, Tail, Writing};
+
+/// Destinations of the apps' output and of the access log.
+#[derive(Clone, Debug)]
+pub struct SinkSettings {
+    /// Destination of what apps write.
+    pub app: AppSink,
+    /// Access log, unless it is off.
+    pub access: Option<AccessLogSettings>,
+}
+
+/// Destination of what apps write.
+#[derive(Clone, Debug)]
+pub enum AppSink {
+    /// Handoff's own log, each line marked with its origin.
+    Log,
+    /// Standard output, unchanged.
+    Raw,
+    /// A file, each line marked with its origin.
+    File(FileSettings),
+}
+
+/// Settings of the access log.
+#[derive(Clone, Debug)]
+pub struct AccessLogSettings {
+    /// Format of a line.
+    pub form: AccessForm,
+    /// Destination; standard output if there is none.
+    pub file: Option<FileSettings>,
+}
+
+/// The open sinks. Dropping it writes what is still queued.
+#[derive(Debug)]
+pub struct Sinks {
+    /// Receiver of the apps' lines, unless they go to handoff's own log.
+    pub app_log: Option<AppLog>,
+    /// Receiver of the access log's lines, if there is one.
+    pub access_log: Option<AccessLog>,
+    /// Threads that write the queued lines.
+    pub writers: Vec<Writing>,
+}
+
+/// A queue that takes batches of lines.
+#[derive(Debug)]
+struct Batches(Queue);
+
+// === impl AppSink ===
+
+impl AppSink {
+    /// Returns the file, if it is one.
+    pub fn file(&self) -> Option<&FileSettings> {
+        match self {
+            Self::File(file) => Some(file),
+            Self::Log | Self::Raw => None,
+        }
+    }
+}
+
+/// Opens the files and starts the threads that write them.
+///
+/// # Errors
+/// When a thread cannot be started.
+pub fn open(settings: &SinkSettings, tail: Option<&Tail>, sidecar: &str) -> io::Result<Sinks> {
+    let mut writers = Vec::new();
+    let mut open = |file: Option<&FileSettings>, name| {
+        let (queue, writing) = telemetry::lines_to(file, name, sidecar)?;
+        if let Some(tail) = tail {
+            tail.ask(name, &queue);
+        }
+        writers.push(writing);
+        io::Result::Ok(queue)
+    };
+    let app_log = match &settings.app {
+        AppSink::Log => None,
+        AppSink::Raw => Some(raw_app_log(open(None, "app-log")?, tail.cloned())),
+        AppSink::File(file) => Some(marked_app_log(open(Some(file), "app-log")?, tail.cloned())),
+    };
+    let access_log = match &settings.access {
+        Some(AccessLogSettings { form, file }) => Some(AccessLog {
+            form: *form,
+            sink: Arc::new(Batches(open(file.as_ref(), "access-log")?)),
+        }),
+        None => None,
+    };
+    Ok(Sinks {
+        app_log,
+        access_log,
+        writers,
+    })
+}
+
+/// Writes the lines of apps as they are.
+fn raw_app_log(queue: Queue, tail: Option<Tail>) -> AppLog {
+    AppLog::new(move |_, _, line| {
+        queue.push([line, b"\n"].concat(), 1);
+        if let Some(tail) = &tail {
+            tail.push(line);
+        }
+    })
+}
+
+/// Writes the lines of apps behind the generation and the release that they come from.
+fn marked_app_log(queue: Queue, tail: Option<Tail>) -> AppLog {
+    AppLog::new(move |generation, release, line| {
+        let mark = format!("{generation} {release} | ");
+        queue.push([mark.as_bytes(), line, b"\n"].concat(), 1);
+        if let Some(tail) = &tail {
+            tail.push(line);
+        }
+    })
+}
+
+impl AccessSink for Batches {
+    fn write(&self, text: Vec<u8>, lines: u64) {
+        self.0.push(text, lines);
+    }
+}
