@@ -166,6 +166,7 @@ impl Scene {
         });
         let active = status
             .active
+            .clone()
             .and_then(|active| active.pid)
             .expect("one that serves");
         let strays = || -> Vec<u32> {
@@ -369,9 +370,9 @@ impl Scene {
 
     /// The active instance and its process, if it is one of ours.
     fn active(&self) -> Option<(u64, u32)> {
-        let active = self.site.published()?.active?;
+        let active = self.site.published()?.active.clone()?;
         let pid = active.pid.filter(|pid| self.is_ours(*pid))?;
-        Some((active.generation, pid))
+        Some((active.generation.0, pid))
     }
 
     fn is_ours(&self, pid: u32) -> bool {

@@ -1,6 +1,7 @@
 //! The admin port: who is answered there, and that its numbers are true.
 
 use tests::stage::{GET, Stage};
+use tests::status::Phase;
 use tests::{Connection, Running, Site, app, file};
 
 fn site() -> Site {
@@ -105,7 +106,7 @@ fn launches_are_counted_by_what_became_of_them_and_their_phases_are_timed() {
 #[test]
 fn an_app_that_is_started_again_is_counted() {
     let site = site().start("v1");
-    let pid = site.status().active.unwrap().pid.unwrap();
+    let pid = site.status().active.clone().unwrap().pid.unwrap();
     tests::processes::signal(pid, rustix::process::Signal::KILL);
     site.wait_until("it is back", |status| status.generation() == Some(2));
     site.measures("handoff_app_restarts_total", &[], 1.0);
@@ -223,7 +224,7 @@ fn it_is_not_ready_any_more_when_it_shuts_down() {
     let upload = site.begin_upload("/upload");
     let admin = site.admin();
     site.ask_to_stop();
-    site.wait_until("it stops", |status| status.phase == "stopping");
+    site.wait_until("it stops", |status| status.phase == Phase::Stopping);
     let mut connection = Connection::open(admin).unwrap();
     connection.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let answer = connection.answer().unwrap();

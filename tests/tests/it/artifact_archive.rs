@@ -56,7 +56,7 @@ fn an_archives_digest_is_that_of_its_file_and_needs_no_settling() {
 fn an_archive_without_a_command_says_how_to_name_the_program_in_it() {
     let site = Site::watching_a_pointer().launch(file("v1.zip", &zip(&entries("v1"))));
     let status = site.wait_until("it fails", |status| status.last_failure.is_some());
-    let reason = status.last_failure.unwrap().reason;
+    let reason = status.last_failure.clone().unwrap().reason;
     assert!(reason.contains("-- ./app -port {port}"), "{reason}");
 }
 

@@ -77,7 +77,7 @@ mod with_file_systems {
         let digest = sha256(&v2);
         site.point(format!("{}\nsha256={digest}\n", v2.display()));
         let status = site.has_problem("No space left on device");
-        assert!(status.artifact_problem.unwrap().contains("--cache"));
+        assert!(status.artifact_problem.clone().unwrap().contains("--cache"));
         site.serves("v1");
         fs::remove_file(filler).unwrap();
         site.serves("v2");
@@ -127,7 +127,7 @@ mod with_file_systems {
             .with("--cache", cache)
             .launch("v1");
         let status = site.has_problem("noexec");
-        assert!(status.artifact_problem.unwrap().contains("--cache"));
+        assert!(status.artifact_problem.clone().unwrap().contains("--cache"));
         assert!(status.handoffs.is_empty(), "{:?}", status.handoffs);
         // What another program reads need not be executable.
         let script = b"exec \"$1\" -port \"$2\"";
@@ -143,7 +143,13 @@ mod with_file_systems {
         let site = Site::watching_a_pointer().with("--bake", "0s").start("v1");
         let clean = || fs::remove_dir_all(site.cache().join("releases")).expect("copies");
         clean();
-        let pid = site.status().active.expect("an active one").pid.unwrap();
+        let pid = site
+            .status()
+            .active
+            .clone()
+            .expect("an active one")
+            .pid
+            .unwrap();
         signal(pid, Signal::KILL);
         site.wait_until("another one serves", |s| {
             s.active
@@ -163,7 +169,7 @@ mod with_file_systems {
         let status = site.activates("v1");
         let refused: Vec<_> = status.refused.iter().map(|r| &r.release).collect();
         assert!(
-            refused.iter().all(|id| id.starts_with("v2-")),
+            refused.iter().all(|id| id.as_str().starts_with("v2-")),
             "{refused:?}"
         );
     }
@@ -173,7 +179,13 @@ mod with_file_systems {
         let site = Site::watching_a_pointer()
             .with("--copy", "never")
             .start("v1");
-        let pid = site.status().active.expect("an active one").pid.unwrap();
+        let pid = site
+            .status()
+            .active
+            .clone()
+            .expect("an active one")
+            .pid
+            .unwrap();
         let runs = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
         assert_eq!(runs, site.site().join("uploads/v1"));
         assert!(site.copies().is_empty());

@@ -3,6 +3,7 @@
 
 use rustix::process::Signal;
 use tests::processes::{is_reaped, signal};
+use tests::status::Outcome;
 use tests::{Running, Site, Status, app, eventually};
 
 fn pid(status: &Status) -> u32 {
@@ -65,7 +66,7 @@ fn when_its_live_check_falls_they_go_back_too() {
     std::fs::write(alive(&site), "yes").unwrap();
     let reason = &status.refusal("v2").expect("v2 is refused").reason;
     assert!(reason.contains("GET /alive answered 404"), "{reason}");
-    assert!(status.has_outcome("v2", "refused"), "{status:#?}");
+    assert!(status.has_outcome("v2", Outcome::Refused), "{status:#?}");
 }
 
 #[test]
@@ -122,7 +123,12 @@ fn the_standby_ends_with_the_bake() {
 fn the_standby_ends_before_the_next_candidate_starts() {
     let site = Site::watching_a_pointer().with("--bake", "10m").start("v1");
     let status = deploys_and_keeps_the_old_one(&site);
-    let v1 = status.standby.expect("a standby").pid.expect("its process");
+    let v1 = status
+        .standby
+        .clone()
+        .expect("a standby")
+        .pid
+        .expect("its process");
     site.deploy(app("v3").that("--never-ready"));
     site.wait_until("v3 starts", |status| {
         let candidate = status.candidate.as_ref();
@@ -139,7 +145,7 @@ fn a_rollback_that_is_asked_for_goes_to_the_standby_at_once() {
     site.ask(r#"{"serial":1,"rollback":{"to":null,"serial":1}}"#);
     let status = site.activates("v1");
     assert_eq!(status.generation(), Some(1));
-    let back = status.last_rollback.expect("a rollback");
+    let back = status.last_rollback.clone().expect("a rollback");
     assert!(back.took_us < 50_000, "{back:?}");
     assert_eq!(upload.finish().unwrap().release(), "v2");
     site.has_launched(2);

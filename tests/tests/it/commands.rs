@@ -3,6 +3,7 @@
 use std::fs;
 
 use tests::program::handoff;
+use tests::status::Outcome;
 use tests::{Deployment, Running, Site, app, binaries, command};
 
 fn look(site: &Running, command: &[&str]) -> command::Ended {
@@ -62,7 +63,7 @@ fn status_shows_what_runs_and_why_the_last_one_failed() {
     let upload = site.begin_upload("/upload");
     site.deploy(app("v2").that("--exit-code=3"));
     site.wait_until("v2 is refused", |status| {
-        status.has_outcome("v2", "refused")
+        status.has_outcome("v2", Outcome::Refused)
     });
     let shown = look(&site, &["status"]).with(0);
     let shown = shown.saying(&[

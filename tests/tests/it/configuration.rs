@@ -80,7 +80,7 @@ fn the_apps_variables_come_from_both_files_and_a_change_of_them_is_a_handoff() {
     let status = site.wait_until("it is a problem", |status| {
         status.configuration_problem.is_some()
     });
-    let problem = status.configuration_problem.unwrap();
+    let problem = status.configuration_problem.clone().unwrap();
     assert!(
         problem.contains("app.env:1: expected NAME=VALUE"),
         "{problem}"
@@ -227,7 +227,7 @@ fn what_can_change_while_it_runs_does_and_what_cannot_is_named() {
     let status = site.wait_until("it is a problem", |status| {
         status.configuration_problem.is_some()
     });
-    let problem = status.configuration_problem.unwrap();
+    let problem = status.configuration_problem.clone().unwrap();
     assert!(problem.contains("site.toml:1: deploy-timeout"), "{problem}");
     site.serves("v1");
 }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use tests::release::sha256;
+use tests::status::Outcome;
 use tests::websocket::WebSocket;
 use tests::{Deployment, Running, Site, app, command, folder};
 
@@ -18,7 +19,8 @@ fn a_good_release_is_deployed_when_the_command_ends_with_0() {
     assert!(
         status
             .active
-            .is_some_and(|active| active.release.starts_with("v2-"))
+            .clone()
+            .is_some_and(|active| active.release.as_str().starts_with("v2-"))
     );
     let digest = sha256(&site.deployment().build("v2"));
     let name = format!("v2-{}", &digest[..8]);
@@ -120,13 +122,16 @@ fn one_that_was_refused_and_is_deployed_again_is_tried_again() {
     deploys_v2().with(0);
     site.serves("v2");
     let status = site.wait_until("it is at rest", tests::Status::is_at_rest);
-    let outcomes = |outcome: &str| {
+    let outcomes = |outcome| {
         let handoffs = status.handoffs.iter();
         handoffs
             .filter(|handoff| handoff.outcome == outcome)
             .count()
     };
-    assert_eq!((outcomes("refused"), outcomes("promoted")), (2, 2));
+    assert_eq!(
+        (outcomes(Outcome::Refused), outcomes(Outcome::Promoted)),
+        (2, 2)
+    );
 }
 
 #[cfg(unix)]

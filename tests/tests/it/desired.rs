@@ -48,7 +48,11 @@ fn a_pause_holds_new_requests_and_lets_those_in_flight_end() {
     acknowledged(&site, 1);
     let mut held = site.begin("/version");
     let status = site.wait_until("one is held", |status| status.held == 1);
-    assert_eq!(status.paused.expect("a pause").in_flight, 1, "the upload");
+    assert_eq!(
+        status.paused.clone().expect("a pause").in_flight,
+        1,
+        "the upload"
+    );
     assert_eq!(upload.finish().unwrap().release(), "v1");
     site.wait_until("nothing is in flight", |status| {
         status
@@ -104,7 +108,7 @@ fn a_broken_file_is_a_problem_in_the_status_and_nothing_else() {
     let site = Site::watching_a_pointer().start("v1");
     site.ask(r#"{"serial": 1, "restart""#);
     let status = site.wait_until("it is a problem", |status| status.desired_problem.is_some());
-    let problem = status.desired_problem.expect("a problem");
+    let problem = status.desired_problem.clone().expect("a problem");
     assert!(problem.contains("desired.json"), "{problem}");
     site.serves("v1");
     site.ask(r#"{"serial":2,"of_tomorrow":{"x":1},"restart":null,"retry":null}"#);

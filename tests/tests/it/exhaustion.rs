@@ -43,7 +43,12 @@ impl Drop for Halted {
 #[test]
 fn an_app_that_accepts_no_connection_in_time_is_a_504() {
     let stage = Stage::with(&[("--connect-timeout", "1s"), ("--hold-timeout", "1h")]);
-    let active = stage.site().status().active.expect("an active instance");
+    let active = stage
+        .site()
+        .status()
+        .active
+        .clone()
+        .expect("an active instance");
     let halted = Halted::new(active.pid.expect("a process"));
     let app = active.address.expect("an address");
     let mut waiting = Vec::new();

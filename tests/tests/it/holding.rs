@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use tests::status::Outcome;
 use tests::{Answer, Site, app};
 
 fn is_turned_away(answer: &Answer) {
@@ -86,11 +87,11 @@ mod with_a_shell {
         let site = Site::watching_a_pointer().running(&COMMAND).launch("v1");
         let mut held = site.begin("/version");
         let failures = |status: &tests::Status| {
-            let failed = |handoff: &&tests::status::Handoff| handoff.outcome == "failed";
+            let failed = |handoff: &&tests::status::Handoff| handoff.outcome == Outcome::Failed;
             status.handoffs.iter().filter(failed).count()
         };
         let status = site.wait_until("it has failed twice", |status| failures(status) >= 2);
-        let failure = status.last_failure.unwrap();
+        let failure = status.last_failure.clone().unwrap();
         assert_eq!(failure.exit.as_deref(), Some("exit status: 3"));
         assert_eq!(failure.output, ["not yet"]);
 
@@ -99,7 +100,7 @@ mod with_a_shell {
         let answer = held.answer().unwrap();
         assert_eq!((answer.status, answer.text()), (200, "v1"));
         let status = site.activates("v1");
-        assert!(status.has_outcome("v1", "promoted"), "{status:#?}");
+        assert!(status.has_outcome("v1", Outcome::Promoted), "{status:#?}");
     }
 
     #[test]
@@ -112,7 +113,12 @@ mod with_a_shell {
         let v1 = site.activates("v1");
 
         std::fs::remove_file(&ready).unwrap();
-        let pid = v1.active.expect("an active one").pid.expect("its process");
+        let pid = v1
+            .active
+            .clone()
+            .expect("an active one")
+            .pid
+            .expect("its process");
         signal(pid, Signal::KILL);
         site.wait_until("nothing is active", |status| status.active.is_none());
         is_turned_away(&site.get("/version"));

@@ -98,7 +98,7 @@ fn a_download_that_the_client_takes_its_time_for_arrives_whole() {
 #[test]
 fn the_old_release_is_not_stopped_while_anything_is_in_flight() {
     let site = Site::watching_a_pointer().start("v1");
-    let v1 = site.status().active.expect("an active one");
+    let v1 = site.status().active.clone().expect("an active one");
     let upload = site.begin_upload("/upload");
     for version in ["v2", "v3"] {
         site.deploy(version);

@@ -218,7 +218,7 @@ fn what_an_app_writes_goes_where_it_is_wanted() {
         .with("--app-log", file.to_str().unwrap())
         .launch(talks("talks"));
     let status = site.wait_until("it has ended", |status| status.last_failure.is_some());
-    let output = status.last_failure.unwrap().output;
+    let output = status.last_failure.clone().unwrap().output;
     assert!(output.contains(&"{\"a\": 1}".to_owned()), "{output:?}");
     let said = lines(&file, 2);
     let marked = |part: &str| {
@@ -276,7 +276,7 @@ fn somebody_is_told_at_once() {
             .contains("sample-app")
     );
 
-    let pid = site.status().active.unwrap().pid.unwrap();
+    let pid = site.status().active.clone().unwrap().pid.unwrap();
     tests::processes::signal(pid, rustix::process::Signal::KILL);
     let all: Vec<Value> = lines(&told, 3)
         .iter()

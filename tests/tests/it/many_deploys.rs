@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use tests::status::Outcome;
 use tests::{Release, Running, Site, file};
 
 /// A release is a few words: what it costs is starting it.
@@ -103,7 +104,7 @@ fn no_request_fails(deploys: usize) {
     assert!(answers > deploys, "only {answers} answers");
     let status = site.wait_until("nothing else moves", |status| status.is_at_rest());
     assert!(
-        status.handoffs.iter().all(|h| h.outcome != "failed"),
+        status.handoffs.iter().all(|h| h.outcome != Outcome::Failed),
         "{status:#?}"
     );
 }

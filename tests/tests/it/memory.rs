@@ -159,6 +159,6 @@ fn a_failure_that_is_not_the_releases_is_not_remembered() {
     let status = site.status();
     assert_eq!(status.generation(), Some(2), "{status:#?}");
     assert!(status.refused.is_empty(), "{status:#?}");
-    let reason = status.last_failure.expect("a failure").reason;
+    let reason = status.last_failure.clone().expect("a failure").reason;
     assert!(reason.contains("port was taken"), "{reason}");
 }

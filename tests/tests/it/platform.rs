@@ -1,6 +1,7 @@
 //! What HttpPlatformHandler and ASP.NET Core's module do with the process that they start.
 
 use tests::stage::{OK, Stage};
+use tests::status::Phase;
 use tests::{Answer, Running, Site, eventually};
 
 const TOKEN: &str = "7b0b2a0a-3c5e-4b0e-9d2f-5f0d3a1c9e77";
@@ -32,7 +33,7 @@ fn the_shutdown_request_is_understood_and_a_request_in_flight_finished() {
         let answer = shutdown_request(&site, "/iisintegration", TOKEN);
 
         assert_eq!((answer.status, answer.release()), (202, "none"));
-        site.wait_until("it shuts down", |status| status.phase == "stopping");
+        site.wait_until("it shuts down", |status| status.phase == Phase::Stopping);
         assert_eq!(upload.finish().unwrap().status, 200);
         assert_eq!(site.exit_status().code(), Some(0), "{}", site.log());
         site.logs("the platform's request");
@@ -74,7 +75,7 @@ fn with_another_token_it_is_a_request_like_any_other() {
         let answer = shutdown_request(&site, "/iisintegration", wrong);
         assert_eq!(answer.release(), "v1", "{wrong:?}: the app's to answer");
     }
-    assert_eq!(site.status().phase, "running");
+    assert_eq!(site.status().phase, Phase::Running);
 }
 
 #[test]
@@ -161,7 +162,7 @@ fn what_is_newer_when_the_first_request_comes_is_launched_alone() {
 fn the_app_gets_its_own_port_and_keeps_the_token() {
     let site = under_the_platform().with_variable("ASPNETCORE_TOKEN", TOKEN);
     let site = site.start("v1");
-    let active = site.status().active.expect("an active one");
+    let active = site.status().active.clone().expect("an active one");
     let pid = active.pid.expect("its process");
     let variables = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
     let variables = String::from_utf8_lossy(&variables).into_owned();

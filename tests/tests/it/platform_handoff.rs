@@ -90,7 +90,7 @@ fn a_crash_of_the_app_goes_unseen_by_the_module() {
         let iis = Iis::start(&home, module);
         iis.serves("v1");
         let first = sidecar(&iis, &home, "it serves", |status| status.active.is_some());
-        let instance = first.active.unwrap();
+        let instance = first.active.clone().unwrap();
         iis.kill(instance.pid.unwrap());
         sidecar(&iis, &home, "another instance serves", |status| {
             let active = status.active.as_ref();

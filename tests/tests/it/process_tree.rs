@@ -9,6 +9,7 @@ fn tree(site: &Running) -> Vec<u32> {
     let root = site
         .status()
         .active
+        .clone()
         .expect("an active one")
         .pid
         .expect("its process");
@@ -80,7 +81,7 @@ fn an_app_that_ignores_being_asked_to_stop_is_killed_after_the_stop_timeout() {
     site.logs("sample-app ignores SIGTERM");
     site.logs("signal: 9");
     let v2 = status.handoff("v2").unwrap();
-    let took = v2.stopped_ms.unwrap() - v2.drained_ms.unwrap();
+    let took = v2.stopped_ms.unwrap().0 - v2.drained_ms.unwrap().0;
     assert!(took >= 500, "killed after {took} ms");
     assert!(status.last_failure.is_none(), "no crash: {status:#?}");
 }

@@ -3,6 +3,7 @@
 
 use rustix::process::Signal;
 use tests::processes::{is_reaped, signal};
+use tests::status::{Outcome, Phase};
 use tests::{Running, Site, Status, app, eventually};
 
 fn candidate_pid(status: &Status, name: &str) -> Option<u32> {
@@ -23,7 +24,7 @@ fn starts_without_end(site: &Running, name: &str) -> u32 {
 }
 
 fn active_pid(site: &Running) -> u32 {
-    let active = site.status().active.expect("an active one");
+    let active = site.status().active.clone().expect("an active one");
     active.pid.expect("its process")
 }
 
@@ -39,7 +40,7 @@ fn a_third_artifact_while_the_second_starts_takes_its_place() {
     site.serves("v3");
     is_gone(second);
     let status = site.activates("v3");
-    assert!(status.has_outcome("v2", "abandoned"), "{status:#?}");
+    assert!(status.has_outcome("v2", Outcome::Abandoned), "{status:#?}");
     assert!(
         status.refused.is_empty(),
         "it was not given the time to fail"
@@ -175,7 +176,7 @@ mod a_shutdown_ends_it {
         site.deploy("v2");
         site.wait_until("v1 makes room", |status| status.is_draining("v1"));
         site.ask_to_stop();
-        site.wait_until("it stops", |status| status.phase == "stopping");
+        site.wait_until("it stops", |status| status.phase == Phase::Stopping);
         assert_eq!(upload.finish().unwrap().status, 200);
         ends_by_itself(&site);
     }

@@ -46,8 +46,8 @@ fn one_that_still_drains_takes_over_at_once() {
 
     let status = site.activates("v1");
     assert_eq!(status.generation(), Some(1), "no new instance");
-    let back = status.last_rollback.expect("a rollback");
-    assert_eq!((back.from, back.to), (2, 1));
+    let back = status.last_rollback.clone().expect("a rollback");
+    assert_eq!((back.from.0, back.to.0), (2, 1));
     assert_eq!(upload.finish().unwrap().release(), "v1");
     site.serves("v1");
     site.has_launched(2);
@@ -71,10 +71,10 @@ fn any_release_that_is_kept_can_be_named() {
 fn without_a_release_to_go_back_to_the_status_says_so_and_nothing_moves() {
     let site = Site::watching_a_pointer().start("v1");
     ask_back(&site, 1, "null");
-    let problem = site.status().desired_problem.expect("a problem");
+    let problem = site.status().desired_problem.clone().expect("a problem");
     assert!(problem.contains("no release to go back to"), "{problem}");
     ask_back(&site, 2, r#""v7""#);
-    let problem = site.status().desired_problem.expect("a problem");
+    let problem = site.status().desired_problem.clone().expect("a problem");
     assert!(problem.contains("\"v7\""), "{problem}");
     site.has_launched(1);
 }
@@ -90,7 +90,7 @@ fn a_release_to_go_back_to_that_does_not_start_changes_nothing() {
     let v1 = site.status().handoff("v1").expect("v1").release.clone();
     let program = format!("v1{}", std::env::consts::EXE_SUFFIX);
     // One that is gone would be copied again.
-    std::fs::write(copies.join(v1).join(program), "no program").unwrap();
+    std::fs::write(copies.join(v1.as_str()).join(program), "no program").unwrap();
 
     ask_back(&site, 1, "null");
 
@@ -98,7 +98,7 @@ fn a_release_to_go_back_to_that_does_not_start_changes_nothing() {
         status
             .last_failure
             .as_ref()
-            .is_some_and(|failure| failure.generation == 3)
+            .is_some_and(|failure| failure.generation.0 == 3)
     });
     site.serves("v2");
 }

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use tests::status::Phase;
 use tests::websocket::WebSocket;
 use tests::{Connection, Running, Site, app, eventually};
 
@@ -21,7 +22,7 @@ fn a_shutdown_finishes_requests_and_answers_new_ones_meanwhile() {
     let upload = site.begin_upload("/upload");
 
     site.ask_to_stop();
-    site.wait_until("it shuts down", |status| status.phase == "stopping");
+    site.wait_until("it shuts down", |status| status.phase == Phase::Stopping);
 
     for mut connection in [site.connect(), kept] {
         let answer = connection.get("/version").unwrap();
@@ -109,7 +110,7 @@ fn a_shutdown_in_the_middle_of_a_handoff_serves_until_its_end() {
     site.wait_until("v3 starts", |status| status.is_candidate("v3"));
     site.ask_to_stop();
     site.wait_until("the candidate is not waited for", |status| {
-        status.phase == "stopping" && status.candidate.is_none()
+        status.phase == Phase::Stopping && status.candidate.is_none()
     });
     assert_eq!(upload.finish().unwrap().release(), "v1");
     stops_cleanly(&site);

@@ -13,7 +13,8 @@ fn a_pointer_that_names_another_artifact_swaps_to_it() {
     site.serves("v2");
     site.wait_until("v1 is gone", |status| {
         let handoff = status.handoff("v2");
-        status.is_at_rest() && handoff.is_some_and(|v2| v2.superseded_generation == Some(1))
+        status.is_at_rest()
+            && handoff.is_some_and(|v2| v2.superseded_generation.map(|old| old.0) == Some(1))
     });
 }
 

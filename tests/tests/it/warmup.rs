@@ -44,7 +44,7 @@ fn a_page_that_is_not_answered_in_time_keeps_the_release_from_its_requests() {
         .with("--warmup", "/slow?ms=3600000");
     let site = site.launch("v1");
     let status = site.wait_until("it has failed", |status| status.last_failure.is_some());
-    let reason = status.last_failure.expect("a failure").reason;
+    let reason = status.last_failure.clone().expect("a failure").reason;
     assert!(reason.contains("warm-up GET /slow?ms=3600000"), "{reason}");
 }
 
