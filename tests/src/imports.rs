@@ -1,8 +1,8 @@
 //! The imports of a crate: which file names items of which other file.
 //!
-//! Read from the text of the sources, without a compiler: `use` trees and paths in code are resolved
-//! (`crate::`, `self::`, `super::`, child modules, imported names), and re-exports are followed to the
-//! file that defines the item. Tests, comments and literals do not count.
+//! Read from the text of the sources, without a compiler: `use` trees and paths in code are
+//! resolved (`crate::`, `self::`, `super::`, child modules, imported names), and re-exports are
+//! followed to the file that defines the item. Tests, comments and literals do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -299,7 +299,8 @@ fn use_tree(
     });
 }
 
-/// Whether a declaration behind these tokens begins with `pub`, or `pub(crate)` and the like.
+/// Returns whether a declaration behind these tokens begins with `pub`, or `pub(crate)` and the
+/// like.
 fn is_public(before: &[&str]) -> bool {
     match before.last() {
         Some(&"pub") => true,

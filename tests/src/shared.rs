@@ -1,4 +1,4 @@
-//! What the sidecars of one deployment share.
+//! The part of a deployment that its sidecars share.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -50,7 +50,7 @@ impl Deployment {
         self.root.join("elsewhere")
     }
 
-    /// Whether nobody else uses it.
+    /// Returns whether no other sidecar uses it.
     pub fn is_ours_alone(&self) -> bool {
         Arc::strong_count(&self.folder) == 1
     }
@@ -63,13 +63,14 @@ impl Deployment {
 
 /// A folder by the path that the system shows. (Windows' is verbatim then, and stays as it is.)
 pub(crate) fn known(folder: &Path) -> PathBuf {
-    match cfg!(windows) {
-        true => folder.to_owned(),
-        false => fs::canonicalize(folder).expect("a folder"),
+    if cfg!(windows) {
+        folder.to_owned()
+    } else {
+        fs::canonicalize(folder).expect("a folder")
     }
 }
 
-/// Where its files are.
+/// The paths of its files.
 impl Running {
     /// The folder that is deployed to.
     pub fn site(&self) -> PathBuf {
@@ -87,7 +88,7 @@ impl Running {
         names.filter(|name| !name.ends_with(".lock")).collect()
     }
 
-    /// Where private copies are.
+    /// Returns the folder of private copies.
     pub fn cache(&self) -> PathBuf {
         self.root().join("cache")
     }
@@ -106,9 +107,10 @@ pub fn files(folder: &Path) -> BTreeSet<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").flatten();
     let paths = entries.flat_map(|entry| {
         let path = entry.path();
-        let below = match path.is_dir() {
-            true => files(&path),
-            false => BTreeSet::new(),
+        let below = if path.is_dir() {
+            files(&path)
+        } else {
+            BTreeSet::new()
         };
         below.into_iter().chain([path])
     });

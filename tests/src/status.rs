@@ -50,25 +50,25 @@ impl Status {
             .collect()
     }
 
-    /// Whether this release receives the new requests.
+    /// Returns whether this release receives the new requests.
     pub fn is_active(&self, release: &str) -> bool {
         let active = self.active.as_ref();
         active.is_some_and(|active| is_of(&active.release, release))
     }
 
-    /// Whether this release is starting.
+    /// Returns whether this release is starting.
     pub fn is_candidate(&self, release: &str) -> bool {
         let candidate = self.candidate.as_ref();
         candidate.is_some_and(|candidate| is_of(&candidate.release, release))
     }
 
-    /// Whether this release is draining.
+    /// Returns whether this release is draining.
     pub fn is_draining(&self, release: &str) -> bool {
         let mut draining = self.draining.iter();
         draining.any(|draining| is_of(&draining.release, release))
     }
 
-    /// Whether this release is on standby.
+    /// Returns whether this release is on standby.
     pub fn is_on_standby(&self, release: &str) -> bool {
         let standby = self.standby.as_ref();
         standby.is_some_and(|standby| is_of(&standby.release, release))
@@ -91,13 +91,13 @@ impl Status {
         latest_first.find(|handoff| is_of(&handoff.release, release))
     }
 
-    /// Whether the latest launch of a release came to this.
+    /// Returns whether the latest launch of a release came to this.
     pub fn has_outcome(&self, release: &str, outcome: Outcome) -> bool {
         let handoff = self.handoff(release);
         handoff.is_some_and(|handoff| handoff.outcome == outcome)
     }
 
-    /// Whether one active instance is all that runs.
+    /// Returns whether one active instance is all that runs.
     pub fn is_at_rest(&self) -> bool {
         let others = self.draining.len() + self.stopping.len();
         self.active.is_some() && self.candidate.is_none() && others == 0
@@ -110,8 +110,8 @@ impl Status {
     }
 }
 
-/// Whether a release is of this artifact: its name is the artifact's and the first digits of the
-/// digest.
+/// Returns whether a release is of this artifact: its name is the artifact's and the first digits
+/// of the digest.
 fn is_of(id: &ReleaseId, artifact: &str) -> bool {
     let name = id.as_str().strip_prefix(artifact);
     let digits = name.and_then(|rest| rest.strip_prefix('-'));

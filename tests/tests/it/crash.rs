@@ -71,8 +71,8 @@ fn a_request_in_flight_to_a_killed_app_fails_visibly() {
     signal(active_pid(&site), Signal::KILL);
 
     assert_eq!(unanswered.answer().unwrap().status, 502);
-    stream.is_cut();
-    site.serves("v1");
+    stream.assert_cut();
+    site.await_version("v1");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn a_release_that_crashes_again_and_again_gives_way_to_the_one_before() {
         status.handoff("v1").unwrap().generation.0 > 2,
         "{status:#?}"
     );
-    site.serves("v1");
+    site.await_version("v1");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_candidate_killed_with_9_is_refused() {
     });
     let exit = status.last_failure.clone().unwrap().exit.unwrap();
     assert!(exit.contains("signal: 9"), "{exit}");
-    site.serves("v1");
+    site.await_version("v1");
 }
 
 #[test]
@@ -116,13 +116,13 @@ fn the_apps_end_when_handoff_itself_is_killed_with_9() {
     let site = Site::watching_a_pointer().start("v1");
     let upload = site.begin_upload("/upload");
     site.deploy("v2");
-    site.activates("v2");
+    site.await_active("v2");
     site.deploy(app("v3").that("--never-ready").that("--ignore-stop"));
     site.wait_until("all states are there", |status| {
         let candidate = status.candidate.as_ref();
         status.is_draining("v1") && candidate.is_some_and(|candidate| candidate.pid.is_some())
     });
     site.kill();
-    site.leaves_nothing_behind();
+    site.await_no_processes();
     drop(upload);
 }

@@ -1,4 +1,4 @@
-//! What happens when handoff, or its app, can take no more connections.
+//! A handoff, or an app, that can take no more connections.
 #![cfg(unix)] // Windows has no such limit for a process.
 
 use std::net::TcpStream;
@@ -63,7 +63,7 @@ fn an_app_that_accepts_no_connection_in_time_is_a_504() {
 #[test]
 fn without_descriptors_handoff_waits_and_serves_on_when_some_are_free_again() {
     let site = Site::watching_a_pointer().start("v1");
-    site.serves("v1");
+    site.await_version("v1");
     limit(site.status().pid, 64);
     let mut clients = Vec::new();
     eventually(
@@ -76,5 +76,5 @@ fn without_descriptors_handoff_waits_and_serves_on_when_some_are_free_again() {
         },
     );
     drop(clients);
-    site.serves("v1");
+    site.await_version("v1");
 }

@@ -6,7 +6,7 @@ use tests::{Release, Running, Site, app, file, folder};
 
 /// Deploys what has to fail while v1 serves, and gives the reason.
 fn refused(site: &Running, bad: impl Into<Release>, name: &str) -> Failure {
-    site.serves("v1");
+    site.await_version("v1");
     let before = site.status().active.clone().expect("an active one");
     site.deploy(bad);
     let what = format!("{name} is refused, its processes are gone, and clients get v1");
@@ -33,8 +33,8 @@ fn refused(site: &Running, bad: impl Into<Release>, name: &str) -> Failure {
 /// Refused once, it stays so; what comes next is not affected.
 fn the_next_one_takes_over(site: &Running) {
     site.deploy("v3");
-    site.serves("v3");
-    let status = site.activates("v3");
+    site.await_version("v3");
+    let status = site.await_active("v3");
     let generation = status.active.clone().expect("an active one").generation;
     assert_eq!(generation.0, 3, "v2 was not tried again");
 }
@@ -53,7 +53,7 @@ fn one_that_exits_at_once_is_refused_with_its_exit_status_and_last_words() {
     let last_words = "v2 exits at once with 3, as told by --exit-code";
     let has_last_words = failure.output.iter().any(|line| line.contains(last_words));
     assert!(has_last_words, "{failure:#?}");
-    site.logs(last_words);
+    site.await_log(last_words);
     the_next_one_takes_over(&site);
 }
 
@@ -144,8 +144,8 @@ fn one_that_was_refused_is_not_tried_again_but_mended_it_is() {
     };
     site.wait_until("v2 is refused", refused);
     site.deploy(app("v2").that("--exit-code=3"));
-    site.logs_times(3, "artifact detected");
+    site.await_log_times(3, "artifact detected");
     site.deploy(app("v2"));
-    site.serves("v2");
-    site.has_launched(3);
+    site.await_version("v2");
+    site.await_launches(3);
 }

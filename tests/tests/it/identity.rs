@@ -1,11 +1,11 @@
-//! Who answers on an app's port has to be the app.
+//! The process that answers on an app's port has to be the app.
 #![cfg(unix)]
 
 use rustix::process::Signal;
 use tests::processes::signal;
 use tests::{Running, Site, app};
 
-/// What listens is not in the tree of what was started.
+/// A program whose listener is not in the tree of what was started.
 const ANOTHER: &str = r#"
     setsid "$0" -port "$1" > /dev/null 2>&1 &
     echo $! > "$2/pid"
@@ -20,7 +20,7 @@ fn end_the_other(site: &Running) {
 #[test]
 fn another_program_on_its_port_is_warned_about() {
     let site = Site::watching_a_pointer().running(&COMMAND).start("v1");
-    let status = site.activates("v1");
+    let status = site.await_active("v1");
     let warning = status.active.clone().expect("an active one").warning;
     end_the_other(&site);
     let warning = warning.expect("a warning");
@@ -50,7 +50,7 @@ fn where_nobody_asks_nothing_is_said() {
         .running(&COMMAND)
         .with("--health-identity", "off");
     let site = site.start("v1");
-    let status = site.activates("v1");
+    let status = site.await_active("v1");
     end_the_other(&site);
     assert_eq!(status.active.clone().expect("an active one").warning, None);
 }
@@ -60,7 +60,7 @@ fn a_listener_that_others_may_reach_is_warned_about() {
     let site = Site::watching_a_pointer().with("--health-identity", "require");
     let site = site.start(app("v1").that("--host=0.0.0.0"));
     let warning = site
-        .activates("v1")
+        .await_active("v1")
         .active
         .clone()
         .expect("an active one")
@@ -68,7 +68,7 @@ fn a_listener_that_others_may_reach_is_warned_about() {
     let warning = warning.expect("a warning");
     assert!(warning.contains("0.0.0.0"), "{warning}");
     site.deploy("v2");
-    let status = site.activates("v2");
+    let status = site.await_active("v2");
     assert_eq!(status.active.clone().expect("an active one").warning, None);
 }
 

@@ -1,4 +1,5 @@
-//! What an app is told: by placeholders, by the environment, by where it runs.
+//! The ways to tell an app its port and names: by placeholders, by the environment, by where it
+//! runs.
 
 use tests::Site;
 
@@ -10,7 +11,7 @@ fn an_app_is_told_its_port_by_argument_or_by_environment() {
         &["--port={port}", "--host", "{host}"],
     ] {
         let site = Site::watching_a_pointer().running(command).start("v1");
-        site.serves("v1");
+        site.await_version("v1");
     }
 }
 
@@ -21,14 +22,14 @@ fn an_app_is_told_the_name_of_its_release() {
     let release = site.status().active.clone().expect("an active one").release;
     let release = release.as_str();
     assert!(release.starts_with("v1-"), "{release}");
-    site.serves(release);
+    site.await_version(release);
 }
 
 #[test]
 fn a_file_runs_from_a_copy_in_the_folder_it_was_deployed_in() {
     let site = Site::overwritten_in_place().start("v1");
     std::fs::write(site.site().join("page.txt"), "beside the app").unwrap();
-    site.shows("/page.txt", "beside the app");
+    site.await_shown("/page.txt", "beside the app");
 }
 
 #[cfg(unix)]
@@ -140,7 +141,7 @@ mod with_a_shell {
         let v2 = site.upload("v2");
         std::fs::set_permissions(&v2, std::fs::Permissions::from_mode(0o644)).unwrap();
         site.point(v2.display().to_string());
-        site.serves("v2");
+        site.await_version("v2");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use tests::status::Outcome;
 use tests::{Running, Site};
 
-/// What each instance looks for when it is asked whether it is well.
+/// Returns the path of the file without which the live check of each instance fails.
 fn alive(site: &Running) -> std::path::PathBuf {
     site.site().join("uploads").join("alive")
 }
@@ -42,7 +42,7 @@ fn an_instance_that_is_not_well_serves_on_when_a_second_one_is_no_better() {
         "{alarm:?}"
     );
     assert!(status.refused.is_empty(), "{:#?}", status.refused);
-    site.serves("v1");
+    site.await_version("v1");
     let launches = site.status().handoffs.len();
 
     std::fs::write(alive(&site), "yes").unwrap();
@@ -71,7 +71,7 @@ fn a_second_instance_that_is_well_takes_over() {
     assert!(status.alarm.is_none(), "{status:#?}");
     let answer = upload.finish().unwrap();
     assert_eq!((answer.status, answer.release()), (200, "v1"));
-    site.has_launched(2);
+    site.await_launches(2);
 }
 
 #[test]
@@ -84,5 +84,5 @@ fn without_a_path_its_answers_do_not_count() {
         assert_eq!(site.get("/health").status, 503);
     }
     assert!(site.status().alarm.is_none());
-    site.has_launched(1);
+    site.await_launches(1);
 }

@@ -1,4 +1,4 @@
-//! What is written of what happens: state changes, requests, apps' output, and who is told at once.
+//! The log: state changes, requests, apps' output, and who is told at once.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ fn lines(path: &PathBuf, count: usize) -> Vec<String> {
     )
 }
 
-/// From, to and why of each change of a generation, in order.
+/// Returns from, to and reason of each change of a generation, in order.
 fn changes(site: &Running, generation: &str) -> Vec<[String; 3]> {
     let log = site.log();
     let all = log.lines().filter_map(|line| {
@@ -303,6 +303,6 @@ fn who_is_told_and_hangs_holds_up_nothing() {
     site.deploy(app("v2").that("--exit-code=7"));
     site.wait_until("v2 is refused", |status| status.refusal("v2").is_some());
     site.deploy("v3");
-    site.serves("v3");
+    site.await_version("v3");
     // Its end ends the command too, which is seen when the site is dropped.
 }

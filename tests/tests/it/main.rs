@@ -66,6 +66,7 @@ mod pointer;
 mod process_tree;
 mod races;
 mod rollback;
+mod sample_app;
 mod shutdown;
 mod siblings;
 mod stop;

@@ -9,7 +9,7 @@ fn a_second_artifact_wins_over_a_candidate_that_still_starts() {
     site.deploy(app("v2").that("--never-ready"));
     site.wait_until("v2 starts", |status| status.is_candidate("v2"));
     site.deploy("v3");
-    site.serves("v3");
+    site.await_version("v3");
     let status = site.wait_until("v2 is gone", |status| status.is_at_rest());
     assert!(status.has_outcome("v2", Outcome::Abandoned), "{status:#?}");
     assert!(status.handoff("v2").unwrap().promoted_ms.is_none());
@@ -28,7 +28,7 @@ fn going_back_to_the_active_release_abandons_the_candidate() {
         status.has_outcome("v2", Outcome::Abandoned) && status.is_at_rest()
     });
     assert_eq!(status.generation(), Some(1), "v1 was not restarted");
-    site.serves("v1");
+    site.await_version("v1");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tests::websocket::WebSocket;
 use tests::{Connection, Running, Site, app, eventually};
 
 fn stops_cleanly(site: &Running) {
-    assert_eq!(site.exit_status().code(), Some(0), "{}", site.log());
+    assert_eq!(site.await_exit().code(), Some(0), "{}", site.log());
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn ctrl_c_is_a_shutdown_like_any_other() {
     let site = Site::watching_a_pointer().start("v1");
     tests::processes::signal(site.status().pid, rustix::process::Signal::INT);
     stops_cleanly(&site);
-    site.logs("SIGINT");
+    site.await_log("SIGINT");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_shutdown_in_the_middle_of_a_handoff_serves_until_its_end() {
     let site = Site::watching_a_pointer().start("v1");
     let upload = site.begin_upload("/upload");
     site.deploy("v2");
-    site.activates("v2");
+    site.await_active("v2");
     site.deploy(app("v3").that("--never-ready"));
     site.wait_until("v3 starts", |status| status.is_candidate("v3"));
     site.ask_to_stop();

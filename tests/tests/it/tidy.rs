@@ -14,7 +14,7 @@ use crate::tidy_rules::{
 /// The folders of the workspace.
 const PACKAGES: [&str; 4] = ["proxy", "sample-app", "loadtest", "tests"];
 
-/// Who may be longer, and why.
+/// Files that may be longer, and why.
 const LONGER: &[(&str, &str)] = &[];
 
 /// Modules of `proxy`, and the others that each of them may name. Arrows point one way: the planes
@@ -76,7 +76,7 @@ const NOT_YET: &[(Rule, &[&str])] = &[
     (Rule::Circles, &["proxy", "loadtest", "sample-app", "tests"]),
 ];
 
-/// Where the two systems may differ.
+/// Places in which the two systems may differ.
 const MAY_BRANCH: &[&str] = &[
     "process/",
     "os/",

@@ -17,7 +17,7 @@ const FORBIDDEN_FIRST: &[&str] = &[
     "Whose",
 ];
 
-/// What deciding may not depend on.
+/// Names that a decision may not depend on.
 const IMPURE: &[&str] = &[
     "tokio",
     "tracing",
