@@ -1,48 +1,46 @@
-//! How the run goes, while it goes: one live line on a terminal, else a plain line now and then.
+//! The progress of a run: one live line on a terminal, or else a plain line now and then.
 
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::metrics::Metrics;
-use crate::numbers::{ms, thousands};
+use crate::tally::Tally;
+use crate::units::{ms, thousands};
 
-/// Between two updates of the live line.
+/// Interval of the live line.
 pub const TICK: Duration = Duration::from_millis(250);
 
-/// Between two plain lines.
+/// Interval of plain lines.
 const LINE: Duration = Duration::from_secs(10);
 
-/// Percentiles over less than this would jump.
+/// Time over which rate and percentile are taken; of less they would jump.
 const RECENT: Duration = Duration::from_secs(1);
 
-/// Writes to standard error; the summary alone goes to standard output.
+/// The progress on standard error; standard output has the report alone.
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<ProgressBar>,
+    /// Release that serves at the start.
     serves: u32,
     swaps: u32,
     started: Instant,
-    line: Instant,
-    recent: Instant,
+    last_line: Instant,
+    last_sample: Instant,
     sent: u64,
     rate: String,
     p99: String,
 }
 
 impl Progress {
-    /// Release `serves` does so already, and `swaps` will be made.
+    /// Starts with release `serves`, which `swaps` swaps follow.
     pub fn new(serves: u32, swaps: u32) -> Self {
         let now = Instant::now();
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(u64::from(swaps.max(1)));
             let style = ProgressStyle::with_template("  {bar:12.cyan/240}  {wide_msg}");
-            bar.set_style(
-                style
-                    .unwrap_or_else(|_| ProgressStyle::default_bar())
-                    .progress_chars("━━━"),
-            );
+            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+            bar.set_style(style.progress_chars("━━━"));
             bar
         });
         Self {
@@ -50,29 +48,33 @@ impl Progress {
             serves,
             swaps,
             started: now,
-            line: now,
-            recent: now,
+            last_line: now,
+            last_sample: now,
             sent: 0,
             rate: "–".to_owned(),
             p99: "–".to_owned(),
         }
     }
 
-    /// Shows how it stands.
-    pub fn show(&mut self, metrics: &mut Metrics) {
-        self.sample(metrics);
-        let newest = metrics.newest_seen();
+    /// Shows the current counts.
+    pub fn show(&mut self, tally: &mut Tally) {
+        self.sample(tally);
+        let newest = tally.newest_seen();
         let seen = newest.saturating_sub(self.serves).min(self.swaps);
+        let text = format!(
+            "{seen}/{} swaps · v{newest} · {} sent · {} failed · {}/s · p99 {} ms",
+            self.swaps,
+            thousands(tally.sent()),
+            thousands(tally.failed()),
+            self.rate,
+            self.p99,
+        );
         if let Some(bar) = &self.bar {
             bar.set_position(u64::from(seen));
-            bar.set_message(self.text(seen, newest, metrics));
-        } else if self.line.elapsed() >= LINE {
-            self.line = Instant::now();
-            eprintln!(
-                "{:5.0} s  {}",
-                self.started.elapsed().as_secs_f64(),
-                self.text(seen, newest, metrics)
-            );
+            bar.set_message(text);
+        } else if self.last_line.elapsed() >= LINE {
+            self.last_line = Instant::now();
+            eprintln!("{:5.0} s  {text}", self.started.elapsed().as_secs_f64());
         }
     }
 
@@ -83,26 +85,15 @@ impl Progress {
         }
     }
 
-    fn sample(&mut self, metrics: &mut Metrics) {
-        let elapsed = self.recent.elapsed();
+    fn sample(&mut self, tally: &mut Tally) {
+        let elapsed = self.last_sample.elapsed();
         if elapsed >= RECENT {
-            self.recent = Instant::now();
-            let sent = metrics.sent();
-            self.rate =
-                thousands(((sent - self.sent) as f64 / elapsed.as_secs_f64()).round() as u64);
+            self.last_sample = Instant::now();
+            let sent = tally.sent();
+            let rate = (sent - self.sent) as f64 / elapsed.as_secs_f64();
+            self.rate = thousands(rate.round() as u64);
             self.sent = sent;
-            self.p99 = ms(metrics.take_recent().at(0.99));
+            self.p99 = ms(tally.take_recent().at(0.99));
         }
-    }
-
-    fn text(&self, seen: u32, newest: u32, metrics: &Metrics) -> String {
-        format!(
-            "{seen}/{} swaps · v{newest} · {} sent · {} failed · {}/s · p99 {} ms",
-            self.swaps,
-            thousands(metrics.sent()),
-            thousands(metrics.failed().total()),
-            self.rate,
-            self.p99,
-        )
     }
 }

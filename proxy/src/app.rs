@@ -1,245 +1,309 @@
-//! Wires the planes, and puts start-up and shutdown in order.
+//! The order of start-up and shutdown of both planes.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use humantime::format_duration;
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::task::{JoinHandle, LocalSet, spawn_local};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::config::{Config, Shutdown};
-use crate::control_plane::artifact::Store;
+use crate::control_plane::artifact::{Store, StoreSettings};
 use crate::control_plane::desired_file::DesiredFile;
 use crate::control_plane::memory::Memory;
 use crate::control_plane::siblings::Siblings;
 use crate::control_plane::status_file;
-use crate::control_plane::supervisor::{Order, Past, Supervisor};
-use crate::control_plane::watcher::{Found, Watcher};
-use crate::data_plane::{DataPlane, Listener, Tallies};
+use crate::control_plane::supervisor::{RestoredState, ShutdownCommand, Supervisor};
+use crate::control_plane::watcher::{WatchEvent, Watcher};
+use crate::data_plane::{DataPlane, Listener, ShutdownRequest, TrafficCounters};
 use crate::deployment::status::{Status, UnixMillis};
-use crate::observe::admin::Admin;
+use crate::observe::admin::{self, Admin};
 use crate::observe::{event_hook, systemd};
 use crate::os::listening::who_has;
 use crate::os::service_manager::{News, passed_listener, tell};
+use crate::os::thread::JoinOnDrop;
 use crate::process::Launch;
 use crate::router::Router;
 
-/// A predecessor may need a moment to let go of the port.
-const BIND_FOR: Duration = Duration::from_secs(5);
+/// Maximum time for which a predecessor may still have the port.
+const BIND_TIMEOUT: Duration = Duration::from_secs(5);
 const BIND_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why handoff cannot run.
+/// A reason for which handoff cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The public port is not to be had.
+    /// The public port cannot be bound.
     #[error("cannot listen on {address}: {source}{}", by.as_ref().map(|by| format!(": {by}")).unwrap_or_default())]
     Bind {
         /// `--listen`
         address: SocketAddr,
-        /// Who has it, if that is known.
+        /// Description of the process that has it, if it is known.
         by: Option<String>,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// What was passed to be accepted on is of no use.
+    /// The socket that the service manager passed cannot be used.
     #[error("cannot use the socket that was passed (LISTEN_FDS): {0}")]
     Passed(io::Error),
-    /// The port for looking on cannot be had, now or later.
+    /// The admin port cannot be bound, now or later.
     #[error("cannot listen on {address} (--admin): {source}")]
     Admin {
         /// `--admin`
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A folder is not to be had.
+    /// A folder cannot be used.
     #[error("cannot use the {what} folder {path:?}: {source}; choose another with --{what}")]
     Folder {
         /// `state` or `cache`
         what: &'static str,
-        /// Where it is.
+        /// Path of the folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The system gives us no thread.
+    /// The system starts no thread.
     #[error("cannot start: {0}")]
     Thread(io::Error),
+}
+
+/// A sidecar that serves.
+struct Running {
+    router: Arc<Router>,
+    data_plane: DataPlane,
+    orders: mpsc::UnboundedSender<ShutdownCommand>,
+    supervisor: JoinHandle<()>,
+    /// Writes the last status when it is dropped.
+    status_writer: JoinOnDrop,
+    platform_request: Option<ShutdownRequest>,
+    limits: Shutdown,
 }
 
 /// Runs until `shutdown` completes and everything has ended.
 ///
 /// Processes are started on the calling thread, which has to be the program's first: on Linux they
 /// end with the thread that started them.
-///
-/// # Errors
-/// [`AppError`] when it cannot start.
 pub async fn run(
     config: Config,
     sidecar: Arc<str>,
     launcher: impl Launch + 'static,
     shutdown: impl Future<Output = &'static str>,
 ) -> Result<(), AppError> {
-    LocalSet::new()
-        .run_until(run_all(config, sidecar, launcher, shutdown))
-        .await
+    let run = async {
+        let running = start(config, sidecar, launcher).await?;
+        let reason = running.wait_for_shutdown(shutdown).await;
+        tracing::info!(event = "shutdown_started", reason, "shutting down");
+        running.shut_down().await;
+        tracing::info!(event = "ended", "ended");
+        Ok(())
+    };
+    LocalSet::new().run_until(run).await
 }
 
-async fn run_all(
+/// Starts everything: the port first, then the status, then the supervisor.
+async fn start(
     mut config: Config,
     sidecar: Arc<str>,
     launcher: impl Launch + 'static,
-    shutdown: impl Future<Output = &'static str>,
-) -> Result<(), AppError> {
-    // The port first: whoever started us waits for it, and from then on requests are held.
-    let listener = match passed_listener().map_err(AppError::Passed)? {
-        Some(passed) => Listener::passed(passed).map_err(AppError::Passed)?,
-        None => bind(config.listen).await?,
-    };
+) -> Result<Running, AppError> {
+    // Who starts handoff waits for its port, and requests are held from then on.
+    let listener = open_listener(config.listen).await?;
     let listen = listener.local_address().map_err(AppError::Thread)?;
     let router = Arc::new(Router::new(config.hold));
-    let tallies = config.admin.is_some().then(Tallies::default);
-    config.data_plane.tallies.clone_from(&tallies);
-    let mut data_plane =
+    let tallies = config.admin.is_some().then(TrafficCounters::default);
+    config.data_plane.counters.clone_from(&tallies);
+    let data_plane =
         DataPlane::start(listener, &router, &config.data_plane).map_err(AppError::Thread)?;
 
-    let status_file = status_file(&config, &sidecar)?;
-    let mut first = Status::new(Arc::clone(&sidecar), listen, (&config.watch.source).into());
-    first.log_file = config.log.file.as_ref().map(|file| file.path_of(&sidecar));
-    let admin = config.admin.map(|settings| {
-        let address = settings.address;
-        Admin::bind(settings).map_err(|source| AppError::Admin { address, source })
-    });
-    let admin = admin.transpose()?;
-    first.admin = admin.as_ref().map(Admin::address);
-    let (publisher, published) = watch::channel(first);
+    let (publisher, status_writer) =
+        publish_status(&mut config, &sidecar, listen, &router, tallies)?;
+    log_start(&config, &sidecar, listen);
+
+    let platform_request = config.data_plane.shutdown_request.clone();
+    let limits = config.shutdown;
+    let (orders, ordered) = mpsc::unbounded_channel();
+    let supervisor = start_supervisor(config, sidecar, launcher, &router, publisher, ordered)?;
+    Ok(Running {
+        router,
+        data_plane,
+        orders,
+        supervisor,
+        status_writer,
+        platform_request,
+        limits,
+    })
+}
+
+/// Publishes the first status, and starts all that observes the status.
+fn publish_status(
+    config: &mut Config,
+    sidecar: &Arc<str>,
+    listen: SocketAddr,
+    router: &Arc<Router>,
+    tallies: Option<TrafficCounters>,
+) -> Result<(watch::Sender<Status>, JoinOnDrop), AppError> {
+    let status_file = make_folders(config, sidecar)?;
+    let admin = bind_admin(config.admin.take())?;
+    let mut status = Status::new(Arc::clone(sidecar), listen, (&config.watch.source).into());
+    status.log_file = config.log.file.as_ref().map(|file| file.path_of(sidecar));
+    status.admin = admin.as_ref().map(Admin::address);
+    let (publisher, published) = watch::channel(status);
     if let (Some(admin), Some(tallies)) = (admin, tallies) {
-        let status = published.clone();
-        tokio::task::spawn_local(admin.serve(status, Arc::clone(&router), tallies));
+        spawn_local(admin.serve(published.clone(), Arc::clone(router), tallies));
     }
     if let Some(command) = config.on_event.take() {
-        tokio::task::spawn_local(event_hook::tell(command, published.clone()));
+        spawn_local(event_hook::tell(command, published.clone()));
     }
     tell(News::Ready);
-    tokio::task::spawn_local(systemd::inform(published.clone()));
+    spawn_local(systemd::inform(published.clone()));
     let writer = status_file::publish(status_file, published).map_err(AppError::Thread)?;
+    Ok((publisher, writer))
+}
+
+fn log_start(config: &Config, sidecar: &str, listen: SocketAddr) {
     tracing::info!(
+        event = "listening",
         version = env!("CARGO_PKG_VERSION"),
-        %sidecar,
+        sidecar,
         %listen,
-        state = ?config.state,
-        cache = ?config.store.cache,
+        state = %config.state.display(),
+        cache = %config.store.cache.display(),
         "listening"
     );
+}
 
-    let cache = config.store.cache.clone();
-    let store = Store::open(config.store);
-    let no_cache = |source| AppError::Folder {
-        what: "cache",
-        path: cache.clone(),
-        source,
-    };
-    let mut store = store.map_err(no_cache)?;
-    let siblings = Siblings::look(&config.state, &sidecar, UnixMillis::now());
-    let memory = Memory::open(&cache, &config.state, sidecar).map_err(no_cache)?;
-    let good = memory
-        .good()
-        .into_iter()
-        .filter(|release| store.adopt(release));
-    let past = Past {
-        good: good.collect(),
-        siblings: match memory.is_empty() {
-            true => siblings,
-            false => Siblings::default(),
-        },
-        memory,
-    };
+/// Starts the watcher and the supervisor, which launches the first instance.
+fn start_supervisor(
+    config: Config,
+    sidecar: Arc<str>,
+    launcher: impl Launch + 'static,
+    router: &Arc<Router>,
+    publisher: watch::Sender<Status>,
+    ordered: mpsc::UnboundedReceiver<ShutdownCommand>,
+) -> Result<JoinHandle<()>, AppError> {
+    let (store, past) = restore(config.store, &config.state, sidecar)?;
     let desired = DesiredFile::new(&config.state);
-    let (finder, found) = mpsc::unbounded_channel();
-    let found = match config.first_launch_delay {
-        Duration::ZERO => found,
-        delay => {
-            tracing::info!(or_after = ?delay, "the first request launches the app");
-            after_the_first_request(found, Arc::clone(&router), Instant::now() + delay)
-        }
-    };
+    let (finder, mut found) = mpsc::unbounded_channel();
+    if !config.first_launch_delay.is_zero() {
+        found = delay_first_launch(found, Arc::clone(router), config.first_launch_delay);
+    }
     let watcher = Watcher::start(config.watch, store, desired, config.files, finder)
         .map_err(AppError::Thread)?;
     let supervisor = Supervisor::new(
         config.supervisor,
         launcher,
-        Arc::clone(&router),
+        Arc::clone(router),
         watcher,
         publisher,
         past,
     );
-    let (orders, ordered) = mpsc::unbounded_channel();
-    let supervising = tokio::task::spawn_local(supervisor.run(found, ordered));
-
-    let asked_by_the_platform = async {
-        match &config.data_plane.shutdown_request {
-            Some(request) => request.asked().await,
-            None => std::future::pending().await,
-        }
-    };
-    let reason = tokio::select! {
-        reason = shutdown => reason,
-        () = asked_by_the_platform => "the platform's request",
-    };
-    tracing::info!(reason, "shutting down");
-    tell(News::Stopping);
-    let Shutdown { delay, timeout } = config.shutdown;
-    let deadline = Instant::now() + timeout;
-    // The supervisor lives until it has been told both.
-    let _ = orders.send(Order::Shutdown(deadline));
-    router.close();
-    sleep(delay.min(timeout / 4)).await;
-    // The rest is for the app to stop.
-    let drained = timeout_at(deadline - timeout / 4, data_plane.drain()).await;
-    if drained.is_err() {
-        tracing::warn!("connections are cut: the shutdown timeout is over");
-    }
-    data_plane.cut().await;
-    let _ = orders.send(Order::Closed);
-    let _ = supervising.await;
-    drop(writer);
-    tracing::info!("ended");
-    Ok(())
+    Ok(spawn_local(supervisor.run(found, ordered)))
 }
 
-/// Passes on what is found once a request waits, or at `latest`: until then nothing is launched.
+/// Opens the private copies, and the memory of what ran before.
+fn restore(
+    settings: StoreSettings,
+    state: &Path,
+    sidecar: Arc<str>,
+) -> Result<(Store, RestoredState), AppError> {
+    let cache = settings.cache.clone();
+    let error = |source| AppError::Folder {
+        what: "cache",
+        path: cache.clone(),
+        source,
+    };
+    let mut store = Store::open(settings).map_err(error)?;
+    let siblings = Siblings::read(state, &sidecar, UnixMillis::now());
+    let memory = Memory::open(&cache, state, sidecar).map_err(error)?;
+    let good = memory.good_releases();
+    let good = good.into_iter().filter(|release| store.adopt(release));
+    let past = RestoredState {
+        good: good.collect(),
+        siblings: if memory.is_empty() {
+            siblings
+        } else {
+            Siblings::default()
+        },
+        memory,
+    };
+    Ok((store, past))
+}
+
+// === impl Running ===
+
+impl Running {
+    /// Waits for `shutdown` or the platform's request, and returns the reason.
+    async fn wait_for_shutdown(
+        &self,
+        shutdown: impl Future<Output = &'static str>,
+    ) -> &'static str {
+        let platform_request = async {
+            match &self.platform_request {
+                Some(request) => request.wait().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            reason = shutdown => reason,
+            () = platform_request => "the platform's request",
+        }
+    }
+
+    /// Goes on accepting for a while, closes the port, drains the connections, and stops the app.
+    async fn shut_down(mut self) {
+        tell(News::Stopping);
+        let Shutdown { delay, timeout } = self.limits;
+        let deadline = Instant::now() + timeout;
+        // The supervisor ends only after both of its orders: there is a receiver.
+        let _ = self.orders.send(ShutdownCommand::Begin(deadline));
+        self.router.close();
+        sleep(delay.min(timeout / 4)).await;
+        // The last quarter of the time is the app's, to stop.
+        let drained = timeout_at(deadline - timeout / 4, self.data_plane.drain()).await;
+        if drained.is_err() {
+            tracing::warn!(
+                event = "connections_cut",
+                "connections are cut: the shutdown timeout is over"
+            );
+        }
+        self.data_plane.cut().await;
+        let _ = self.orders.send(ShutdownCommand::PortClosed);
+        let _ = self.supervisor.await;
+        drop(self.status_writer);
+    }
+}
+
+/// Forwards events once a request waits, or after `delay`: until then nothing is launched.
 ///
-/// The platform starts us because there is a request, so nobody waits longer for it; and no
-/// connection that only looks whether the port is open starts an app.
-fn after_the_first_request(
-    mut found: mpsc::UnboundedReceiver<Found>,
+/// The platform starts handoff because of a request, so that no client waits longer for it, while a
+/// connection that only tests the port launches no app.
+fn delay_first_launch(
+    mut found: mpsc::UnboundedReceiver<WatchEvent>,
     router: Arc<Router>,
-    latest: Instant,
-) -> mpsc::UnboundedReceiver<Found> {
-    let (sender, passed_on) = mpsc::unbounded_channel();
-    tokio::task::spawn_local(async move {
+    delay: Duration,
+) -> mpsc::UnboundedReceiver<WatchEvent> {
+    tracing::info!(
+        event = "first_launch_delayed",
+        delay = %format_duration(delay),
+        "the first request launches the app, or the end of the delay"
+    );
+    let latest = Instant::now() + delay;
+    let (sender, forwarded) = mpsc::unbounded_channel();
+    spawn_local(async move {
         let mut kept = Vec::new();
         loop {
             tokio::select! {
-                () = router.wanted() => break,
-                () = tokio::time::sleep_until(latest) => break,
-                Some(found) = found.recv() => {
-                    if matches!(found, Found::Release { .. }) {
-                        // Only the newest is launched.
-                        let is_past = |f: &Found| {
-                            matches!(f, Found::Release { .. } | Found::Problem(_))
-                        };
-                        kept.retain(|found| !is_past(found));
-                    }
-                    kept.push(found);
-                }
+                () = router.wait_for_request() => break,
+                () = sleep_until(latest) => break,
+                Some(found) = found.recv() => keep(&mut kept, found),
             }
         }
-        // Who receives ends with the whole.
+        // The receiver ends only with the whole process.
         for found in kept {
             let _ = sender.send(found);
         }
@@ -247,18 +311,41 @@ fn after_the_first_request(
             let _ = sender.send(found);
         }
     });
-    passed_on
+    forwarded
+}
+
+/// Keeps an event for later: only the newest release is launched.
+fn keep(kept: &mut Vec<WatchEvent>, found: WatchEvent) {
+    if matches!(found, WatchEvent::Release { .. }) {
+        kept.retain(|earlier| {
+            !matches!(earlier, WatchEvent::Release { .. } | WatchEvent::Problem(_))
+        });
+    }
+    kept.push(found);
+}
+
+/// Takes the socket that the service manager passed, or binds the public address.
+async fn open_listener(address: SocketAddr) -> Result<Listener, AppError> {
+    match passed_listener().map_err(AppError::Passed)? {
+        Some(passed) => Listener::from_inherited(passed).map_err(AppError::Passed),
+        None => bind(address).await,
+    }
 }
 
 async fn bind(address: SocketAddr) -> Result<Listener, AppError> {
-    let deadline = Instant::now() + BIND_FOR;
-    let mut is_told = false;
+    let deadline = Instant::now() + BIND_TIMEOUT;
+    let mut is_logged = false;
     loop {
         match Listener::bind(address) {
             Ok(listener) => return Ok(listener),
             Err(error) if Listener::is_taken(&error) && Instant::now() < deadline => {
-                if !std::mem::replace(&mut is_told, true) {
-                    tracing::warn!(%address, timeout = ?BIND_FOR, "in use, perhaps not for long");
+                if !std::mem::replace(&mut is_logged, true) {
+                    tracing::warn!(
+                        event = "port_in_use",
+                        %address,
+                        timeout = %format_duration(BIND_TIMEOUT),
+                        "the public port is in use: waiting for its release"
+                    );
                 }
                 sleep(BIND_PAUSE).await;
             }
@@ -275,7 +362,16 @@ async fn bind(address: SocketAddr) -> Result<Listener, AppError> {
     }
 }
 
-fn status_file(config: &Config, sidecar: &str) -> Result<PathBuf, AppError> {
+fn bind_admin(settings: Option<admin::Settings>) -> Result<Option<Admin>, AppError> {
+    let bind = |settings: admin::Settings| {
+        let address = settings.address;
+        Admin::bind(settings).map_err(|source| AppError::Admin { address, source })
+    };
+    settings.map(bind).transpose()
+}
+
+/// Makes the shared folders, and returns the path of this sidecar's status file.
+fn make_folders(config: &Config, sidecar: &str) -> Result<PathBuf, AppError> {
     let folder = config.state.join("sidecars");
     let shared = &config.supervisor.shared;
     let made = std::fs::create_dir_all(&folder).and_then(|()| std::fs::create_dir_all(shared));
@@ -287,9 +383,7 @@ fn status_file(config: &Config, sidecar: &str) -> Result<PathBuf, AppError> {
     Ok(folder.join(format!("{sidecar}.json")))
 }
 
-/// A sidecar's id: enough to tell the sidecars of one deployment apart, and short enough to read out.
+/// Returns the id of a sidecar: distinct among those of a deployment, and short enough to read out.
 pub fn random_id() -> Arc<str> {
-    // The standard library's source of randomness, without a crate for it.
-    let random = RandomState::new().hash_one(std::process::id());
-    format!("{:08x}", random as u32).into()
+    format!("{:08x}", fastrand::u32(..)).into()
 }

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use handoff::cli::completions::completions;
+use handoff::cli::output::eprint_line;
 use handoff::cli::parse::ParseError;
 use handoff::cli::{Cli, Run, Subcommands};
-use handoff::commands::say::tell;
 use handoff::config::Config;
 use handoff::os::{inherit, signal, thread};
 use handoff::process::command::OsLauncher;
@@ -15,107 +15,98 @@ use handoff::process::console;
 use handoff::telemetry::{self, sinks};
 use handoff::{app, commands, user_tokens};
 
-/// What was asked for cannot be understood. (clap ends with the same.)
+/// Exit code for a command line or a configuration file that is invalid: clap's own.
 const USAGE: u8 = 2;
+/// Exit code for everything else that fails.
+const FAILURE: u8 = 1;
 
-/// For the helper that goes into an app's console: that may never let it go, and whoever started it
-/// may be gone.
-const HELPER_TIME: Duration = Duration::from_secs(5);
+/// Maximum lifetime of the helper in an app's console: the console may never let it go, and its
+/// parent may have ended.
+const HELPER_LIFETIME: Duration = Duration::from_secs(5);
+
+/// An exit code and its reason.
+struct Failure(u8, String);
 
 fn main() -> ExitCode {
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(ParseError::CommandLine(error)) => error.exit(),
-        Err(error) => return fail(ExitCode::from(USAGE), &error.to_string()),
+        Err(error) => return exit_code(Err(Failure(USAGE, error.to_string()))),
     };
     match cli.command {
-        Subcommands::Run(run) => self::run(*run),
-        Subcommands::Check(check) => handoff::check::run(*check).into(),
+        Subcommands::Run(run) => exit_code(self::run(*run)),
+        Subcommands::Check(check) => commands::check::run(*check).into(),
         Subcommands::Deploy(deploy) => commands::deploy::run(&deploy).into(),
         Subcommands::Status(options) => commands::status::run(&options).into(),
         Subcommands::History(options) => commands::history::run(&options).into(),
         Subcommands::Logs(options) => commands::logs::run(&options).into(),
-        Subcommands::Completions { shell } => print(&completions(shell)),
         Subcommands::Rollback(options) => commands::control::rollback(&options).into(),
         Subcommands::Restart(options) => commands::control::restart(&options).into(),
         Subcommands::Pause(options) => commands::control::pause(&options).into(),
         Subcommands::Resume(options) => commands::control::resume(&options).into(),
-        Subcommands::SendConsoleEvent { event, pid } => {
-            end_after(HELPER_TIME);
-            match console::send_from_within(event, pid) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => fail(ExitCode::FAILURE, &error.to_string()),
-            }
-        }
         Subcommands::Digest(options) => commands::digest::run(&options).into(),
+        Subcommands::Completions { shell } => exit_code(print(&completions(shell))),
+        Subcommands::SendConsoleEvent { event, pid } => {
+            abort_after(HELPER_LIFETIME);
+            let sent = console::send_from_within(event, pid);
+            exit_code(sent.map_err(|error| Failure(FAILURE, error.to_string())))
+        }
     }
 }
 
-fn run(run: Run) -> ExitCode {
+fn run(run: Run) -> Result<(), Failure> {
+    let no_log = |error| Failure(FAILURE, format!("cannot log: {error}"));
     inherit::keep_output_private();
-    let mut config = match Config::try_from(run) {
-        Ok(config) => config,
-        Err(error) => return fail(ExitCode::from(USAGE), &error.to_string()),
-    };
+    let config = Config::try_from(run);
+    let mut config = config.map_err(|error| Failure(USAGE, error.to_string()))?;
     let sidecar = app::random_id();
-    let _log = match telemetry::init(&config.log, &sidecar) {
-        Ok(log) => log,
-        Err(error) => return fail(ExitCode::FAILURE, &format!("cannot log: {error}")),
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread()
+    let _log = telemetry::init(&config.log, &sidecar).map_err(no_log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(ExitCode::FAILURE, &format!("cannot start: {error}")),
+        .map_err(|error| Failure(FAILURE, format!("cannot start: {error}")))?;
+    let shutdown = {
+        let _context = runtime.enter();
+        signal::listen()
     };
-    let shutdown = async {
-        match signal::shutdown().await {
-            Ok(reason) => reason,
-            Err(error) => {
-                tracing::warn!(%error, "cannot listen for signals");
-                std::future::pending().await
-            }
-        }
-    };
+    let shutdown =
+        shutdown.map_err(|error| Failure(FAILURE, format!("cannot handle signals: {error}")))?;
     let mut launcher = OsLauncher::new(&config.store.cache);
-    let sinks = match sinks::open(&config.lines, config.log.tail.as_ref(), &sidecar) {
-        Ok(sinks) => sinks,
-        Err(error) => return fail(ExitCode::FAILURE, &format!("cannot log: {error}")),
-    };
+    let sinks = sinks::open(&config.lines, config.log.tail.as_ref(), &sidecar).map_err(no_log)?;
     // Until this function returns: dropping them writes what is still queued.
     let _writers = sinks.writers;
     if let Some(app_log) = sinks.app_log {
         launcher.set_app_log(app_log);
     }
     config.data_plane.access_log = sinks.access_log;
-    config.data_plane.user_tokens = user_tokens::of(config.windows_auth, launcher.roots());
+    config.data_plane.user_tokens = user_tokens::handler(config.windows_auth, launcher.roots());
     let ended = runtime.block_on(app::run(config, sidecar, launcher, shutdown));
-    // On Windows threads of its own read the apps' output: for as long as anything that was left
-    // behind has the other end.
+    // On Windows, threads of the runtime read the apps' output as long as any process that was left
+    // behind has its other end.
     runtime.shutdown_timeout(thread::LAST_WORDS);
-    match ended {
+    ended.map_err(|error| Failure(FAILURE, error.to_string()))
+}
+
+fn print(text: &[u8]) -> Result<(), Failure> {
+    let printed = std::io::stdout().write_all(text);
+    printed.map_err(|error| Failure(FAILURE, format!("cannot write: {error}")))
+}
+
+/// Prints the reason of a failure, and returns its exit code.
+fn exit_code(result: Result<(), Failure>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(ExitCode::FAILURE, &error.to_string()),
+        Err(Failure(code, reason)) => {
+            eprint_line(format_args!("handoff: {reason}"));
+            ExitCode::from(code)
+        }
     }
 }
 
-fn print(text: &[u8]) -> ExitCode {
-    match std::io::stdout().write_all(text) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(ExitCode::FAILURE, &format!("cannot write: {error}")),
-    }
-}
-
-fn fail(code: ExitCode, message: &str) -> ExitCode {
-    tell(format_args!("handoff: {message}"));
-    code
-}
-
-fn end_after(time: Duration) {
+fn abort_after(time: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(time);
-        // An ordinary exit would wait for what it hangs in.
+        // An ordinary exit would wait for what hangs.
         std::process::abort();
     });
 }

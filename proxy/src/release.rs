@@ -1,4 +1,4 @@
-//! The words that both planes share: what is deployed, and which launch of it.
+//! The terms that both planes share: a release, and the generation of a launch.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-/// An instance's launch number within one sidecar: ordered, never reused.
+/// The launch number of an instance within one sidecar: ordered, never reused.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 pub struct Generation(pub u64);
 
-/// The name by which people know a release: the artifact's name and the first digits of its digest.
+/// The displayed name of a release: the artifact's name and the first digits of its digest.
 #[derive(
     Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -20,17 +20,17 @@ pub struct ReleaseId(Arc<str>);
 
 /// The SHA-256 of an artifact's content.
 ///
-/// A folder's is taken over its sorted paths, lengths and contents, so that it is the same on
-/// every system.
+/// A folder's digest covers its sorted paths, lengths and contents, and is the same on every
+/// system.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 32]);
 
-/// One artifact accepted for running.
+/// An artifact that was accepted for running.
 #[derive(Clone, Debug)]
 pub struct Release {
-    /// Its name in logs, in the status and in `{release}`.
+    /// The name in logs, in the status and in `{release}`.
     pub id: ReleaseId,
-    /// The content's digest: the same content again is the same release.
+    /// The content's digest: equal content is the same release.
     pub digest: Digest,
     /// The private copy that runs, a file or a folder: `{artifact}`.
     pub artifact: PathBuf,
@@ -54,12 +54,12 @@ impl fmt::Display for Generation {
 // === impl ReleaseId ===
 
 impl ReleaseId {
-    /// Any name. Two releases of one sidecar never share one.
+    /// Returns the id with this name. Two releases of one sidecar never share one.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
 
-    /// The name as it is shown.
+    /// Returns the displayed name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -74,15 +74,15 @@ impl fmt::Display for ReleaseId {
 // === impl Digest ===
 
 impl Digest {
-    /// Ends a hash.
+    /// Returns the digest of all that `hash` has read.
     pub fn finish(hash: Sha256) -> Self {
         Self(hash.finalize().into())
     }
 
-    /// Reads 64 hexadecimal digits, with or without a leading `sha256:`.
+    /// Parses 64 hexadecimal digits, with or without a leading `sha256:`.
     ///
     /// # Errors
-    /// [`InvalidDigest`] with the text, when it is anything else.
+    /// Returns [`InvalidDigest`] with the text if it is anything else.
     pub fn parse(text: &str) -> Result<Self, InvalidDigest> {
         let invalid = || InvalidDigest(text.to_owned());
         let digits = text.strip_prefix("sha256:").unwrap_or(text).as_bytes();
@@ -100,7 +100,7 @@ impl Digest {
         Ok(Self(bytes))
     }
 
-    /// All 64 hexadecimal digits.
+    /// Returns all 64 hexadecimal digits.
     pub fn hex(&self) -> String {
         use fmt::Write as _;
         self.0.iter().fold(String::with_capacity(64), |mut hex, b| {

@@ -1,11 +1,10 @@
-//! What becomes of users' Windows tokens (`--windows-auth`): the data plane finds them, the process
-//! seam knows what they are.
+//! Handlers of users' Windows tokens (`--windows-auth`): they join the data plane, which finds
+//! tokens in requests, with the process seam, which knows their meaning.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use clap::ValueEnum as _;
 use http::HeaderValue;
+use parking_lot::Mutex;
 
 use crate::data_plane::{UserToken, UserTokens};
 use crate::process::access_token::{AccessToken, Recipient};
@@ -13,122 +12,121 @@ use crate::process::command::Roots;
 use crate::release::Generation;
 use crate::router::Upstream;
 
-/// What to do with a user's token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// Treatment of users' tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowsAuth {
-    /// Nothing.
+    /// Tokens are ignored and stay open; the fields that name them are removed.
     Off,
-    /// Close it.
+    /// Tokens are closed.
     Close,
-    /// Give it to the app.
+    /// Tokens are passed on to the app.
     Forward,
 }
 
-/// How users' tokens are dealt with; `None` when they are left alone.
-pub fn of(windows_auth: WindowsAuth, roots: Roots) -> Option<Arc<dyn UserTokens>> {
+/// Closes each token when its request ends.
+#[derive(Debug)]
+struct CloseTokens;
+
+/// Duplicates each token into the process of the app that serves its request.
+#[derive(Debug)]
+struct ForwardTokens(Arc<Recipients>);
+
+/// The processes of the apps.
+#[derive(Debug)]
+struct Recipients {
+    roots: Roots,
+    last: Mutex<Option<LastRecipient>>,
+}
+
+/// The app that was to get a token last.
+#[derive(Clone, Debug)]
+struct LastRecipient {
+    generation: Generation,
+    /// The process; `None` if it could not be opened.
+    process: Option<Arc<Recipient>>,
+}
+
+struct ClosedToken {
+    _token: AccessToken,
+}
+
+struct ForwardedToken {
+    token: AccessToken,
+    recipients: Arc<Recipients>,
+}
+
+/// Returns the handler of users' tokens; `None` if they are ignored.
+pub fn handler(windows_auth: WindowsAuth, roots: Roots) -> Option<Arc<dyn UserTokens>> {
     match windows_auth {
         WindowsAuth::Off => None,
-        WindowsAuth::Close => Some(Arc::new(Close)),
-        WindowsAuth::Forward => Some(Arc::new(Give(Arc::new(Apps {
+        WindowsAuth::Close => Some(Arc::new(CloseTokens)),
+        WindowsAuth::Forward => Some(Arc::new(ForwardTokens(Arc::new(Recipients {
             roots,
             last: Mutex::default(),
         })))),
     }
 }
 
-#[derive(Debug)]
-struct Close;
+// === impl CloseTokens ===
 
-/// Gives tokens to the app that a request goes to: to the process that was started, as ever.
-#[derive(Debug)]
-struct Give(Arc<Apps>);
-
-#[derive(Debug)]
-struct Apps {
-    roots: Roots,
-    last: Mutex<Option<App>>,
-}
-
-/// The app that was to get a token last.
-#[derive(Clone, Debug)]
-struct App {
-    generation: Generation,
-    /// None where it could not be opened.
-    process: Option<Arc<Recipient>>,
-}
-
-struct Closed {
-    _token: AccessToken,
-}
-
-struct Given {
-    token: AccessToken,
-    apps: Arc<Apps>,
-}
-
-// === impl WindowsAuth ===
-
-impl fmt::Display for WindowsAuth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
-    }
-}
-
-// === impl Close ===
-
-impl UserTokens for Close {
+impl UserTokens for CloseTokens {
     fn take(&self, value: &HeaderValue) -> Option<Box<dyn UserToken>> {
         let token = AccessToken::take(value.as_bytes())?;
-        Some(Box::new(Closed { _token: token }))
+        Some(Box::new(ClosedToken { _token: token }))
     }
 }
 
-impl UserToken for Closed {
+impl UserToken for ClosedToken {
     fn for_app(&self, _: &Upstream) -> Option<HeaderValue> {
         None
     }
 }
 
-// === impl Give ===
+// === impl ForwardTokens ===
 
-impl UserTokens for Give {
+impl UserTokens for ForwardTokens {
     fn take(&self, value: &HeaderValue) -> Option<Box<dyn UserToken>> {
         let token = AccessToken::take(value.as_bytes())?;
-        let apps = Arc::clone(&self.0);
-        Some(Box::new(Given { token, apps }))
+        let recipients = Arc::clone(&self.0);
+        Some(Box::new(ForwardedToken { token, recipients }))
     }
 }
 
-impl UserToken for Given {
+impl UserToken for ForwardedToken {
     fn for_app(&self, upstream: &Upstream) -> Option<HeaderValue> {
-        let app = self.apps.app_of(upstream)?;
+        let app = self.recipients.process_of(upstream)?;
         match self.token.give_to(&app) {
             Ok(handle) => HeaderValue::try_from(handle).ok(),
             Err(error) => {
                 let generation = upstream.generation;
-                tracing::debug!(%generation, %error, "the app was not given a user's token");
+                tracing::debug!(
+                    event = "user_token_lost",
+                    %generation, %error, "a user's token could not be passed on to the app"
+                );
                 None
             }
         }
     }
 }
 
-// === impl Apps ===
+// === impl Recipients ===
 
-impl Apps {
-    /// The app's process, which is opened once.
-    fn app_of(&self, upstream: &Upstream) -> Option<Arc<Recipient>> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+impl Recipients {
+    /// Returns the app's process. It is opened once per generation.
+    fn process_of(&self, upstream: &Upstream) -> Option<Arc<Recipient>> {
+        let mut last = self.last.lock();
         let generation = upstream.generation;
         if let Some(app) = last.as_ref().filter(|app| app.generation == generation) {
             return app.process.clone();
         }
         let process = Recipient::open(self.roots.of(generation)?).inspect_err(|error| {
-            tracing::warn!(%generation, %error, "the app cannot be given users' tokens");
+            tracing::warn!(
+                event = "user_tokens_unavailable",
+                %generation, %error, "users' tokens cannot be passed on to the app"
+            );
         });
         let process = process.ok().map(Arc::new);
-        *last = Some(App {
+        *last = Some(LastRecipient {
             generation,
             process: process.clone(),
         });

@@ -69,7 +69,7 @@ pub(crate) fn routes(
         .route("/stream", get(stream))
         .route("/upload", post(upload).put(upload))
         .route("/echo", any(echo))
-        .route("/ws", get(websocket::echo));
+        .route("/ws", get(websocket::echo).with_state(&app.stopping));
     if let Some(path) = stop_path {
         router = router.route(path, post(stop));
     }

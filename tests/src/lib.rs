@@ -23,6 +23,8 @@ pub mod imports;
 pub mod load;
 pub mod loadtest;
 #[cfg(unix)]
+pub mod manual;
+#[cfg(unix)]
 pub mod mount;
 pub mod platform;
 #[cfg(unix)]

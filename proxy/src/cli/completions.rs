@@ -1,11 +1,11 @@
-//! What shells need to complete handoff's command line.
+//! Scripts with which shells complete handoff's command line.
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use super::Cli;
 
-/// The script for a shell.
+/// Returns the script for a shell.
 pub fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "handoff", &mut script);

@@ -1,7 +1,7 @@
 //! `handoff.toml`: the options of `handoff run`, and the app's variables.
 //!
-//! Each option's key is its own name, and its value is understood by the option's own parser: there
-//! is no second list of them.
+//! An option's key is its name, and its value is read by the option's own parser: there is no second
+//! list of options.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,22 +16,22 @@ use toml::de::{DeTable, DeValue};
 
 use crate::process::variables::Variables;
 
-/// Its name where nothing else is said.
+/// Default name of the file.
 pub const NAME: &str = "handoff.toml";
 
-/// How alike a key and an unknown one have to be for one to be meant by the other.
+/// Minimum similarity of an unknown key and a known one that is suggested instead.
 const ALIKE: f64 = 0.8;
 
-/// What a file says.
+/// The content of a file.
 #[derive(Clone, Debug)]
 pub(super) struct HandoffToml {
     pub(super) options: Vec<Given>,
     pub(super) variables: Variables,
-    /// In which line each of those is.
+    /// Lines of the variables.
     pub(super) lines: BTreeMap<String, usize>,
 }
 
-/// The value of an option.
+/// An option and its value.
 #[derive(Clone, Debug)]
 pub(super) struct Given {
     /// The option's id.
@@ -40,7 +40,7 @@ pub(super) struct Given {
     pub(super) values: Vec<String>,
 }
 
-/// Why a file cannot be used.
+/// A mistake in a file, and its place.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {reason}")]
 pub struct TomlError {
@@ -51,7 +51,7 @@ pub struct TomlError {
 // === impl HandoffToml ===
 
 impl HandoffToml {
-    /// Reads it; `None` where there is none.
+    /// Reads the file; `None` if it does not exist.
     pub(super) fn read(path: &Path, run: &Command) -> Result<Option<Self>, TomlError> {
         let error = |reason: String| TomlError {
             place: path.display().to_string(),
@@ -72,7 +72,7 @@ impl HandoffToml {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let reader = Reader { path, text, run };
         let table = DeTable::parse(text).map_err(|error| {
-            // Its own form shows the line, and that may be a secret.
+            // The parser's own message shows the line, which may hold a secret.
             reader.error(error.span().unwrap_or(0..0), error.message().to_owned())
         })?;
         let mut toml = Self {
@@ -108,6 +108,7 @@ impl HandoffToml {
     }
 }
 
+/// A file that is being read.
 struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
@@ -128,7 +129,7 @@ impl Reader<'_> {
     }
 
     fn options(&self) -> impl Iterator<Item = &Arg> {
-        // A file that names another one would not be the one that counts.
+        // A file cannot name another file that replaces it.
         let all = self.run.get_arguments();
         all.filter(|arg| !["config", "help", "version"].contains(&arg.get_id().as_str()))
     }
@@ -162,19 +163,25 @@ impl Reader<'_> {
             }
             (one, _) => match scalar(one) {
                 Some(value) => vec![value],
-                None => return Err(error(&format!("expected a string: {}", taken(arg)))),
+                None => {
+                    return Err(error(&format!(
+                        "expected a string: {}",
+                        expected_value(arg)
+                    )));
+                }
             },
         };
-        understood(arg, &values).map_err(|reason| error(&reason))?;
+        check_values(arg, &values).map_err(|reason| error(&reason))?;
         let folder = self.path.parent().unwrap_or(self.path);
+        let resolved = |value| {
+            if is_path(arg) {
+                resolve(folder, value, arg)
+            } else {
+                value
+            }
+        };
         Ok(Given {
-            values: match is_path(arg) {
-                true => values
-                    .into_iter()
-                    .map(|value| beside(folder, value, arg))
-                    .collect(),
-                false => values,
-            },
+            values: values.into_iter().map(resolved).collect(),
             line: self.line(&key.span()),
             id,
         })
@@ -202,7 +209,7 @@ impl Reader<'_> {
         value: &Spanned<DeValue<'_>>,
     ) -> Result<String, TomlError> {
         let name_is = name.get_ref();
-        // Not its value: that may be a secret.
+        // Without the value, which may be a secret.
         let error = |what: &str| self.error(name.span(), format!("env.{name_is}: {what}"));
         if !is_variable(name_is) {
             return Err(error("no variable can be called so"));
@@ -212,12 +219,12 @@ impl Reader<'_> {
     }
 }
 
-/// Whether the system takes it for the name of a variable.
+/// Returns whether the system accepts this name of a variable.
 pub(crate) fn is_variable(name: &str) -> bool {
     !name.is_empty() && !name.contains(['=', '\0'])
 }
 
-/// As it would be written on a command line.
+/// Returns a value as it is written on a command line.
 fn scalar(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
@@ -231,9 +238,9 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// Whether the option's own parser understands it; else why not.
-fn understood(arg: &Arg, values: &[String]) -> Result<(), String> {
-    // What the environment says is not the question here.
+/// Checks that the option's own parser accepts the values.
+fn check_values(arg: &Arg, values: &[String]) -> Result<(), String> {
+    // The environment must not supply the value that is checked.
     let arg = arg.clone().env(Resettable::Reset);
     let words: Vec<String> = match (arg.get_long(), arg.get_action()) {
         (Some(_), ArgAction::SetTrue) => return Ok(()),
@@ -259,14 +266,16 @@ fn understood(arg: &Arg, values: &[String]) -> Result<(), String> {
     }
     let reason = std::error::Error::source(&error).map(ToString::to_string);
     let reason = reason.unwrap_or_else(|| "it cannot be understood".to_owned());
-    match reason.starts_with("expected ") && !reason.starts_with("expected number") {
-        // It says itself what would do.
-        true => Err(reason),
-        false => Err(format!("{reason}; {}", taken(&arg))),
-    }
+    let names_alternative =
+        reason.starts_with("expected ") && !reason.starts_with("expected number");
+    Err(if names_alternative {
+        reason
+    } else {
+        format!("{reason}; {}", expected_value(&arg))
+    })
 }
 
-fn taken(arg: &Arg) -> String {
+fn expected_value(arg: &Arg) -> String {
     let name = arg.get_value_names().and_then(|names| names.first());
     let name = name.map_or_else(|| "a value".to_owned(), ToString::to_string);
     match arg.get_default_values().first() {
@@ -279,9 +288,9 @@ fn is_path(arg: &Arg) -> bool {
     arg.get_value_parser().type_id() == value_parser!(PathBuf).type_id()
 }
 
-/// A path is relative to the file's folder, if it is a path and not a word that the option knows
+/// Resolves a path against the file's folder, unless it is a word that the option knows
 /// (`artifact|copy|DIR`).
-fn beside(folder: &Path, value: String, arg: &Arg) -> String {
+fn resolve(folder: &Path, value: String, arg: &Arg) -> String {
     let known = arg.get_value_names().unwrap_or_default();
     let is_word = |name: &str| {
         let mut words = name
@@ -292,7 +301,7 @@ fn beside(folder: &Path, value: String, arg: &Arg) -> String {
     if known.iter().any(|name| is_word(name)) {
         return value;
     }
-    // The folder came from text, or the value would not be reached by any.
+    // A folder that is not UTF-8 cannot be joined to text.
     match folder.join(&value).into_os_string().into_string() {
         Ok(path) => path,
         Err(_) => value,

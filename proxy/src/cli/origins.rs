@@ -1,4 +1,4 @@
-//! Where the value of each option came from.
+//! The origin of each option's value.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,48 +11,48 @@ use clap::{ArgMatches, Command};
 use super::handoff_toml::HandoffToml;
 use crate::process::variables::Variables;
 
-/// Where everything came from.
+/// The origins of all values.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
-    /// The command line, to be read again.
+    /// The command line, which is read again when the file changes.
     pub args: Vec<OsString>,
-    /// The configuration file, if there is one; else where it would be.
+    /// Path of the configuration file, which may not exist.
     pub file: PathBuf,
-    /// Whether there is one.
+    /// The configuration file exists.
     pub has_file: bool,
     /// Every option, in the order of the help.
     pub settings: Vec<Setting>,
-    /// `[env]`
+    /// The app's variables in `[env]`.
     pub variables: Variables,
-    /// In which line of the file each of those is.
+    /// Lines of those variables in the file.
     pub lines: BTreeMap<String, usize>,
 }
 
-/// One option.
+/// An option and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// Its name, without dashes before it.
+    /// Name without leading dashes.
     pub key: String,
-    /// What it says, if anything.
+    /// Values, as they were written.
     pub values: Vec<String>,
-    /// Whether it takes a list.
+    /// The option takes a list.
     pub is_list: bool,
-    /// Whether it is only on or off.
+    /// The option takes no value.
     pub is_flag: bool,
-    /// Who said so.
+    /// Origin of the values.
     pub origin: Origin,
 }
 
-/// Who said what an option is.
+/// The place in which a value is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The command line.
     Flag,
-    /// This environment variable.
+    /// An environment variable.
     Variable(String),
-    /// The configuration file, in this line.
+    /// A line of the configuration file.
     File(PathBuf, usize),
-    /// Nobody.
+    /// None: the option's default.
     Default,
 }
 
@@ -70,6 +70,7 @@ impl fmt::Display for Origin {
 // === impl Origins ===
 
 impl Origins {
+    /// Finds the origin of each option of `run`.
     pub(super) fn of(
         run: &Command,
         matches: &ArgMatches,
@@ -113,7 +114,7 @@ impl Origins {
         }
     }
 
-    /// How an option is called where it was given: `--poll`, `HANDOFF_POLL` or `FILE:3: poll`.
+    /// Returns the name of an option at its origin: `--poll`, `HANDOFF_POLL` or `FILE:3: poll`.
     pub fn name_of(&self, option: &str) -> String {
         let key = option.trim_start_matches('-');
         let setting = self.settings.iter().find(|setting| setting.key == key);

@@ -1,7 +1,7 @@
-//! From the command line, the environment and the configuration file to what was asked for.
+//! From the command line, the environment and the configuration file to options.
 //!
-//! The file's values become the defaults of the options, so that the same parser serves all, and
-//! flags come before the environment, and that before the file.
+//! The file's values become the defaults of the options: one parser serves all three, and flags take
+//! precedence over the environment, and that over the file.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,44 +10,42 @@ use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 
 use super::handoff_toml::{HandoffToml, NAME, TomlError};
 use super::origins::Origins;
+use super::output::eprint_line;
+use super::run::VARIABLE_PREFIX;
 use super::{Cli, Run, Subcommands};
-use crate::commands::say::tell;
 
-/// What each option's variable begins with.
-const PREFIX: &str = "HANDOFF_";
-/// What says where a deployment is: the file lies beside it.
+/// Variables of the options that name a deployment: the file is beside it.
 const SOURCES: [&str; 3] = ["HANDOFF_POINTER", "HANDOFF_WATCH", "HANDOFF_ARTIFACT"];
 
-/// Why nothing can be done.
+/// An outcome other than options.
 #[derive(Debug, thiserror::Error)]
 pub enum ParseError {
-    /// The command line, or a wish for help.
+    /// The command line is invalid, or requests help.
     #[error(transparent)]
     CommandLine(#[from] clap::Error),
-    /// The configuration file.
+    /// The configuration file is invalid.
     #[error(transparent)]
     File(#[from] TomlError),
-    /// There is none where one was said to be.
+    /// The configuration file that an option names does not exist.
     #[error("there is no configuration file {0:?} (--config)")]
     NoFile(PathBuf),
+}
+
+/// The configuration file of a command.
+struct ConfigFile {
+    path: PathBuf,
+    /// `--config` names it.
+    is_explicit: bool,
 }
 
 // === impl Cli ===
 
 impl Cli {
-    /// Reads a command line, whose first word is this program, and the file that goes with it.
-    ///
-    /// # Errors
-    /// [`ParseError`]
+    /// Reads a command line, whose first word is this program, and the configuration file that
+    /// belongs to it.
     pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, ParseError> {
         let args: Vec<OsString> = args.into_iter().collect();
-        // One sentence says how the variables are called; beside every option it is noise. What they
-        // say is nobody's business.
-        let quiet = |run: Command| run.mut_args(|option| option.hide_env(true));
-        let command = Self::command()
-            .mut_subcommands(|own| own.mut_args(|option| option.hide_env_values(true)))
-            .mut_subcommand("run", quiet)
-            .mut_subcommand("check", quiet);
+        let command = Self::command();
         let matches = command.clone().try_get_matches_from(&args)?;
         let Some((name, given)) = matches.subcommand() else {
             return Ok(Self::from_arg_matches(&matches)?);
@@ -57,16 +55,16 @@ impl Cli {
             return Ok(Self::from_arg_matches(&matches)?);
         };
         let has_origins = ["run", "check"].contains(&name);
-        let Some((file, is_asked_for)) = file(own, given, has_origins) else {
+        let Some(file) = ConfigFile::find(own, given, has_origins) else {
             return Ok(Self::from_arg_matches(&matches)?);
         };
-        let toml = match HandoffToml::read(&file, run) {
-            Ok(None) if is_asked_for => return Err(ParseError::NoFile(file)),
+        let toml = match HandoffToml::read(&file.path, run) {
+            Ok(None) if file.is_explicit => return Err(ParseError::NoFile(file.path)),
             Ok(toml) => toml,
             Err(error) if has_origins => return Err(error.into()),
-            // It can still be looked at, paused and rolled back.
+            // The other commands work without the file.
             Err(error) => {
-                tell(format_args!("handoff: {error}"));
+                eprint_line(format_args!("handoff: {error}"));
                 None
             }
         };
@@ -79,23 +77,20 @@ impl Cli {
             }
         };
         let mut cli = Self::from_arg_matches(&matches)?;
-        let told = if let Subcommands::Run(run) = &mut cli.command {
+        let options = if let Subcommands::Run(run) = &mut cli.command {
             Some(&mut **run)
         } else if let Subcommands::Check(check) = &mut cli.command {
             Some(&mut check.run)
         } else {
             None
         };
-        if let (Some(told), Some((_, given))) = (told, matches.subcommand()) {
-            told.origins = Origins::of(run, given, toml.as_ref(), file, args);
+        if let (Some(options), Some((_, given))) = (options, matches.subcommand()) {
+            options.origins = Origins::of(run, given, toml.as_ref(), file.path, args);
         }
         Ok(cli)
     }
 
-    /// What `handoff run` was told, with what the file says by now.
-    ///
-    /// # Errors
-    /// [`ParseError`]
+    /// Reads the command line of a run again, and the present content of its configuration file.
     pub fn read_again(origins: &Origins) -> Result<Option<Run>, ParseError> {
         let command = Self::read(origins.args.clone())?.command;
         let Subcommands::Run(run) = command else {
@@ -105,40 +100,51 @@ impl Cli {
     }
 }
 
-/// The configuration file of a command, and whether it was asked for; `None` where the command is
-/// not about a deployment, or is told of it by the state folder alone.
-fn file(own: &Command, given: &ArgMatches, is_run: bool) -> Option<(PathBuf, bool)> {
-    let path = |variable: &str| {
-        let arg = of_variable(own, variable)?;
-        given.get_one::<PathBuf>(arg.get_id().as_str())
-    };
-    of_variable(own, "HANDOFF_CONFIG")?;
-    if let Some(file) = path("HANDOFF_CONFIG") {
-        return Some((file.clone(), true));
-    }
-    let source = SOURCES.iter().find_map(|variable| path(variable));
-    let file = match source {
-        Some(source) => {
-            let source = std::path::absolute(source).unwrap_or_else(|_| source.clone());
-            source.parent().unwrap_or(&source).join(NAME)
+// === impl ConfigFile ===
+
+impl ConfigFile {
+    /// Finds the file of the command `own`; `None` for a command that works on no deployment, or
+    /// finds it by the state folder alone.
+    fn find(own: &Command, given: &ArgMatches, is_run: bool) -> Option<Self> {
+        let path = |variable: &str| {
+            let arg = find_by_variable(own, variable)?;
+            given.get_one::<PathBuf>(arg.get_id().as_str())
+        };
+        find_by_variable(own, "HANDOFF_CONFIG")?;
+        if let Some(file) = path("HANDOFF_CONFIG") {
+            return Some(Self {
+                path: file.clone(),
+                is_explicit: true,
+            });
         }
-        None if !is_run && path("HANDOFF_STATE").is_some() => return None,
-        None => std::path::absolute(NAME).unwrap_or_else(|_| NAME.into()),
-    };
-    Some((file, false))
+        let source = SOURCES.iter().find_map(|variable| path(variable));
+        let path = match source {
+            Some(source) => {
+                let source = std::path::absolute(source).unwrap_or_else(|_| source.clone());
+                source.parent().unwrap_or(&source).join(NAME)
+            }
+            None if !is_run && path("HANDOFF_STATE").is_some() => return None,
+            None => std::path::absolute(NAME).unwrap_or_else(|_| NAME.into()),
+        };
+        Some(Self {
+            path,
+            is_explicit: false,
+        })
+    }
 }
 
-fn of_variable<'a>(command: &'a Command, variable: &str) -> Option<&'a clap::Arg> {
+fn find_by_variable<'a>(command: &'a Command, variable: &str) -> Option<&'a clap::Arg> {
     let mut all = command.get_arguments();
     all.find(|arg| arg.get_env().is_some_and(|name| name == variable))
 }
 
-/// Options are the same where they have the same variable.
+/// Makes the file's values the defaults of a command's options. Options of two commands are the same
+/// if they have the same variable.
 fn with_defaults(own: Command, toml: &HandoffToml) -> Command {
     toml.options.iter().fold(own, |own, given| {
-        let variable = format!("{PREFIX}{}", given.id.to_uppercase());
-        let arg = of_variable(&own, &variable).or_else(|| {
-            // COMMAND has none.
+        let variable = format!("{VARIABLE_PREFIX}{}", given.id.to_uppercase());
+        let arg = find_by_variable(&own, &variable).or_else(|| {
+            // COMMAND has no variable.
             let mut all = own.get_arguments();
             all.find(|arg| arg.is_last_set() && arg.get_id().as_str() == given.id)
         });
@@ -179,11 +185,14 @@ mod tests {
         let pointer = folder.path().join("_artifact.txt");
         let pointer = ["run", "--pointer", pointer.to_str().unwrap()];
         let told = run(&[&pointer[..], &["--keep", "4"]].concat());
-        assert_eq!(told.drain_timeout, Duration::from_secs(420));
-        assert_eq!(told.keep, 4);
-        assert!(told.half_close);
-        assert_eq!(told.command, ["./app", "-x"]);
-        assert_eq!(told.supervision.warmup, ["/a", "/b"]);
+        assert_eq!(
+            *told.reloadable.drain.drain_timeout,
+            Duration::from_secs(420)
+        );
+        assert_eq!(told.storage.keep, 4);
+        assert!(told.clients.half_close);
+        assert_eq!(told.app.command, ["./app", "-x"]);
+        assert_eq!(told.reloadable.readiness.warmup, ["/a", "/b"]);
         let origin = |key: &str| {
             let mut all = told.origins.settings.iter();
             all.find(|setting| setting.key == key)
@@ -202,7 +211,7 @@ mod tests {
         );
         assert_eq!(told.origins.name_of("--keep"), "--keep");
         let other = run(&[&pointer[..], &["--", "./other"]].concat());
-        assert_eq!(other.command, ["./other"]);
+        assert_eq!(other.app.command, ["./other"]);
     }
 
     #[test]
@@ -212,7 +221,7 @@ mod tests {
         fs::write(path(NAME), "keep = 9").unwrap();
         fs::write(path("other.toml"), "keep = 8").unwrap();
         fs::create_dir(path("releases")).unwrap();
-        let keep = |args: &[&str]| run(&[&["run"], args].concat()).keep;
+        let keep = |args: &[&str]| run(&[&["run"], args].concat()).storage.keep;
         assert_eq!(keep(&["--watch", &path("releases/")]), 9);
         assert_eq!(keep(&["--artifact", &path("app")]), 9);
         assert_eq!(keep(&["--pointer", &path("p.txt")]), 9);

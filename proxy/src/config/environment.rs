@@ -1,4 +1,4 @@
-//! The app's own variables: `env_file` and, before it, `[env]`.
+//! The app's own variables: those of `--env-file`, and of `[env]`, which take precedence.
 
 use std::path::Path;
 
@@ -7,9 +7,9 @@ use crate::cli::Run;
 use crate::cli::handoff_toml::is_variable;
 use crate::process::variables::Variables;
 
-/// What the files say now.
+/// Reads the variables.
 pub(super) fn of(run: &Run) -> Result<Variables, ConfigError> {
-    let mut variables = match &run.files.env_file {
+    let mut variables = match &run.reloadable.env_file {
         Some(path) => read(path)?,
         None => Variables::default(),
     };
@@ -17,7 +17,7 @@ pub(super) fn of(run: &Run) -> Result<Variables, ConfigError> {
     Ok(variables)
 }
 
-/// The error tells a line, and never what is in it.
+/// Reads a file of variables. The error names a line, and never shows its content.
 pub(crate) fn read(path: &Path) -> Result<Variables, ConfigError> {
     let cannot = |place: String, reason: String| ConfigError::EnvFile { place, reason };
     let shown = path.display();

@@ -1,41 +1,41 @@
-//! What cannot be used, and what could.
+//! Values that cannot be used, and what was expected instead.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::cli::Run;
 
-/// Why a run cannot even start.
+/// A reason for which a run cannot start.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// Nothing to run is named.
+    /// No source of artifacts is given.
     #[error(
         "nothing to run: give --artifact PATH, --pointer FILE or --watch DIR (or start in a \
          folder with _artifact.txt, releases or _target in it)"
     )]
     NoSource,
-    /// Two things to run are named.
+    /// Two sources of artifacts are given.
     #[error("{0} cannot be used together with {1}: choose one")]
     TwoSources(String, String),
-    /// A value cannot be used.
+    /// The value of an option or a variable cannot be used.
     #[error("{key} is {value:?}: expected {expected}")]
     Value {
-        /// The option, where it was given, or the variable.
+        /// Name of the option, in the words of its origin, or of the variable.
         key: Cow<'static, str>,
-        /// What it says.
+        /// The value.
         value: String,
-        /// What it should say.
+        /// Description of the values that can be used.
         expected: &'static str,
     },
-    /// The app's variables cannot be had.
+    /// The file with the app's variables cannot be used.
     #[error("{place}: {reason}")]
     EnvFile {
-        /// The file, and the line if that is known.
+        /// The file, and the line if it is known.
         place: String,
-        /// What is wrong with it.
+        /// Description of the mistake, without any value.
         reason: String,
     },
-    /// No place for private copies is known.
+    /// The environment names no folder for private copies.
     #[error("no cache folder is known: give --cache DIR")]
     NoCache,
 }
@@ -43,8 +43,8 @@ pub enum ConfigError {
 // === impl ConfigError ===
 
 impl ConfigError {
-    /// Names the option as it was given: in a file, or in the environment.
-    pub(super) fn in_words_of(mut self, run: &Run) -> Self {
+    /// Renames the option after its origin: the flag, the variable, or the line in the file.
+    pub(super) fn named_by_origin(mut self, run: &Run) -> Self {
         if let Self::Value { key, .. } = &mut self {
             *key = run.origins.name_of(key).into();
         }
@@ -52,28 +52,33 @@ impl ConfigError {
     }
 }
 
+/// Checks that a number is at least `least`.
 pub(super) fn at_least(
     key: &'static str,
     value: usize,
     least: usize,
 ) -> Result<usize, ConfigError> {
-    match value < least {
-        true => Err(ConfigError::Value {
+    if value < least {
+        return Err(ConfigError::Value {
             key: key.into(),
             value: value.to_string(),
             expected: "a larger number",
-        }),
-        false => Ok(value),
+        });
     }
+    Ok(value)
 }
 
-pub(super) fn positive(key: &'static str, duration: Duration) -> Result<Duration, ConfigError> {
-    match duration {
-        Duration::ZERO => Err(ConfigError::Value {
+/// Checks that a duration is above zero.
+pub(super) fn positive(
+    key: &'static str,
+    duration: humantime::Duration,
+) -> Result<Duration, ConfigError> {
+    if duration.is_zero() {
+        return Err(ConfigError::Value {
             key: key.into(),
             value: "0s".to_owned(),
             expected: "a duration above zero",
-        }),
-        _ => Ok(duration),
+        });
     }
+    Ok(*duration)
 }

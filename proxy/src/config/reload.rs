@@ -1,6 +1,6 @@
 //! The configuration, read again when its files change.
 //!
-//! It happens on the watcher's thread: the files may lie on a share that takes its time.
+//! The watcher's thread does this: the files may be on a slow share.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,185 +9,188 @@ use tokio::time::Instant;
 
 use super::Config;
 use crate::cli::origins::{Origins, Setting};
+use crate::cli::run::ReloadableOptions;
 use crate::cli::{Cli, Run};
-use crate::control_plane::reread::{News, Reread};
-use crate::control_plane::supervisor;
+use crate::control_plane::config_source::{ConfigReload, ConfigSource};
+use crate::control_plane::settings::SupervisorSettings;
 use crate::deployment::Fingerprint;
 use crate::telemetry;
 
-/// A file that has just changed may be half written; and so may the next one.
+/// Time without a change after which the files are read: one may be half written, and the other may
+/// follow.
 const CALM: Duration = Duration::from_millis(200);
-/// One that changes all the time is read all the same.
+/// Maximum time for which files that keep changing are left unread.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What is taken over from a changed file while handoff runs; the rest needs a restart of it.
-const RELOADED: [&str; 24] = [
-    "env-file",
-    "health-path",
-    "health-host",
-    "health-interval",
-    "health-timeout",
-    "health-status",
-    "health-rise",
-    "health-identity",
-    "warmup",
-    "start-timeout",
-    "deploy-timeout",
-    "drain-timeout",
-    "tunnel-drain-timeout",
-    "max-draining",
-    "rapid-fails",
-    "stop",
-    "stop-timeout",
-    "live-path",
-    "live-interval",
-    "health-fall",
-    "bake",
-    "bake-max-errors",
-    "auto-rollback",
-    "log-level",
-];
-
-/// The files, and what they said.
+/// The configuration file and the file with the app's variables.
 #[derive(Debug)]
 pub(super) struct Files {
-    origins: Origins,
-    settings: supervisor::Settings,
-    env_file: Option<PathBuf>,
-    seen: Seen,
-    /// They have changed since: first, last, and how.
-    changing: Option<(Instant, Instant, Seen)>,
+    /// The options in effect.
+    run: Run,
+    read: Fingerprints,
+    change: Option<Change>,
 }
 
-/// What a look at the files tells of each.
-type Seen = Vec<Option<Fingerprint>>;
+/// A change of the files that may go on.
+#[derive(Debug)]
+struct Change {
+    first: Instant,
+    last: Instant,
+    found: Fingerprints,
+}
+
+/// The state of each file; `None` if it cannot be read.
+type Fingerprints = Vec<Option<Fingerprint>>;
 
 // === impl Files ===
 
 impl Files {
-    pub(super) fn new(run: &Run, settings: &supervisor::Settings) -> Self {
+    /// Takes the files as read: they have led to `run`.
+    pub(super) fn new(run: &Run) -> Self {
         let mut files = Self {
-            origins: run.origins.clone(),
-            settings: settings.clone(),
-            env_file: run.files.env_file.clone(),
-            seen: Seen::new(),
-            changing: None,
+            run: run.clone(),
+            read: Fingerprints::new(),
+            change: None,
         };
-        files.seen = files.see();
+        files.read = files.fingerprints();
         files
     }
 
     fn paths(&self) -> impl Iterator<Item = &Path> {
-        let env_file = self.env_file.as_deref();
-        [self.origins.file.as_path()].into_iter().chain(env_file)
+        let env_file = self.run.reloadable.env_file.as_deref();
+        [self.run.origins.file.as_path()]
+            .into_iter()
+            .chain(env_file)
     }
 
-    fn see(&self) -> Seen {
+    fn fingerprints(&self) -> Fingerprints {
         self.paths()
             .map(|path| Fingerprint::of(path).ok())
             .collect()
     }
 
-    fn read(&mut self) -> Result<supervisor::Settings, String> {
-        let run = Cli::read_again(&self.origins).map_err(|error| error.to_string())?;
-        let run = run.ok_or_else(|| "there is nothing to run any more".to_owned())?;
+    /// Reads the files, and takes over the reloadable options.
+    fn read(&mut self) -> Result<SupervisorSettings, String> {
+        let new = Cli::read_again(&self.run.origins).map_err(|error| error.to_string())?;
+        let new = new.ok_or_else(|| "there is nothing to run any more".to_owned())?;
+        // The other options have to be usable too: the next restart takes them over.
+        Config::try_from(new.clone()).map_err(|error| error.to_string())?;
+        let run = Run {
+            reloadable: new.reloadable,
+            origins: new.origins,
+            ..self.run.clone()
+        };
         let config = Config::try_from(run.clone()).map_err(|error| error.to_string())?;
-        let changed = changed(&self.origins, &run.origins);
-        let (taken, left): (Vec<_>, Vec<_>) = changed
-            .into_iter()
-            .partition(|key| RELOADED.contains(&key.as_str()));
         telemetry::set_level(config.log.level);
-        if !taken.is_empty() {
-            tracing::info!(options = taken.join(", "), "the configuration has changed");
-        }
-        if !left.is_empty() {
-            tracing::warn!(
-                options = left.join(", "),
-                "they have changed too, which counts only when handoff is restarted"
-            );
-        }
-        self.origins = run.origins;
-        self.env_file = run.files.env_file;
-        self.settings = self.settings.reloaded(config.supervisor);
-        // The other file may be another one now.
-        self.seen = self.see();
-        Ok(self.settings.clone())
+        log_changes(&self.run.origins, &run.origins);
+        self.run = run;
+        // The path of the app's variables may have changed.
+        self.read = self.fingerprints();
+        Ok(config.supervisor)
     }
 }
 
-impl Reread for Files {
-    fn look(&mut self) -> News {
-        let (now, seen) = (Instant::now(), self.see());
-        if seen == self.seen {
-            self.changing = None;
-            return News::None;
+impl ConfigSource for Files {
+    fn poll(&mut self) -> ConfigReload {
+        let (now, found) = (Instant::now(), self.fingerprints());
+        if found == self.read {
+            self.change = None;
+            return ConfigReload::Unchanged;
         }
-        let (first, last) = match &self.changing {
-            Some((first, last, before)) if *before == seen => (*first, *last),
-            Some((first, ..)) => (*first, now),
+        let (first, last) = match &self.change {
+            Some(change) if change.found == found => (change.first, change.last),
+            Some(change) => (change.first, now),
             None => (now, now),
         };
         let calm = last + CALM;
         if now < calm && now < first + PATIENCE {
-            self.changing = Some((first, last, seen));
-            return News::Soon(calm - now);
+            self.change = Some(Change { first, last, found });
+            return ConfigReload::Changing(calm - now);
         }
-        self.changing = None;
-        self.seen = seen;
+        self.change = None;
+        self.read = found;
         match self.read() {
-            Ok(settings) => News::Settings(Box::new(settings)),
-            Err(problem) => News::Problem(problem),
+            Ok(settings) => ConfigReload::Settings(Box::new(settings)),
+            Err(problem) => ConfigReload::Problem(problem),
         }
     }
 
     fn folders(&self) -> Vec<PathBuf> {
         let folder = |path: &Path| path.parent().map(Path::to_owned);
-        // Only where there is something to change: events for other files would be for nothing.
-        let there = self
+        // Folders without such a file would only cause needless events.
+        let existing = self
             .paths()
-            .zip(&self.seen)
-            .filter(|(_, seen)| seen.is_some());
-        there.filter_map(|(path, _)| folder(path)).collect()
+            .zip(&self.read)
+            .filter(|(_, fingerprint)| fingerprint.is_some());
+        existing.filter_map(|(path, _)| folder(path)).collect()
     }
 }
 
-/// The options that say something else than before, by name.
+fn log_changes(before: &Origins, after: &Origins) {
+    let reloadable = ReloadableOptions::keys();
+    let (reloaded, other): (Vec<_>, Vec<_>) = changed(before, after)
+        .into_iter()
+        .partition(|key| reloadable.contains(key));
+    if !reloaded.is_empty() {
+        tracing::info!(
+            event = "configuration_reloaded",
+            options = reloaded.join(", "),
+            "the configuration has changed"
+        );
+    }
+    if !other.is_empty() {
+        tracing::warn!(
+            event = "configuration_needs_restart",
+            options = other.join(", "),
+            "options have changed that take effect only when handoff is restarted"
+        );
+    }
+}
+
+/// Returns the keys of the options whose values differ.
 fn changed(before: &Origins, after: &Origins) -> Vec<String> {
-    let says = |all: &[Setting], key: &str| {
+    let values = |all: &[Setting], key: &str| {
         let setting = all.iter().find(|setting| setting.key == key);
         setting.map(|setting| setting.values.clone())
     };
     let keys = after.settings.iter().map(|setting| &setting.key);
-    keys.filter(|key| says(&before.settings, key) != says(&after.settings, key))
+    keys.filter(|key| values(&before.settings, key) != values(&after.settings, key))
         .cloned()
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
-    fn what_is_reloaded_are_options() {
-        let command = Cli::command();
-        let run = command.find_subcommand("run").unwrap();
-        for key in RELOADED {
-            let is_option = run.get_opts().any(|option| option.get_long() == Some(key));
-            assert!(is_option, "{key}");
-        }
-    }
-
-    #[test]
-    fn the_readme_names_what_is_reloaded() {
-        let readme = std::fs::read_to_string("../README.md").unwrap();
-        let (_, after) = readme
-            .split_once("\n### Changing it while it runs\n")
-            .unwrap();
-        let (section, _) = after.split_once("\n## ").unwrap();
-        for key in RELOADED {
-            assert!(section.contains(&format!("`{key}`")), "{key}");
-        }
+    fn what_is_reloaded_is_what_instances_and_the_log_level_depend_on() {
+        let expected = [
+            "env-file",
+            "health-path",
+            "health-host",
+            "health-interval",
+            "health-timeout",
+            "health-status",
+            "health-rise",
+            "health-identity",
+            "warmup",
+            "start-timeout",
+            "deploy-timeout",
+            "live-path",
+            "live-interval",
+            "health-fall",
+            "rapid-fails",
+            "bake",
+            "bake-max-errors",
+            "auto-rollback",
+            "drain-timeout",
+            "tunnel-drain-timeout",
+            "max-draining",
+            "stop",
+            "stop-timeout",
+            "log-level",
+        ];
+        assert_eq!(ReloadableOptions::keys(), expected);
     }
 }

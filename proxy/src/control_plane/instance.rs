@@ -1,4 +1,4 @@
-//! The life of one process tree, from its launch to its end, as facts for the supervisor.
+//! The life of one process tree, from its launch to its end, as events for the supervisor.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -6,157 +6,165 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::live::LiveCheck;
-use super::readiness::{Identity, NeverReady, Readiness};
+use super::liveness::Liveness;
+use super::readiness::{OwnerCheck, Readiness, ReadinessTimeout};
+use crate::os::ports;
 use crate::process::{Exit, Owner, Process};
 
-/// What becomes of an instance, in this order.
+/// An event in the life of an instance, in this order.
 #[derive(Debug)]
-pub(super) enum Fact {
-    /// It may have requests.
+pub(super) enum InstanceEvent {
+    /// The instance is ready for requests.
     Ready {
-        /// Where it listens.
+        /// Address at which the instance listens.
         address: SocketAddr,
-        /// What is not as it should be with that.
+        /// Problem with the owner of the port, or with the address.
         warning: Option<String>,
     },
-    /// It was not ready in time.
+    /// The instance was not ready in time.
     NeverReady {
-        /// In one line.
+        /// Reason in one line.
         reason: String,
-        /// The last lines so far.
+        /// Last lines of the output so far.
         output: VecDeque<String>,
-        /// What the last probe said.
+        /// Result of the last probe.
         probe: String,
     },
-    /// It is gone, and its port is another program's: it could not have worked.
+    /// The instance has ended, and its port is another program's: it could not have worked.
     PortTaken,
-    /// It is gone.
+    /// The instance has ended.
     Exited {
-        /// How it ended.
+        /// Exit status and last output.
         exit: Exit,
-        /// What the last probe said, if it never became ready.
+        /// Result of the last probe, if the instance never became ready.
         probe: Option<String>,
     },
 }
 
-/// How to check and stop it.
+/// Settings for the checks and the stop of one instance.
 #[derive(Clone, Debug)]
-pub(super) struct Care {
+pub(super) struct InstanceConfig {
     pub(super) port: u16,
     pub(super) readiness: Readiness,
-    /// Has to be well too: it shall be better than another one of its release.
-    pub(super) live: Option<LiveCheck>,
+    /// Liveness check that has to succeed too, as the instance replaces an unhealthy one of the
+    /// same release.
+    pub(super) liveness: Option<Liveness>,
+    /// Maximum time from the launch to readiness.
     pub(super) start_timeout: Duration,
     pub(super) last_probe: LastProbe,
 }
 
-/// What the last probe said, until one succeeds.
+/// The result of the last probe, until one succeeds.
 pub(super) type LastProbe = Rc<RefCell<Option<String>>>;
 
-/// When it has to be gone; until then it is asked politely. Nothing as long as it shall run.
-pub(super) type StopBy = watch::Receiver<Option<Instant>>;
+/// The time at which the instance is killed, if it has not stopped before; none while it is to
+/// run.
+pub(super) type StopTime = watch::Receiver<Option<Instant>>;
 
-/// What a start comes to.
-enum Start {
+/// The result of a start.
+enum StartResult {
     Ready(SocketAddr, Option<String>),
     NeverReady(String),
     Exited(Exit),
-    Stopped,
+    StopRequested,
 }
 
 /// Follows a process to its end.
 pub(super) async fn follow<P: Process>(
     mut process: P,
-    care: Care,
-    mut stop_by: StopBy,
-    report: impl Fn(Fact),
+    config: InstanceConfig,
+    mut stop_time: StopTime,
+    report: impl Fn(InstanceEvent),
 ) {
-    match start(&mut process, &care, &mut stop_by, &care.last_probe).await {
-        Start::Ready(address, warning) => {
-            care.last_probe.take();
-            report(Fact::Ready { address, warning });
+    match start(&mut process, &config, &mut stop_time).await {
+        StartResult::Ready(address, warning) => {
+            config.last_probe.take();
+            report(InstanceEvent::Ready { address, warning });
         }
-        Start::NeverReady(probe) => report(Fact::NeverReady {
-            reason: never_ready(&process, &care, &probe),
+        StartResult::NeverReady(probe) => report(InstanceEvent::NeverReady {
+            reason: describe_timeout(&process, &config, &probe),
             output: process.output(),
             probe,
         }),
-        Start::Exited(exit) => {
-            let probe = care.last_probe.take();
-            return report(match port_taken(care.port).await {
-                true => Fact::PortTaken,
-                false => Fact::Exited { exit, probe },
+        StartResult::Exited(exit) => {
+            let probe = config.last_probe.take();
+            return report(if ports::is_taken(config.port) {
+                InstanceEvent::PortTaken
+            } else {
+                InstanceEvent::Exited { exit, probe }
             });
         }
-        Start::Stopped => {}
+        StartResult::StopRequested => {}
     }
     let exited = tokio::select! {
         exit = process.exited() => Some(exit),
-        _ = stop_by.wait_for(Option::is_some) => None,
+        _ = stop_time.wait_for(Option::is_some) => None,
     };
     let exit = match exited {
         Some(exit) => exit,
-        None => stop(&mut process, stop_by).await,
+        None => stop(&mut process, stop_time).await,
     };
     let probe = None;
-    report(Fact::Exited { exit, probe });
+    report(InstanceEvent::Exited { exit, probe });
 }
 
+/// Waits until the instance is ready, or cannot become so.
 async fn start<P: Process>(
     process: &mut P,
-    care: &Care,
-    stop_by: &mut StopBy,
-    last_probe: &RefCell<Option<String>>,
-) -> Start {
-    let deadline = Instant::now() + care.start_timeout;
+    config: &InstanceConfig,
+    stop_time: &mut StopTime,
+) -> StartResult {
+    let last_probe = config.last_probe.as_ref();
+    let deadline = Instant::now() + config.start_timeout;
     loop {
-        let verdict = tokio::select! {
-            exit = process.exited() => return Start::Exited(exit),
-            _ = stop_by.changed() => return Start::Stopped,
-            verdict = care.readiness.wait(care.port, deadline, last_probe) => verdict,
+        let ready = tokio::select! {
+            exit = process.exited() => return StartResult::Exited(exit),
+            _ = stop_time.changed() => return StartResult::StopRequested,
+            ready = config.readiness.wait_until_ready(config.port, deadline, last_probe) => ready,
         };
-        let address = match verdict {
+        let address = match ready {
             Ok(address) => address,
-            Err(NeverReady { last_probe }) => return Start::NeverReady(last_probe),
+            Err(ReadinessTimeout { last_probe }) => return StartResult::NeverReady(last_probe),
         };
-        let owned = owned(process, care);
+        let owner = check_owner(process, config);
         let preparing = async {
-            match owned {
+            match owner {
                 Ok(warning) => {
-                    care.prepare(address, last_probe).await;
+                    config.prepare(address, last_probe).await;
                     Some(warning)
                 }
                 Err(reason) => {
                     last_probe.replace(Some(reason));
-                    tokio::time::sleep(care.readiness.interval).await;
+                    tokio::time::sleep(config.readiness.interval).await;
                     None
                 }
             }
         };
         let prepared = tokio::select! {
-            exit = process.exited() => return Start::Exited(exit),
-            _ = stop_by.changed() => return Start::Stopped,
+            exit = process.exited() => return StartResult::Exited(exit),
+            _ = stop_time.changed() => return StartResult::StopRequested,
             prepared = tokio::time::timeout_at(deadline, preparing) => prepared,
         };
         match prepared {
-            Ok(Some(warning)) => return Start::Ready(address, warning),
+            Ok(Some(warning)) => return StartResult::Ready(address, warning),
             Ok(None) => {}
-            Err(_elapsed) => return Start::NeverReady(last_probe.take().unwrap_or_default()),
+            Err(_elapsed) => {
+                return StartResult::NeverReady(last_probe.take().unwrap_or_default());
+            }
         }
     }
 }
 
-/// Whether who answers on its port is the instance; what is not as it should be.
-fn owned<P: Process>(process: &P, care: &Care) -> Result<Option<String>, String> {
-    if care.readiness.identity == Identity::Off {
+/// Checks that the instance owns the listener on its port. Returns a warning for a listener that
+/// is not as it should be, and an error for one that counts as not ready.
+fn check_owner<P: Process>(process: &P, config: &InstanceConfig) -> Result<Option<String>, String> {
+    if config.readiness.owner_check == OwnerCheck::Off {
         return Ok(None);
     }
-    let port = care.port;
+    let port = config.port;
     match process.owner(port) {
         Owner::Unknown => Ok(None),
         Owner::Tree(addresses) => {
@@ -167,38 +175,42 @@ fn owned<P: Process>(process: &P, care: &Care) -> Result<Option<String>, String>
         }
         Owner::Another(other) => {
             let reason = format!("on its port {port} answers {other}, which it has not started");
-            match care.readiness.identity {
-                Identity::Require => Err(reason),
-                Identity::Warn | Identity::Off => Ok(Some(reason)),
+            match config.readiness.owner_check {
+                OwnerCheck::Require => Err(reason),
+                OwnerCheck::Warn | OwnerCheck::Off => Ok(Some(reason)),
             }
         }
     }
 }
 
-impl Care {
+// === impl InstanceConfig ===
+
+impl InstanceConfig {
     async fn prepare(&self, address: SocketAddr, last_probe: &RefCell<Option<String>>) {
         self.readiness.warm_up(address, last_probe).await;
-        if let Some(live) = &self.live {
-            last_probe.replace(Some("its live check fails too".to_owned()));
-            live.is_well(address).await;
+        if let Some(liveness) = &self.liveness {
+            last_probe.replace(Some("its liveness check fails too".to_owned()));
+            liveness.wait_until_healthy(address).await;
         }
     }
 }
 
-async fn stop<P: Process>(process: &mut P, mut stop_by: StopBy) -> Exit {
-    let mut deadline = stop_by.borrow_and_update().unwrap_or_else(Instant::now);
-    let mut asking = process.ask_to_stop();
-    let mut is_asking = true;
+/// Asks the instance to stop, and kills it at `stop_time`.
+async fn stop<P: Process>(process: &mut P, mut stop_time: StopTime) -> Exit {
+    let mut deadline = stop_time.borrow_and_update().unwrap_or_else(Instant::now);
+    let mut request = process.ask_to_stop();
+    let mut is_requesting = true;
     loop {
         tokio::select! {
             exit = process.exited() => return exit,
-            asked = &mut asking, if is_asking => {
-                is_asking = false;
-                if let Err(error) = asked {
+            requested = &mut request, if is_requesting => {
+                is_requesting = false;
+                if let Err(error) = requested {
                     tracing::warn!(
+                        event = "stop_request_failed",
                         pid = process.pid(),
                         %error,
-                        "cannot be asked to stop (--stop), so it is killed"
+                        "an instance cannot be asked to stop (--stop), so it is killed"
                     );
                     deadline = Instant::now();
                 }
@@ -207,35 +219,29 @@ async fn stop<P: Process>(process: &mut P, mut stop_by: StopBy) -> Exit {
                 process.kill();
                 return process.exited().await;
             }
-            Ok(()) = stop_by.changed() => {
-                deadline = stop_by.borrow_and_update().unwrap_or(deadline);
+            Ok(()) = stop_time.changed() => {
+                deadline = stop_time.borrow_and_update().unwrap_or(deadline);
             }
         }
     }
 }
 
-fn never_ready<P: Process>(process: &P, care: &Care, probe: &str) -> String {
-    let timeout = humantime::format_duration(care.start_timeout);
+fn describe_timeout<P: Process>(process: &P, config: &InstanceConfig, probe: &str) -> String {
+    let timeout = humantime::format_duration(config.start_timeout);
     let elsewhere: Vec<_> = process
         .listeners()
         .into_iter()
-        .filter(|listener| listener.port() != care.port)
+        .filter(|listener| listener.port() != config.port)
         .map(|listener| listener.to_string())
         .collect();
-    let hint = match elsewhere.is_empty() {
-        true => String::new(),
-        false => format!(
+    let hint = if elsewhere.is_empty() {
+        String::new()
+    } else {
+        format!(
             "; it listens on {}, not on its port {}: pass it {{port}}, or let it read PORT",
             elsewhere.join(" and "),
-            care.port
-        ),
+            config.port
+        )
     };
     format!("was not ready within {timeout}: {probe}{hint}")
-}
-
-/// Whether somebody listens on the port of a process tree that is gone.
-async fn port_taken(port: u16) -> bool {
-    let connect = TcpStream::connect((std::net::Ipv4Addr::LOCALHOST, port));
-    let connected = tokio::time::timeout(Duration::from_secs(1), connect).await;
-    matches!(connected, Ok(Ok(_)))
 }

@@ -1,4 +1,4 @@
-//! One question to an app, and whether its answer is good.
+//! A single check request to an app.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -14,54 +14,54 @@ use tokio::net::TcpStream;
 
 use crate::os::loopback::connect_at_once;
 
-/// What is asked, and which answers are good.
+/// A check request, and the responses that count as success.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    /// `/health?deep=1`: path and query of the request.
+    /// Path and query of the request, such as `/health?deep=1`.
     pub path: PathAndQuery,
-    /// The `Host` field of the request; by default the address that is probed.
+    /// Value of the `Host` field; by default the address that is probed.
     pub host: Option<header::HeaderValue>,
-    /// For one probe.
+    /// Maximum time for one probe.
     pub timeout: Duration,
-    /// The status codes that are good.
+    /// Status codes that count as success.
     pub expected: RangeInclusive<u16>,
 }
 
-/// Why one probe does not count.
+/// The failure of one probe.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeFailure {
-    /// Nothing accepts on the port.
+    /// Nothing listens on the port.
     #[error("nothing listens on port {port}: {source}")]
     Connect {
-        /// The port.
+        /// Port of the app.
         port: u16,
-        /// What the system said. Azure's sandbox says 10013 (forbidden), not 10061 (refused).
+        /// Error of the connection. Azure's sandbox reports 10013 (forbidden), not 10061 (refused).
         source: std::io::Error,
     },
-    /// What came was no HTTP answer.
+    /// The app sent no HTTP response.
     #[error("no HTTP answer to GET {path}: {source}")]
     Http {
-        /// What was asked for.
+        /// Path and query of the request.
         path: String,
-        /// What was wrong with the answer.
+        /// Error of the HTTP client.
         source: hyper::Error,
     },
-    /// It answered, but not with what is expected.
+    /// The response has another status code than expected.
     #[error("GET {path} answered {status}, expected {} to {}", expected.start(), expected.end())]
     Status {
-        /// What was asked for.
+        /// Path and query of the request.
         path: String,
-        /// What came.
+        /// Status code of the response.
         status: StatusCode,
-        /// What should have come.
+        /// Expected status codes.
         expected: RangeInclusive<u16>,
     },
-    /// No answer in time.
-    #[error("GET {path} was not answered within {timeout:?}")]
+    /// The app did not answer in time.
+    #[error("GET {path} was not answered within {}", humantime::format_duration(*timeout))]
     Timeout {
-        /// What was asked for.
+        /// Path and query of the request.
         path: String,
-        /// How long one probe may take.
+        /// Maximum time for one probe.
         timeout: Duration,
     },
 }
@@ -69,36 +69,37 @@ pub enum ProbeFailure {
 // === impl Probe ===
 
 impl Probe {
-    /// Asks once, on 127.0.0.1 and then on ::1, and says which address gave a good answer.
+    /// Probes 127.0.0.1 once, or ::1 if nothing listens there, and returns the address that
+    /// succeeded.
     ///
     /// # Errors
-    /// [`ProbeFailure`] when none did.
+    /// [`ProbeFailure`] if none succeeded.
     pub async fn find(&self, port: u16) -> Result<SocketAddr, ProbeFailure> {
-        self.in_time(async {
+        self.within_timeout(async {
             let (address, stream) = connect(port).await?;
-            self.judge(address, stream).await.map(|()| address)
+            self.check(address, stream).await.map(|()| address)
         })
         .await
     }
 
-    /// Asks once.
+    /// Probes once.
     ///
     /// # Errors
-    /// [`ProbeFailure`] when the answer is not good.
+    /// [`ProbeFailure`] if the probe did not succeed.
     pub async fn ask(&self, address: SocketAddr) -> Result<(), ProbeFailure> {
-        self.in_time(async {
+        self.within_timeout(async {
             let port = address.port();
             let connect = TcpStream::connect(address).await;
             let stream = connect.map_err(|source| ProbeFailure::Connect { port, source })?;
-            self.judge(address, stream).await
+            self.check(address, stream).await
         })
         .await
     }
 
-    /// Asks for another path, for as long as it takes, and takes any answer.
+    /// Requests another path without a time limit, and returns the status code of any response.
     ///
     /// # Errors
-    /// [`ProbeFailure`] when there is none.
+    /// [`ProbeFailure`] if there is no response.
     pub async fn visit(
         &self,
         address: SocketAddr,
@@ -110,7 +111,7 @@ impl Probe {
         self.get(address, stream, path).await
     }
 
-    async fn in_time<T>(
+    async fn within_timeout<T>(
         &self,
         asking: impl Future<Output = Result<T, ProbeFailure>>,
     ) -> Result<T, ProbeFailure> {
@@ -123,16 +124,16 @@ impl Probe {
         })
     }
 
-    async fn judge(&self, address: SocketAddr, stream: TcpStream) -> Result<(), ProbeFailure> {
+    async fn check(&self, address: SocketAddr, stream: TcpStream) -> Result<(), ProbeFailure> {
         let status = self.get(address, stream, &self.path).await?;
-        match self.expected.contains(&status.as_u16()) {
-            true => Ok(()),
-            false => Err(ProbeFailure::Status {
-                path: self.path.to_string(),
-                status,
-                expected: self.expected.clone(),
-            }),
+        if self.expected.contains(&status.as_u16()) {
+            return Ok(());
         }
+        Err(ProbeFailure::Status {
+            path: self.path.to_string(),
+            status,
+            expected: self.expected.clone(),
+        })
     }
 
     async fn get(

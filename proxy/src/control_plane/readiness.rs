@@ -1,4 +1,4 @@
-//! The health check that gates promotion.
+//! The readiness check that gates promotion.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -9,83 +9,82 @@ use tokio::time::Instant;
 
 use super::probe::Probe;
 
-/// Many apps are ready in a few milliseconds.
+/// Minimum time between probes: many apps are ready in a few milliseconds.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 
-/// An instance is found to be ready at most so much later than it is, in parts of the time that it
-/// took: an eighth.
+/// Divisor of the time waited so far that gives the time to the next probe: readiness is detected
+/// late by at most an eighth of the time that the start took.
 const LATE_BY: u32 = 8;
 
-/// What is asked, how often, and what has to be true before an instance gets requests.
+/// Settings of the readiness check.
 #[derive(Clone, Debug)]
 pub struct Readiness {
-    /// The question.
+    /// Request to the app.
     pub probe: Probe,
-    /// From one probe's answer to the next probe, in the long run.
+    /// Maximum time from the end of one probe to the next.
     pub interval: Duration,
-    /// So many good answers in a row.
+    /// Number of successful probes in a row.
     pub rise: u32,
-    /// What is asked for after that, so that the first client need not wait for it.
+    /// Paths that are requested after that, so that the first client does not wait for them.
     pub warmup: Vec<PathAndQuery>,
-    /// Whether the listener has to belong to the instance.
-    pub identity: Identity,
+    /// Check that the listener belongs to the instance.
+    pub owner_check: OwnerCheck,
 }
 
-/// What follows when the system says that another program listens on the app's port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Identity {
-    /// It is not ready.
+/// The consequence of another program listening on the app's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnerCheck {
+    /// The instance is not ready.
     Require,
-    /// A line in the log and in the status.
+    /// A warning appears in the log and in the status.
     Warn,
-    /// Nothing: the system is not asked.
+    /// None: the system is not asked.
     Off,
 }
 
-/// The last probe's failure when there is no time left for another one.
+/// The end of a readiness check at its deadline.
 #[derive(Debug, PartialEq, Eq)]
-pub struct NeverReady {
-    /// As a person reads it.
+pub struct ReadinessTimeout {
+    /// Result of the last probe.
     pub last_probe: String,
 }
 
 // === impl Readiness ===
 
 impl Readiness {
-    /// Probes until enough answers in a row are good, and says which address gave them.
-    ///
-    /// What the last probe said is in `last_probe` meanwhile.
+    /// Probes until enough probes in a row succeed, and returns the address that answered. The
+    /// result of the last failed probe is in `last_probe` meanwhile.
     ///
     /// # Errors
-    /// [`NeverReady`] when none was good by the deadline.
-    pub async fn wait(
+    /// [`ReadinessTimeout`] at the deadline.
+    pub async fn wait_until_ready(
         &self,
         port: u16,
         deadline: Instant,
         last_probe: &RefCell<Option<String>>,
-    ) -> Result<SocketAddr, NeverReady> {
+    ) -> Result<SocketAddr, ReadinessTimeout> {
         let ready = async {
             let begun = Instant::now();
-            let mut good = 0;
+            let mut successes = 0;
             loop {
                 match self.probe.find(port).await {
                     Ok(address) => {
-                        good += 1;
-                        if good >= self.rise {
+                        successes += 1;
+                        if successes >= self.rise {
                             return address;
                         }
                     }
                     Err(failure) => {
-                        good = 0;
+                        successes = 0;
                         last_probe.replace(Some(failure.to_string()));
                     }
                 }
-                tokio::time::sleep(self.pause(begun.elapsed())).await;
+                tokio::time::sleep(self.pause_after(begun.elapsed())).await;
             }
         };
         tokio::time::timeout_at(deadline, ready)
             .await
-            .map_err(|_elapsed| NeverReady {
+            .map_err(|_elapsed| ReadinessTimeout {
                 last_probe: last_probe
                     .borrow()
                     .clone()
@@ -93,22 +92,38 @@ impl Readiness {
             })
     }
 
-    /// Before the next probe, when so much time has passed.
-    fn pause(&self, waited: Duration) -> Duration {
+    /// Returns the time to the next probe.
+    fn pause_after(&self, waited: Duration) -> Duration {
         (waited / LATE_BY).max(SHORTEST_PAUSE).min(self.interval)
     }
 
-    /// Asks for what clients will ask for first. What comes is not judged: whether the instance is
-    /// well has been asked before.
+    /// Requests the warm-up paths. Their responses do not count: the instance has passed its
+    /// readiness check.
     pub async fn warm_up(&self, address: SocketAddr, last_probe: &RefCell<Option<String>>) {
         for path in &self.warmup {
             last_probe.replace(Some(format!("the warm-up GET {path} is not answered yet")));
             match self.probe.visit(address, path).await {
-                Ok(status) if status.is_server_error() => {
-                    tracing::warn!(%address, %path, %status, "warm-up");
-                }
-                Ok(status) => tracing::debug!(%address, %path, %status, "warm-up"),
-                Err(error) => tracing::warn!(%address, %path, %error, "warm-up"),
+                Ok(status) if status.is_server_error() => tracing::warn!(
+                    event = "warmup_failed",
+                    %address,
+                    %path,
+                    %status,
+                    "a warm-up request was answered with an error"
+                ),
+                Ok(status) => tracing::debug!(
+                    event = "warmup_answered",
+                    %address,
+                    %path,
+                    %status,
+                    "a warm-up request was answered"
+                ),
+                Err(error) => tracing::warn!(
+                    event = "warmup_failed",
+                    %address,
+                    %path,
+                    %error,
+                    "a warm-up request was not answered"
+                ),
             }
         }
     }
@@ -132,11 +147,11 @@ mod tests {
             interval: Duration::from_millis(1),
             rise: 1,
             warmup: Vec::new(),
-            identity: Identity::Off,
+            owner_check: OwnerCheck::Off,
         }
     }
 
-    /// Answers each connection with the next of `answers`, then with the last one for ever.
+    /// Serves the next of `answers` on each connection, and the last one from then on.
     async fn app(answers: &'static [&'static str]) -> u16 {
         counted(answers, &std::sync::Arc::default()).await
     }
@@ -160,13 +175,13 @@ mod tests {
         port
     }
 
-    async fn wait(port: u16, timeout: Duration) -> Result<SocketAddr, NeverReady> {
+    async fn wait(port: u16, timeout: Duration) -> Result<SocketAddr, ReadinessTimeout> {
         let deadline = Instant::now() + timeout;
         wait_for(&readiness(), port, deadline).await
     }
 
     #[tokio::test]
-    async fn is_ready_once_an_answer_is_as_expected() {
+    async fn it_is_ready_once_an_answer_is_as_expected() {
         let port = app(&[
             "",
             "junk\r\n\r\n",
@@ -182,12 +197,14 @@ mod tests {
         readiness: &Readiness,
         port: u16,
         deadline: Instant,
-    ) -> Result<SocketAddr, NeverReady> {
-        readiness.wait(port, deadline, &RefCell::default()).await
+    ) -> Result<SocketAddr, ReadinessTimeout> {
+        readiness
+            .wait_until_ready(port, deadline, &RefCell::default())
+            .await
     }
 
     #[tokio::test]
-    async fn so_many_good_answers_in_a_row_are_needed() {
+    async fn as_many_good_answers_in_a_row_are_needed_as_the_options_say() {
         const GOOD: &str = "HTTP/1.1 204 OK\r\n\r\n";
         const BAD: &str = "HTTP/1.1 503 No\r\n\r\n";
         let readiness = Readiness {
@@ -202,12 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn who_is_ready_early_is_asked_often_and_nobody_less_often_than_said() {
+    fn an_instance_is_probed_often_at_first_and_never_less_often_than_the_interval() {
         let readiness = Readiness {
             interval: Duration::from_millis(500),
             ..readiness()
         };
-        let pause = |ms| readiness.pause(Duration::from_millis(ms)).as_millis();
+        let pause = |ms| readiness.pause_after(Duration::from_millis(ms)).as_millis();
         assert_eq!([pause(0), pause(10), pause(400)], [2, 2, 50]);
         assert_eq!([pause(4_000), pause(60_000)], [500, 500]);
     }

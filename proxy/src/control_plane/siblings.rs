@@ -1,7 +1,7 @@
-//! What other sidecars of the same deployment folder run and refuse, perhaps on other machines.
+//! The releases that sibling sidecars run and refuse, perhaps on other machines.
 //!
-//! Only a sidecar that remembers nothing asks, once, at its start: it need not find out by itself
-//! what they have found out before.
+//! Only a sidecar without a memory reads them, once, at its start, so that it does not repeat what
+//! they have tried.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,66 +12,66 @@ use crate::deployment::Target;
 use crate::deployment::status::{Phase, UnixMillis};
 use crate::release::Digest;
 
-/// Who has not written for so long does not live any more. Clocks may differ.
+/// Age of a heartbeat, in milliseconds, from which a sidecar counts as dead. Clocks may differ.
 const SILENCE_MS: u64 = 60_000;
 
-/// What the others say.
+/// The releases of all siblings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Siblings {
-    running: Vec<Running>,
+    running: Vec<RunningRelease>,
+    /// Digests.
     refused: Vec<String>,
 }
 
-/// What one of them runs.
+/// A release that a sibling runs.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-struct Running {
+struct RunningRelease {
     digest: String,
     source: Option<PathBuf>,
 }
 
-/// The part of a status that matters here.
+/// The part of a sibling's status that is read here.
 #[derive(Debug, Deserialize)]
-struct Seen {
+struct SiblingStatus {
     sidecar: String,
     heartbeat_ms: UnixMillis,
     phase: Phase,
-    active: Option<Running>,
+    active: Option<RunningRelease>,
     #[serde(default)]
-    refused: Vec<Refused>,
+    refused: Vec<RefusedRelease>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Refused {
+struct RefusedRelease {
     digest: String,
 }
 
 // === impl Siblings ===
 
 impl Siblings {
-    /// Looks at the sidecars that publish in `state`, but for the one that looks.
-    pub fn look(state: &Path, me: &str, now: UnixMillis) -> Self {
+    /// Reads the status of all sidecars that publish in the folder `state`, except `me`.
+    pub fn read(state: &Path, me: &str, now: UnixMillis) -> Self {
         let files = fs::read_dir(state.join("sidecars"));
         let mut siblings = Self::default();
         for file in files.into_iter().flatten().flatten() {
-            // One that is being written, or is another version's, says nothing.
+            // A file that is half written, or of another version, is left out.
             let content = fs::read(file.path()).unwrap_or_default();
-            let Ok(seen) = serde_json::from_slice::<Seen>(&content) else {
+            let Ok(status) = serde_json::from_slice::<SiblingStatus>(&content) else {
                 continue;
             };
-            let is_alive = seen.heartbeat_ms.0.abs_diff(now.0) < SILENCE_MS;
-            if is_alive && seen.sidecar != me && seen.phase == Phase::Running {
-                siblings.running.extend(seen.active);
-                siblings
-                    .refused
-                    .extend(seen.refused.into_iter().map(|r| r.digest));
+            let is_alive = status.heartbeat_ms.0.abs_diff(now.0) < SILENCE_MS;
+            if is_alive && status.sidecar != me && status.phase == Phase::Running {
+                siblings.running.extend(status.active);
+                let digests = status.refused.into_iter().map(|refused| refused.digest);
+                siblings.refused.extend(digests);
             }
         }
         siblings
     }
 
-    /// For a content that some of them refused and none of them runs: where one that they run was
-    /// deployed.
-    pub fn instead_of(&self, digest: Digest) -> Option<Target> {
+    /// Returns an artifact that siblings run instead of this content, if some of them refused it
+    /// and none of them runs it.
+    pub fn alternative_to(&self, digest: Digest) -> Option<Target> {
         let digest = digest.to_string();
         let is_refused = self.refused.contains(&digest);
         if !is_refused || self.running.iter().any(|running| running.digest == digest) {
@@ -108,39 +108,39 @@ mod tests {
         )
     }
 
-    fn look(statuses: &[String]) -> Siblings {
+    fn read(statuses: &[String]) -> Siblings {
         let state = tempfile::tempdir().unwrap();
         fs::create_dir(state.path().join("sidecars")).unwrap();
         for (number, status) in statuses.iter().enumerate() {
             let file = state.path().join(format!("sidecars/{number}.json"));
             fs::write(file, status).unwrap();
         }
-        Siblings::look(state.path(), "me", NOW)
+        Siblings::read(state.path(), "me", NOW)
     }
 
     #[test]
     fn what_they_run_is_preferred_to_what_they_refused() {
-        let siblings = look(&[status("a", NOW.0, "good", "bad"), "{half".to_owned()]);
-        let instead = siblings.instead_of(digest("bad")).unwrap();
+        let siblings = read(&[status("a", NOW.0, "good", "bad"), "{half".to_owned()]);
+        let instead = siblings.alternative_to(digest("bad")).unwrap();
         assert_eq!(instead.digest, Some(digest("good")));
         assert_eq!(instead.path, Path::new("/site/app"));
-        assert_eq!(siblings.instead_of(digest("new")), None);
-        assert_eq!(siblings.instead_of(digest("good")), None);
+        assert_eq!(siblings.alternative_to(digest("new")), None);
+        assert_eq!(siblings.alternative_to(digest("good")), None);
     }
 
     #[test]
     fn one_that_runs_it_counts_more_than_one_that_refused_it() {
-        let siblings = look(&[
+        let siblings = read(&[
             status("a", NOW.0, "good", "disputed"),
             status("b", NOW.0, "disputed", "bad"),
         ]);
-        assert_eq!(siblings.instead_of(digest("disputed")), None);
+        assert_eq!(siblings.alternative_to(digest("disputed")), None);
     }
 
     #[test]
-    fn neither_the_dead_nor_the_one_that_looks_count() {
+    fn neither_dead_sidecars_nor_the_reading_one_count() {
         let long_ago = NOW.0 - 2 * SILENCE_MS;
-        let siblings = look(&[
+        let siblings = read(&[
             status("a", long_ago, "good", "bad"),
             status("me", NOW.0, "good", "bad"),
         ]);

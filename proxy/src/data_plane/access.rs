@@ -1,7 +1,7 @@
-//! The access log: a line for each request that has ended, if somebody wants them.
+//! The access log: one line for each request that has ended.
 //!
-//! A worker writes its lines into a buffer of its own and hands that on when it is full, and twice a
-//! second: no lock and no other thread on the way of a request.
+//! A worker writes its lines into its own buffer, and passes that on when it is full, and twice a
+//! second: a request takes no lock and wakes no other thread.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -17,28 +17,28 @@ use tokio::time::Instant;
 
 use crate::release::Generation;
 
-/// So many bytes are handed on at a time.
+/// Size at which a buffer is passed on, in bytes.
 const BATCH: usize = 32 * 1024;
-/// What the status of a request is whose client left before there was one (nginx's word).
+/// Status of a request whose client left before there was a response (nginx's convention).
 const CLIENT_LEFT: u16 = 499;
 
-/// Where lines go, and how they look.
+/// Settings of the access log.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    /// How they look.
+    /// Form of a line.
     pub form: AccessForm,
-    /// Where they go.
+    /// Receiver of the lines.
     pub sink: Arc<dyn AccessSink>,
 }
 
-/// Takes lines, and never makes anybody wait.
+/// A receiver of lines. It never blocks.
 pub trait AccessSink: fmt::Debug + Send + Sync {
-    /// So many lines, with the end of each.
+    /// Takes a number of lines, each with its line end.
     fn write(&self, text: Vec<u8>, lines: u64);
 }
 
 /// The form of a line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessForm {
     /// NCSA's common log format: `host - - [time] "request" status bytes`
     Common,
@@ -46,31 +46,31 @@ pub enum AccessForm {
     Json,
 }
 
-/// A worker's lines.
+/// The access log of one worker.
 #[derive(Debug)]
-pub(super) struct Recorder {
+pub(super) struct AccessRecorder {
     log: AccessLog,
     batch: RefCell<Vec<u8>>,
     lines: Cell<u64>,
 }
 
-/// A request that is recorded when the last of its hands lets go of it.
+/// A request; its line is written when the last handle is dropped.
 #[derive(Debug)]
-pub(super) struct Access {
-    recorder: Rc<Recorder>,
-    asked: Asked,
+pub(super) struct AccessEntry {
+    recorder: Rc<AccessRecorder>,
+    meta: RequestMeta,
     at: SystemTime,
     begun: Instant,
     pub(super) status: Cell<u16>,
     pub(super) bytes: Cell<u64>,
     pub(super) generation: Cell<Option<Generation>>,
-    /// The answer has been taken to its end.
+    /// The response has been passed on to its end.
     pub(super) is_complete: Cell<bool>,
 }
 
-/// What a request says of itself, kept as its head does not stay.
+/// Facts about a request, copied as its head does not last.
 #[derive(Debug)]
-struct Asked {
+struct RequestMeta {
     client: IpAddr,
     method: String,
     target: String,
@@ -81,7 +81,7 @@ struct Asked {
     request_id: RefCell<Option<String>>,
 }
 
-/// A line of JSON.
+/// One line of JSON.
 #[derive(Serialize)]
 struct Line<'a> {
     time: String,
@@ -93,7 +93,7 @@ struct Line<'a> {
     version: &'a str,
     status: u16,
     bytes: u64,
-    /// From the request's head to the end of its answer.
+    /// Milliseconds from the request's head to the end of its response.
     ms: f64,
     complete: bool,
     generation: Option<Generation>,
@@ -105,9 +105,9 @@ struct Line<'a> {
     user_agent: &'a Option<String>,
 }
 
-// === impl Recorder ===
+// === impl AccessRecorder ===
 
-impl Recorder {
+impl AccessRecorder {
     pub(super) fn new(log: &AccessLog) -> Rc<Self> {
         Rc::new(Self {
             log: log.clone(),
@@ -116,10 +116,14 @@ impl Recorder {
         })
     }
 
-    /// A request begins.
-    pub(super) fn begin<B>(self: &Rc<Self>, request: &Request<B>, client: IpAddr) -> Rc<Access> {
+    /// Begins the entry of a request.
+    pub(super) fn begin<B>(
+        self: &Rc<Self>,
+        request: &Request<B>,
+        client: IpAddr,
+    ) -> Rc<AccessEntry> {
         let headers = request.headers();
-        let asked = Asked {
+        let meta = RequestMeta {
             client,
             method: request.method().to_string(),
             target: request.uri().to_string(),
@@ -132,9 +136,9 @@ impl Recorder {
             user_agent: text(headers, header::USER_AGENT.as_str()),
             request_id: RefCell::default(),
         };
-        Rc::new(Access {
+        Rc::new(AccessEntry {
             recorder: Rc::clone(self),
-            asked,
+            meta,
             at: SystemTime::now(),
             begun: Instant::now(),
             status: Cell::new(CLIENT_LEFT),
@@ -144,7 +148,7 @@ impl Recorder {
         })
     }
 
-    /// Hands on what there is.
+    /// Passes on the buffered lines.
     pub(super) fn flush(&self) {
         let lines = self.lines.take();
         if lines > 0 {
@@ -152,9 +156,9 @@ impl Recorder {
         }
     }
 
-    fn record(&self, access: &Access) {
+    fn record(&self, access: &AccessEntry) {
         let mut batch = self.batch.borrow_mut();
-        // Writing to memory does not fail.
+        // Writing to memory cannot fail.
         let _ = match self.log.form {
             AccessForm::Common => access.write_common(&mut batch),
             AccessForm::Json => access.write_json(&mut batch),
@@ -168,42 +172,42 @@ impl Recorder {
     }
 }
 
-impl Drop for Recorder {
+impl Drop for AccessRecorder {
     fn drop(&mut self) {
         self.flush();
     }
 }
 
-// === impl Access ===
+// === impl AccessEntry ===
 
-impl Access {
-    /// What the client gets of it.
-    pub(super) fn answered(&self, status: StatusCode) {
+impl AccessEntry {
+    /// Records the status that the client gets.
+    pub(super) fn record_status(&self, status: StatusCode) {
         self.status.set(status.as_u16());
     }
 
-    /// So many bytes of a body went to the client.
-    pub(super) fn sent(&self, bytes: usize) {
+    /// Counts bytes of a body that were passed on to the client.
+    pub(super) fn count_bytes(&self, bytes: usize) {
         self.bytes.set(self.bytes.get() + bytes as u64);
     }
 
-    pub(super) fn has_id(&self, id: &HeaderValue) {
+    pub(super) fn set_request_id(&self, id: &HeaderValue) {
         let id = String::from_utf8_lossy(id.as_bytes()).into_owned();
-        *self.asked.request_id.borrow_mut() = Some(id);
+        *self.meta.request_id.borrow_mut() = Some(id);
     }
 
     fn write_common(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
-        let Asked {
+        let RequestMeta {
             client,
             method,
             target,
             version,
             ..
-        } = &self.asked;
+        } = &self.meta;
         let time = common_time(self.at);
         let status = self.status.get();
         write!(out, "{client} - - [{time}] \"{method} ")?;
-        // What would end the field, or the line.
+        // Bytes that would end the field or the line are escaped.
         for byte in target.bytes() {
             match byte {
                 b'"' | b'\\' | 0..=0x1f | 0x7f.. => write!(out, "\\x{byte:02x}")?,
@@ -218,22 +222,22 @@ impl Access {
     }
 
     fn write_json(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
-        let asked = &self.asked;
+        let meta = &self.meta;
         let line = Line {
             time: humantime::format_rfc3339_micros(self.at).to_string(),
-            client: asked.client,
-            forwarded_for: &asked.forwarded_for,
-            method: &asked.method,
-            target: &asked.target,
-            version: asked.version,
+            client: meta.client,
+            forwarded_for: &meta.forwarded_for,
+            method: &meta.method,
+            target: &meta.target,
+            version: meta.version,
             status: self.status.get(),
             bytes: self.bytes.get(),
             ms: (self.begun.elapsed().as_secs_f64() * 1e6).round() / 1e3,
             complete: self.is_complete.get(),
             generation: self.generation.get(),
-            request_id: &asked.request_id.borrow(),
-            referer: &asked.referer,
-            user_agent: &asked.user_agent,
+            request_id: &meta.request_id.borrow(),
+            referer: &meta.referer,
+            user_agent: &meta.user_agent,
         };
         serde_json::to_writer(&mut *out, &line)?;
         out.push(b'\n');
@@ -241,7 +245,7 @@ impl Access {
     }
 }
 
-impl Drop for Access {
+impl Drop for AccessEntry {
     fn drop(&mut self) {
         self.recorder.record(self);
     }
@@ -252,7 +256,7 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-/// `22/Nov/2026:12:00:01 +0000`, from `2026-11-22T12:00:01Z`.
+/// Formats a time as `22/Nov/2026:12:00:01 +0000`.
 fn common_time(at: SystemTime) -> String {
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -282,10 +286,10 @@ mod tests {
         }
     }
 
-    fn recorder(form: AccessForm) -> (Rc<Recorder>, Arc<Kept>) {
+    fn recorder(form: AccessForm) -> (Rc<AccessRecorder>, Arc<Kept>) {
         let kept = Arc::new(Kept::default());
         let sink: Arc<dyn AccessSink> = Arc::clone(&kept) as Arc<dyn AccessSink>;
-        (Recorder::new(&AccessLog { form, sink }), kept)
+        (AccessRecorder::new(&AccessLog { form, sink }), kept)
     }
 
     #[test]
@@ -293,8 +297,8 @@ mod tests {
         let (recorder, kept) = recorder(AccessForm::Common);
         let request = Request::get("/a?b=%22ä").body(()).unwrap();
         let access = recorder.begin(&request, IpAddr::from([127, 0, 0, 1]));
-        access.answered(StatusCode::OK);
-        access.sent(12);
+        access.record_status(StatusCode::OK);
+        access.count_bytes(12);
         drop(access);
         recorder.flush();
         let kept = kept.0.lock().unwrap();

@@ -1,68 +1,62 @@
-//! What a client's connection is doing, so that a sweep can end those that do nothing for too long.
+//! The state of a client's connection, by which a sweep ends those that are idle for too long.
 //!
 //! hyper's own header timer costs a boxed sleep for each request, cannot tell an idle connection
-//! from a slow head, and closes without an answer (hyperium/hyper#1628, #3743). Here a request costs
-//! a few plain stores, and all connections of a worker are looked at twice a second. For the same
-//! reason times are counted in sweeps: no clock is read on the way of a request.
+//! from a slow head, and closes without a response (hyperium/hyper#1628, #3743). Here a request
+//! costs a few plain stores, and a worker checks all its connections twice a second. Times are
+//! counted in sweeps, so that a request reads no clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
-/// From one sweep to the next: the precision of every limit here.
-pub(super) const SWEEP: Duration = Duration::from_millis(500);
+use super::phase::Phase;
+use super::settings::ClientLimits;
 
-/// For the first byte of a connection that was opened just before the port was closed.
-const LATE: Duration = SWEEP;
+/// Interval of the sweeps: the precision of every limit here.
+pub(super) const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A worker's clock, in sweeps.
+/// Maximum time to the first byte of a connection that was opened just before the port was closed.
+const DRAINING_FIRST_BYTE: Duration = SWEEP_INTERVAL;
+
+/// The clock of a worker. One tick is one sweep.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Clock(Arc<AtomicU32>);
 
-/// What one connection is doing. Shared with hyper's IO object, which has to be `Send`; only one
-/// thread ever touches it.
+/// The state of one connection. It is shared with hyper's IO object, which has to be `Send`; only
+/// one thread accesses it.
 #[derive(Debug)]
 pub(super) struct Activity {
-    doing: AtomicU8,
+    state: AtomicU8,
     since: AtomicU32,
-    is_ended: AtomicBool,
-    waits_to_send: AtomicBool,
+    is_close_requested: AtomicBool,
+    is_write_blocked: AtomicBool,
     clock: Clock,
 }
 
-/// What a connection may be doing.
+/// The state of a client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Doing {
-    /// It has been opened, and nothing else. Azure's readiness check does only that.
-    Nothing,
-    /// It sends the head of a request.
+pub(super) enum ClientState {
+    /// Open, without a byte so far. Azure's readiness check does only that.
+    Opened,
+    /// Receiving the head of a request.
     Head,
-    /// It waits for an answer, or gets one.
+    /// Serving a request.
     Request,
-    /// It waits for the next request.
+    /// Awaiting the next request.
     Idle,
-    /// It is a tunnel: its own affair.
+    /// A tunnel, without limits.
     Tunnel,
 }
 
-/// How long a client may do what.
-#[derive(Clone, Copy, Debug)]
-pub struct ClientLimits {
-    /// For the head of a request, and for the first byte of the first.
-    pub header_timeout: Duration,
-    /// Between two requests.
-    pub idle_timeout: Duration,
-}
-
-/// What the sweep has to do with a connection.
+/// The action of the sweep on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum IdleAction {
     Keep,
-    /// Nobody waits for an answer.
+    /// Closes it: the client awaits no response.
     Close,
-    /// Somebody does: 408 first.
-    TimedOut,
+    /// Sends a 408 and closes it: the client awaits a response.
+    SendTimeout,
 }
 
 // === impl Clock ===
@@ -76,9 +70,9 @@ impl Clock {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Whether more than `limit` has passed since then.
+    /// Returns `true` if more than `limit` has passed since the tick `since`.
     pub(super) fn has_passed(&self, since: u32, limit: Duration) -> bool {
-        SWEEP.saturating_mul(self.now().wrapping_sub(since)) > limit
+        SWEEP_INTERVAL.saturating_mul(self.now().wrapping_sub(since)) > limit
     }
 }
 
@@ -87,68 +81,72 @@ impl Clock {
 impl Activity {
     pub(super) fn new(clock: Clock) -> Self {
         Self {
-            doing: AtomicU8::new(Doing::Nothing as u8),
+            state: AtomicU8::new(ClientState::Opened as u8),
             since: AtomicU32::new(clock.now()),
-            is_ended: AtomicBool::new(false),
-            waits_to_send: AtomicBool::new(false),
+            is_close_requested: AtomicBool::new(false),
+            is_write_blocked: AtomicBool::new(false),
             clock,
         }
     }
 
-    /// Bytes came: between requests they begin a head.
-    pub(super) fn received(&self) {
-        if matches!(self.doing(), Doing::Nothing | Doing::Idle) {
-            self.begin(Doing::Head);
+    /// Records the arrival of bytes: between two requests they begin a head.
+    pub(super) fn record_bytes(&self) {
+        if matches!(self.state(), ClientState::Opened | ClientState::Idle) {
+            self.enter(ClientState::Head);
         }
     }
 
-    pub(super) fn begin(&self, doing: Doing) {
-        self.doing.store(doing as u8, Ordering::Relaxed);
+    pub(super) fn enter(&self, state: ClientState) {
+        self.state.store(state as u8, Ordering::Relaxed);
         self.since.store(self.clock.now(), Ordering::Relaxed);
     }
 
-    pub(super) fn doing(&self) -> Doing {
-        match self.doing.load(Ordering::Relaxed) {
-            0 => Doing::Nothing,
-            1 => Doing::Head,
-            2 => Doing::Request,
-            3 => Doing::Idle,
-            _ => Doing::Tunnel,
+    pub(super) fn state(&self) -> ClientState {
+        match self.state.load(Ordering::Relaxed) {
+            0 => ClientState::Opened,
+            1 => ClientState::Head,
+            2 => ClientState::Request,
+            3 => ClientState::Idle,
+            _ => ClientState::Tunnel,
         }
     }
 
-    /// What has outlasted its limit; `is_draining` says that the port is closed, and that nobody is waited
-    /// for who has sent nothing yet.
-    pub(super) fn verdict(&self, limits: &ClientLimits, is_draining: bool) -> Verdict {
+    /// Returns the action for the time that the connection has spent in its state. From
+    /// [`Phase::Draining`] on, a connection without a byte is closed soon.
+    pub(super) fn idle_action(&self, limits: &ClientLimits, phase: Phase) -> IdleAction {
         let since = self.since.load(Ordering::Relaxed);
         let outlasted = |limit| self.clock.has_passed(since, limit);
-        match self.doing() {
-            Doing::Nothing if outlasted(limits.header_timeout) => Verdict::Close,
-            Doing::Nothing if is_draining && outlasted(LATE) => Verdict::Close,
-            Doing::Head if outlasted(limits.header_timeout) => Verdict::TimedOut,
-            Doing::Idle if outlasted(limits.idle_timeout) => Verdict::Close,
-            Doing::Nothing | Doing::Head | Doing::Request | Doing::Idle | Doing::Tunnel => {
-                Verdict::Keep
+        match self.state() {
+            ClientState::Opened if outlasted(limits.header_timeout) => IdleAction::Close,
+            ClientState::Opened if phase >= Phase::Draining && outlasted(DRAINING_FIRST_BYTE) => {
+                IdleAction::Close
             }
+            ClientState::Head if outlasted(limits.header_timeout) => IdleAction::SendTimeout,
+            ClientState::Idle if outlasted(limits.idle_timeout) => IdleAction::Close,
+            ClientState::Opened
+            | ClientState::Head
+            | ClientState::Request
+            | ClientState::Idle
+            | ClientState::Tunnel => IdleAction::Keep,
         }
     }
 
-    /// Whether there is more for the client than it takes.
-    pub(super) fn set_waits_to_send(&self, waits: bool) {
-        self.waits_to_send.store(waits, Ordering::Relaxed);
+    /// Records that the client does not take all that it is sent, or that it does again.
+    pub(super) fn set_write_blocked(&self, waits: bool) {
+        self.is_write_blocked.store(waits, Ordering::Relaxed);
     }
 
-    pub(super) fn waits_to_send(&self) -> bool {
-        self.waits_to_send.load(Ordering::Relaxed)
+    pub(super) fn is_write_blocked(&self) -> bool {
+        self.is_write_blocked.load(Ordering::Relaxed)
     }
 
-    /// Its task shall end it.
-    pub(super) fn end(&self) {
-        self.is_ended.store(true, Ordering::Relaxed);
+    /// Asks the connection's task to end it.
+    pub(super) fn request_close(&self) {
+        self.is_close_requested.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_ended(&self) -> bool {
-        self.is_ended.load(Ordering::Relaxed)
+    pub(super) fn is_close_requested(&self) -> bool {
+        self.is_close_requested.load(Ordering::Relaxed)
     }
 }
 
@@ -161,51 +159,66 @@ mod tests {
         idle_timeout: Duration::from_secs(10),
     };
 
-    fn after(activity: &Activity, time: Duration) -> Verdict {
-        for _ in 0..=time.as_millis() / SWEEP.as_millis() {
+    fn after(activity: &Activity, time: Duration) -> IdleAction {
+        for _ in 0..=time.as_millis() / SWEEP_INTERVAL.as_millis() {
             activity.clock.tick();
         }
-        activity.verdict(&LIMITS, false)
+        activity.idle_action(&LIMITS, Phase::Serving)
     }
 
     #[test]
     fn a_connection_without_a_byte_is_closed_without_an_answer() {
         let activity = Activity::new(Clock::default());
-        assert_eq!(activity.verdict(&LIMITS, false), Verdict::Keep);
-        assert_eq!(after(&activity, LIMITS.header_timeout), Verdict::Close);
+        assert_eq!(
+            activity.idle_action(&LIMITS, Phase::Serving),
+            IdleAction::Keep
+        );
+        assert_eq!(after(&activity, LIMITS.header_timeout), IdleAction::Close);
     }
 
     #[test]
     fn once_the_port_is_closed_a_connection_without_a_byte_is_not_waited_for() {
         let activity = Activity::new(Clock::default());
-        assert_eq!(activity.verdict(&LIMITS, true), Verdict::Keep);
-        assert_eq!(after(&activity, LATE), Verdict::Keep);
-        assert_eq!(activity.verdict(&LIMITS, true), Verdict::Close);
-        // One that sends its request is.
-        activity.received();
-        assert_eq!(activity.verdict(&LIMITS, true), Verdict::Keep);
+        assert_eq!(
+            activity.idle_action(&LIMITS, Phase::Draining),
+            IdleAction::Keep
+        );
+        assert_eq!(after(&activity, DRAINING_FIRST_BYTE), IdleAction::Keep);
+        assert_eq!(
+            activity.idle_action(&LIMITS, Phase::Draining),
+            IdleAction::Close
+        );
+        // A connection that sends its request is.
+        activity.record_bytes();
+        assert_eq!(
+            activity.idle_action(&LIMITS, Phase::Draining),
+            IdleAction::Keep
+        );
     }
 
     #[test]
     fn a_head_has_to_come_in_time_however_often_a_byte_of_it_does() {
         let activity = Activity::new(Clock::default());
-        activity.received();
-        assert_eq!(after(&activity, LIMITS.header_timeout / 2), Verdict::Keep);
-        activity.received();
+        activity.record_bytes();
         assert_eq!(
             after(&activity, LIMITS.header_timeout / 2),
-            Verdict::TimedOut
+            IdleAction::Keep
+        );
+        activity.record_bytes();
+        assert_eq!(
+            after(&activity, LIMITS.header_timeout / 2),
+            IdleAction::SendTimeout
         );
     }
 
     #[test]
     fn a_request_may_last_and_the_time_after_it_is_limited() {
         let activity = Activity::new(Clock::default());
-        activity.begin(Doing::Request);
-        activity.received();
-        assert_eq!(after(&activity, 2 * LIMITS.idle_timeout), Verdict::Keep);
-        activity.begin(Doing::Idle);
-        assert_eq!(after(&activity, LIMITS.header_timeout), Verdict::Keep);
-        assert_eq!(after(&activity, LIMITS.idle_timeout), Verdict::Close);
+        activity.enter(ClientState::Request);
+        activity.record_bytes();
+        assert_eq!(after(&activity, 2 * LIMITS.idle_timeout), IdleAction::Keep);
+        activity.enter(ClientState::Idle);
+        assert_eq!(after(&activity, LIMITS.header_timeout), IdleAction::Keep);
+        assert_eq!(after(&activity, LIMITS.idle_timeout), IdleAction::Close);
     }
 }

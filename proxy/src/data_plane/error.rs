@@ -1,26 +1,25 @@
-//! Why a request got no answer from the app, and the one table from that to a status.
+//! Errors of forwarding, and the one table from them to a status.
 
 use std::io;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 
-use super::body::ResponseBody;
-use super::exchange::Failure;
-use super::pool::Cut;
-use crate::router::HoldError;
+use super::exchange::ExchangeError;
+use super::pool::CutCause;
+use super::response_body::ResponseBody;
+use crate::router::{HoldError, ResponseOutcome};
 
-/// Why a request got no answer from the app.
+/// A request that got no response from the app.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ForwardError {
-    /// The client's request is not one that may be passed on.
+    /// A request that may not be passed on.
     #[error("{0}")]
     BadRequest(&'static str),
-    /// This is no forward proxy.
+    /// A CONNECT: handoff is no forward proxy.
     #[error("CONNECT is not supported")]
     Connect,
-    /// It may not be passed on, and nothing here shows its sender what came: there may be secrets in
-    /// it.
+    /// A TRACE that may not be passed on. It is not echoed either, as it may contain secrets.
     #[error("TRACE ends here, and is not supported")]
     TraceEndsHere,
     /// No upstream was active, and the request could not wait, or not longer.
@@ -32,16 +31,16 @@ pub(super) enum ForwardError {
     /// The app neither accepted nor refused a connection.
     #[error("the application did not accept a connection in time")]
     ConnectTimeout,
-    /// The app gave no answer that could be passed on.
+    /// The app sent no response, or none that can be read.
     #[error("{0}")]
-    NoAnswer(#[from] Failure),
-    /// The app's answer is not one that may be passed on.
+    NoResponse(#[from] ExchangeError),
+    /// The app's response may not be passed on.
     #[error("the application's answer cannot be passed on: {0}")]
-    BadAnswer(&'static str),
+    BadResponse(&'static str),
     /// The target is longer than is allowed.
     #[error("the request's target is too long")]
     TargetTooLong,
-    /// The app switched protocols without being asked, or to another one.
+    /// The app switched protocols without a request for it, or to another protocol.
     #[error("the application switched to a protocol that was not asked for")]
     Upgrade,
 }
@@ -49,56 +48,73 @@ pub(super) enum ForwardError {
 // === impl ForwardError ===
 
 impl ForwardError {
-    /// Why a connection to the app was not made.
-    pub(super) fn of_connect(error: io::Error) -> Self {
-        match error.kind() == io::ErrorKind::TimedOut {
-            true => Self::ConnectTimeout,
-            false => Self::Unreachable(error),
+    /// Converts the error of a connection attempt.
+    pub(super) fn from_connect(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::TimedOut {
+            Self::ConnectTimeout
+        } else {
+            Self::Unreachable(error)
         }
     }
 
-    /// Whether the app is to blame, as far as anybody can tell.
-    pub(super) fn is_apps(&self) -> bool {
+    /// Returns `AppFault` if the app is the cause, as far as handoff can tell.
+    pub(super) fn outcome(&self) -> ResponseOutcome {
         match self {
-            Self::NoAnswer(failure) => match failure {
-                Failure::Client(_) | Failure::Cut(Cut::Evicted | Cut::Stalled) => false,
-                Failure::Cut(Cut::TimedOut)
-                | Failure::Silent(_)
-                | Failure::Broken(_)
-                | Failure::Malformed(_) => true,
-            },
-            Self::Unreachable(_) | Self::ConnectTimeout | Self::BadAnswer(_) | Self::Upgrade => {
-                true
-            }
-            Self::BadRequest(_)
+            Self::NoResponse(
+                ExchangeError::Cut(CutCause::TimedOut)
+                | ExchangeError::NoResponse(_)
+                | ExchangeError::PartialHead(_)
+                | ExchangeError::Malformed(_),
+            )
+            | Self::Unreachable(_)
+            | Self::ConnectTimeout
+            | Self::BadResponse(_)
+            | Self::Upgrade => ResponseOutcome::AppFault,
+            Self::NoResponse(
+                ExchangeError::ClientBody(_)
+                | ExchangeError::Cut(CutCause::Evicted | CutCause::ClientStalled),
+            )
+            | Self::BadRequest(_)
             | Self::Connect
             | Self::TraceEndsHere
             | Self::Hold(_)
-            | Self::TargetTooLong => false,
+            | Self::TargetTooLong => ResponseOutcome::NoFault,
         }
     }
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) | Self::NoAnswer(Failure::Client(_)) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::NoResponse(ExchangeError::ClientBody(_)) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::Connect | Self::TraceEndsHere => StatusCode::NOT_IMPLEMENTED,
             Self::Hold(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NoAnswer(Failure::Cut(Cut::Stalled)) => StatusCode::REQUEST_TIMEOUT,
-            Self::NoAnswer(Failure::Cut(Cut::Evicted | Cut::TimedOut)) | Self::ConnectTimeout => {
-                StatusCode::GATEWAY_TIMEOUT
+            Self::NoResponse(ExchangeError::Cut(CutCause::ClientStalled)) => {
+                StatusCode::REQUEST_TIMEOUT
             }
-            Self::NoAnswer(Failure::Silent(_) | Failure::Broken(_) | Failure::Malformed(_))
-            | Self::BadAnswer(_)
+            Self::NoResponse(ExchangeError::Cut(CutCause::Evicted | CutCause::TimedOut))
+            | Self::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoResponse(
+                ExchangeError::NoResponse(_)
+                | ExchangeError::PartialHead(_)
+                | ExchangeError::Malformed(_),
+            )
+            | Self::BadResponse(_)
             | Self::Unreachable(_)
             | Self::Upgrade => StatusCode::BAD_GATEWAY,
         }
     }
 
-    /// What the client gets.
+    /// Returns the client's response: the status, and the error as a text.
     pub(super) fn into_response(self) -> Response<ResponseBody> {
         let status = self.status();
-        tracing::debug!(%status, reason = %self, "answered for the application");
+        tracing::debug!(
+            event = "error_response",
+            status = status.as_u16(),
+            reason = %self,
+            "a request got an error response from handoff"
+        );
         let text = Bytes::from(format!("{status}: {self}\n"));
         let mut response = Response::new(ResponseBody::Text(text));
         *response.status_mut() = status;
@@ -112,7 +128,7 @@ impl ForwardError {
             status,
             StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT
         ) {
-            // Where a request is in doubt, so is where it ends: nothing behind it is one.
+            // If the request is in doubt, so is its end: what follows cannot be read as a request.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -1,7 +1,7 @@
-//! One request and its answer on one connection to the app.
+//! One request and its response on one connection to the app.
 //!
-//! Sending and receiving go on side by side: an app may answer before it has read the whole body,
-//! and its answer counts even when it then resets the connection.
+//! Sending and receiving go on side by side: an app may respond before it has read the whole body,
+//! and its response counts even when it then resets the connection.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -16,74 +16,104 @@ use http::{Uri, request};
 use http_body::{Body as _, Frame};
 use tokio::task::AbortHandle;
 
-use super::body::RequestBody;
-use super::headers::{Added, Present};
-use super::pool::{Connection, Cut, Member};
+use super::headers::{AddedFields, HeaderFlags};
+use super::pool::{Connection, ConnectionHandle, CutCause};
+use super::request_body::RequestBody;
 use super::stream::Stream;
-use super::wire::{self, Decoded, Decoder, Head, Malformed};
+use super::wire::{self, Decoded, Decoder, Framing, Head, Malformed};
 
-/// As much of a body is sent along with what is before it.
+/// Maximum size of a part of a body that is copied and sent together with what precedes it, in
+/// bytes.
 const SEND_TOGETHER: usize = 16 * 1024;
 
-/// A request on its way.
+/// A request to the app.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(super) struct OutgoingRequest {
     head: request::Parts,
-    added: Added,
-    /// Its head as it was sent, until an answer begins: it can be sent again.
+    added: AddedFields,
+    /// Its head as it was sent, kept until a response begins: the request can be sent again.
     written: Vec<u8>,
     body: RequestBody,
-    is_chunked: bool,
-    /// A byte of an answer has come, if only of an interim one.
+    framing: Framing,
+    /// A byte of a response has arrived, be it of an interim one.
     has_arrived: bool,
 }
 
-/// Why there is no answer.
+/// An exchange without a response.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    /// The connection was cut by us.
+pub(super) enum ExchangeError {
+    /// handoff cut the connection.
     #[error("{}", match .0 {
-        Cut::Evicted => "the release that worked on this was replaced, and its time is over",
-        Cut::TimedOut => "the application did not answer in time",
-        Cut::Stalled => "the rest of the request did not come in time",
+        CutCause::Evicted => "the release that worked on this was replaced, and its time is over",
+        CutCause::TimedOut => "the application did not answer in time",
+        CutCause::ClientStalled => "the rest of the request did not come in time",
     })]
-    Cut(Cut),
-    /// The connection ended before any byte of an answer.
+    Cut(CutCause),
+    /// The connection ended before any byte of a response.
     #[error("the application ended the connection without an answer: {0}")]
-    Silent(io::Error),
-    /// The connection ended in the head of an answer.
+    NoResponse(io::Error),
+    /// The connection ended within the head of a response.
     #[error("the application ended the connection in the middle of an answer: {0}")]
-    Broken(io::Error),
-    /// What came was no answer.
+    PartialHead(io::Error),
+    /// The bytes that arrived are no HTTP response.
     #[error("the application cannot be understood: {0}")]
     Malformed(#[from] Malformed),
-    /// The client's body ended early: it has left.
+    /// The client's body ended early: the client has left.
     #[error("the client's request was cut off: {0}")]
-    Client(hyper::Error),
+    ClientBody(hyper::Error),
 }
 
-/// The rest of an answer.
+/// The rest of a response.
 #[derive(Debug)]
-pub(super) struct Receiving {
+pub(super) struct ResponseReader {
     pub(super) connection: Box<Connection>,
     decoder: Decoder,
-    upload: Option<Uploading>,
+    upload: Option<UploadTask>,
     keeps_alive: bool,
 }
 
-/// A body that is still being sent while the answer comes.
+/// The task that sends the rest of a body while the response arrives.
 #[derive(Debug)]
-struct Uploading {
+struct UploadTask {
     is_done: Rc<Cell<bool>>,
     task: AbortHandle,
 }
 
-// === impl Outgoing ===
+/// The sending half of an exchange.
+struct Upload {
+    /// The head; later the framing of a chunked body, and small parts of any body.
+    out: Vec<u8>,
+    sent: usize,
+    /// A part too large to be copied; it is sent after `out`.
+    chunk: Bytes,
+    body: RequestBody,
+    framing: Framing,
+    /// A response has begun: the response timer is not started again.
+    has_response: bool,
+    state: UploadState,
+}
 
-impl Outgoing {
-    pub(super) fn new(head: request::Parts, added: Added, body: RequestBody) -> Self {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UploadState {
+    /// More of the body is to come.
+    Body,
+    /// The rest of the buffers is to be sent.
+    Flushing,
+    /// All is sent.
+    Done,
+    /// The app takes no more. Its response may have arrived before, so this alone is no failure.
+    Refused,
+}
+
+// === impl OutgoingRequest ===
+
+impl OutgoingRequest {
+    pub(super) fn new(head: request::Parts, added: AddedFields, body: RequestBody) -> Self {
         Self {
-            is_chunked: body.size_hint().exact().is_none(),
+            framing: match body.size_hint().exact() {
+                Some(_) => Framing::AsDeclared,
+                None => Framing::Chunked,
+            },
             head,
             added,
             written: Vec::new(),
@@ -92,38 +122,38 @@ impl Outgoing {
         }
     }
 
-    /// Whether sending it twice does what sending it once does (RFC 9110, section 9.2.2), and is
-    /// possible.
+    /// Returns `true` if the request can be sent twice, and that has the same effect as sending it
+    /// once (RFC 9110, section 9.2.2).
     pub(super) fn is_replayable(&self) -> bool {
         self.head.method.is_idempotent() && matches!(self.body, RequestBody::Empty)
     }
 
-    /// Says this too, and nothing else under that name.
-    pub(super) fn say(&mut self, name: HeaderName, value: HeaderValue) {
+    /// Sets a field, and removes all others of that name.
+    pub(super) fn set_header(&mut self, name: HeaderName, value: HeaderValue) {
         self.head.headers.insert(name, value);
     }
 
-    /// Sends it, and receives the head of the answer.
+    /// Sends the request, and receives the head of the response.
     ///
     /// # Errors
-    /// [`Failure`] when there is none.
+    /// Returns an [`ExchangeError`] if there is none.
     pub(super) async fn exchange(
         &mut self,
         mut connection: Box<Connection>,
-    ) -> Result<(Head, Receiving), Failure> {
+    ) -> Result<(Head, ResponseReader), ExchangeError> {
         let mut upload = Upload {
             out: std::mem::take(&mut connection.out),
             sent: 0,
             chunk: Bytes::new(),
             body: std::mem::replace(&mut self.body, RequestBody::Empty),
-            is_chunked: self.is_chunked,
-            is_answered: false,
-            state: Sending::Body,
+            framing: self.framing,
+            has_response: false,
+            state: UploadState::Body,
         };
         self.write_head(&mut upload.out);
-        connection.member.owes();
+        connection.handle.start_response_timer();
         let head = poll_fn(|cx| self.poll_exchange(cx, &mut connection, &mut upload)).await;
-        connection.member.answered();
+        connection.handle.stop_response_timer();
         let head = match head {
             Ok(head) => head,
             Err(failure) => {
@@ -132,21 +162,21 @@ impl Outgoing {
             }
         };
         let decoder = Decoder::of(&head, &self.head.method)?;
-        if head.present.has(Present::KEEP_ALIVE) {
-            connection.learn(&head.headers);
+        if head.flags.has_any(HeaderFlags::KEEP_ALIVE) {
+            connection.learn_idle_timeout(&head.headers);
         }
         let keeps_alive = head.keeps_alive();
-        let upload = upload.go_on(&mut connection);
-        let receiving = Receiving {
+        let upload = upload.detach(&mut connection);
+        let reader = ResponseReader {
             connection,
             decoder,
             upload,
             keeps_alive,
         };
-        Ok((head, receiving))
+        Ok((head, reader))
     }
 
-    /// Writes the head, or what was written of it for another connection.
+    /// Writes the head, or reuses the one written for another connection.
     fn write_head(&mut self, out: &mut Vec<u8>) {
         if !self.written.is_empty() {
             *out = std::mem::take(&mut self.written);
@@ -157,9 +187,9 @@ impl Outgoing {
         let added = self.added.fields(headers);
         let added = added.as_ref().map_or(&[][..], |added| added);
         let request::Parts { method, uri, .. } = &self.head;
-        wire::write_head(out, method, uri, headers, added, self.is_chunked);
-        // What came from the client is let go of: hyper reads into that memory again. And it hands
-        // the map of an answer to the next request, so one map goes round.
+        wire::write_head(out, method, uri, headers, added, self.framing);
+        // hyper reads into the client's memory again once it is released. It also hands the map of
+        // a response to the next request, so that one map goes round.
         self.head.uri = Uri::default();
         self.head.headers.clear();
     }
@@ -169,13 +199,13 @@ impl Outgoing {
         cx: &mut Context<'_>,
         connection: &mut Connection,
         upload: &mut Upload,
-    ) -> Poll<Result<Head, Failure>> {
-        if let Poll::Ready(Err(error)) = upload.poll(cx, &connection.stream, &connection.member) {
-            return Poll::Ready(Err(Failure::Client(error)));
+    ) -> Poll<Result<Head, ExchangeError>> {
+        if let Poll::Ready(Err(error)) = upload.poll(cx, &connection.stream, &connection.handle) {
+            return Poll::Ready(Err(ExchangeError::ClientBody(error)));
         }
         loop {
             if !connection.received.is_empty() {
-                // It has reached the app and will not be sent again.
+                // The request has reached the app and must not be sent again.
                 self.has_arrived = true;
             }
             let map = &mut self.head.headers;
@@ -183,8 +213,8 @@ impl Outgoing {
                 if !head.is_interim() {
                     return Poll::Ready(Ok(head));
                 }
-                // Through hyper no interim answer can be passed on: its server takes one for the
-                // final one, and for an error.
+                // Interim responses are dropped: hyper's server would take one for the final
+                // response, and for an error.
                 *map = head.headers;
                 map.clear();
             }
@@ -194,19 +224,19 @@ impl Outgoing {
                 Ok(_) => continue,
                 Err(error) => error,
             };
-            return Poll::Ready(Err(match connection.member.why_cut() {
-                Some(cut) => Failure::Cut(cut),
-                None if self.has_arrived => Failure::Broken(error),
-                None => Failure::Silent(error),
+            return Poll::Ready(Err(match connection.handle.cut_cause() {
+                Some(cut) => ExchangeError::Cut(cut),
+                None if self.has_arrived => ExchangeError::PartialHead(error),
+                None => ExchangeError::NoResponse(error),
             }));
         }
     }
 }
 
-// === impl Receiving ===
+// === impl ResponseReader ===
 
-impl Receiving {
-    /// The next part of the answer's body.
+impl ResponseReader {
+    /// Returns the next part of the response's body.
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -231,18 +261,18 @@ impl Receiving {
         }
     }
 
-    /// Whether the whole body has been taken.
+    /// Returns `true` once the whole body has been returned.
     pub(super) fn is_done(&self) -> bool {
         self.decoder.is_done()
     }
 
-    /// How many bytes are to come, if that is known.
+    /// Returns the number of bytes to come, if known.
     pub(super) fn remaining(&self) -> Option<u64> {
         self.decoder.remaining()
     }
 
-    /// The connection, if it may serve another request.
-    pub(super) fn reusable(self) -> Option<Box<Connection>> {
+    /// Returns the connection if it may serve another request.
+    pub(super) fn into_reusable_connection(self) -> Option<Box<Connection>> {
         let is_sent = match &self.upload {
             Some(upload) => upload.is_done.get(),
             None => true,
@@ -251,102 +281,76 @@ impl Receiving {
     }
 }
 
-impl Drop for Uploading {
+impl Drop for UploadTask {
     fn drop(&mut self) {
-        // An answer that is complete ends its request.
+        // A complete response ends its request.
         self.task.abort();
     }
-}
-
-/// The sending half of an exchange.
-struct Upload {
-    /// The head, and then the framing of a chunked body and small parts of any.
-    out: Vec<u8>,
-    sent: usize,
-    /// A part too large to be copied; it goes after `out`.
-    chunk: Bytes,
-    body: RequestBody,
-    is_chunked: bool,
-    /// The app owes nothing more, however long the client takes for the rest.
-    is_answered: bool,
-    state: Sending,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sending {
-    /// There is more of the body to come.
-    Body,
-    /// Only what is in the buffers is left.
-    Last,
-    /// Nothing is left.
-    Done,
-    /// The app takes no more. Its answer may have arrived before, so that alone is no failure.
-    Refused,
 }
 
 // === impl Upload ===
 
 impl Upload {
-    /// Sends what can be sent. Ready when all is sent, or no more will be taken; an error is the
+    /// Sends as much as possible. Ready when all is sent, or no more will be taken; an error is the
     /// client's.
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
         stream: &Stream,
-        member: &Member,
+        handle: &ConnectionHandle,
     ) -> Poll<Result<(), hyper::Error>> {
         loop {
             match self.state {
-                Sending::Done | Sending::Refused => return Poll::Ready(Ok(())),
-                // What is small goes out together with the head.
-                Sending::Body
+                UploadState::Done | UploadState::Refused => return Poll::Ready(Ok(())),
+                // A small part goes out together with the head.
+                UploadState::Body
                     if self.out.len() - self.sent < SEND_TOGETHER && self.chunk.is_empty() =>
                 {
                     match Pin::new(&mut self.body).poll_frame(cx) {
                         Poll::Ready(Some(frame)) => {
                             self.add(frame?);
-                            if !self.is_answered {
-                                member.owes();
+                            if !self.has_response {
+                                handle.start_response_timer();
                             }
                             continue;
                         }
                         Poll::Ready(None) => {
-                            if !self.is_answered {
-                                member.owes();
+                            if !self.has_response {
+                                handle.start_response_timer();
                             }
-                            if self.is_chunked {
+                            if self.framing == Framing::Chunked {
                                 wire::write_last_chunk(&mut self.out, None);
                             }
-                            self.state = Sending::Last;
+                            self.state = UploadState::Flushing;
                         }
                         Poll::Pending if self.is_flushed() => {
-                            member.waits_for_client();
+                            handle.mark_awaiting_client();
                             return Poll::Pending;
                         }
                         Poll::Pending => {}
                     }
                 }
-                Sending::Body | Sending::Last => {}
+                UploadState::Body | UploadState::Flushing => {}
             }
             match ready!(self.poll_flush(cx, stream)) {
-                Ok(()) if self.state == Sending::Last => self.state = Sending::Done,
+                Ok(()) if self.state == UploadState::Flushing => self.state = UploadState::Done,
                 Ok(()) => {}
-                Err(_) => self.state = Sending::Refused,
+                Err(_) => self.state = UploadState::Refused,
             }
         }
     }
 
     fn add(&mut self, frame: Frame<Bytes>) {
         match frame.into_data() {
-            Ok(data) if self.is_chunked => wire::write_chunk(&mut self.out, &data),
+            Ok(data) if self.framing == Framing::Chunked => wire::write_chunk(&mut self.out, &data),
             Ok(data) if data.len() <= SEND_TOGETHER => self.out.extend_from_slice(&data),
             Ok(data) => self.chunk = data,
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers()
-                    && self.is_chunked
+                    && self.framing == Framing::Chunked
                 {
                     wire::write_last_chunk(&mut self.out, Some(&trailers));
-                    self.state = Sending::Last;
+                    self.state = UploadState::Flushing;
                 }
             }
         }
@@ -356,7 +360,7 @@ impl Upload {
         while self.sent < self.out.len() {
             self.sent += ready!(stream.poll_send(cx, &self.out[self.sent..]))?;
         }
-        if self.state == Sending::Body {
+        if self.state == UploadState::Body {
             self.out.clear();
             self.sent = 0;
         }
@@ -371,22 +375,23 @@ impl Upload {
         self.sent == self.out.len() && self.chunk.is_empty()
     }
 
-    /// Gives the connection its buffer back; or, with more to send, goes on beside the answer.
-    fn go_on(mut self, connection: &mut Connection) -> Option<Uploading> {
-        if self.state == Sending::Done {
+    /// Returns the buffer to the connection; or spawns a task that sends the rest beside the
+    /// response.
+    fn detach(mut self, connection: &mut Connection) -> Option<UploadTask> {
+        if self.state == UploadState::Done {
             connection.out = self.out;
             return None;
         }
-        self.is_answered = true;
+        self.has_response = true;
         let is_done = Rc::new(Cell::new(false));
         let done = Rc::clone(&is_done);
         let stream = connection.stream.clone();
-        let member = Rc::clone(&connection.member);
+        let handle = Rc::clone(&connection.handle);
         let task = tokio::task::spawn_local(async move {
-            let sent = poll_fn(|cx| self.poll(cx, &stream, &member)).await;
-            done.set(sent.is_ok() && self.state == Sending::Done);
+            let sent = poll_fn(|cx| self.poll(cx, &stream, &handle)).await;
+            done.set(sent.is_ok() && self.state == UploadState::Done);
         });
-        Some(Uploading {
+        Some(UploadTask {
             is_done,
             task: task.abort_handle(),
         })

@@ -1,8 +1,8 @@
-//! A worker's connections to the app, by generation.
+//! The connections of one worker to the app, by generation.
 //!
-//! Every worker has its own: no lock, and a connection never wakes another thread. The pool holds
-//! no `Arc<Upstream>`, as an idle connection is nothing in flight; it is told when a generation is
-//! superseded, and lets go.
+//! Every worker has its own pool: it needs no lock, and a connection never wakes another thread.
+//! The pool holds no `Arc<Upstream>`, as an idle connection is nothing in flight. The worker passes
+//! on to it which generation is superseded, and its idle connections are closed.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -17,92 +17,100 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::activity::Clock;
+use super::settings::AppLimits;
 use super::stream::Stream;
 use crate::release::Generation;
 use crate::router::{Class, Upstream};
 
-/// How much is received at a time: enough for most answers.
+/// Number of bytes to receive at a time; enough for most responses.
 const RECEIVE: usize = 8 * 1024;
-/// The same for what turns out to be long: fewer system calls, at the price of so much memory for
-/// each client that is slower than the app. (With 256 KiB, 1 MiB answers cost a sixth less CPU than
-/// with 64; what is between has not been measured on a quiet machine.)
+/// Maximum number of bytes to receive at a time. Long responses then take fewer system calls, at
+/// the price of this much memory for each client that is slower than the app. (With 256 KiB,
+/// responses of 1 MiB cost a sixth less CPU time than with 64 KiB; values in between have not been
+/// measured on a quiet machine.)
 const RECEIVE_MORE: usize = 128 * 1024;
 
-/// The connections of one worker.
+/// The pool of one worker.
 #[derive(Debug)]
 pub(super) struct Pool {
-    generations: RefCell<Vec<Members>>,
+    generations: RefCell<Vec<GenerationPool>>,
     limits: AppLimits,
     clock: Clock,
 }
 
-/// How long the app may do what.
-#[derive(Clone, Copy, Debug)]
-pub struct AppLimits {
-    /// For a connection to be accepted.
-    pub connect_timeout: Duration,
-    /// From the end of a request to the head of its answer.
-    pub response_timeout: Duration,
-    /// For an idle connection; less than the app itself allows.
-    pub idle_timeout: Duration,
-}
-
-/// A connection that serves one request at a time.
+/// A connection to the app. It serves one request at a time.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) stream: Stream,
-    /// Received, and not yet taken.
+    /// Bytes that were received and not yet decoded.
     pub(super) received: BytesMut,
     last_received: usize,
-    /// Of the request under way: written anew for each, in the same memory.
+    /// The request under way; its memory is reused for the next one.
     pub(super) out: Vec<u8>,
-    pub(super) member: Rc<Member>,
+    pub(super) handle: Rc<ConnectionHandle>,
     idle_since: Instant,
     idle_timeout: Duration,
-    is_used: bool,
+    is_reused: bool,
 }
 
 /// The connections of one generation.
 #[derive(Debug)]
-struct Members {
+struct GenerationPool {
     generation: Generation,
     is_superseded: bool,
-    /// The one used last is on top: what is in use least gets closed.
+    /// Idle connections. The one used last is on top, so that the least used ones expire.
     #[expect(
         clippy::vec_box,
         reason = "one is handed on many times in a request, as a pointer"
     )]
     idle: Vec<Box<Connection>>,
-    /// All of them, tunnels too.
-    all: Vec<Weak<Member>>,
+    /// All connections, tunnels included.
+    all: Vec<Weak<ConnectionHandle>>,
 }
 
-/// What the pool can do to a connection that is in use.
+/// The pool's handle to a connection in use.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(super) struct ConnectionHandle {
     generation: Generation,
     class: Cell<Class>,
-    cut: Cell<Option<Cut>>,
-    /// Whom to wake for that.
+    cut: Cell<Option<CutCause>>,
+    /// Waker of the task that reads from the connection.
     reader: RefCell<Option<Waker>>,
-    /// Since when the head of an answer is waited for.
-    owes_since: Cell<Option<u32>>,
-    /// It is not the app that has to go on, but the client, with its request's body.
-    waits_for_client: Cell<bool>,
+    waiting: Cell<Waiting>,
     is_closing: Cell<bool>,
     closing: Notify,
     clock: Clock,
 }
 
-/// Why a connection in use was cut.
+/// The wait for the head of a response, with its start in ticks of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cut {
-    /// What was in flight outlasted its drain.
+enum Waiting {
+    /// No response is awaited.
+    No,
+    /// The app is to respond.
+    App(u32),
+    /// The client is to send more of its request: the app has all that came so far.
+    Client(u32),
+}
+
+/// The reason for which a connection in use was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CutCause {
+    /// The upstream was evicted: the request outlasted its drain.
     Evicted,
-    /// The app owed an answer for too long.
+    /// The app did not respond in time.
     TimedOut,
-    /// The client sent nothing more of its request for too long.
-    Stalled,
+    /// The client did not send the rest of its request in time.
+    ClientStalled,
+}
+
+/// The check of an idle connection before it is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IdleCheck {
+    /// A system call on the socket.
+    Socket,
+    /// A look at the reactor's events: enough for a request that can be sent again.
+    Reactor,
 }
 
 // === impl Pool ===
@@ -116,16 +124,15 @@ impl Pool {
         }
     }
 
-    /// An idle connection that is fit for use; for a request that cannot be sent again, on a closer
-    /// look.
-    pub(super) fn take(&self, upstream: &Upstream, is_replayable: bool) -> Option<Box<Connection>> {
+    /// Returns an idle connection that is open and has nothing to read.
+    pub(super) fn take(&self, upstream: &Upstream, check: IdleCheck) -> Option<Box<Connection>> {
         let mut generations = self.generations.borrow_mut();
-        let members = find(&mut generations, upstream.generation)?;
+        let pool = find(&mut generations, upstream.generation)?;
         let now = Instant::now();
-        while let Some(connection) = members.idle.pop() {
-            let is_quiet = match is_replayable {
-                true => connection.stream.is_quiet_so_far(),
-                false => connection.stream.is_quiet(),
+        while let Some(connection) = pool.idle.pop() {
+            let is_quiet = match check {
+                IdleCheck::Reactor => connection.stream.is_quiet_per_reactor(),
+                IdleCheck::Socket => connection.stream.is_quiet(),
             };
             if is_quiet && !connection.is_expired(now) {
                 return Some(connection);
@@ -134,10 +141,11 @@ impl Pool {
         None
     }
 
-    /// A new connection.
+    /// Connects to the upstream.
     ///
     /// # Errors
-    /// When the app does not accept one in time: nothing of the request has been sent.
+    /// Returns the system's error, or [`io::ErrorKind::TimedOut`] after the connect timeout.
+    /// Nothing of the request has been sent then.
     pub(super) async fn connect(&self, upstream: &Upstream) -> io::Result<Box<Connection>> {
         let connecting = TcpStream::connect(upstream.address);
         let stream = tokio::time::timeout(self.limits.connect_timeout, connecting)
@@ -149,49 +157,48 @@ impl Pool {
             received: BytesMut::new(),
             last_received: 0,
             out: Vec::new(),
-            member: self.admit(upstream.generation),
+            handle: self.register(upstream.generation),
             idle_since: Instant::now(),
             idle_timeout: self.limits.idle_timeout,
-            is_used: false,
+            is_reused: false,
         }))
     }
 
-    /// Takes a connection back whose request is complete.
+    /// Takes back a connection whose request is complete.
     pub(super) fn put_back(&self, mut connection: Box<Connection>) {
-        // Bytes after an answer belong to no request (RFC 9112, section 9.2).
-        if !connection.received.is_empty() || connection.member.cut.get().is_some() {
+        // Bytes behind a response belong to no request (RFC 9112, section 9.2).
+        if !connection.received.is_empty() || connection.handle.cut.get().is_some() {
             return;
         }
         let mut generations = self.generations.borrow_mut();
-        if let Some(members) = find(&mut generations, connection.member.generation)
-            && !members.is_superseded
+        if let Some(pool) = find(&mut generations, connection.handle.generation)
+            && !pool.is_superseded
         {
-            connection.is_used = true;
+            connection.is_reused = true;
             connection.last_received = 0;
             connection.idle_since = Instant::now();
-            connection.member.class.set(Class::Request);
-            members.idle.push(connection);
+            connection.handle.class.set(Class::Request);
+            pool.idle.push(connection);
         }
     }
 
-    /// One more connection of a generation.
-    fn admit(&self, generation: Generation) -> Rc<Member> {
-        let member = Rc::new(Member {
+    /// Adds a connection to its generation.
+    fn register(&self, generation: Generation) -> Rc<ConnectionHandle> {
+        let handle = Rc::new(ConnectionHandle {
             generation,
             class: Cell::new(Class::Request),
             cut: Cell::new(None),
             reader: RefCell::default(),
-            owes_since: Cell::new(None),
-            waits_for_client: Cell::new(false),
+            waiting: Cell::new(Waiting::No),
             is_closing: Cell::new(false),
             closing: Notify::new(),
             clock: self.clock.clone(),
         });
         let mut generations = self.generations.borrow_mut();
-        let members = match find(&mut generations, generation) {
-            Some(members) => members,
+        let pool = match find(&mut generations, generation) {
+            Some(pool) => pool,
             None => {
-                generations.push(Members {
+                generations.push(GenerationPool {
                     generation,
                     is_superseded: false,
                     idle: Vec::new(),
@@ -201,41 +208,42 @@ impl Pool {
                 &mut generations[last]
             }
         };
-        if members.all.len() == members.all.capacity() {
-            // Before it grows: those that are gone need no place.
-            members.all.retain(|member| member.strong_count() > 0);
+        if pool.all.len() == pool.all.capacity() {
+            // Entries of closed connections are removed before the list grows.
+            pool.all.retain(|handle| handle.strong_count() > 0);
         }
-        members.all.push(Rc::downgrade(&member));
-        member
+        pool.all.push(Rc::downgrade(&handle));
+        handle
     }
 
-    /// Lets go of what a superseded generation has idle.
+    /// Marks a generation as superseded, and closes its idle connections.
     pub(super) fn supersede(&self, generation: Generation) {
         let mut generations = self.generations.borrow_mut();
-        if let Some(members) = find(&mut generations, generation) {
-            members.is_superseded = true;
-            members.idle.clear();
+        if let Some(pool) = find(&mut generations, generation) {
+            pool.is_superseded = true;
+            pool.idle.clear();
         }
     }
 
-    /// Takes connections of a generation that is routed to again.
+    /// Marks a generation as routed to again: idle connections are kept.
     pub(super) fn restore(&self, generation: Generation) {
         let mut generations = self.generations.borrow_mut();
-        if let Some(members) = find(&mut generations, generation) {
-            members.is_superseded = false;
+        if let Some(pool) = find(&mut generations, generation) {
+            pool.is_superseded = false;
         }
     }
 
-    /// Has the tunnels of a generation end in the second half of `period`, one after the other: who
-    /// finishes by himself in the first half is not disturbed, and not all come back at once.
+    /// Closes the tunnels of a generation in the second half of `period`, one after the other. A
+    /// client that ends its tunnel itself in the first half is not disturbed, and the clients do
+    /// not all return at once.
     pub(super) fn close_tunnels(&self, generation: Generation, period: Duration) {
         let mut generations = self.generations.borrow_mut();
-        let Some(members) = find(&mut generations, generation) else {
+        let Some(pool) = find(&mut generations, generation) else {
             return;
         };
-        let alive = members.all.iter().filter_map(Weak::upgrade);
+        let alive = pool.all.iter().filter_map(Weak::upgrade);
         let tunnels: Vec<_> = alive
-            .filter(|member| member.class.get() == Class::Tunnel)
+            .filter(|handle| handle.class.get() == Class::Tunnel)
             .collect();
         let half = period / 2;
         let step = half / u32::try_from(tunnels.len()).unwrap_or(u32::MAX).max(1);
@@ -251,7 +259,7 @@ impl Pool {
         }
     }
 
-    /// Has all tunnels end, one after the other, and cuts those that have not after `period`.
+    /// Closes all tunnels one after the other, and cuts those that are left after `period`.
     pub(super) fn end_tunnels(self: &Rc<Self>, period: Duration) {
         let generations = self.generations.borrow();
         let all: Vec<Generation> = generations.iter().map(|of| of.generation).collect();
@@ -268,14 +276,14 @@ impl Pool {
         });
     }
 
-    /// Cuts what is left of a class, and says how many that were.
+    /// Cuts the connections of a class, and returns their number.
     pub(super) fn evict(&self, generation: Generation, class: Class) -> u64 {
         let mut evicted = 0;
         let mut generations = self.generations.borrow_mut();
-        if let Some(members) = find(&mut generations, generation) {
-            for member in members.all.iter().filter_map(Weak::upgrade) {
-                if member.class.get() == class && member.cut.get().is_none() {
-                    member.cut(Cut::Evicted);
+        if let Some(pool) = find(&mut generations, generation) {
+            for handle in pool.all.iter().filter_map(Weak::upgrade) {
+                if handle.class.get() == class && handle.cut.get().is_none() {
+                    handle.cut(CutCause::Evicted);
                     evicted += 1;
                 }
             }
@@ -283,48 +291,49 @@ impl Pool {
         evicted
     }
 
-    /// Closes what has been idle for too long or was closed by the app, cuts what owes an answer
-    /// for too long, and forgets generations that are gone.
+    /// Closes idle connections that have expired or that the app has closed, cuts connections whose
+    /// response is overdue, and forgets generations without connections.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         let mut generations = self.generations.borrow_mut();
-        for members in generations.iter_mut() {
-            for member in members.all.iter().filter_map(Weak::upgrade) {
-                let outlasted = |since| self.clock.has_passed(since, self.limits.response_timeout);
-                if member.owes_since.get().is_some_and(outlasted) {
-                    member.cut(match member.waits_for_client.get() {
-                        true => Cut::Stalled,
-                        false => Cut::TimedOut,
-                    });
+        for pool in generations.iter_mut() {
+            for handle in pool.all.iter().filter_map(Weak::upgrade) {
+                let (since, cause) = match handle.waiting.get() {
+                    Waiting::No => continue,
+                    Waiting::App(since) => (since, CutCause::TimedOut),
+                    Waiting::Client(since) => (since, CutCause::ClientStalled),
+                };
+                if self.clock.has_passed(since, self.limits.response_timeout) {
+                    handle.cut(cause);
                 }
             }
-            members
-                .idle
-                .retain(|idle| !idle.is_expired(now) && idle.stream.is_quiet_so_far());
-            members.all.retain(|member| member.strong_count() > 0);
+            pool.idle
+                .retain(|idle| !idle.is_expired(now) && idle.stream.is_quiet_per_reactor());
+            pool.all.retain(|handle| handle.strong_count() > 0);
         }
-        generations.retain(|members| !members.all.is_empty());
+        generations.retain(|pool| !pool.all.is_empty());
     }
 }
 
-fn find(generations: &mut [Members], generation: Generation) -> Option<&mut Members> {
-    // Nearly always there is one, and the newest is last.
+fn find(generations: &mut [GenerationPool], generation: Generation) -> Option<&mut GenerationPool> {
+    // Usually there is only one, and the newest is last.
     generations
         .iter_mut()
         .rev()
-        .find(|members| members.generation == generation)
+        .find(|pool| pool.generation == generation)
 }
 
 // === impl Connection ===
 
 impl Connection {
-    /// Receives more; zero at the end of the stream. `expected` bytes are to come, if that is known.
+    /// Receives more bytes; zero at the end of the stream. `expected` is the number of bytes to
+    /// come, if known.
     pub(super) fn poll_receive(
         &mut self,
         cx: &mut Context<'_>,
         expected: Option<u64>,
     ) -> Poll<io::Result<usize>> {
-        if self.member.cut.get().is_some() {
+        if self.handle.cut.get().is_some() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         let room = match expected {
@@ -336,19 +345,19 @@ impl Connection {
         match received {
             Poll::Ready(Ok(length)) => self.last_received = length,
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.member.wake_for_cut(cx),
+            Poll::Pending => self.handle.register_reader(cx),
         }
         received
     }
 
-    /// Whether it served a request before: then its end may have nothing to do with this one.
-    pub(super) fn is_used(&self) -> bool {
-        self.is_used
+    /// Returns `true` if it has served a request before: its end may then have nothing to do with
+    /// the present one.
+    pub(super) fn is_reused(&self) -> bool {
+        self.is_reused
     }
 
-    /// Learns how long the app keeps an idle connection: a second less than it says in
-    /// `Keep-Alive: timeout=5`.
-    pub(super) fn learn(&mut self, headers: &HeaderMap) {
+    /// Sets the idle timeout to one second less than the app announces in `Keep-Alive: timeout=5`.
+    pub(super) fn learn_idle_timeout(&mut self, headers: &HeaderMap) {
         static KEEP_ALIVE: header::HeaderName = header::HeaderName::from_static("keep-alive");
         let value = headers.get(&KEEP_ALIVE).and_then(|v| v.to_str().ok());
         let timeout = value.and_then(|value| {
@@ -366,39 +375,40 @@ impl Connection {
     }
 }
 
-// === impl Member ===
+// === impl ConnectionHandle ===
 
-impl Member {
-    /// Counts as a tunnel from now on: its answer ends when one side wants it to.
-    pub(super) fn is_tunnel(&self) {
+impl ConnectionHandle {
+    /// Marks the connection as a tunnel: it lasts until one side ends it.
+    pub(super) fn mark_tunnel(&self) {
         self.class.set(Class::Tunnel);
     }
 
-    /// The app owes an answer from now on.
-    pub(super) fn owes(&self) {
-        self.owes_since.set(Some(self.clock.now()));
-        self.waits_for_client.set(false);
+    /// Starts the response timer: the app has the request, or more of it.
+    pub(super) fn start_response_timer(&self) {
+        self.waiting.set(Waiting::App(self.clock.now()));
     }
 
-    /// The app has all that has come from the client so far.
-    pub(super) fn waits_for_client(&self) {
-        self.waits_for_client.set(true);
+    /// Marks the request as incomplete: the app has all that the client has sent so far.
+    pub(super) fn mark_awaiting_client(&self) {
+        if let Waiting::App(since) = self.waiting.get() {
+            self.waiting.set(Waiting::Client(since));
+        }
     }
 
-    /// It has answered.
-    pub(super) fn answered(&self) {
-        self.owes_since.set(None);
+    /// Stops the response timer.
+    pub(super) fn stop_response_timer(&self) {
+        self.waiting.set(Waiting::No);
     }
 
-    /// Why it was cut, if it was.
-    pub(super) fn why_cut(&self) -> Option<Cut> {
+    /// Returns the reason for which it was cut, if it was.
+    pub(super) fn cut_cause(&self) -> Option<CutCause> {
         self.cut.get()
     }
 
-    /// Completes when it is cut.
-    pub(super) async fn until_cut(&self) {
+    /// Waits until it is cut.
+    pub(super) async fn wait_until_cut(&self) {
         std::future::poll_fn(|cx| {
-            self.wake_for_cut(cx);
+            self.register_reader(cx);
             match self.cut.get() {
                 Some(_) => Poll::Ready(()),
                 None => Poll::Pending,
@@ -407,24 +417,24 @@ impl Member {
         .await;
     }
 
-    /// Whether this tunnel shall end.
+    /// Returns `true` if this tunnel is to close.
     pub(super) fn is_closing(&self) -> bool {
         self.is_closing.get()
     }
 
-    /// Waits until it shall.
-    pub(super) async fn closing(&self) {
+    /// Waits until the tunnel is to close.
+    pub(super) async fn wait_until_closing(&self) {
         self.closing.notified().await;
     }
 
-    fn cut(&self, why: Cut) {
-        self.cut.set(Some(why));
+    fn cut(&self, cause: CutCause) {
+        self.cut.set(Some(cause));
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }
     }
 
-    fn wake_for_cut(&self, cx: &Context<'_>) {
+    fn register_reader(&self, cx: &Context<'_>) {
         let mut reader = self.reader.borrow_mut();
         match &mut *reader {
             Some(waker) => waker.clone_from(cx.waker()),

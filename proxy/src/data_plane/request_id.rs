@@ -1,45 +1,40 @@
-//! `X-Request-ID`: the client's, or one of ours.
+//! The `X-Request-ID` field: the client's id, or a new one.
 
-use std::cell::Cell;
-use std::hash::{BuildHasher as _, RandomState};
+use std::cell::RefCell;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The field.
 pub(super) static NAME: HeaderName = HeaderName::from_static("x-request-id");
-/// A longer one is not one that anybody reads.
+/// Maximum length of a client's id, in bytes.
 const LONGEST: usize = 128;
 
 /// A worker's source of ids.
 #[derive(Debug, Default)]
 pub(super) struct RequestIds {
-    // The standard library's source of randomness, without a crate for it.
-    random: [RandomState; 2],
-    made: Cell<u64>,
+    random: RefCell<fastrand::Rng>,
 }
 
 // === impl RequestIds ===
 
 impl RequestIds {
-    /// What came with a request, if that is one id and harmless in a log; else a new one.
-    pub(super) fn of(&self, headers: &HeaderMap) -> HeaderValue {
+    /// Returns the id that came with the request if there is exactly one, harmless in a log;
+    /// otherwise a new one.
+    pub(super) fn get_or_create(&self, headers: &HeaderMap) -> HeaderValue {
         let mut came = headers.get_all(&NAME).iter();
         match (came.next(), came.next()) {
-            (Some(id), None) if is_harmless(id.as_bytes()) => id.clone(),
-            _ => self.new_one(),
+            (Some(id), None) if is_valid(id.as_bytes()) => id.clone(),
+            _ => self.create(),
         }
     }
 
-    fn new_one(&self) -> HeaderValue {
-        let number = self.made.get();
-        self.made.set(number + 1);
-        let [high, low] = self.random.each_ref().map(|random| random.hash_one(number));
-        HeaderValue::try_from(format!("{high:016x}{low:016x}"))
-            .unwrap_or_else(|_| HeaderValue::from(number))
+    fn create(&self) -> HeaderValue {
+        let id = self.random.borrow_mut().u128(..);
+        HeaderValue::try_from(format!("{id:032x}")).unwrap_or_else(|_| HeaderValue::from(id as u64))
     }
 }
 
-fn is_harmless(id: &[u8]) -> bool {
+fn is_valid(id: &[u8]) -> bool {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
     (1..=LONGEST).contains(&id.len()) && id.iter().all(is_part)
 }
@@ -56,7 +51,7 @@ mod tests {
             for value in values {
                 headers.append(&NAME, value.parse().unwrap());
             }
-            ids.of(&headers).to_str().unwrap().to_owned()
+            ids.get_or_create(&headers).to_str().unwrap().to_owned()
         };
         assert_eq!(of(&["7f3a-1"]), "7f3a-1");
         let long = "x".repeat(LONGEST + 1);

@@ -1,9 +1,9 @@
 //! The platform's request to shut down.
 //!
-//! ASP.NET Core's module, and HttpPlatformHandler since version 2, send it before they send a console
-//! event and, ten seconds later, end the process: `POST /iisintegration` below the application's
-//! path, with the token that they put into the environment. It is the only polite word where there
-//! is no console.
+//! ASP.NET Core's module, and HttpPlatformHandler since version 2, send it before they send a
+//! console event and, ten seconds later, end the process: `POST /iisintegration` below the
+//! application's path, with the token that they have put into the environment. Without a console it
+//! is the only warning.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,52 +16,53 @@ const EVENT: &str = "ms-aspnetcore-event";
 const SHUTDOWN: &[u8] = b"shutdown";
 const TOKEN: &str = "ms-aspnetcore-token";
 
-/// What the request looks like, and who wants to know of it.
+/// The request that the platform has announced, and a notification of its arrival.
 #[derive(Clone)]
 pub struct ShutdownRequest {
     path: Arc<str>,
     token: Arc<[u8]>,
-    asked: Arc<Notify>,
+    received: Arc<Notify>,
 }
 
 // === impl ShutdownRequest ===
 
 impl ShutdownRequest {
-    /// For the application at this path, `/` as a rule, with this token.
+    /// Returns the request for the application at this path, usually `/`, with this token.
     pub fn new(application_path: &str, token: &str) -> Self {
         let base = application_path.trim_end_matches('/');
         Self {
             path: format!("{base}/iisintegration").into(),
             token: token.as_bytes().into(),
-            asked: Arc::default(),
+            received: Arc::default(),
         }
     }
 
-    /// Completes when it has come. For one to wait.
-    pub async fn asked(&self) {
-        self.asked.notified().await;
+    /// Waits until the request has arrived. For one caller.
+    pub async fn wait(&self) {
+        self.received.notified().await;
     }
 
-    /// Whether `request` is the one; then whoever waits is told.
+    /// Returns `true` if `request` is the platform's.
     ///
-    /// Whatever looks like it and has another token is a request like any other: a client cannot
-    /// find out by it whether there is a token at all.
-    pub(super) fn is<B>(&self, request: &Request<B>) -> bool {
-        let is_it = *request.method() == Method::POST
-            // IIS does not tell upper from lower case in paths.
+    /// One with another token is an ordinary request, so that a client cannot find out whether
+    /// there is a token at all.
+    pub(super) fn matches<B>(&self, request: &Request<B>) -> bool {
+        *request.method() == Method::POST
+            // IIS does not distinguish upper and lower case in paths.
             && request.uri().path().eq_ignore_ascii_case(&self.path)
-            && self.is_authentic(request.headers());
-        if is_it {
-            self.asked.notify_one();
-        }
-        is_it
+            && self.is_authentic(request.headers())
+    }
+
+    /// Ends the wait in [`ShutdownRequest::wait`].
+    pub(super) fn notify(&self) {
+        self.received.notify_one();
     }
 
     fn is_authentic(&self, headers: &HeaderMap) -> bool {
         let event = headers.get(EVENT).map(HeaderValue::as_bytes);
         let token = headers.get(TOKEN).map_or(&b""[..], HeaderValue::as_bytes);
         event.is_some_and(|event| event.eq_ignore_ascii_case(SHUTDOWN))
-            // In constant time: how long it takes does not tell how much of a guess was right.
+            // In constant time: the duration does not reveal how much of a guess was right.
             && bool::from(self.token.ct_eq(token))
     }
 }
@@ -91,9 +92,10 @@ mod tests {
     #[tokio::test]
     async fn it_is_told_once_it_has_come() {
         let expected = ShutdownRequest::new("/", "secret");
-        assert!(expected.is(&request("POST", "/iisintegration", "shutdown", "secret")));
-        let asked = tokio::time::timeout(Duration::from_secs(30), expected.asked()).await;
-        asked.unwrap();
+        assert!(expected.matches(&request("POST", "/iisintegration", "shutdown", "secret")));
+        expected.notify();
+        let received = tokio::time::timeout(Duration::from_secs(30), expected.wait()).await;
+        received.unwrap();
     }
 
     #[tokio::test]
@@ -111,12 +113,12 @@ mod tests {
             ("POST", "/iisintegration", "shutdown", ""),
         ] {
             let request = request(method, path, event, token);
-            assert!(!expected.is(&request), "{request:?}");
+            assert!(!expected.matches(&request), "{request:?}");
         }
         let bare = Request::post("/iisintegration").body(()).unwrap();
-        assert!(!expected.is(&bare));
-        let asked = tokio::time::timeout(Duration::ZERO, expected.asked()).await;
-        assert!(asked.is_err(), "nobody has been told");
+        assert!(!expected.matches(&bare));
+        let received = tokio::time::timeout(Duration::ZERO, expected.wait()).await;
+        assert!(received.is_err(), "nothing is reported");
     }
 
     #[test]
@@ -125,11 +127,11 @@ mod tests {
             let expected = ShutdownRequest::new(application, "t");
             for path in ["/shop/iisintegration", "/Shop/IISIntegration"] {
                 assert!(
-                    expected.is(&request("POST", path, "shutdown", "t")),
+                    expected.matches(&request("POST", path, "shutdown", "t")),
                     "{path}"
                 );
             }
-            assert!(!expected.is(&request("POST", "/iisintegration", "shutdown", "t")));
+            assert!(!expected.matches(&request("POST", "/iisintegration", "shutdown", "t")));
         }
     }
 

@@ -1,7 +1,7 @@
-//! What is read from a socket and written to one, by the cheapest call that the system has.
+//! Receiving and sending by the cheapest call of the system.
 //!
-//! On Unix that is not libc's: its `recv` and `send` are cancellation points of threads, and say so
-//! before and after each call, which is one or two in a hundred of what a short request costs.
+//! On Unix that is not libc's: its `recv` and `send` are cancellation points of threads, and mark
+//! themselves so before and after each call, which costs one or two percent of a short request.
 
 use std::io;
 
@@ -9,8 +9,7 @@ use bytes::BufMut;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-/// Reads what there is, as far as it fits, into a socket's buffer; [`io::ErrorKind::WouldBlock`] when
-/// there is nothing.
+/// Receives as much as is there and fits, or returns [`io::ErrorKind::WouldBlock`].
 #[cfg(unix)]
 pub(super) fn receive(stream: &TcpStream, buffer: &mut impl BufMut) -> io::Result<usize> {
     stream.try_io(tokio::io::Interest::READABLE, || {
@@ -26,11 +25,11 @@ pub(super) fn receive(stream: &TcpStream, buffer: &mut impl BufMut) -> io::Resul
 fn receive_into(stream: &TcpStream, buffer: &mut impl BufMut) -> io::Result<usize> {
     use rustix::net::{RecvFlags, recv};
 
-    // SAFETY: the system writes bytes into it, and nothing is read out of it.
+    // SAFETY: the system only writes to it, and nothing is read out of it.
     let room = unsafe { buffer.chunk_mut().as_uninit_slice_mut() };
     let ((received, _rest), _) = recv(stream, room, RecvFlags::empty())?;
     let length = received.len();
-    // SAFETY: so many bytes at the beginning of it have just been written.
+    // SAFETY: these bytes at its beginning have just been written.
     unsafe { buffer.advance_mut(length) };
     Ok(length)
 }
@@ -40,14 +39,14 @@ pub(super) fn receive(stream: &TcpStream, buffer: &mut impl BufMut) -> io::Resul
     stream.try_read_buf(buffer)
 }
 
-/// Writes what fits; [`io::ErrorKind::WouldBlock`] when nothing does.
+/// Sends as much as fits, or returns [`io::ErrorKind::WouldBlock`].
 #[cfg(unix)]
 pub(super) fn send(socket: &SockRef<'_>, bytes: &[u8]) -> io::Result<usize> {
     use std::os::fd::AsFd;
 
     use rustix::net::SendFlags;
 
-    // A client that has left is an error, and no signal.
+    // The end of the connection is reported as an error, not as a signal.
     Ok(rustix::net::send(
         socket.as_fd(),
         bytes,

@@ -1,46 +1,48 @@
-//! A socket that several have a handle to.
+//! A socket with several handles.
 //!
-//! hyper owns its IO object, but whether a client has left is seen at its socket, and only a socket
-//! option makes an aborted response of unknown length differ from a complete one. And a request's
-//! body is sent by one task while another reads the answer.
+//! hyper owns its IO object, but only the socket shows that a client has left, and only a socket
+//! option distinguishes an aborted response of unknown length from a complete one. A request's body
+//! is also sent by one task while another reads the response.
 
 use std::io::{self, IoSlice, Read as _};
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::BufMut;
+use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::activity::{Activity, Doing};
+use super::activity::{Activity, ClientState};
 use super::socket;
 
-/// So many bytes in several parts are sent as one: `send` costs less than `writev`, by more than such
-/// a copy.
-const TOGETHER: usize = 1024;
+/// Maximum size of several parts that are copied into one, in bytes: up to there, `send` with the
+/// copy costs less than `writev`.
+const GATHER_MAX: usize = 1024;
 
-/// As much is read at a time of a socket that the reactor does not know yet.
-const EARLY: usize = 2048;
+/// Number of bytes to read at a time from a socket that is not registered with the reactor.
+const UNREGISTERED_READ: usize = 2048;
 
-/// A handle to a connected socket; it is closed with the last one.
+/// A handle to a connected socket, which is closed with the last handle.
 #[derive(Clone, Debug)]
-pub(super) struct Stream(Arc<Shared>);
+pub(super) struct Stream(Arc<StreamInner>);
 
-/// The reactor is told of an accepted socket only once there is something to wait for. A short
-/// connection, whose request has come along with it and is answered at once, never is: that spares
-/// two system calls of eight, and what the reactor keeps for it.
+/// The socket. An accepted one is registered with the reactor only when there is something to wait
+/// for. A short connection, whose request arrives with it and is answered at once, never is: that
+/// saves two of eight system calls, and the reactor's memory.
 #[derive(Debug)]
-struct Shared {
+struct StreamInner {
     registered: OnceLock<TcpStream>,
-    /// Until then. No other thread ever has it, but hyper's IO objects have to be `Sync`.
+    /// The socket before its registration. No other thread accesses it, but hyper's IO objects have
+    /// to be `Sync`.
     accepted: Mutex<Option<std::net::TcpStream>>,
 }
 
-/// A client's connection, which says when bytes come.
+/// A client's connection as hyper's IO object; it records activity.
 #[derive(Debug)]
 pub(super) struct ClientIo {
     stream: Stream,
@@ -50,63 +52,62 @@ pub(super) struct ClientIo {
 // === impl Stream ===
 
 impl Stream {
-    /// Of a socket that the reactor knows.
+    /// Wraps a socket that is registered with the reactor.
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(StreamInner {
             registered: OnceLock::from(stream),
             accepted: Mutex::default(),
         }))
     }
 
-    /// Of a socket that does not block and that the reactor does not know yet.
-    pub(super) fn accepted(stream: std::net::TcpStream) -> Self {
-        Self(Arc::new(Shared {
+    /// Wraps a socket that does not block and is not registered with the reactor yet.
+    pub(super) fn from_accepted(stream: std::net::TcpStream) -> Self {
+        Self(Arc::new(StreamInner {
             registered: OnceLock::new(),
             accepted: Mutex::new(Some(stream)),
         }))
     }
 
-    /// Has the reactor watch it from now on.
+    /// Registers the socket with the reactor, if it is not yet.
     pub(super) fn register(&self) -> io::Result<&TcpStream> {
-        if let Some(stream) = self.0.registered.get() {
-            return Ok(stream);
+        match self.0.registered.get() {
+            Some(stream) => Ok(stream),
+            None => self.register_accepted(),
         }
-        let accepted = self.early().take();
+    }
+
+    // Apart, so that the common case stays small.
+    #[inline(never)]
+    fn register_accepted(&self) -> io::Result<&TcpStream> {
+        let accepted = self.0.accepted.lock().take();
         let stream = TcpStream::from_std(accepted.ok_or(io::ErrorKind::NotConnected)?)?;
         Ok(self.0.registered.get_or_init(|| stream))
     }
 
-    /// Whether the reactor watches it already.
+    /// Returns `true` if the socket is registered with the reactor.
     pub(super) fn is_registered(&self) -> bool {
         self.0.registered.get().is_some()
     }
 
-    fn early(&self) -> MutexGuard<'_, Option<std::net::TcpStream>> {
-        self.0
-            .accepted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the socket says, watched or not.
-    fn ask<T>(&self, ask: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
+    /// Calls `f` with the socket, registered or not.
+    fn with_socket<T>(&self, f: impl FnOnce(SockRef<'_>) -> io::Result<T>) -> io::Result<T> {
         if let Some(stream) = self.0.registered.get() {
-            return ask(SockRef::from(stream));
+            return f(SockRef::from(stream));
         }
-        match &*self.early() {
-            Some(stream) => ask(SockRef::from(stream)),
+        match &*self.0.accepted.lock() {
+            Some(stream) => f(SockRef::from(stream)),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
-    /// Whether an idle connection is as it should be: open, and with nothing to read.
+    /// Returns `true` if an idle connection is open and has nothing to read.
     pub(super) fn is_quiet(&self) -> bool {
-        is_quiet(&self.ask(peek))
+        is_quiet(&self.with_socket(peek))
     }
 
-    /// The same as far as the reactor knows: a system call only if it has seen something. Good
-    /// enough for a request that can be sent again.
-    pub(super) fn is_quiet_so_far(&self) -> bool {
+    /// Returns the same by the reactor's events: it takes a system call only if there are any.
+    /// Enough for a request that can be sent again.
+    pub(super) fn is_quiet_per_reactor(&self) -> bool {
         match self.0.registered.get() {
             Some(stream) => {
                 is_quiet(&stream.try_io(Interest::READABLE, || peek(SockRef::from(stream))))
@@ -115,29 +116,30 @@ impl Stream {
         }
     }
 
-    /// Whether the other end will send nothing more, though there may be bytes to read before that.
+    /// Returns `true` if the other end has closed its half, though there may be bytes to read
+    /// before that.
     pub(super) fn is_read_closed(&self) -> bool {
         let Some(stream) = self.0.registered.get() else {
-            return matches!(self.ask(peek), Ok(0));
+            return matches!(self.with_socket(peek), Ok(0));
         };
         let ready = pin!(stream.ready(Interest::READABLE));
         let polled = ready.poll(&mut Context::from_waker(Waker::noop()));
         matches!(polled, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
-    /// Writes what fits at once: a last word on a connection that hyper writes nothing to.
-    pub(super) fn last_word(&self, bytes: &[u8]) {
-        // What does not fit was not going to be read.
-        let _ = self.ask(|socket| socket.send(bytes));
+    /// Sends as much as fits at once, on a connection to which hyper writes nothing more.
+    pub(super) fn send_best_effort(&self, bytes: &[u8]) {
+        // A client that takes so little would not read the rest either.
+        let _ = self.with_socket(|socket| socket.send(bytes));
     }
 
     /// Makes the close that follows a reset, which no client takes for the end of a message.
     pub(super) fn reset_on_close(&self) {
-        // It fails only on a connection that is gone already.
-        let _ = self.ask(|socket| socket.set_linger(Some(Duration::ZERO)));
+        // Fails only on a connection that has ended already.
+        let _ = self.with_socket(|socket| socket.set_linger(Some(Duration::ZERO)));
     }
 
-    /// Reads what there is into `buffer`.
+    /// Receives as much as is there and fits into `buffer`.
     pub(super) fn poll_receive(
         &self,
         cx: &mut Context<'_>,
@@ -150,9 +152,9 @@ impl Stream {
             match socket::receive(stream, buffer) {
                 Ok(n) => {
                     if 0 < n && n < room {
-                        // The socket is empty now: without this the next read would ask the
-                        // system once more only to hear so. Nothing can arrive unseen in between,
-                        // as the reactor runs on this thread.
+                        // The socket is empty now. Without this the next read would take a system
+                        // call only to find that out. Nothing can arrive unnoticed in between, as
+                        // the reactor runs on this thread.
                         let empty = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
                         let _ = stream.try_io(Interest::READABLE, empty);
                     }
@@ -164,11 +166,11 @@ impl Stream {
         }
     }
 
-    /// Reads without the reactor what there is; nothing when it has to be waited for.
-    fn receive_early(&self, buffer: &mut ReadBuf<'_>) -> Option<io::Result<usize>> {
-        let mut received = [0; EARLY];
-        let room = buffer.remaining().min(EARLY);
-        match self.ask(|socket| (&*socket).read(&mut received[..room])) {
+    /// Receives as much as is there without the reactor, or returns `None` if nothing is.
+    fn receive_unregistered(&self, buffer: &mut ReadBuf<'_>) -> Option<io::Result<usize>> {
+        let mut received = [0; UNREGISTERED_READ];
+        let room = buffer.remaining().min(UNREGISTERED_READ);
+        match self.with_socket(|socket| (&*socket).read(&mut received[..room])) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
             Err(error) => Some(Err(error)),
             Ok(length) => {
@@ -178,7 +180,7 @@ impl Stream {
         }
     }
 
-    /// Writes what fits.
+    /// Sends as much as fits.
     pub(super) fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write_with(cx, |socket| socket::send(&socket, bytes))
     }
@@ -189,7 +191,7 @@ impl Stream {
         write: impl Fn(SockRef<'_>) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         if !self.is_registered() {
-            match self.ask(&write) {
+            match self.with_socket(&write) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }
@@ -239,7 +241,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut together = [0; TOGETHER];
+        let mut together = [0; GATHER_MAX];
         match gather(slices, &mut together) {
             Some(bytes) => self.poll_send(cx, bytes),
             None => self.poll_write_with(cx, |socket| socket.send_vectored(slices)),
@@ -255,12 +257,12 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.ask(|socket| socket.shutdown(std::net::Shutdown::Write)))
+        Poll::Ready(self.with_socket(|socket| socket.shutdown(std::net::Shutdown::Write)))
     }
 }
 
-/// The parts in one, if they fit.
-fn gather<'a>(slices: &[IoSlice<'_>], together: &'a mut [u8; TOGETHER]) -> Option<&'a [u8]> {
+/// Copies the parts into one, if they fit.
+fn gather<'a>(slices: &[IoSlice<'_>], together: &'a mut [u8; GATHER_MAX]) -> Option<&'a [u8]> {
     let mut length = 0;
     for slice in slices {
         together
@@ -286,14 +288,15 @@ impl AsyncRead for ClientIo {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.stream.is_registered()
-            && let Some(received) = self.stream.receive_early(buffer)
+            && let Some(received) = self.stream.receive_unregistered(buffer)
         {
             let received = received?;
             if received > 0 {
-                self.activity.received();
+                self.activity.record_bytes();
             }
-            if received == EARLY {
-                // There is more, and it may be much: that is read in larger steps. Refused: later.
+            if received == UNREGISTERED_READ {
+                // The rest may be long, and is read in larger steps. An error is returned by the
+                // next read.
                 let _ = self.stream.register();
             }
             return Poll::Ready(Ok(()));
@@ -301,7 +304,7 @@ impl AsyncRead for ClientIo {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
-            self.activity.received();
+            self.activity.record_bytes();
         }
         Poll::Ready(Ok(()))
     }
@@ -314,7 +317,7 @@ impl AsyncWrite for ClientIo {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.activity.set_waits_to_send(written.is_pending());
+        self.activity.set_write_blocked(written.is_pending());
         written
     }
 
@@ -324,7 +327,7 @@ impl AsyncWrite for ClientIo {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.activity.set_waits_to_send(written.is_pending());
+        self.activity.set_write_blocked(written.is_pending());
         written
     }
 
@@ -337,10 +340,13 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.activity.doing() {
-            Doing::Tunnel => Pin::new(&mut self.stream).poll_shutdown(cx),
-            // hyper closes next, which says the same with one system call less.
-            Doing::Nothing | Doing::Head | Doing::Request | Doing::Idle => Poll::Ready(Ok(())),
+        match self.activity.state() {
+            ClientState::Tunnel => Pin::new(&mut self.stream).poll_shutdown(cx),
+            // hyper closes the connection next, which has the same effect with one system call
+            // less.
+            ClientState::Opened | ClientState::Head | ClientState::Request | ClientState::Idle => {
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
@@ -351,17 +357,20 @@ mod tests {
     use std::io::Write as _;
     use std::net::TcpListener;
 
-    use super::super::activity::Clock;
     use super::*;
+    use crate::data_plane::activity::Clock;
 
-    /// A client, and its connection as it was accepted.
+    /// Returns a client, and its connection as it was accepted.
     fn accepted() -> (std::net::TcpStream, ClientIo) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let activity = Arc::new(Activity::new(Clock::default()));
-        (client, ClientIo::new(Stream::accepted(stream), activity))
+        (
+            client,
+            ClientIo::new(Stream::from_accepted(stream), activity),
+        )
     }
 
     async fn read(io: &mut ClientIo, room: usize) -> usize {
@@ -379,9 +388,9 @@ mod tests {
         client.write_all(&[b'x'; 100]).unwrap();
         assert_eq!(read(&mut io, 64 * 1024).await, 100);
         assert!(!io.stream.is_registered());
-        client.write_all(&[b'x'; 3 * EARLY]).unwrap();
-        assert_eq!(read(&mut io, 64 * 1024).await, EARLY);
-        assert_eq!(read(&mut io, 64 * 1024).await, 2 * EARLY);
+        client.write_all(&[b'x'; 3 * UNREGISTERED_READ]).unwrap();
+        assert_eq!(read(&mut io, 64 * 1024).await, UNREGISTERED_READ);
+        assert_eq!(read(&mut io, 64 * 1024).await, 2 * UNREGISTERED_READ);
         assert!(io.stream.is_registered());
     }
 
@@ -391,12 +400,12 @@ mod tests {
         let bytes = vec![b'x'; 64 * 1024];
         let mut is_full = false;
         while !is_full {
-            assert!(!io.activity.waits_to_send());
+            assert!(!io.activity.is_write_blocked());
             is_full = poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_write(cx, &bytes)))
                 .await
                 .is_pending();
         }
-        assert!(io.activity.waits_to_send());
+        assert!(io.activity.is_write_blocked());
         drop(client);
     }
 }

@@ -1,4 +1,4 @@
-//! The user's Windows token, which IIS's modules name in a field of the request.
+//! Users' Windows tokens, which IIS's modules name in a field of the request.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -8,35 +8,39 @@ use http::header::{HeaderName, HeaderValue};
 
 use crate::router::Upstream;
 
-/// Who knows what such a field names.
+/// A handler of users' tokens.
 pub trait UserTokens: Debug + Send + Sync {
-    /// Takes over the token that `value` names, if it names one: it ends with what is returned.
+    /// Takes over the token that `value` names, if any. It is closed when the returned value is
+    /// dropped.
     fn take(&self, value: &HeaderValue) -> Option<Box<dyn UserToken>>;
 }
 
-/// A token, for as long as its request needs it.
+/// A token, held until its request has ended.
 pub trait UserToken {
-    /// What names it to the app, if the app shall have it.
+    /// Returns the name of the token in the app's process, if the app is to get it.
     fn for_app(&self, upstream: &Upstream) -> Option<HeaderValue>;
 }
 
-/// The tokens of one request: one, as a rule.
-pub(super) struct Taken(Vec<(HeaderName, Box<dyn UserToken>)>);
+/// The tokens of one request, usually one.
+pub(super) struct RequestTokens(Vec<(HeaderName, Box<dyn UserToken>)>);
 
-/// HttpPlatformHandler's field, and that of ASP.NET Core's module. They never reach the app as they
-/// came: what they name is nothing in its process.
-pub(super) static FIELDS: [HeaderName; 2] = [
+/// The fields of HttpPlatformHandler and of ASP.NET Core's module. The app never gets them as they
+/// came: a handle of this process names nothing in another.
+pub(super) static TOKEN_FIELDS: [HeaderName; 2] = [
     HeaderName::from_static("x-iis-windowsauthtoken"),
     HeaderName::from_static("ms-aspnetcore-winauthtoken"),
 ];
 
-// === impl Taken ===
+// === impl RequestTokens ===
 
-impl Taken {
-    /// Takes over what the fields of a request name.
-    pub(super) fn from(headers: &HeaderMap, tokens: Option<&Arc<dyn UserTokens>>) -> Option<Self> {
+impl RequestTokens {
+    /// Takes over the tokens that a request names.
+    pub(super) fn take_from(
+        headers: &HeaderMap,
+        tokens: Option<&Arc<dyn UserTokens>>,
+    ) -> Option<Self> {
         let tokens = tokens?;
-        let named = FIELDS.iter().flat_map(|name| {
+        let named = TOKEN_FIELDS.iter().flat_map(|name| {
             let values = headers.get_all(name).iter();
             values.map(move |value| (name, value))
         });
@@ -46,8 +50,8 @@ impl Taken {
         (!taken.is_empty()).then_some(Self(taken))
     }
 
-    /// What the app is told of them.
-    pub(super) fn for_app(
+    /// Returns the fields that name the tokens in the app's process.
+    pub(super) fn app_fields(
         &self,
         upstream: &Upstream,
     ) -> impl Iterator<Item = (HeaderName, HeaderValue)> {

@@ -1,73 +1,83 @@
-//! Where one WebSocket frame ends and the next begins (RFC 6455, section 5.2).
+//! Boundaries of WebSocket frames (RFC 6455, section 5.2).
 //!
-//! Pure. A tunnel passes frames on as they come and looks only at their lengths, so that it can put
-//! in a close frame of its own between two of them.
-
-/// Follows the frames of one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Frames {
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// So many bytes of the head are there; they are needed until the length is known.
-    Head([u8; 14], u8),
-    /// So many bytes are still to come.
-    Payload(u64),
-}
+//! Pure. A tunnel passes frames on as they come, and parses only their lengths, so that it can
+//! insert a close frame between two of them.
 
 /// Status 1001: the endpoint is going away (RFC 6455, section 7.4.1).
 const GOING_AWAY: u16 = 1001;
 const CLOSE: u8 = 0x88;
 const MASKED: u8 = 0x80;
 
-// === impl Frames ===
+/// The position in one direction's stream of frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrameTracker {
+    state: FrameState,
+}
 
-impl Frames {
-    /// Takes bytes up to the end of the present frame, and says how many.
+/// The sender of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// The client; its frames are masked.
+    Client,
+    /// The server; its frames are not.
+    Server,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FrameState {
+    /// A head, with its bytes so far and their number; they are needed until the length is known.
+    Head([u8; 14], u8),
+    /// A payload, with the number of bytes to come.
+    Payload(u64),
+}
+
+// === impl FrameTracker ===
+
+impl FrameTracker {
+    /// Advances to the end of the present frame, and returns the number of bytes taken.
     ///
-    /// All of them, unless the frame ends before. Between two frames it takes a part of the next.
+    /// These are all of them, unless the frame ends before. Between two frames it takes a part of
+    /// the next.
     pub fn advance(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while taken < bytes.len() {
             match &mut self.state {
-                State::Head(head, length) => {
+                FrameState::Head(head, length) => {
                     head[usize::from(*length)] = bytes[taken];
                     *length += 1;
                     taken += 1;
                     if let Some(payload) = payload_length(&head[..usize::from(*length)]) {
-                        self.state = State::Payload(payload);
+                        self.state = FrameState::Payload(payload);
                     }
                 }
-                State::Payload(left) => {
+                FrameState::Payload(left) => {
                     let here =
                         (bytes.len() - taken).min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *left -= here as u64;
                     taken += here;
                 }
             }
-            if self.state == State::Payload(0) {
-                self.state = State::default();
+            if self.state == FrameState::Payload(0) {
+                self.state = FrameState::default();
                 break;
             }
         }
         taken
     }
 
-    /// Whether a frame may be put in here.
-    pub fn is_between(&self) -> bool {
-        matches!(self.state, State::Head(_, 0))
+    /// Returns `true` between two frames: another one may be inserted here.
+    pub fn is_at_boundary(&self) -> bool {
+        matches!(self.state, FrameState::Head(_, 0))
     }
 }
 
-impl Default for State {
+impl Default for FrameState {
     fn default() -> Self {
         Self::Head([0; 14], 0)
     }
 }
 
-/// The payload's length, once the head is complete.
+/// Returns the payload's length, once the head is complete.
 fn payload_length(head: &[u8]) -> Option<u64> {
     let second = *head.get(1)?;
     let mask = if second & MASKED == 0 { 0 } else { 4 };
@@ -82,13 +92,13 @@ fn payload_length(head: &[u8]) -> Option<u64> {
     (head.len() == 2 + more + mask).then_some(length)
 }
 
-/// A close frame that says that this end goes away. A client's frames are masked, a server's are
-/// not; a mask of zeros is one.
-pub fn going_away(is_from_client: bool) -> Vec<u8> {
+/// Returns a close frame of status 1001. A client's frames have to be masked; a mask of zeros is
+/// one.
+pub fn going_away(sender: Sender) -> Vec<u8> {
     let [high, low] = GOING_AWAY.to_be_bytes();
-    match is_from_client {
-        true => vec![CLOSE, MASKED | 2, 0, 0, 0, 0, high, low],
-        false => vec![CLOSE, 2, high, low],
+    match sender {
+        Sender::Client => vec![CLOSE, MASKED | 2, 0, 0, 0, 0, high, low],
+        Sender::Server => vec![CLOSE, 2, high, low],
     }
 }
 
@@ -119,11 +129,11 @@ mod tests {
 
     #[test]
     fn our_own_close_frames_are_frames() {
-        for is_from_client in [true, false] {
-            let close = going_away(is_from_client);
-            let mut frames = Frames::default();
+        for sender in [Sender::Client, Sender::Server] {
+            let close = going_away(sender);
+            let mut frames = FrameTracker::default();
             assert_eq!(frames.advance(&close), close.len());
-            assert!(frames.is_between());
+            assert!(frames.is_at_boundary());
         }
     }
 
@@ -142,14 +152,14 @@ mod tests {
             }
             let stream = frames.concat();
             let (mut seen, mut position) = (Vec::new(), 0);
-            let mut tracker = Frames::default();
+            let mut tracker = FrameTracker::default();
             for mut piece in stream.chunks(piece) {
                 while !piece.is_empty() {
                     let taken = tracker.advance(piece);
                     prop_assert!(taken > 0);
                     position += taken;
                     piece = &piece[taken..];
-                    if tracker.is_between() {
+                    if tracker.is_at_boundary() {
                         seen.push(position);
                     }
                 }
@@ -159,7 +169,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic_and_all_are_taken(bytes: Vec<u8>) {
-            let mut tracker = Frames::default();
+            let mut tracker = FrameTracker::default();
             let mut rest = bytes.as_slice();
             while !rest.is_empty() {
                 let taken = tracker.advance(rest);

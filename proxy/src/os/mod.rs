@@ -10,6 +10,7 @@ pub mod listening;
 pub mod loopback;
 pub mod machine;
 pub mod memory;
+pub mod ports;
 pub mod service_manager;
 pub mod signal;
 pub mod thread;

@@ -1,14 +1,17 @@
-//! When this process is asked to end.
+//! Requests to end, from the system or from a person.
 
 use std::io;
 
-/// Completes when the system or a person asks for it: SIGTERM or SIGINT; on Windows Ctrl-C,
-/// Ctrl-Break, or the end of the console or the system.
+/// Registers for requests to end; the future completes with the name of the first one.
+///
+/// They are SIGTERM, SIGINT and SIGQUIT; on Windows Ctrl-C, Ctrl-Break, and the end of the console or
+/// of the system. On Unix no other signal that can be caught ends the process from now on. Handlers,
+/// unlike ignored signals, are not inherited by the programs that are started (execve(2)).
 ///
 /// # Errors
-/// When the system does not let itself be listened to.
-pub async fn shutdown() -> io::Result<&'static str> {
-    os::shutdown().await
+/// When the system refuses a handler.
+pub fn listen() -> io::Result<impl Future<Output = &'static str>> {
+    os::listen()
 }
 
 #[cfg(unix)]
@@ -17,12 +20,44 @@ mod os {
 
     use tokio::signal::unix::{SignalKind, signal};
 
-    pub(super) async fn shutdown() -> io::Result<&'static str> {
+    /// Signals whose default action is to end the process, though nobody asks handoff to end.
+    const NO_REQUESTS: [(&str, i32); 10] = [
+        ("SIGHUP", libc::SIGHUP),
+        ("SIGUSR1", libc::SIGUSR1),
+        ("SIGUSR2", libc::SIGUSR2),
+        ("SIGALRM", libc::SIGALRM),
+        ("SIGVTALRM", libc::SIGVTALRM),
+        ("SIGPROF", libc::SIGPROF),
+        ("SIGIO", libc::SIGIO),
+        ("SIGPWR", libc::SIGPWR),
+        ("SIGXCPU", libc::SIGXCPU),
+        // Writing then fails with EFBIG, which is handled where it is written.
+        ("SIGXFSZ", libc::SIGXFSZ),
+    ];
+
+    pub(super) fn listen() -> io::Result<impl Future<Output = &'static str>> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        Ok(tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+        let mut quit = signal(SignalKind::quit())?;
+        for (name, number) in NO_REQUESTS {
+            let mut received = signal(SignalKind::from_raw(number))?;
+            tokio::spawn(async move {
+                while received.recv().await.is_some() {
+                    tracing::info!(
+                        event = "signal_ignored",
+                        signal = name,
+                        "a signal that asks for nothing was ignored: files are read again by \
+                         themselves when they change; SIGTERM ends handoff"
+                    );
+                }
+            });
+        }
+        Ok(async move {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+                _ = quit.recv() => "SIGQUIT",
+            }
         })
     }
 }
@@ -36,16 +71,18 @@ mod os {
     // Not CTRL_LOGOFF_EVENT: services only, and what they start, as IIS does handoff, get it, whenever
     // any user logs off, and are not told who (Microsoft's documentation of HandlerRoutine). It goes to
     // the default handler, which lets them go on (that of SetConsoleCtrlHandler).
-    pub(super) async fn shutdown() -> io::Result<&'static str> {
+    pub(super) fn listen() -> io::Result<impl Future<Output = &'static str>> {
         let mut c = ctrl_c()?;
         let mut pause = ctrl_break()?;
         let mut close = ctrl_close()?;
         let mut shutdown = ctrl_shutdown()?;
-        Ok(tokio::select! {
-            _ = c.recv() => "Ctrl-C",
-            _ = pause.recv() => "Ctrl-Break",
-            _ = close.recv() => "the console's end",
-            _ = shutdown.recv() => "the system's end",
+        Ok(async move {
+            tokio::select! {
+                _ = c.recv() => "Ctrl-C",
+                _ = pause.recv() => "Ctrl-Break",
+                _ = close.recv() => "the console's end",
+                _ = shutdown.recv() => "the system's end",
+            }
         })
     }
 }

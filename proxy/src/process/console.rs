@@ -6,17 +6,39 @@
 //! the events that are meant for us.
 
 use std::io;
+use std::str::FromStr;
 
 /// The helper's subcommand: `handoff send-console-event ctrl-c PID`.
 pub const SUBCOMMAND: &str = "send-console-event";
 
 /// What a program can be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsoleEvent {
     /// As if somebody pressed Ctrl-C in its console.
     CtrlC,
     /// The same for Ctrl-Break, for one group of processes.
     CtrlBreak,
+}
+
+// === impl ConsoleEvent ===
+
+impl ConsoleEvent {
+    fn word(self) -> &'static str {
+        match self {
+            Self::CtrlC => "ctrl-c",
+            Self::CtrlBreak => "ctrl-break",
+        }
+    }
+}
+
+impl FromStr for ConsoleEvent {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let mut all = [Self::CtrlC, Self::CtrlBreak].into_iter();
+        all.find(|event| event.word() == word)
+            .ok_or("expected ctrl-c or ctrl-break")
+    }
 }
 
 /// Goes into the console of the process `pid` and sends the event there. What the helper does: the
@@ -51,7 +73,6 @@ mod os {
     use std::io;
     use std::process::Stdio;
 
-    use clap::ValueEnum as _;
     use tokio::process::Command;
     use windows_sys::Win32::System::Console::{
         AttachConsole, CTRL_BREAK_EVENT, CTRL_C_EVENT, FreeConsole, GenerateConsoleCtrlEvent,
@@ -88,11 +109,9 @@ mod os {
     }
 
     async fn send_by_helper(event: ConsoleEvent, pid: u32) -> io::Result<()> {
-        let event = event.to_possible_value();
-        let event = event.as_ref().map_or("", |event| event.get_name());
         let mut helper = Command::new(std::env::current_exe()?);
         helper
-            .args([SUBCOMMAND, event, &pid.to_string()])
+            .args([SUBCOMMAND, event.word(), &pid.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -62,16 +62,23 @@ impl Command {
                 return Err(NoCommand(values.release.id.clone()));
             }
             None => values.release.artifact.clone().into_os_string(),
-            Some(program) => {
-                let program = values.fill(program);
-                match Path::new(&program).components().count() {
-                    0 | 1 => program,
-                    _ => values.release.dir.join(program).into_os_string(),
-                }
-            }
+            Some(program) => in_release(values.fill(program), values.release),
         };
         let args = self.args.iter().map(|arg| values.fill(arg)).collect();
         Ok((program, args))
+    }
+
+    /// Returns the program of a release, as far as it can be known before a launch: not one below
+    /// `{shared}`.
+    pub fn program(&self, release: &Release) -> Option<PathBuf> {
+        match &self.program {
+            None => (!release.artifact.is_dir()).then(|| release.artifact.clone()),
+            Some(program) if program.contains("{shared}") => None,
+            Some(program) => {
+                let program = fill(program, |name| release_value(release, name));
+                Some(in_release(program, release).into())
+            }
+        }
     }
 }
 
@@ -87,35 +94,11 @@ impl fmt::Display for Command {
 impl Values<'_> {
     /// `text` with its placeholders filled. Other braces stay as they are: JSON has them too.
     pub fn fill(&self, text: &str) -> OsString {
-        let mut filled = OsString::new();
-        let mut rest = text;
-        while let Some(open) = rest.find('{') {
-            let (before, from_open) = rest.split_at(open);
-            filled.push(before);
-            let known = from_open
-                .find('}')
-                .and_then(|close| Some((self.value(&from_open[1..close])?, close)));
-            match known {
-                Some((value, close)) => {
-                    filled.push(value);
-                    rest = &from_open[close + 1..];
-                }
-                None => {
-                    filled.push("{");
-                    rest = &from_open[1..];
-                }
-            }
-        }
-        filled.push(rest);
-        filled
+        fill(text, |name| self.value(name))
     }
 
     fn value(&self, name: &str) -> Option<OsString> {
-        let path = |path: &Path| PathBuf::from(path).into_os_string();
         match name {
-            "artifact" => Some(path(&self.release.artifact)),
-            "dir" => Some(path(&self.release.dir)),
-            "release" => Some(self.release.id.as_str().into()),
             "port" => Some(self.port.to_string().into()),
             _ if name.starts_with("port:") => {
                 let mut ports = self.ports.iter();
@@ -123,9 +106,51 @@ impl Values<'_> {
                 Some(port.to_string().into())
             }
             "host" => Some(self.host.into()),
-            "shared" => Some(path(self.shared)),
-            _ => None,
+            "shared" => Some(self.shared.into()),
+            _ => release_value(self.release, name),
         }
+    }
+}
+
+/// Returns the path of a program: one with a slash is relative to `{dir}`.
+fn in_release(program: OsString, release: &Release) -> OsString {
+    match Path::new(&program).components().count() {
+        0 | 1 => program,
+        _ => release.dir.join(program).into_os_string(),
+    }
+}
+
+fn fill(text: &str, value: impl Fn(&str) -> Option<OsString>) -> OsString {
+    let mut filled = OsString::new();
+    let mut rest = text;
+    while let Some(open) = rest.find('{') {
+        let (before, from_open) = rest.split_at(open);
+        filled.push(before);
+        let known = from_open
+            .find('}')
+            .and_then(|close| Some((value(&from_open[1..close])?, close)));
+        match known {
+            Some((value, close)) => {
+                filled.push(value);
+                rest = &from_open[close + 1..];
+            }
+            None => {
+                filled.push("{");
+                rest = &from_open[1..];
+            }
+        }
+    }
+    filled.push(rest);
+    filled
+}
+
+/// Returns the value of a placeholder that is the same in each launch of a release.
+fn release_value(release: &Release, name: &str) -> Option<OsString> {
+    match name {
+        "artifact" => Some(release.artifact.clone().into()),
+        "dir" => Some(release.dir.clone().into()),
+        "release" => Some(release.id.as_str().into()),
+        _ => None,
     }
 }
 

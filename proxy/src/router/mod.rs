@@ -1,80 +1,101 @@
-//! The hinge between the planes: the one pointer to the active upstream.
+//! The router: the one pointer to the active upstream, and the only thing that both planes know.
 //!
-//! In flight is ownership. A request holds the `Arc<Upstream>` that [`Router::acquire`] gave it
+//! In flight is ownership. A request holds the `Arc<Upstream>` that [`Router::acquire`] returned
 //! until its response body or tunnel ends; [`Router::promote`] swaps the pointer; the upstream is
-//! drained when its last `Arc` drops. No counter can disagree with that, and no early return,
-//! panic or cancelled future can forget to say it is done. Never copy the address out and drop the
-//! handle.
+//! drained when its last `Arc` drops. No counter can disagree with that, and no early return, panic
+//! or cancelled future can forget to end a request. Never copy the address out and drop the handle.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::release::Generation;
 
-/// Of the requests that were held, so many go at once to an app that has just started, and the
-/// others one after another.
-const AT_ONCE: usize = 64;
-const PACE: Duration = Duration::from_millis(1);
+/// Number of held requests that are released at once to an app that has just started; the others
+/// follow one by one.
+const RELEASE_BURST: usize = 64;
+/// Interval between the others.
+const RELEASE_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Which upstream new requests use.
+/// The route of new requests.
 #[derive(Debug)]
 pub struct Router {
     active: ArcSwapOption<Upstream>,
-    /// What gets the requests after the pause, during one.
-    aside: Mutex<Option<Option<Arc<Upstream>>>>,
-    routed: Notify,
-    wanted: Notify,
+    pause: Mutex<Pause>,
+    route_changed: Notify,
+    request_waiting: Notify,
     held: AtomicUsize,
-    /// How many of the held ones have been let go since the last promotion.
+    /// Number of held requests released since the last promotion.
     released: AtomicUsize,
-    served: AtomicBool,
-    closing: AtomicBool,
-    hold: Hold,
+    has_served: AtomicBool,
+    is_closing: AtomicBool,
+    hold: HoldLimits,
     workers: Mutex<Vec<mpsc::UnboundedSender<Notice>>>,
 }
 
-/// How long, and how many, requests may wait while no upstream is active.
+/// The pause of a router.
+#[derive(Debug)]
+enum Pause {
+    /// New requests are routed.
+    Off,
+    /// New requests are held, and go to `resume_to` after the pause.
+    On { resume_to: Option<Arc<Upstream>> },
+}
+
+/// Limits of the requests that wait while no upstream is active.
 #[derive(Clone, Copy, Debug)]
-pub struct Hold {
-    /// Before the first release ever served: a slow first start is no error.
+pub struct HoldLimits {
+    /// Maximum waiting time before the first release has served: a slow first start is no error.
     pub first_timeout: Duration,
-    /// After that.
+    /// Maximum waiting time after that.
     pub timeout: Duration,
-    /// More requests than this are refused at once.
+    /// Maximum number of waiting requests; more are refused at once.
     pub max: usize,
 }
 
-/// Where one generation's requests go.
+/// A held request, counted until it is dropped.
+struct HeldRequest<'a>(&'a AtomicUsize);
+
+/// The address of one generation.
 ///
-/// Deliberately not `Clone`: the `Arc` around it is the count of what is in flight.
+/// Not `Clone` on purpose: the `Arc` around it is the count of what is in flight.
 #[derive(Debug)]
 pub struct Upstream {
-    /// The launch whose requests these are.
+    /// The launch that serves these requests.
     pub generation: Generation,
-    /// Where its app listens.
+    /// The address of its app.
     pub address: SocketAddr,
-    evicted: AtomicBool,
+    is_evicted: AtomicBool,
     tunnels: Arc<AtomicUsize>,
-    answers: Option<Arc<Answers>>,
-    // Dropped with the last handle, which is all that a request's end may do: drop code runs on a
-    // worker in the middle of its work.
+    responses: Option<Arc<ResponseCounts>>,
+    // Dropped with the last handle. The end of a request may do no more than this: drop code runs on
+    // a worker in the middle of its work.
     _in_use: oneshot::Sender<()>,
 }
 
-/// One tunnel among what is in flight, counted as long as this lives. For display.
+/// One tunnel among what is in flight, counted until it is dropped. For display.
 #[derive(Debug)]
 pub struct TunnelMark(Arc<AtomicUsize>);
 
-/// How a generation's app answers, where somebody wants to know: one addition an answer.
+/// Counts of one generation's responses.
 #[derive(Debug, Default)]
-pub struct Answers {
+pub struct ResponseCounts {
     all: AtomicU64,
     errors: AtomicU64,
+}
+
+/// The judgement of a response, or of its absence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseOutcome {
+    /// The app did nothing wrong.
+    NoFault,
+    /// The app failed.
+    AppFault,
 }
 
 /// Completes when the last handle of its [`Upstream`] is dropped.
@@ -84,35 +105,35 @@ pub struct Drain {
     upstream: Weak<Upstream>,
 }
 
-/// What the data plane's workers are told about a generation.
+/// A message about a generation to the workers of the data plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// It gets new requests, perhaps once more.
+    /// The generation gets new requests, perhaps once more.
     Promoted(Generation),
-    /// It gets no new requests: its idle connections are of no more use.
+    /// The generation gets no new requests: its idle connections are of no more use.
     Superseded(Generation),
-    /// Its tunnels shall end within this time, politely, and not all at once.
+    /// The generation's tunnels are to close within this time, gracefully, and not all at once.
     TunnelsClose(Generation, Duration),
-    /// What is left of this class in it is cut off.
+    /// The rest of this class is to be cut off.
     Evicted(Generation, Class),
 }
 
-/// What is in flight, by how long it may reasonably last.
+/// A class of what is in flight, by how long it may reasonably last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// A request with an end.
+    /// A request, which ends by itself.
     Request,
-    /// An upgraded connection or an event stream: ends when one side wants it to.
+    /// An upgraded connection or an event stream: lasts until one side ends it.
     Tunnel,
 }
 
-/// Why a request got no upstream.
+/// A request that got no upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HoldError {
-    /// As many requests as may wait do wait.
+    /// The maximum number of requests waits already.
     #[error("too many requests are waiting for a release to become ready")]
     Full,
-    /// It has waited for as long as it may.
+    /// The maximum waiting time has passed.
     #[error("no release became ready in time")]
     Expired,
     /// The sidecar shuts down: there is nothing to wait for.
@@ -123,58 +144,59 @@ pub enum HoldError {
 // === impl Router ===
 
 impl Router {
-    /// A router without an upstream.
-    pub fn new(hold: Hold) -> Self {
+    /// Returns a router without an upstream.
+    pub fn new(hold: HoldLimits) -> Self {
         Self {
             active: ArcSwapOption::empty(),
-            aside: Mutex::new(None),
+            pause: Mutex::new(Pause::Off),
             released: AtomicUsize::new(0),
-            routed: Notify::new(),
-            wanted: Notify::new(),
+            route_changed: Notify::new(),
+            request_waiting: Notify::new(),
             held: AtomicUsize::new(0),
-            served: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
+            has_served: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
             hold,
             workers: Mutex::default(),
         }
     }
 
-    /// The active upstream, in flight from now on.
+    /// Returns the active upstream, which is in flight from now on.
     pub fn acquire(&self) -> Option<Arc<Upstream>> {
         self.active.load_full()
     }
 
-    /// The active upstream; while there is none, waits for one.
+    /// Returns the active upstream, and waits for one while there is none.
     ///
-    /// `not` is a generation that the caller could not reach: it waits for another one.
+    /// `except` is a generation that the caller could not reach: it waits for another one.
     ///
     /// # Errors
-    /// [`HoldError`] when it may not wait, or not longer.
+    /// Returns a [`HoldError`] if the request may not wait, or not longer.
     pub async fn acquire_or_hold(
         &self,
-        not: Option<Generation>,
+        except: Option<Generation>,
     ) -> Result<Arc<Upstream>, HoldError> {
-        let usable = |upstream: &Arc<Upstream>| Some(upstream.generation) != not;
+        let usable = |upstream: &Arc<Upstream>| Some(upstream.generation) != except;
         if let Some(upstream) = self.acquire().filter(usable) {
             return Ok(upstream);
         }
-        let _held = self.hold()?;
-        let timeout = match self.served.load(Ordering::Relaxed) {
-            true => self.hold.timeout,
-            false => self.hold.first_timeout,
+        let _held = self.count_held()?;
+        let timeout = if self.has_served.load(Ordering::Relaxed) {
+            self.hold.timeout
+        } else {
+            self.hold.first_timeout
         };
         let routed = async {
             loop {
-                let routed = self.routed.notified();
+                let changed = self.route_changed.notified();
                 if self.is_closing() {
                     return Err(HoldError::Closing);
                 }
-                // Asked for after the registration: a promotion in between is not missed.
+                // Acquired after the registration: a promotion in between is not missed.
                 match self.acquire().filter(usable) {
                     Some(upstream) => return Ok(upstream),
-                    None => routed.await,
+                    None => changed.await,
                 }
-                self.wait_for_its_turn().await;
+                self.wait_for_turn().await;
             }
         };
         let expired = |_| Err(HoldError::Expired);
@@ -183,146 +205,143 @@ impl Router {
             .unwrap_or_else(expired)
     }
 
-    /// Completes once a request has asked for an upstream when there was none. For one to wait.
-    pub async fn wanted(&self) {
-        self.wanted.notified().await;
+    /// Waits until a request is held. For one caller.
+    pub async fn wait_for_request(&self) {
+        self.request_waiting.notified().await;
     }
 
     /// Sends new requests to `upstream` from now on, in one step; during a pause, after it.
     pub fn promote(&self, upstream: Arc<Upstream>) {
         let promoted = upstream.generation;
-        let superseded = match &mut *self.aside() {
-            Some(aside) => aside.replace(upstream),
-            None => {
+        let superseded = match &mut *self.pause.lock() {
+            Pause::On { resume_to } => resume_to.replace(upstream),
+            Pause::Off => {
                 let superseded = self.active.swap(Some(upstream));
-                self.let_go();
+                self.release_held();
                 superseded
             }
         };
-        self.tell(Notice::Promoted(promoted));
+        self.notify_workers(Notice::Promoted(promoted));
         if let Some(superseded) = superseded.filter(|old| old.generation != promoted) {
-            self.tell(Notice::Superseded(superseded.generation));
+            self.notify_workers(Notice::Superseded(superseded.generation));
         }
     }
 
-    /// Sends new requests nowhere: they are held.
+    /// Removes the route: new requests are held.
     pub fn withdraw(&self) {
-        let superseded = match &mut *self.aside() {
-            Some(aside) => aside.take(),
-            None => self.active.swap(None),
+        let superseded = match &mut *self.pause.lock() {
+            Pause::On { resume_to } => resume_to.take(),
+            Pause::Off => self.active.swap(None),
         };
         if let Some(superseded) = superseded {
-            self.tell(Notice::Superseded(superseded.generation));
+            self.notify_workers(Notice::Superseded(superseded.generation));
         }
     }
 
     /// Holds new requests, whatever is promoted meanwhile.
     pub fn pause(&self) {
-        let mut aside = self.aside();
-        if aside.is_none() {
-            *aside = Some(self.active.swap(None));
+        let mut pause = self.pause.lock();
+        if matches!(*pause, Pause::Off) {
+            *pause = Pause::On {
+                resume_to: self.active.swap(None),
+            };
         }
     }
 
-    /// Ends the pause: held requests go to what was promoted last.
+    /// Ends the pause: held requests go to the upstream that was promoted last.
     pub fn resume(&self) {
-        let upstream = self.aside().take().flatten();
-        if upstream.is_some() {
-            self.active.store(upstream);
-            self.let_go();
+        let pause = std::mem::replace(&mut *self.pause.lock(), Pause::Off);
+        if let Pause::On {
+            resume_to: Some(upstream),
+        } = pause
+        {
+            self.active.store(Some(upstream));
+            self.release_held();
         }
     }
 
-    /// Which generation gets new requests, now or after the pause.
+    /// Returns the generation that gets new requests, now or after the pause.
     pub fn routed(&self) -> Option<Generation> {
         let generation = |upstream: &Arc<Upstream>| upstream.generation;
-        match &*self.aside() {
-            Some(aside) => aside.as_ref().map(generation),
-            None => self.active.load().as_ref().map(generation),
+        match &*self.pause.lock() {
+            Pause::On { resume_to } => resume_to.as_ref().map(generation),
+            Pause::Off => self.active.load().as_ref().map(generation),
         }
     }
 
-    /// Has the tunnels of `upstream` end within `period`, politely, and not all at once.
+    /// Closes the tunnels of `upstream` within `period`, gracefully, and not all at once.
     pub fn close_tunnels(&self, upstream: &Weak<Upstream>, period: Duration) {
         if let Some(upstream) = upstream.upgrade() {
-            self.tell(Notice::TunnelsClose(upstream.generation, period));
+            self.notify_workers(Notice::TunnelsClose(upstream.generation, period));
         }
     }
 
-    /// Cuts off what is left of `class` in `upstream`.
+    /// Cuts off the rest of `class` in `upstream`.
     pub fn evict(&self, upstream: &Weak<Upstream>, class: Class) {
         if let Some(upstream) = upstream.upgrade() {
             if class == Class::Request {
-                upstream.evicted.store(true, Ordering::Release);
+                upstream.is_evicted.store(true, Ordering::Release);
             }
-            self.tell(Notice::Evicted(upstream.generation, class));
+            self.notify_workers(Notice::Evicted(upstream.generation, class));
         }
     }
 
-    /// The sidecar shuts down: from now on nothing waits for an upstream any more, and every answer
-    /// closes its connection.
+    /// Begins the shutdown: from now on no request waits for an upstream, and every response closes
+    /// its connection.
     pub fn close(&self) {
-        self.closing.store(true, Ordering::Release);
-        self.routed.notify_waiters();
+        self.is_closing.store(true, Ordering::Release);
+        self.route_changed.notify_waiters();
     }
 
-    /// Whether the sidecar shuts down.
+    /// Returns `true` once the sidecar shuts down.
     pub fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
+        self.is_closing.load(Ordering::Acquire)
     }
 
-    /// What a worker has to be told, in order.
+    /// Returns a receiver of all further notices, in order.
     pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Notice> {
         let (worker, notices) = mpsc::unbounded_channel();
-        self.workers().push(worker);
+        self.workers.lock().push(worker);
         notices
     }
 
-    /// How many requests wait for an upstream. For display.
+    /// Returns the number of requests that wait for an upstream. For display.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
     }
 
-    fn hold(&self) -> Result<Held<'_>, HoldError> {
-        self.wanted.notify_one();
-        let held = Held(&self.held);
-        match self.held.fetch_add(1, Ordering::Relaxed) < self.hold.max {
-            true => Ok(held),
-            false => Err(HoldError::Full),
+    fn count_held(&self) -> Result<HeldRequest<'_>, HoldError> {
+        self.request_waiting.notify_one();
+        let held = HeldRequest(&self.held);
+        if self.held.fetch_add(1, Ordering::Relaxed) < self.hold.max {
+            Ok(held)
+        } else {
+            Err(HoldError::Full)
         }
     }
 
-    fn let_go(&self) {
-        self.served.store(true, Ordering::Relaxed);
+    fn release_held(&self) {
+        self.has_served.store(true, Ordering::Relaxed);
         self.released.store(0, Ordering::Relaxed);
-        self.routed.notify_waiters();
+        self.route_changed.notify_waiters();
     }
 
-    async fn wait_for_its_turn(&self) {
+    async fn wait_for_turn(&self) {
         let turn = self.released.fetch_add(1, Ordering::Relaxed);
-        if let Some(late @ 1..) = turn.checked_sub(AT_ONCE) {
-            let pauses = u32::try_from(late).unwrap_or(u32::MAX);
-            tokio::time::sleep(PACE.saturating_mul(pauses)).await;
+        if let Some(late @ 1..) = turn.checked_sub(RELEASE_BURST) {
+            let intervals = u32::try_from(late).unwrap_or(u32::MAX);
+            tokio::time::sleep(RELEASE_INTERVAL.saturating_mul(intervals)).await;
         }
     }
 
-    fn aside(&self) -> MutexGuard<'_, Option<Option<Arc<Upstream>>>> {
-        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tell(&self, notice: Notice) {
-        self.workers().retain(|worker| worker.send(notice).is_ok());
-    }
-
-    fn workers(&self) -> MutexGuard<'_, Vec<mpsc::UnboundedSender<Notice>>> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn notify_workers(&self, notice: Notice) {
+        self.workers
+            .lock()
+            .retain(|worker| worker.send(notice).is_ok());
     }
 }
 
-/// One waiting request, for as long as it waits.
-struct Held<'a>(&'a AtomicUsize);
-
-impl Drop for Held<'_> {
+impl Drop for HeldRequest<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -331,24 +350,24 @@ impl Drop for Held<'_> {
 // === impl Upstream ===
 
 impl Upstream {
-    /// An upstream, and what tells when nothing is in flight to it any more.
+    /// Returns an upstream, and a [`Drain`] that completes when nothing is in flight to it any more.
     pub fn new(generation: Generation, address: SocketAddr) -> (Arc<Self>, Drain) {
-        Self::counting(generation, address, None)
+        Self::with_counts(generation, address, None)
     }
 
-    /// The same, with its answers counted.
-    pub fn counting(
+    /// Does the same as [`Upstream::new`], and counts responses in `responses`.
+    pub fn with_counts(
         generation: Generation,
         address: SocketAddr,
-        answers: Option<Arc<Answers>>,
+        responses: Option<Arc<ResponseCounts>>,
     ) -> (Arc<Self>, Drain) {
         let (in_use, released) = oneshot::channel();
         let upstream = Arc::new(Self {
             generation,
             address,
-            evicted: AtomicBool::new(false),
+            is_evicted: AtomicBool::new(false),
             tunnels: Arc::default(),
-            answers,
+            responses,
             _in_use: in_use,
         });
         let drain = Drain {
@@ -358,20 +377,22 @@ impl Upstream {
         (upstream, drain)
     }
 
-    /// Counts an answer, if somebody wants to know; `is_error` is one that the app is to blame for.
-    pub fn answered(&self, is_error: bool) {
-        if let Some(answers) = &self.answers {
-            answers.all.fetch_add(1, Ordering::Relaxed);
-            if is_error {
-                answers.errors.fetch_add(1, Ordering::Relaxed);
+    /// Counts a response, if responses are counted.
+    pub fn count_response(&self, outcome: ResponseOutcome) {
+        if let Some(responses) = &self.responses {
+            responses.all.fetch_add(1, Ordering::Relaxed);
+            if outcome == ResponseOutcome::AppFault {
+                responses.errors.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    /// Whether its requests were cut off. Tunnels have a shorter grace: one that has lost only those
-    /// may be routed to again, and what is in flight to it goes on.
-    pub fn evicted(&self) -> bool {
-        self.evicted.load(Ordering::Acquire)
+    /// Returns `true` if its requests were cut off.
+    ///
+    /// Tunnels have a shorter grace period: an upstream that has lost only those may be routed to
+    /// again, and what is in flight to it goes on.
+    pub fn is_evicted(&self) -> bool {
+        self.is_evicted.load(Ordering::Acquire)
     }
 
     /// Counts one more of what is in flight as a tunnel.
@@ -380,7 +401,7 @@ impl Upstream {
         TunnelMark(Arc::clone(&self.tunnels))
     }
 
-    /// How many tunnels are in flight. For display.
+    /// Returns the number of tunnels in flight. For display.
     pub fn tunnels(&self) -> usize {
         self.tunnels.load(Ordering::Relaxed)
     }
@@ -392,10 +413,10 @@ impl Drop for TunnelMark {
     }
 }
 
-// === impl Answers ===
+// === impl ResponseCounts ===
 
-impl Answers {
-    /// How many there were, and how many of them were errors.
+impl ResponseCounts {
+    /// Returns the number of responses, and the number of errors among them.
     pub fn read(&self) -> (u64, u64) {
         let errors = self.errors.load(Ordering::Relaxed);
         (self.all.load(Ordering::Relaxed), errors)
@@ -405,14 +426,14 @@ impl Answers {
 // === impl Drain ===
 
 impl Drain {
-    /// The upstream, as long as something is in flight to it or it is routed.
+    /// Returns the upstream, which exists while something is in flight to it or it is routed.
     pub fn upstream(&self) -> Weak<Upstream> {
         self.upstream.clone()
     }
 
     /// Waits until the last handle is dropped.
     pub async fn wait(self) {
-        // The sender never sends: that it is gone is the message.
+        // Nothing is sent: the sender is dropped with the upstream.
         let _ = self.released.await;
     }
 }

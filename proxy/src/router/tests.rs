@@ -1,6 +1,6 @@
 use super::*;
 
-const HOLD: Hold = Hold {
+const HOLD: HoldLimits = HoldLimits {
     first_timeout: Duration::from_secs(110),
     timeout: Duration::from_secs(60),
     max: 2,
@@ -117,12 +117,12 @@ async fn the_workers_hear_of_each_superseded_generation_once() {
     );
 }
 
-/// Whether the future is still pending after one poll.
+/// Polls the future once, and returns `true` if it is still pending.
 async fn futures_poll_once(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
     std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
 }
 
-/// What a process would do wrong if it were ended too early: here it panics.
+/// The flag of an instance that has been stopped; a request that sees it panics.
 struct StoppedInstance(AtomicBool);
 
 /// Clients acquire, check that the instance behind the upstream still runs, and release; meanwhile
@@ -204,9 +204,9 @@ async fn a_pause_keeps_what_is_in_flight_and_does_not_count_as_a_drain() {
 
 #[tokio::test(start_paused = true)]
 async fn held_requests_are_let_go_a_few_at_a_time() {
-    let hold = Hold { max: 1000, ..HOLD };
+    let hold = HoldLimits { max: 1000, ..HOLD };
     let router = Arc::new(Router::new(hold));
-    let waiting: Vec<_> = (0..3 * AT_ONCE)
+    let waiting: Vec<_> = (0..3 * RELEASE_BURST)
         .map(|_| {
             let router = Arc::clone(&router);
             tokio::spawn(async move {
@@ -228,9 +228,9 @@ async fn held_requests_are_let_go_a_few_at_a_time() {
         at_once += usize::from(when == promoted);
         last = last.max(when);
     }
-    assert_eq!(at_once, AT_ONCE + 1);
+    assert_eq!(at_once, RELEASE_BURST + 1);
     assert!(
-        last - promoted >= PACE * (AT_ONCE as u32),
+        last - promoted >= RELEASE_INTERVAL * (RELEASE_BURST as u32),
         "{:?}",
         last - promoted
     );

@@ -28,7 +28,7 @@ const SIDECAR: &str = "{sidecar}";
 const WAITING: usize = 4 << 20;
 
 /// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
     Text,

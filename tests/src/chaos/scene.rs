@@ -385,8 +385,8 @@ impl Scene {
 /// be sent to it.
 fn knows_of_the_end(log: &str, generation: u64) -> bool {
     let (failed, stopped) = (
-        format!(" failed generation={generation} "),
-        format!(" stopped generation={generation} "),
+        format!(" event=\"instance_failed\" generation={generation} "),
+        format!(" event=\"instance_gone\" generation={generation} "),
     );
     let Some(told) = log.find(&failed).or_else(|| log.find(&stopped)) else {
         return false;

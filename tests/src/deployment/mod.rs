@@ -18,6 +18,7 @@ use crate::source::{self, Source};
 use crate::status::Status;
 use crate::wait::eventually;
 
+mod paths;
 mod restart;
 
 /// Number of lines of the log that a failure shows.

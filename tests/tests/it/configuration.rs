@@ -211,11 +211,17 @@ fn what_can_change_while_it_runs_does_and_what_cannot_is_named() {
         .start("v1");
     fs::write(&file, "deploy-timeout = '2s'\nmax-held = 7\n").unwrap();
     site.await_log("the configuration has changed");
-    site.await_log("counts only when handoff is restarted");
+    site.await_log("take effect only when handoff is restarted");
     let log = site.log();
     let line = |part: &str| log.lines().find(|line| line.contains(part)).unwrap();
-    assert!(line("has changed").contains("deploy-timeout"), "{log}");
-    assert!(line("is restarted").contains("max-held"), "{log}");
+    assert!(
+        line("configuration_reloaded").contains("deploy-timeout"),
+        "{log}"
+    );
+    assert!(
+        line("configuration_needs_restart").contains("max-held"),
+        "{log}"
+    );
     let slow = app("v2").that("--never-ready");
     site.deployment()
         .run_deploy(slow, &[])
@@ -242,7 +248,7 @@ fn more_is_logged_as_soon_as_the_file_says_so() {
         .start("v1");
     assert_eq!(site.log(), "");
     fs::write(&file, "log-level = 'debug'\n").unwrap();
-    site.await_log("the configuration has changed options=\"log-level\"");
+    site.await_log("event=\"configuration_reloaded\" options=\"log-level\"");
     site.deployment().run_deploy("v2", &[]).with(0);
     site.await_log("promoted");
 }

@@ -22,6 +22,7 @@ mod crash;
 mod deploy;
 mod deploy_files;
 mod desired;
+mod documentation;
 mod drain;
 mod exhaustion;
 mod failed_release;

@@ -1,6 +1,6 @@
 //! The memory of a deployment is kept, neither lost by a restart nor by a sibling.
 
-use tests::{Running, Site, app};
+use tests::{Running, Site, app, eventually};
 
 fn refuses(site: &Running, name: &str) {
     site.wait_until(&format!("{name} is refused"), |status| {
@@ -157,6 +157,40 @@ fn a_failure_that_is_not_the_releases_is_not_remembered() {
     let pid: u32 = pid.trim().parse().expect("a process");
     tests::processes::signal(pid, rustix::process::Signal::KILL);
     let status = site.status();
+    assert_eq!(status.generation(), Some(2), "{status:#?}");
+    assert!(status.refused.is_empty(), "{status:#?}");
+    let reason = status.last_failure.clone().expect("a failure").reason;
+    assert!(reason.contains("port was taken"), "{reason}");
+}
+
+/// As an outgoing connection of any program may take it, before the app binds it.
+#[cfg(unix)]
+#[test]
+fn a_port_that_an_outgoing_connection_took_is_not_the_releases_fault() {
+    let script = r#"
+        echo "$1" > "$2/port.new"
+        mv "$2/port.new" "$2/port"
+        until [ -e "$2/go" ]; do sleep 0.01; done
+        exec "$0" -port "$1""#;
+    let command = ["sh", "-c", script, "{artifact}", "{port}", "{shared}"];
+    let site = Site::watching_a_pointer().running(&command).launch("v1");
+    let port = eventually(
+        || "the app knows its port".to_owned(),
+        || std::fs::read_to_string(site.shared().join("port")).ok(),
+    );
+    let port: u16 = port.trim().parse().expect("a port");
+    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let outgoing =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let local = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    outgoing.bind(&local.into()).unwrap();
+    outgoing
+        .connect(&elsewhere.local_addr().unwrap().into())
+        .unwrap();
+    std::fs::write(site.shared().join("go"), "").unwrap();
+
+    site.await_version("v1");
+    let status = site.await_active("v1");
     assert_eq!(status.generation(), Some(2), "{status:#?}");
     assert!(status.refused.is_empty(), "{status:#?}");
     let reason = status.last_failure.clone().expect("a failure").reason;

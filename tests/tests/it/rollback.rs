@@ -25,7 +25,8 @@ fn the_release_before_takes_over_as_a_candidate_and_what_was_left_stays_away() {
     site.await_launches(3);
     let status = site.status();
     let reason = &status.refusal("v2").expect("v2 is refused").reason;
-    assert_eq!(reason, "somebody asked to go back");
+    assert_eq!(reason, "a rollback was requested");
+    assert!(!site.log().contains(" ERROR "), "{}", site.log());
     // The pointer still names v2: also after a restart.
     site.kill();
     site.start_again();

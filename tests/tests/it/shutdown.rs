@@ -50,6 +50,8 @@ fn an_idle_connection_does_not_keep_it_from_ending() {
     stops_cleanly(&site);
     let refused = Connection::open(site.address()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+    let log = site.log();
+    assert!(!log.contains(" WARN ") && !log.contains(" ERROR "), "{log}");
 }
 
 #[test]
@@ -76,6 +78,48 @@ fn ctrl_c_is_a_shutdown_like_any_other() {
     tests::processes::signal(site.status().pid, rustix::process::Signal::INT);
     stops_cleanly(&site);
     site.await_log("SIGINT");
+}
+
+#[cfg(unix)]
+#[test]
+fn signals_that_ask_for_no_end_end_nothing() {
+    use rustix::process::Signal;
+
+    let site = Site::watching_a_pointer().start("v1");
+    let upload = site.begin_upload("/upload");
+    let pid = site.status().pid;
+    for (signal, name) in [
+        (Signal::HUP, "SIGHUP"),
+        (Signal::USR1, "SIGUSR1"),
+        (Signal::USR2, "SIGUSR2"),
+        (Signal::ALARM, "SIGALRM"),
+        (Signal::VTALARM, "SIGVTALRM"),
+        (Signal::PROF, "SIGPROF"),
+        (Signal::IO, "SIGIO"),
+        (Signal::POWER, "SIGPWR"),
+        (Signal::XCPU, "SIGXCPU"),
+        (Signal::XFSZ, "SIGXFSZ"),
+        (Signal::PIPE, ""),
+        (Signal::URG, ""),
+    ] {
+        tests::processes::signal(pid, signal);
+        site.await_log(name);
+    }
+    site.await_version("v1");
+    let answer = upload.finish().unwrap();
+    assert_eq!((answer.status, answer.release()), (200, "v1"));
+}
+
+#[cfg(unix)]
+#[test]
+fn sigquit_is_a_shutdown_like_any_other() {
+    let site = Site::watching_a_pointer().start("v1");
+    let upload = site.begin_upload("/upload");
+    tests::processes::signal(site.status().pid, rustix::process::Signal::QUIT);
+    site.await_log("SIGQUIT");
+    let answer = upload.finish().unwrap();
+    assert_eq!((answer.status, answer.release()), (200, "v1"));
+    stops_cleanly(&site);
 }
 
 #[test]

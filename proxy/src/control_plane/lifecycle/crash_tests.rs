@@ -1,4 +1,4 @@
-//! What counts against a release that crashes, and what does not.
+//! The crashes that count against a release, and those that do not.
 
 use super::tests::{detected, launch, release, serving};
 use super::*;

@@ -1,135 +1,122 @@
 //! The policy: which instances there should be, and which of them is routed.
 //!
+//! The states of one instance:
+//!
 //! ```text
 //!             launch             ready               superseded           drained               exited
 //!  (release) ───────▶ candidate ──────▶ active ──────────────────▶ draining ─────▶ stopping ───────▶ gone
 //!                        │               ▲  ▲                         │  │ drained,    ▲
-//!                        │               │  └── crashed, asked for ───┘  │ while the   │
-//!                        │               │                              ▼ new one bakes│
-//!                        │               └── crashed, fell, asked for ─ standby ───────┤
-//!                        └── never ready, not wanted any more, shutdown ───────────────┘
+//!                        │               │  └── crash or rollback ────┘  │ during the  │
+//!                        │               │                              ▼ trial       │ trial ended
+//!                        │               └─ crash, failed trial, ─── standby ─────────┤
+//!                        │                  rollback                                  │
+//!                        └── never ready, superseded or shut down ────────────────────┘
 //!  any state ── exited ──▶ gone
 //! ```
 //!
+//! The states of the sidecar are two machines side by side. `Serving` is what gets new requests:
+//!
+//! ```text
+//!             ready                         a release that cannot run beside it is to start
+//!  Nothing ───────────▶ Active ──────────────────────────────────────────────▶ Displaced
+//!     ▲                  │ ▲                                                    │ │
+//!     └── crash, closed ─┘ └── ready, or the displaced instance is taken back ──┘ │
+//!     └── the release that displaced it failed ───────────────────────────────────┘
+//! ```
+//!
+//! `Incoming` is what is to serve next:
+//!
+//! ```text
+//!         deploy, restart,                  room                     ready, failed,
+//!         rescue, rollback                                           superseded
+//!  None ───────────────────▶ WaitingForRoom ──────▶ Candidate ──────────────────────▶ None
+//!    │                             ▲                    │
+//!    │ crash                       │ back-off over      │ the launch failed, or nothing serves
+//!    └───────────────────────▶ BackingOff ◀─────────────┘
+//! ```
+//!
 //! [`Lifecycle::on`] is a pure function of the events so far: no tokio, no I/O, no clock. The
-//! supervisor reports facts and performs the actions, and nobody else launches, promotes, drains
-//! or stops. So every order of events can be walked through in a test, and is.
+//! supervisor reports events and performs the actions; nothing else launches, promotes, drains or
+//! stops. A test therefore walks through every order of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use self::state::{Active, Candidate, Draining, Health, Incoming, Instance, Phase, Planned};
+use self::state::{Serving, Spare};
 use crate::release::{Generation, ReleaseId};
 
-mod ask;
+mod commands;
 mod decide;
+mod state;
 mod steps;
 
-/// What decides, and all that it knows.
+/// Maximum number of releases that are remembered for having served, the active one included.
+pub const GOOD: usize = 3;
+
+/// The decisions, and all state that they depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lifecycle {
     policy: Policy,
     launched: u64,
-    candidate: Option<Candidate>,
-    active: Option<Instance>,
-    /// Superseded and idle, kept to go back to.
-    standby: Option<Instance>,
+    serving: Serving,
+    incoming: Incoming,
     draining: BTreeMap<Generation, Draining>,
     stopping: BTreeSet<Generation>,
-    /// What was on standby and stops: a candidate waits for it.
-    ending: Option<Generation>,
-    /// The active one, while it is on trial.
-    baking: Option<Generation>,
-    /// To be launched once what may not run beside it is gone.
-    next: Option<Next>,
-    /// To be launched when the back-off is over.
-    retry: Option<Next>,
-    /// What served until it had to make room for what comes next.
-    made_room: Option<ReleaseId>,
-    /// The active one whose live check fell, and whether it has had its second instance.
-    fallen: Option<(Generation, bool)>,
+    /// The stopping instance that was on standby: a candidate awaits its end.
+    stopping_standby: Option<Generation>,
     /// The newest artifact.
     wanted: Option<ReleaseId>,
-    /// The releases that served, the latest last: the active one and the ones to go back to.
+    /// Releases that served, the latest last: the active one and those to go back to.
     good: Vec<ReleaseId>,
     refused: BTreeSet<ReleaseId>,
-    /// On trial when an earlier life of this sidecar ended: nobody knows how that would have gone.
+    /// Releases on trial when an earlier run of this sidecar ended, with unknown result.
     unproven: BTreeSet<ReleaseId>,
-    /// Crashes and failed starts since the last time that an instance settled: for the back-off.
+    /// Number of crashes and failed starts since an instance last settled, for the back-off.
     failures: u32,
-    /// How often a release has crashed while it served, since an instance of it settled.
+    /// Number of crashes of each release while it served, since an instance of it settled.
     crashes: BTreeMap<ReleaseId, u32>,
     has_served: bool,
-    paused: bool,
-    shutting_down: bool,
+    phase: Phase,
 }
 
-/// How many releases that served are remembered, the active one among them.
-pub const GOOD: usize = 3;
-
-/// What the operator may choose.
+/// The operator's choices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
-    /// The oldest of more draining instances than this is evicted.
+    /// Maximum number of draining instances; the oldest beyond it is evicted.
     pub max_draining: usize,
-    /// So many crashes before it settles, and a release is given up for the one before it.
+    /// Number of crashes before an instance settles after which its release is given up.
     pub rapid_fails: u32,
-    /// Whether two instances may run side by side.
-    pub overlap: bool,
-    /// Whether a superseded instance is kept on standby for a while.
-    pub bake: bool,
-    /// Whether to go back to another release without being asked.
-    pub auto_rollback: bool,
+    /// True if two instances may run side by side.
+    pub can_overlap: bool,
+    /// True if a new release is on trial, with the superseded instance on standby.
+    pub has_trials: bool,
+    /// True if the sidecar goes back to another release without being asked.
+    pub may_go_back: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Instance {
-    generation: Generation,
-    release: ReleaseId,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Candidate {
-    generation: Generation,
-    release: ReleaseId,
-    purpose: Purpose,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Draining {
-    release: ReleaseId,
-    evicted: bool,
-    /// Goes on standby once it is drained.
-    spare: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Next {
-    release: ReleaseId,
-    purpose: Purpose,
-}
-
-/// Why an instance is launched.
+/// The reason for a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// This release shall serve.
+    /// The release is to serve.
     Deploy,
-    /// Somebody asked for a new instance of the release that serves.
+    /// A new instance of the active release was requested.
     Restart,
-    /// The live check of the active instance fell: perhaps another one of its release is better.
+    /// The active instance is unhealthy: another instance of its release may be better.
     Rescue,
-    /// Somebody asked to go back to this release.
+    /// A rollback to the release was requested.
     Rollback,
 }
 
-/// Why a release is refused.
+/// The reason for refusing a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verdict {
+pub enum RefusalCause {
     /// It did not start, or did not stay up.
     Failed,
-    /// Its live check fell while it was on trial.
-    LiveCheckFell,
-    /// It answered with more errors than the one before while it was on trial.
+    /// Its liveness check failed during the trial.
+    LivenessLost,
+    /// It answered with more errors than the release before during the trial.
     TooManyErrors,
-    /// Somebody asked to go back.
+    /// A rollback was requested.
     RolledBack,
 }
 
@@ -138,97 +125,91 @@ pub enum Verdict {
 pub enum Event {
     /// This is the newest whole artifact.
     Detected(ReleaseId),
-    /// There is no artifact that could be launched.
+    /// There is no artifact that can be launched.
     NothingDetected,
-    /// The launch failed for a reason that is not the release's: it may work the next time.
+    /// The launch failed for a reason outside the release: it may succeed the next time.
     LaunchFailed(Generation),
-    /// The health check succeeded.
+    /// The readiness check succeeded.
     Ready(Generation),
-    /// The health check did not succeed in time.
+    /// The readiness check did not succeed in time.
     NeverReady(Generation),
-    /// The active instance has served for long enough not to be called a rapid failure.
+    /// The active instance has served too long for its end to be a rapid failure.
     Settled(Generation),
-    /// The live check has failed so often that it counts.
-    LiveFell(Generation),
-    /// The live check succeeds again.
-    LiveRose(Generation),
-    /// Of its answers more are errors than of the one's before.
-    Spoiled(Generation),
-    /// The trial of this one is over, or nothing can be kept for it.
-    BakeOver(Generation),
-    /// The root process is gone, and with it the tree.
+    /// The liveness check has failed as often in a row as counts.
+    LivenessLost(Generation),
+    /// The liveness check succeeds again.
+    LivenessRecovered(Generation),
+    /// The share of errors among its responses is higher than that of the release before.
+    TooManyErrors(Generation),
+    /// The trial is over, or no standby can be kept for it.
+    TrialEnded(Generation),
+    /// The root process has ended, and its process tree with it.
     Exited(Generation),
-    /// Nothing is in flight to it any more.
+    /// Nothing is in flight to the instance any more.
     Drained(Generation),
     /// The back-off is over.
     RetryDue,
-    /// Somebody wants this refused release to be tried again.
-    RetryAsked(ReleaseId),
-    /// Somebody wants a new instance of the release that serves.
-    RestartAsked,
-    /// Somebody wants to go back: to this release, or to the one before.
-    RollbackAsked(Option<ReleaseId>),
-    /// Somebody wants new requests to be held.
-    PauseAsked,
-    /// They need not be held any more.
-    PauseOver,
-    /// The sidecar shall end: no more launches; what is active serves on.
+    /// Another try of this refused release was requested.
+    RetryRequested(ReleaseId),
+    /// A new instance of the active release was requested.
+    RestartRequested,
+    /// A rollback was requested: to this release, or to the one before.
+    RollbackRequested(Option<ReleaseId>),
+    /// A pause was requested: new requests are to be held.
+    PauseRequested,
+    /// The pause has ended.
+    PauseEnded,
+    /// The sidecar shuts down: nothing is launched any more, and the active instance serves on.
     ShutdownRequested,
-    /// The public port is closed: what is active gets no more requests.
-    Closed,
+    /// The public port is closed: the active instance gets no more requests.
+    PortClosed,
 }
 
-/// What the supervisor shall do.
+/// An instruction to the supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Start an instance and check its health.
+    /// Starts an instance and checks its readiness.
     Launch(Generation, ReleaseId, Purpose),
-    /// Route new requests to it.
+    /// Routes new requests to the instance.
     Promote(Generation),
-    /// Route new requests nowhere: they are held.
+    /// Routes new requests nowhere: they are held.
     Withdraw,
-    /// Report when nothing is in flight to it any more; evict what outlasts the grace period.
+    /// Reports the end of the last request in flight; evicts those that outlast the grace period.
     Drain(Generation),
-    /// Cut off what is in flight to it now.
+    /// Cuts off what is in flight to the instance now.
     Evict(Generation),
-    /// Keep it as it is, to go back to.
+    /// Keeps the instance on standby.
     Keep(Generation),
-    /// End it, politely first.
+    /// Asks the instance to stop, and kills it if it does not.
     Stop(Generation),
-    /// Remember that this release failed while another one served; and, if it has run, as which
-    /// instance.
-    Refuse(Option<Generation>, ReleaseId, Verdict),
-    /// Report [`Event::BakeOver`] when its trial is over.
-    Bake(Generation),
-    /// Report [`Event::RetryDue`] after the back-off for so many failures in a row.
+    /// Remembers that this release, which ran as this instance if at all, is not to be tried again.
+    Refuse(Option<Generation>, ReleaseId, RefusalCause),
+    /// Reports [`Event::TrialEnded`] at the end of the instance's trial.
+    BeginTrial(Generation),
+    /// Reports [`Event::RetryDue`] after the back-off for this number of failures in a row.
     RetryAfter(u32),
-    /// There is no release to go back to: tell who asked.
-    NothingToGoBackTo,
-    /// Hold new requests, whatever is routed.
+    /// Reports that there is no release to go back to.
+    ReportNoRollbackTarget,
+    /// Holds new requests, even if an instance is routed.
     Pause,
-    /// Do so no more.
+    /// Ends the pause.
     Resume,
 }
 
 // === impl Lifecycle ===
 
 impl Lifecycle {
-    /// Nothing runs yet. `good` served before, the latest last, in an earlier life of this sidecar.
+    /// Creates a lifecycle without instances. The releases `good` served in an earlier run of this
+    /// sidecar, the latest last.
     pub fn new(policy: Policy, good: Vec<ReleaseId>) -> Self {
         Self {
             policy,
             launched: 0,
-            candidate: None,
-            active: None,
-            standby: None,
+            serving: Serving::Nothing,
+            incoming: Incoming::None,
             draining: BTreeMap::new(),
             stopping: BTreeSet::new(),
-            ending: None,
-            baking: None,
-            next: None,
-            retry: None,
-            made_room: None,
-            fallen: None,
+            stopping_standby: None,
             wanted: None,
             good,
             refused: BTreeSet::new(),
@@ -236,44 +217,45 @@ impl Lifecycle {
             failures: 0,
             crashes: BTreeMap::new(),
             has_served: false,
-            paused: false,
-            shutting_down: false,
+            phase: Phase::Running,
         }
     }
 
-    /// This release is refused from the start: an earlier life of this sidecar, or a sibling, found
-    /// it bad.
+    /// Marks a release as refused by an earlier run of this sidecar, or by a sibling.
     pub fn remember_refused(&mut self, release: ReleaseId) {
         self.good.retain(|good| *good != release);
         self.refused.insert(release);
     }
 
-    /// Whether a release that is not `known` any more is refused is asked anew when it comes again:
-    /// somebody may have wanted it to be tried, meanwhile.
+    /// Forgets the refusals of releases that are not `known` any more. When such a release comes
+    /// again, the supervisor asks the memory anew: a retry may have been requested meanwhile.
     pub fn forget_refused(&mut self, known: impl Fn(&ReleaseId) -> bool) {
         self.refused.retain(known);
     }
 
-    /// This release has shown elsewhere that it is good, and nothing has served here.
+    /// Marks a release as good because it serves elsewhere, unless one has served here.
     pub fn remember_good(&mut self, release: ReleaseId) {
         if self.good.is_empty() {
             self.good.push(release);
         }
     }
 
-    /// This release was on trial when an earlier life of this sidecar ended: what is known to be
-    /// good serves first, if anything is.
+    /// Marks a release whose trial the end of an earlier run interrupted: a release that is known
+    /// to be good serves first, if there is one.
     pub fn remember_unproven(&mut self, release: ReleaseId) {
         self.unproven.insert(release);
     }
 
-    /// Decides by this from now on; whether two instances may run side by side stays.
-    pub fn change(&mut self, policy: Policy) {
-        let overlap = self.policy.overlap;
-        self.policy = Policy { overlap, ..policy };
+    /// Decides by this policy from now on, except for `can_overlap`.
+    pub fn change_policy(&mut self, policy: Policy) {
+        let can_overlap = self.policy.can_overlap;
+        self.policy = Policy {
+            can_overlap,
+            ..policy
+        };
     }
 
-    /// Decides what follows from `event`. Facts about generations long gone change nothing.
+    /// Decides what follows from `event`. Events of unknown generations change nothing.
     pub fn on(&mut self, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         let to = &mut actions;
@@ -284,80 +266,83 @@ impl Lifecycle {
             Event::NeverReady(generation) => self.never_ready(generation, to),
             Event::LaunchFailed(generation) => self.launch_failed(generation, to),
             Event::Settled(generation) => self.settled(generation),
-            Event::LiveFell(generation) => self.live_fell(generation, to),
-            Event::LiveRose(generation) => {
-                self.fallen.take_if(|(fallen, _)| *fallen == generation);
+            Event::LivenessLost(generation) => self.became_unhealthy(generation, to),
+            Event::LivenessRecovered(generation) => self.recovered(generation),
+            Event::TooManyErrors(generation) => {
+                self.fail_trial(generation, RefusalCause::TooManyErrors, to);
             }
-            Event::Spoiled(generation) => self.spoiled(generation, Verdict::TooManyErrors, to),
-            Event::BakeOver(generation) => {
-                if self.baking == Some(generation) {
-                    self.end_bake(to);
+            Event::TrialEnded(generation) => {
+                if self.on_trial() == Some(generation) {
+                    self.end_trial(to);
                 }
             }
             Event::Exited(generation) => self.exited(generation, to),
             Event::Drained(generation) => self.drained(generation, to),
             Event::RetryDue => self.retry_due(to),
-            Event::RetryAsked(release) => self.retry_asked(&release, to),
-            Event::RestartAsked => self.restart_asked(to),
-            Event::RollbackAsked(release) => self.rollback_asked(release, to),
-            Event::PauseAsked => self.pause(to),
-            Event::PauseOver => self.resume(to),
+            Event::RetryRequested(release) => self.retry_requested(&release, to),
+            Event::RestartRequested => self.restart_requested(to),
+            Event::RollbackRequested(release) => self.rollback_requested(release, to),
+            Event::PauseRequested => self.pause(to),
+            Event::PauseEnded => self.resume(to),
             Event::ShutdownRequested => self.shut_down(to),
-            Event::Closed => self.closed(to),
+            Event::PortClosed => self.port_closed(to),
         }
-        self.start_next(to);
+        self.launch_waiting(to);
         actions
     }
 
-    /// Whether it was asked to shut down and no instance is left.
+    /// Returns true after a shutdown request, once no instance is left.
     pub fn is_finished(&self) -> bool {
-        self.shutting_down
-            && self.candidate.is_none()
-            && self.active.is_none()
-            && self.standby.is_none()
+        self.is_shutting_down()
+            && self.incoming.candidate().is_none()
+            && self.serving.active().is_none()
             && self.draining.is_empty()
             && self.stopping.is_empty()
     }
 
-    /// Whether any instance was ever active.
+    /// Returns true if any instance was ever active.
     pub fn has_served(&self) -> bool {
         self.has_served
     }
 
-    /// Whether this is the active instance.
+    /// Returns true if this is the active instance.
     pub fn is_active(&self, generation: Generation) -> bool {
-        let active = self.active.as_ref();
-        active.is_some_and(|active| active.generation == generation)
+        let active = self.serving.active();
+        active.is_some_and(|active| active.instance.generation == generation)
     }
 
-    /// Whether new requests are held because somebody asked for it.
+    /// Returns true while new requests are held on request.
     pub fn is_paused(&self) -> bool {
-        self.paused
+        self.phase == Phase::Paused
     }
 
-    /// The active instance, while it is on trial.
-    pub fn baking(&self) -> Option<Generation> {
-        self.baking
+    /// Returns the active instance while it is on trial.
+    pub fn on_trial(&self) -> Option<Generation> {
+        let active = self.serving.active()?;
+        let _spare = active.trial.as_ref()?;
+        Some(active.instance.generation)
     }
 
-    /// The releases to go back to, the latest last.
+    /// Returns the releases to go back to, the latest last.
     pub fn earlier(&self) -> impl Iterator<Item = &ReleaseId> {
-        let active = self.active.as_ref().map(|active| &active.release);
+        let active = self.serving.active().map(|active| &active.instance.release);
         self.good.iter().filter(move |good| Some(*good) != active)
     }
 
-    /// The releases that may be launched again: their private copies have to stay.
+    /// Returns the releases that may be launched again: their private copies have to stay.
     pub fn needed(&self) -> impl Iterator<Item = &ReleaseId> {
-        let instances = [&self.active, &self.standby].into_iter().flatten();
-        let coming = [&self.next, &self.retry].into_iter().flatten();
-        instances
-            .map(|instance| &instance.release)
-            .chain(self.candidate.iter().map(|candidate| &candidate.release))
-            .chain(self.draining.values().map(|draining| &draining.release))
-            .chain(coming.map(|next| &next.release))
-            .chain(&self.made_room)
+        let standby = self.serving.standby().map(|standby| &standby.release);
+        let draining = self.draining.values().map(|draining| &draining.release);
+        [self.serving.release(), standby, self.incoming.release()]
+            .into_iter()
+            .flatten()
+            .chain(draining)
             .chain(&self.wanted)
             .chain(&self.good)
+    }
+
+    fn is_shutting_down(&self) -> bool {
+        self.phase == Phase::ShuttingDown
     }
 }
 

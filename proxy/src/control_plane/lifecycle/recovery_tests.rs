@@ -1,4 +1,4 @@
-//! What comes first when nothing serves: after a crash, and after a restart.
+//! The choice of a release when nothing serves: after a crash, and after a restart.
 
 use super::tests::{POLICY, detected, launch, release, serving};
 use super::*;

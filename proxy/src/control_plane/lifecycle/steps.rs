@@ -1,56 +1,67 @@
-//! The steps that decisions are made of.
+//! Steps of which decisions are made.
 
-use super::{Action, Candidate, Draining, GOOD, Instance, Lifecycle, Next, Purpose, Verdict};
+use super::{Action, Active, Candidate, Draining, GOOD, Incoming, Instance, Lifecycle, Planned};
+use super::{Purpose, RefusalCause, Serving, Spare};
 use crate::release::{Generation, ReleaseId};
 
 impl Lifecycle {
-    /// Launches another instance, as soon as it may run beside the others.
+    /// Plans the launch of another instance, as soon as it may run beside the others.
     pub(super) fn start(
         &mut self,
         release: ReleaseId,
         purpose: Purpose,
         actions: &mut Vec<Action>,
     ) {
-        if self.shutting_down {
+        if self.is_shutting_down() {
             return;
         }
-        self.abandon_candidate(actions);
-        self.end_bake(actions);
-        self.retry = None;
+        self.abandon_incoming(actions);
+        self.end_trial(actions);
         self.unproven.remove(&release);
-        if !self.policy.overlap
-            && let Some(active) = self.active.take()
-        {
-            self.made_room = Some(active.release.clone());
-            actions.push(Action::Withdraw);
-            self.drain(active, false, actions);
+        if !self.policy.can_overlap {
+            self.displace_active(actions);
         }
-        self.next = Some(Next { release, purpose });
+        self.incoming = Incoming::WaitingForRoom(Planned { release, purpose });
     }
 
-    pub(super) fn start_next(&mut self, actions: &mut Vec<Action>) {
-        let has_to_wait = match self.policy.overlap {
-            true => self.active.is_some() && self.ending.is_some(),
-            false => !self.draining.is_empty() || !self.stopping.is_empty(),
+    fn displace_active(&mut self, actions: &mut Vec<Action>) {
+        if let Some(active) = self.serving.take_active() {
+            self.serving = Serving::Displaced(active.instance.release.clone());
+            actions.push(Action::Withdraw);
+            self.drain(active.instance, actions);
+        }
+    }
+
+    /// Launches what awaits room, if there is room now.
+    pub(super) fn launch_waiting(&mut self, actions: &mut Vec<Action>) {
+        let has_room = if self.policy.can_overlap {
+            self.serving.active().is_none() || self.stopping_standby.is_none()
+        } else {
+            self.draining.is_empty() && self.stopping.is_empty()
         };
-        if has_to_wait {
+        if !has_room {
             return;
         }
-        if let Some(Next { release, purpose }) = self.next.take() {
+        if let Some(Planned { release, purpose }) = self.incoming.take_waiting() {
             self.launched += 1;
             let generation = Generation(self.launched);
             actions.push(Action::Launch(generation, release.clone(), purpose));
-            self.candidate = Some(Candidate {
+            let instance = Instance {
                 generation,
                 release,
-                purpose,
-            });
+            };
+            self.incoming = Incoming::Candidate(Candidate { instance, purpose });
         }
     }
 
-    pub(super) fn retry(&mut self, next: Next, actions: &mut Vec<Action>) {
-        if !self.shutting_down {
-            self.retry = Some(next);
+    pub(super) fn back_off(
+        &mut self,
+        release: ReleaseId,
+        purpose: Purpose,
+        actions: &mut Vec<Action>,
+    ) {
+        if !self.is_shutting_down() {
+            self.incoming = Incoming::BackingOff(Planned { release, purpose });
             actions.push(Action::RetryAfter(self.failures));
             self.failures = self.failures.saturating_add(1);
         }
@@ -60,49 +71,61 @@ impl Lifecycle {
         &mut self,
         generation: Option<Generation>,
         release: ReleaseId,
-        verdict: Verdict,
+        cause: RefusalCause,
         actions: &mut Vec<Action>,
     ) {
         self.good.retain(|good| *good != release);
         self.crashes.remove(&release);
         self.refused.insert(release.clone());
-        actions.push(Action::Refuse(generation, release, verdict));
+        actions.push(Action::Refuse(generation, release, cause));
     }
 
-    pub(super) fn abandon_candidate(&mut self, actions: &mut Vec<Action>) {
-        self.next = None;
-        if let Some(candidate) = self.candidate.take() {
-            self.stop(candidate.generation, actions);
+    /// Gives up what starts; a launch that backs off stays.
+    pub(super) fn abandon_start(&mut self, actions: &mut Vec<Action>) {
+        if self.incoming.starting().is_some() {
+            self.abandon_incoming(actions);
         }
     }
 
-    /// What is on standby, or would be, ends.
-    pub(super) fn end_bake(&mut self, actions: &mut Vec<Action>) {
-        self.baking = None;
-        for draining in self.draining.values_mut() {
-            draining.spare = false;
+    /// Gives up what is on its way.
+    pub(super) fn abandon_incoming(&mut self, actions: &mut Vec<Action>) {
+        if let Incoming::Candidate(candidate) =
+            std::mem::replace(&mut self.incoming, Incoming::None)
+        {
+            self.stop(candidate.instance.generation, actions);
         }
-        if let Some(standby) = self.standby.take() {
-            self.ending = Some(standby.generation);
+    }
+
+    /// Ends the trial of the active instance, and stops the standby.
+    pub(super) fn end_trial(&mut self, actions: &mut Vec<Action>) {
+        let spare = self
+            .serving
+            .active_mut()
+            .and_then(|active| active.trial.take());
+        self.stop_standby(spare, actions);
+    }
+
+    pub(super) fn stop_standby(&mut self, spare: Option<Spare>, actions: &mut Vec<Action>) {
+        if let Some(Spare::Standby(standby)) = spare {
+            self.stopping_standby = Some(standby.generation);
             self.stop(standby.generation, actions);
         }
     }
 
-    pub(super) fn drain(&mut self, superseded: Instance, spare: bool, actions: &mut Vec<Action>) {
+    pub(super) fn drain(&mut self, superseded: Instance, actions: &mut Vec<Action>) {
         let Instance {
             generation,
             release,
         } = superseded;
         let draining = Draining {
             release,
-            evicted: false,
-            spare,
+            is_evicted: false,
         };
         self.draining.insert(generation, draining);
         actions.push(Action::Drain(generation));
         let excess = self.draining.len().saturating_sub(self.policy.max_draining);
         for (generation, draining) in self.draining.iter_mut().take(excess) {
-            if !std::mem::replace(&mut draining.evicted, true) {
+            if !std::mem::replace(&mut draining.is_evicted, true) {
                 actions.push(Action::Evict(*generation));
             }
         }
@@ -113,25 +136,63 @@ impl Lifecycle {
         actions.push(Action::Stop(generation));
     }
 
-    pub(super) fn is_good(&mut self, release: &ReleaseId) {
+    /// Makes the release the latest of those that served.
+    pub(super) fn record_good(&mut self, release: &ReleaseId) {
         self.good.retain(|good| good != release);
         self.good.push(release.clone());
         self.good.drain(..self.good.len().saturating_sub(GOOD));
     }
 
-    /// The release that starts, or will when there is room.
-    pub(super) fn coming(&self) -> Option<&ReleaseId> {
-        let candidate = self.candidate.as_ref().map(|c| &c.release);
-        candidate.or_else(|| self.next.as_ref().map(|next| &next.release))
+    /// Returns the latest superseded instance of a `usable` release that could take the requests at
+    /// once.
+    pub(super) fn spare(&self, is_usable: impl Fn(&ReleaseId) -> bool) -> Option<Generation> {
+        let standby = self.serving.standby();
+        let standby = standby.map(|standby| (standby.generation, &standby.release));
+        let draining = self.draining.iter().rev();
+        let draining = draining
+            .filter(|(_, draining)| !draining.is_evicted)
+            .map(|(generation, draining)| (*generation, &draining.release));
+        let mut spares = standby.into_iter().chain(draining);
+        spares
+            .find(|(_, release)| is_usable(release) && !self.refused.contains(*release))
+            .map(|(generation, _)| generation)
     }
 
-    pub(super) fn is_coming_or_due(&self, release: &ReleaseId) -> bool {
-        let due = self.retry.as_ref().map(|retry| &retry.release);
-        self.coming() == Some(release) || due == Some(release)
+    /// Routes to a superseded instance again. Returns the instance that was active.
+    pub(super) fn take_back(
+        &mut self,
+        spare: Generation,
+        actions: &mut Vec<Action>,
+    ) -> Option<Instance> {
+        let (left, trial) = match self.serving.take_active() {
+            Some(active) => (Some(active.instance), active.trial),
+            None => (None, None),
+        };
+        let draining = self.draining.remove(&spare).map(|draining| Instance {
+            generation: spare,
+            release: draining.release,
+        });
+        let (instance, unused) = match (draining, trial) {
+            (Some(draining), trial) => (Some(draining), trial),
+            (None, Some(Spare::Standby(standby))) => (Some(standby), None),
+            (None, trial) => (None, trial),
+        };
+        if let Some(instance) = instance {
+            self.record_good(&instance.release);
+            self.serving = Serving::Active(Active::new(instance));
+            actions.push(Action::Promote(spare));
+        }
+        self.stop_standby(unused, actions);
+        left
     }
 
-    pub(super) fn serves(&self, release: &ReleaseId) -> bool {
-        let active = self.active.as_ref();
-        active.is_some_and(|active| active.release == *release)
+    /// Returns true if an instance of the release is active.
+    pub(super) fn is_serving(&self, release: &ReleaseId) -> bool {
+        let active = self.serving.active();
+        active.is_some_and(|active| active.instance.release == *release)
+    }
+
+    pub(super) fn is_incoming(&self, release: &ReleaseId) -> bool {
+        self.incoming.release() == Some(release)
     }
 }

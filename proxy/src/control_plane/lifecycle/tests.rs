@@ -3,9 +3,9 @@ use super::*;
 pub(super) const POLICY: Policy = Policy {
     max_draining: 2,
     rapid_fails: 3,
-    overlap: true,
-    bake: false,
-    auto_rollback: true,
+    can_overlap: true,
+    has_trials: false,
+    may_go_back: true,
 };
 
 pub(super) fn release(name: &str) -> ReleaseId {
@@ -51,7 +51,7 @@ fn a_candidate_that_fails_is_refused_and_not_tried_again() {
     ] {
         let mut lifecycle = serving();
         lifecycle.on(detected("bad"));
-        let refused = Action::Refuse(Some(Generation(2)), release("bad"), Verdict::Failed);
+        let refused = Action::Refuse(Some(Generation(2)), release("bad"), RefusalCause::Failed);
         assert_eq!(lifecycle.on(failure).last(), Some(&refused));
         assert_eq!(lifecycle.on(detected("bad")), []);
         assert_eq!(lifecycle.on(detected("v3")), [launch(3, "v3")]);
@@ -154,7 +154,7 @@ fn a_release_that_keeps_crashing_is_given_up_for_the_one_before() {
         lifecycle.on(Event::Exited(Generation(4))),
         [
             Action::Withdraw,
-            Action::Refuse(Some(Generation(4)), release("v2"), Verdict::Failed),
+            Action::Refuse(Some(Generation(4)), release("v2"), RefusalCause::Failed),
             launch(5, "v1")
         ]
     );
@@ -217,7 +217,7 @@ fn shutdown_stops_the_candidate_at_once_and_the_active_one_when_the_port_is_clos
     assert_eq!(actions, [Action::Stop(Generation(2))]);
     assert_eq!(lifecycle.on(detected("v3")), []);
     assert_eq!(
-        lifecycle.on(Event::Closed),
+        lifecycle.on(Event::PortClosed),
         [Action::Withdraw, Action::Drain(Generation(1))]
     );
     let actions = lifecycle.on(Event::Drained(Generation(1)));
@@ -229,11 +229,11 @@ fn shutdown_stops_the_candidate_at_once_and_the_active_one_when_the_port_is_clos
 }
 
 const BAKING: Policy = Policy {
-    bake: true,
+    has_trials: true,
     ..POLICY
 };
 const ALONE: Policy = Policy {
-    overlap: false,
+    can_overlap: false,
     ..POLICY
 };
 
@@ -241,8 +241,8 @@ fn generation(number: u64) -> Generation {
     Generation(number)
 }
 
-fn refuse(number: u64, name: &str, verdict: Verdict) -> Action {
-    Action::Refuse(Some(generation(number)), release(name), verdict)
+fn refuse(number: u64, name: &str, cause: RefusalCause) -> Action {
+    Action::Refuse(Some(generation(number)), release(name), cause)
 }
 
 /// `v2` serves as generation 2, and `v1` is on standby.
@@ -264,7 +264,7 @@ fn a_release_that_crashes_while_it_bakes_gives_way_to_the_standby() {
         lifecycle.on(Event::Exited(generation(2))),
         [
             Action::Promote(generation(1)),
-            refuse(2, "v2", Verdict::Failed)
+            refuse(2, "v2", RefusalCause::Failed)
         ]
     );
     assert_eq!(lifecycle.on(detected("v2")), []);
@@ -272,15 +272,21 @@ fn a_release_that_crashes_while_it_bakes_gives_way_to_the_standby() {
 
 #[test]
 fn so_does_one_whose_live_check_falls_or_that_answers_with_errors() {
-    for (event, verdict) in [
-        (Event::LiveFell(generation(2)), Verdict::LiveCheckFell),
-        (Event::Spoiled(generation(2)), Verdict::TooManyErrors),
+    for (event, cause) in [
+        (
+            Event::LivenessLost(generation(2)),
+            RefusalCause::LivenessLost,
+        ),
+        (
+            Event::TooManyErrors(generation(2)),
+            RefusalCause::TooManyErrors,
+        ),
     ] {
         assert_eq!(
             baking().on(event),
             [
                 Action::Promote(generation(1)),
-                refuse(2, "v2", verdict),
+                refuse(2, "v2", cause),
                 Action::Drain(generation(2))
             ]
         );
@@ -290,9 +296,9 @@ fn so_does_one_whose_live_check_falls_or_that_answers_with_errors() {
 #[test]
 fn a_standby_ends_with_the_bake_and_before_the_next_candidate_starts() {
     let mut lifecycle = baking();
-    let over = lifecycle.on(Event::BakeOver(generation(2)));
+    let over = lifecycle.on(Event::TrialEnded(generation(2)));
     assert_eq!(over, [Action::Stop(generation(1))]);
-    assert_eq!(lifecycle.on(Event::Spoiled(generation(2))), []);
+    assert_eq!(lifecycle.on(Event::TooManyErrors(generation(2))), []);
 
     let mut lifecycle = baking();
     assert_eq!(lifecycle.on(detected("v3")), [Action::Stop(generation(1))]);
@@ -313,10 +319,10 @@ fn a_candidate_does_not_wait_for_the_standby_when_nothing_serves() {
 #[test]
 fn a_rollback_that_is_asked_for_finds_the_standby() {
     assert_eq!(
-        baking().on(Event::RollbackAsked(None)),
+        baking().on(Event::RollbackRequested(None)),
         [
             Action::Promote(generation(1)),
-            refuse(2, "v2", Verdict::RolledBack),
+            refuse(2, "v2", RefusalCause::RolledBack),
             Action::Drain(generation(2))
         ]
     );
@@ -329,40 +335,40 @@ fn without_one_the_old_release_starts_and_the_new_one_serves_meanwhile() {
     lifecycle.on(Event::Ready(generation(2)));
     lifecycle.on(Event::Drained(generation(1)));
     let back = Action::Launch(generation(3), release("v1"), Purpose::Rollback);
-    assert_eq!(lifecycle.on(Event::RollbackAsked(None)), [back]);
+    assert_eq!(lifecycle.on(Event::RollbackRequested(None)), [back]);
     assert_eq!(
         lifecycle.on(Event::Ready(generation(3))),
         [
             Action::Promote(generation(3)),
-            refuse(2, "v2", Verdict::RolledBack),
+            refuse(2, "v2", RefusalCause::RolledBack),
             Action::Drain(generation(2))
         ]
     );
     assert_eq!(
-        lifecycle.on(Event::RetryAsked(release("v2"))),
+        lifecycle.on(Event::RetryRequested(release("v2"))),
         [launch(4, "v2")]
     );
 }
 
 #[test]
 fn with_nothing_to_go_back_to_it_says_so() {
-    let asked = serving().on(Event::RollbackAsked(None));
-    assert_eq!(asked, [Action::NothingToGoBackTo]);
+    let asked = serving().on(Event::RollbackRequested(None));
+    assert_eq!(asked, [Action::ReportNoRollbackTarget]);
 }
 
 #[test]
 fn a_fallen_live_check_brings_one_second_instance_and_moves_nothing_if_that_fails() {
     let mut lifecycle = serving();
     let second = Action::Launch(generation(2), release("v1"), Purpose::Rescue);
-    assert_eq!(lifecycle.on(Event::LiveFell(generation(1))), [second]);
+    assert_eq!(lifecycle.on(Event::LivenessLost(generation(1))), [second]);
     assert_eq!(
         lifecycle.on(Event::NeverReady(generation(2))),
         [Action::Stop(generation(2))]
     );
     assert_eq!(lifecycle.on(Event::Exited(generation(2))), []);
-    lifecycle.on(Event::LiveRose(generation(1)));
+    lifecycle.on(Event::LivenessRecovered(generation(1)));
     let third = Action::Launch(generation(3), release("v1"), Purpose::Rescue);
-    assert_eq!(lifecycle.on(Event::LiveFell(generation(1))), [third]);
+    assert_eq!(lifecycle.on(Event::LivenessLost(generation(1))), [third]);
     assert_eq!(
         lifecycle.on(Event::Ready(generation(3))),
         [Action::Promote(generation(3)), Action::Drain(generation(1))]
@@ -386,7 +392,7 @@ fn an_app_that_cannot_run_twice_ends_before_the_next_one_starts() {
     );
     assert_eq!(
         lifecycle.on(Event::Exited(generation(2))),
-        [refuse(2, "v2", Verdict::Failed), launch(3, "v1")]
+        [refuse(2, "v2", RefusalCause::Failed), launch(3, "v1")]
     );
 }
 
@@ -394,8 +400,8 @@ fn an_app_that_cannot_run_twice_ends_before_the_next_one_starts() {
 fn a_restart_is_a_handoff_within_the_release() {
     let mut lifecycle = serving();
     let again = Action::Launch(generation(2), release("v1"), Purpose::Restart);
-    assert_eq!(lifecycle.on(Event::RestartAsked), [again]);
-    assert_eq!(lifecycle.on(Event::RestartAsked), []);
+    assert_eq!(lifecycle.on(Event::RestartRequested), [again]);
+    assert_eq!(lifecycle.on(Event::RestartRequested), []);
     assert_eq!(lifecycle.on(detected("v1")), [], "it goes on");
     assert_eq!(
         lifecycle.on(Event::Exited(generation(2))),

@@ -1,14 +1,14 @@
-//! What the app is told of the client: `X-Forwarded-For`, `-Proto` and `-Host`.
+//! The fields that describe the client to the app: `X-Forwarded-For`, `-Proto` and `-Host`.
 
 use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
 
-use super::Present;
+use super::HeaderFlags;
 
-/// What is said of the client to the app.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// Treatment of the fields that describe the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarded {
     /// Kept when the peer is loopback and says `X-Forwarded-For` already; else appended.
     ///
@@ -23,7 +23,7 @@ pub enum Forwarded {
     Replace,
 }
 
-/// The client's connection, as its requests tell of it.
+/// The client's address, as its requests describe it to the app.
 #[derive(Clone, Debug)]
 pub struct Peer {
     address: IpAddr,
@@ -31,11 +31,10 @@ pub struct Peer {
     is_loopback: bool,
 }
 
-/// What a request says beside its own fields, if none of them says anything of the client: all
-/// three, written behind them. In their map they would cost more than all the rest of the head:
-/// it would have to grow.
+/// Fields to write behind those of a request that has none of the three. In its map they would cost
+/// more than all the rest of the head, as the map would have to grow.
 #[derive(Clone, Debug, Default)]
-pub struct Added(Option<HeaderValue>);
+pub struct AddedFields(Option<HeaderValue>);
 
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -45,7 +44,7 @@ const PROTO: &str = "http";
 // === impl Peer ===
 
 impl Peer {
-    /// A connection from this address.
+    /// Returns the peer at this address.
     pub fn new(address: IpAddr) -> Self {
         let text = address.to_canonical().to_string();
         Self {
@@ -56,16 +55,16 @@ impl Peer {
         }
     }
 
-    /// Where it comes from.
+    /// Returns the client's address.
     pub fn address(&self) -> IpAddr {
         self.address
     }
 }
 
-// === impl Added ===
+// === impl AddedFields ===
 
-impl Added {
-    /// The fields, of a request with these.
+impl AddedFields {
+    /// Returns the fields for a request with these headers.
     pub fn fields<'a>(&'a self, headers: &'a HeaderMap) -> Option<[(&'static str, &'a [u8]); 3]> {
         let forwarded_for = self.0.as_ref()?;
         let host = headers
@@ -79,46 +78,44 @@ impl Added {
     }
 }
 
-/// Sets the fields, or says which to add.
-pub(super) fn set(
+/// Sets the fields in the map, or returns those to add.
+pub(super) fn apply(
     headers: &mut HeaderMap,
-    present: Present,
+    flags: HeaderFlags,
     peer: &Peer,
     forwarded: Forwarded,
-) -> Added {
+) -> AddedFields {
     if forwarded == Forwarded::Keep {
-        return Added::default();
+        return AddedFields::default();
     }
-    if !present.has(Present::FORWARDED) {
-        return Added(Some(peer.forwarded_for.clone()));
+    if !flags.has_any(HeaderFlags::FORWARDED) {
+        return AddedFields(Some(peer.forwarded_for.clone()));
     }
-    let append = match forwarded {
-        Forwarded::Auto if peer.is_loopback && headers.contains_key(&FORWARDED_FOR) => {
-            return Added::default();
-        }
-        Forwarded::Auto | Forwarded::Append | Forwarded::Keep => true,
-        Forwarded::Replace => false,
-    };
     let http = HeaderValue::from_static(PROTO);
-    let host = headers.get(header::HOST).cloned();
-    if append {
-        append_forwarded_for(headers, peer);
-        headers.entry(&FORWARDED_PROTO).or_insert(http);
-        if let Some(host) = host {
-            headers.entry(&FORWARDED_HOST).or_insert(host);
+    let host = |headers: &HeaderMap| headers.get(header::HOST).cloned();
+    match forwarded {
+        Forwarded::Auto if peer.is_loopback && headers.contains_key(&FORWARDED_FOR) => {}
+        Forwarded::Auto | Forwarded::Append | Forwarded::Keep => {
+            append_forwarded_for(headers, peer);
+            headers.entry(&FORWARDED_PROTO).or_insert(http);
+            if let Some(host) = host(headers) {
+                headers.entry(&FORWARDED_HOST).or_insert(host);
+            }
         }
-    } else {
-        headers.insert(&FORWARDED_FOR, peer.forwarded_for.clone());
-        headers.insert(&FORWARDED_PROTO, http);
-        match host {
-            Some(host) => headers.insert(&FORWARDED_HOST, host),
-            None => headers.remove(&FORWARDED_HOST),
-        };
+        Forwarded::Replace => {
+            headers.insert(&FORWARDED_FOR, peer.forwarded_for.clone());
+            headers.insert(&FORWARDED_PROTO, http);
+            match host(headers) {
+                Some(host) => headers.insert(&FORWARDED_HOST, host),
+                None => headers.remove(&FORWARDED_HOST),
+            };
+        }
     }
-    Added::default()
+    AddedFields::default()
 }
 
-/// One field with all entries: not every reader joins several.
+/// Appends the client to the field, as a single field with all entries: not every reader joins
+/// several.
 fn append_forwarded_for(headers: &mut HeaderMap, peer: &Peer) {
     if !headers.contains_key(&FORWARDED_FOR) {
         headers.insert(&FORWARDED_FOR, peer.forwarded_for.clone());

@@ -1,96 +1,108 @@
-//! What of a message's head is meant for the other end, and what only for this connection.
+//! Rewriting of message heads: fields for the other end are passed on, fields of one connection are
+//! not.
 //!
-//! Pure: values in, values out. Maps are edited in place, as hyper hands a map that it has sent to
-//! the next message it receives.
+//! Pure: values in, values out. Maps are edited in place, as hyper reuses the map of a message that
+//! it has sent for the next one that it receives.
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, Uri, Version, request};
 
-use super::user_token::FIELDS;
+use super::user_token::TOKEN_FIELDS;
 
+mod flags;
 mod forwarded;
-mod present;
 
-pub use forwarded::{Added, Forwarded, Peer};
-pub use present::Present;
+pub use flags::HeaderFlags;
+pub use forwarded::{AddedFields, Forwarded, Peer};
 
-/// Why a request cannot be passed on (RFC 9112, section 3.2).
+/// The reason for which a request cannot be passed on (RFC 9112, section 3.2).
 pub type BadRequest = &'static str;
 
-/// Why an answer cannot be passed on.
-pub type BadAnswer = &'static str;
+/// The reason for which a response cannot be passed on.
+pub type BadResponse = &'static str;
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
-/// What became of a request's head.
+/// The result of rewriting a request's head.
 #[derive(Clone, Debug)]
-pub struct ToApp {
-    /// The protocols that it asks to switch to, if it does.
-    pub asked: Option<HeaderValue>,
-    /// What it says beside the fields in its map.
-    pub added: Added,
+pub struct RewrittenRequest {
+    /// The protocols that the request asks to switch to, if it does.
+    pub protocols: Option<HeaderValue>,
+    /// Fields to write beside those in its map.
+    pub added: AddedFields,
+}
+
+/// Treatment of a response's `Upgrade` field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpgradeField {
+    /// The field is passed on: the response switches protocols (101), or names those to ask for
+    /// (426).
+    Keep,
+    /// The field is removed, like all fields of the connection.
+    Remove,
 }
 
 /// Turns a client's request head into the app's.
 ///
 /// # Errors
-/// [`BadRequest`], when it has no one meaning.
-pub fn to_app(
+/// Returns [`BadRequest`] if the head is ambiguous.
+pub fn rewrite_request(
     head: &mut request::Parts,
     peer: &Peer,
     forwarded: Forwarded,
-) -> Result<ToApp, BadRequest> {
-    check_host(head)?;
-    let present = Present::in_(&head.headers);
-    let is_chunked = present.has(Present::TRANSFER_ENCODING) && is_chunked(&head.headers)?;
-    let accepts_trailers = present.has(Present::TE) && accepts_trailers(&head.headers);
+) -> Result<RewrittenRequest, BadRequest> {
+    normalize_host(head)?;
+    let flags = HeaderFlags::scan(&head.headers);
+    let is_chunked = flags.has_any(HeaderFlags::TRANSFER_ENCODING) && is_chunked(&head.headers)?;
+    let accepts_trailers = flags.has_any(HeaderFlags::TE) && accepts_trailers(&head.headers);
     let upgrade =
-        strip_connection(&mut head.headers, present).filter(|_| head.version == Version::HTTP_11);
-    if present.has(Present::TE) {
+        strip_hop_by_hop(&mut head.headers, flags).filter(|_| head.version == Version::HTTP_11);
+    if flags.has_any(HeaderFlags::TE) {
         head.headers.remove(header::TE);
     }
-    if present.has(Present::USER_TOKEN) {
-        FIELDS
+    if flags.has_any(HeaderFlags::USER_TOKEN) {
+        TOKEN_FIELDS
             .iter()
             .for_each(|name| drop(head.headers.remove(name)));
     }
-    if present.has(Present::EXPECT) {
-        // hyper has asked the client to go on when the body is wanted; the app need not.
+    if flags.has_any(HeaderFlags::EXPECT) {
+        // hyper sends the client a 100 when the body is read; the app need not.
         head.headers.remove(header::EXPECT);
     }
     if accepts_trailers {
         let trailers = HeaderValue::from_static("trailers");
         head.headers.insert(header::TE, trailers);
-        append_token(&mut head.headers, HeaderValue::from_static("te"));
+        append_connection_token(&mut head.headers, HeaderValue::from_static("te"));
     }
     if is_chunked && matches!(head.method, Method::GET | Method::HEAD) {
-        // Without it hyper takes these for bodyless and drops the body (hyperium/hyper#2444).
+        // Without the field hyper takes these for bodyless and drops the body
+        // (hyperium/hyper#2444).
         let chunked = HeaderValue::from_static("chunked");
         head.headers.insert(header::TRANSFER_ENCODING, chunked);
     }
     if let Some(protocols) = &upgrade {
         head.headers.insert(header::UPGRADE, protocols.clone());
-        append_token(&mut head.headers, HeaderValue::from_static("upgrade"));
+        append_connection_token(&mut head.headers, HeaderValue::from_static("upgrade"));
     }
-    if let Some(left) = forwards_left(&head.method, &head.headers) {
+    if let Some(left) = remaining_forwards(&head.method, &head.headers) {
         let less = HeaderValue::from(left.saturating_sub(1));
         head.headers.insert(header::MAX_FORWARDS, less);
     }
-    let added = forwarded::set(&mut head.headers, present, peer, forwarded);
-    // An HTTP/1.0 client's version would cost the app's connection its reuse.
+    let added = forwarded::apply(&mut head.headers, flags, peer, forwarded);
+    // An HTTP/1.0 client's version would prevent the reuse of the app's connection.
     head.version = Version::HTTP_11;
-    Ok(ToApp {
-        asked: upgrade,
+    Ok(RewrittenRequest {
+        protocols: upgrade,
         added,
     })
 }
 
-/// How often a request may be passed on, if it says so and is of the two methods that count it
-/// (RFC 9110, section 7.6.2).
-pub fn forwards_left(method: &Method, headers: &HeaderMap) -> Option<u64> {
+/// Returns `Max-Forwards` of a TRACE or OPTIONS request, the two methods that it counts for (RFC
+/// 9110, section 7.6.2).
+pub fn remaining_forwards(method: &Method, headers: &HeaderMap) -> Option<u64> {
     if !matches!(*method, Method::TRACE | Method::OPTIONS) {
         return None;
     }
@@ -99,37 +111,39 @@ pub fn forwards_left(method: &Method, headers: &HeaderMap) -> Option<u64> {
     is_number.then(|| value.parse().unwrap_or(u64::MAX))
 }
 
-/// Turns the app's response head into the client's. `names_protocols` says that it switches to what
-/// was asked for (101), or names what to ask for (426).
+/// Turns the app's response head into the client's.
 ///
 /// # Errors
-/// [`BadAnswer`], when its body has no one meaning.
-pub fn to_client(
+/// Returns [`BadResponse`] if the length of its body is ambiguous.
+pub fn rewrite_response(
     headers: &mut HeaderMap,
-    present: Present,
-    names_protocols: bool,
-) -> Result<(), BadAnswer> {
-    if present.has(Present::TRANSFER_ENCODING) {
+    flags: HeaderFlags,
+    upgrade: UpgradeField,
+) -> Result<(), BadResponse> {
+    if flags.has_any(HeaderFlags::TRANSFER_ENCODING) {
         is_chunked(headers)?;
-        // Both together are how one response becomes two (RFC 9112, section 6.3).
+        // With both framings one response could be read as two (RFC 9112, section 6.3).
         headers.remove(header::CONTENT_LENGTH);
-    } else if present.has(Present::CONTENT_LENGTH) {
-        say_length_once(headers)?;
+    } else if flags.has_any(HeaderFlags::CONTENT_LENGTH) {
+        normalize_content_length(headers)?;
     }
-    let upgrade = names_protocols.then(|| headers.get(header::UPGRADE).cloned());
-    strip_connection(headers, present);
-    if let Some(Some(protocol)) = upgrade {
+    let protocol = match upgrade {
+        UpgradeField::Keep => headers.get(header::UPGRADE).cloned(),
+        UpgradeField::Remove => None,
+    };
+    strip_hop_by_hop(headers, flags);
+    if let Some(protocol) = protocol {
         headers.insert(header::UPGRADE, protocol);
-        append_token(headers, HeaderValue::from_static("upgrade"));
+        append_connection_token(headers, HeaderValue::from_static("upgrade"));
     }
     Ok(())
 }
 
-/// Whether a body comes in chunks.
+/// Returns `true` if a body is chunked.
 ///
 /// # Errors
-/// When that is not all that was done to it: hyper takes away the chunks only, the field ends here,
-/// and nobody would hear of the rest (RFC 9112, section 6.1).
+/// Returns an error for any other coding: hyper decodes the chunks only, the field is not passed
+/// on, and the other end could not decode the rest (RFC 9112, section 6.1).
 fn is_chunked(headers: &HeaderMap) -> Result<bool, &'static str> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -139,9 +153,9 @@ fn is_chunked(headers: &HeaderMap) -> Result<bool, &'static str> {
     }
 }
 
-/// Says a length once that was said more than once (RFC 9112, section 6.3): hyper passes
-/// `Content-Length: 5, 5` on, and does not look at all where there is no body.
-fn say_length_once(headers: &mut HeaderMap) -> Result<(), BadAnswer> {
+/// Merges repeated lengths into one (RFC 9112, section 6.3): hyper passes `Content-Length: 5, 5`
+/// on, and does not check it at all where there is no body.
+fn normalize_content_length(headers: &mut HeaderMap) -> Result<(), BadResponse> {
     let mut fields = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(field) = fields.next() else {
         return Ok(());
@@ -164,7 +178,7 @@ fn say_length_once(headers: &mut HeaderMap) -> Result<(), BadAnswer> {
     Ok(())
 }
 
-/// Whether an answer goes on until one side wants it to end.
+/// Returns `true` for an event stream, a response that lasts until one side ends it.
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     content_type.is_some_and(|value| {
@@ -175,13 +189,13 @@ pub fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 /// Makes the target origin-form, and `Host` the authority that counts.
-fn check_host(head: &mut request::Parts) -> Result<(), BadRequest> {
+fn normalize_host(head: &mut request::Parts) -> Result<(), BadRequest> {
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
         return Err("more than one Host");
     }
-    // Also where the target says it all (RFC 9112, section 3.2).
+    // Checked even if an absolute target overrides it (RFC 9112, section 3.2).
     match host {
         Some(host) if !is_host(host.as_bytes()) => return Err("invalid Host"),
         None if head.version == Version::HTTP_11 => return Err("missing Host"),
@@ -199,8 +213,8 @@ fn check_host(head: &mut request::Parts) -> Result<(), BadRequest> {
         let path = head.uri.path_and_query().cloned();
         head.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
     } else if is_unknown {
-        // HTTP/1.0 has none, and 1.1 needs one: an empty one says that it is unknown
-        // (RFC 9112, section 3.2).
+        // HTTP/1.0 needs no Host, and 1.1 does: an empty one says that it is unknown (RFC 9112,
+        // section 3.2).
         let unknown = HeaderValue::from_static("");
         head.headers.insert(header::HOST, unknown);
     }
@@ -208,12 +222,12 @@ fn check_host(head: &mut request::Parts) -> Result<(), BadRequest> {
 }
 
 fn host_of(authority: &Authority) -> &str {
-    // No user in a Host field (RFC 9110, section 4.2.4).
+    // A Host field contains no user (RFC 9110, section 4.2.4).
     let text = authority.as_str();
     text.rsplit_once('@').map_or(text, |(_user, host)| host)
 }
 
-/// Whether it can be a `uri-host [ ":" port ]` (RFC 3986, section 3.2.2).
+/// Returns `true` for a `uri-host [ ":" port ]` (RFC 3986, section 3.2.2).
 fn is_host(host: &[u8]) -> bool {
     let is_name = |name: &[u8]| {
         name.iter().all(|byte| {
@@ -241,17 +255,17 @@ fn is_host(host: &[u8]) -> bool {
     }
 }
 
-/// Removes what is meant for this connection only (RFC 9110, section 7.6.1): `Connection`, the
-/// fields that it names, and those that older senders do not name.
+/// Removes the fields of this connection (RFC 9110, section 7.6.1): `Connection`, the fields that
+/// it names, and those that older senders do not name there.
 ///
 /// Returns the protocols of a request to upgrade.
-fn strip_connection(headers: &mut HeaderMap, present: Present) -> Option<HeaderValue> {
-    if !present.has(Present::ANY_OF_THE_CONNECTION) {
+fn strip_hop_by_hop(headers: &mut HeaderMap, flags: HeaderFlags) -> Option<HeaderValue> {
+    if !flags.has_any(HeaderFlags::HOP_BY_HOP) {
         return None;
     }
     let upgrade = headers.remove(header::UPGRADE);
     let mut names_upgrade = false;
-    if present.has(Present::CONNECTION) {
+    if flags.has_any(HeaderFlags::CONNECTION) {
         let connection: Vec<_> = headers
             .get_all(header::CONNECTION)
             .iter()
@@ -277,7 +291,7 @@ fn strip_connection(headers: &mut HeaderMap, present: Present) -> Option<HeaderV
         .and_then(|protocols| without_h2c(&protocols))
 }
 
-/// HTTP/2 in the clear would leave this proxy blind to what passes. Any other protocol is theirs.
+/// Removes h2c from the protocols: HTTP/2 in the clear would be opaque to this proxy.
 fn without_h2c(protocols: &HeaderValue) -> Option<HeaderValue> {
     let is_h2c = |token: &&[u8]| token.eq_ignore_ascii_case(b"h2c");
     if !tokens(protocols).any(|token| is_h2c(&token)) {
@@ -288,15 +302,16 @@ fn without_h2c(protocols: &HeaderValue) -> Option<HeaderValue> {
     (!others.is_empty()).then_some(others)
 }
 
-/// What the app switched to, if all of that was asked for.
-pub fn switched_to(answer: &HeaderMap, asked: &HeaderValue) -> Option<HeaderValue> {
-    let protocols = answer.get(header::UPGRADE)?;
-    let is_among = |token: &[u8]| tokens(asked).any(|asked| asked.eq_ignore_ascii_case(token));
+/// Returns the protocols that the app has switched to, if all of them were requested.
+pub fn accepted_protocol(response: &HeaderMap, requested: &HeaderValue) -> Option<HeaderValue> {
+    let protocols = response.get(header::UPGRADE)?;
+    let is_among =
+        |token: &[u8]| tokens(requested).any(|requested| requested.eq_ignore_ascii_case(token));
     let mut switched = tokens(protocols).peekable();
     (switched.peek().is_some() && switched.all(is_among)).then(|| protocols.clone())
 }
 
-/// What `Connection` may not take away from the other end, whatever it says: framing and routing.
+/// Returns `true` for a field that `Connection` may not remove: framing and routing.
 fn is_protected(token: &[u8]) -> bool {
     [
         b"host".as_slice(),
@@ -323,7 +338,7 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
     })
 }
 
-fn append_token(headers: &mut HeaderMap, token: HeaderValue) {
+fn append_connection_token(headers: &mut HeaderMap, token: HeaderValue) {
     headers.append(header::CONNECTION, token);
 }
 

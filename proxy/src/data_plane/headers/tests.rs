@@ -15,10 +15,10 @@ fn head(fields: &[(&str, &str)]) -> request::Parts {
     builder.body(()).unwrap().into_parts().0
 }
 
-/// What the app gets of these fields, sorted, without Host.
+/// Returns the fields that the app gets for these, sorted, without Host.
 fn forwarded(fields: &[(&str, &str)], peer: &Peer, forwarded: Forwarded) -> Vec<String> {
     let mut head = head(fields);
-    let added = to_app(&mut head, peer, forwarded).unwrap().added;
+    let added = rewrite_request(&mut head, peer, forwarded).unwrap().added;
     let text = |value: &[u8]| std::str::from_utf8(value).unwrap().to_owned();
     let added = added.fields(&head.headers).into_iter().flatten();
     let mut shown: Vec<_> = added
@@ -64,7 +64,7 @@ fn what_is_meant_for_the_connection_ends_here() {
     ];
     let mut head = head(&fields);
     head.method = Method::POST;
-    to_app(&mut head, &peer("127.0.0.1"), Forwarded::Keep).unwrap();
+    rewrite_request(&mut head, &peer("127.0.0.1"), Forwarded::Keep).unwrap();
     let names: Vec<_> = head.headers.keys().map(HeaderName::as_str).collect();
     assert_eq!(names, ["host", "x-kept"]);
 }
@@ -149,7 +149,7 @@ fn a_request_of_version_1_1_has_exactly_one_good_host() {
             builder = builder.header(*name, *value);
         }
         let mut head = builder.body(()).unwrap().into_parts().0;
-        to_app(&mut head, &peer("127.0.0.1"), Forwarded::Keep)
+        rewrite_request(&mut head, &peer("127.0.0.1"), Forwarded::Keep)
             .map(|_| head.headers[header::HOST].clone())
     };
     assert_eq!(check(&[], Version::HTTP_11), Err("missing Host"));
@@ -171,7 +171,7 @@ fn a_request_of_version_1_1_has_exactly_one_good_host() {
 fn an_absolute_target_wins_over_the_host_field() {
     let mut head = head(&[]);
     head.uri = Uri::from_static("http://user@other.example:81//a;b?");
-    to_app(&mut head, &peer("127.0.0.1"), Forwarded::Keep).unwrap();
+    rewrite_request(&mut head, &peer("127.0.0.1"), Forwarded::Keep).unwrap();
     assert_eq!(head.headers[header::HOST], "other.example:81");
     assert_eq!(head.uri.to_string(), "//a;b?");
 }
@@ -189,8 +189,8 @@ fn a_response_with_two_framings_keeps_one() {
         .unwrap()
         .into_parts()
         .0;
-    let present = Present::in_(&head.headers);
-    to_client(&mut head.headers, present, false).unwrap();
+    let flags = HeaderFlags::scan(&head.headers);
+    rewrite_response(&mut head.headers, flags, UpgradeField::Remove).unwrap();
     let fields: Vec<_> = head
         .headers
         .iter()
@@ -201,16 +201,16 @@ fn a_response_with_two_framings_keeps_one() {
 
 #[test]
 fn what_to_upgrade_to_is_passed_on_where_it_is_said() {
-    let passed_on = |names_protocols| {
+    let passed_on = |upgrade| {
         let fields = [("upgrade", "websocket"), ("connection", "Upgrade, x-hop")];
         let mut headers = head(&fields).headers;
-        let present = Present::in_(&headers);
-        to_client(&mut headers, present, names_protocols).unwrap();
+        let flags = HeaderFlags::scan(&headers);
+        rewrite_response(&mut headers, flags, upgrade).unwrap();
         [header::UPGRADE, header::CONNECTION].map(|name| headers.get(name).cloned())
     };
-    assert_eq!(passed_on(false), [None, None]);
+    assert_eq!(passed_on(UpgradeField::Remove), [None, None]);
     let named = ["websocket", "upgrade"].map(|value| Some(HeaderValue::from_static(value)));
-    assert_eq!(passed_on(true), named);
+    assert_eq!(passed_on(UpgradeField::Keep), named);
 }
 
 #[test]
@@ -236,7 +236,7 @@ proptest! {
         let mut fields = vec![("connection", connection.as_str())];
         fields.extend(named.iter().chain(&kept).map(|name| (name.as_str(), "1")));
         let mut head = head(&fields);
-        to_app(&mut head, &peer("127.0.0.1"), Forwarded::Keep).unwrap();
+        rewrite_request(&mut head, &peer("127.0.0.1"), Forwarded::Keep).unwrap();
         for name in &named {
             prop_assert!(!head.headers.contains_key(name.as_str()));
         }

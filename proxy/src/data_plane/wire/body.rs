@@ -1,64 +1,63 @@
-//! The body of an answer, found in what was received (RFC 9112, section 6.3).
+//! The decoder of a response's body (RFC 9112, section 6.3).
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Version};
 
-use super::super::headers::Present;
-use super::{Head, Malformed};
+use super::{Head, HeaderFlags, Malformed};
 
-/// Longer is neither a chunk's size with its extensions nor a trailer.
+/// Maximum length of a chunk's size with its extensions, and of the trailers, in bytes.
 const MAX_LINE: usize = 16 * 1024;
 const MAX_TRAILERS: usize = 64;
 /// The end of a chunked body without trailers.
 const LAST: &[u8] = b"0\r\n\r\n";
 
-/// Where in a body the next byte belongs.
+/// The position in a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoder {
-    /// There are so many bytes to come.
+    /// A body of known length, with the number of bytes to come.
     Length(u64),
-    /// It says from chunk to chunk how long it is.
+    /// A chunked body.
     Chunked(Chunked),
-    /// It ends with the connection.
+    /// A body that ends with the connection.
     UntilClose,
 }
 
-/// Where in a chunked body the next byte belongs.
+/// The position in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunked {
-    /// Before a chunk's size.
+    /// The size of a chunk.
     Size,
-    /// In a chunk, with so many bytes to come.
+    /// The data of a chunk, with the number of bytes to come.
     Data(u64),
-    /// Before the line end after a chunk.
+    /// The line end behind the data.
     DataEnd,
-    /// Before the trailers.
+    /// The trailers.
     Trailers,
-    /// Behind all.
+    /// The end of the body.
     Done,
 }
 
-/// What was found.
+/// The next part of a body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decoded {
-    /// A part of the body.
+    /// Bytes of the body.
     Data(Bytes),
-    /// The fields after it.
+    /// The fields behind the body.
     Trailers(HeaderMap),
     /// Nothing yet: more has to be received.
     More,
-    /// It has ended.
+    /// The end of the body.
     End,
 }
 
 // === impl Decoder ===
 
 impl Decoder {
-    /// How the body of an answer to a request of this method comes.
+    /// Returns the decoder for the response to a request of this method.
     ///
     /// # Errors
-    /// [`Malformed::Length`] when that is not clear.
+    /// Returns [`Malformed::Length`] if the length is ambiguous.
     pub fn of(head: &Head, method: &Method) -> Result<Self, Malformed> {
         let is_bodyless = *method == Method::HEAD
             || head.status.is_informational()
@@ -69,12 +68,14 @@ impl Decoder {
         if is_bodyless {
             return Ok(Self::Length(0));
         }
-        if head.present.has(Present::TRANSFER_ENCODING) {
-            // It wins over a length; and it is not for 1.0, where nobody knows what is meant.
-            return match is_chunked(&head.headers) {
-                _ if head.version == Version::HTTP_10 => Err(Malformed::Length),
-                true => Ok(Self::Chunked(Chunked::Size)),
-                false => Ok(Self::UntilClose),
+        if head.flags.has_any(HeaderFlags::TRANSFER_ENCODING) {
+            // The coding takes precedence over a length. In HTTP/1.0 it is undefined.
+            return if head.version == Version::HTTP_10 {
+                Err(Malformed::Length)
+            } else if is_chunked(&head.headers) {
+                Ok(Self::Chunked(Chunked::Size))
+            } else {
+                Ok(Self::UntilClose)
             };
         }
         match content_length(&head.headers)? {
@@ -83,12 +84,12 @@ impl Decoder {
         }
     }
 
-    /// Whether all of it was found.
+    /// Returns `true` once the whole body has been decoded.
     pub fn is_done(self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunked(Chunked::Done))
     }
 
-    /// How many bytes are to come, if that is known.
+    /// Returns the number of bytes to come, if known.
     pub fn remaining(self) -> Option<u64> {
         match self {
             Self::Length(length) => Some(length),
@@ -96,10 +97,10 @@ impl Decoder {
         }
     }
 
-    /// Takes the next part from what was received.
+    /// Takes the next part from the received bytes.
     ///
     /// # Errors
-    /// [`Malformed`] when that is no part of a body.
+    /// Returns [`Malformed`] if they are no part of a body.
     pub fn decode(&mut self, received: &mut BytesMut) -> Result<Decoded, Malformed> {
         match self {
             Self::Length(0) => Ok(Decoded::End),
@@ -136,7 +137,8 @@ impl Chunked {
                     if *left == 0 {
                         *self = Self::DataEnd;
                         self.skip_data_end(received)?;
-                        // Nearly always the end has come along: known now, it spares a write.
+                        // Usually the end arrives with the last chunk; decoding it now saves a
+                        // write.
                         if *self == Self::Size && received.starts_with(LAST) {
                             received.advance(LAST.len());
                             *self = Self::Done;
@@ -207,7 +209,7 @@ fn take(received: &mut BytesMut, left: &mut u64) -> Decoded {
     Decoded::Data(received.split_to(here).freeze())
 }
 
-/// Whether the last of the codings is `chunked`.
+/// Returns `true` if the last coding is `chunked`.
 fn is_chunked(headers: &HeaderMap) -> bool {
     let last = headers
         .get_all(header::TRANSFER_ENCODING)
@@ -217,13 +219,13 @@ fn is_chunked(headers: &HeaderMap) -> bool {
     last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
 }
 
-/// The one length that all fields agree on.
+/// Returns the length on which all fields agree.
 fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
     let mut length = None;
     for value in headers.get_all(header::CONTENT_LENGTH) {
         for number in value.as_bytes().split(|&byte| byte == b',') {
             let number = number.trim_ascii();
-            // Digits only: a number may also be read from "+5".
+            // Digits only: `parse` also accepts "+5".
             let is_number = !number.is_empty() && number.iter().all(u8::is_ascii_digit);
             let number = std::str::from_utf8(number).ok().filter(|_| is_number);
             let number: u64 = number
@@ -242,8 +244,8 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{read_head, write_chunk, write_last_chunk};
     use super::*;
+    use crate::data_plane::wire::{read_head, write_chunk, write_last_chunk};
 
     fn of(head: &str, method: &Method) -> Result<Decoder, Malformed> {
         let mut received = BytesMut::from(format!("HTTP/{head}\r\n\r\n").as_str());
@@ -253,7 +255,7 @@ mod tests {
         Decoder::of(&head, method)
     }
 
-    /// What of `pieces` is the body, if it ends, and what is left.
+    /// Returns the body in `pieces`, a mark of its end and the rest; and whether it is complete.
     fn decode(mut decoder: Decoder, pieces: &[&[u8]]) -> Result<(Vec<u8>, bool), Malformed> {
         let mut received = BytesMut::new();
         let mut body = Vec::new();
@@ -354,7 +356,7 @@ mod tests {
             expected.push(b'|');
             let decoder = Decoder::Chunked(Chunked::Size);
             prop_assert_eq!(decode(decoder, &pieces), Ok((expected, true)));
-            // One byte less, and it has not ended.
+            // With one byte less it has not ended.
             let cut = &stream[..stream.len() - 1];
             let (_, is_done) = decode(decoder, &[cut]).unwrap();
             prop_assert!(!is_done);

@@ -1,4 +1,4 @@
-//! The head of an answer, read.
+//! The parser of a response's head.
 
 use std::mem::MaybeUninit;
 
@@ -7,42 +7,41 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
 use smallvec::SmallVec;
 
-use super::super::headers::Present;
-use super::Malformed;
+use super::{HeaderFlags, Malformed};
 
-/// As many fields as an answer may have.
+/// Maximum number of fields.
 const MAX_FIELDS: usize = 256;
-/// As many bytes as its head may have: as many as HttpPlatformHandler takes.
+/// Maximum size of a head in bytes, the same as HttpPlatformHandler's.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Debug)]
 pub struct Head {
-    /// Its status.
+    /// The status.
     pub status: StatusCode,
-    /// Its reason, where that is not the usual one.
+    /// The reason phrase, if it is not the usual one.
     pub reason: Option<hyper::ext::ReasonPhrase>,
-    /// Its version: 1.0 or 1.1.
+    /// The version: 1.0 or 1.1.
     pub version: Version,
-    /// Its fields.
+    /// The fields.
     pub headers: HeaderMap,
-    /// Which of them need work.
-    pub present: Present,
+    /// The fields that need work.
+    pub flags: HeaderFlags,
 }
 
-/// Where a field is in the buffer, from byte to byte.
+/// The position of a field in the buffer, in bytes.
 #[derive(Clone, Copy)]
 struct Field {
     name: (u32, u32),
     value: (u32, u32),
 }
 
-/// Takes the head of an answer from what was received, once it is there as a whole.
+/// Takes the head of a response from the received bytes, once it is complete.
 ///
-/// `headers` is an empty map to put the fields into: a used one saves its allocation.
+/// `headers` is an empty map for the fields: a used one saves an allocation.
 ///
 /// # Errors
-/// [`Malformed`] when no head can begin like this.
+/// Returns [`Malformed`] if no head can begin like this.
 pub fn read_head(
     received: &mut BytesMut,
     headers: &mut HeaderMap,
@@ -85,18 +84,18 @@ pub fn read_head(
         name: place(field.name.as_bytes()),
         value: place(field.value),
     }));
-    // Values share the buffer: no copy of each.
+    // Values share the buffer instead of copying.
     let bytes = received.split_to(length).freeze();
     let range = |(start, end): (u32, u32)| start as usize..end as usize;
     let mut headers = std::mem::take(headers);
-    // Once, and not step by step.
+    // At once, instead of step by step.
     headers.reserve(places.len());
-    let mut present = Present::default();
+    let mut flags = HeaderFlags::default();
     for Field { name, value } in &places {
         let name = HeaderName::from_bytes(&bytes[range(*name)]).map_err(|_| Malformed::Head)?;
         let value = HeaderValue::from_maybe_shared(bytes.slice(range(*value)))
             .map_err(|_| Malformed::Head)?;
-        present.note(&name);
+        flags.insert(&name);
         headers.append(name, value);
     }
     Ok(Some(Head {
@@ -104,12 +103,13 @@ pub fn read_head(
         reason,
         version,
         headers,
-        present,
+        flags,
     }))
 }
 
 impl Head {
-    /// Whether the connection may serve another request after this answer (RFC 9112, section 9.3).
+    /// Returns `true` if the connection may serve another request after this response (RFC 9112,
+    /// section 9.3).
     pub fn keeps_alive(&self) -> bool {
         let says = |word: &str| {
             let values = self.headers.get_all(header::CONNECTION).iter();
@@ -118,11 +118,11 @@ impl Head {
         };
         match self.version {
             Version::HTTP_10 => says("keep-alive"),
-            _ => !self.present.has(Present::CONNECTION) || !says("close"),
+            _ => !self.flags.has_any(HeaderFlags::CONNECTION) || !says("close"),
         }
     }
 
-    /// An interim answer; the final one is still to come.
+    /// Returns `true` for an interim response: the final one is still to come.
     pub fn is_interim(&self) -> bool {
         self.status.is_informational() && self.status != StatusCode::SWITCHING_PROTOCOLS
     }

@@ -1,8 +1,11 @@
-//! HTTP/1.1 towards the app, as bytes. Pure: no socket, no task.
+//! HTTP/1.1 to the app, as bytes. Pure: no socket, no task.
 //!
-//! The client's side is hyper's. The app's side is ours: one request at a time on a connection that
-//! the worker drives itself needs no task of its own, no channel between two tasks, and no second
-//! copy of a head that may have to be sent again. That is a third of the instructions of a request.
+//! hyper serves the client's side. This module is the app's side: with one request at a time on a
+//! connection that the worker drives itself, there is no task per connection, no channel between
+//! two tasks, and no second copy of a head that may have to be sent again. That saves a third of
+//! the instructions of a request.
+
+use super::headers::HeaderFlags;
 
 mod body;
 mod head;
@@ -10,15 +13,15 @@ mod request;
 
 pub use body::{Chunked, Decoded, Decoder};
 pub use head::{Head, read_head};
-pub use request::{write_chunk, write_head, write_last_chunk};
+pub use request::{Framing, write_chunk, write_head, write_last_chunk};
 
-/// What an app sent is not HTTP/1.1, or not safe to pass on.
+/// A response that is not HTTP/1.1, or not safe to pass on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// No status line, or a field that is none.
+    /// A status line or a field that is malformed.
     #[error("the head of its answer is not HTTP/1.1")]
     Head,
-    /// More bytes or fields than an answer may have.
+    /// A head with more bytes or fields than are allowed.
     #[error("the head of its answer is too large")]
     HeadTooLarge,
     /// A length that is no number, or two different ones (RFC 9112, section 6.3).

@@ -1,11 +1,11 @@
-//! A request, written.
+//! Writing of requests.
 
 use http::header::{self, HeaderMap};
 use http::{Method, Uri};
 
-/// What frames, routes, authenticates or describes a request has to be known before its body (RFC
-/// 9110, section 6.5.1). Some apps put trailers among the fields: there these would be taken for the
-/// client's word, or for ours.
+/// Fields that are dropped from trailers: framing, routing, authentication and description of the
+/// content have to be known before the body (RFC 9110, section 6.5.1). Some apps merge trailers
+/// into the fields, and would take these for the client's word, or for handoff's.
 const NOT_IN_TRAILERS: [&str; 25] = [
     "authorization",
     "cache-control",
@@ -34,15 +34,23 @@ const NOT_IN_TRAILERS: [&str; 25] = [
     "x-iis-windowsauthtoken",
 ];
 
-/// Appends a request's head; `added` are fields beside those in `headers`. `is_chunked` says how its
-/// body will come.
+/// The framing of a request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// The length that the head declares, or no body.
+    AsDeclared,
+    /// Chunks.
+    Chunked,
+}
+
+/// Appends a request's head; `added` are fields beside those in `headers`.
 pub fn write_head(
     out: &mut Vec<u8>,
     method: &Method,
     target: &Uri,
     headers: &HeaderMap,
     added: &[(&str, &[u8])],
-    is_chunked: bool,
+    framing: Framing,
 ) {
     out.extend_from_slice(method.as_str().as_bytes());
     out.push(b' ');
@@ -50,16 +58,16 @@ pub fn write_head(
         .path_and_query()
         .map_or("/", |target| target.as_str());
     if target.starts_with('?') {
-        // Of `http://a?b`, whose path is empty (RFC 9112, section 3.2.1).
+        // The path of `http://a?b` is empty (RFC 9112, section 3.2.1).
         out.push(b'/');
     }
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    write_fields(out, headers, is_chunked);
+    write_fields(out, headers, framing);
     for (name, value) in added {
         write_field(out, name, value);
     }
-    if is_chunked {
+    if framing == Framing::Chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     out.extend_from_slice(b"\r\n");
@@ -68,7 +76,7 @@ pub fn write_head(
 /// Appends a part of a chunked body.
 pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
     if data.is_empty() {
-        // A chunk without data would be the last one.
+        // An empty chunk would be the last one.
         return;
     }
     let mut digits = [0; 16];
@@ -96,12 +104,12 @@ pub fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Both framings together are how one request becomes two (RFC 9112, section 6.1): chunked, no
-/// length is written.
-fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap, without_framing: bool) {
+/// Appends the fields without a second framing, with which one request could be read as two (RFC
+/// 9112, section 6.1).
+fn write_fields(out: &mut Vec<u8>, fields: &HeaderMap, framing: Framing) {
     for (name, value) in fields {
         if *name == header::TRANSFER_ENCODING
-            || (without_framing && *name == header::CONTENT_LENGTH)
+            || (framing == Framing::Chunked && *name == header::CONTENT_LENGTH)
         {
             continue;
         }
@@ -122,14 +130,14 @@ mod tests {
 
     use super::*;
 
-    fn head(fields: &[(&'static str, &'static str)], is_chunked: bool) -> String {
+    fn head(fields: &[(&'static str, &'static str)], framing: Framing) -> String {
         let mut headers = HeaderMap::new();
         for &(name, value) in fields {
             headers.append(name, HeaderValue::from_static(value));
         }
         let mut out = Vec::new();
         let target = Uri::from_static("//a;b?");
-        write_head(&mut out, &Method::PUT, &target, &headers, &[], is_chunked);
+        write_head(&mut out, &Method::PUT, &target, &headers, &[], framing);
         String::from_utf8(out).unwrap()
     }
 
@@ -142,7 +150,7 @@ mod tests {
             ("x", "2"),
         ];
         assert_eq!(
-            head(&fields, false),
+            head(&fields, Framing::AsDeclared),
             "PUT //a;b? HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\nx: 1\r\nx: 2\r\n\r\n"
         );
     }
@@ -151,7 +159,7 @@ mod tests {
     fn no_request_has_two_framings() {
         let fields = [("content-length", "3"), ("transfer-encoding", "gzip")];
         assert_eq!(
-            head(&fields, true),
+            head(&fields, Framing::Chunked),
             "PUT //a;b? HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
         );
     }

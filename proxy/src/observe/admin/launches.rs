@@ -135,12 +135,12 @@ mod tests {
             artifact: PathBuf::new(),
             dir: PathBuf::new(),
         };
-        let handoff = status.launched(&release, Generation(generation));
+        let handoff = status.add_launch(&release, Generation(generation));
         handoff.launched_ms = UnixMillis(1000);
     }
 
     fn become_(status: &mut Status, generation: u64, outcome: Outcome) {
-        let handoff = status.handoff(Generation(generation)).unwrap();
+        let handoff = status.handoff_mut(Generation(generation)).unwrap();
         handoff.outcome = outcome;
         if outcome == Outcome::Promoted {
             handoff.ready_ms = Some(UnixMillis(1250));

@@ -9,7 +9,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::View;
 use super::launches::{self, Launches};
-use crate::data_plane::{self, Totals};
+use crate::data_plane::{self, TrafficTotals};
 use crate::deployment::status::{InstanceStatus, Status};
 use crate::os::memory::resident_memory;
 use crate::release::Generation;
@@ -25,7 +25,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 struct Scrape {
     status: Status,
     held: usize,
-    totals: Totals,
+    totals: TrafficTotals,
     launches: Launches,
     dropped_lines: Vec<(&'static str, u64)>,
 }
@@ -70,7 +70,7 @@ impl Scrape {
     fn requests(&self, metric: &mut Metric<'_>) -> fmt::Result {
         let totals = &self.totals;
         let answers = || {
-            let all = totals.answers.iter();
+            let all = totals.responses.iter();
             all.map(|(generation, answered)| (label(*generation), answered))
         };
         metric.counters(
@@ -108,7 +108,7 @@ impl Scrape {
             "Requests that were sent again (closed: the app had closed an idle connection), and \
              connections that were tried again (refused)",
             [
-                ([("reason", "closed".to_owned())], totals.sent_again),
+                ([("reason", "closed".to_owned())], totals.retried),
                 ([("reason", "refused".to_owned())], totals.refused),
             ],
         )?;

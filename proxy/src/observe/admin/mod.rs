@@ -29,7 +29,7 @@ use tokio::time::{MissedTickBehavior, sleep};
 use self::answer::answer;
 use self::launches::Launches;
 use self::traffic::Traffic;
-use crate::data_plane::{Listener, Tallies};
+use crate::data_plane::{Listener, TrafficCounters};
 use crate::deployment::status::Status;
 use crate::os::inherit;
 use crate::router::Router;
@@ -77,7 +77,7 @@ pub struct Admin {
 struct View {
     status: watch::Receiver<Status>,
     router: Arc<Router>,
-    tallies: Tallies,
+    tallies: TrafficCounters,
     tail: Tail,
     launches: RefCell<Launches>,
     traffic: RefCell<Traffic>,
@@ -121,7 +121,7 @@ impl Admin {
         self,
         status: watch::Receiver<Status>,
         router: Arc<Router>,
-        tallies: Tallies,
+        tallies: TrafficCounters,
     ) {
         let view = Rc::new(View {
             status,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::data_plane::Totals;
+use crate::data_plane::TrafficTotals;
 use crate::deployment::status::UnixMillis;
 use crate::release::Generation;
 
@@ -18,7 +18,7 @@ const SAMPLES: usize = 180;
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     samples: VecDeque<Sample>,
-    before: Totals,
+    before: TrafficTotals,
     /// How many samples were taken in all.
     taken: u64,
 }
@@ -52,7 +52,7 @@ pub(super) struct Answers {
 
 impl Traffic {
     /// Takes the next sample.
-    pub(super) fn look_at(&mut self, totals: Totals, held: usize) {
+    pub(super) fn look_at(&mut self, totals: TrafficTotals, held: usize) {
         let mut sample = Sample {
             at_ms: UnixMillis::now(),
             held,
@@ -60,8 +60,8 @@ impl Traffic {
             answers: BTreeMap::new(),
             own: 0,
         };
-        for (generation, answered) in &totals.answers {
-            let before = self.before.answers.get(generation).copied();
+        for (generation, answered) in &totals.responses {
+            let before = self.before.responses.get(generation).copied();
             let more = answered.since(&before.unwrap_or_default());
             let milliseconds = |share| more.quantile(share).unwrap_or_default() * 1000.0;
             match generation {
@@ -97,18 +97,18 @@ impl Traffic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data_plane::Answered;
+    use crate::data_plane::ResponseTotals;
 
     #[test]
     fn a_sample_has_what_was_new_in_its_second() {
         let mut traffic = Traffic::default();
-        let mut totals = Totals::default();
-        let mut answered = Answered::default();
+        let mut totals = TrafficTotals::default();
+        let mut answered = ResponseTotals::default();
         for count in [5, 5, 7] {
             answered.by_class = [0, count, 0, 0, count];
             answered.by_time[3] = 2 * count;
-            totals.answers.insert(Some(Generation(1)), answered);
-            totals.answers.insert(None, answered);
+            totals.responses.insert(Some(Generation(1)), answered);
+            totals.responses.insert(None, answered);
             traffic.look_at(totals.clone(), 3);
         }
         let (samples, taken) = traffic.since(0);

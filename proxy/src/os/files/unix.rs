@@ -11,6 +11,9 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::StatVfsMountFlags;
 
+/// The libc crate has no such constant for Linux (asm-generic/fcntl.h).
+const F_SETSIG: i32 = 10;
+
 /// Opens a file for reading if nobody has it open for writing.
 ///
 /// A read lease is granted only then (fcntl(2), F_SETLEASE). Where leases are not to be had
@@ -20,17 +23,33 @@ use rustix::fs::StatVfsMountFlags;
 /// `WouldBlock` when somebody writes to it; else what opening it said.
 pub fn open_unwritten(path: &Path) -> io::Result<File> {
     let file = File::open(path)?;
-    // SAFETY: the descriptor is open, and these commands take an integer.
-    let lease = |kind: i32| unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
-    if lease(libc::F_RDLCK) == -1 {
-        let error = io::Error::last_os_error();
-        if error.kind() == io::ErrorKind::WouldBlock {
-            return Err(error);
-        }
-    } else {
-        lease(libc::F_UNLCK);
+    match take_lease(&file) {
+        Ok(()) => drop_lease(&file),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+        Err(_) => {}
     }
     Ok(file)
+}
+
+/// Takes a read lease on a file.
+///
+/// Whoever opens the file for writing meanwhile makes the kernel send a signal to this process.
+/// By default that is SIGIO, which ends it; SIGURG is ignored unless there is a handler (signal(7)).
+fn take_lease(file: &File) -> io::Result<()> {
+    fcntl(file, F_SETSIG, libc::SIGURG)?;
+    fcntl(file, libc::F_SETLEASE, libc::F_RDLCK)
+}
+
+fn drop_lease(file: &File) {
+    let _ = fcntl(file, libc::F_SETLEASE, libc::F_UNLCK);
+}
+
+fn fcntl(file: &File, command: i32, argument: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and the commands that are used here take an integer.
+    match unsafe { libc::fcntl(file.as_raw_fd(), command, argument) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
 }
 
 /// The path of a file or folder that is there, without links and `..` in it.
@@ -168,4 +187,28 @@ pub fn lower_priority() {
 pub(super) fn is_locked(_: &io::Error) -> bool {
     // A rename never fails because of who has the file open.
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    use super::*;
+
+    /// If this fails, it ends the whole program of tests.
+    #[test]
+    fn a_writer_that_comes_while_a_file_is_looked_at_ends_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app");
+        fs::write(&path, "x").unwrap();
+        let file = File::open(&path).unwrap();
+        take_lease(&file).unwrap();
+        let mut writer = File::options();
+        writer.write(true).custom_flags(libc::O_NONBLOCK);
+        // It breaks the lease: the signal has been sent when this returns.
+        let refused = writer.open(&path).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        drop_lease(&file);
+        writer.open(&path).unwrap();
+    }
 }

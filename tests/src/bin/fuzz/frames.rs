@@ -1,6 +1,6 @@
 //! The boundaries of WebSocket frames.
 
-use handoff::data_plane::websocket::{Frames, going_away};
+use handoff::data_plane::websocket::{FrameTracker, Sender, going_away};
 use proptest::prelude::*;
 
 /// Frames by their payload's length and whether they are masked; where the stream is cut; and
@@ -44,22 +44,22 @@ pub(super) fn advance(
     }
     prop_assert_eq!(ends_of(&stream, piece)?, ends);
     ends_of(&junk, piece)?;
-    for is_from_client in [true, false] {
-        let close = going_away(is_from_client);
+    for sender in [Sender::Client, Sender::Server] {
+        let close = going_away(sender);
         prop_assert_eq!(ends_of(&close, piece)?, [close.len()]);
     }
     Ok(())
 }
 
 fn ends_of(stream: &[u8], piece: usize) -> Result<Vec<usize>, TestCaseError> {
-    let (mut tracker, mut ends, mut position) = (Frames::default(), Vec::new(), 0);
+    let (mut tracker, mut ends, mut position) = (FrameTracker::default(), Vec::new(), 0);
     for mut piece in stream.chunks(piece) {
         while !piece.is_empty() {
             let taken = tracker.advance(piece);
             prop_assert!(0 < taken && taken <= piece.len());
             position += taken;
             piece = &piece[taken..];
-            if tracker.is_between() {
+            if tracker.is_at_boundary() {
                 ends.push(position);
             } else {
                 prop_assert!(piece.is_empty(), "it stops between two frames only");

@@ -1,7 +1,7 @@
 //! The fields of a head that are meant for the other end.
 
 use handoff::data_plane::Forwarded;
-use handoff::data_plane::headers::{self, Peer, Present, ToApp};
+use handoff::data_plane::headers::{self, HeaderFlags, Peer, RewrittenRequest, UpgradeField};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Version, request};
 use proptest::prelude::*;
@@ -157,7 +157,9 @@ pub(super) fn to_app(
     let before = head.headers.clone();
     let peer = Peer::new([192, 0, 2, 1].into());
     let hosts = before.get_all(header::HOST).iter().count();
-    let Ok(ToApp { asked, added }) = headers::to_app(&mut head, &peer, mode) else {
+    let Ok(RewrittenRequest { protocols, added }) =
+        headers::rewrite_request(&mut head, &peer, mode)
+    else {
         return Ok(());
     };
     let after = &head.headers;
@@ -183,13 +185,16 @@ pub(super) fn to_app(
             .iter()
             .all(|name| name == b"te" || name == b"upgrade")
     );
-    prop_assert_eq!(asked.is_some(), connection.contains(&b"upgrade".to_vec()));
-    prop_assert_eq!(asked.is_some(), after.contains_key(header::UPGRADE));
+    prop_assert_eq!(
+        protocols.is_some(),
+        connection.contains(&b"upgrade".to_vec())
+    );
+    prop_assert_eq!(protocols.is_some(), after.contains_key(header::UPGRADE));
     if let Some(te) = after.get(header::TE) {
         prop_assert_eq!(te, "trailers");
     }
-    let protocols = names(after, header::UPGRADE);
-    prop_assert!(!protocols.contains(&b"h2c".to_vec()));
+    let named = names(after, header::UPGRADE);
+    prop_assert!(!named.contains(&b"h2c".to_vec()));
     let lengths = |map: &HeaderMap| map.get_all(header::CONTENT_LENGTH).iter().count();
     prop_assert_eq!(lengths(&before), lengths(after));
     if matches!(mode, Forwarded::Append | Forwarded::Replace) {
@@ -207,8 +212,13 @@ pub(super) fn to_app(
 pub(super) fn to_client((fields, switches): (Fields, bool)) -> Result<(), TestCaseError> {
     let before = map(&fields);
     let mut after = before.clone();
-    let present = Present::in_(&before);
-    if headers::to_client(&mut after, present, switches).is_err() {
+    let upgrade = if switches {
+        UpgradeField::Keep
+    } else {
+        UpgradeField::Remove
+    };
+    let flags = HeaderFlags::scan(&before);
+    if headers::rewrite_response(&mut after, flags, upgrade).is_err() {
         return Ok(());
     }
     let after = &after;

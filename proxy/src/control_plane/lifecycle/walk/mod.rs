@@ -1,8 +1,8 @@
-//! Walks every order of events, to a bounded depth, against a model of the world.
+//! A walk through every order of events, to a bounded depth, against a model of the world.
 //!
-//! The model knows what is true of the processes, whatever the lifecycle believes: which live,
-//! which answered their health check, which may still hold requests. After each step it checks
-//! what no operator would forgive (invariants 3 and 4 of the design).
+//! The model knows the truth about the processes, independently of the lifecycle: which of them
+//! live, which have passed their readiness check, which may still hold requests. After each step
+//! it checks invariants 3 and 4 of the design.
 
 use std::collections::HashSet;
 
@@ -15,12 +15,12 @@ use world::{Story, World};
 const POLICY: Policy = Policy {
     max_draining: 1,
     rapid_fails: 2,
-    overlap: true,
-    bake: false,
-    auto_rollback: true,
+    can_overlap: true,
+    has_trials: false,
+    may_go_back: true,
 };
 
-/// Walks, and says how many states it has seen.
+/// Walks, and returns the number of different states.
 fn walk(policy: Policy, story: Story, depth: usize) -> usize {
     walk_from(World::new(policy), story, depth)
 }
@@ -57,7 +57,7 @@ fn every_order_of_deploys_and_crashes_keeps_the_promises() {
 #[test]
 fn every_order_keeps_them_with_a_standby() {
     let policy = Policy {
-        bake: true,
+        has_trials: true,
         ..POLICY
     };
     let seen = walk(policy, Story::Trials, 8);
@@ -67,31 +67,31 @@ fn every_order_keeps_them_with_a_standby() {
 #[test]
 fn every_order_keeps_them_whatever_is_asked_for() {
     let policy = Policy {
-        bake: true,
+        has_trials: true,
         ..POLICY
     };
-    let seen = walk(policy, Story::Wishes, 7);
+    let seen = walk(policy, Story::Requests, 7);
     assert!(seen > 10_000, "only {seen} states were seen");
 }
 
 #[test]
 fn every_order_keeps_them_for_an_app_that_cannot_run_twice() {
     let policy = Policy {
-        overlap: false,
+        can_overlap: false,
         ..POLICY
     };
-    let seen = walk(policy, Story::Wishes, 9);
+    let seen = walk(policy, Story::Requests, 9);
     assert!(seen > 10_000, "only {seen} states were seen");
 }
 
 #[test]
 fn every_order_keeps_them_when_nothing_goes_back_by_itself() {
     let policy = Policy {
-        bake: true,
-        auto_rollback: false,
+        has_trials: true,
+        may_go_back: false,
         ..POLICY
     };
-    let seen = walk(policy, Story::Wishes, 7);
+    let seen = walk(policy, Story::Requests, 7);
     assert!(seen > 10_000, "only {seen} states were seen");
 }
 
@@ -101,7 +101,7 @@ fn every_order_keeps_them_after_a_restart() {
     assert!(seen > 10_000, "only {seen} states were seen");
 }
 
-/// Shows how the world came to the state in which a check fails.
+/// Prints the events that led to the state in which a check fails.
 struct PathOnPanic<'a>(&'a [Event]);
 
 impl Drop for PathOnPanic<'_> {

@@ -1,18 +1,18 @@
-//! What is true of the world, whatever the lifecycle believes.
+//! A model of the processes that is independent of the lifecycle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::*;
+use crate::control_plane::lifecycle::*;
 
-/// What may happen besides what always may.
+/// The kinds of events that a walk includes.
 #[derive(Clone, Copy)]
 pub(super) enum Story {
-    /// Deploys, crashes, the end.
+    /// Deploys, crashes and the shutdown.
     Deploys,
-    /// And live checks that fall, answers that are errors, trials that end.
+    /// Liveness checks that fail, errors and ends of trials as well.
     Trials,
-    /// And somebody asks for everything that can be asked for.
-    Wishes,
+    /// Requests of every kind as well.
+    Requests,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,7 +20,7 @@ pub(super) struct World {
     lifecycle: Lifecycle,
     alive: BTreeMap<Generation, Process>,
     routed: Option<Generation>,
-    baking: Option<Generation>,
+    on_trial: Option<Generation>,
     refused: BTreeSet<ReleaseId>,
     wanted: Option<ReleaseId>,
     retry_armed: bool,
@@ -28,9 +28,9 @@ pub(super) struct World {
     paused: bool,
     shutdown: bool,
     closed: bool,
-    /// What happened last is a licence to route backwards.
+    /// True if the last event permits to route backwards.
     may_go_back: bool,
-    /// Somebody asked for that: the only licence where nothing goes back by itself.
+    /// True if the last event was a request for it: the only permission without auto-rollback.
     asked: bool,
 }
 
@@ -40,7 +40,7 @@ struct Process {
     ready: bool,
     failed: bool,
     settled: bool,
-    fallen: bool,
+    unhealthy: bool,
     may_hold_requests: bool,
     draining: bool,
     standby: bool,
@@ -60,7 +60,7 @@ impl World {
             lifecycle: Lifecycle::new(policy, Vec::new()),
             alive: BTreeMap::new(),
             routed: None,
-            baking: None,
+            on_trial: None,
             refused: BTreeSet::new(),
             wanted: None,
             retry_armed: false,
@@ -105,37 +105,38 @@ impl World {
                 if !process.settled {
                     events.push(Event::Settled(generation));
                 }
-                match (story, process.fallen) {
+                match (story, process.unhealthy) {
                     (Story::Deploys, _) => {}
-                    (_, false) => events.push(Event::LiveFell(generation)),
-                    (_, true) => events.push(Event::LiveRose(generation)),
+                    (_, false) => events.push(Event::LivenessLost(generation)),
+                    (_, true) => events.push(Event::LivenessRecovered(generation)),
                 }
             }
         }
-        if let Some(baking) = self.baking {
-            events.push(Event::BakeOver(baking));
-            events.push(Event::Spoiled(baking));
+        if let Some(on_trial) = self.on_trial {
+            events.push(Event::TrialEnded(on_trial));
+            events.push(Event::TooManyErrors(on_trial));
         }
         if self.retry_armed {
             events.push(Event::RetryDue);
         }
-        if matches!(story, Story::Wishes) {
-            events.push(Event::RestartAsked);
-            events.push(Event::RollbackAsked(None));
+        if matches!(story, Story::Requests) {
+            events.push(Event::RestartRequested);
+            events.push(Event::RollbackRequested(None));
             // Only what is known can be named.
             let known = releases.into_iter().filter(|release| self.knows(release));
             for release in known {
-                events.push(Event::RollbackAsked(Some(release.clone())));
-                events.push(Event::RetryAsked(release));
+                events.push(Event::RollbackRequested(Some(release.clone())));
+                events.push(Event::RetryRequested(release));
             }
-            events.push(match self.paused {
-                true => Event::PauseOver,
-                false => Event::PauseAsked,
+            events.push(if self.paused {
+                Event::PauseEnded
+            } else {
+                Event::PauseRequested
             });
         }
         match (self.shutdown, self.closed) {
             (false, _) => events.push(Event::ShutdownRequested),
-            (true, false) => events.push(Event::Closed),
+            (true, false) => events.push(Event::PortClosed),
             (true, true) => {}
         }
         events
@@ -167,34 +168,36 @@ impl World {
             Event::Ready(generation) => self.process(*generation).ready = true,
             Event::NeverReady(generation) => self.process(*generation).failed = true,
             Event::Settled(generation) => self.process(*generation).settled = true,
-            Event::LiveFell(generation) => {
-                self.process(*generation).fallen = true;
-                self.may_go_back = self.baking == Some(*generation);
+            Event::LivenessLost(generation) => {
+                self.process(*generation).unhealthy = true;
+                self.may_go_back = self.on_trial == Some(*generation);
             }
-            Event::LiveRose(generation) => self.process(*generation).fallen = false,
-            Event::Spoiled(_) => self.may_go_back = true,
-            Event::BakeOver(_) => self.baking = None,
+            Event::LivenessRecovered(generation) => self.process(*generation).unhealthy = false,
+            Event::TooManyErrors(_) => self.may_go_back = true,
+            Event::TrialEnded(_) => self.on_trial = None,
             Event::Drained(generation) => {
                 let process = self.process(*generation);
                 process.draining = false;
                 process.may_hold_requests = false;
             }
             Event::RetryDue => self.retry_armed = false,
-            Event::RollbackAsked(to) => {
+            Event::RollbackRequested(to) => {
                 self.may_go_back = true;
                 self.asked = true;
                 if let Some(to) = to {
                     self.refused.remove(to);
                 }
             }
-            Event::RetryAsked(release) => {
+            Event::RetryRequested(release) => {
                 self.refused.remove(release);
             }
             Event::ShutdownRequested => self.shutdown = true,
-            Event::Closed => self.closed = true,
+            Event::PortClosed => self.closed = true,
             Event::Detected(release) => self.wanted = Some(release.clone()),
-            Event::NothingDetected | Event::RestartAsked | Event::PauseAsked | Event::PauseOver => {
-            }
+            Event::NothingDetected
+            | Event::RestartRequested
+            | Event::PauseRequested
+            | Event::PauseEnded => {}
         }
     }
 
@@ -204,7 +207,7 @@ impl World {
             Action::Promote(generation) => self.promote(generation),
             Action::Withdraw => {
                 self.routed = None;
-                self.baking = None;
+                self.on_trial = None;
             }
             Action::Drain(generation) => {
                 assert_ne!(self.routed, Some(generation), "drained while routed");
@@ -217,7 +220,7 @@ impl World {
                 process.evicted = true;
             }
             Action::Keep(generation) => {
-                assert!(self.baking.is_some(), "kept for nobody");
+                assert!(self.on_trial.is_some(), "kept without a trial");
                 let standby = self.alive.values().any(|p| p.standby && !p.stopped);
                 assert!(!standby, "two on standby");
                 let process = self.process(generation);
@@ -231,28 +234,28 @@ impl World {
                 assert!(!process.stopped, "stopped twice");
                 process.stopped = true;
             }
-            Action::Refuse(_, release, verdict) => {
+            Action::Refuse(_, release, cause) => {
                 // Another one serves, or is about to because it has served before.
                 let serving = self.routed.and_then(|routed| self.alive.get(&routed));
                 let serving = serving.and_then(|process| process.release.as_ref());
                 assert_ne!(serving, Some(&release), "refused what serves");
                 assert!(self.served, "refused {release} with nothing else");
                 assert!(
-                    self.asked || verdict != Verdict::RolledBack || self.promoted_a_rollback(),
+                    self.asked || cause != RefusalCause::RolledBack || self.promoted_a_rollback(),
                     "rolled back though nobody asked"
                 );
                 self.refused.insert(release);
             }
-            Action::Bake(generation) => {
+            Action::BeginTrial(generation) => {
                 assert_eq!(self.routed, Some(generation), "bakes what does not serve");
-                assert!(self.policy().bake, "bakes uninvited");
-                self.baking = Some(generation);
+                assert!(self.policy().has_trials, "bakes uninvited");
+                self.on_trial = Some(generation);
             }
             Action::RetryAfter(_) => {
                 assert!(!self.shutdown, "a retry during shutdown");
                 self.retry_armed = true;
             }
-            Action::NothingToGoBackTo => assert!(self.asked),
+            Action::ReportNoRollbackTarget => assert!(self.asked),
             Action::Pause => {
                 assert!(!self.paused && !self.shutdown);
                 self.paused = true;
@@ -272,14 +275,14 @@ impl World {
             let was_standby = process.standby && self.routed != Some(*other);
             assert!(
                 !was_standby || process.stopped,
-                "launched beside a standby that has not been told to end"
+                "launched beside a standby that has not been asked to stop"
             );
             assert!(
                 !was_standby || self.routed.is_none(),
-                "launched beside a standby, and nobody waits"
+                "launched beside a standby while another instance serves"
             );
             assert!(
-                self.policy().overlap,
+                self.policy().can_overlap,
                 "launched beside {other}: it cannot run twice"
             );
         }
@@ -292,11 +295,11 @@ impl World {
     }
 
     fn promote(&mut self, generation: Generation) {
-        let may_go_back = self.may_go_back || !self.policy().overlap;
+        let may_go_back = self.may_go_back || !self.policy().can_overlap;
         let forwards = self.routed < Some(generation);
         let from = self.release_of(self.routed);
         let to = self.release_of(Some(generation));
-        let by_itself = self.policy().auto_rollback || self.asked || !self.policy().overlap;
+        let by_itself = self.policy().may_go_back || self.asked || !self.policy().can_overlap;
         assert!(forwards || may_go_back, "routed backwards");
         assert!(
             forwards || by_itself || from.is_none() || from == to,
@@ -315,7 +318,7 @@ impl World {
         process.standby = false;
         self.refused.retain(|refused| Some(refused) != to.as_ref());
         self.routed = Some(generation);
-        self.baking = None;
+        self.on_trial = None;
         self.served = true;
     }
 
@@ -327,12 +330,12 @@ impl World {
         let policy = self.policy();
         if let Some(routed) = self.routed {
             assert!(self.alive.contains_key(&routed), "routed to the dead");
-        } else if !self.shutdown && policy.overlap && policy.auto_rollback {
+        } else if !self.shutdown && policy.can_overlap && policy.may_go_back {
             let idle = self.alive.iter().find(usable);
             assert_eq!(idle, None, "no route while a healthy instance runs");
         }
         let starting = self.alive.values().any(Process::is_starting);
-        let coming = starting || self.retry_armed || self.lifecycle.next.is_some();
+        let coming = starting || self.retry_armed || self.lifecycle.incoming.starting().is_some();
         if self.served && !self.shutdown {
             assert!(self.routed.is_some() || coming, "idle after having served");
         }
@@ -350,7 +353,7 @@ impl World {
             let known = self.routed == Some(*generation)
                 || process.draining
                 || process.stopped
-                || process.standby && self.baking.is_some()
+                || process.standby && self.on_trial.is_some()
                 || process.is_starting();
             assert!(known, "generation {generation} was lost");
         }

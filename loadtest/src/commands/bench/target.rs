@@ -1,0 +1,341 @@
+//! The targets: the backend, other proxies in front of it, and handoff with a backend of its own.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::rivals::{self, BACKEND, BACKEND_SCRIPT, BACKEND_TEMPLATE};
+use crate::cli::DeployBy;
+use crate::cli::bench::{TargetName, name_of};
+use crate::deploy::handoff::Handoff;
+use crate::deploy::release::Release;
+use crate::deploy::site::Site;
+use crate::deploy::swap::Swap;
+use crate::deploy::{Strategy as _, free_address};
+use crate::fixtures::{Places, Proxy};
+use crate::generator::client::get;
+use crate::host::install::first_line;
+use crate::host::process::last_lines;
+use crate::host::system::System;
+use crate::host::usage;
+
+/// Lengths of the bodies, in bytes.
+const SMALL: usize = 60;
+const MEDIUM: usize = 64 * 1024;
+const LARGE: usize = 1024 * 1024;
+
+/// Maximum time for a target to answer its first request.
+const START: Duration = Duration::from_secs(15);
+
+/// Maximum time for superseded apps to end.
+const SETTLE: Duration = Duration::from_secs(60);
+
+/// Interval at which facts are polled.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Programs and the folder for their files.
+#[derive(Debug)]
+pub struct Baseline {
+    pub folder: PathBuf,
+    /// A copy of nginx: the processes of the backend are told apart by it.
+    backend: PathBuf,
+    handoff: Option<PathBuf>,
+}
+
+/// A running target.
+#[derive(Debug)]
+pub struct Target {
+    pub name: TargetName,
+    pub version: String,
+    pub server: SocketAddr,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Proxy(Proxy),
+    Handoff(Box<Sidecar>),
+}
+
+/// A handoff whose app is the backend.
+#[derive(Debug)]
+pub struct Sidecar {
+    handoff: Handoff,
+    folder: PathBuf,
+}
+
+// === impl Baseline ===
+
+impl Baseline {
+    /// Writes the backend to `folder`.
+    ///
+    /// # Errors
+    /// nginx is not installed, or a file cannot be written; the text is for a person.
+    pub fn create(folder: &Path, handoff: Option<PathBuf>) -> Result<Self, String> {
+        let nginx = BACKEND.find()?;
+        let create = || -> io::Result<Self> {
+            // As /proc names it.
+            let folder = folder.canonicalize()?;
+            let own = folder.join("backend");
+            fs::create_dir_all(own.join("files"))?;
+            fs::write(own.join("files/medium"), vec![b'x'; MEDIUM])?;
+            fs::write(own.join("files/large"), vec![b'x'; LARGE])?;
+            fs::write(own.join("backend.template"), BACKEND_TEMPLATE)?;
+            fs::write(own.join("backend.sh"), BACKEND_SCRIPT)?;
+            let backend = own.join("backend-nginx");
+            fs::copy(nginx, &backend)?;
+            Ok(Self {
+                folder,
+                backend,
+                handoff,
+            })
+        };
+        create().map_err(|error| format!("the backend cannot be set up: {error}"))
+    }
+
+    /// Starts one backend as the direct way.
+    ///
+    /// # Errors
+    /// It does not serve; the text is for a person.
+    pub async fn direct(&self) -> Result<Target, String> {
+        let places = Places::find(self.folder.join("backend")).map_err(|e| e.to_string())?;
+        let started = BACKEND.start(&self.backend, places).await;
+        let proxy = started.map_err(|error| format!("the backend does not start: {error}"))?;
+        let target = Target {
+            name: TargetName::Direct,
+            version: first_line(&self.backend, BACKEND.version).await,
+            server: proxy.server(),
+            kind: Kind::Proxy(proxy),
+        };
+        target.wait_until_answering().await
+    }
+
+    /// Starts a target in front of `backend`.
+    ///
+    /// # Errors
+    /// It cannot be measured; the text is for a person.
+    pub async fn start(&self, name: TargetName, backend: SocketAddr) -> Result<Target, String> {
+        let Some(fixture) = rivals::fixture(name) else {
+            return self.start_handoff(name).await;
+        };
+        let program = fixture.find()?;
+        let folder = self.folder.join(name_of(name));
+        let mut places = Places::find(folder).map_err(|error| error.to_string())?;
+        places.backend = backend.port();
+        let log = places.folder.join("output.log");
+        let explain = |error: String| match last_lines(&log, 1).pop() {
+            Some(line) => format!("{error}; its last line: {line}"),
+            None => error,
+        };
+        let proxy = fixture.start(&program, places).await;
+        let proxy = proxy.map_err(|error| explain(format!("failed to {error}")))?;
+        if name == TargetName::KamalProxy {
+            rivals::deploy_to_kamal(&program, &proxy).await?;
+        }
+        let target = Target {
+            name,
+            version: first_line(&program, fixture.version).await,
+            server: proxy.server(),
+            kind: Kind::Proxy(proxy),
+        };
+        target.wait_until_answering().await.map_err(explain)
+    }
+
+    async fn start_handoff(&self, name: TargetName) -> Result<Target, String> {
+        let admin = free_address().await.map_err(|error| error.to_string())?;
+        let is_counting = name == TargetName::HandoffMetrics;
+        let settings = if is_counting {
+            format!("admin = \"{admin}\"\n")
+        } else {
+            String::new()
+        };
+        let sidecar = self.sidecar(&name_of(name), &settings).await?;
+        if is_counting {
+            let metrics = get(admin, "/metrics")
+                .await
+                .map_err(|failed| failed.detail)?;
+            if metrics.status != 200 {
+                return Err(format!("/metrics answers {}", metrics.status));
+            }
+        }
+        let version = match &self.handoff {
+            Some(program) => first_line(program, "--version").await,
+            None => String::new(),
+        };
+        let target = Target {
+            name,
+            version,
+            server: sidecar.server(),
+            kind: Kind::Handoff(Box::new(sidecar)),
+        };
+        target.wait_until_answering().await
+    }
+
+    /// Starts a handoff in the folder `name`, with default settings but for these lines of
+    /// `handoff.toml`.
+    ///
+    /// # Errors
+    /// It does not serve; the text is for a person.
+    pub async fn sidecar(&self, name: &str, settings: &str) -> Result<Sidecar, String> {
+        let binary = self.handoff.as_deref().ok_or("handoff was not built")?;
+        let folder = self.folder.join(name);
+        let create = || -> io::Result<(Site, Release)> {
+            let site = Site::create(folder.join("site"), DeployBy::Pointer, System::Native)?;
+            fs::write(folder.join("site").join("handoff.toml"), settings)?;
+            Ok((site, release(&folder, 1)?))
+        };
+        let (site, first) = create().map_err(|error| error.to_string())?;
+        let own = self.folder.join("backend");
+        let command = [
+            "sh".into(),
+            own.join("backend.sh").into(),
+            "{port}".into(),
+            self.backend.clone().into(),
+            own.join("backend.template").into(),
+        ];
+        let log = folder.join("output.log");
+        let handoff = Handoff::start(binary, site, &first, &command, &folder, &log).await;
+        let handoff = handoff.map_err(|error| {
+            let lines = last_lines(&log, 5).join("\n  ");
+            format!("failed to {error}\n  {lines}")
+        })?;
+        Ok(Sidecar { handoff, folder })
+    }
+}
+
+/// Makes an artifact of a few bytes: the command runs the app, only the digest has to differ.
+fn release(folder: &Path, number: u32) -> io::Result<Release> {
+    let target = folder.join("site").join("_target");
+    fs::create_dir_all(&target)?;
+    let file = target.join(format!("v{number}"));
+    fs::write(&file, format!("release {number}\n"))?;
+    Release::of(number, file)
+}
+
+// === impl Target ===
+
+impl Target {
+    /// Returns the processes of the proxy, without those of the backend.
+    pub fn processes(&self, baseline: &Baseline) -> Vec<u32> {
+        let root = match &self.kind {
+            Kind::Proxy(proxy) => proxy.pid(),
+            Kind::Handoff(sidecar) => sidecar.handoff.pid(),
+        };
+        let family = root.map(|root| usage::family(root, &baseline.backend));
+        family.unwrap_or_default()
+    }
+
+    /// Ends the target.
+    pub async fn stop(self) {
+        let stopped = match self.kind {
+            Kind::Proxy(mut proxy) => proxy.stop().await,
+            Kind::Handoff(mut sidecar) => sidecar.handoff.stop().await,
+        };
+        if let Err(error) = stopped {
+            eprintln!("loadtest: failed to {error}");
+        }
+    }
+
+    async fn wait_until_answering(mut self) -> Result<Self, String> {
+        let deadline = Instant::now() + START;
+        loop {
+            let error = match check_small(self.server).await {
+                Ok(()) => return Ok(self),
+                Err(error) => error,
+            };
+            let running = match &mut self.kind {
+                Kind::Proxy(proxy) => proxy.check_running(),
+                Kind::Handoff(_) => Ok(()),
+            };
+            if running.is_err() || Instant::now() > deadline {
+                let ended = running.err().map(|error| format!("; failed to {error}"));
+                self.stop().await;
+                return Err(format!(
+                    "it does not serve: {error}{}",
+                    ended.unwrap_or_default()
+                ));
+            }
+            sleep(POLL).await;
+        }
+    }
+}
+
+/// Checks that the backend answers.
+///
+/// # Errors
+/// The answer is missing or wrong; the text is for a person.
+async fn check_small(server: SocketAddr) -> Result<(), String> {
+    let response = get(server, "/small")
+        .await
+        .map_err(|failed| failed.detail)?;
+    if response.status == 200 && response.body.len() == SMALL {
+        Ok(())
+    } else {
+        Err(format!("status {}", response.status))
+    }
+}
+
+// === impl Sidecar ===
+
+impl Sidecar {
+    pub fn server(&self) -> SocketAddr {
+        self.handoff.server()
+    }
+
+    /// Returns the memory of its processes, without the app's.
+    pub fn rss_kib(&self, baseline: &Baseline) -> Result<u64, String> {
+        let pid = self.pid()?;
+        match usage::rss_kib(&usage::family(pid, &baseline.backend)) {
+            0 => Err("handoff ended by itself".to_owned()),
+            rss => Ok(rss),
+        }
+    }
+
+    /// Deploys release `number` and waits until it serves.
+    ///
+    /// # Errors
+    /// It does not; the text is for a person.
+    pub async fn swap(&mut self, number: u32) -> Result<(), String> {
+        let release = release(&self.folder, number).map_err(|error| error.to_string())?;
+        let swap = async {
+            let mut swap = Swap::of(&release);
+            self.handoff.deploy(&release, &mut swap).await?;
+            self.handoff.wait_until_serving(&release).await
+        };
+        swap.await.map_err(|error| format!("failed to {error}"))?;
+        check_small(self.server()).await
+    }
+
+    /// Waits until all but one of its apps have ended.
+    ///
+    /// # Errors
+    /// They do not.
+    pub async fn wait_until_settled(&self, baseline: &Baseline) -> Result<(), String> {
+        let pid = self.pid()?;
+        let deadline = Instant::now() + SETTLE;
+        while usage::running(pid, &baseline.backend) != 1 {
+            if Instant::now() > deadline {
+                return Err(format!("superseded apps do not end within {SETTLE:?}"));
+            }
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Ends it.
+    pub async fn stop(mut self) {
+        if let Err(error) = self.handoff.stop().await {
+            eprintln!("loadtest: failed to {error}");
+        }
+    }
+
+    fn pid(&self) -> Result<u32, String> {
+        self.handoff
+            .pid()
+            .ok_or_else(|| "handoff ended by itself".to_owned())
+    }
+}

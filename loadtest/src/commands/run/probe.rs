@@ -1,0 +1,80 @@
+//! One request before the load, which finds the server and its release.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::time::timeout;
+
+use crate::cli::url::Url;
+use crate::generator::client::Client;
+use crate::generator::http::{Response, Version};
+use crate::generator::outcome::Failed;
+
+/// Maximum time of the answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The server that was found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Found {
+    pub server: SocketAddr,
+    /// Release that serves, if answers name it.
+    pub release: Option<u32>,
+}
+
+/// An error that fits "failed to {…}".
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    #[error("find the address of {host}: {source}")]
+    Lookup { host: String, source: io::Error },
+    #[error("reach {url}: {why}; start the server first, or correct --url")]
+    Unreachable { url: String, why: String },
+    #[error("load {url}: it answers with {status}; name a path (--url) that answers with 200")]
+    Status { url: String, status: u16 },
+}
+
+/// Requests the URL once.
+///
+/// # Errors
+/// There is no answer, or one that would count as failed.
+pub async fn probe(url: &Url) -> Result<Found, ProbeError> {
+    let destination = &url.destination;
+    let name = || format!("http://{}{}", destination.host, destination.page);
+    let addresses = lookup_host((url.host.as_str(), url.port)).await;
+    let addresses = addresses.map_err(|source| ProbeError::Lookup {
+        host: url.host.clone(),
+        source,
+    })?;
+    let mut why = "its name has no address".to_owned();
+    for server in addresses {
+        // Without an id, so that journals do not count it as a request of the load.
+        let request = format!(
+            "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+            destination.page, destination.host
+        );
+        why = match timeout(LIMIT, ask(server, &request)).await {
+            Ok(Ok(response)) if response.status < 400 => {
+                let release = release(&response).filter(|_| destination.page == "/");
+                return Ok(Found { server, release });
+            }
+            Ok(Ok(Response { status, .. })) => {
+                let url = name();
+                return Err(ProbeError::Status { url, status });
+            }
+            Ok(Err(failed)) => failed.detail,
+            Err(_) => format!("no answer in {LIMIT:?}"),
+        };
+    }
+    Err(ProbeError::Unreachable { url: name(), why })
+}
+
+async fn ask(server: SocketAddr, request: &str) -> Result<Response, Failed> {
+    let mut client = Client::connect(server).await?;
+    client.expect_version(Version::Any);
+    client.send(request.as_bytes()).await
+}
+
+fn release(response: &Response) -> Option<u32> {
+    response.release.as_ref()?.strip_prefix('v')?.parse().ok()
+}

@@ -1,0 +1,236 @@
+//! One request: its call, its connection, and its bytes, all made from its number.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::websocket;
+
+const CHUNK_LENGTHS: [usize; 4] = [1, 100, 1500, 8 * 1024];
+
+/// The server, as requests name it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Destination {
+    /// Value of `Host`.
+    pub host: String,
+    /// Path and query of [`Call::Page`].
+    pub page: String,
+}
+
+/// One request to make.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Request {
+    /// Number from 0, in the order in which requests are due.
+    pub seq: u64,
+    pub connection: Connection,
+    pub call: Call,
+}
+
+/// The connection that a request is sent on.
+#[derive(
+    Clone, Copy, Debug, serde::Deserialize, Eq, Ord, PartialEq, PartialOrd, serde::Serialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Connection {
+    /// One that stays open between requests.
+    Kept,
+    /// One for this request alone.
+    New,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Call {
+    Home,
+    /// The page that the destination names.
+    Page,
+    Version,
+    /// A body of this many bytes, which must come back.
+    Echo(usize),
+    /// An answer that takes this time, so that some always span a swap.
+    Slow(Duration),
+    /// A body of this many bytes, whose digest must come back.
+    Upload(usize),
+    /// A body in `count` chunks with a pause after each, whose digest must come back.
+    Chunks {
+        count: u32,
+        every: Duration,
+    },
+    /// Server-sent events with a pause after each.
+    Events {
+        count: u32,
+        every: Duration,
+    },
+    /// A WebSocket on which messages are echoed, with a pause after each.
+    WebSocket {
+        count: u32,
+        every: Duration,
+        /// End with a close frame.
+        close: bool,
+    },
+    /// The version, asked for by a client of HTTP/1.0.
+    Http10,
+}
+
+impl Request {
+    /// Returns the request as it is sent; of a chunked body or a WebSocket, the head.
+    pub fn encode(&self, Destination { host, page }: &Destination) -> Vec<u8> {
+        let mut head = String::with_capacity(128);
+        // Writing to a string cannot fail.
+        let _ = match self.call {
+            Call::Home => write!(head, "GET / HTTP/1.1\r\n"),
+            Call::Page => write!(head, "GET {page} HTTP/1.1\r\n"),
+            Call::Version => write!(head, "GET /version HTTP/1.1\r\n"),
+            Call::Echo(length) => {
+                write!(head, "POST /echo HTTP/1.1\r\nContent-Length: {length}\r\n")
+            }
+            Call::Slow(wait) => write!(head, "GET /slow?ms={} HTTP/1.1\r\n", wait.as_millis()),
+            Call::Upload(length) => write!(
+                head,
+                "POST /upload HTTP/1.1\r\nContent-Length: {length}\r\n"
+            ),
+            Call::Chunks { .. } => write!(
+                head,
+                "POST /upload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"
+            ),
+            Call::Events { count, every } => write!(
+                head,
+                "GET /stream?events={count}&every={} HTTP/1.1\r\n",
+                every.as_millis()
+            ),
+            Call::WebSocket { .. } => write!(
+                head,
+                "GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n",
+                websocket::KEY
+            ),
+            Call::Http10 => write!(head, "GET /version HTTP/1.0\r\n"),
+        };
+        let _ = write!(head, "Host: {host}\r\nX-Request-ID: {}\r\n", self.seq);
+        // HTTP/1.0 means it anyway, and a WebSocket has a Connection field already.
+        let is_implied = matches!(self.call, Call::WebSocket { .. } | Call::Http10);
+        if self.connection == Connection::New && !is_implied {
+            head.push_str("Connection: close\r\n");
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        if !matches!(self.call, Call::Chunks { .. }) {
+            bytes.extend_from_slice(&self.body());
+        }
+        bytes
+    }
+
+    /// Returns chunk `at`, from 0, of a chunked body.
+    pub fn chunk(&self, at: u32) -> Vec<u8> {
+        let length = CHUNK_LENGTHS[(self.seq.wrapping_add(at.into()) % 4) as usize];
+        self.stamped(u64::from(at), length)
+    }
+
+    /// Returns the body, made from the request's number: no other body equals it.
+    pub fn body(&self) -> Vec<u8> {
+        match self.call {
+            Call::Echo(length) | Call::Upload(length) => self.stamped(0, length),
+            Call::Chunks { count, .. } => (0..count).flat_map(|at| self.chunk(at)).collect(),
+            Call::Home
+            | Call::Page
+            | Call::Version
+            | Call::Slow(_)
+            | Call::Events { .. }
+            | Call::WebSocket { .. }
+            | Call::Http10 => Vec::new(),
+        }
+    }
+
+    fn stamped(&self, part: u64, length: usize) -> Vec<u8> {
+        // Multiplied by an odd constant, neighbours differ already in the first digit.
+        let stamp = self.seq.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let stamp = format!("{:016x}", stamp.wrapping_add(part));
+        let mut bytes = stamp.into_bytes().repeat(length.div_ceil(16));
+        bytes.truncate(length);
+        bytes
+    }
+}
+
+impl Destination {
+    /// Names a server by its address alone.
+    pub fn at(server: SocketAddr) -> Self {
+        Self {
+            host: server.to_string(),
+            page: "/".to_owned(),
+        }
+    }
+}
+
+impl Connection {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::New => "new",
+        }
+    }
+}
+
+impl Call {
+    /// Returns the time that the app was asked to take.
+    pub fn wait(self) -> Duration {
+        match self {
+            Self::Slow(wait) => wait,
+            // No pause follows the last part.
+            Self::Chunks { count, every }
+            | Self::Events { count, every }
+            | Self::WebSocket { count, every, .. } => every * count.saturating_sub(1),
+            Self::Home
+            | Self::Page
+            | Self::Version
+            | Self::Echo(_)
+            | Self::Upload(_)
+            | Self::Http10 => Duration::ZERO,
+        }
+    }
+
+    /// Returns method and path.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Home => "GET /",
+            Self::Page => "GET",
+            Self::Version | Self::Http10 => "GET /version",
+            Self::Echo(_) => "POST /echo",
+            Self::Slow(_) => "GET /slow",
+            Self::Upload(_) | Self::Chunks { .. } => "POST /upload",
+            Self::Events { .. } => "GET /stream",
+            Self::WebSocket { .. } => "GET /ws",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_on_a_new_connection_announces_that_it_is_the_last() {
+        let request = Request {
+            seq: 7,
+            connection: Connection::New,
+            call: Call::Version,
+        };
+        let destination = Destination::at(([127, 0, 0, 1], 80).into());
+        assert_eq!(
+            String::from_utf8(request.encode(&destination)).unwrap(),
+            "GET /version HTTP/1.1\r\nHost: 127.0.0.1:80\r\nX-Request-ID: 7\r\nConnection: close\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn the_body_of_an_echo_has_its_length_and_is_its_own() {
+        let echo = |seq| Request {
+            seq,
+            connection: Connection::Kept,
+            call: Call::Echo(64),
+        };
+        let destination = Destination::at(([127, 0, 0, 1], 80).into());
+        assert_eq!(echo(1).body().len(), 64);
+        assert_ne!(echo(1).body(), echo(3).body());
+        assert!(echo(1).encode(&destination).ends_with(&echo(1).body()));
+    }
+}

@@ -1,0 +1,530 @@
+//! The report of a run: its parts added up. Its field names are the keys of the JSON.
+
+pub mod bounds;
+pub mod html;
+pub mod part;
+pub mod plots;
+pub mod table;
+pub mod text;
+pub mod totals;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use self::bounds::{Bounds, OVER_CONTROL_MS};
+use self::part::Part;
+use crate::cli::DeployBy;
+use crate::deploy::swap::Swap;
+use crate::generator::mix::Class;
+use crate::generator::outcome::Failure;
+use crate::generator::request::Connection;
+use crate::histogram::Histogram;
+use crate::tally::{ClassCounts, Example};
+use crate::units::{rounded, thousands};
+
+/// Maximum lateness of the generator (99th percentile, in milliseconds). Above it, latencies would
+/// describe the generator and not the server, and are withheld.
+const LATENESS_LIMIT_MS: f64 = 100.0;
+
+/// Minimum numbers of requests and swaps of a full record, in which the bounds on time decide, too.
+const FULL: (u64, usize) = (1_000_000, 100);
+const FULL_ON_WINDOWS: (u64, usize) = (100_000, 30);
+
+/// Maximum number of failures that are shown in words.
+const EXAMPLES: usize = 40;
+
+/// The report of a run.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub passed: bool,
+    /// Reasons for which it did not pass.
+    pub problems: Vec<String>,
+    pub sent: u64,
+    pub failed: BTreeMap<&'static str, u64>,
+    pub classes: BTreeMap<Class, ClassReport>,
+    /// Latency of all answered quick requests, from when each was due.
+    pub latency_ms: Quantiles,
+    pub latency_outside_swaps_ms: QuantilesByConnection,
+    pub latency_in_swaps_ms: QuantilesByConnection,
+    pub latency_in_control_runs_ms: QuantilesByConnection,
+    /// Time of slow requests beyond the time that they asked for.
+    pub latency_slow_ms: Quantiles,
+    /// Time of quick requests from when each was begun.
+    pub service_ms: Quantiles,
+    /// Longest time of a request from due to its end, beyond the wait that it asked for.
+    pub stall_ms: Option<f64>,
+    /// Longest time in which no request became due that got a right answer.
+    pub gap_ms: Option<f64>,
+    /// Reason for which latencies are missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_withheld: Option<String>,
+    /// Lateness of the generator itself, which is part of the latencies.
+    pub lateness_ms: Quantiles,
+    /// Bounds on time, where control runs were made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
+    pub rate: Rate,
+    /// Kept connections that the server closed while they were idle.
+    pub reopened: u64,
+    /// Idempotent requests that arrived at an app twice, as they may.
+    pub sent_again: u64,
+    pub examples: Vec<Example>,
+    pub setup: Setup,
+    pub machine: Machine,
+    pub swaps: Vec<Swap>,
+    pub control_runs: Vec<Swap>,
+}
+
+/// One class of traffic.
+#[derive(Debug, Serialize)]
+pub struct ClassReport {
+    pub sent: u64,
+    pub failed: u64,
+    pub latency_ms: Quantiles,
+    pub service_ms: Quantiles,
+    pub outside_swaps_ms: Quantiles,
+    pub in_swaps_ms: Quantiles,
+    pub in_control_runs_ms: Quantiles,
+}
+
+/// Percentiles in milliseconds; null without requests, or when withheld.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Quantiles {
+    pub count: u64,
+    pub p50: Option<f64>,
+    pub p90: Option<f64>,
+    pub p99: Option<f64>,
+    pub p999: Option<f64>,
+    pub max: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct QuantilesByConnection {
+    pub kept: Quantiles,
+    pub new: Quantiles,
+    pub both: Quantiles,
+}
+
+/// Requests a second.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Rate {
+    pub asked: u32,
+    pub reached: f64,
+}
+
+/// The description of the run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Setup {
+    pub strategy: String,
+    #[serde(skip)]
+    pub title: String,
+    #[serde(skip)]
+    pub has_journal: bool,
+    pub names_releases: bool,
+    pub url: String,
+    pub deploy_by: Option<DeployBy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<String>,
+    pub connections: usize,
+    pub requests: u64,
+    pub swaps: u32,
+    pub swap_every_ms: Option<u64>,
+    pub parts: usize,
+    pub windows: bool,
+    /// Start of the first part, as RFC 3339.
+    pub started: String,
+    /// Time for which load was offered, over all parts.
+    pub duration_s: f64,
+    /// Start-up time of the app alone, median.
+    pub startup_ms: Option<f64>,
+    pub commit: Option<String>,
+    pub programs: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    pub os: &'static str,
+    pub arch: &'static str,
+    pub cpus: usize,
+    /// Model of the processor, if the system names it.
+    pub cpu: Option<String>,
+}
+
+/// The histograms of all parts together.
+#[derive(Debug)]
+pub struct Merged {
+    pub classes: BTreeMap<(Class, Connection), ClassCounts>,
+    pub lateness: Histogram,
+}
+
+// === impl Merged ===
+
+impl Merged {
+    pub fn of(parts: &[Part]) -> Self {
+        let mut classes: BTreeMap<_, ClassCounts> = BTreeMap::new();
+        let mut lateness = Histogram::default();
+        for part in parts {
+            lateness.merge(&part.lateness);
+            for counts in &part.classes {
+                let (class, connection) = (counts.class, counts.connection);
+                classes
+                    .entry((class, connection))
+                    .or_insert_with(|| ClassCounts::new(class, connection))
+                    .merge(counts);
+            }
+        }
+        Self { classes, lateness }
+    }
+
+    /// Adds up one histogram of these classes.
+    pub fn all(
+        &self,
+        is_wanted: impl Fn(Class, Connection) -> bool,
+        histogram: impl Fn(&ClassCounts) -> &Histogram,
+    ) -> Histogram {
+        let mut all = Histogram::default();
+        let mut classes = self.classes.values().collect::<Vec<_>>();
+        classes.retain(|counts| is_wanted(counts.class, counts.connection));
+        classes
+            .into_iter()
+            .for_each(|counts| all.merge(histogram(counts)));
+        all
+    }
+
+    /// Adds up one histogram of the quick classes.
+    pub fn quick(&self, histogram: impl Fn(&ClassCounts) -> &Histogram) -> Histogram {
+        self.all(|class, _| class.is_quick(), histogram)
+    }
+
+    fn by_connection(
+        &self,
+        histogram: impl Fn(&ClassCounts) -> &Histogram,
+    ) -> QuantilesByConnection {
+        let of = |wanted: Connection| {
+            let is_wanted = |class: Class, connection| class.is_quick() && connection == wanted;
+            Quantiles::of(&self.all(is_wanted, &histogram))
+        };
+        QuantilesByConnection {
+            kept: of(Connection::Kept),
+            new: of(Connection::New),
+            both: Quantiles::of(&self.quick(&histogram)),
+        }
+    }
+}
+
+// === impl Report ===
+
+impl Report {
+    /// Adds up the parts, of which there is at least one.
+    pub fn new(parts: &[Part]) -> Self {
+        let spec = &parts[0].spec;
+        let merged = Merged::of(parts);
+        let latency_withheld = describe_lateness(parts, LATENESS_LIMIT_MS);
+        let sent = parts.iter().map(|part| part.sent).sum();
+        let swaps: Vec<Swap> = parts.iter().flat_map(|part| part.swaps.clone()).collect();
+        let control_runs = parts.iter().flat_map(|part| part.control_runs.clone());
+        let control_runs: Vec<Swap> = control_runs.collect();
+        let failed = failures(parts, spec.has_journal);
+        let bounds = (spec.has_journal && spec.strategy == "handoff").then(|| {
+            let full = if spec.windows { FULL_ON_WINDOWS } else { FULL };
+            // A withheld latency cannot be compared.
+            let quoted = |histogram: fn(&ClassCounts) -> &Histogram| {
+                let quick = merged.quick(histogram);
+                latency_withheld
+                    .as_ref()
+                    .map_or(quick, |_| Histogram::default())
+            };
+            let (in_swaps, in_controls) = (quoted(|c| &c.in_swaps), quoted(|c| &c.in_controls));
+            let is_full = sent >= full.0 && swaps.len() >= full.1;
+            Bounds::of(parts, &in_swaps, &in_controls, is_full)
+        });
+        let problems = problems(parts, &failed, bounds.as_ref());
+        let longest = |of: fn(&Part) -> f64| parts.iter().map(of).fold(0.0, f64::max);
+        let duration_s = parts.iter().map(|part| part.duration_s).sum::<f64>();
+        let mut report = Self {
+            passed: problems.is_empty(),
+            problems,
+            sent,
+            failed,
+            classes: classes(&merged),
+            latency_ms: Quantiles::of(&merged.quick(|counts| &counts.latency)),
+            latency_outside_swaps_ms: merged.by_connection(|counts| &counts.outside),
+            latency_in_swaps_ms: merged.by_connection(|counts| &counts.in_swaps),
+            latency_in_control_runs_ms: merged.by_connection(|counts| &counts.in_controls),
+            latency_slow_ms: Quantiles::of(
+                &merged.all(|class, _| !class.is_quick(), |counts| &counts.latency),
+            ),
+            service_ms: Quantiles::of(&merged.quick(|counts| &counts.service)),
+            stall_ms: (sent > 0).then(|| longest(|part| part.stall_ms)),
+            gap_ms: (sent > 0).then(|| longest(|part| part.gap_ms)),
+            lateness_ms: Quantiles::of(&merged.lateness),
+            rate: Rate {
+                asked: spec.rate.get(),
+                reached: (sent as f64 / duration_s.max(0.001) * 10.0).round() / 10.0,
+            },
+            reopened: parts.iter().map(|part| part.reopened).sum(),
+            sent_again: parts.iter().map(|part| part.sent_again).sum(),
+            examples: examples(parts),
+            setup: setup(parts, swaps.len(), bounds.as_ref(), duration_s),
+            machine: Machine::this(),
+            bounds,
+            latency_withheld,
+            swaps,
+            control_runs,
+        };
+        if report.latency_withheld.is_some() {
+            report.withhold_latency();
+        }
+        report
+    }
+
+    /// Returns the number of failed requests.
+    pub fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+
+    /// Writes the report as JSON.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_json(&self, file: &Path) -> io::Result<()> {
+        write_json(self, file)
+    }
+
+    fn withhold_latency(&mut self) {
+        let of_classes = self.classes.values_mut().flat_map(|class| {
+            [
+                &mut class.latency_ms,
+                &mut class.service_ms,
+                &mut class.outside_swaps_ms,
+                &mut class.in_swaps_ms,
+                &mut class.in_control_runs_ms,
+            ]
+        });
+        let by_connection = [
+            &mut self.latency_outside_swaps_ms,
+            &mut self.latency_in_swaps_ms,
+            &mut self.latency_in_control_runs_ms,
+        ];
+        let by_connection = by_connection
+            .into_iter()
+            .flat_map(|by| [&mut by.kept, &mut by.new, &mut by.both]);
+        let all = [
+            &mut self.latency_ms,
+            &mut self.latency_slow_ms,
+            &mut self.service_ms,
+        ];
+        for quantiles in of_classes.chain(by_connection).chain(all) {
+            *quantiles = Quantiles {
+                count: quantiles.count,
+                ..Quantiles::default()
+            };
+        }
+        (self.stall_ms, self.gap_ms) = (None, None);
+    }
+}
+
+/// Writes a result as JSON.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_json(result: &impl Serialize, file: &Path) -> io::Result<()> {
+    let mut json = serde_json::to_vec_pretty(result)?;
+    json.push(b'\n');
+    fs::write(file, json)
+}
+
+/// Describes a generator that was later than `limit_ms` in any part, each of which has to count.
+fn describe_lateness(parts: &[Part], limit_ms: f64) -> Option<String> {
+    let late = |part: &Part| Some((part.lateness.at(0.99)?, part.spec.number));
+    let parts_late = parts.iter().filter_map(late);
+    let (p99, number) = parts_late.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let part = if parts.len() > 1 {
+        format!("in part {number} ")
+    } else {
+        String::new()
+    };
+    (p99 > limit_ms).then(|| {
+        format!(
+            "{part}the generator itself was late by {p99:.0} ms at the 99th percentile (more than \
+             {limit_ms:.0}): this machine is too busy for this rate"
+        )
+    })
+}
+
+fn failures(parts: &[Part], has_journal: bool) -> BTreeMap<&'static str, u64> {
+    let kinds: &[Failure] = if has_journal {
+        &Failure::ALL
+    } else {
+        &Failure::PLAIN
+    };
+    let mut failed: BTreeMap<_, u64> = kinds.iter().map(|kind| (kind.word(), 0)).collect();
+    for (kind, count) in parts.iter().flat_map(|part| &part.failed) {
+        *failed.entry(kind.word()).or_default() += count;
+    }
+    failed
+}
+
+fn examples(parts: &[Part]) -> Vec<Example> {
+    let examples = parts.iter().flat_map(|part| part.examples.clone());
+    examples.take(EXAMPLES).collect()
+}
+
+fn classes(merged: &Merged) -> BTreeMap<Class, ClassReport> {
+    let class_report = |wanted: Class| {
+        let of = |histogram: fn(&ClassCounts) -> &Histogram| {
+            Quantiles::of(&merged.all(|class, _| class == wanted, histogram))
+        };
+        let counts = || merged.classes.values().filter(|c| c.class == wanted);
+        counts().next()?;
+        let report = ClassReport {
+            sent: counts().map(|counts| counts.sent).sum(),
+            failed: counts().map(|counts| counts.failed).sum(),
+            latency_ms: of(|counts| &counts.latency),
+            service_ms: of(|counts| &counts.service),
+            outside_swaps_ms: of(|counts| &counts.outside),
+            in_swaps_ms: of(|counts| &counts.in_swaps),
+            in_control_runs_ms: of(|counts| &counts.in_controls),
+        };
+        Some((wanted, report))
+    };
+    Class::ALL.into_iter().filter_map(class_report).collect()
+}
+
+fn setup(parts: &[Part], swaps: usize, bounds: Option<&Bounds>, duration_s: f64) -> Setup {
+    let spec = &parts[0].spec;
+    let started_ms = parts.iter().map(|part| part.started_ms).min().unwrap_or(0);
+    let started = UNIX_EPOCH + Duration::from_millis(started_ms);
+    let asked: u32 = parts.iter().map(|part| part.spec.swaps).sum();
+    Setup {
+        strategy: spec.strategy.clone(),
+        title: spec.title.clone(),
+        has_journal: spec.has_journal,
+        names_releases: spec.names_releases,
+        url: parts[0].url.clone(),
+        deploy_by: spec.deploy_by,
+        deploy: spec.deploy.clone(),
+        connections: spec.connections.get(),
+        requests: parts.iter().map(|part| part.spec.requests).sum(),
+        // With a limit on time, as many as there was time for.
+        swaps: asked.max(u32::try_from(swaps).unwrap_or(u32::MAX)),
+        swap_every_ms: spec.swap_every_ms,
+        parts: parts.len(),
+        windows: spec.windows,
+        started: humantime::format_rfc3339_seconds(started).to_string(),
+        duration_s: (duration_s * 10.0).round() / 10.0,
+        startup_ms: bounds.and_then(|bounds| bounds.promoted_after.compared_ms),
+        commit: spec.commit.clone(),
+        programs: spec.programs.clone(),
+    }
+}
+
+fn problems(
+    parts: &[Part],
+    failed: &BTreeMap<&'static str, u64>,
+    bounds: Option<&Bounds>,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    let failures: u64 = failed.values().sum();
+    let sent: u64 = parts.iter().map(|part| part.sent).sum();
+    let asked: u64 = parts.iter().map(|part| part.spec.requests).sum();
+    if failures > 0 {
+        let (failures, sent) = (thousands(failures), thousands(sent));
+        problems.push(format!("{failures} of {sent} requests failed"));
+    }
+    if sent == 0 {
+        problems.push("no request was sent".to_owned());
+    } else if sent < asked {
+        let (sent, asked) = (thousands(sent), thousands(asked));
+        problems.push(format!("{sent} of {asked} requests were sent"));
+    }
+    let swaps: usize = parts.iter().map(|part| part.swaps.len()).sum();
+    let asked: u32 = parts.iter().map(|part| part.spec.swaps).sum();
+    if swaps < asked as usize {
+        problems.push(format!("{swaps} of {asked} swaps were made"));
+    }
+    for part in parts {
+        let prefix = if parts.len() > 1 {
+            format!("part {}: ", part.spec.number)
+        } else {
+            String::new()
+        };
+        let own = part.problems.iter().cloned().chain(problems_of_swaps(part));
+        problems.extend(own.map(|problem| format!("{prefix}{problem}")));
+    }
+    if let Some(bounds) = bounds.filter(|bounds| bounds.decide) {
+        // The lateness of the generator is part of what is compared, and raises the limit.
+        problems.extend(describe_lateness(parts, OVER_CONTROL_MS));
+        problems.extend(bounds.problems());
+    }
+    problems
+}
+
+fn problems_of_swaps(part: &Part) -> Vec<String> {
+    let mut problems = Vec::new();
+    // After an early end, an unfinished last swap follows from the problem before it.
+    let is_complete = part.swaps.len() >= part.spec.swaps as usize;
+    for swap in &part.swaps {
+        let release = &swap.release;
+        if let Some(reason) = &swap.refused {
+            problems.push(format!("{release} was refused: {reason}"));
+        } else if swap.seen_ms.is_none() && part.spec.names_releases {
+            problems.push(format!("clients never saw {release}"));
+        } else if !swap.is_over() && (is_complete || part.spec.has_journal) {
+            problems.push(format!("the release before {release} was not stopped"));
+        }
+    }
+    let unfinished = part.control_runs.iter().filter(|swap| !swap.is_over());
+    problems.extend(
+        unfinished.map(|swap| format!("the control release {} was not refused", swap.release)),
+    );
+    problems
+}
+
+// === impl Quantiles ===
+
+impl Quantiles {
+    pub fn of(histogram: &Histogram) -> Self {
+        let at = |quantile| histogram.at(quantile).map(rounded);
+        Self {
+            count: histogram.count(),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p999: at(0.999),
+            max: histogram.max().map(rounded),
+        }
+    }
+}
+
+// === impl Machine ===
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}, {} CPUs", self.os, self.arch, self.cpus)?;
+        self.cpu.as_ref().map_or(Ok(()), |cpu| write!(f, ", {cpu}"))
+    }
+}
+
+impl Machine {
+    /// Describes this machine.
+    pub fn this() -> Self {
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = cpuinfo.lines().find(|line| line.starts_with("model name"));
+        Self {
+            os: std::env::consts::OS,
+            arch: std::env::consts::ARCH,
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            cpu: model.and_then(|line| Some(line.split_once(':')?.1.trim().to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests;

@@ -1,0 +1,117 @@
+//! Options about requests and connections.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use crate::cli::values::Duration;
+use crate::data_plane::Forwarded;
+use crate::user_tokens::WindowsAuth;
+
+/// Connections of clients.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Client connections")]
+pub struct ClientOptions {
+    /// Public address to listen on [default: 127.0.0.1:$HTTP_PLATFORM_PORT, else 127.0.0.1:8080]
+    #[arg(long)]
+    pub listen: Option<SocketAddr>,
+
+    /// Number of threads that serve requests [default: one per processor]
+    #[arg(long)]
+    pub workers: Option<usize>,
+
+    /// Maximum number of client connections at a time; further ones wait until one ends
+    #[arg(long, default_value_t = 10_000)]
+    pub max_connections: usize,
+
+    /// Maximum time for a client to send a request's head; then the answer is 408
+    #[arg(long, default_value = "30s")]
+    pub header_timeout: Duration,
+
+    /// Maximum time for which a client's connection may be idle
+    ///
+    /// It should be longer than clients that pool connections, as IIS does, keep theirs.
+    #[arg(long, default_value = "10m")]
+    pub idle_timeout: Duration,
+
+    /// Maximum size of a request's head in bytes; a larger one is answered with 431
+    #[arg(long, value_name = "BYTES", default_value_t = 32_768)]
+    pub max_header_size: usize,
+
+    /// Maximum number of fields in a request's head; more are answered with 431
+    #[arg(long, default_value_t = 100)]
+    pub max_headers: usize,
+
+    /// Maximum size of a request's target in bytes; a larger one is answered with 414
+    #[arg(long, value_name = "BYTES", default_value_t = 16_384)]
+    pub max_target: usize,
+
+    /// Answer clients that have closed their half of the connection, instead of cancelling their
+    /// requests
+    #[arg(long)]
+    pub half_close: bool,
+}
+
+/// Connections to the app.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Upstream connections")]
+pub struct UpstreamOptions {
+    /// Maximum time for the app to accept a connection; then the answer is 504
+    #[arg(long, default_value = "5s")]
+    pub connect_timeout: Duration,
+
+    /// Maximum time from the end of a request to the head of the app's answer; then the answer is
+    /// 504
+    ///
+    /// A client that stops for this time within its request's body is answered with 408.
+    #[arg(long, default_value = "5m")]
+    pub response_timeout: Duration,
+
+    /// Maximum time to keep an idle connection to the app, less than the app itself keeps it
+    ///
+    /// If the app sends `Keep-Alive: timeout=N`, that counts instead.
+    #[arg(long, default_value = "4s")]
+    pub upstream_idle_timeout: Duration,
+
+    /// Treatment of the X-Forwarded-For, -Proto and -Host fields of requests
+    #[arg(long, value_enum, default_value = "auto")]
+    pub forwarded: Forwarded,
+
+    /// Treatment of the users' Windows access tokens that HttpPlatformHandler leaves in this process
+    /// with forwardWindowsAuthToken
+    #[arg(long, value_enum, default_value = "off")]
+    pub windows_auth: WindowsAuth,
+}
+
+/// Requests that wait while no release is active.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Held requests")]
+pub struct HoldOptions {
+    /// Maximum time for which a request waits while no release is active; then the answer is 503
+    #[arg(long, default_value = "60s")]
+    pub hold_timeout: Duration,
+
+    /// Maximum time for which a request waits before the first release has served; then the answer
+    /// is 503
+    #[arg(long, default_value = "110s")]
+    pub first_hold_timeout: Duration,
+
+    /// Maximum number of requests that wait while no release is active; further ones are answered
+    /// with 503
+    #[arg(long, default_value_t = 1000)]
+    pub max_held: usize,
+}
+
+/// Shutdown of handoff.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Shutdown")]
+pub struct ShutdownOptions {
+    /// Time for which a shutdown goes on accepting, with `Connection: close` in every answer
+    #[arg(long, default_value = "1s")]
+    pub shutdown_delay: Duration,
+
+    /// Maximum time for the whole shutdown [default: 40s; under HttpPlatformHandler, which kills
+    /// after 10s, 8s]
+    #[arg(long)]
+    pub shutdown_timeout: Option<Duration>,
+}

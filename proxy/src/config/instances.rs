@@ -1,0 +1,134 @@
+//! Settings of instances: their launch, checks, draining and stop.
+
+use std::path::Path;
+use std::time::Duration;
+
+use http::HeaderValue;
+use http::uri::PathAndQuery;
+
+use super::error::{ConfigError, at_least, positive};
+use super::{environment, paths};
+use crate::cli::Run;
+use crate::cli::run::{AutoRollback, Overlap};
+use crate::control_plane::liveness::Liveness;
+use crate::control_plane::probe::Probe;
+use crate::control_plane::readiness::Readiness;
+use crate::control_plane::settings::SupervisorSettings;
+use crate::process::template::Command;
+
+pub(super) fn supervisor(
+    run: &Run,
+    state: &Path,
+    command: &Command,
+) -> Result<SupervisorSettings, ConfigError> {
+    let options = &run.reloadable;
+    Ok(SupervisorSettings {
+        command: command.clone(),
+        environment: environment::of(run)?,
+        shared: paths::shared(run, state),
+        port_names: run.app.port_name.clone(),
+        can_overlap: run.app.overlap == Overlap::Yes,
+        readiness: readiness(run)?,
+        start_timeout: positive("--start-timeout", options.readiness.start_timeout)?,
+        deploy_timeout: positive("--deploy-timeout", options.readiness.deploy_timeout)?,
+        liveness: liveness(run)?,
+        rapid_fails: options.liveness.rapid_fails.max(1),
+        bake: bake(run)?,
+        bake_max_errors: bake_max_errors(run)?,
+        may_go_back: options.liveness.auto_rollback == AutoRollback::Always,
+        drain_timeout: drain_timeout(run),
+        tunnel_drain_timeout: *options.drain.tunnel_drain_timeout,
+        max_draining: at_least("--max-draining", options.drain.max_draining, 1)?,
+        stop: options.drain.stop.clone().unwrap_or_default(),
+        stop_timeout: *options.drain.stop_timeout,
+    })
+}
+
+fn readiness(run: &Run) -> Result<Readiness, ConfigError> {
+    let options = &run.reloadable.readiness;
+    let warmup = options.warmup.iter();
+    let warmup = warmup.map(|path| path_and_query("--warmup", path));
+    Ok(Readiness {
+        probe: probe(run, "--health-path", &options.health_path)?,
+        interval: positive("--health-interval", options.health_interval)?,
+        rise: options.health_rise.max(1),
+        warmup: warmup.collect::<Result<_, _>>()?,
+        owner_check: options.health_identity,
+    })
+}
+
+fn liveness(run: &Run) -> Result<Liveness, ConfigError> {
+    let options = &run.reloadable.liveness;
+    let probe = |path: &String| probe(run, "--live-path", path);
+    Ok(Liveness {
+        probe: options.live_path.as_ref().map(probe).transpose()?,
+        interval: positive("--live-interval", options.live_interval)?,
+        fall: options.health_fall.max(1),
+    })
+}
+
+fn probe(run: &Run, key: &'static str, path: &str) -> Result<Probe, ConfigError> {
+    let options = &run.reloadable.readiness;
+    let host = options.health_host.as_deref().map(|host| {
+        HeaderValue::from_str(host).map_err(|_| ConfigError::Value {
+            key: "--health-host".into(),
+            value: host.to_owned(),
+            expected: "a host name, such as example.org",
+        })
+    });
+    Ok(Probe {
+        path: path_and_query(key, path)?,
+        host: host.transpose()?,
+        timeout: positive("--health-timeout", options.health_timeout)?,
+        // Most apps answer something at `/`, if only a redirect or a login; it shows that they run.
+        expected: match (&options.health_status, path) {
+            (Some(expected), _) => expected.0.clone(),
+            (None, "/") => 200..=499,
+            (None, _) => 200..=399,
+        },
+    })
+}
+
+fn path_and_query(key: &'static str, path: &str) -> Result<PathAndQuery, ConfigError> {
+    let parsed = path.parse().ok().filter(|_| path.starts_with('/'));
+    parsed.ok_or_else(|| ConfigError::Value {
+        key: key.into(),
+        value: path.to_owned(),
+        expected: "a path that starts with /, such as /health",
+    })
+}
+
+/// Without overlap, new requests wait while the old release drains: it has to end, and the next one
+/// to become ready, before they time out.
+fn drain_timeout(run: &Run) -> Duration {
+    let configured = *run.reloadable.drain.drain_timeout;
+    match run.app.overlap {
+        Overlap::Yes => configured,
+        Overlap::No => configured.min(*run.hold.hold_timeout / 2),
+    }
+}
+
+fn bake(run: &Run) -> Result<Duration, ConfigError> {
+    let bake = run.reloadable.liveness.bake;
+    if run.app.overlap == Overlap::No && !bake.is_zero() {
+        return Err(ConfigError::Value {
+            key: "--bake".into(),
+            value: bake.to_string(),
+            expected: "nothing with --overlap no: a standby would run beside the new release",
+        });
+    }
+    Ok(*bake)
+}
+
+fn bake_max_errors(run: &Run) -> Result<Option<f64>, ConfigError> {
+    let options = &run.reloadable.liveness;
+    match options.bake_max_errors {
+        Some(share) if options.bake.is_zero() => Err(ConfigError::Value {
+            key: "--bake-max-errors".into(),
+            value: format!("{}%", (share * 10_000.0).round() / 100.0),
+            expected: "--bake with it, such as --bake 10m: errors are counted while a release is \
+                       on trial",
+        }),
+        share => Ok(share),
+    }
+}

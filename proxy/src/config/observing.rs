@@ -1,0 +1,116 @@
+//! Settings of the log, the other log files and the admin endpoint.
+
+use std::path::{Path, PathBuf};
+
+use super::{ConfigError, Platform};
+use crate::cli::Run;
+use crate::deployment::source::absolute;
+use crate::observe::admin;
+use crate::telemetry::{self, FileSettings, Tail, sinks};
+
+pub(super) fn log(
+    run: &Run,
+    platform: &Platform<'_>,
+    admin: Option<&admin::Settings>,
+) -> telemetry::Settings {
+    telemetry::Settings {
+        level: run.reloadable.log_level,
+        format: run.log.log_format,
+        file: log_file(run, platform),
+        tail: admin.map(|admin| admin.tail.clone()),
+    }
+}
+
+fn log_file(run: &Run, platform: &Platform<'_>) -> Option<FileSettings> {
+    let path = match &run.log.log_file {
+        Some(path) if path == Path::new("-") => return None,
+        Some(path) => path.clone(),
+        None => platform.log_file()?,
+    };
+    Some(file(run, path))
+}
+
+pub(super) fn lines(run: &Run) -> sinks::SinkSettings {
+    let options = &run.observability;
+    let is = |path: &Path, word| path == Path::new(word);
+    sinks::SinkSettings {
+        app: match &options.app_log {
+            word if is(word, "prefix") => sinks::AppSink::Log,
+            word if is(word, "raw") => sinks::AppSink::Raw,
+            path => sinks::AppSink::File(file(run, path.clone())),
+        },
+        access: options
+            .access_log
+            .as_ref()
+            .map(|path| sinks::AccessLogSettings {
+                form: options.access_log_format,
+                file: (!is(path, "-")).then(|| file(run, path.clone())),
+            }),
+    }
+}
+
+fn file(run: &Run, path: PathBuf) -> FileSettings {
+    FileSettings {
+        path: absolute(path),
+        size: run.log.log_file_size.0,
+        keep: run.log.log_file_keep,
+    }
+}
+
+/// The endpoint shows the app's log without asking for a password: it is for this machine alone.
+pub(super) fn admin(run: &Run) -> Result<Option<admin::Settings>, ConfigError> {
+    match run.observability.admin {
+        Some(address) if !address.ip().is_loopback() => Err(ConfigError::Value {
+            key: "--admin".into(),
+            value: address.to_string(),
+            expected: "a loopback address, such as 127.0.0.1:9900 (from elsewhere: through an SSH \
+                       tunnel, or a proxy that asks who it is)",
+        }),
+        Some(address) => Ok(Some(admin::Settings {
+            address,
+            tail: Tail::default(),
+        })),
+        None => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Subcommands};
+
+    #[test]
+    fn the_log_goes_to_a_file_where_azure_shows_it_or_where_it_is_told_to() {
+        let run = |args: &[&str]| {
+            let args = [&["handoff", "run"], args].concat();
+            let Subcommands::Run(run) = Cli::parse_from(args).command else {
+                unreachable!("nothing else was asked for");
+            };
+            *run
+        };
+        let path = |run: &Run, known: &[&str]| {
+            let variable = |name: &str| match name {
+                _ if !known.contains(&name) => None,
+                "HOME" => Some("/home".to_owned()),
+                _ => Some("1".to_owned()),
+            };
+            log_file(run, &Platform::new(&variable)).map(|file| file.path)
+        };
+        let azure = ["HOME", "WEBSITE_SITE_NAME", "HTTP_PLATFORM_PORT"];
+        let default = run(&[]);
+        let shown = absolute(
+            Path::new("/home")
+                .join("LogFiles")
+                .join("handoff-{sidecar}.log"),
+        );
+        assert_eq!(path(&default, &azure), Some(shown));
+        assert_eq!(path(&default, &azure[..2]), None, "Kudu's console");
+        let own_iis = ["HOME", "HTTP_PLATFORM_PORT"];
+        assert_eq!(path(&default, &own_iis), None, "own IIS");
+        assert_eq!(path(&run(&["--log-file", "-"]), &azure), None);
+        let told = path(&run(&["--log-file", "/x/a.log"]), &azure);
+        assert_eq!(told, Some(absolute("/x/a.log".into())));
+    }
+}

@@ -1,0 +1,123 @@
+//! Decisions that follow from requests: through the files, or by ending the sidecar.
+
+use super::{Action, Incoming, Lifecycle, Phase, Purpose, RefusalCause};
+use crate::release::ReleaseId;
+
+impl Lifecycle {
+    pub(super) fn retry_requested(&mut self, release: &ReleaseId, actions: &mut Vec<Action>) {
+        self.refused.remove(release);
+        if self.wanted.as_ref() == Some(release) {
+            self.failures = 0;
+            self.crashes.remove(release);
+            self.approach(release, actions);
+        } else if self.policy.can_overlap
+            && self.serving.active().is_none()
+            && !self.is_shutting_down()
+        {
+            // It may still drain.
+            if let Some(spare) = self.spare(|spare| spare == release) {
+                self.take_back(spare, actions);
+            }
+        }
+    }
+
+    /// Launches a new instance, unless one starts anyway or none serves.
+    pub(super) fn restart_requested(&mut self, actions: &mut Vec<Action>) {
+        if let Some(active) = self.serving.active().filter(|_| self.can_restart()) {
+            let release = active.instance.release.clone();
+            self.start(release, Purpose::Restart, actions);
+        }
+    }
+
+    /// Returns true if a restart request would launch a new instance.
+    pub fn can_restart(&self) -> bool {
+        self.serving.active().is_some()
+            && self.incoming == Incoming::None
+            && !self.is_shutting_down()
+    }
+
+    pub(super) fn rollback_requested(&mut self, to: Option<ReleaseId>, actions: &mut Vec<Action>) {
+        if self.is_shutting_down() {
+            return;
+        }
+        let Some(target) = to.or_else(|| self.before_the_latest()) else {
+            return actions.push(Action::ReportNoRollbackTarget);
+        };
+        self.refused.remove(&target);
+        if self.incoming.starting() == Some(&target) {
+            match &mut self.incoming {
+                Incoming::Candidate(candidate) => candidate.purpose = Purpose::Rollback,
+                Incoming::WaitingForRoom(planned) => planned.purpose = Purpose::Rollback,
+                Incoming::None | Incoming::BackingOff(_) => {}
+            }
+        } else if self.is_serving(&target) {
+            // The deploy that is on its way is what is taken back.
+            self.refuse_newer(&target, actions);
+            self.abandon_incoming(actions);
+        } else if let Some(spare) = self.spare(|release| *release == target) {
+            self.refuse_newer(&target, actions);
+            self.go_back(spare, RefusalCause::RolledBack, actions);
+        } else {
+            self.start(target, Purpose::Rollback, actions);
+        }
+    }
+
+    /// Returns the target of a rollback that names no release: the release that serves, or was
+    /// displaced, if a deploy is on its way; else the release before it.
+    pub fn before_the_latest(&self) -> Option<ReleaseId> {
+        let stays = self.serving.release();
+        let incoming = self.incoming.release();
+        if stays.is_some() && incoming.is_some_and(|release| Some(release) != stays) {
+            return stays.cloned();
+        }
+        let latest = stays.or_else(|| self.good.last());
+        let mut earlier = self.good.iter().rev();
+        earlier.find(|good| Some(*good) != latest).cloned()
+    }
+
+    /// Refuses the newest artifact, which would come back as soon as it can. If it serves, it is
+    /// refused when it has been superseded.
+    pub(super) fn refuse_newer(&mut self, target: &ReleaseId, actions: &mut Vec<Action>) {
+        let Some(wanted) = self.wanted.clone() else {
+            return;
+        };
+        if wanted != *target && !self.is_serving(&wanted) && !self.refused.contains(&wanted) {
+            let instance = self
+                .incoming
+                .candidate()
+                .map(|candidate| &candidate.instance);
+            let generation = instance
+                .filter(|instance| instance.release == wanted)
+                .map(|instance| instance.generation);
+            self.refuse(generation, wanted, RefusalCause::RolledBack, actions);
+        }
+    }
+
+    pub(super) fn pause(&mut self, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Running {
+            self.phase = Phase::Paused;
+            actions.push(Action::Pause);
+        }
+    }
+
+    pub(super) fn resume(&mut self, actions: &mut Vec<Action>) {
+        if self.phase == Phase::Paused {
+            self.phase = Phase::Running;
+            actions.push(Action::Resume);
+        }
+    }
+
+    pub(super) fn shut_down(&mut self, actions: &mut Vec<Action>) {
+        self.resume(actions);
+        self.phase = Phase::ShuttingDown;
+        self.abandon_incoming(actions);
+        self.end_trial(actions);
+    }
+
+    pub(super) fn port_closed(&mut self, actions: &mut Vec<Action>) {
+        if let Some(active) = self.serving.take_active() {
+            actions.push(Action::Withdraw);
+            self.drain(active.instance, actions);
+        }
+    }
+}

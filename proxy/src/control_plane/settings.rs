@@ -1,0 +1,67 @@
+//! Settings of the supervisor: how instances are started, checked and ended.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::lifecycle::Policy;
+use super::liveness::Liveness;
+use super::readiness::Readiness;
+use crate::process::stop::Stop;
+use crate::process::template::Command;
+use crate::process::variables::Variables;
+
+/// Settings of the supervisor.
+#[derive(Clone, Debug)]
+pub struct SupervisorSettings {
+    /// Command line of the app.
+    pub command: Command,
+    /// The app's own variables.
+    pub environment: Variables,
+    /// Folder for data that outlives a release: `{shared}`.
+    pub shared: PathBuf,
+    /// Check that gates promotion.
+    pub readiness: Readiness,
+    /// Maximum time from a launch to readiness while nothing has served yet.
+    pub start_timeout: Duration,
+    /// Maximum time from a launch to readiness once something has served.
+    pub deploy_timeout: Duration,
+    /// Maximum time for the requests in flight to a superseded instance.
+    pub drain_timeout: Duration,
+    /// Maximum time for its upgraded connections and event streams.
+    pub tunnel_drain_timeout: Duration,
+    /// Time from the request to stop to the kill.
+    pub stop_timeout: Duration,
+    /// Way in which an instance is asked to stop.
+    pub stop: Stop,
+    /// Maximum number of draining instances; the oldest beyond it is evicted.
+    pub max_draining: usize,
+    /// Number of crashes before an instance settles after which its release is given up.
+    pub rapid_fails: u32,
+    /// True if two instances may run side by side.
+    pub can_overlap: bool,
+    /// Check of the active instance.
+    pub liveness: Liveness,
+    /// Time for which a superseded instance is kept on standby.
+    pub bake: Duration,
+    /// Rise of the share of errors (0 to 1) above which the trial has failed.
+    pub bake_max_errors: Option<f64>,
+    /// True if the sidecar goes back to another release without being asked.
+    pub may_go_back: bool,
+    /// Names of further ports for the app.
+    pub port_names: Vec<String>,
+}
+
+// === impl SupervisorSettings ===
+
+impl SupervisorSettings {
+    /// Returns the part that the lifecycle decides by.
+    pub(super) fn policy(&self) -> Policy {
+        Policy {
+            max_draining: self.max_draining,
+            rapid_fails: self.rapid_fails,
+            can_overlap: self.can_overlap,
+            has_trials: !self.bake.is_zero(),
+            may_go_back: self.may_go_back,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Commands that come through `desired.json`.
+
+use std::time::{Duration, SystemTime};
+
+use super::timer::Timer;
+use super::{Message, Supervisor};
+use crate::control_plane::lifecycle::Event;
+use crate::deployment::desired::{ControlCommand, Desired};
+use crate::deployment::status::{Paused, UnixMillis};
+use crate::process::Launch;
+use crate::release::{Digest, ReleaseId};
+
+impl<L: Launch> Supervisor<L> {
+    pub(super) fn desired(&mut self, desired: Desired, at_start: bool) {
+        let before = (!at_start).then(|| self.desired.take().unwrap_or_default());
+        let (commands, problem) = desired.commands_since(before.as_ref(), SystemTime::now());
+        self.journal.status.desired_problem = problem;
+        for command in commands {
+            tracing::info!(
+                event = "command_received",
+                %command,
+                serial = desired.serial,
+                "a command was received through desired.json"
+            );
+            self.execute(command);
+        }
+        self.journal.status.desired_serial = Some(desired.serial);
+        self.desired = Some(desired);
+    }
+
+    fn execute(&mut self, command: ControlCommand) {
+        match command {
+            ControlCommand::Retry(digest) => self.retry(digest),
+            ControlCommand::Rollback(None) => {
+                self.journal.status.rollback_to = self.lifecycle.before_the_latest();
+                self.on(Event::RollbackRequested(None));
+            }
+            ControlCommand::Rollback(Some(name)) => self.roll_back_to(&name),
+            ControlCommand::Restart => self.on(Event::RestartRequested),
+            ControlCommand::Pause(period) => self.pause_for(period),
+            ControlCommand::Resume => self.on(Event::PauseEnded),
+        }
+    }
+
+    fn retry(&mut self, digest: Digest) {
+        self.journal.memory.forgive(digest);
+        if let Some(id) = self.releases.with_digest(digest) {
+            self.on(Event::RetryRequested(id));
+        }
+    }
+
+    fn roll_back_to(&mut self, name: &str) {
+        let Some(id) = self.releases.named(name, self.lifecycle.earlier()) else {
+            return self.reject_command(format!(
+                "cannot go back to {name:?}: no such release is kept here; {}",
+                self.list_earlier()
+            ));
+        };
+        if let Some(accepted) = self.releases.get(&id) {
+            self.journal.memory.forgive(accepted.release.digest);
+        }
+        self.journal.status.rollback_to = Some(id.clone());
+        self.on(Event::RollbackRequested(Some(id)));
+    }
+
+    fn pause_for(&mut self, period: Duration) {
+        self.on(Event::PauseRequested);
+        if !self.lifecycle.is_paused() {
+            return;
+        }
+        self.pause = self.send_after(period, Message::Lifecycle(Event::PauseEnded));
+        self.journal.status.paused = Some(Paused {
+            until_ms: UnixMillis::from(SystemTime::now() + period),
+            in_flight: 0,
+        });
+    }
+
+    pub(super) fn resume(&mut self) {
+        tracing::info!(
+            event = "pause_ended",
+            "the pause is over: requests are routed again"
+        );
+        self.pause = Timer::default();
+        self.journal.status.paused = None;
+        self.router.resume();
+    }
+
+    pub(super) fn report_no_rollback_target(&mut self) {
+        let earlier = self.list_earlier();
+        self.reject_command(format!("there is no release to go back to; {earlier}"));
+    }
+
+    fn reject_command(&mut self, reason: String) {
+        tracing::warn!(
+            event = "command_rejected",
+            %reason,
+            "a command in desired.json cannot be executed"
+        );
+        self.journal.status.desired_problem = Some(reason);
+    }
+
+    fn list_earlier(&self) -> String {
+        let earlier: Vec<_> = self.lifecycle.earlier().map(ReleaseId::as_str).collect();
+        if earlier.is_empty() {
+            "no earlier one is kept".to_owned()
+        } else {
+            format!("these are: {}", earlier.join(", "))
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The handling of what instances report.
+
+use super::Supervisor;
+use super::instances::InstanceState;
+use super::journal::{Change, FailureDetails};
+use crate::control_plane::instance::InstanceEvent;
+use crate::control_plane::lifecycle::{Event, RefusalCause};
+use crate::control_plane::liveness::LivenessChange;
+use crate::process::{Exit, Launch};
+use crate::release::{Generation, ReleaseId};
+
+impl<L: Launch> Supervisor<L> {
+    pub(super) fn handle_instance_event(&mut self, generation: Generation, event: InstanceEvent) {
+        match event {
+            InstanceEvent::Ready { address, warning } => {
+                if let Some(warning) = &warning {
+                    tracing::warn!(
+                        event = "port_suspect",
+                        %generation,
+                        %warning,
+                        "the instance is ready, but its port is not as it should be"
+                    );
+                }
+                if let Some(instance) = self.instances.get_mut(generation) {
+                    instance.address = Some(address);
+                    instance.warning = warning;
+                }
+                self.journal.record_ready(generation);
+                self.on(Event::Ready(generation));
+            }
+            InstanceEvent::NeverReady {
+                reason,
+                output,
+                probe,
+            } => {
+                let details = FailureDetails {
+                    exit: None,
+                    output,
+                    probe: Some(probe),
+                };
+                self.fail(generation, reason, details);
+                self.on(Event::NeverReady(generation));
+            }
+            InstanceEvent::PortTaken => {
+                let reason = "its port was taken by another program before it could listen";
+                self.fail(generation, reason.to_owned(), FailureDetails::default());
+                self.launch_failed(generation);
+            }
+            InstanceEvent::Exited { exit, probe } => self.exited(generation, exit, probe),
+        }
+    }
+
+    fn exited(&mut self, generation: Generation, exit: Exit, probe: Option<String>) {
+        let status = exit.status.clone();
+        let moment = match self.instances.state_of(generation) {
+            Some(InstanceState::Candidate) => "before it was ready",
+            Some(InstanceState::Active) => "while it was active",
+            Some(InstanceState::Draining) => "while it drained",
+            Some(InstanceState::Standby) => "while it was on standby",
+            Some(InstanceState::Stopping) | None => {
+                self.remove(generation, status);
+                self.on(Event::Exited(generation));
+                return self.finish_end(generation);
+            }
+        };
+        let details = FailureDetails {
+            exit: Some(exit),
+            probe,
+            ..FailureDetails::default()
+        };
+        self.record_failure(generation, format!("ended {moment} ({status})"), details);
+        self.remove(generation, status);
+        self.on(Event::Exited(generation));
+        // Writing takes its time, and requests went to the instance until now: they come first.
+        self.journal.remember_launch(generation, &self.releases);
+        self.finish_end(generation);
+    }
+
+    /// Handles a launch that has failed for a reason outside the release.
+    pub(super) fn launch_failed(&mut self, generation: Generation) {
+        self.remove(generation, "the instance could not be started".to_owned());
+        self.on(Event::LaunchFailed(generation));
+    }
+
+    /// Handles a launch that has failed through the fault of the release.
+    pub(super) fn gone(&mut self, generation: Generation) {
+        self.remove(generation, "the instance could not be started".to_owned());
+        self.on(Event::Exited(generation));
+        self.finish_end(generation);
+    }
+
+    /// Removes an instance that has no process, or none any more.
+    fn remove(&mut self, generation: Generation, reason: String) {
+        if let Some(instance) = self.instances.remove(generation) {
+            self.journal.cause.explain(reason);
+            let change = (Some(instance.state), None);
+            self.journal
+                .log_change(generation, &instance.release, change, &Change::Gone);
+        }
+    }
+
+    fn finish_end(&mut self, generation: Generation) {
+        self.journal.record_end(generation, &self.releases);
+        self.forget_unneeded();
+    }
+
+    /// Records a failure in the log, the status and the memory.
+    pub(super) fn fail(&mut self, generation: Generation, reason: String, details: FailureDetails) {
+        self.record_failure(generation, reason, details);
+        self.journal.remember_launch(generation, &self.releases);
+    }
+
+    fn record_failure(&mut self, generation: Generation, reason: String, details: FailureDetails) {
+        if let Some(instance) = self.instances.get(generation) {
+            let release = instance.release.clone();
+            let digest = self.releases.digest_of(&release);
+            self.journal
+                .record_failure(generation, release, digest, reason, details);
+        }
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        generation: Option<Generation>,
+        release: ReleaseId,
+        cause: RefusalCause,
+    ) {
+        let reason = self.describe_refusal(generation, &release, cause);
+        let launch = generation.map(|generation| generation.0);
+        if cause == RefusalCause::RolledBack {
+            tracing::info!(
+                event = "release_refused",
+                generation = launch,
+                %release,
+                %reason,
+                "release refused: it is not tried again unless a retry is requested"
+            );
+        } else {
+            tracing::error!(
+                event = "release_refused",
+                generation = launch,
+                %release,
+                %reason,
+                "release refused: it is not tried again unless a retry is requested"
+            );
+        }
+        let has_just_failed = matches!(
+            cause,
+            RefusalCause::LivenessLost | RefusalCause::TooManyErrors
+        );
+        if has_just_failed && let Some(generation) = generation {
+            self.fail(generation, reason.clone(), FailureDetails::default());
+        }
+        let refusal = (cause, reason);
+        self.journal
+            .record_refusal(generation, release, refusal, &self.releases);
+    }
+
+    fn describe_refusal(
+        &self,
+        generation: Option<Generation>,
+        release: &ReleaseId,
+        cause: RefusalCause,
+    ) -> String {
+        let reason = match cause {
+            RefusalCause::Failed => {
+                let failure = self.journal.failure_of(release);
+                failure.map(|failure| failure.reason.clone())
+            }
+            RefusalCause::LivenessLost => {
+                let alarm = self.journal.status.alarm.as_ref();
+                let reason = alarm.map_or("", |alarm| &alarm.reason);
+                Some(format!(
+                    "its liveness check failed during the trial: {reason}"
+                ))
+            }
+            RefusalCause::TooManyErrors => generation
+                .zip(self.trial.as_ref())
+                .map(|(generation, trial)| trial.report(self.instances.error_share(generation))),
+            RefusalCause::RolledBack => Some("a rollback was requested".to_owned()),
+        };
+        reason.unwrap_or_else(|| "it failed".to_owned())
+    }
+
+    pub(super) fn handle_liveness(&mut self, generation: Generation, change: LivenessChange) {
+        let Some(instance) = self.instances.get(generation) else {
+            return;
+        };
+        if instance.state != InstanceState::Active {
+            return;
+        }
+        let release = &instance.release;
+        match change {
+            LivenessChange::Lost(reason) => {
+                tracing::error!(
+                    event = "liveness_lost",
+                    %generation,
+                    %release,
+                    %reason,
+                    "the active instance fails its liveness check"
+                );
+                self.journal.raise_alarm(generation, reason);
+                self.on(Event::LivenessLost(generation));
+            }
+            LivenessChange::Recovered => {
+                tracing::info!(
+                    event = "liveness_recovered",
+                    %generation,
+                    %release,
+                    "the active instance passes its liveness check again"
+                );
+                self.journal.status.alarm = None;
+                self.on(Event::LivenessRecovered(generation));
+            }
+        }
+    }
+}

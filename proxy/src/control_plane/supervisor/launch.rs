@@ -1,0 +1,210 @@
+//! The launch of an instance, and the causes of its failure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::instances::{Instance, InstanceState};
+use super::journal::{Change, FailureDetails};
+use super::timer::Timer;
+use super::{Message, Supervisor};
+use crate::control_plane::environment::launch_variables;
+use crate::control_plane::instance::{self, InstanceConfig};
+use crate::control_plane::lifecycle::{Event, Purpose};
+use crate::os::ports;
+use crate::process::template::Values;
+use crate::process::{Launch, LaunchSpec, Process as _};
+use crate::release::{Generation, Release, ReleaseId};
+
+/// Address at which apps listen.
+const HOST: &str = "127.0.0.1";
+const FIRST_BACK_OFF: Duration = Duration::from_millis(500);
+const LAST_BACK_OFF: Duration = Duration::from_secs(30);
+/// Maximum share of a back-off that is added to it at random.
+const JITTER: f64 = 0.25;
+
+/// A failed launch.
+struct LaunchFailure {
+    reason: String,
+    /// Report of the failure to the supervisor.
+    message: Message,
+}
+
+impl<L: Launch> Supervisor<L> {
+    pub(super) fn launch(&mut self, generation: Generation, id: &ReleaseId, purpose: Purpose) {
+        let Some(accepted) = self.releases.get(id) else {
+            // Every release that the lifecycle may launch is kept while it is needed.
+            tracing::error!(
+                event = "release_unknown",
+                %generation,
+                release = %id,
+                "cannot launch an instance: its release is not known"
+            );
+            return self.send(Message::LaunchFailed(generation));
+        };
+        let answers = self.settings.bake_max_errors.map(|_| Arc::default());
+        let instance = Instance::new(id.clone(), self.settings.environment.clone(), answers);
+        let (stop_time, last_probe) = (instance.stop_time(), instance.last_probe());
+        self.instances.insert(generation, instance);
+        self.journal.record_launch(accepted, generation);
+        let change = (None, Some(InstanceState::Candidate));
+        let (process, port) = match self.start_process(generation, &accepted.release) {
+            Ok(started) => started,
+            Err(LaunchFailure { reason, message }) => {
+                self.journal
+                    .log_change(generation, id, change, &Change::NotLaunched);
+                self.fail(generation, reason, FailureDetails::default());
+                return self.send(message);
+            }
+        };
+        let pid = process.pid();
+        let launched = Change::Launched { pid, port };
+        self.journal.log_change(generation, id, change, &launched);
+        if let Some(instance) = self.instances.get_mut(generation) {
+            instance.pid = Some(pid);
+        }
+        let config = InstanceConfig {
+            port,
+            readiness: self.settings.readiness.clone(),
+            liveness: (purpose == Purpose::Rescue).then(|| self.settings.liveness.clone()),
+            start_timeout: if self.lifecycle.has_served() {
+                self.settings.deploy_timeout
+            } else {
+                self.settings.start_timeout
+            },
+            last_probe,
+        };
+        let messages = self.messages.clone();
+        let report = move |event| {
+            // The supervisor outlives every instance.
+            let _ = messages.send(Message::Instance(generation, event));
+        };
+        tokio::task::spawn_local(instance::follow(process, config, stop_time, report));
+    }
+
+    /// Plans the launch after the back-off for this number of failures in a row.
+    pub(super) fn retry_after(&mut self, failures: u32) {
+        let delay = back_off(failures);
+        tracing::info!(
+            event = "launch_planned",
+            delay = %humantime::format_duration(Duration::from_millis(delay.as_millis() as u64)),
+            failures,
+            "an instance is launched after the back-off"
+        );
+        self.retry = self.send_after(delay, Message::Lifecycle(Event::RetryDue));
+    }
+
+    /// Ends the back-off of a launch whose private copy was missing and is there again.
+    pub(super) fn restored(&mut self, release: Release) {
+        tracing::info!(
+            event = "copy_restored",
+            release = %release.id,
+            "the private copy of a release was made again"
+        );
+        if let Some(accepted) = self.releases.get_mut(&release.id) {
+            accepted.release = release;
+            self.retry = Timer::default();
+            self.on(Event::RetryDue);
+        }
+    }
+
+    fn start_process(
+        &self,
+        generation: Generation,
+        release: &Release,
+    ) -> Result<(L::Process, u16), LaunchFailure> {
+        let machines_fault = |reason: String| LaunchFailure {
+            reason,
+            message: Message::LaunchFailed(generation),
+        };
+        let releases_fault = |reason: String| LaunchFailure {
+            reason,
+            message: Message::Gone(generation),
+        };
+        if !release.artifact.exists() {
+            // A program that cleans caches has removed the copy: the release is as good as before.
+            let deployed = self.releases.source_of(&release.id);
+            self.watcher.restore(release.clone(), deployed);
+            let artifact = release.artifact.display();
+            return Err(machines_fault(format!("its copy {artifact} is gone")));
+        }
+        let (port, ports) = choose_ports(&self.settings.port_names)
+            .map_err(|error| machines_fault(format!("no free port: {error}")))?;
+        let values = Values {
+            release,
+            port,
+            ports: &ports,
+            host: HOST,
+            shared: &self.settings.shared,
+        };
+        let (program, args) = self
+            .settings
+            .command
+            .expand(values)
+            .map_err(|error| releases_fault(error.to_string()))?;
+        let spec = LaunchSpec {
+            generation,
+            release: release.id.clone(),
+            program,
+            args,
+            env: launch_variables(&self.settings.environment, values),
+            workdir: release.dir.clone(),
+            stop: self.settings.stop.clone(),
+            port,
+        };
+        let process = self.launcher.launch(spec).map_err(|error| {
+            if error.is_releases_fault {
+                releases_fault(error.to_string())
+            } else {
+                machines_fault(error.to_string())
+            }
+        })?;
+        Ok((process, port))
+    }
+}
+
+/// Returns the delay before a launch. It doubles with each failure; the first restart is
+/// immediate. A random part keeps sidecars that share a resource from retrying all at once.
+fn back_off(failures: u32) -> Duration {
+    if failures == 0 {
+        return Duration::ZERO;
+    }
+    let base = FIRST_BACK_OFF
+        .saturating_mul(1 << (failures - 1).min(16))
+        .min(LAST_BACK_OFF);
+    base + base.mul_f64(fastrand::f64() * JITTER)
+}
+
+/// Chooses a port for requests and one for each name.
+fn choose_ports(names: &[String]) -> std::io::Result<(u16, Vec<(String, u16)>)> {
+    let mut ports = ports::choose(1 + names.len())?;
+    let port = ports.remove(0);
+    Ok((port, names.iter().cloned().zip(ports).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_restart_is_immediate_and_later_ones_wait_longer_and_longer() {
+        assert_eq!(back_off(0), Duration::ZERO);
+        for (failures, least) in [
+            (1, FIRST_BACK_OFF),
+            (2, FIRST_BACK_OFF * 2),
+            (99, LAST_BACK_OFF),
+        ] {
+            let delay = back_off(failures);
+            let most = least + least.mul_f64(JITTER);
+            assert!((least..=most).contains(&delay), "{failures}: {delay:?}");
+        }
+    }
+
+    #[test]
+    fn each_name_has_a_port_of_its_own() {
+        let (port, named) = choose_ports(&["admin".to_owned(), "metrics".to_owned()]).unwrap();
+        let ports: std::collections::BTreeSet<u16> =
+            named.iter().map(|(_, port)| *port).chain([port]).collect();
+        assert_eq!(ports.len(), 3);
+        assert_eq!(named[0].0, "admin");
+    }
+}

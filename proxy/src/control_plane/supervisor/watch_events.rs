@@ -1,0 +1,187 @@
+//! The handling of what the watcher reports.
+
+use std::path::PathBuf;
+
+use super::Supervisor;
+use super::releases::Accepted;
+use crate::control_plane::artifact::ArtifactProblem;
+use crate::control_plane::lifecycle::Event;
+use crate::control_plane::settings::SupervisorSettings;
+use crate::control_plane::watcher::WatchEvent;
+use crate::process::Launch;
+use crate::release::Release;
+
+impl<L: Launch> Supervisor<L> {
+    pub(super) fn handle_watch_event(&mut self, event: WatchEvent) {
+        match event {
+            WatchEvent::Problem(problem) => self.artifact_problem(problem),
+            WatchEvent::Release {
+                release,
+                source,
+                detected,
+                copied,
+            } => {
+                tracing::info!(
+                    event = "artifact_detected",
+                    release = %release.id,
+                    digest = %release.digest,
+                    "artifact detected"
+                );
+                let source = Some(source);
+                self.detected(Accepted {
+                    release,
+                    source,
+                    detected,
+                    copied,
+                });
+            }
+            WatchEvent::Fetched { release, source } => self.fetched(release, source),
+            WatchEvent::Restored(release) => self.restored(release),
+            WatchEvent::Desired { desired, at_start } => self.desired(desired, at_start),
+            WatchEvent::DesiredProblem(problem) => {
+                if let Some(reason) = &problem {
+                    tracing::warn!(
+                        event = "commands_unreadable",
+                        %reason,
+                        "commands in desired.json cannot be read"
+                    );
+                }
+                self.journal.status.desired_problem = problem;
+            }
+            WatchEvent::Settings(settings) => self.change_settings(*settings),
+            WatchEvent::SettingsProblem(reason) => {
+                tracing::warn!(
+                    event = "configuration_rejected",
+                    %reason,
+                    "the configuration stays as it was"
+                );
+                self.journal.status.configuration_problem = Some(reason);
+            }
+        }
+    }
+
+    fn artifact_problem(&mut self, problem: Option<ArtifactProblem>) {
+        let (reason, refused) = match problem {
+            Some(ArtifactProblem { reason, refused }) => {
+                tracing::warn!(event = "artifact_rejected", %reason, "no artifact can be accepted");
+                (Some(reason), refused)
+            }
+            None => {
+                tracing::info!(
+                    event = "artifact_accepted",
+                    "artifacts can be accepted again"
+                );
+                (None, None)
+            }
+        };
+        let is_problem = reason.is_some();
+        self.journal.status.artifact_refused = refused.map(|digest| digest.to_string());
+        self.journal.status.artifact_problem = reason;
+        if is_problem {
+            self.on(Event::NothingDetected);
+        }
+    }
+
+    fn change_settings(&mut self, settings: SupervisorSettings) {
+        self.journal.status.configuration_problem = None;
+        if self.settings.environment != settings.environment {
+            // Only the names, and all of them: to name what has changed may reveal a value.
+            let names = settings.environment.names();
+            let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
+            tracing::info!(
+                event = "variables_changed",
+                names = names.join(", "),
+                "the app's variables have changed"
+            );
+            self.renewed = None;
+        }
+        self.settings = settings;
+        self.lifecycle.change_policy(self.settings.policy());
+    }
+
+    /// Requests a restart of an active instance that was launched with other variables than the
+    /// present ones, once. If the new instance fails, the active one serves on.
+    pub(super) fn renew(&mut self) {
+        let Some((generation, active)) = self.instances.active() else {
+            return;
+        };
+        if active.environment != self.settings.environment
+            && self.renewed != Some(generation)
+            && self.lifecycle.can_restart()
+        {
+            self.renewed = Some(generation);
+            self.on(Event::RestartRequested);
+        }
+    }
+
+    /// Handles a new artifact. One with the content of a known release is that release, even if its
+    /// name has changed.
+    fn detected(&mut self, accepted: Accepted) {
+        let digest = accepted.release.digest;
+        self.deferred = None;
+        // Once: after that, this sidecar knows itself which releases are good.
+        let siblings = std::mem::take(&mut self.siblings);
+        if let Some(target) = siblings.alternative_to(digest)
+            && self.watcher.fetch(target)
+        {
+            tracing::warn!(
+                event = "sibling_release_preferred",
+                release = %accepted.release.id,
+                "sibling sidecars refused this release: the one that they run is tried first"
+            );
+            self.deferred = Some(accepted);
+            return;
+        }
+        let known = self.releases.with_digest(digest);
+        let id = known.unwrap_or_else(|| accepted.release.id.clone());
+        if id == accepted.release.id {
+            self.releases.insert(accepted);
+        }
+        // A sibling, or an earlier sidecar, may have tried it.
+        self.journal.memory.refresh();
+        if !self.instances.has_release(&id) {
+            if let Some(refusal) = self.journal.memory.refusal(digest) {
+                tracing::warn!(
+                    event = "release_known_bad",
+                    release = %id,
+                    reason = %refusal.reason,
+                    "the release was refused before, and is not tried again"
+                );
+                self.lifecycle.remember_refused(id.clone());
+            } else if self.journal.memory.is_unproven(digest) {
+                tracing::warn!(
+                    event = "release_unproven",
+                    release = %id,
+                    "the last sidecar ended while this release started"
+                );
+                self.lifecycle.remember_unproven(id.clone());
+            }
+        }
+        self.on(Event::Detected(id));
+    }
+
+    /// Handles the copy of what siblings run, or the reason why there is none.
+    fn fetched(&mut self, release: Result<Release, String>, source: PathBuf) {
+        let Some(deferred) = self.deferred.take() else {
+            return;
+        };
+        match release {
+            Ok(release) => {
+                self.lifecycle.remember_good(release.id.clone());
+                self.lifecycle.remember_refused(deferred.release.id.clone());
+                self.releases.insert(Accepted {
+                    release,
+                    source: Some(source),
+                    ..deferred
+                });
+            }
+            Err(reason) => tracing::warn!(
+                event = "sibling_release_missing",
+                source = %source.display(),
+                %reason,
+                "the release that sibling sidecars run cannot be copied"
+            ),
+        }
+        self.detected(deferred);
+    }
+}

@@ -1,0 +1,169 @@
+//! The client connections of one worker.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+
+use slab::Slab;
+use tokio::sync::Notify;
+
+use super::activity::{Activity, ClientState, IdleAction};
+use super::headers::Peer;
+use super::phase::Phase;
+use super::settings::DataPlaneSettings;
+use super::stream::Stream;
+
+/// Response to a head that did not arrive in time. Without a length the client would wait for the
+/// close.
+const REQUEST_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// The client connections of one worker, tunnels included.
+#[derive(Debug)]
+pub(super) struct Connections {
+    /// The connections that hyper serves; tunnels are not among them.
+    tracked: RefCell<Slab<TrackedConnection>>,
+    phase: Cell<Phase>,
+    open: Arc<AtomicUsize>,
+    closed: Notify,
+}
+
+/// An entry of the registry: what the sweep examines, and the task that it wakes.
+#[derive(Debug)]
+struct TrackedConnection {
+    client: Rc<Client>,
+    waker: Waker,
+}
+
+/// One open connection, counted from its accept until it or its tunnel ends.
+#[derive(Debug)]
+pub(super) struct OpenConnection(Rc<Connections>);
+
+/// A client's connection; lives until the connection, or a tunnel made of it, has ended.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) peer: Peer,
+    pub(super) stream: Stream,
+    pub(super) activity: Arc<Activity>,
+    pub(super) _open: OpenConnection,
+}
+
+// === impl Client ===
+
+impl Client {
+    /// Marks the connection as idle: the response is complete.
+    pub(super) fn begin_idle(&self) {
+        self.activity.enter(ClientState::Idle);
+    }
+
+    /// Makes the close that follows a reset, so that an incomplete response does not look complete.
+    pub(super) fn reset_on_close(&self) {
+        self.stream.reset_on_close();
+    }
+}
+
+// === impl Connections ===
+
+impl Connections {
+    /// Returns an empty registry; `open` counts the connections of the worker.
+    pub(super) fn new(open: Arc<AtomicUsize>) -> Self {
+        Self {
+            tracked: RefCell::default(),
+            phase: Cell::new(Phase::Serving),
+            open,
+            closed: Notify::new(),
+        }
+    }
+
+    /// Adds a connection that hyper serves in the task of `waker`, and returns its key.
+    pub(super) fn track(&self, client: &Rc<Client>, waker: &Waker) -> usize {
+        self.tracked.borrow_mut().insert(TrackedConnection {
+            client: Rc::clone(client),
+            waker: waker.clone(),
+        })
+    }
+
+    /// Removes the connection with this key.
+    pub(super) fn untrack(&self, key: usize) {
+        // The entry is dropped after the borrow has ended.
+        let _tracked = self.tracked.borrow_mut().remove(key);
+    }
+
+    /// Closes idle connections, and every other one after its current request.
+    pub(super) fn drain(&self) {
+        self.phase.set(Phase::Draining);
+        for (_, tracked) in &*self.tracked.borrow() {
+            tracked.waker.wake_by_ref();
+        }
+    }
+
+    /// Ends connections that have outlasted a time limit, and those whose clients have left.
+    ///
+    /// hyper would look for the end of the stream twice in every request, and still detect a client's
+    /// departure only after reading all that came before: not behind an unread body, and not behind
+    /// the next request. hyper is therefore configured to accept half-closed connections, and the
+    /// sweep checks them.
+    pub(super) fn sweep(&self, settings: &DataPlaneSettings) {
+        for (_, TrackedConnection { client, waker }) in &*self.tracked.borrow() {
+            match client
+                .activity
+                .idle_action(&settings.client, self.phase.get())
+            {
+                IdleAction::SendTimeout => client.stream.send_best_effort(REQUEST_TIMEOUT),
+                IdleAction::Close => {}
+                IdleAction::Keep => {
+                    let has_left = !settings.half_close
+                        && client.activity.state() == ClientState::Request
+                        && client.stream.is_read_closed();
+                    if !has_left {
+                        // A first response that takes this long is watched by the reactor from now on.
+                        let _ = client.stream.register();
+                        continue;
+                    }
+                }
+            }
+            if client.activity.is_write_blocked() {
+                // The rest of a response is lost with the connection.
+                client.reset_on_close();
+            }
+            client.activity.request_close();
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Returns `true` if a connection has to end after its current request.
+    ///
+    /// A connection that has just been opened may still send its first request; the sweep ends it if
+    /// none arrives.
+    pub(super) fn should_close(&self, client: &Client) -> bool {
+        self.phase.get() >= Phase::Draining && client.activity.state() != ClientState::Opened
+    }
+
+    /// Returns `true` once the worker drains and its last connection has ended.
+    pub(super) fn is_drained(&self) -> bool {
+        self.phase.get() >= Phase::Draining && self.open.load(Ordering::Relaxed) == 0
+    }
+
+    /// Waits until a connection has ended.
+    pub(super) async fn wait_for_close(&self) {
+        self.closed.notified().await;
+    }
+}
+
+// === impl OpenConnection ===
+
+impl OpenConnection {
+    /// Takes over a connection that has been counted already.
+    pub(super) fn new(connections: &Rc<Connections>) -> Self {
+        Self(Rc::clone(connections))
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.closed.notify_one();
+    }
+}

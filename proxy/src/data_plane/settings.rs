@@ -1,0 +1,73 @@
+//! Settings of the data plane.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::access::AccessLog;
+use super::counters::TrafficCounters;
+use super::headers::Forwarded;
+use super::shutdown_request::ShutdownRequest;
+use super::user_token::UserTokens;
+
+/// Settings of the data plane.
+#[derive(Clone, Debug)]
+pub struct DataPlaneSettings {
+    /// Number of threads that serve connections.
+    pub workers: usize,
+    /// Treatment of the `X-Forwarded-*` fields.
+    pub forwarded: Forwarded,
+    /// Time limits of clients.
+    pub client: ClientLimits,
+    /// Time limits of the app.
+    pub app: AppLimits,
+    /// Limits of one request.
+    pub request: RequestLimits,
+    /// Maximum size of a request's head, in bytes.
+    pub max_header_size: usize,
+    /// Maximum number of fields in a request's head.
+    pub max_headers: usize,
+    /// Maximum number of connections served at a time; more wait in the backlog.
+    pub max_connections: usize,
+    /// A client that has closed its half of the connection still gets its response.
+    pub half_close: bool,
+    /// The platform's request to shut down, where the platform has announced one.
+    pub shutdown_request: Option<ShutdownRequest>,
+    /// Handler of users' tokens. Without one, the fields that name tokens are removed.
+    pub user_tokens: Option<Arc<dyn UserTokens>>,
+    /// Counters for metrics; `None` counts nothing.
+    pub counters: Option<TrafficCounters>,
+    /// The access log; `None` writes none.
+    pub access_log: Option<AccessLog>,
+    /// Requests without an `X-Request-ID` get one.
+    pub request_id: bool,
+}
+
+/// Time limits of clients.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientLimits {
+    /// Maximum time for the head of a request, and for the first byte of a connection.
+    pub header_timeout: Duration,
+    /// Maximum time between two requests of a connection.
+    pub idle_timeout: Duration,
+}
+
+/// Time limits of the app.
+#[derive(Clone, Copy, Debug)]
+pub struct AppLimits {
+    /// Maximum time until a connection is accepted.
+    pub connect_timeout: Duration,
+    /// Maximum time from the end of a request to the head of its response.
+    pub response_timeout: Duration,
+    /// Maximum time that a connection is kept idle; has to be less than the app's own limit.
+    pub idle_timeout: Duration,
+}
+
+/// Limits of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// Maximum length of the target, in bytes.
+    pub max_target: usize,
+    /// Maximum time that a request waits for an app that refuses connections although its process
+    /// runs.
+    pub hold_timeout: Duration,
+}

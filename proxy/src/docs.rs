@@ -1,0 +1,84 @@
+//! The manual, as it lies in `proxy/docs`: nothing but documentation.
+//!
+//! For those who run handoff: [`deploying`], [`operating`], [`configuration`], [`options`],
+//! [`systemd`], [`iis_azure`], [`observability`], [`http`], [`troubleshooting`]. For those who change it:
+//! [`architecture`], [`glossary`], [`decisions`], [`debugging`].
+
+/// Includes pages of the manual as modules.
+///
+/// A page defines its links at its end, as files. The definitions before it come first and so win:
+/// the same links lead to modules here.
+macro_rules! pages {
+    ($($module:ident = $($file:literal),+;)+) => {$(
+        #[doc = "[deploying]: crate::docs::deploying"]
+        #[doc = "[digests]: crate::docs::deploying#digests"]
+        #[doc = "[archives]: crate::docs::deploying#archives"]
+        #[doc = "[operating]: crate::docs::operating"]
+        #[doc = "[handoff.toml]: crate::docs::configuration#handofftoml"]
+        #[doc = "[check]: crate::docs::configuration#handoff-check"]
+        #[doc = "[options]: crate::docs::options"]
+        #[doc = "[log]: crate::docs::observability#the-log"]
+        #[doc = "[forwarding]: crate::docs::http#forwarding-fields"]
+        #[doc = "[troubleshooting]: crate::docs::troubleshooting"]
+        #[doc = "[glossary]: crate::docs::glossary"]
+        #[doc = "[decisions]: crate::docs::decisions"]
+        #[doc = "[debugging]: crate::docs::debugging"]
+        #[doc = ""]
+        $(#[doc = include_str!(concat!("../docs/", $file, ".md"))])+
+        pub mod $module {}
+    )+};
+}
+
+pages! {
+    deploying = "deploying";
+    operating = "operating";
+    configuration = "configuration";
+    options = "options";
+    systemd = "systemd";
+    iis_azure = "iis-azure";
+    observability = "observability";
+    http = "http";
+    troubleshooting = "troubleshooting";
+    architecture = "architecture";
+    glossary = "glossary";
+    debugging = "debugging";
+    decisions =
+        "decisions/0001-own-client-for-the-apps-side-of-a-request",
+        "decisions/0002-workers-accept-for-themselves",
+        "decisions/0003-time-limits-are-marks-not-timers",
+        "decisions/0004-sockets-are-registered-with-the-reactor-late",
+        "decisions/0005-a-request-is-prepared-before-its-future-exists",
+        "decisions/0006-fat-lto-in-the-release-profile",
+        "decisions/0007-no-via-field",
+        "decisions/0008-request-ids-are-off-by-default",
+        "decisions/0009-each-worker-counts-for-itself",
+        "decisions/0010-tunnels-do-not-delay-a-shutdown",
+        "decisions/0011-a-pause-belongs-to-the-router",
+        "decisions/0012-an-artifact-is-read-again-only-after-a-change",
+        "decisions/0013-configuration-is-read-by-the-watcher",
+        "decisions/0014-a-refused-archive-is-named-in-the-status-by-its-digest",
+        "decisions/0015-each-sidecar-decides-where-a-rollback-goes",
+        "decisions/0016-memory-is-json-lines-with-checksums",
+        "decisions/0017-a-standby-is-gone-before-the-next-candidate-starts",
+        "decisions/0018-new-artifacts-wait-while-the-previous-release-restarts",
+        "decisions/0019-pauses-between-health-checks-grow-from-10-ms",
+        "decisions/0020-under-the-platform-the-first-launch-waits-for-a-request",
+        "decisions/0021-a-stop-request-goes-to-the-announced-port",
+        "decisions/0022-the-status-has-one-description-for-writers-and-readers",
+        "decisions/0023-stale-status-files-are-removed-by-the-next-sidecar",
+        "decisions/0024-handoff-deploy-wakes-a-site-with-curl",
+        "decisions/0025-the-configuration-file-provides-defaults-of-the-options",
+        "decisions/0026-handoff-check-does-what-a-run-would-do",
+        "decisions/0027-platform-twins-for-files-apart-from-processes",
+        "decisions/0028-windows-handles-are-kept-from-children-by-a-lock",
+        "decisions/0029-a-job-object-of-our-own-on-windows",
+        "decisions/0030-threads-end-before-the-process-does",
+        "decisions/0031-user-tokens-are-handled-beside-app",
+        "decisions/0032-logs-drop-the-oldest-line",
+        "decisions/0033-with-a-log-file-only-trouble-goes-to-stderr",
+        "decisions/0034-a-taken-admin-port-ends-nothing",
+        "decisions/0035-observers-read-the-status-and-block-nothing",
+        "decisions/0036-the-status-page-sets-text-only",
+        "decisions/0037-the-folder-is-the-interface-between-deployers-and-sidecars",
+        "decisions/0038-static-glibc-for-the-linux-program";
+}
