@@ -1,4 +1,4 @@
-//! From a changed file to a running, routed instance, and to the end of the one before.
+//! The control plane: from a changed file to a routed instance, and to the end of the one before.
 
 pub mod artifact;
 mod change_events;

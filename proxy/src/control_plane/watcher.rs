@@ -390,9 +390,9 @@ mod tests {
     use tokio::sync::mpsc::error::TryRecvError;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-    use super::super::config_source::FixedConfig;
     use super::*;
     use crate::control_plane::artifact::{Copying, Limits, StoreSettings, Workdir};
+    use crate::control_plane::config_source::FixedConfig;
 
     /// Settings under which only the test starts scans.
     fn settings(source: Source) -> WatchSettings {

@@ -26,6 +26,7 @@ use crate::release::{Digest, Generation, ReleaseId};
 
 mod outcome;
 mod pointer;
+mod report;
 mod upload;
 mod wake;
 
@@ -105,7 +106,7 @@ struct Changes {
 
 impl<'a> Deploying<'a> {
     fn prepare(options: &'a DeployArgs, progress: &mut Progress) -> Result<Self, DeployError> {
-        let deadline = Instant::now() + options.timeout;
+        let deadline = Instant::now() + *options.timeout;
         let DeployArgs {
             pointer, to, state, ..
         } = options.clone();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Step;
+use super::step::Step;
 use crate::cli::output::{OutputFormat, eprint_line, print_line};
 use crate::commands::ExitStatus;
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::ArchiveError;
+use super::archive::ArchiveError;
 use crate::release::Digest;
 
 /// The reason why an artifact was not accepted.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::AcceptError;
+use super::accept_error::AcceptError;
 use crate::deployment::{Fingerprint, Target};
 use crate::release::Digest;
 
@@ -171,8 +171,8 @@ mod tests {
 
     use sha2::{Digest as _, Sha256};
 
-    use super::super::ArchiveError;
     use super::*;
+    use crate::control_plane::artifact::ArchiveError;
 
     fn artifact(content: &str) -> (Target, Fingerprint) {
         let file = tempfile::NamedTempFile::new().unwrap();

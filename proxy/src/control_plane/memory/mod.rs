@@ -344,3 +344,29 @@ fn checksum(json: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+#[cfg(unix)]
+mod unix_tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::tests::{Site, handoff, release};
+    use super::*;
+
+    #[test]
+    fn what_is_no_text_is_remembered_as_it_is() {
+        let site = Site::new();
+        let v1 = Release {
+            dir: std::ffi::OsStr::from_bytes(b"/sites/gr\xf6\xdfe").into(),
+            ..release("v1")
+        };
+        site.memory("one")
+            .record_promotion(&v1, handoff(&v1, 1, Some(1)));
+        let good = site.memory("two").good_releases();
+        let good: Vec<_> = good
+            .iter()
+            .map(|good| (&good.artifact, &good.dir))
+            .collect();
+        assert_eq!(good, [(&v1.artifact, &v1.dir)]);
+    }
+}

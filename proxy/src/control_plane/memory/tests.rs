@@ -2,24 +2,24 @@ use super::*;
 use crate::deployment::status::{Outcome, UnixMillis};
 use crate::release::{Generation, ReleaseId};
 
-struct Site {
+pub(super) struct Site {
     folder: tempfile::TempDir,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("state")).unwrap();
         Self { folder }
     }
 
-    fn memory(&self, sidecar: &str) -> Memory {
+    pub(super) fn memory(&self, sidecar: &str) -> Memory {
         let (cache, state) = (self.folder.path(), self.folder.path().join("state"));
         Memory::open(cache, &state, sidecar.into()).unwrap()
     }
 }
 
-fn release(name: &str) -> Release {
+pub(super) fn release(name: &str) -> Release {
     Release {
         id: ReleaseId::new(name),
         digest: Digest::finish(Sha256::new_with_prefix(name)),
@@ -28,7 +28,7 @@ fn release(name: &str) -> Release {
     }
 }
 
-fn handoff(release: &Release, generation: u64, promoted: Option<u64>) -> Handoff {
+pub(super) fn handoff(release: &Release, generation: u64, promoted: Option<u64>) -> Handoff {
     let mut handoff = Handoff::new(release, Generation(generation));
     handoff.promoted_ms = promoted.map(UnixMillis);
     handoff.outcome = match promoted {
@@ -197,24 +197,4 @@ fn a_launch_of_which_nothing_came_is_known_to_whoever_comes_after() {
     assert!(site.memory("second").is_unproven(v1.digest));
     first.record_promotion(&v1, handoff(&v1, 1, Some(7)));
     assert!(!site.memory("second").is_unproven(v1.digest));
-}
-
-#[cfg(unix)]
-#[test]
-fn what_is_no_text_is_remembered_as_it_is() {
-    use std::os::unix::ffi::OsStrExt as _;
-
-    let site = Site::new();
-    let v1 = Release {
-        dir: std::ffi::OsStr::from_bytes(b"/sites/gr\xf6\xdfe").into(),
-        ..release("v1")
-    };
-    site.memory("one")
-        .record_promotion(&v1, handoff(&v1, 1, Some(1)));
-    let good = site.memory("two").good_releases();
-    let good: Vec<_> = good
-        .iter()
-        .map(|good| (&good.artifact, &good.dir))
-        .collect();
-    assert_eq!(good, [(&v1.artifact, &v1.dir)]);
 }

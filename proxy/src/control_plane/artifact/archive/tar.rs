@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use ::tar::{Archive, Entry};
 use flate2::bufread::MultiGzDecoder;
 
-use super::ArchiveError;
+use super::limits::ArchiveError;
 use super::name::{Separators, components};
 use super::unpacker::Unpacker;
 

@@ -1,5 +1,5 @@
 use std::fs;
-use std::io::{Cursor, Write as _};
+use std::io::{self, Cursor, Write as _};
 
 use super::*;
 use ::tar::{EntryType, Header};

@@ -5,8 +5,8 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::limits::{ArchiveError, Limits, RATIO_FROM};
 use super::name;
-use super::{ArchiveError, Limits, RATIO_FROM};
 use crate::os::files;
 
 const BUFFER: usize = 64 * 1024;

@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Read as _};
 use ::zip::result::ZipError;
 use ::zip::{CompressionMethod, System, ZipArchive};
 
-use super::ArchiveError;
+use super::limits::ArchiveError;
 use super::name::{Separators, components};
 use super::unpacker::Unpacker;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::control_plane::lifecycle::*;
+use super::*;
 
 /// The kinds of events that a walk includes.
 #[derive(Clone, Copy)]
