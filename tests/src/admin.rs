@@ -1,4 +1,4 @@
-//! What handoff shows at `--admin`.
+//! The admin port, as a client sees it.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -9,12 +9,12 @@ use crate::client::{Answer, Connection};
 use crate::deployment::Running;
 use crate::wait::eventually;
 
-/// What Prometheus would have read.
+/// The metrics as Prometheus would read them.
 #[derive(Debug)]
 pub struct Metrics(Vec<Sample>);
 
 impl Running {
-    /// Where it can be looked at.
+    /// Returns the address of the admin port.
     ///
     /// # Panics
     /// When it was not started with `--admin`.
@@ -59,7 +59,7 @@ impl Running {
     /// # Panics
     /// When it never has.
     #[track_caller]
-    pub fn measures(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+    pub fn await_metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         let last = Cell::new(None);
         eventually(
             || {

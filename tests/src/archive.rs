@@ -60,8 +60,5 @@ pub fn tar_gz(entries: &[Entry<'_>]) -> Vec<u8> {
 }
 
 fn mode(may_run: bool) -> u32 {
-    match may_run {
-        true => 0o755,
-        false => 0o644,
-    }
+    if may_run { 0o755 } else { 0o644 }
 }

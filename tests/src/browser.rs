@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::binaries::spawn;
 use crate::client::Connection;
 use crate::wait::eventually;
-use crate::websocket::WebSocket;
+use crate::websocket::{Message, WebSocket};
 
 /// Its name on Debian.
 pub const PROGRAM: &str = "chromium";
@@ -70,7 +70,7 @@ impl Browser {
         browser
     }
 
-    /// What an expression of JavaScript evaluates to in the page.
+    /// Returns the value that a JavaScript expression evaluates to in the page.
     ///
     /// # Panics
     /// When it throws.
@@ -87,7 +87,7 @@ impl Browser {
     /// # Panics
     /// When it never has.
     #[track_caller]
-    pub fn shows(&mut self, selector: &str, parts: &[&str]) {
+    pub fn await_shown(&mut self, selector: &str, parts: &[&str]) {
         let selector = json!(selector);
         let text = format!("(document.querySelector({selector}) || {{}}).innerText || ''");
         let last = std::cell::RefCell::new(String::new());
@@ -115,7 +115,7 @@ impl Browser {
         );
     }
 
-    /// What the page could not do or was not allowed to, as its console says.
+    /// Returns the errors and policy violations of the page, as its console says.
     pub fn complaints(&mut self) -> &[String] {
         // Answered after all that was said before.
         self.evaluate("0");
@@ -156,9 +156,11 @@ impl Browser {
         self.calls += 1;
         let id = self.calls;
         let call = json!({ "id": id, "method": method, "params": parameters });
-        self.devtools.send(&call.to_string()).expect("the browser");
+        self.devtools
+            .send(Message::text(call.to_string()))
+            .expect("the browser");
         loop {
-            let said = self.devtools.receive().expect("the browser's answer");
+            let said = self.devtools.receive_text().expect("the browser's answer");
             let said: Value = serde_json::from_str(&said).expect("JSON");
             if said["id"] == id {
                 assert!(said.get("error").is_none(), "{method}: {said}");
@@ -177,14 +179,16 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         // Asked, it ends its own children too.
-        let _ = self.devtools.send(r#"{"id":0,"method":"Browser.close"}"#);
+        let _ = self
+            .devtools
+            .send(Message::text(r#"{"id":0,"method":"Browser.close"}"#));
         while self.devtools.receive().is_ok() {}
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Where its one page can be led.
+/// Returns the path of the debugger of its one page.
 fn page_of(address: SocketAddr) -> Option<String> {
     let mut connection = Connection::open(address).ok()?;
     let request = "GET /json/list HTTP/1.1\r\nHost: localhost\r\n\r\n";

@@ -9,14 +9,14 @@ use crate::wait::{DEADLINE, eventually};
 #[derive(Debug)]
 pub struct Connection(BufReader<TcpStream>);
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// In their order, names in lower case.
+    /// Fields in their order, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Without its framing.
+    /// The body without its framing.
     pub body: Vec<u8>,
 }
 
@@ -65,8 +65,22 @@ impl Connection {
         self.0.get_ref().try_clone().expect("a second handle")
     }
 
-    /// Whether the other side has ended it: nothing that is sent now would be answered.
-    pub fn has_ended(&mut self) -> bool {
+    /// Sends a chunk of a chunked body; an empty one is the last.
+    ///
+    /// # Panics
+    /// When the connection takes no more.
+    pub fn write_chunk(&mut self, bytes: &[u8]) {
+        self.write(&[format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat());
+    }
+
+    /// Returns the socket, and what has been received and not yet read.
+    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        let ahead = self.0.buffer().to_vec();
+        (self.0.into_inner(), ahead)
+    }
+
+    /// Returns whether the other side has ended it: nothing that is sent now would be answered.
+    pub fn has_ended(&self) -> bool {
         let stream = self.0.get_ref();
         let peeked = stream
             .set_nonblocking(true)
@@ -145,7 +159,7 @@ impl Connection {
     /// # Panics
     /// When it goes on, or ends as if it were complete.
     #[track_caller]
-    pub fn is_cut(&mut self) {
+    pub fn assert_cut(&mut self) {
         let complete = eventually(
             || "the body is cut".to_owned(),
             || match self.chunk() {
@@ -183,6 +197,16 @@ impl Connection {
         bytes
     }
 
+    /// Reads what comes until the connection is properly closed.
+    ///
+    /// # Errors
+    /// When it is reset.
+    pub fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.0.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
     fn line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         self.0.read_line(&mut line)?;
@@ -192,7 +216,7 @@ impl Connection {
     }
 }
 
-/// Whether it is the other side's doing that nothing more can be read.
+/// Returns whether it is the other side's doing that nothing more can be read.
 fn is_end(error: &io::Error) -> bool {
     // Reading has a deadline; the two systems name it differently.
     use io::ErrorKind::{TimedOut, WouldBlock};
@@ -207,7 +231,7 @@ impl Answer {
         found.map(|header| header.1.as_str())
     }
 
-    /// Which release answered, as `sample-app` says.
+    /// Returns the release that answered, as `sample-app` says.
     pub fn release(&self) -> &str {
         self.header("x-release").unwrap_or("none")
     }

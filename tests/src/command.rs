@@ -24,9 +24,9 @@ pub struct Command {
 pub struct Ended {
     /// The exit code.
     pub code: i32,
-    /// What it said on stdout.
+    /// Its whole stdout.
     pub stdout: String,
-    /// What it said on stderr.
+    /// Its whole stderr.
     pub stderr: String,
 }
 
@@ -95,11 +95,11 @@ impl Deployment {
     /// # Panics
     /// When that cannot be started or does not end.
     #[track_caller]
-    pub fn deploys(&self, release: impl Into<Release>, options: &[&str]) -> Ended {
+    pub fn run_deploy(&self, release: impl Into<Release>, options: &[&str]) -> Ended {
         self.begin_deploy(release, options).end()
     }
 
-    /// What the pointer file says.
+    /// Returns the content of the pointer file.
     ///
     /// # Panics
     /// When there is none.
@@ -117,7 +117,7 @@ impl Command {
     /// # Panics
     /// When it never does.
     #[track_caller]
-    pub fn says(&self, part: &str) {
+    pub fn await_stderr(&self, part: &str) {
         eventually(
             || format!("it says {part:?}, not\n{}", self.said("stderr")),
             || self.said("stderr").contains(part).then_some(()),
@@ -129,14 +129,14 @@ impl Command {
     /// # Panics
     /// When it never does.
     #[track_caller]
-    pub fn prints(&self, part: &str) {
+    pub fn await_stdout(&self, part: &str) {
         eventually(
             || format!("it prints {part:?}, not\n{}", self.said("stdout")),
             || self.said("stdout").contains(part).then_some(()),
         );
     }
 
-    /// What it has said on stdout until now.
+    /// Returns its stdout until now.
     pub fn printed(&self) -> String {
         self.said("stdout")
     }
@@ -159,12 +159,14 @@ impl Command {
         }
     }
 
-    /// Whether it still runs.
+    /// Asserts that it still runs.
     ///
     /// # Panics
-    /// When its state cannot be had.
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("its state").is_none()
+    /// When it has ended.
+    #[track_caller]
+    pub fn assert_running(&mut self) {
+        let ended = self.child.try_wait().expect("its state");
+        assert!(ended.is_none(), "{ended:?}\n{}", self.said("stderr"));
     }
 
     fn said(&self, name: &str) -> String {
@@ -210,7 +212,7 @@ impl Ended {
         self
     }
 
-    /// What `--json` printed.
+    /// Returns the JSON that `--json` printed.
     ///
     /// # Panics
     /// When that is no JSON.

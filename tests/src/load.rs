@@ -23,7 +23,7 @@ pub struct Load {
     pace: JoinHandle<Tally>,
 }
 
-/// What clients saw.
+/// The outcomes that clients saw.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Requests.

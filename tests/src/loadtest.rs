@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::binaries;
 
-/// What one run left.
+/// The outcome of one run.
 #[derive(Debug)]
 pub struct Ran {
     /// Its exit code.
@@ -17,7 +17,7 @@ pub struct Ran {
     pub said: String,
     /// Its standard error.
     pub complaint: String,
-    /// What `--json` wrote; null where it has not.
+    /// The JSON that `--json` wrote; null if it wrote none.
     pub json: Value,
 }
 

@@ -30,7 +30,7 @@ impl Mount {
         mounted.then_some(Self { folder })
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }

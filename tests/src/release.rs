@@ -1,4 +1,4 @@
-//! What is deployed: copies of `sample-app` with a version of their own, other files, folders.
+//! Releases to deploy: copies of `sample-app` with a version of their own, other files, folders.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -67,7 +67,7 @@ impl From<&Self> for Release {
 }
 
 impl Release {
-    /// The same with one more argument for `sample-app`.
+    /// Returns the release with one more argument for `sample-app`.
     ///
     /// # Panics
     /// When it is something else: nothing else takes arguments so.
@@ -120,7 +120,7 @@ pub fn sha256(file: &Path) -> String {
     sha256_of(&fs::read(file).expect("a file"))
 }
 
-/// The same of what would be in a file.
+/// Returns the digest of what would be in a file.
 pub fn sha256_of(content: &[u8]) -> String {
     let digest = Sha256::digest(content);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

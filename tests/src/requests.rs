@@ -18,8 +18,8 @@ impl Running {
     /// # Panics
     /// When they do not, or get anything but 200.
     #[track_caller]
-    pub fn serves(&self, version: &str) {
-        self.shows("/version", version);
+    pub fn await_version(&self, version: &str) {
+        self.await_shown("/version", version);
     }
 
     /// Waits until this is what clients get; whatever they get before, it is 200.
@@ -27,7 +27,7 @@ impl Running {
     /// # Panics
     /// When they do not, or get anything but 200.
     #[track_caller]
-    pub fn shows(&self, target: &str, text: &str) {
+    pub fn await_shown(&self, target: &str, text: &str) {
         let mut last = String::new();
         eventually(
             || self.failure(&format!("GET {target} is {text:?}")),

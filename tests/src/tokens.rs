@@ -38,7 +38,7 @@ pub fn leave_one_in(pid: u32) -> usize {
     left.expect("a handle in the other process").addr()
 }
 
-/// Whether this is the handle of a token in this process.
+/// Returns whether this is the handle of a token in this process.
 ///
 /// # Panics
 /// When there is no such process.

@@ -8,7 +8,7 @@ use crate::binaries::spawn;
 /// Set, a skipped test is a failed one.
 const REQUIRE_ALL: &str = "HANDOFF_REQUIRE_ALL";
 
-/// Whether `tool` can be run; if not, says so where everybody sees it.
+/// Returns whether `tool` can be run, and reports it past the capture if not.
 ///
 /// # Panics
 /// When it cannot, and `HANDOFF_REQUIRE_ALL=1` says that nothing may be skipped.
@@ -20,7 +20,7 @@ pub fn has(tool: &str) -> bool {
     works
 }
 
-/// Whether `tool` can be run: this argument makes it say something and end.
+/// Returns whether `tool` can be run: this argument makes it say something and end.
 pub fn runs(tool: &str, argument: &str) -> bool {
     let mut command = Command::new(tool);
     command.arg(argument).stdin(Stdio::null());

@@ -25,8 +25,8 @@ pub fn eventually<T>(failure: impl FnOnce() -> String, mut look: impl FnMut() ->
     }
 }
 
-/// Lets time pass for something that takes time by its nature, such as a slow upload.
-pub fn pass(time: Duration) {
+/// Lets time pass where no fact can be awaited: a slow sender, or a limit that must not apply.
+pub fn sleep_for(time: Duration, _reason: &str) {
     thread::sleep(time);
 }
 

@@ -18,9 +18,10 @@ use crate::source::{self, Source};
 use crate::status::Status;
 use crate::wait::eventually;
 
+mod paths;
 mod restart;
 
-/// So much of the log is shown with a failure.
+/// Number of lines of the log that a failure shows.
 const LOG_TAIL: usize = 80;
 
 /// A deployment that has not been started.
@@ -262,7 +263,7 @@ impl Running {
     /// # Panics
     /// When it never does.
     #[track_caller]
-    pub fn activates(&self, release: &str) -> Status {
+    pub fn await_active(&self, release: &str) -> Status {
         let what = format!("{release} is active");
         self.wait_until(&what, |status| status.is_active(release))
     }
@@ -273,7 +274,7 @@ impl Running {
     /// # Panics
     /// When there were, or never so many.
     #[track_caller]
-    pub fn has_launched(&self, launches: usize) {
+    pub fn await_launches(&self, launches: usize) {
         let status = self.wait_until(&format!("{launches} launches"), |status| {
             status.handoffs.len() >= launches && status.is_at_rest()
         });
@@ -285,8 +286,8 @@ impl Running {
     /// # Panics
     /// When it never does.
     #[track_caller]
-    pub fn logs(&self, part: &str) {
-        self.logs_times(1, part);
+    pub fn await_log(&self, part: &str) {
+        self.await_log_times(1, part);
     }
 
     /// Waits until the log says this so often.
@@ -294,7 +295,7 @@ impl Running {
     /// # Panics
     /// When it never does.
     #[track_caller]
-    pub fn logs_times(&self, times: usize, part: &str) {
+    pub fn await_log_times(&self, times: usize, part: &str) {
         eventually(
             || self.failure(&format!("the log has {part:?} in it {times} times")),
             || (self.log().matches(part).count() >= times).then_some(()),
@@ -306,7 +307,7 @@ impl Running {
     /// # Panics
     /// When it never does.
     #[track_caller]
-    pub fn exit_status(&self) -> ExitStatus {
+    pub fn await_exit(&self) -> ExitStatus {
         eventually(
             || self.failure("handoff has ended"),
             || self.child().try_wait().expect("its state"),
@@ -328,7 +329,7 @@ impl Running {
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    /// Where what handoff writes to stdout is found.
+    /// Returns the path of handoff's stdout.
     pub fn output(&self) -> PathBuf {
         self.root().join("output")
     }
@@ -343,19 +344,19 @@ impl Running {
     /// # Panics
     /// When it never has.
     #[track_caller]
-    pub fn has_problem(&self, part: &str) -> Status {
+    pub fn await_problem(&self, part: &str) -> Status {
         self.wait_until(&format!("a problem with {part:?}"), |status| {
             let problem = status.artifact_problem.as_deref();
             problem.is_some_and(|problem| problem.contains(part))
         })
     }
 
-    /// What it shares with other sidecars.
+    /// Returns the part that it shares with other sidecars.
     pub fn deployment(&self) -> &Deployment {
         &self.deployment
     }
 
-    /// What was waited for, and all that may tell why it did not come.
+    /// Describes a fact that did not come, with all that may explain it.
     pub(crate) fn failure(&self, what: &str) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -392,7 +393,7 @@ impl Running {
         self.ask_to_stop();
         #[cfg(windows)]
         self.kill();
-        self.exit_status();
+        self.await_exit();
     }
 }
 
@@ -409,7 +410,7 @@ impl Drop for Running {
             self.end();
         }
         #[cfg(unix)]
-        self.leaves_nothing_behind();
+        self.await_no_processes();
         let panicked = self.log().contains("panicked at");
         assert!(!panicked, "{}", self.failure("nothing panics"));
     }

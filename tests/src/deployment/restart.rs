@@ -42,13 +42,13 @@ impl Running {
     /// # Panics
     /// When it does not come up.
     #[track_caller]
-    pub fn starts_again(&mut self) {
+    pub fn start_again(&mut self) {
         self.spawn_again();
         self.address = self.wait_until("handoff listens again", |_| true).listen;
     }
 
-    /// The same, if handoff has ended at all; whether it runs then. It may not be able to start in
-    /// the circumstances.
+    /// Starts handoff again if it has ended; returns whether it runs then. It may not be able to
+    /// start in the circumstances.
     ///
     /// # Panics
     /// When it neither comes up nor ends.

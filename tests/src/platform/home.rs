@@ -16,7 +16,7 @@ use crate::status::Status;
 /// The repository's own.
 pub const TOP_LEVEL: &str = include_str!("../../../web.config");
 
-/// What of our own environment a worker process has, too.
+/// Variables of our own environment that a worker process has, too.
 const PASSED_ON: [&str; 4] = ["PATH", "SystemRoot", "ComSpec", "PATHEXT"];
 
 /// A site's files. Ends with this value, after each [`super::Iis`] that runs them.
@@ -39,7 +39,7 @@ impl Home {
         Self::edited(&[])
     }
 
-    /// The same with other words in `web.config`: each `(old, new)` has to apply.
+    /// Makes a home with other words in `web.config`: each `(old, new)` has to apply.
     ///
     /// # Panics
     /// When one does not, or the site cannot be laid out.
@@ -102,11 +102,12 @@ impl Home {
     /// When it cannot be laid out.
     pub fn with_web_config(text: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let root = match cfg!(windows) {
+        let root = if cfg!(windows) {
             // The canonical path begins with `\\?\`, which nobody's `%HOME%` does.
-            true => folder.path().to_owned(),
+            folder.path().to_owned()
+        } else {
             // The system may know it by another path, and shows that one.
-            false => fs::canonicalize(folder.path()).expect("a folder"),
+            fs::canonicalize(folder.path()).expect("a folder")
         };
         let mut environment = Environment::default();
         for name in PASSED_ON {
@@ -148,9 +149,10 @@ impl Home {
         fs::create_dir_all(target.parent().expect("a folder")).expect("a folder");
         // Over what may be there. On Windows no link of a program that runs could be removed.
         let _ = fs::remove_file(&target);
-        let linked = match cfg!(windows) {
-            true => None,
-            false => fs::hard_link(program, &target).ok(),
+        let linked = if cfg!(windows) {
+            None
+        } else {
+            fs::hard_link(program, &target).ok()
         };
         linked
             .map_or_else(|| fs::copy(program, &target).map(drop), Ok)
@@ -197,7 +199,7 @@ impl Home {
         crate::source::point(&self.site(), content.as_bytes());
     }
 
-    /// What the sidecars of this site publish.
+    /// Returns the statuses that the sidecars of this site publish.
     pub fn sidecars(&self) -> Vec<Status> {
         Status::all(&self.site().join("handoff-state"))
     }
@@ -237,7 +239,7 @@ impl Home {
         &self.root
     }
 
-    /// What a worker process on this machine has in its environment.
+    /// Returns the environment of a worker process on this machine.
     pub(super) fn environment_on(&self, machine: &str) -> Environment {
         let mut environment = self.environment.clone();
         environment.set("WEBSITE_INSTANCE_ID", machine);

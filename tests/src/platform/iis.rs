@@ -21,7 +21,7 @@ use super::site::Site;
 use crate::client::{Answer, Connection};
 use crate::wait::eventually;
 
-/// So much of the log is shown with a failure.
+/// Number of lines of the log that a failure shows.
 const LOG_TAIL: usize = 60;
 
 /// A running platform. Nothing of it is left when it ends.
@@ -46,7 +46,7 @@ impl<'a> Iis<'a> {
         Self::start_on(home, module, "machine")
     }
 
-    /// The same on the machine of this name: what is local to it is shared by no other.
+    /// Starts it on the machine of this name: what is local to it is shared by no other.
     ///
     /// # Panics
     /// When the system has no port or no thread for it.
@@ -89,7 +89,7 @@ impl<'a> Iis<'a> {
         }
     }
 
-    /// Where clients connect.
+    /// Returns the address to which clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -99,17 +99,17 @@ impl<'a> Iis<'a> {
         &self.site.host.clock
     }
 
-    /// What has happened, oldest first.
+    /// Returns the events, the oldest first.
     pub fn events(&self) -> Vec<Event> {
         self.site.host.events.all()
     }
 
-    /// How often something has happened.
+    /// Counts the events of a kind.
     pub fn count(&self, is_it: impl Fn(&Event) -> bool) -> usize {
         self.events().iter().filter(|event| is_it(event)).count()
     }
 
-    /// How often a server process has been started.
+    /// Counts how often a server process has been started.
     pub fn starts(&self) -> usize {
         self.started().len()
     }
@@ -172,7 +172,7 @@ impl<'a> Iis<'a> {
     /// # Panics
     /// When they do not, or get anything but 200.
     #[track_caller]
-    pub fn serves(&self, version: &str) {
+    pub fn await_version(&self, version: &str) {
         eventually(
             || self.failure(&format!("{version} serves")),
             || {
@@ -189,7 +189,7 @@ impl<'a> Iis<'a> {
     /// # Panics
     /// When it never has.
     #[track_caller]
-    pub fn has_in_flight(&self, count: usize) {
+    pub fn await_in_flight(&self, count: usize) {
         eventually(
             || self.failure(&format!("{count} requests are in flight")),
             || (self.site.in_flight() == count).then_some(()),
@@ -234,14 +234,14 @@ impl<'a> Iis<'a> {
     /// # Panics
     /// When one stays.
     #[track_caller]
-    pub fn leaves_nothing_behind(&self) {
+    pub fn await_no_processes(&self) {
         eventually(
             || self.failure(&format!("no process is left, not {:?}", self.processes())),
             || self.processes().is_empty().then_some(()),
         );
     }
 
-    /// What was waited for, and all that may tell why it did not come.
+    /// Describes a fact that did not come, with all that may explain it.
     pub fn failure(&self, what: &str) -> String {
         let log = self.home.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -263,7 +263,7 @@ impl Drop for Iis<'_> {
         }
         self.site.host.sandbox.kill();
         if !thread::panicking() {
-            self.leaves_nothing_behind();
+            self.await_no_processes();
             let panicked = self.home.log().contains("panicked at");
             assert!(!panicked, "{}", self.failure("nothing panics"));
         }

@@ -24,7 +24,7 @@ pub(super) struct Output {
     pub(super) _in_flight: InFlight,
 }
 
-/// What came after the bytes that were collected.
+/// The event after the bytes that were collected.
 enum Then {
     More,
     End,
@@ -84,13 +84,13 @@ impl Output {
         }
     }
 
-    /// At least as much as the buffer holds, unless it ends before.
+    /// Collects at least as much as the buffer holds, unless it ends before.
     async fn collect(&mut self) -> (Bytes, Then) {
         let mut collected = BytesMut::new();
         loop {
             let frame = tokio::select! {
                 frame = self.body.frame() => frame,
-                () = self.activity.is_idle_for(self.limit) => {
+                () = self.activity.wait_until_idle(self.limit) => {
                     let reason = "the operation timed out".to_owned();
                     return (collected.freeze(), Then::Failure(reason));
                 }

@@ -1,4 +1,4 @@
-//! What Azure's shared folder and the tools that write to it do to a deployment.
+//! Effects that Azure's shared folder and the tools that write to it do to a deployment.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -18,7 +18,7 @@ pub struct HalfWritten {
 // === impl HalfWritten ===
 
 impl HalfWritten {
-    /// Where it arrives.
+    /// Returns the path at which it arrives.
     pub fn path(&self) -> &Path {
         &self.path
     }

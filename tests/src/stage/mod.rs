@@ -9,7 +9,6 @@
 use std::fmt::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -26,24 +25,24 @@ pub use wire::{End, Wire};
 pub struct Stage {
     site: Running,
     apps: TcpListener,
-    /// Where the app looks whether it may be ready.
+    /// Folder of the file that lets the app be ready.
     gate: Option<TempDir>,
 }
 
 /// An answer that is as short as they get.
 pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-/// The same as a client gets it, without the date.
+/// [`OK`] as a client gets it, without the date.
 pub const OK_PASSED_ON: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
 /// A request that is as short as they get.
 pub const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-/// The same as the app gets it.
+/// [`GET`] as the app gets it.
 pub const GET_PASSED_ON: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
 // === impl Stage ===
 
 impl Stage {
-    /// With defaults, but for the fields about the client, which most tests are not about, and one
-    /// worker: each has its own connections to the app.
+    /// Starts it with defaults, but for the fields about the client, which most tests are not
+    /// about, and one worker: each has its own connections to the app.
     ///
     /// # Panics
     /// When handoff does not start.
@@ -53,7 +52,7 @@ impl Stage {
         Self::with(&[])
     }
 
-    /// With these options.
+    /// Starts it with these options.
     ///
     /// # Panics
     /// When handoff does not start.
@@ -67,7 +66,7 @@ impl Stage {
         stage
     }
 
-    /// With an app that is not ready before [`Stage::becomes_ready`].
+    /// Starts it with an app that is not ready before [`Stage::make_ready`].
     ///
     /// # Panics
     /// When handoff does not start.
@@ -76,7 +75,7 @@ impl Stage {
         Self::starting_with(&[])
     }
 
-    /// The same with these options.
+    /// Starts it so with these options.
     ///
     /// # Panics
     /// When handoff does not start.
@@ -94,7 +93,7 @@ impl Stage {
     ///
     /// # Panics
     /// When it is already.
-    pub fn becomes_ready(&self) {
+    pub fn make_ready(&self) {
         let gate = self.gate.as_ref().expect("an app that starts");
         std::fs::write(gate.path().join("ready"), "").expect("a file");
         self.site
@@ -127,9 +126,10 @@ impl Stage {
         let site = options
             .fold(Site::overwritten_in_place(), |site, (option, value)| {
                 // A switch has no value, which the environment's has.
-                match option.starts_with("--") {
-                    false => site.with_variable(option, value),
-                    true => site.with(option, value),
+                if option.starts_with("--") {
+                    site.with(option, value)
+                } else {
+                    site.with_variable(option, value)
                 }
             })
             .running(&command)
@@ -215,12 +215,12 @@ impl Stage {
     /// # Panics
     /// When something has.
     #[track_caller]
-    pub fn nothing_more_reaches(self, apps: impl IntoIterator<Item = Wire>) {
+    pub fn assert_nothing_more_reaches(self, apps: impl IntoIterator<Item = Wire>) {
         let Self {
             site, apps: others, ..
         } = self;
         site.ask_to_stop();
-        site.exit_status();
+        site.await_exit();
         for mut app in apps {
             let (rest, _) = app.rest();
             assert_eq!(rest, "", "no more than this reaches the app");
@@ -274,9 +274,4 @@ pub fn chunked(body: &str, size: usize) -> String {
         let _ = write!(chunks, "{:x}\r\n{}\r\n", chunk.len(), text(chunk));
     }
     chunks + "0\r\n\r\n"
-}
-
-/// Lets time pass, for what is about time.
-pub fn pass(time: Duration) {
-    std::thread::sleep(time);
 }

@@ -11,11 +11,12 @@ use super::{OK, field, text};
 /// Nothing here takes so long, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long the system waits at a time. Wine does not always wake who waits when a reset comes, but
-/// tells who asks again.
-const AT_ONCE: Duration = match cfg!(windows) {
-    true => Duration::from_secs(1),
-    false => PATIENCE,
+/// Time for which the system waits at once. Wine does not always wake who waits when a reset comes,
+/// but tells who asks again.
+const AT_ONCE: Duration = if cfg!(windows) {
+    Duration::from_secs(1)
+} else {
+    PATIENCE
 };
 
 /// One end of a connection.
@@ -26,12 +27,12 @@ pub struct Wire {
     ahead: Vec<u8>,
 }
 
-/// How a connection ended.
+/// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Properly (FIN).
+    /// A proper end (FIN).
     Closed,
-    /// With a reset (RST): nobody takes what came before for the whole.
+    /// A reset (RST): what came before is not taken for the whole.
     Reset,
 }
 
@@ -121,7 +122,7 @@ impl Wire {
 
     /// Answers every request without a body with [`OK`] until the connection ends, and gives their
     /// heads.
-    pub fn answers_all(mut self) -> Vec<String> {
+    pub fn answer_all(mut self) -> Vec<String> {
         let mut heads = Vec::new();
         loop {
             let end = self.ahead.windows(4).position(|four| four == b"\r\n\r\n");
@@ -203,8 +204,8 @@ impl Wire {
         chunk
     }
 
-    /// Whether there is something to receive at this moment.
-    pub fn has_received(&mut self) -> bool {
+    /// Returns whether there is something to receive at this moment.
+    pub fn has_received(&self) -> bool {
         self.stream.set_nonblocking(true).expect("a socket");
         let peeked = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).expect("a socket");
@@ -215,7 +216,7 @@ impl Wire {
     ///
     /// # Panics
     /// When it does not let itself be told.
-    pub fn holds_little_back(&self) {
+    pub fn shrink_send_buffer(&self) {
         let told = SockRef::from(&self.stream).set_send_buffer_size(4096);
         told.expect("a socket");
     }
@@ -294,7 +295,7 @@ impl Wire {
     /// # Panics
     /// When it is late.
     #[track_caller]
-    pub fn ends_soon(&mut self) -> End {
+    pub fn await_end_soon(&mut self) -> End {
         // A second on a machine with nothing else to do, of which there are few.
         const SOON: Duration = Duration::from_secs(10);
         let since = Instant::now();
@@ -304,7 +305,7 @@ impl Wire {
     }
 
     /// Takes no more, and lets the other end know.
-    pub fn stops(&self) {
+    pub fn shut_down(&self) {
         // It may have ended already.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
