@@ -79,7 +79,8 @@ const MAY_BRANCH: &[&str] = &[
     "os/",
     "data_plane/listener.rs",
     "data_plane/socket.rs",
-    "config/mod.rs",
+    "config/paths.rs",
+    "config/platform.rs",
 ];
 
 /// What deciding may not depend on.
