@@ -23,8 +23,8 @@ use crate::data_plane::{DataPlane, Listener, ShutdownRequest, TrafficCounters};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::observe::admin::{self, Admin};
 use crate::observe::{event_hook, systemd};
-use crate::os::listening::who_has;
-use crate::os::service_manager::{News, passed_listener, tell};
+use crate::os::listening::describe_listener;
+use crate::os::service_manager::{ServiceNotification, notify, passed_listener};
 use crate::os::thread::JoinOnDrop;
 use crate::process::Launch;
 use crate::router::Router;
@@ -157,10 +157,10 @@ fn publish_status(
         spawn_local(admin.serve(published.clone(), Arc::clone(router), tallies));
     }
     if let Some(command) = config.on_event.take() {
-        spawn_local(event_hook::tell(command, published.clone()));
+        spawn_local(event_hook::notify(command, published.clone()));
     }
-    tell(News::Ready);
-    spawn_local(systemd::inform(published.clone()));
+    notify(ServiceNotification::Ready);
+    spawn_local(systemd::report(published.clone()));
     let writer = status_file::publish(status_file, published).map_err(AppError::Thread)?;
     Ok((publisher, writer))
 }
@@ -256,7 +256,7 @@ impl RunningSidecar {
 
     /// Goes on accepting for a while, closes the port, drains the connections, and stops the app.
     async fn shut_down(mut self) {
-        tell(News::Stopping);
+        notify(ServiceNotification::Stopping);
         let ShutdownSettings { delay, timeout } = self.shutdown;
         let deadline = Instant::now() + timeout;
         // The supervisor ends only after both of its orders: there is a receiver.
@@ -351,7 +351,7 @@ async fn bind(address: SocketAddr) -> Result<Listener, AppError> {
             }
             Err(source) => {
                 let is_taken = Listener::is_taken(&source);
-                let by = is_taken.then(|| who_has(address)).flatten();
+                let by = is_taken.then(|| describe_listener(address)).flatten();
                 return Err(AppError::Bind {
                     address,
                     by,
@@ -362,8 +362,8 @@ async fn bind(address: SocketAddr) -> Result<Listener, AppError> {
     }
 }
 
-fn bind_admin(settings: Option<admin::Settings>) -> Result<Option<Admin>, AppError> {
-    let bind = |settings: admin::Settings| {
+fn bind_admin(settings: Option<admin::AdminSettings>) -> Result<Option<Admin>, AppError> {
+    let bind = |settings: admin::AdminSettings| {
         let address = settings.address;
         Admin::bind(settings).map_err(|source| AppError::Admin { address, source })
     };

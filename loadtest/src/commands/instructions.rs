@@ -16,21 +16,21 @@ use serde::{Deserialize, Serialize};
 use super::{CommandError, runtime};
 use crate::cli::DeployBy;
 use crate::cli::bench::InstructionsOptions;
+use crate::deploy::Strategy as _;
 use crate::deploy::handoff::Handoff;
 use crate::deploy::release::{self, Release};
 use crate::deploy::site::Site;
-use crate::deploy::{Strategy as _, StrategyError};
 use crate::generator::client::Client;
 use crate::generator::outcome::{Failed, Failure};
-use crate::host::binaries::{self, BinariesError, Profile};
+use crate::host::binaries::{self, Profile};
 use crate::host::install::{self, find};
 use crate::host::system::System;
 use crate::host::{revision, scratch};
 use crate::report::write_json;
 use crate::units::thousands;
 
-/// Maximum growth of a figure over the committed one, in percent. Runs of one binary differ by less
-/// than one percent.
+/// Maximum growth of a figure over the committed one, in percent: timers make the counts of two runs
+/// of one binary differ by one percent or so.
 const TOLERANCE_PERCENT: f64 = 3.0;
 
 /// A case: its requests are alike, and sent one after the other.
@@ -47,28 +47,28 @@ struct Case {
 const CASES: [Case; 4] = [
     Case {
         name: "get_kept",
-        requests: 2000,
+        requests: 10_000,
         is_kept: true,
         cookies: 0,
         body: 0,
     },
     Case {
         name: "get_new",
-        requests: 1000,
+        requests: 5_000,
         is_kept: false,
         cookies: 0,
         body: 0,
     },
     Case {
         name: "cookies_4_kib",
-        requests: 2000,
+        requests: 10_000,
         is_kept: true,
         cookies: 4096,
         body: 0,
     },
     Case {
         name: "body_64_kib",
-        requests: 500,
+        requests: 3_000,
         is_kept: true,
         cookies: 0,
         body: 64 * 1024,
@@ -88,37 +88,15 @@ struct Figures {
     instructions: BTreeMap<String, u64>,
 }
 
-/// An error that fits "failed to {…}".
-#[derive(Debug, thiserror::Error)]
-pub enum InstructionsError {
-    #[error(transparent)]
-    Binaries(#[from] BinariesError),
-    #[error(transparent)]
-    Command(#[from] CommandError),
-    #[error(transparent)]
-    Strategy(#[from] StrategyError),
-    #[error("run valgrind: it is not installed (--install)")]
-    NoValgrind,
-    #[error("prepare the files: {0}")]
-    Files(io::Error),
-    #[error("send a request of {case}: {detail}")]
-    Request { case: &'static str, detail: String },
-    #[error("read the count in {0}: it has none")]
-    NoCount(PathBuf),
-    #[error("read the figures in {file}: {source}")]
-    Read { file: PathBuf, source: io::Error },
-}
-
 /// Counts, and writes or checks the figures; returns whether they hold.
-///
-/// # Errors
-/// There are no figures.
-pub fn run(options: &InstructionsOptions) -> Result<bool, InstructionsError> {
+pub fn run(options: &InstructionsOptions) -> Result<bool, CommandError> {
     let runtime = runtime()?;
     if options.install {
         runtime.block_on(install::install(&[install::TOOLS]));
     }
-    let valgrind = find("valgrind").ok_or(InstructionsError::NoValgrind)?;
+    let valgrind = find("valgrind").ok_or_else(|| {
+        CommandError::Other("run valgrind: it is not installed (--install)".to_owned())
+    })?;
     let programs = ["handoff", "sample-app"];
     let (profile, folder) = (Profile::release(), options.binaries.as_deref());
     let built = binaries::provide_in(&profile, &programs, &System::Native, folder)?;
@@ -162,7 +140,7 @@ async fn count_run(
     valgrind: &Path,
     handoff: &Path,
     app: &Path,
-) -> Result<u64, InstructionsError> {
+) -> Result<u64, CommandError> {
     let output = folder.join("callgrind.out");
     let prepare = || -> io::Result<(Site, Release, PathBuf)> {
         let site = Site::create(folder.join("site"), DeployBy::Pointer, System::Native)?;
@@ -179,18 +157,21 @@ async fn count_run(
         fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
         Ok((site, releases[0].clone(), wrapper))
     };
-    let (site, release, wrapper) = prepare().map_err(InstructionsError::Files)?;
+    let (site, release, wrapper) = prepare().map_err(CommandError::folder(folder))?;
     let command = ["-port", "{port}"].map(Into::into);
     let log = folder.join("output.log");
     let mut handoff = Handoff::start(&wrapper, site, &release, &command, folder, &log).await?;
     let sent = case.send(handoff.server(), case.requests * times).await;
     handoff.stop().await?;
-    sent.map_err(|failed| InstructionsError::Request {
-        case: case.name,
-        detail: failed.detail,
+    sent.map_err(|failed| {
+        CommandError::Other(format!(
+            "send a request of {}: {}",
+            case.name, failed.detail
+        ))
     })?;
-    let text = fs::read_to_string(&output).map_err(InstructionsError::Files)?;
-    parse_count(&text).ok_or(InstructionsError::NoCount(output))
+    let text = fs::read_to_string(&output).map_err(CommandError::read(&output))?;
+    let missing = || CommandError::Other(format!("find the count in {}", output.display()));
+    parse_count(&text).ok_or_else(missing)
 }
 
 fn parse_count(text: &str) -> Option<u64> {
@@ -203,12 +184,9 @@ fn parse_count(text: &str) -> Option<u64> {
     text.lines().rev().find_map(count)
 }
 
-fn check(file: &Path, found: &BTreeMap<String, u64>) -> Result<bool, InstructionsError> {
+fn check(file: &Path, found: &BTreeMap<String, u64>) -> Result<bool, CommandError> {
     let committed = fs::read(file).and_then(|json| Ok(serde_json::from_slice(&json)?));
-    let committed: Figures = committed.map_err(|source| InstructionsError::Read {
-        file: file.to_owned(),
-        source,
-    })?;
+    let committed: Figures = committed.map_err(CommandError::read(file))?;
     if committed.rustc != revision::rustc() {
         let name = |rustc: Option<String>| rustc.unwrap_or_else(|| "unknown".to_owned());
         let (then, now) = (name(committed.rustc.clone()), name(revision::rustc()));

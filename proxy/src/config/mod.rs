@@ -54,13 +54,13 @@ pub struct Config {
     /// Treatment of users' Windows tokens.
     pub windows_auth: WindowsAuth,
     /// The admin endpoint, if there is one.
-    pub admin: Option<admin::Settings>,
+    pub admin: Option<admin::AdminSettings>,
     /// The app's output and the access log.
     pub lines: sinks::SinkSettings,
     /// Command of the event hook, if there is one.
     pub on_event: Option<String>,
     /// The log.
-    pub log: telemetry::Settings,
+    pub log: telemetry::LogSettings,
     /// The end of handoff.
     pub shutdown: ShutdownSettings,
     /// The files that are read again when they change.

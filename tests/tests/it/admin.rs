@@ -298,7 +298,7 @@ fn two_sidecars_with_one_admin_port_both_serve_and_the_second_gets_it_later() {
     let second = second.launch_in(first.deployment());
     second.await_active("v1");
     assert_eq!(second.get("/version").text(), "v1");
-    second.await_log("the admin port is taken");
+    second.await_log("the admin port is in use");
     first.kill();
     second.await_log("the status page is at");
     let answer = second.look("/status");

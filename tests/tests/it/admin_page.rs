@@ -43,7 +43,7 @@ fn a_handoff_can_be_watched() {
     page.await_shown("#blue", &["draining", "v1-"]);
     assert_eq!(upload.finish().unwrap().status, 200);
     page.await_shown("#blue", &["empty"]);
-    page.await_shown("#handoffs", &["v2-", "took over", "drain"]);
+    page.await_shown("#handoffs", &["v2-", "promoted", "drain"]);
 
     site.deploy(app("v3").that("--exit-code=7"));
     page.await_shown("#failure", &["v3-", "ended before it was ready (exit", "7"]);
@@ -134,7 +134,7 @@ fn screenshots() {
     pictures(&mut page, &folder, "draining");
     assert_eq!(upload.finish().unwrap().status, 200);
     site.deploy(app("checkout-2026.11.4-with-a-rather-long-name").that("--exit-code=3"));
-    page.await_shown("#failure", &["exited"]);
+    page.await_shown("#failure", &["ended before it was ready"]);
     sleep_for(Duration::from_secs(3), "the curves of the page fill");
     pictures(&mut page, &folder, "refused");
     load.end();

@@ -44,7 +44,7 @@ fn a_daemon_ends_with_the_next_handoff_when_its_own_was_killed() {
     assert!(is_alive(orphan), "nothing else ends it");
     site.start_again();
     await_end(orphan);
-    site.await_log("a sidecar that is no more had left it");
+    site.await_log("a dead sidecar left behind");
     site.await_version("v1");
     assert!(is_alive(daemon(&site)));
 }

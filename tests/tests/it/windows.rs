@@ -104,7 +104,7 @@ fn an_app_that_outlives_a_killed_handoff_holds_nothing_of_it_and_is_ended_by_the
 
     site.start_again();
     await_gone(orphan);
-    site.await_log("a sidecar that is no more had left it");
+    site.await_log("a dead sidecar left behind");
     site.await_version("v2");
 }
 
