@@ -15,26 +15,17 @@ pub struct Metrics(Vec<Sample>);
 
 impl Running {
     /// Returns the address of the admin port.
-    ///
-    /// # Panics
-    /// When it was not started with `--admin`.
     pub fn admin(&self) -> SocketAddr {
         self.status().admin.expect("--admin")
     }
 
     /// A request to the admin port, as any program of this machine sends it.
-    ///
-    /// # Panics
-    /// When it is not answered.
     #[track_caller]
     pub fn look(&self, target: &str) -> Answer {
         self.look_as("GET", target, "Host: localhost\r\n")
     }
 
     /// A request to the admin port with these fields, and no others.
-    ///
-    /// # Panics
-    /// When it is not answered.
     #[track_caller]
     pub fn look_as(&self, method: &str, target: &str, fields: &str) -> Answer {
         let mut connection = Connection::open(self.admin()).expect("the admin port");
@@ -44,9 +35,6 @@ impl Running {
     }
 
     /// The metrics as they are now.
-    ///
-    /// # Panics
-    /// When they cannot be parsed.
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
         let answer = self.look("/metrics");
@@ -55,9 +43,6 @@ impl Running {
     }
 
     /// Waits until a metric with these labels has this value.
-    ///
-    /// # Panics
-    /// When it never has.
     #[track_caller]
     pub fn await_metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         let last = Cell::new(None);

@@ -110,9 +110,6 @@ fn build(packages: &[&str]) -> PathBuf {
 }
 
 /// Starts a process when no other thread writes an executable.
-///
-/// # Errors
-/// What the system said.
 pub fn spawn(command: &mut Command) -> io::Result<Child> {
     let _alone = write_or_spawn();
     command.spawn()

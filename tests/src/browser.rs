@@ -28,9 +28,6 @@ pub struct Browser {
 
 impl Browser {
     /// Opens a page, which need not have been loaded yet.
-    ///
-    /// # Panics
-    /// When the browser does not come up.
     pub fn open(url: &str) -> Self {
         let profile = TempDir::new().expect("a folder");
         let mut command = Command::new(PROGRAM);
@@ -71,9 +68,6 @@ impl Browser {
     }
 
     /// Returns the value that a JavaScript expression evaluates to in the page.
-    ///
-    /// # Panics
-    /// When it throws.
     #[track_caller]
     pub fn evaluate(&mut self, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "returnByValue": true });
@@ -83,9 +77,6 @@ impl Browser {
     }
 
     /// Waits until the text of the first element that `selector` finds has all of this in it.
-    ///
-    /// # Panics
-    /// When it never has.
     #[track_caller]
     pub fn await_shown(&mut self, selector: &str, parts: &[&str]) {
         let selector = json!(selector);
@@ -103,9 +94,6 @@ impl Browser {
     }
 
     /// Waits until there is an element that `selector` finds.
-    ///
-    /// # Panics
-    /// When there never is.
     #[track_caller]
     pub fn has(&mut self, selector: &str) {
         let found = format!("document.querySelector({}) !== null", json!(selector));
@@ -137,9 +125,6 @@ impl Browser {
     }
 
     /// Writes what the whole page looks like to a PNG file.
-    ///
-    /// # Panics
-    /// When the file cannot be written.
     pub fn picture(&mut self, file: &Path) {
         let size = self.call("Page.getLayoutMetrics", &json!({}))["cssContentSize"].clone();
         let clip = json!({

@@ -22,9 +22,6 @@ pub struct Answer {
 
 impl Connection {
     /// Connects.
-    ///
-    /// # Errors
-    /// What the system said; refused, above all.
     pub fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(DEADLINE))?;
@@ -34,41 +31,26 @@ impl Connection {
     }
 
     /// Sends the head of a request; `headers` are whole lines.
-    ///
-    /// # Panics
-    /// When the connection takes no more.
     pub fn send(&mut self, method: &str, target: &str, headers: &str) {
         self.write(format!("{method} {target} HTTP/1.1\r\nHost: app\r\n{headers}\r\n").as_bytes());
     }
 
     /// Sends bytes.
-    ///
-    /// # Panics
-    /// When the connection takes no more.
     pub fn write(&mut self, bytes: &[u8]) {
         self.try_write(bytes).expect("send");
     }
 
     /// Sends bytes.
-    ///
-    /// # Errors
-    /// When the connection takes no more.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.get_mut().write_all(bytes)
     }
 
     /// Another hand to send with while this one reads.
-    ///
-    /// # Panics
-    /// When the system has none.
     pub fn writer(&self) -> TcpStream {
         self.0.get_ref().try_clone().expect("a second handle")
     }
 
     /// Sends a chunk of a chunked body; an empty one is the last.
-    ///
-    /// # Panics
-    /// When the connection takes no more.
     pub fn write_chunk(&mut self, bytes: &[u8]) {
         self.write(&[format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat());
     }
@@ -90,18 +72,12 @@ impl Connection {
     }
 
     /// Sends a GET and reads the whole answer.
-    ///
-    /// # Errors
-    /// [`Connection::answer`]'s.
     pub fn get(&mut self, target: &str) -> io::Result<Answer> {
         self.try_write(format!("GET {target} HTTP/1.1\r\nHost: app\r\n\r\n").as_bytes())?;
         self.answer()
     }
 
     /// Reads a whole answer to anything but HEAD.
-    ///
-    /// # Errors
-    /// When the connection ends before the answer does, or what comes is no answer.
     pub fn answer(&mut self) -> io::Result<Answer> {
         let mut answer = self.head()?;
         if answer.header("transfer-encoding") == Some("chunked") {
@@ -117,9 +93,6 @@ impl Connection {
     }
 
     /// Reads the status line and the headers, and no further.
-    ///
-    /// # Errors
-    /// When the connection ends before, or what comes is no answer.
     pub fn head(&mut self) -> io::Result<Answer> {
         let status_line = self.line()?;
         let status = status_line
@@ -144,9 +117,6 @@ impl Connection {
     }
 
     /// Reads a chunk of a chunked body; `None` is the last one.
-    ///
-    /// # Errors
-    /// When the connection ends before.
     pub fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         let length = usize::from_str_radix(&self.line()?, 16).map_err(io::Error::other)?;
         let chunk = self.bytes(length)?;
@@ -155,9 +125,6 @@ impl Connection {
     }
 
     /// Reads a chunked body until it ends, which has to look like a failure.
-    ///
-    /// # Panics
-    /// When it goes on, or ends as if it were complete.
     #[track_caller]
     pub fn assert_cut(&mut self) {
         let complete = eventually(
@@ -175,9 +142,6 @@ impl Connection {
     }
 
     /// Reads so many bytes.
-    ///
-    /// # Errors
-    /// When the connection ends before.
     pub fn bytes(&mut self, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         self.0.read_exact(&mut bytes)?;
@@ -185,9 +149,6 @@ impl Connection {
     }
 
     /// Reads what comes until the connection ends in whatever way.
-    ///
-    /// # Panics
-    /// When it never ends.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -198,9 +159,6 @@ impl Connection {
     }
 
     /// Reads what comes until the connection is properly closed.
-    ///
-    /// # Errors
-    /// When it is reset.
     pub fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.0.read_to_end(&mut bytes)?;
@@ -237,9 +195,6 @@ impl Answer {
     }
 
     /// The body.
-    ///
-    /// # Panics
-    /// When it is no text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a text")
     }

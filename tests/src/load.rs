@@ -54,9 +54,6 @@ impl Load {
     }
 
     /// Offers no more, and waits for every answer.
-    ///
-    /// # Panics
-    /// When counting has.
     pub fn end(self) -> Tally {
         self.is_over.store(true, Ordering::Relaxed);
         self.pace.join().expect("a tally")

@@ -22,9 +22,6 @@ pub struct Ran {
 }
 
 /// Runs it to its end, and prints what it says.
-///
-/// # Panics
-/// When it cannot be run.
 pub fn loadtest<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ran {
     let folder = tempfile::tempdir().expect("a folder");
     let json = folder.path().join("json");

@@ -10,9 +10,6 @@ use crate::deployment::Running;
 use crate::wait::eventually;
 
 /// Sends a signal.
-///
-/// # Panics
-/// When there is no such process.
 pub fn signal(pid: u32, signal: Signal) {
     let process = Pid::from_raw(pid.cast_signed()).expect("a process id");
     kill_process(process, signal).unwrap_or_else(|error| panic!("no signal to {pid}: {error}"));
@@ -66,9 +63,6 @@ fn living() -> Vec<u32> {
 /// Its end.
 impl Running {
     /// Waits until no process of this deployment is left.
-    ///
-    /// # Panics
-    /// When one stays.
     #[track_caller]
     pub fn await_no_processes(&self) {
         let mut folders = vec![self.root()];

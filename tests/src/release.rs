@@ -68,9 +68,6 @@ impl From<&Self> for Release {
 
 impl Release {
     /// Returns the release with one more argument for `sample-app`.
-    ///
-    /// # Panics
-    /// When it is something else: nothing else takes arguments so.
     #[must_use]
     pub fn that(mut self, argument: &str) -> Self {
         match &mut self.content {
@@ -89,9 +86,6 @@ impl Release {
     }
 
     /// Writes it over what is there, as `cp` does: whoever looks meanwhile sees a part.
-    ///
-    /// # Panics
-    /// When that fails.
     pub fn write_to(&self, path: &Path) {
         // Built before the lock is taken: building starts a process.
         let sample_app = sample_app();
@@ -113,9 +107,6 @@ impl Release {
 }
 
 /// A file's digest as `sha256sum` prints it.
-///
-/// # Panics
-/// When it cannot be read.
 pub fn sha256(file: &Path) -> String {
     sha256_of(&fs::read(file).expect("a file"))
 }

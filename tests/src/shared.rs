@@ -69,9 +69,6 @@ pub(crate) fn known(folder: &Path) -> PathBuf {
 }
 
 /// All files and folders below this one.
-///
-/// # Panics
-/// When it cannot be read.
 pub fn files(folder: &Path) -> BTreeSet<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").flatten();
     let paths = entries.flat_map(|entry| {

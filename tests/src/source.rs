@@ -43,9 +43,6 @@ impl Source {
 }
 
 /// Overwrites a file piece by piece, as over a slow line; the file is closed between two of them.
-///
-/// # Panics
-/// When it cannot be written.
 pub fn overwrite_slowly(path: &Path, content: &[u8], pieces: usize, pause: Duration) {
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);

@@ -9,9 +9,6 @@ use crate::binaries::spawn;
 const REQUIRE_ALL: &str = "HANDOFF_REQUIRE_ALL";
 
 /// Returns whether `tool` can be run, and reports it past the capture if not.
-///
-/// # Panics
-/// When it cannot, and `HANDOFF_REQUIRE_ALL=1` says that nothing may be skipped.
 pub fn has(tool: &str) -> bool {
     let works = runs(tool, "--version");
     if !works {
@@ -30,9 +27,6 @@ pub fn runs(tool: &str, argument: &str) -> bool {
 }
 
 /// Says where everybody sees it that a test is skipped, for want of this.
-///
-/// # Panics
-/// When `HANDOFF_REQUIRE_ALL=1` says that nothing may be skipped.
 pub fn skip(needed: &str) {
     let required = std::env::var_os(REQUIRE_ALL).is_some_and(|value| value == "1");
     assert!(

@@ -15,18 +15,12 @@ pub struct WebSocket(tungstenite::WebSocket<TcpStream>);
 
 impl WebSocket {
     /// Upgrades a connection, and returns the release that did.
-    ///
-    /// # Panics
-    /// When it is not upgraded.
     pub fn open(connection: Connection) -> (Self, String) {
         let (socket, head) = Self::open_at(connection, "/ws", "app");
         (socket, head.release().to_owned())
     }
 
     /// Upgrades a connection for a target at a host, and returns the head of the answer.
-    ///
-    /// # Panics
-    /// When it is not upgraded.
     pub fn open_at(mut connection: Connection, target: &str, host: &str) -> (Self, Answer) {
         let start = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n");
         let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
@@ -41,34 +35,22 @@ impl WebSocket {
     }
 
     /// Sends a text and reads what comes back.
-    ///
-    /// # Errors
-    /// When the tunnel has ended.
     pub fn echo(&mut self, text: &str) -> io::Result<String> {
         self.send(Message::text(text))?;
         self.receive_text()
     }
 
     /// Sends a message.
-    ///
-    /// # Errors
-    /// When the tunnel has ended.
     pub fn send(&mut self, message: Message) -> io::Result<()> {
         self.0.send(message).map_err(io::Error::other)
     }
 
     /// Reads a message. A close is one, and answered with the next call.
-    ///
-    /// # Errors
-    /// When the tunnel has ended.
     pub fn receive(&mut self) -> io::Result<Message> {
         self.0.read().map_err(io::Error::other)
     }
 
     /// Asserts that both ends have closed it, and nothing more comes.
-    ///
-    /// # Panics
-    /// When it ends otherwise, or not.
     #[track_caller]
     pub fn assert_closed(&mut self) {
         let end = self.0.read();
@@ -76,9 +58,6 @@ impl WebSocket {
     }
 
     /// Reads a text.
-    ///
-    /// # Errors
-    /// When the tunnel has ended, or something else comes.
     pub fn receive_text(&mut self) -> io::Result<String> {
         let text = self.receive()?.into_text().map_err(io::Error::other)?;
         Ok(text.to_string())

@@ -111,17 +111,11 @@ impl Artifacts {
     }
 
     /// Removes the folder with everything in it.
-    ///
-    /// # Panics
-    /// When that fails.
     pub fn delete_folder(&self) {
         fs::remove_dir_all(&self.folder).expect("the watched folder can be removed");
     }
 
     /// Makes it again, empty.
-    ///
-    /// # Panics
-    /// When that fails.
     pub fn make_folder(&self) {
         fs::create_dir_all(&self.folder).expect("the watched folder can be made");
     }

@@ -117,9 +117,6 @@ impl Clients {
     }
 
     /// Lets them finish what they began.
-    ///
-    /// # Panics
-    /// When one of them has.
     pub fn end(mut self) -> Toll {
         self.is_over.store(true, Ordering::Relaxed);
         let mut all = Toll::default();

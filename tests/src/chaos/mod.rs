@@ -62,9 +62,6 @@ pub struct Summary {
 }
 
 /// Runs whole rounds of the steps of `seed` until so much time is over, at least one.
-///
-/// # Panics
-/// When handoff does not do in time what it has to, or something is left of it.
 pub fn run(seed: u64, time: Duration) -> Summary {
     let moment = Moment::default();
     let started = SystemTime::now();

@@ -50,9 +50,6 @@ pub struct Scene {
 
 impl Scene {
     /// A deployment that serves.
-    ///
-    /// # Panics
-    /// When it does not.
     pub fn set(moment: Moment, bakes: bool) -> Self {
         let disk = Mount::tmpfs("size=24m,nr_inodes=1000");
         let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -99,9 +96,6 @@ impl Scene {
     }
 
     /// Does it.
-    ///
-    /// # Panics
-    /// When handoff does not do what it has to in time.
     pub fn act(&mut self, step: &Step) {
         match step.action {
             Action::DeployGood(good, waits) => {
@@ -147,18 +141,12 @@ impl Scene {
     }
 
     /// A new release serves: whatever there was is over.
-    ///
-    /// # Panics
-    /// When it does not.
     pub fn recover(&mut self) {
         let version = self.artifacts.good(Good::Plain);
         self.await_version(&version);
     }
 
     /// Waits until nothing moves any more, and says what handoff holds then.
-    ///
-    /// # Panics
-    /// When something goes on moving, or a process is left that nobody needs.
     pub fn await_rest(&self, base: Option<Vitals>) -> Vitals {
         let site = &self.site;
         let status = site.wait_until("nothing moves", |status| {
@@ -195,9 +183,6 @@ impl Scene {
     }
 
     /// Ends it, and nothing is left. What it leaves in writing: the log, and the apps' journal.
-    ///
-    /// # Panics
-    /// When something is left.
     pub fn end(&self) -> (String, PathBuf) {
         self.site.ask_to_stop();
         self.site.await_exit();

@@ -130,9 +130,6 @@ impl Site {
     }
 
     /// Starts with `release` and waits until that serves.
-    ///
-    /// # Panics
-    /// When it does not.
     #[track_caller]
     pub fn start(self, release: impl Into<Release>) -> Running {
         let running = self.launch(release);
@@ -141,9 +138,6 @@ impl Site {
     }
 
     /// Starts with `release` and waits for handoff only.
-    ///
-    /// # Panics
-    /// When that does not come up.
     #[track_caller]
     pub fn launch(self, release: impl Into<Release>) -> Running {
         let deployment = Deployment::new(self.place);
@@ -153,9 +147,6 @@ impl Site {
     }
 
     /// Starts with nothing deployed, and waits for handoff only.
-    ///
-    /// # Panics
-    /// When that does not come up.
     #[track_caller]
     pub fn launch_empty(self) -> Running {
         let deployment = Deployment::new(self.place);
@@ -165,9 +156,6 @@ impl Site {
 
     /// Starts another sidecar on a deployment, and waits for that only. Its cache is its own, as on
     /// another machine.
-    ///
-    /// # Panics
-    /// When it does not come up.
     #[track_caller]
     pub fn launch_in(self, deployment: &Deployment) -> Running {
         let folder = TempDir::new().expect("a folder");
@@ -217,33 +205,21 @@ impl Site {
 
 impl Running {
     /// Makes `release` the one that should run.
-    ///
-    /// # Panics
-    /// When its files cannot be written.
     pub fn deploy(&self, release: impl Into<Release>) {
         self.source.deploy(&self.site(), &release.into());
     }
 
     /// Puts an artifact where a pointer can name it, and says where.
-    ///
-    /// # Panics
-    /// When its files cannot be written.
     pub fn upload(&self, release: impl Into<Release>) -> PathBuf {
         source::upload(&self.site(), &release.into())
     }
 
     /// Writes the pointer file.
-    ///
-    /// # Panics
-    /// When it cannot be written.
     pub fn point(&self, content: impl AsRef<[u8]>) {
         source::point(&self.site(), content.as_ref());
     }
 
     /// Waits until the published status is so, and gives it.
-    ///
-    /// # Panics
-    /// When it never is, with the last status and the log.
     #[track_caller]
     pub fn wait_until(&self, what: &str, mut is_so: impl FnMut(&Status) -> bool) -> Status {
         eventually(
@@ -259,9 +235,6 @@ impl Running {
     }
 
     /// Waits until this release gets the requests.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
     pub fn await_active(&self, release: &str) -> Status {
         let what = format!("{release} is active");
@@ -270,9 +243,6 @@ impl Running {
 
     /// Waits until so many launches have been made and only one instance is left; there were no
     /// more.
-    ///
-    /// # Panics
-    /// When there were, or never so many.
     #[track_caller]
     pub fn await_launches(&self, launches: usize) {
         let status = self.wait_until(&format!("{launches} launches"), |status| {
@@ -282,18 +252,12 @@ impl Running {
     }
 
     /// Waits until the log says this.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
     pub fn await_log(&self, part: &str) {
         self.await_log_times(1, part);
     }
 
     /// Waits until the log says this so often.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
     pub fn await_log_times(&self, times: usize, part: &str) {
         eventually(
@@ -303,9 +267,6 @@ impl Running {
     }
 
     /// Waits until handoff has ended.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
     pub fn await_exit(&self) -> ExitStatus {
         eventually(
@@ -315,9 +276,6 @@ impl Running {
     }
 
     /// The status as it is now.
-    ///
-    /// # Panics
-    /// When there is none.
     #[track_caller]
     pub fn status(&self) -> Status {
         self.wait_until("a status is published", |_| true)
@@ -340,9 +298,6 @@ impl Running {
     }
 
     /// Waits until the reason why no artifact is accepted has this in it.
-    ///
-    /// # Panics
-    /// When it never has.
     #[track_caller]
     pub fn await_problem(&self, part: &str) -> Status {
         self.wait_until(&format!("a problem with {part:?}"), |status| {

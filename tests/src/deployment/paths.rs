@@ -12,9 +12,6 @@ impl Running {
     }
 
     /// The private copies that there are, by their releases.
-    ///
-    /// # Panics
-    /// When the cache cannot be read.
     pub fn copies(&self) -> Vec<String> {
         let releases = fs::read_dir(self.root().join("cache/releases")).expect("the cache");
         let names = releases.flatten().map(|entry| entry.file_name());

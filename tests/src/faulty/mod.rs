@@ -106,9 +106,6 @@ impl Fault {
 
 impl Faulty {
     /// Starts it in front of an app, `old` being the app before.
-    ///
-    /// # Panics
-    /// When there is no port for it.
     pub fn start(fault: Fault, new: SocketAddr, old: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("a port");

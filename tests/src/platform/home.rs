@@ -32,17 +32,11 @@ pub struct Home {
 
 impl Home {
     /// A site with the top-level `web.config`, and handoff where that says it is.
-    ///
-    /// # Panics
-    /// When it cannot be laid out.
     pub fn new() -> Self {
         Self::edited(&[])
     }
 
     /// Makes a home with other words in `web.config`: each `(old, new)` has to apply.
-    ///
-    /// # Panics
-    /// When one does not, or the site cannot be laid out.
     pub fn edited(edits: &[(&str, &str)]) -> Self {
         let mut text = TOP_LEVEL.to_owned();
         for (old, new) in edits {
@@ -58,9 +52,6 @@ impl Home {
 
     /// A site whose server process is `sample-app` itself: with these arguments, and these further
     /// attributes and children of `<httpPlatform>`.
-    ///
-    /// # Panics
-    /// When it cannot be laid out.
     pub fn of_sample_app(arguments: &str, attributes: &str, children: &str) -> Self {
         let home = Self::with_web_config(&format!(
             r#"<configuration><system.webServer>
@@ -77,9 +68,6 @@ impl Home {
 
     /// A site whose app deploys itself as in the article of 2015: `launcher` starts what
     /// `_artifact.txt` names in `_target`. Nothing is there yet.
-    ///
-    /// # Panics
-    /// When it cannot be laid out.
     pub fn of_the_article(launcher: &Path) -> Self {
         let home = Self::with_web_config(
             r#"<configuration><system.webServer>
@@ -97,9 +85,6 @@ impl Home {
     }
 
     /// A site with this `web.config`, and nothing else.
-    ///
-    /// # Panics
-    /// When it cannot be laid out.
     pub fn with_web_config(text: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
         let root = if cfg!(windows) {
@@ -139,9 +124,6 @@ impl Home {
     }
 
     /// Puts a program where `processPath` looks for it.
-    ///
-    /// # Panics
-    /// When it cannot be put there, or `web.config` cannot be read.
     pub fn install(&self, program: &Path) {
         let config = WebConfig::parse(&self.web_config(), Schema::V1).expect("a web.config");
         let target = launch::program(&config, &self.environment, &self.wwwroot());
@@ -160,17 +142,11 @@ impl Home {
     }
 
     /// Replaces `web.config`.
-    ///
-    /// # Panics
-    /// When that cannot be written.
     pub fn configure(&self, text: &str) {
         fs::write(self.wwwroot().join("web.config"), text).expect("a web.config");
     }
 
     /// Makes `web.config` look changed, as a deployment of Kudu's ends.
-    ///
-    /// # Panics
-    /// When it cannot be.
     pub fn touch_web_config(&self) {
         let file = File::options()
             .append(true)
@@ -180,9 +156,6 @@ impl Home {
     }
 
     /// Uploads `release` and points to it.
-    ///
-    /// # Panics
-    /// When its files cannot be written.
     pub fn deploy(&self, release: impl Into<Release>) {
         let release = release.into();
         let path = self.releases().join(release.file_name());
@@ -191,9 +164,6 @@ impl Home {
     }
 
     /// Replaces the pointer file: a reader sees the old content or the new.
-    ///
-    /// # Panics
-    /// When it cannot be.
     pub fn point_to(&self, artifact: &Path) {
         let content = format!("{}\n", artifact.display());
         crate::source::point(&self.site(), content.as_bytes());

@@ -39,17 +39,11 @@ pub struct Iis<'a> {
 
 impl<'a> Iis<'a> {
     /// Serves a site; nothing of it is started before the first request.
-    ///
-    /// # Panics
-    /// When the system has no port or no thread for it.
     pub fn start(home: &'a Home, module: Module) -> Self {
         Self::start_on(home, module, "machine")
     }
 
     /// Starts it on the machine of this name: what is local to it is shared by no other.
-    ///
-    /// # Panics
-    /// When the system has no port or no thread for it.
     pub fn start_on(home: &'a Home, module: Module, machine: &str) -> Self {
         let host = Host {
             module,
@@ -133,9 +127,6 @@ impl<'a> Iis<'a> {
     }
 
     /// Waits until something has happened so often.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
     pub fn waits_for(&self, times: usize, what: &str, is_it: impl Fn(&Event) -> bool) {
         eventually(
@@ -145,17 +136,11 @@ impl<'a> Iis<'a> {
     }
 
     /// A new connection.
-    ///
-    /// # Panics
-    /// When it is refused.
     pub fn connect(&self) -> Connection {
         Connection::open(self.address).expect("IIS accepts")
     }
 
     /// A GET on a new connection.
-    ///
-    /// # Panics
-    /// When it is not answered.
     #[track_caller]
     pub fn get(&self, target: &str) -> Answer {
         let answer = self.connect().get(target);
@@ -168,9 +153,6 @@ impl<'a> Iis<'a> {
     }
 
     /// Waits until clients get this version of `sample-app`; whatever they get before, it is 200.
-    ///
-    /// # Panics
-    /// When they do not, or get anything but 200.
     #[track_caller]
     pub fn await_version(&self, version: &str) {
         eventually(
@@ -185,9 +167,6 @@ impl<'a> Iis<'a> {
     }
 
     /// Waits until the worker has so many requests that have not been answered to their end.
-    ///
-    /// # Panics
-    /// When it never has.
     #[track_caller]
     pub fn await_in_flight(&self, count: usize) {
         eventually(
@@ -204,9 +183,6 @@ impl<'a> Iis<'a> {
 
     /// Ends the server processes as a stop of the application pool does, and waits for it. The
     /// next request starts them anew.
-    ///
-    /// # Panics
-    /// When it never ends.
     pub fn stop(&self) {
         let (done, is_done) = mpsc::channel();
         let site = Arc::clone(&self.site);
@@ -230,9 +206,6 @@ impl<'a> Iis<'a> {
     }
 
     /// Waits until no process is left.
-    ///
-    /// # Panics
-    /// When one stays.
     #[track_caller]
     pub fn await_no_processes(&self) {
         eventually(

@@ -44,9 +44,6 @@ pub(super) fn full(text: String) -> Answer {
 
 impl Output {
     /// The body to answer with, as soon as the buffer has been filled for the first time.
-    ///
-    /// # Errors
-    /// When the app's answer broke off before.
     pub(super) async fn begin(mut self) -> Result<Answer, String> {
         let (first, then) = match self.buffer {
             0 => (Bytes::new(), Then::More),

@@ -54,9 +54,6 @@ struct Root {
 
 impl ServerProcess {
     /// One attempt.
-    ///
-    /// # Errors
-    /// Why it came to nothing, with nothing left of it.
     pub(super) async fn start(
         config: &WebConfig,
         host: &Arc<Host>,

@@ -84,9 +84,6 @@ pub enum WebConfigError {
 
 impl WebConfig {
     /// Reads the whole file.
-    ///
-    /// # Errors
-    /// What IIS would refuse the site for.
     pub fn parse(text: &str, schema: Schema) -> Result<Self, WebConfigError> {
         let text = text.trim_start_matches('\u{feff}');
         let document = Document::parse(text)?;

@@ -43,9 +43,6 @@ pub const GET_PASSED_ON: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 impl Stage {
     /// Starts it with defaults, but for the fields about the client, which most tests are not
     /// about, and one worker: each has its own connections to the app.
-    ///
-    /// # Panics
-    /// When handoff does not start.
     #[expect(clippy::new_without_default, reason = "it starts processes")]
     #[track_caller]
     pub fn new() -> Self {
@@ -53,9 +50,6 @@ impl Stage {
     }
 
     /// Starts it with these options.
-    ///
-    /// # Panics
-    /// When handoff does not start.
     #[track_caller]
     pub fn with(options: &[(&str, &str)]) -> Self {
         let stage = Self::launch(options, &[]);
@@ -67,18 +61,12 @@ impl Stage {
     }
 
     /// Starts it with an app that is not ready before [`Stage::make_ready`].
-    ///
-    /// # Panics
-    /// When handoff does not start.
     #[track_caller]
     pub fn starting() -> Self {
         Self::starting_with(&[])
     }
 
     /// Starts it so with these options.
-    ///
-    /// # Panics
-    /// When handoff does not start.
     #[track_caller]
     pub fn starting_with(options: &[(&str, &str)]) -> Self {
         let gate = TempDir::new().expect("a folder");
@@ -90,9 +78,6 @@ impl Stage {
 
     /// Lets the app be ready, and waits until handoff knows: a probe that it gives up when it is
     /// asked to stop may be a connection without a byte, which the test would take for its own.
-    ///
-    /// # Panics
-    /// When it is already.
     pub fn make_ready(&self) {
         let gate = self.gate.as_ref().expect("an app that starts");
         std::fs::write(gate.path().join("ready"), "").expect("a file");
@@ -147,9 +132,6 @@ impl Stage {
     }
 
     /// Starts the app once more, as a new release, and waits until that gets the requests.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
     pub fn swap(&self) {
         let before = self.site.status().handoffs.len();
@@ -160,9 +142,6 @@ impl Stage {
     }
 
     /// A new client.
-    ///
-    /// # Panics
-    /// When it is refused.
     #[track_caller]
     pub fn client(&self) -> Wire {
         let stream = TcpStream::connect(self.site.address());
@@ -170,9 +149,6 @@ impl Stage {
     }
 
     /// A new client that has sent this.
-    ///
-    /// # Panics
-    /// When it is refused.
     #[track_caller]
     pub fn client_sends(&self, bytes: impl AsRef<[u8]>) -> Wire {
         let mut client = self.client();
@@ -181,9 +157,6 @@ impl Stage {
     }
 
     /// The next connection that handoff has opened to its app.
-    ///
-    /// # Panics
-    /// When there is none.
     #[track_caller]
     pub fn app(&self) -> Wire {
         self.apps.set_nonblocking(true).expect("a listener");
@@ -196,9 +169,6 @@ impl Stage {
     }
 
     /// A client that has had one answer, and the connection to the app that it left behind.
-    ///
-    /// # Panics
-    /// When one of them does not get what it should.
     #[track_caller]
     pub fn kept(&self) -> (Wire, Wire) {
         let mut client = self.client_sends(GET);
@@ -211,9 +181,6 @@ impl Stage {
 
     /// Ends handoff, and is sure then that nothing more has reached the app: neither on these of
     /// its connections nor on another one.
-    ///
-    /// # Panics
-    /// When something has.
     #[track_caller]
     pub fn assert_nothing_more_reaches(self, apps: impl IntoIterator<Item = Wire>) {
         let Self {

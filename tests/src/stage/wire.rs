@@ -50,44 +50,29 @@ impl Wire {
     }
 
     /// Sends bytes.
-    ///
-    /// # Panics
-    /// When the connection takes no more.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).expect("send");
     }
 
     /// Sends bytes.
-    ///
-    /// # Errors
-    /// When the connection takes no more.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())
     }
 
     /// Receives so many bytes. Each is a character of the text.
-    ///
-    /// # Panics
-    /// When they do not come.
     #[track_caller]
     pub fn receive(&mut self, length: usize) -> String {
         text(&self.bytes(length))
     }
 
     /// Receives so many bytes.
-    ///
-    /// # Panics
-    /// When they do not come.
     #[track_caller]
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         self.fill(|ahead| (ahead.len() >= length).then_some(length))
     }
 
     /// Receives exactly this.
-    ///
-    /// # Panics
-    /// When something else comes.
     #[track_caller]
     pub fn expect(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
@@ -96,9 +81,6 @@ impl Wire {
     }
 
     /// Receives the head of a message.
-    ///
-    /// # Panics
-    /// When none comes.
     #[track_caller]
     pub fn head(&mut self) -> String {
         text(&self.fill(|ahead| {
@@ -108,9 +90,6 @@ impl Wire {
     }
 
     /// Receives what is left of a chunked body behind its last chunk: trailers, or none.
-    ///
-    /// # Panics
-    /// When it does not end.
     #[track_caller]
     pub fn head_or_blank_line(&mut self) -> String {
         text(&self.fill(|ahead| {
@@ -143,9 +122,6 @@ impl Wire {
     }
 
     /// Receives the head of an answer, and leaves out the date.
-    ///
-    /// # Panics
-    /// When none comes.
     #[track_caller]
     pub fn answer_head(&mut self) -> String {
         let head = self.head();
@@ -154,9 +130,6 @@ impl Wire {
     }
 
     /// Receives this answer, its date left out.
-    ///
-    /// # Panics
-    /// When another one comes.
     #[track_caller]
     pub fn expect_answer(&mut self, head: &str, body: &str) {
         assert_eq!(self.answer_head(), head);
@@ -164,9 +137,6 @@ impl Wire {
     }
 
     /// Receives an answer that handoff gives by itself, and gives its head.
-    ///
-    /// # Panics
-    /// When another one comes.
     #[track_caller]
     pub fn expect_refusal(&mut self, status: u16) -> String {
         let head = self.answer_head();
@@ -182,18 +152,12 @@ impl Wire {
     }
 
     /// Receives a chunk of a body; an empty one is the last.
-    ///
-    /// # Panics
-    /// When none comes.
     #[track_caller]
     pub fn chunk(&mut self) -> String {
         text(&self.chunk_bytes())
     }
 
     /// Receives a chunk of a body; an empty one is the last.
-    ///
-    /// # Panics
-    /// When none comes.
     #[track_caller]
     pub fn chunk_bytes(&mut self) -> Vec<u8> {
         let size = self.fill(|ahead| Some(ahead.windows(2).position(|two| two == b"\r\n")? + 2));
@@ -213,18 +177,12 @@ impl Wire {
     }
 
     /// Has the system keep next to nothing that it cannot send yet.
-    ///
-    /// # Panics
-    /// When it does not let itself be told.
     pub fn shrink_send_buffer(&self) {
         let told = SockRef::from(&self.stream).set_send_buffer_size(4096);
         told.expect("a socket");
     }
 
     /// Sends zeros until no more of them are taken for a while, and says how many were.
-    ///
-    /// # Panics
-    /// When the connection has ended.
     pub fn sends_until_full(&mut self, most: usize) -> usize {
         const FULL: Duration = Duration::from_secs(1);
         let zeros = [0; 64 * 1024];
@@ -243,27 +201,18 @@ impl Wire {
     }
 
     /// Sends nothing more.
-    ///
-    /// # Panics
-    /// When the connection has ended.
     #[track_caller]
     pub fn half_close(&self) {
         self.stream.shutdown(Shutdown::Write).expect("half-close");
     }
 
     /// Ends the connection with a reset.
-    ///
-    /// # Panics
-    /// When the system does not let it.
     pub fn reset(self) {
         let linger = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         linger.expect("a socket");
     }
 
     /// Receives everything up to the end.
-    ///
-    /// # Panics
-    /// When the connection does not end.
     #[track_caller]
     pub fn rest(&mut self) -> (String, End) {
         let mut rest = std::mem::take(&mut self.ahead);
@@ -280,9 +229,6 @@ impl Wire {
     }
 
     /// Waits for the end, before which nothing may come.
-    ///
-    /// # Panics
-    /// When something comes, or no end.
     #[track_caller]
     pub fn end(&mut self) -> End {
         let (rest, end) = self.rest();
@@ -291,9 +237,6 @@ impl Wire {
     }
 
     /// Waits for the end, whatever comes before, which has to be soon.
-    ///
-    /// # Panics
-    /// When it is late.
     #[track_caller]
     pub fn await_end_soon(&mut self) -> End {
         // A second on a machine with nothing else to do, of which there are few.
@@ -311,9 +254,6 @@ impl Wire {
     }
 
     /// Another handle to the same connection, to send from another thread.
-    ///
-    /// # Panics
-    /// When the system gives none.
     pub fn sender(&self) -> Self {
         Self::new(self.stream.try_clone().expect("a handle"))
     }

@@ -95,7 +95,8 @@ const MAY_BRANCH: &[&str] = &[
     "os/",
     "data_plane/listener.rs",
     "data_plane/socket.rs",
-    "config/mod.rs",
+    "config/paths.rs",
+    "config/platform.rs",
 ];
 
 /// Rules that are being introduced room by room.
