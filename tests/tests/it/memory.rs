@@ -163,7 +163,7 @@ fn a_failure_that_is_not_the_releases_is_not_remembered() {
     assert!(reason.contains("port was taken"), "{reason}");
 }
 
-/// As an outgoing connection of any program may take it, before the app binds it.
+/// Takes the port before the app binds it, as an outgoing connection of any program may.
 #[cfg(unix)]
 #[test]
 fn a_port_that_an_outgoing_connection_took_is_not_the_releases_fault() {
