@@ -1,6 +1,6 @@
 //! The memory of a deployment is kept, neither lost by a restart nor by a sibling.
 
-use tests::{Running, Site, app, eventually};
+use tests::{Running, Site, app};
 
 fn refuses(site: &Running, name: &str) {
     site.wait_until(&format!("{name} is refused"), |status| {
@@ -174,7 +174,7 @@ fn a_port_that_an_outgoing_connection_took_is_not_the_releases_fault() {
         exec "$0" -port "$1""#;
     let command = ["sh", "-c", script, "{artifact}", "{port}", "{shared}"];
     let site = Site::watching_a_pointer().running(&command).launch("v1");
-    let port = eventually(
+    let port = tests::eventually(
         || "the app knows its port".to_owned(),
         || std::fs::read_to_string(site.shared().join("port")).ok(),
     );
