@@ -1,7 +1,7 @@
 //! The manual, as it lies in `proxy/docs`: nothing but documentation.
 //!
-//! For those who run handoff: [`deploying`], [`operating`], [`configuration`], [`systemd`],
-//! [`iis_azure`], [`observability`], [`http`], [`troubleshooting`]. For those who change it:
+//! For those who run handoff: [`deploying`], [`operating`], [`configuration`], [`options`],
+//! [`systemd`], [`iis_azure`], [`observability`], [`http`], [`troubleshooting`]. For those who change it:
 //! [`architecture`], [`glossary`], [`decisions`], [`debugging`].
 
 /// Includes pages of the manual as modules.
@@ -16,6 +16,7 @@ macro_rules! pages {
         #[doc = "[operating]: crate::docs::operating"]
         #[doc = "[handoff.toml]: crate::docs::configuration#handofftoml"]
         #[doc = "[check]: crate::docs::configuration#handoff-check"]
+        #[doc = "[options]: crate::docs::options"]
         #[doc = "[log]: crate::docs::observability#the-log"]
         #[doc = "[forwarding]: crate::docs::http#forwarding-fields"]
         #[doc = "[troubleshooting]: crate::docs::troubleshooting"]
@@ -32,6 +33,7 @@ pages! {
     deploying = "deploying";
     operating = "operating";
     configuration = "configuration";
+    options = "options";
     systemd = "systemd";
     iis_azure = "iis-azure";
     observability = "observability";

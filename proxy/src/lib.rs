@@ -53,7 +53,6 @@
 //! the reasons.
 
 pub mod app;
-pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod config;

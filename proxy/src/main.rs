@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use handoff::cli::completions::completions;
+use handoff::cli::output::eprint_line;
 use handoff::cli::parse::ParseError;
 use handoff::cli::{Cli, Run, Subcommands};
-use handoff::commands::say::tell;
 use handoff::config::Config;
 use handoff::os::{inherit, signal, thread};
 use handoff::process::command::OsLauncher;
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Subcommands::Run(run) => exit_code(self::run(*run)),
-        Subcommands::Check(check) => handoff::check::run(*check).into(),
+        Subcommands::Check(check) => commands::check::run(*check).into(),
         Subcommands::Deploy(deploy) => commands::deploy::run(&deploy).into(),
         Subcommands::Status(options) => commands::status::run(&options).into(),
         Subcommands::History(options) => commands::history::run(&options).into(),
@@ -83,7 +83,7 @@ fn run(run: Run) -> Result<(), Failure> {
     let ended = runtime.block_on(app::run(config, sidecar, launcher, shutdown));
     // On Windows, threads of the runtime read the apps' output as long as any process that was left
     // behind has its other end.
-    runtime.shutdown_timeout(thread::LAST_WORDS);
+    runtime.shutdown_timeout(thread::EXIT_GRACE);
     ended.map_err(|error| Failure(FAILURE, error.to_string()))
 }
 
@@ -97,7 +97,7 @@ fn exit_code(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, reason)) => {
-            tell(format_args!("handoff: {reason}"));
+            eprint_line(format_args!("handoff: {reason}"));
             ExitCode::from(code)
         }
     }

@@ -15,7 +15,7 @@ Exit codes:
 /// Nothing is started, and nothing stays behind.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
-pub struct Check {
+pub struct CheckArgs {
     // First: the options of a run can be set in the environment, those of the check cannot.
     #[command(flatten)]
     pub run: Run,

@@ -1,48 +1,28 @@
-//! `handoff history`: every launch that the sidecars remember.
+//! `handoff history`: shows every launch that the sidecars list.
 
-use clap::Args;
 use serde_json::json;
 
-use super::place::{PlaceError, Where};
-use super::say::{print, tell};
+use super::deployment_paths::UnknownDeployment;
 use super::sidecars::Sidecars;
-use super::{ELSEWHERE, Ending, table, told};
+use super::{ELSEWHERE, ExitStatus, exit_status_of, table};
+use crate::cli::output::{eprint_line, print_line};
+use crate::cli::queries::HistoryArgs;
 use crate::deployment::status::UnixMillis;
 
 const SCHEMA: u32 = 1;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  the launches have been printed
-  2  the command line is invalid, or no deployment is found
-  4  no sidecar has published a status";
-
-/// Show the launches of the sidecars, and their outcomes.
-///
-/// Each sidecar publishes its last fifty launches. Those of a sidecar that was killed stay readable.
-#[derive(Args, Clone, Debug)]
-#[command(after_help = EXIT_CODES)]
-pub struct History {
-    #[command(flatten)]
-    place: Where,
-
-    /// Print the launches as a JSON object
-    #[arg(long)]
-    json: bool,
+/// Prints the launches on stdout, oldest first.
+pub fn run(options: &HistoryArgs) -> ExitStatus {
+    exit_status_of(show(options))
 }
 
-/// Shows it on stdout, oldest first.
-pub fn run(options: &History) -> Ending {
-    told(show(options))
-}
-
-fn show(options: &History) -> Result<Ending, PlaceError> {
-    let state = options.place.state()?;
+fn show(options: &HistoryArgs) -> Result<ExitStatus, UnknownDeployment> {
+    let state = options.deployment.state()?;
     let mut sidecars = Sidecars::of(&state);
-    sidecars.look();
-    let ending = match sidecars.all().next() {
-        Some(_) => Ending::Done,
-        None => Ending::Idle,
+    sidecars.refresh();
+    let exit_status = match sidecars.all().next() {
+        Some(_) => ExitStatus::Done,
+        None => ExitStatus::Idle,
     };
     let mut all: Vec<_> = sidecars
         .all()
@@ -59,21 +39,21 @@ fn show(options: &History) -> Result<Ending, PlaceError> {
             .into_iter()
             .map(|(sidecar, handoff)| json!({"sidecar": sidecar, "handoff": handoff}))
             .collect();
-        print(json!({"schema": SCHEMA, "handoffs": handoffs}));
-        return Ok(ending);
+        print_line(json!({"schema": SCHEMA, "handoffs": handoffs}));
+        return Ok(exit_status);
     }
-    if ending == Ending::Idle {
-        tell(format_args!(
+    if exit_status == ExitStatus::Idle {
+        eprint_line(format_args!(
             "handoff: no sidecar has published anything in {state:?}; {ELSEWHERE}"
         ));
     } else if all.is_empty() {
-        print("nothing has been launched yet");
+        print_line("nothing has been launched yet");
     } else {
         let is_one = sidecars.all().count() == 1;
         let handoffs = all
             .into_iter()
             .map(|(sidecar, handoff)| (Some(&**sidecar).filter(|_| !is_one), handoff));
-        print(table::handoffs(handoffs, UnixMillis::now()));
+        print_line(table::handoffs(handoffs, UnixMillis::now()));
     }
-    Ok(ending)
+    Ok(exit_status)
 }

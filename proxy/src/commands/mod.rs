@@ -1,69 +1,69 @@
-//! What an operator or a deploy script asks of running sidecars.
+//! The commands of operators and deploy scripts to running sidecars.
 //!
 //! The folder is the API: commands write the pointer, artifacts and `<state>/desired.json`, and
-//! read what each sidecar publishes in `<state>/sidecars/<id>.json`. They reach no sidecar in any
-//! other way, so they work from another container or another sandbox, and for several sidecars on
-//! one folder.
+//! read the status of each sidecar in `<state>/sidecars/<id>.json`. They reach sidecars in no other
+//! way, so they also work from another container or sandbox, and for several sidecars on one
+//! folder.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use self::place::PlaceError;
-use self::say::tell;
+use self::deployment_paths::UnknownDeployment;
 use self::sidecars::Sidecars;
+use crate::cli::output::eprint_line;
 
+pub mod check;
 pub mod control;
 pub mod deploy;
+mod deployment_paths;
 pub mod digest;
 mod follow;
 pub mod history;
 pub mod logs;
-mod place;
 mod progress;
-pub mod say;
 mod sidecars;
 pub mod status;
 mod table;
 
-/// What may be wrong when nobody is found.
+/// A hint for messages about missing sidecars.
 const ELSEWHERE: &str = "if they have another --state, give it here too";
 
-/// How a command ends: its exit code.
+/// The result of a command: its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Ending {
-    /// What was asked for is so.
+pub enum ExitStatus {
+    /// The command succeeded.
     Done = 0,
-    /// It was refused, or could not be done.
+    /// The command was refused, or could not be executed.
     Refused = 1,
-    /// It makes no sense.
+    /// The command line is invalid.
     Usage = 2,
-    /// It did not happen in time.
+    /// The result did not come in time.
     Timeout = 3,
-    /// No sidecar runs there.
+    /// There is no live sidecar.
     Idle = 4,
 }
 
-/// How a command ended that may not know where it should look; then it says so.
-fn told(ended: Result<Ending, PlaceError>) -> Ending {
+/// Returns the exit status of a command, after printing an error about its deployment.
+fn exit_status_of(ended: Result<ExitStatus, UnknownDeployment>) -> ExitStatus {
     ended.unwrap_or_else(|error| {
-        tell(format_args!("handoff: {error}"));
-        Ending::Usage
+        eprint_line(format_args!("handoff: {error}"));
+        ExitStatus::Usage
     })
 }
 
-/// The live sidecar of a deployment that has this public address.
+/// Returns the id of the live sidecar of a deployment that has this public address.
 pub fn sidecar_on(state: &Path, address: SocketAddr) -> Option<Arc<str>> {
     let mut sidecars = Sidecars::of(state);
-    sidecars.look();
+    sidecars.refresh();
     let mut live = sidecars.live();
     live.find(|status| status.listen == address)
         .map(|status| Arc::clone(&status.sidecar))
 }
 
-/// `1 sidecar`, `2 sidecars`
+/// Returns a number with its noun: `1 sidecar`, `2 sidecars`.
 fn count(n: usize, word: &str) -> String {
     match n {
         1 => format!("1 {word}"),
@@ -71,8 +71,8 @@ fn count(n: usize, word: &str) -> String {
     }
 }
 
-impl From<Ending> for ExitCode {
-    fn from(ending: Ending) -> Self {
-        Self::from(ending as u8)
+impl From<ExitStatus> for ExitCode {
+    fn from(exit_status: ExitStatus) -> Self {
+        Self::from(exit_status as u8)
     }
 }

@@ -1,6 +1,7 @@
-//! What a command says while it works, on stderr: on a terminal, lines that change where they are;
-//! elsewhere a line for what is new, and one every ten seconds. (Kudu ends a script that is silent for
-//! a minute.)
+//! The progress of a command on stderr.
+//!
+//! On a terminal, lines change in place. Elsewhere each news is a line, and every ten seconds one
+//! is repeated: Kudu ends a script that prints nothing for a minute.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, stderr};
@@ -10,16 +11,16 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::say::tell;
+use crate::cli::output::eprint_line;
 
 const SILENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(120);
-/// How often work under way is looked at.
-const LOOK: Duration = Duration::from_millis(200);
-/// The line of such work among those that are shown.
+/// Time between two updates about work in progress.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// The key of the line about work in progress.
 const WORK: &str = "";
 
-/// Where it goes.
+/// A printer of progress.
 #[derive(Debug)]
 pub(super) struct Progress {
     to: To,
@@ -40,11 +41,12 @@ enum To {
 // === impl Progress ===
 
 impl Progress {
-    /// On this process's stderr.
+    /// Creates a printer to stderr.
     pub(super) fn new() -> Self {
-        Self::to(match stderr().is_terminal() {
-            true => To::Terminal(MultiProgress::new()),
-            false => To::Lines,
+        Self::to(if stderr().is_terminal() {
+            To::Terminal(MultiProgress::new())
+        } else {
+            To::Lines
         })
     }
 
@@ -58,37 +60,37 @@ impl Progress {
         }
     }
 
-    /// Nowhere.
+    /// Creates a printer that keeps its lines in memory.
     #[cfg(test)]
     pub(super) fn quiet() -> Self {
         Self::to(To::Memory(Vec::new()))
     }
 
-    /// Says what stays to be read.
+    /// Prints a line that stays.
     pub(super) fn say(&mut self, line: &str) {
         self.last = Instant::now();
         match &mut self.to {
-            To::Terminal(bars) => bars.suspend(|| tell(line)),
-            To::Lines => tell(line),
+            To::Terminal(bars) => bars.suspend(|| eprint_line(line)),
+            To::Lines => eprint_line(line),
             #[cfg(test)]
             To::Memory(said) => said.push(line.to_owned()),
         }
     }
 
-    /// Whether what [`Progress::show`] is given can be seen.
-    pub(super) fn shows(&self) -> bool {
+    /// Returns true if [`Progress::show`] has an effect.
+    pub(super) fn is_terminal(&self) -> bool {
         matches!(self.to, To::Terminal(_))
     }
 
-    /// Whether nothing has been said for so long that somebody may think it hangs.
+    /// Returns true if the last line is so old that the command may seem to hang.
     pub(super) fn is_due(&self) -> bool {
-        !self.shows() && self.last.elapsed() >= self.silence
+        !self.is_terminal() && self.last.elapsed() >= self.silence
     }
 
-    /// Does something that may take long, and says so meanwhile; `what` is also told how far it is.
+    /// Runs `work`, and calls `report` at intervals until it ends.
     pub(super) fn during<T: Send>(
         &mut self,
-        mut what: impl FnMut(&mut Self),
+        mut report: impl FnMut(&mut Self),
         work: impl FnOnce() -> T + Send,
     ) -> T {
         let (done, ended) = mpsc::channel();
@@ -98,8 +100,8 @@ impl Progress {
                 let _ = done.send(());
                 result
             });
-            while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-                what(self);
+            while ended.recv_timeout(POLL_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                report(self);
             }
             match working.join() {
                 Ok(result) => result,
@@ -108,18 +110,20 @@ impl Progress {
         })
     }
 
-    /// The same for what cannot say how far it is.
-    pub(super) fn during_all_of<T: Send>(
+    /// Runs `work`, and shows `what` until it ends.
+    pub(super) fn show_during<T: Send>(
         &mut self,
         what: &str,
         work: impl FnOnce() -> T + Send,
     ) -> T {
         let lines = BTreeMap::from([(WORK.to_owned(), what.to_owned())]);
         let result = self.during(
-            |progress| match progress.shows() {
-                true => progress.show(&lines),
-                false if progress.is_due() => progress.say(&format!("  {what}")),
-                false => {}
+            |progress| {
+                if progress.is_terminal() {
+                    progress.show(&lines);
+                } else if progress.is_due() {
+                    progress.say(&format!("  {what}"));
+                }
             },
             work,
         );
@@ -127,8 +131,8 @@ impl Progress {
         result
     }
 
-    /// So much of a copy is there.
-    pub(super) fn copied(&mut self, bytes: u64, total: u64) {
+    /// Shows the progress of a copy.
+    pub(super) fn show_copied(&mut self, bytes: u64, total: u64) {
         if let To::Terminal(bars) = &self.to {
             let copy = self.copy.get_or_insert_with(|| {
                 let style = "{bar:30} {bytes} of {total_bytes} copied";
@@ -142,14 +146,14 @@ impl Progress {
         }
     }
 
-    /// The copy has ended.
-    pub(super) fn copied_all(&mut self) {
+    /// Removes the progress of a copy.
+    pub(super) fn end_copy(&mut self) {
         if let Some(copy) = self.copy.take() {
             copy.finish_and_clear();
         }
     }
 
-    /// On a terminal: these lines, by their keys, and no others.
+    /// Shows these lines by their keys, and no others, on a terminal.
     pub(super) fn show(&mut self, lines: &BTreeMap<String, String>) {
         let To::Terminal(bars) = &self.to else {
             return;
@@ -164,7 +168,7 @@ impl Progress {
         for (key, line) in lines {
             let bar = self.shown.entry(key.clone()).or_insert_with(|| {
                 let bar = bars.add(ProgressBar::new_spinner());
-                // Cut at the terminal's edge: a line that wraps would be left behind.
+                // Cut at the terminal's edge: a line that wraps could not be removed.
                 bar.set_style(style_of("{spinner} {wide_msg}"));
                 bar.enable_steady_tick(TICK);
                 bar
@@ -175,9 +179,9 @@ impl Progress {
         }
     }
 
-    /// Nothing moves any more; what was shown last stays.
+    /// Stops all motion; the lines shown last stay.
     pub(super) fn end(&mut self) {
-        self.copied_all();
+        self.end_copy();
         let last: Vec<_> = self.shown.values().map(ProgressBar::message).collect();
         self.show(&BTreeMap::new());
         for line in last {
@@ -201,10 +205,10 @@ mod tests {
             To::Memory(said) => said.clone(),
             To::Terminal(_) | To::Lines => unreachable!("it is quiet"),
         };
-        assert_eq!(progress.during_all_of("reading", || 7), 7);
+        assert_eq!(progress.show_during("reading", || 7), 7);
         assert!(said(&progress).is_empty());
 
-        progress.silence = LOOK / 2;
+        progress.silence = POLL_INTERVAL / 2;
         let (told, may_end) = mpsc::channel();
         let mut times = 0;
         progress

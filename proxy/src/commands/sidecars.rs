@@ -1,4 +1,4 @@
-//! What the sidecars of a deployment publish, and which of them live.
+//! The statuses of a deployment's sidecars, and which sidecars are alive.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -7,44 +7,43 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::deployment::status::{Phase, Status, UnixMillis};
-use crate::os::machine::{is_gone, machine};
+use crate::os::machine::{is_gone, shared_pid_namespace};
 
-/// A sidecar writes every second. One that has not for so long is dead; disks and shares take
-/// their time.
+/// Maximum age of a live sidecar's heartbeat. It writes every second; disks and shares may be slow.
 const SILENT: Duration = Duration::from_secs(10);
 
-/// The sidecars of one deployment, as far as they have been looked at.
+/// The sidecars of one deployment, as they were read last.
 #[derive(Debug)]
 pub(super) struct Sidecars {
     folder: PathBuf,
     machine: Option<String>,
-    known: BTreeMap<OsString, Known>,
+    known: BTreeMap<OsString, KnownSidecar>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownSidecar {
     status: Status,
     first_seen: Instant,
-    /// When its heartbeat was seen to move.
+    /// Time at which the heartbeat was seen to change.
     moved: Option<Instant>,
-    /// So many looks did not find its file.
+    /// Number of readings since the file was found.
     missed: u32,
 }
 
 // === impl Sidecars ===
 
 impl Sidecars {
-    /// Those that publish in this state folder; none has been looked at.
+    /// Creates an empty list of the sidecars that publish in this state folder.
     pub(super) fn of(state: &Path) -> Self {
         Self {
             folder: state.join("sidecars"),
-            machine: machine(),
+            machine: shared_pid_namespace(),
             known: BTreeMap::new(),
         }
     }
 
-    /// Reads all files. What cannot be read now, because it is being replaced, stays as it was.
-    pub(super) fn look(&mut self) {
+    /// Reads all status files. The status of a file that is being replaced stays as it was.
+    pub(super) fn refresh(&mut self) {
         for known in self.known.values_mut() {
             known.missed += 1;
         }
@@ -61,13 +60,13 @@ impl Sidecars {
                 known.missed = 0;
             }
         }
-        // On a share a file can be away for the moment in which it is replaced.
+        // On a share a file may be missing while it is replaced.
         self.known.retain(|_, known| known.missed < 3);
     }
 
     fn seen(&mut self, name: OsString, status: Status) {
         let now = Instant::now();
-        let known = self.known.entry(name).or_insert_with(|| Known {
+        let known = self.known.entry(name).or_insert_with(|| KnownSidecar {
             status: status.clone(),
             first_seen: now,
             moved: None,
@@ -80,35 +79,35 @@ impl Sidecars {
         known.status = status;
     }
 
-    /// All of them, dead ones too.
+    /// Returns all sidecars, also dead ones.
     pub(super) fn all(&self) -> impl Iterator<Item = &Status> {
         self.known.values().map(|known| &known.status)
     }
 
-    /// All of them, and whether each lives.
-    pub(super) fn all_with_life(&self) -> impl Iterator<Item = (&Status, bool)> {
+    /// Returns all sidecars, each with whether it is alive.
+    pub(super) fn with_liveness(&self) -> impl Iterator<Item = (&Status, bool)> {
         let (now, unix) = (Instant::now(), UnixMillis::now());
         self.known.values().map(move |known| {
-            let lives = known.lives(now, unix, self.machine.as_deref());
-            (&known.status, lives)
+            let is_alive = known.is_alive(now, unix, self.machine.as_deref());
+            (&known.status, is_alive)
         })
     }
 
-    /// Those that live and do not shut down.
+    /// Returns the sidecars that are alive and do not shut down.
     pub(super) fn live(&self) -> impl Iterator<Item = &Status> {
-        self.all_with_life()
-            .filter(|(_, lives)| *lives)
+        self.with_liveness()
+            .filter(|(_, is_alive)| *is_alive)
             .map(|(status, _)| status)
             .filter(|status| status.phase != Phase::Stopping)
     }
 }
 
-// === impl Known ===
+// === impl KnownSidecar ===
 
-impl Known {
-    /// Whether it lives: its heartbeat was seen to move lately, or, before that could be seen, says
-    /// so. The machines of a deployment need not agree about the time.
-    fn lives(&self, now: Instant, unix: UnixMillis, machine: Option<&str>) -> bool {
+impl KnownSidecar {
+    /// Returns true if the heartbeat was seen to change lately or, before that can be seen, is not
+    /// old. The clocks of a deployment's machines may differ.
+    fn is_alive(&self, now: Instant, unix: UnixMillis, machine: Option<&str>) -> bool {
         if machine.is_some()
             && self.status.machine.as_deref() == machine
             && is_gone(self.status.pid)
@@ -127,12 +126,12 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn known(heartbeat: UnixMillis) -> Known {
+    fn known(heartbeat: UnixMillis) -> KnownSidecar {
         let listen = ([127, 0, 0, 1], 80).into();
         let mut status = Status::new("s".into(), listen, Default::default());
         status.heartbeat_ms = heartbeat;
         status.machine = None;
-        Known {
+        KnownSidecar {
             status,
             first_seen: Instant::now(),
             moved: None,
@@ -142,12 +141,12 @@ mod tests {
 
     #[test]
     fn a_heartbeat_that_is_too_old_is_a_dead_sidecars() {
-        let lives =
-            |then, now| known(UnixMillis(then)).lives(Instant::now(), UnixMillis(now), None);
-        assert!(lives(0, 9_999));
-        assert!(!lives(0, 10_001));
-        assert!(lives(9_999, 0));
-        assert!(!lives(10_001, 0));
+        let is_alive =
+            |then, now| known(UnixMillis(then)).is_alive(Instant::now(), UnixMillis(now), None);
+        assert!(is_alive(0, 9_999));
+        assert!(!is_alive(0, 10_001));
+        assert!(is_alive(9_999, 0));
+        assert!(!is_alive(10_001, 0));
     }
 
     #[test]
@@ -156,15 +155,15 @@ mod tests {
         let now = Instant::now();
         other_clock.moved = Some(now);
         let unix = UnixMillis(3_600_000);
-        assert!(other_clock.lives(now + SILENT, unix, None));
-        assert!(!other_clock.lives(now + SILENT * 2, unix, None));
+        assert!(other_clock.is_alive(now + SILENT, unix, None));
+        assert!(!other_clock.is_alive(now + SILENT * 2, unix, None));
     }
 
     #[test]
     fn one_whose_clock_is_ahead_is_not_taken_to_live_for_ever() {
         let ahead = known(UnixMillis(5_000));
         let later = ahead.first_seen + SILENT * 2;
-        assert!(!ahead.lives(later, UnixMillis(0), None));
+        assert!(!ahead.is_alive(later, UnixMillis(0), None));
     }
 
     #[cfg(target_os = "linux")]
@@ -174,11 +173,12 @@ mod tests {
         child.wait().unwrap();
         let mut dead = known(UnixMillis(0));
         dead.status.pid = child.id();
-        let lives = |known: &Known, machine| known.lives(Instant::now(), UnixMillis(0), machine);
+        let is_alive =
+            |known: &KnownSidecar, machine| known.is_alive(Instant::now(), UnixMillis(0), machine);
         dead.status.machine = Some("here".to_owned());
-        assert!(!lives(&dead, Some("here")));
-        assert!(lives(&dead, Some("elsewhere")));
-        assert!(lives(&dead, None));
+        assert!(!is_alive(&dead, Some("here")));
+        assert!(is_alive(&dead, Some("elsewhere")));
+        assert!(is_alive(&dead, None));
     }
 
     #[test]
@@ -191,14 +191,14 @@ mod tests {
         fs::write(&file, old).unwrap();
         let mut sidecars = Sidecars::of(state.path());
         let phases = |sidecars: &Sidecars| sidecars.all().map(|s| s.phase).collect::<Vec<_>>();
-        sidecars.look();
+        sidecars.refresh();
         assert_eq!(phases(&sidecars), [Phase::Unknown]);
         fs::write(&file, &old[..40]).unwrap();
-        sidecars.look();
+        sidecars.refresh();
         assert_eq!(phases(&sidecars), [Phase::Unknown]);
         fs::remove_file(&file).unwrap();
         for left in [1, 1, 0] {
-            sidecars.look();
+            sidecars.refresh();
             assert_eq!(phases(&sidecars).len(), left);
         }
     }

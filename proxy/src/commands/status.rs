@@ -1,75 +1,56 @@
-//! `handoff status`: what the sidecars of a deployment do.
+//! `handoff status`: shows the sidecars of a deployment.
 
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use clap::Args;
 use console::{Term, truncate_str};
 use serde_json::{Value, json};
 
-use super::place::{PlaceError, Where};
+use super::deployment_paths::UnknownDeployment;
 use super::sidecars::Sidecars;
-use super::{ELSEWHERE, Ending, count, table, told};
+use super::{ELSEWHERE, ExitStatus, count, exit_status_of, table};
+use crate::cli::queries::StatusArgs;
 use crate::deployment::status::UnixMillis;
 
 const SCHEMA: u32 = 1;
-/// So many handoffs of each sidecar are shown; `handoff history` has them all.
+/// Number of handoffs shown of a sidecar; `handoff history` shows them all.
 const HANDOFFS: usize = 10;
 const REDRAW: Duration = Duration::from_secs(1);
-/// So many of the dead are shown, those that lived last.
+/// Number of dead sidecars shown, those that died last.
 const DEAD: usize = 2;
-/// So many handoffs of each, beside one that lives.
+/// Number of handoffs shown of a dead sidecar beside a live one.
 const HANDOFFS_OF_DEAD: usize = 2;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  a sidecar is alive
-  2  the command line is invalid, or no deployment is found
-  4  no sidecar is alive";
-
-/// Show the sidecars: the active and draining releases, their age, and the last failure.
-#[derive(Args, Clone, Debug)]
-#[command(after_help = EXIT_CODES)]
-pub struct ShowStatus {
-    #[command(flatten)]
-    place: Where,
-
-    /// Show the status again every second, until Ctrl-C
-    #[arg(long)]
-    watch: bool,
-
-    /// Print the published status as a JSON object
-    #[arg(long)]
-    json: bool,
+/// Prints the statuses on stdout.
+pub fn run(options: &StatusArgs) -> ExitStatus {
+    exit_status_of(show(options))
 }
 
-/// Shows it on stdout.
-pub fn run(options: &ShowStatus) -> Ending {
-    told(show(options))
-}
-
-fn show(options: &ShowStatus) -> Result<Ending, PlaceError> {
-    let state = options.place.state()?;
+fn show(options: &StatusArgs) -> Result<ExitStatus, UnknownDeployment> {
+    let state = options.deployment.state()?;
     let mut sidecars = Sidecars::of(&state);
-    sidecars.look();
-    let shown = match options.watch {
-        false => print(&shown(options, &state, &sidecars)),
-        true => watch(options, &state, &mut sidecars),
+    sidecars.refresh();
+    let shown = if options.watch {
+        watch(options, &state, &mut sidecars)
+    } else {
+        print(&shown(options, &state, &sidecars))
     };
-    // Who reads it no more has seen enough.
-    let lives = sidecars.all_with_life().any(|(_, lives)| lives);
-    Ok(match lives || shown.is_err() {
-        true => Ending::Done,
-        false => Ending::Idle,
+    // A closed stdout ends `--watch`.
+    let is_alive = sidecars.with_liveness().any(|(_, is_alive)| is_alive);
+    Ok(if is_alive || shown.is_err() {
+        ExitStatus::Done
+    } else {
+        ExitStatus::Idle
     })
 }
 
-fn shown(options: &ShowStatus, state: &Path, sidecars: &Sidecars) -> String {
-    match options.json {
-        true => format!("{}\n", as_json(state, sidecars)),
-        false => as_text(state, sidecars),
+fn shown(options: &StatusArgs, state: &Path, sidecars: &Sidecars) -> String {
+    if options.json {
+        format!("{}\n", as_json(state, sidecars))
+    } else {
+        as_text(state, sidecars)
     }
 }
 
@@ -79,8 +60,8 @@ fn print(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Until nobody reads it any more.
-fn watch(options: &ShowStatus, state: &Path, sidecars: &mut Sidecars) -> io::Result<()> {
+/// Prints the statuses until stdout is closed.
+fn watch(options: &StatusArgs, state: &Path, sidecars: &mut Sidecars) -> io::Result<()> {
     let term = Term::buffered_stdout();
     let redraws = term.is_term() && !options.json;
     if redraws {
@@ -88,16 +69,17 @@ fn watch(options: &ShowStatus, state: &Path, sidecars: &mut Sidecars) -> io::Res
     }
     loop {
         let text = shown(options, state, sidecars);
-        match redraws {
-            true => redraw(&term, &text)?,
-            false => print(&text)?,
+        if redraws {
+            redraw(&term, &text)?
+        } else {
+            print(&text)?
         }
         sleep(REDRAW);
-        sidecars.look();
+        sidecars.refresh();
     }
 }
 
-/// Line by line over what was there: a screen that is cleared first flickers.
+/// Draws over the lines that are there: a screen that is cleared first flickers.
 fn redraw(term: &Term, text: &str) -> io::Result<()> {
     let (rows, columns) = term.size();
     term.move_cursor_to(0, 0)?;
@@ -109,11 +91,11 @@ fn redraw(term: &Term, text: &str) -> io::Result<()> {
     term.flush()
 }
 
-/// The lines, cut where the screen ends: what wraps or scrolls could not be drawn over.
+/// Returns the lines, cut where the screen ends: lines that wrap or scroll could not be drawn over.
 fn fitting(text: &str, rows: usize, columns: usize) -> Vec<String> {
     let cut = |line| truncate_str(line, columns, "…").into_owned();
     let mut lines: Vec<_> = text.lines().map(cut).collect();
-    // The last row is where the cursor rests.
+    // The cursor rests in the last row.
     let room = rows.saturating_sub(1).max(1);
     if lines.len() > room {
         let left = lines.len() + 1 - room;
@@ -128,39 +110,44 @@ fn fitting(text: &str, rows: usize, columns: usize) -> Vec<String> {
 
 fn as_text(state: &Path, sidecars: &Sidecars) -> String {
     let now = UnixMillis::now();
-    let mut all: Vec<_> = sidecars.all_with_life().collect();
-    // The living first, and of those the oldest; then the dead, and of those the last.
-    all.sort_by_key(|(status, lives)| match lives {
-        true => (false, status.started_ms.0),
-        false => (true, u64::MAX - status.heartbeat_ms.0),
+    let mut all: Vec<_> = sidecars.with_liveness().collect();
+    // Live sidecars come first, the oldest first; then dead ones, the last one first.
+    all.sort_by_key(|(status, is_alive)| {
+        if *is_alive {
+            (false, status.started_ms.0)
+        } else {
+            (true, u64::MAX - status.heartbeat_ms.0)
+        }
     });
-    let live = all.iter().filter(|(_, lives)| *lives).count();
+    let live = all.iter().filter(|(_, is_alive)| *is_alive).count();
     let more = all.len().saturating_sub(live + DEAD);
     all.truncate(live + DEAD);
     let mut shown: Vec<_> = all
         .into_iter()
-        .map(|(status, lives)| {
-            let handoffs = match lives || live == 0 {
-                true => HANDOFFS,
-                false => HANDOFFS_OF_DEAD,
+        .map(|(status, is_alive)| {
+            let handoffs = if is_alive || live == 0 {
+                HANDOFFS
+            } else {
+                HANDOFFS_OF_DEAD
             };
-            table::sidecar(status, lives, handoffs, now)
+            table::sidecar(status, is_alive, handoffs, now)
         })
         .collect();
     if more > 0 {
         let more = count(more, "sidecar");
         shown.push(format!("{more} more died before: --json has all\n"));
     }
-    match shown.is_empty() {
-        true => format!("no sidecar has published anything in {state:?}; {ELSEWHERE}\n"),
-        false => shown.join("\n"),
+    if shown.is_empty() {
+        format!("no sidecar has published anything in {state:?}; {ELSEWHERE}\n")
+    } else {
+        shown.join("\n")
     }
 }
 
 fn as_json(state: &Path, sidecars: &Sidecars) -> Value {
     let sidecars: Vec<_> = sidecars
-        .all_with_life()
-        .map(|(status, lives)| json!({"alive": lives, "status": status}))
+        .with_liveness()
+        .map(|(status, is_alive)| json!({"alive": is_alive, "status": status}))
         .collect();
     json!({"schema": SCHEMA, "state": state, "sidecars": sidecars})
 }
@@ -183,7 +170,7 @@ mod tests {
             std::fs::write(folder.join(format!("{id}.json")), status).unwrap();
         }
         let mut sidecars = Sidecars::of(state.path());
-        sidecars.look();
+        sidecars.refresh();
         let text = as_text(state.path(), &sidecars);
         let text = console::strip_ansi_codes(&text);
         let at = |part: &str| text.find(part);

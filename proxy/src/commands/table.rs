@@ -1,4 +1,4 @@
-//! What the sidecars publish, as tables that a person likes to read. Pure.
+//! The statuses of sidecars as tables for people. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,19 +10,20 @@ use console::{Style, style};
 use super::count;
 use crate::deployment::status::{Failure, Handoff, Outcome, Phase, Status, UnixMillis};
 
-/// So many lines of output are shown of what failed.
+/// Number of lines of output shown of a failed instance.
 const OUTPUT: usize = 10;
 
-/// A sidecar with all that it runs, and its last handoffs.
-pub(super) fn sidecar(status: &Status, lives: bool, handoffs: usize, now: UnixMillis) -> String {
-    let state = match (lives, status.phase) {
+/// Returns a sidecar with its instances and its last handoffs.
+pub(super) fn sidecar(status: &Status, is_alive: bool, handoffs: usize, now: UnixMillis) -> String {
+    let state = match (is_alive, status.phase) {
         (false, _) => style("dead").red().to_string(),
         (true, Phase::Stopping) => style("shutting down").yellow().to_string(),
         (true, Phase::Running | Phase::Unknown) => style("up").green().to_string(),
     };
-    let since = match lives {
-        true => format!("for {}", between(status.started_ms, now)),
-        false => format!("for {}", between(status.heartbeat_ms, now)),
+    let since = if is_alive {
+        format!("for {}", between(status.started_ms, now))
+    } else {
+        format!("for {}", between(status.heartbeat_ms, now))
     };
     let mut text = format!(
         "{} {state} {since} on {}, handoff {}, process {}\n",
@@ -42,7 +43,7 @@ pub(super) fn sidecar(status: &Status, lives: bool, handoffs: usize, now: UnixMi
     if !instances.is_empty() {
         let _ = writeln!(text, "{}", indented(&instances));
     }
-    if status.active.is_none() && lives {
+    if status.active.is_none() && is_alive {
         let _ = writeln!(text, "  {}", style("nothing is active").red());
     }
     if status.held > 0 {
@@ -87,7 +88,7 @@ pub(super) fn sidecar(status: &Status, lives: bool, handoffs: usize, now: UnixMi
     text
 }
 
-/// Launches, in the order given, with the sidecars that made them where those are several.
+/// Returns a table of launches, in the order given, with their sidecars if there are several.
 pub(super) fn handoffs<'a>(
     handoffs: impl IntoIterator<Item = (Option<&'a str>, &'a Handoff)>,
     now: UnixMillis,
@@ -181,7 +182,7 @@ fn instances(status: &Status, now: UnixMillis) -> String {
     rows.text()
 }
 
-/// Where requests have gone back to, where they can, and where they cannot.
+/// Returns the past and possible rollbacks, and the refused releases.
 fn ways_back(status: &Status, now: UnixMillis) -> String {
     let mut text = String::new();
     if let Some(back) = &status.last_rollback {
@@ -232,11 +233,11 @@ fn failure(failure: &Failure, now: UnixMillis) -> String {
     text
 }
 
-/// A table whose lines have colours. Within a cell they would count as width.
+/// A table whose lines have colours. In a cell, colours would count as width.
 struct Rows {
     table: Table,
     styles: Vec<Style>,
-    /// What is too long for a cell, by the lines that it comes after.
+    /// Notes that are too long for a cell, by the lines that they follow.
     notes: BTreeMap<usize, String>,
 }
 
@@ -253,7 +254,7 @@ impl Rows {
     }
 
     fn add(&mut self, style: Style, cells: impl IntoIterator<Item = String>, note: Option<&str>) {
-        // One row is one line.
+        // A row is one line.
         let one_line = |cell: String| cell.lines().collect::<Vec<_>>().join(" ");
         if let Some(note) = note {
             let note = one_line(note.to_owned());
@@ -288,7 +289,7 @@ fn indented(text: &str) -> String {
     indented.join("\n")
 }
 
-/// `3h 12m`: two units are enough.
+/// Returns a duration in at most two units: `3h 12m`.
 fn between(then: UnixMillis, now: UnixMillis) -> String {
     let seconds = Duration::from_millis(now.0.saturating_sub(then.0)).as_secs();
     let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
@@ -296,7 +297,7 @@ fn between(then: UnixMillis, now: UnixMillis) -> String {
     units.join(" ")
 }
 
-/// `820ms`, `3.2s`
+/// Returns a short duration: `820ms`, `3.2s`.
 fn precise(then: UnixMillis, now: UnixMillis) -> String {
     match now.0.saturating_sub(then.0) {
         millis @ 0..1_000 => format!("{millis}ms"),

@@ -7,6 +7,7 @@ use super::ConfigError;
 use crate::cli::Run;
 use crate::control_plane::artifact::Workdir;
 use crate::deployment::Source;
+use crate::deployment::source::absolute;
 
 pub(super) fn source(run: &Run) -> Result<Source, ConfigError> {
     let two = |other: &str| {
@@ -68,11 +69,4 @@ pub(super) fn workdir(run: &Run) -> Workdir {
         Some(word) if word == Path::new("copy") => Workdir::Copy,
         Some(dir) => Workdir::Fixed(absolute(dir)),
     }
-}
-
-/// Returns a path that also holds in the app's working directory.
-pub(super) fn absolute(path: PathBuf) -> PathBuf {
-    let path = std::path::absolute(&path).unwrap_or(path);
-    // Without a slash at its end: a suffix is appended to it.
-    path.components().collect()
 }

@@ -11,7 +11,7 @@ use super::Config;
 use crate::cli::origins::{Origins, Setting};
 use crate::cli::run::ReloadableOptions;
 use crate::cli::{Cli, Run};
-use crate::control_plane::reread::{News, Reread};
+use crate::control_plane::config_source::{ConfigReload, ConfigSource};
 use crate::control_plane::settings::SupervisorSettings;
 use crate::deployment::Fingerprint;
 use crate::telemetry;
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The configuration file and the file with the app's variables.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct ConfigFiles {
     /// The options in effect.
     run: Run,
     read: Fingerprints,
@@ -42,9 +42,9 @@ struct Change {
 /// The state of each file; `None` if it cannot be read.
 type Fingerprints = Vec<Option<Fingerprint>>;
 
-// === impl Files ===
+// === impl ConfigFiles ===
 
-impl Files {
+impl ConfigFiles {
     /// Takes the files as read: they have led to `run`.
     pub(super) fn new(run: &Run) -> Self {
         let mut files = Self {
@@ -90,12 +90,12 @@ impl Files {
     }
 }
 
-impl Reread for Files {
-    fn look(&mut self) -> News {
+impl ConfigSource for ConfigFiles {
+    fn poll(&mut self) -> ConfigReload {
         let (now, found) = (Instant::now(), self.fingerprints());
         if found == self.read {
             self.change = None;
-            return News::None;
+            return ConfigReload::Unchanged;
         }
         let (first, last) = match &self.change {
             Some(change) if change.found == found => (change.first, change.last),
@@ -105,13 +105,13 @@ impl Reread for Files {
         let calm = last + CALM;
         if now < calm && now < first + PATIENCE {
             self.change = Some(Change { first, last, found });
-            return News::Soon(calm - now);
+            return ConfigReload::Changing(calm - now);
         }
         self.change = None;
         self.read = found;
         match self.read() {
-            Ok(settings) => News::Settings(Box::new(settings)),
-            Err(problem) => News::Problem(problem),
+            Ok(settings) => ConfigReload::Settings(Box::new(settings)),
+            Err(problem) => ConfigReload::Problem(problem),
         }
     }
 

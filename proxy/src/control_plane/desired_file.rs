@@ -21,7 +21,7 @@ pub struct DesiredFile {
 /// The commands that are older than the sidecar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Baseline {
-    /// Not known yet.
+    /// It is not known yet.
     Unknown,
     /// Those from before this moment, at which the file could not be read or understood.
     Until(UnixMillis),
@@ -36,7 +36,7 @@ pub enum DesiredChange {
     Content {
         /// The content.
         desired: Desired,
-        /// Whether it is older than the sidecar.
+        /// True if it is older than the sidecar.
         at_start: bool,
     },
     /// The reason why it cannot be understood; `None` when that is over.
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn what_could_not_be_read_is_read_as_soon_as_it_can_be() {
         let (state, path, mut file) = file();
-        // A folder of this name cannot be read, whoever asks.
+        // A folder of this name cannot be read, even by root.
         fs::create_dir(&path).unwrap();
         assert!(matches!(file.poll(), Some(DesiredChange::Problem(Some(_)))));
         assert_eq!(

@@ -1,14 +1,15 @@
-//! The variables that tell an app where to listen, whatever its framework reads.
+//! The variables that tell an app its port, for every framework.
 //!
-//! Everything else that the platform set the app inherits, its tokens too (`ASPNETCORE_TOKEN`,
-//! `HTTP_PLATFORM_TOKEN`): ASP.NET Core's IIS integration compares the token of every request, which
-//! passes through, with its variable, and answers 400 without. The shutdown request ends at handoff.
+//! The app inherits all other variables of the platform, also its tokens (`ASPNETCORE_TOKEN`,
+//! `HTTP_PLATFORM_TOKEN`): ASP.NET Core's IIS integration compares the token of every request,
+//! which handoff forwards, with its variable, and answers 400 without it. The shutdown request ends
+//! at handoff.
 
 use crate::process::template::Values;
 use crate::process::variables::Variables;
 
-/// Each set to the app's own port, also those that say the public one to us: an app that reads
-/// `HTTP_PLATFORM_PORT` would otherwise try to listen there itself.
+/// Variables that are set to the app's own port, also those that contain the public one: an app
+/// that reads `HTTP_PLATFORM_PORT` would otherwise listen there.
 const PORTS: [&str; 4] = [
     "PORT",
     "HTTP_PLATFORM_PORT",
@@ -16,8 +17,8 @@ const PORTS: [&str; 4] = [
     "ASPNETCORE_PORT",
 ];
 
-/// The variables of one launch: `own` ones of the app, and where to listen.
-pub(super) fn of(own: &Variables, values: Values<'_>) -> Variables {
+/// Returns the variables of one launch: the app's `own` ones, and its ports.
+pub(super) fn launch_variables(own: &Variables, values: Values<'_>) -> Variables {
     let port = values.port.to_string();
     let url = format!("http://{}:{port}", values.host);
     let mut variables = own.clone();

@@ -1,19 +1,19 @@
-//! From a changed file to a running, routed instance, and to the end of the one before.
+//! The control plane: from a changed file to a routed instance, and to the end of the one before.
 
 pub mod artifact;
-mod dead;
+mod change_events;
+pub mod config_source;
 pub mod desired_file;
 mod environment;
-mod events;
 mod instance;
 pub mod lifecycle;
 pub mod liveness;
 pub mod memory;
 pub mod probe;
 pub mod readiness;
-pub mod reread;
 pub mod settings;
 pub mod siblings;
+mod stale_status;
 pub mod status_file;
 pub mod supervisor;
 pub mod watcher;

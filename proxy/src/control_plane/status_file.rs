@@ -1,4 +1,4 @@
-//! Publishing of a sidecar's status: `<state>/sidecars/<id>.json`.
+//! Publishes the status of a sidecar: `<state>/sidecars/<id>.json`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,12 +6,13 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use super::dead;
+use super::stale_status;
 use crate::deployment::status::Status;
 use crate::os::files::{make_folder, write_atomically};
 use crate::os::thread::JoinOnDrop;
 
-/// In a folder that is there, or was: a sidecar that nobody sees cannot be deployed to.
+/// Writes the file into a folder that is made again if it is gone: commands could not find the
+/// sidecar.
 fn write(file: &Path, status: &Status) -> io::Result<()> {
     let json = serde_json::to_vec(status)?;
     match (write_atomically(file, &json), file.parent()) {
@@ -23,9 +24,9 @@ fn write(file: &Path, status: &Status) -> io::Result<()> {
     }
 }
 
-/// Writes each new status to `file` until the sender is gone; then removes it.
+/// Writes each new status to `file` until the sender is gone, then removes the file.
 ///
-/// On a thread of its own: the file may lie on a network share that takes its time.
+/// It uses a thread, since the file may be on a slow network share.
 ///
 /// # Errors
 /// When the thread cannot be started.
@@ -33,7 +34,7 @@ pub fn publish(file: PathBuf, mut status: watch::Receiver<Status>) -> io::Result
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let write_all = move || {
         if let Some(folder) = file.parent() {
-            dead::forget(folder, SystemTime::now());
+            stale_status::remove_old(folder, SystemTime::now());
         }
         let mut failed = false;
         loop {
@@ -42,7 +43,12 @@ pub fn publish(file: PathBuf, mut status: watch::Receiver<Status>) -> io::Result
                 Ok(()) => failed = false,
                 Err(error) if !failed => {
                     failed = true;
-                    tracing::warn!(?file, %error, "cannot write the status");
+                    tracing::warn!(
+                        event = "status_not_written",
+                        file = %file.display(),
+                        %error,
+                        "cannot write the status of this sidecar"
+                    );
                 }
                 Err(_) => {}
             }
@@ -50,7 +56,7 @@ pub fn publish(file: PathBuf, mut status: watch::Receiver<Status>) -> io::Result
                 break;
             }
         }
-        // A file that stays behind means a sidecar that was killed.
+        // A file that stays means that the sidecar was killed.
         let _ = std::fs::remove_file(&file);
     };
     JoinOnDrop::spawn("status", write_all)

@@ -1,9 +1,9 @@
-//! Turns file changes into "artifact detected".
+//! Detects new artifacts, commands and configurations in files.
 //!
-//! Polling is the authority; change events only make it quick. They get lost on network shares and
-//! when their buffer overflows (notify-rs/notify#963), and they never say that a file is complete.
-//! All reading, hashing and copying happens here, on a thread of its own with low priority: it
-//! never competes with the workers.
+//! Polling is the authority, and change events only make it quick. Events get lost on network
+//! shares and when their buffer overflows (notify-rs/notify#963), and they never tell that a file
+//! is complete. All reading, hashing and copying happens on a thread of low priority, which does
+//! not compete with the workers.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -13,89 +13,91 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
-use super::artifact::{NotYet, Patience, Problem, RETRY, Settle, Settling, Store};
+use super::artifact::{
+    ArtifactProblem, Postponed, RETRY_DELAY, RetryPolicy, SettlePeriods, SettleTracker, Store,
+};
+use super::change_events::ChangeEvents;
+use super::config_source::{ConfigReload, ConfigSource};
 use super::desired_file::{DesiredChange, DesiredFile};
-use super::events::Events;
-use super::reread::{News, Reread};
 use super::settings::SupervisorSettings;
 use crate::deployment::desired::Desired;
 use crate::deployment::{DropFolder, Fingerprint, Source, Target};
-use crate::os::files;
-use crate::os::thread::JoinOnDrop;
+use crate::os::thread::{self, JoinOnDrop};
 use crate::release::{Digest, Release, ReleaseId};
 
-/// From one look to the next, however many events come: a folder may be written to all the time.
-const CALM: Duration = Duration::from_millis(50);
+/// Minimum time from one scan to the next, since a folder may be written to all the time.
+const COALESCE_PERIOD: Duration = Duration::from_millis(50);
 
-/// Where to look, how often, and for how long to wait.
+/// Settings of a [`Watcher`].
 #[derive(Clone, Debug)]
 pub struct WatchSettings {
-    /// Where the operator says what to run.
+    /// Options that name what to run.
     pub source: Source,
-    /// How often to look without an event.
+    /// Time from one scan to the next without an event.
     pub poll: Duration,
-    /// Whether to look earlier when the system says that something has changed.
+    /// True if change events of the system cause a scan.
     pub events: bool,
-    /// How long an artifact without a digest has to rest.
-    pub settle: Settle,
+    /// Times without a change after which an artifact without a digest is complete.
+    pub settle: SettlePeriods,
 }
 
-/// What the watcher reports.
+/// An event for the supervisor.
 #[derive(Clone, Debug)]
 pub enum WatchEvent {
-    /// A whole artifact, copied.
+    /// A complete artifact has been copied.
     Release {
-        /// Ready to be launched.
+        /// The release to launch.
         release: Release,
-        /// Where it was deployed.
+        /// Path at which it was deployed.
         source: PathBuf,
-        /// When it was first seen.
+        /// Time at which it was first seen.
         detected: SystemTime,
-        /// When its private copy was complete.
+        /// Time at which its private copy was complete.
         copied: SystemTime,
     },
-    /// What [`Watcher::fetch`] was asked for, copied; or why not.
+    /// The result of [`Watcher::fetch`].
     Fetched {
-        /// Ready to be launched.
+        /// The release to launch, or the reason why there is none.
         release: Result<Release, String>,
-        /// Where it was deployed.
+        /// Path at which it was deployed.
         source: PathBuf,
     },
-    /// What [`Watcher::restore`] was asked for, copied again.
+    /// The result of [`Watcher::restore`].
     Restored(Release),
-    /// Why there is none now, once for each new reason; `None` when that is over.
-    Problem(Option<Problem>),
-    /// What commands ask for; at the start once what they asked for before.
+    /// The reason why there is no artifact, once for each new reason; `None` when that is over.
+    Problem(Option<ArtifactProblem>),
+    /// The content of `desired.json`.
     Desired {
-        /// What the file says.
+        /// The content.
         desired: Desired,
-        /// Whether it is the first that there was to see.
+        /// True if it is older than the sidecar.
         at_start: bool,
     },
-    /// Why that cannot be known, once for each new reason; `None` when that is over.
+    /// The reason why `desired.json` cannot be read, once for each new reason; `None` when that is
+    /// over.
     DesiredProblem(Option<String>),
-    /// How to run from now on.
+    /// New settings.
     Settings(Box<SupervisorSettings>),
-    /// Why that goes on as before, though its files have changed.
+    /// The reason why changed configuration files have no effect.
     SettingsProblem(String),
 }
 
-/// The thread that watches. It ends when this is dropped.
+/// A handle to the watching thread, which ends when this is dropped.
 #[derive(Debug)]
 pub struct Watcher {
-    /// The thread ends when this is gone: change events alone do not keep it.
-    wake: Arc<SyncSender<Wake>>,
+    /// The only strong reference: change events alone do not keep the thread running.
+    wake: Arc<SyncSender<WatchRequest>>,
     _thread: JoinOnDrop,
 }
 
-enum Wake {
+enum WatchRequest {
     Changed,
     Prune(Vec<ReleaseId>),
     Fetch(Target),
     Restore(Box<Release>, Option<PathBuf>),
 }
 
-/// What was accepted last.
+/// The artifact that was accepted last.
 #[derive(Debug, PartialEq, Eq)]
 struct Accepted {
     target: Target,
@@ -106,7 +108,7 @@ struct Accepted {
 // === impl Watcher ===
 
 impl Watcher {
-    /// Starts to watch, and reports to `found`.
+    /// Starts the thread, which sends its events to `found`.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -114,15 +116,15 @@ impl Watcher {
         settings: WatchSettings,
         store: Store,
         desired: DesiredFile,
-        files: Box<dyn Reread>,
+        config: Box<dyn ConfigSource>,
         found: UnboundedSender<WatchEvent>,
     ) -> std::io::Result<Self> {
         let (wake, woken) = sync_channel(16);
         let wake = Arc::new(wake);
         let events = Arc::downgrade(&wake);
         let thread = JoinOnDrop::spawn("watcher", move || {
-            files::lower_priority();
-            Watch::new(settings, store, desired, files, found, events).run(&woken);
+            thread::lower_priority();
+            WatchThread::new(settings, store, desired, config, found, events).run(&woken);
         })?;
         Ok(Self {
             wake,
@@ -130,65 +132,71 @@ impl Watcher {
         })
     }
 
-    /// Has another artifact copied than the one that is deployed now. It answers in any case.
+    /// Copies another artifact than the deployed one. Returns `false` when the thread is too busy;
+    /// else [`WatchEvent::Fetched`] follows.
     pub fn fetch(&self, target: Target) -> bool {
-        self.wake.try_send(Wake::Fetch(target)).is_ok()
+        self.wake.try_send(WatchRequest::Fetch(target)).is_ok()
     }
 
-    /// Has a private copy that was cleaned away made again: from where the release was deployed,
-    /// or from what is deployed now.
+    /// Makes a lost private copy again, from the path at which the release was deployed, or from
+    /// the artifact that is deployed now.
     pub fn restore(&self, lost: Release, deployed: Option<PathBuf>) {
-        // Full: the next launch asks again.
-        let _ = self.wake.try_send(Wake::Restore(Box::new(lost), deployed));
+        // A full channel is no loss: the next launch asks again.
+        let _ = self
+            .wake
+            .try_send(WatchRequest::Restore(Box::new(lost), deployed));
     }
 
-    /// Has the copies removed that are not among `needed`.
+    /// Removes the copies that are not among `needed`.
     pub fn prune(&self, needed: Vec<ReleaseId>) {
-        // Full: the next one says the same, or more.
-        let _ = self.wake.try_send(Wake::Prune(needed));
+        // A full channel is no loss: the next call has the same names, or more.
+        let _ = self.wake.try_send(WatchRequest::Prune(needed));
     }
 }
 
-/// What the thread knows.
-struct Watch {
+/// The state of the thread.
+struct WatchThread {
     settings: WatchSettings,
     store: Store,
     desired: DesiredFile,
-    files: Box<dyn Reread>,
+    config: Box<dyn ConfigSource>,
     found: UnboundedSender<WatchEvent>,
     folder: DropFolder,
-    settling: Settling,
-    patience: Patience,
-    events: Events,
+    settling: SettleTracker,
+    retry_policy: RetryPolicy,
+    events: ChangeEvents,
     detected: Option<(PathBuf, SystemTime)>,
     accepted: Option<Accepted>,
-    problem: Option<Problem>,
+    problem: Option<ArtifactProblem>,
 }
 
-impl Watch {
+impl WatchThread {
     fn new(
         settings: WatchSettings,
         store: Store,
         desired: DesiredFile,
-        files: Box<dyn Reread>,
+        config: Box<dyn ConfigSource>,
         found: UnboundedSender<WatchEvent>,
-        wake: Weak<SyncSender<Wake>>,
+        wake: Weak<SyncSender<WatchRequest>>,
     ) -> Self {
         let changed = move || {
-            // Full: a look is due anyway.
-            let _ = wake.upgrade().map(|wake| wake.try_send(Wake::Changed));
+            // A full channel is no loss: a scan follows anyway.
+            let _ = wake
+                .upgrade()
+                .map(|wake| wake.try_send(WatchRequest::Changed));
         };
         Self {
-            events: match settings.events {
-                true => Events::new(changed),
-                false => Events::none(),
+            events: if settings.events {
+                ChangeEvents::new(changed)
+            } else {
+                ChangeEvents::none()
             },
-            patience: Patience::default(),
-            settling: Settling::new(settings.settle),
+            retry_policy: RetryPolicy::default(),
+            settling: SettleTracker::new(settings.settle),
             settings,
             store,
             desired,
-            files,
+            config,
             found,
             folder: DropFolder::default(),
             detected: None,
@@ -197,29 +205,29 @@ impl Watch {
         }
     }
 
-    fn run(&mut self, woken: &Receiver<Wake>) {
+    fn run(&mut self, woken: &Receiver<WatchRequest>) {
         loop {
-            // What is launched from now on shall be launched so.
-            let again = match self.look_at_files() {
+            // New settings apply to the next launch, so they are read first.
+            let again = match self.poll_config() {
                 Some(soon) => soon,
                 None => {
-                    self.look_at_desired();
-                    self.look()
+                    self.poll_desired();
+                    self.scan()
                 }
             };
-            let calm = Instant::now() + CALM;
+            let coalesced_at = Instant::now() + COALESCE_PERIOD;
             let mut wake = woken.recv_timeout(again);
             loop {
                 match wake {
-                    Ok(Wake::Prune(needed)) => self.store.prune(&needed),
-                    Ok(Wake::Fetch(target)) => self.fetch(target),
-                    Ok(Wake::Restore(lost, deployed)) => self.restore(&lost, deployed),
-                    Ok(Wake::Changed) => {}
+                    Ok(WatchRequest::Prune(needed)) => self.store.prune(&needed),
+                    Ok(WatchRequest::Fetch(target)) => self.fetch(target),
+                    Ok(WatchRequest::Restore(lost, deployed)) => self.restore(&lost, deployed),
+                    Ok(WatchRequest::Changed) => {}
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
-                // One look answers all events that are there or come soon.
-                wake = woken.recv_timeout(calm.saturating_duration_since(Instant::now()));
+                // One scan serves all events that come soon after each other.
+                wake = woken.recv_timeout(coalesced_at.saturating_duration_since(Instant::now()));
             }
         }
     }
@@ -244,25 +252,30 @@ impl Watch {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(release = %lost.id, %error, "its copy cannot be made again");
+                    tracing::warn!(
+                        event = "copy_not_restored",
+                        release = %lost.id,
+                        %error,
+                        "cannot make the lost private copy of a release again"
+                    );
                 }
             }
         }
     }
 
-    /// Says when to look again, if they are being changed at the moment.
-    fn look_at_files(&mut self) -> Option<Duration> {
-        let found = match self.files.look() {
-            News::None => return None,
-            News::Soon(wait) => return Some(wait),
-            News::Settings(settings) => WatchEvent::Settings(settings),
-            News::Problem(problem) => WatchEvent::SettingsProblem(problem),
+    /// Reads the configuration. Returns a time to wait, while it is being changed.
+    fn poll_config(&mut self) -> Option<Duration> {
+        let found = match self.config.poll() {
+            ConfigReload::Unchanged => return None,
+            ConfigReload::Changing(wait) => return Some(wait),
+            ConfigReload::Settings(settings) => WatchEvent::Settings(settings),
+            ConfigReload::Problem(problem) => WatchEvent::SettingsProblem(problem),
         };
         let _ = self.found.send(found);
         None
     }
 
-    fn look_at_desired(&mut self) {
+    fn poll_desired(&mut self) {
         while let Some(change) = self.desired.poll() {
             let found = match change {
                 DesiredChange::Content { desired, at_start } => {
@@ -270,17 +283,17 @@ impl Watch {
                 }
                 DesiredChange::Problem(problem) => WatchEvent::DesiredProblem(problem),
             };
-            // The supervisor is gone at shutdown only.
+            // The supervisor ends only at shutdown.
             let _ = self.found.send(found);
         }
     }
 
-    /// Looks once; says when to look again.
-    fn look(&mut self) -> Duration {
+    /// Looks for a new artifact. Returns the time until the next scan.
+    fn scan(&mut self) -> Duration {
         let poll = self.settings.poll;
         let target = self.settings.source.target(&mut self.folder);
         let watched = self.settings.source.watched(target.as_ref().ok());
-        let files = self.files.folders();
+        let files = self.config.folders();
         let watched = watched.into_iter().chain(self.desired.folder());
         let mut watched: Vec<&Path> = watched.chain(files.iter().map(PathBuf::as_path)).collect();
         watched.sort_unstable();
@@ -289,16 +302,16 @@ impl Watch {
         let target = match target {
             Ok(target) => target,
             Err(reason) => {
-                self.report(Some(Problem {
+                self.report(Some(ArtifactProblem {
                     reason: reason.to_string(),
                     refused: None,
                 }));
                 return poll;
             }
         };
-        // Gone since: the next look tells.
+        // The artifact has been removed since; the next scan reports it.
         let Ok(fingerprint) = Fingerprint::of(&target.path) else {
-            return RETRY.min(poll);
+            return RETRY_DELAY.min(poll);
         };
         if self
             .accepted
@@ -309,8 +322,8 @@ impl Watch {
             return poll;
         }
         let (now, clock) = (Instant::now(), SystemTime::now());
-        if let Err(not_yet) = self.patience.check(&target, &fingerprint, now) {
-            let NotYet { wait, problem } = not_yet;
+        if let Err(not_yet) = self.retry_policy.check(&target, &fingerprint, now) {
+            let Postponed { wait, problem } = not_yet;
             if let Some(problem) = problem.cloned() {
                 self.report(Some(problem));
             }
@@ -330,7 +343,7 @@ impl Watch {
         }
         match self.store.accept(&target) {
             Ok(release) => {
-                self.patience.accepted();
+                self.retry_policy.record_success();
                 let source = target.path.clone();
                 self.accepted = Some(Accepted {
                     target,
@@ -339,7 +352,7 @@ impl Watch {
                 });
                 self.detected = None;
                 self.report(None);
-                // The supervisor is gone at shutdown only.
+                // The supervisor ends only at shutdown.
                 let _ = self.found.send(WatchEvent::Release {
                     release,
                     source,
@@ -350,8 +363,9 @@ impl Watch {
             }
             Err(error) => {
                 let now = Instant::now();
-                let NotYet { wait, problem } =
-                    self.patience.failed(target, fingerprint, &error, now);
+                let Postponed { wait, problem } =
+                    self.retry_policy
+                        .record_failure(target, fingerprint, &error, now);
                 if let Some(problem) = problem.cloned() {
                     self.report(Some(problem));
                 }
@@ -360,7 +374,7 @@ impl Watch {
         }
     }
 
-    fn report(&mut self, problem: Option<Problem>) {
+    fn report(&mut self, problem: Option<ArtifactProblem>) {
         if self.problem != problem {
             self.problem.clone_from(&problem);
             let _ = self.found.send(WatchEvent::Problem(problem));
@@ -375,17 +389,17 @@ mod tests {
     use tokio::sync::mpsc::error::TryRecvError;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-    use super::super::reread::Never;
     use super::*;
     use crate::control_plane::artifact::{Copying, Limits, StoreSettings, Workdir};
+    use crate::control_plane::config_source::FixedConfig;
 
-    /// That look only when they are told to.
+    /// Settings under which only the test starts scans.
     fn settings(source: Source) -> WatchSettings {
         WatchSettings {
             source,
             poll: Duration::from_secs(3600),
             events: false,
-            settle: Settle {
+            settle: SettlePeriods {
                 file: Duration::ZERO,
                 folder: Duration::ZERO,
             },
@@ -410,17 +424,17 @@ mod tests {
         Store::open(store).expect("a store")
     }
 
-    /// A watch without any events.
-    fn watch(folder: &Path, source: Source) -> (Watch, UnboundedReceiver<WatchEvent>) {
+    /// Creates a thread's state without change events.
+    fn watch(folder: &Path, source: Source) -> (WatchThread, UnboundedReceiver<WatchEvent>) {
         let (found, finds) = unbounded_channel();
         let (settings, store) = (settings(source), store(folder));
         let desired = DesiredFile::new(folder);
         (
-            Watch::new(
+            WatchThread::new(
                 settings,
                 store,
                 desired,
-                Box::new(Never),
+                Box::new(FixedConfig),
                 found,
                 Weak::new(),
             ),
@@ -428,7 +442,7 @@ mod tests {
         )
     }
 
-    /// What this thread has read from files until now.
+    /// Returns the number of bytes that this thread has read from files.
     #[cfg(target_os = "linux")]
     fn read_until_now() -> u64 {
         let io = fs::read_to_string("/proc/thread-self/io").expect("its counters");
@@ -446,7 +460,7 @@ mod tests {
         };
         let (found, mut finds) = unbounded_channel();
         let (store, desired) = (store(folder.path()), DesiredFile::new(folder.path()));
-        let watcher = Watcher::start(settings, store, desired, Box::new(Never), found);
+        let watcher = Watcher::start(settings, store, desired, Box::new(FixedConfig), found);
         let watcher = watcher.expect("a thread");
         finds.blocking_recv().expect("that it looks");
         drop(watcher);
@@ -466,23 +480,23 @@ mod tests {
         let source = Source::Folder(site.clone());
         let (mut watch, mut found) = watch(folder.path(), source);
         let before = read_until_now();
-        watch.look();
+        watch.scan();
         assert!(matches!(found.try_recv(), Ok(WatchEvent::Release { .. })));
         assert!(read_until_now() - before >= 2 * CONTENT as u64, "it counts");
 
         let before = read_until_now();
         for _ in 0..100 {
-            watch.look();
+            watch.scan();
         }
         let read = read_until_now() - before;
         assert!(read < 64 << 10, "{read} bytes for nothing");
 
-        // Nor of what has been refused.
+        // The same holds for content that was refused.
         fs::write(site.join("evil.zip"), vec![b'x'; CONTENT]).unwrap();
         fs::write(site.join("evil.zip.sha256"), "ab".repeat(32)).unwrap();
         let before = read_until_now();
         for _ in 0..100 {
-            watch.look();
+            watch.scan();
         }
         let read = read_until_now() - before;
         assert!(
@@ -496,14 +510,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let app = folder.path().join("site/app");
         let (mut watch, mut found) = watch(folder.path(), Source::Artifact(app.clone()));
-        watch.look();
+        watch.scan();
         assert!(matches!(found.try_recv(), Ok(WatchEvent::Problem(Some(_)))));
         fs::create_dir(app.parent().unwrap()).unwrap();
         for content in ["1", "12", "123"] {
             fs::write(&app, content).unwrap();
             let mut released = None;
             for _ in 0..10 {
-                watch.look();
+                watch.scan();
                 while let Ok(news) = found.try_recv() {
                     if let WatchEvent::Release { release, .. } = news {
                         released = Some(release);
@@ -512,7 +526,7 @@ mod tests {
             }
             let copy = released.expect("a release").artifact;
             assert_eq!(fs::read_to_string(copy).unwrap(), content);
-            watch.look();
+            watch.scan();
             assert!(found.try_recv().is_err(), "nothing twice");
         }
     }

@@ -76,13 +76,21 @@ pub(super) struct ConnectionHandle {
     cut: Cell<Option<CutCause>>,
     /// Waker of the task that reads from the connection.
     reader: RefCell<Option<Waker>>,
-    /// Start of the wait for a response head, in ticks of the clock.
-    awaiting_since: Cell<Option<u32>>,
-    /// The app has all that the client has sent of its request so far.
-    is_awaiting_client: Cell<bool>,
+    waiting: Cell<Waiting>,
     is_closing: Cell<bool>,
     closing: Notify,
     clock: Clock,
+}
+
+/// The wait for the head of a response, with its start in ticks of the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    /// No response is awaited.
+    No,
+    /// The app is to respond.
+    App(u32),
+    /// The client is to send more of its request: the app has all that came so far.
+    Client(u32),
 }
 
 /// The reason for which a connection in use was cut.
@@ -181,8 +189,7 @@ impl Pool {
             class: Cell::new(Class::Request),
             cut: Cell::new(None),
             reader: RefCell::default(),
-            awaiting_since: Cell::new(None),
-            is_awaiting_client: Cell::new(false),
+            waiting: Cell::new(Waiting::No),
             is_closing: Cell::new(false),
             closing: Notify::new(),
             clock: self.clock.clone(),
@@ -291,13 +298,13 @@ impl Pool {
         let mut generations = self.generations.borrow_mut();
         for pool in generations.iter_mut() {
             for handle in pool.all.iter().filter_map(Weak::upgrade) {
-                let outlasted = |since| self.clock.has_passed(since, self.limits.response_timeout);
-                if handle.awaiting_since.get().is_some_and(outlasted) {
-                    handle.cut(if handle.is_awaiting_client.get() {
-                        CutCause::ClientStalled
-                    } else {
-                        CutCause::TimedOut
-                    });
+                let (since, cause) = match handle.waiting.get() {
+                    Waiting::No => continue,
+                    Waiting::App(since) => (since, CutCause::TimedOut),
+                    Waiting::Client(since) => (since, CutCause::ClientStalled),
+                };
+                if self.clock.has_passed(since, self.limits.response_timeout) {
+                    handle.cut(cause);
                 }
             }
             pool.idle
@@ -378,18 +385,19 @@ impl ConnectionHandle {
 
     /// Starts the response timer: the app has the request, or more of it.
     pub(super) fn start_response_timer(&self) {
-        self.awaiting_since.set(Some(self.clock.now()));
-        self.is_awaiting_client.set(false);
+        self.waiting.set(Waiting::App(self.clock.now()));
     }
 
     /// Marks the request as incomplete: the app has all that the client has sent so far.
     pub(super) fn mark_awaiting_client(&self) {
-        self.is_awaiting_client.set(true);
+        if let Waiting::App(since) = self.waiting.get() {
+            self.waiting.set(Waiting::Client(since));
+        }
     }
 
     /// Stops the response timer.
     pub(super) fn stop_response_timer(&self) {
-        self.awaiting_since.set(None);
+        self.waiting.set(Waiting::No);
     }
 
     /// Returns the reason for which it was cut, if it was.

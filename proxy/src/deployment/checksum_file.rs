@@ -1,27 +1,41 @@
-//! `NAME.sha256` beside an artifact: the digest that came with it.
+//! The checksum file `NAME.sha256` beside an artifact.
+
+use std::path::{Path, PathBuf};
 
 use super::text::{decode, trim};
 use crate::release::Digest;
 
-/// The digest of the artifact `name` in the content of such a file, as `sha256sum`, `shasum`,
-/// `openssl`, BSD's `sha256` and PowerShell's `Get-FileHash` write it; `None` while it has none.
+/// Returns the path of the checksum file of an artifact.
+pub fn path_for(artifact: &Path) -> PathBuf {
+    artifact.with_added_extension("sha256")
+}
+
+/// Returns the content of the checksum file of the artifact `name`, as `sha256sum` writes it.
+pub fn content(name: &str, digest: Digest) -> String {
+    format!("{}  {name}\n", digest.hex())
+}
+
+/// Returns the digest of the artifact `name` in the content of a checksum file, as `sha256sum`,
+/// `shasum`, `openssl`, BSD's `sha256` and PowerShell's `Get-FileHash` write it; `None` while it
+/// has none.
 ///
-/// One digest alone counts, whatever name it has: artifacts are renamed. Of several, the one with
-/// this name.
-pub(crate) fn digest_of(name: &str, content: &[u8]) -> Option<Digest> {
+/// A single digest counts, whatever name it has: artifacts are renamed. Of several digests, the one
+/// with this name counts.
+pub fn digest_of(name: &str, content: &[u8]) -> Option<Digest> {
     let text = decode(content)?;
-    let sums: Vec<(Digest, &str)> = text.lines().filter_map(|line| sum(trim(line))).collect();
-    match sums[..] {
+    let lines = text.lines().filter_map(|line| parse_line(trim(line)));
+    let digests: Vec<(Digest, &str)> = lines.collect();
+    match digests[..] {
         [(digest, _)] => Some(digest),
         _ => {
             let named = |&&(_, of): &&(Digest, &str)| of.rsplit(['/', '\\']).next() == Some(name);
-            sums.iter().find(named).map(|(digest, _)| *digest)
+            digests.iter().find(named).map(|(digest, _)| *digest)
         }
     }
 }
 
-/// `DIGEST`, `DIGEST  NAME`, `DIGEST *NAME` or `SHA256 (NAME) = DIGEST`.
-fn sum(line: &str) -> Option<(Digest, &str)> {
+/// Parses `DIGEST`, `DIGEST  NAME`, `DIGEST *NAME` or `SHA256 (NAME) = DIGEST`.
+fn parse_line(line: &str) -> Option<(Digest, &str)> {
     if let Some((before, digest)) = line.rsplit_once('=')
         && let Ok(digest) = Digest::parse(trim(digest))
     {
@@ -30,7 +44,7 @@ fn sum(line: &str) -> Option<(Digest, &str)> {
             .and_then(|(_, of)| of.rsplit_once(')'));
         return Some((digest, name.map_or("", |(name, _)| name)));
     }
-    // A backslash says that the name has one.
+    // `sha256sum` marks a name with an escaped character by a backslash.
     let line = line.strip_prefix('\\').unwrap_or(line);
     let (digest, name) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let name = name.trim_start();

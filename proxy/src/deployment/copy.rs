@@ -1,4 +1,4 @@
-//! Copying an artifact, and noticing what in the copy still leads to the original.
+//! Copies artifacts, and finds what in the copy still leads to the original.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,22 +10,31 @@ use super::digest::{self, Entry, EntryKind};
 use crate::os::files;
 use crate::release::Digest;
 
-/// An interpreter's line is no longer than this (execve(2): 255 characters).
+/// Maximum length of the first line of a script (execve(2): 255 characters).
 const LONGEST_LINE: usize = 256;
 
-/// What was copied.
+/// A finished copy.
 #[derive(Debug)]
 pub(crate) struct Copied {
-    /// Of the copy.
+    /// Digest of the copy.
     pub(crate) digest: Digest,
     /// Scripts and links in it that lead into the original, by their names.
     pub(crate) leads_back: Vec<String>,
 }
 
-/// Whether somebody writes to it, without reading anything of it.
+/// The right to run a copied file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Executable {
+    /// The copy can be run.
+    Yes,
+    /// The copy can be run if the original can be.
+    AsOriginal,
+}
+
+/// Checks that no process writes to a file, or to a file in a folder, without reading them.
 ///
 /// # Errors
-/// `WouldBlock` when somebody does; else what opening it said.
+/// `WouldBlock` when a process writes to it; else the error of opening it.
 pub(crate) fn check_unwritten(from: &Path) -> io::Result<()> {
     if !fs::metadata(from)?.is_dir() {
         return files::open_unwritten(from).map(drop);
@@ -35,37 +44,38 @@ pub(crate) fn check_unwritten(from: &Path) -> io::Result<()> {
     files.try_for_each(|entry| files::open_unwritten(&entry.path).map(drop))
 }
 
-/// Copies a file or a folder to where nothing is, and says the digest of what was copied.
+/// Copies a file or a folder to a new path, and returns the digest of the copy.
 ///
 /// # Errors
-/// `WouldBlock` when somebody writes to it; else what the system said.
+/// `WouldBlock` when a process writes to the original; else the error of the system.
 pub fn copy(from: &Path, to: &Path) -> io::Result<Digest> {
-    let copied = match fs::metadata(from)?.is_dir() {
-        true => copy_folder(from, from, to),
-        false => copy_file(from, to, true),
+    let copied = if fs::metadata(from)?.is_dir() {
+        copy_folder(from, from, to)?
+    } else {
+        copy_file(from, to, Executable::Yes)?
     };
-    copied.map(|copied| copied.digest)
+    Ok(copied.digest)
 }
 
-/// Copies a file to where nothing is.
-pub(crate) fn copy_file(from: &Path, to: &Path, executable: bool) -> io::Result<Copied> {
+/// Copies a file to a new path.
+pub(crate) fn copy_file(from: &Path, to: &Path, executable: Executable) -> io::Result<Copied> {
     let mut hash = Sha256::new();
     let mut source = files::open_unwritten(from)?;
     let metadata = source.metadata()?;
     let mut sink = File::create_new(to)?;
     digest::transfer(&mut source, &mut hash, &mut sink)?;
     drop(sink);
-    files::copy_mode(&metadata, to, executable)?;
+    files::copy_mode(&metadata, to, executable == Executable::Yes)?;
     Ok(Copied {
         digest: Digest::finish(hash),
         leads_back: Vec::new(),
     })
 }
 
-/// Copies the folder `from`, known as `also_known_as` too, to where nothing is.
+/// Copies the folder `from`, known as `also_known_as` too, to a new path.
 ///
-/// Times are kept: bytecode caches and static file servers go by them. Links are kept as links; one
-/// that leads out of the folder leads to the same place from the copy.
+/// Times are kept, since bytecode caches and static file servers depend on them. Links are kept as
+/// links; one that leads out of the folder leads to the same place from the copy.
 pub(crate) fn copy_folder(from: &Path, also_known_as: &Path, to: &Path) -> io::Result<Copied> {
     let mut hash = Sha256::new();
     let mut leads_back = Vec::new();
@@ -100,35 +110,35 @@ pub(crate) fn copy_folder(from: &Path, also_known_as: &Path, to: &Path) -> io::R
     })
 }
 
-/// Copies a folder's file; gives the start of its first line.
+/// Copies a file of a folder, and returns the start of its first line.
 fn copy_entry(entry: &Entry, to: &Path, hash: &mut Sha256) -> io::Result<Vec<u8>> {
     let mut source = files::open_unwritten(&entry.path)?;
     let metadata = source.metadata()?;
     digest::hash_name(hash, entry, metadata.len());
-    let mut sink = Start {
+    let mut sink = FirstLine {
         file: File::create_new(to)?,
         line: Vec::new(),
     };
     digest::transfer(&mut source, hash, &mut sink)?;
     if let Ok(modified) = metadata.modified() {
-        // Best effort: the content is what counts.
+        // Best effort: the content matters.
         let _ = sink.file.set_modified(modified);
     }
-    let Start { file, line } = sink;
+    let FirstLine { file, line } = sink;
     drop(file);
     files::copy_mode(&metadata, to, false)?;
     Ok(line)
 }
 
-/// Where a link in the copy has to lead.
+/// Returns the target of a link in the copy.
 fn link_target(entry: &Entry, top: &Path) -> io::Result<PathBuf> {
     let target = fs::read_link(&entry.path)?;
-    // One that leads nowhere says nothing about where it might; it is kept as it is.
+    // A link that leads nowhere is kept as it is.
     let leads_out = files::canonical(&entry.path).is_ok_and(|real| !real.starts_with(top));
     if !leads_out || target.is_absolute() {
         return Ok(target);
     }
-    // The folders above it are no links, so going up is taking off names.
+    // The folders above the link are no links, so `..` removes a name.
     let mut folder = entry.path.parent().unwrap_or(top);
     let mut rest = target.as_path();
     while let Ok(after) = rest.strip_prefix("..") {
@@ -138,29 +148,29 @@ fn link_target(entry: &Entry, top: &Path) -> io::Result<PathBuf> {
     Ok(folder.join(rest))
 }
 
-/// Whether this is the first line of a script whose interpreter lies in the original.
+/// Returns true if a first line names an interpreter in the original.
 fn is_script_of(line: &[u8], originals: &[&Path]) -> bool {
     let Some(interpreter) = line.strip_prefix(b"#!") else {
         return false;
     };
     let interpreter = String::from_utf8_lossy(interpreter);
     let mut words = interpreter.split_whitespace();
-    // `#!/usr/bin/env` and shells that start the interpreter are words before it.
+    // `/usr/bin/env` or a shell may precede the interpreter.
     words.any(|word| {
         let path = Path::new(word.trim_matches(['"', '\'']));
         originals.iter().any(|original| path.starts_with(original))
     })
 }
 
-/// Keeps the start of what is written to a file.
-struct Start {
+/// A writer to a file that keeps the start of the first line.
+struct FirstLine {
     file: File,
     line: Vec<u8>,
 }
 
-// === impl Start ===
+// === impl FirstLine ===
 
-impl Write for Start {
+impl Write for FirstLine {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let n = self.file.write(buffer)?;
         let wanted = LONGEST_LINE.saturating_sub(self.line.len()).min(n);

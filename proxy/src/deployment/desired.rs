@@ -185,7 +185,7 @@ impl Desired {
         }
     }
 
-    /// Whether `retry` is newer than `before`. The same release may be retried twice: then nothing
+    /// Returns true if `retry` is newer than `before`. The same release may be retried twice: then nothing
     /// differs but the serial.
     fn has_new_retry(&self, before: &Self) -> bool {
         let is_otherwise_equal = self.rollback == before.rollback
@@ -263,7 +263,7 @@ impl PendingCommand {
         self.written.serial
     }
 
-    /// Whether the file in the folder `state` still holds the command, as far as it can be read.
+    /// Returns true if the file in the folder `state` still holds the command, as far as it can be read.
     pub fn is_current(&self, state: &Path) -> bool {
         let content = fs::read(state.join(FILE_NAME)).unwrap_or_default();
         let Ok(desired) = Desired::parse(&content) else {

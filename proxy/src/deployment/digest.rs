@@ -13,8 +13,8 @@ const BUFFER: usize = 64 * 1024;
 /// One entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry {
-    /// Its path from the folder, with `/` on every system: UTF-8 but for names that are no text,
-    /// of which each system has its own kind.
+    /// Path from the folder, with `/` on every system, as UTF-8; names that are no text are in the
+    /// encoding of the system.
     pub(crate) name: Vec<u8>,
     pub(crate) relative: PathBuf,
     pub(crate) path: PathBuf,
@@ -28,13 +28,13 @@ pub(crate) enum EntryKind {
     Link,
 }
 
-/// The digest of what is at `path`: a file's content, or a folder's sorted paths, lengths and
-/// contents. What else a folder has (times, permissions, empty folders) does not count: it differs
-/// from system to system. A link counts as a file that says where it leads, which is what it is on
-/// a system without links.
+/// Returns the digest of a file's content, or of a folder's sorted paths, lengths and contents.
+///
+/// Times, permissions and empty folders do not count, since they differ between systems. A link
+/// counts as a file that contains its target, which is what it is on a system without links.
 ///
 /// # Errors
-/// What reading it said.
+/// When it cannot be read.
 pub fn digest(path: &Path) -> io::Result<Digest> {
     let mut hash = Sha256::new();
     if fs::metadata(path)?.is_dir() {
@@ -55,7 +55,7 @@ pub fn digest(path: &Path) -> io::Result<Digest> {
     Ok(Digest::finish(hash))
 }
 
-/// Everything in a folder, folders before what is in them, in the order in which it is hashed.
+/// Lists everything in a folder in the order in which it is hashed, folders before their contents.
 pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut folders = vec![(folder.to_owned(), Vec::new(), PathBuf::new())];
@@ -75,7 +75,7 @@ pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
             } else if file_type.is_file() {
                 EntryKind::File
             } else {
-                // A socket, a pipe or a device is no content.
+                // A socket, a pipe or a device has no content.
                 continue;
             };
             entries.push(Entry {
@@ -90,7 +90,7 @@ pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Copies to `sink` what it hashes, so that the digest is that of the copy.
+/// Hashes `source` and copies it to `sink`, so that the digest is that of the copy.
 pub(crate) fn transfer(
     source: &mut impl Read,
     hash: &mut Sha256,
@@ -155,7 +155,7 @@ mod tests {
         assert_ne!(one, make(&[("a", "1"), ("b/d", "2")]));
         assert_ne!(one, make(&[("a", "12"), ("b/c", "")]));
         assert_ne!(one, make(&[("a", "1")]));
-        // Pinned: `sha256=` lines written by one version have to hold for the next.
+        // Pinned: `sha256=` lines written by one version have to be valid for the next.
         assert_eq!(
             one.hex(),
             "cd2496b69a3bea4707cdca8f2e03f1dc44e2409ef900eb65fb197e4c0e6e63c8"

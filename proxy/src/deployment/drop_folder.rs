@@ -9,34 +9,34 @@ use std::time::SystemTime;
 
 use crate::os::files;
 
-/// What has been seen in the drop folder, in the order in which it came.
+/// The artifacts of a drop folder in the order of their arrival.
 #[derive(Debug, Default)]
 pub struct DropFolder {
-    looks: u64,
+    scans: u64,
     seen: BTreeMap<OsString, Arrival>,
 }
 
-/// The later of two arrivals: seen at a later look, or else changed later by the system's clock.
+/// The time of an arrival: the number of the scan that first saw it, then its change by the
+/// system's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Arrival {
-    look: u64,
+    scan: u64,
     changed: SystemTime,
 }
 
 // === impl DropFolder ===
 
 impl DropFolder {
-    /// The artifact that came last, or changed last.
+    /// Returns the artifact that arrived or changed last.
     ///
-    /// A name that came while this process ran is newer than all that were there before, whatever
-    /// its times say: archives and `cp -p` bring old ones.
-    ///
-    /// The file `pointer` is no artifact, whatever it is called.
+    /// A name that appears while this process runs is newer than all that were there before,
+    /// whatever its times are: archives and `cp -p` bring old ones. The file `pointer` is no
+    /// artifact, whatever its name is.
     ///
     /// # Errors
-    /// What reading the folder said.
+    /// When the folder cannot be read.
     pub fn newest(&mut self, folder: &Path, pointer: Option<&Path>) -> io::Result<Option<PathBuf>> {
-        self.looks += 1;
+        self.scans += 1;
         let mut present = BTreeMap::new();
         for entry in fs::read_dir(folder)? {
             let name = entry?.file_name();
@@ -44,11 +44,11 @@ impl DropFolder {
             if !is_artifact(&name) || is_pointer() {
                 continue;
             }
-            // Gone since it was listed: no artifact.
+            // The file has been removed since it was listed.
             let Ok(metadata) = fs::metadata(folder.join(&name)) else {
                 continue;
             };
-            // To open a pipe takes as long as nobody writes to it.
+            // Opening a pipe would block.
             if !metadata.is_file() && !metadata.is_dir() {
                 continue;
             }
@@ -56,7 +56,7 @@ impl DropFolder {
             let arrival = match self.seen.get(&name) {
                 Some(&seen) if seen.changed == changed => seen,
                 _ => Arrival {
-                    look: self.looks,
+                    scan: self.scans,
                     changed,
                 },
             };
@@ -68,17 +68,17 @@ impl DropFolder {
     }
 }
 
-/// Whether a file of this name can be an artifact, and not one that is being written or that goes
-/// with one.
+/// Returns true if a file of this name can be an artifact: not an unfinished one, nor one that belongs to
+/// another.
 pub fn is_artifact(name: &OsStr) -> bool {
     let name = name.to_string_lossy().to_lowercase();
     let temporary = name.starts_with('.')
         || name.ends_with('~')
-        // WinSCP's suffix is the last.
+        // WinSCP adds `.filepart`.
         || [".tmp", ".part", ".sha256", ".filepart"]
             .iter()
             .any(|suffix| name.ends_with(suffix));
-    // Kudu puts app_offline.htm beside what it deploys.
+    // Kudu puts app_offline.htm beside the files that it deploys.
     !temporary && name != "app_offline.htm" && name != "_artifact.txt"
 }
 

@@ -1,4 +1,4 @@
-//! What a look at an artifact tells without reading it.
+//! A cheap comparison of artifacts, without reading their contents.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -9,23 +9,23 @@ use std::time::SystemTime;
 use super::digest::entries;
 use crate::os::files;
 
-/// Lengths and times of an artifact: when they change, its content may have.
+/// The lengths and times of an artifact: while they are equal, so is its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fingerprint {
     hash: u64,
-    /// The latest change of anything in it.
+    /// Time of the latest change of any file in it.
     pub changed: SystemTime,
-    /// Whether it is a folder.
+    /// True for a folder.
     pub is_folder: bool,
 }
 
 // === impl Fingerprint ===
 
 impl Fingerprint {
-    /// Looks at a file, or at everything in a folder.
+    /// Takes the fingerprint of a file, or of everything in a folder.
     ///
     /// # Errors
-    /// What the system said; in a folder also when an entry vanished meanwhile.
+    /// When it cannot be read, also because an entry of a folder was removed meanwhile.
     pub fn of(path: &Path) -> io::Result<Self> {
         let mut hash = DefaultHasher::new();
         let top = fs::metadata(path)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::release::{Digest, ReleaseId};
 
-/// How the archive is packed, by its name.
+/// The format of an archive, which its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArchiveFormat {
     /// `.zip`
@@ -16,7 +16,7 @@ pub enum ArchiveFormat {
 // === impl ArchiveFormat ===
 
 impl ArchiveFormat {
-    /// How the file of this name is packed, if it is an archive, and its name without the suffix.
+    /// Returns the format of an archive of this name, and the name without the suffix.
     pub fn of(name: &str) -> Option<(Self, &str)> {
         let suffixes = [
             (".zip", Self::Zip),
@@ -31,7 +31,8 @@ impl ArchiveFormat {
     }
 }
 
-/// The name, without what says only that it is a program or an archive, and the digest's start.
+/// Returns the id of a release: its name, without the suffix of a program or an archive, and the
+/// start of its digest.
 pub fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId {
     let file_name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = match (given, ArchiveFormat::of(&file_name)) {
@@ -43,13 +44,13 @@ pub fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId
         }
         .into_owned(),
     };
-    // It names a folder too.
-    let safe = |c: char| match c.is_alphanumeric() || "._+-".contains(c) {
-        true => c,
-        false => '_',
+    // The id is the name of a folder too.
+    let safe = |c: char| {
+        let is_safe = c.is_alphanumeric() || "._+-".contains(c);
+        if is_safe { c } else { '_' }
     };
     let suffix = format!("-{}", &digest.hex()[..8]);
-    // `handoff deploy` names files so, and what is restored keeps its name.
+    // `handoff deploy` adds this suffix to names, and a restored release has it already.
     let name = name.strip_suffix(&suffix).unwrap_or(&name);
     let name: String = name.chars().map(safe).take(64).collect();
     ReleaseId::new(format!("{name}{suffix}"))

@@ -1,17 +1,17 @@
-//! Paths in JSON, which has no way to write one that is not UTF-8.
+//! Paths in JSON, which cannot represent a path that is not UTF-8.
 
 use std::path::PathBuf;
 
 use serde::{Serialize as _, Serializer};
 
-/// Writes a path that is shown to people: what is not UTF-8 in it is replaced.
+/// Writes a path for people: parts that are not UTF-8 are replaced.
 #[expect(clippy::ref_option, reason = "serde calls it so")]
 pub(crate) fn shown<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
     let path = path.as_ref().map(|path| path.to_string_lossy());
     path.serialize(to)
 }
 
-/// Writes a path so that it can be read back: as text, or else as the system's own units.
+/// Writes a path so that it can be read back: as text, or else in the units of the system.
 pub(crate) mod exact {
     use std::ffi::OsString;
     use std::path::{Path, PathBuf};

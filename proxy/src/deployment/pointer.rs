@@ -1,34 +1,34 @@
 //! The pointer file: a text file that names the artifact to run.
 //!
-//! It is written by deploy scripts and by hand: by `echo` in cmd (trailing blank, CRLF), by
-//! PowerShell (`>` writes UTF-16 with a byte order mark), in quotes, with `%VAR%` in it.
+//! Deploy scripts and people write it: with `echo` in cmd (trailing blank, CRLF), with PowerShell
+//! (`>` writes UTF-16 with a byte order mark), in quotes, with `%VAR%` in it.
 
 use std::path::{Path, PathBuf};
 
 use super::text::{decode, trim};
 use crate::release::{Digest, InvalidDigest};
 
-/// What a pointer file says.
+/// The content of a pointer file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pointer {
-    /// The artifact's path; relative to the pointer's folder unless absolute.
+    /// Path of the artifact; absolute, or relative to the pointer's folder when written.
     pub path: PathBuf,
-    /// `sha256=…`: proof that the artifact is complete.
+    /// `sha256=…`: digest that proves that the artifact is complete.
     pub digest: Option<Digest>,
-    /// `id=…`: the release's name.
+    /// `id=…`: name of the release.
     pub id: Option<String>,
 }
 
-/// Why a pointer file names nothing.
+/// The reason why a pointer file names no artifact.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PointerError {
-    /// Empty, or only blanks.
+    /// The file is empty or blank.
     #[error("is empty: its first line should be the path of an artifact")]
     Empty,
-    /// Neither UTF-8 nor UTF-16.
+    /// The file is neither UTF-8 nor UTF-16.
     #[error("is not text: expected UTF-8 or UTF-16")]
     NotText,
-    /// A `%VAR%` in the path is not set.
+    /// The path contains a `%VAR%` that is not set.
     #[error("names %{0}%, which is not set in handoff's environment")]
     UnknownVariable(String),
     /// The value after `sha256=` is not a digest.
@@ -39,10 +39,10 @@ pub enum PointerError {
 // === impl Pointer ===
 
 impl Pointer {
-    /// Reads the content of a pointer file that lies in `folder`.
+    /// Parses the content of a pointer file that lies in `folder`.
     ///
     /// # Errors
-    /// [`PointerError`] when it names nothing.
+    /// [`PointerError`] when it names no artifact.
     pub fn parse(
         content: &[u8],
         folder: &Path,
@@ -58,12 +58,17 @@ impl Pointer {
             match trim(key) {
                 "sha256" => digest = Some(Digest::parse(value)?),
                 "id" if !value.is_empty() => id = Some(value.to_owned()),
-                // A newer tool may write more.
+                // Newer tools may write more keys.
                 _ => {}
             }
         }
         Ok(Self { path, digest, id })
     }
+}
+
+/// Returns the content of a pointer file.
+pub fn content(path: &Path, digest: Digest, id: &str) -> String {
+    format!("{}\nsha256={}\nid={id}\n", path.display(), digest.hex())
 }
 
 fn unquote(text: &str) -> &str {
@@ -73,7 +78,7 @@ fn unquote(text: &str) -> &str {
         .map_or(text, trim)
 }
 
-/// Replaces `%VAR%`. A lone percent sign stays: file names may have it.
+/// Replaces `%VAR%`. A lone percent sign stays, since file names may contain it.
 fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<String, PointerError> {
     let is_name = |name: &str| {
         !name.is_empty()

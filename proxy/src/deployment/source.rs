@@ -1,4 +1,4 @@
-//! Where the operator says what to run, and the artifact that is meant.
+//! The options that name what to run, and the artifact that they mean at the moment.
 
 use std::fs;
 use std::io;
@@ -9,37 +9,38 @@ use super::drop_folder::DropFolder;
 use super::pointer::{Pointer, PointerError};
 use crate::release::Digest;
 
-/// Where the operator says what to run.
+/// The options that name what to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// This file or folder; replaced in place it is a new artifact.
+    /// A file or folder; replaced in place it is a new artifact.
     Artifact(PathBuf),
-    /// What this text file names; while there is no such file, the newest in the drop folder.
+    /// A text file that names the artifact; while it does not exist, the newest artifact in the
+    /// drop folder.
     Pointer {
-        /// The text file.
+        /// Path of the text file.
         file: PathBuf,
-        /// The drop folder.
+        /// Path of the drop folder.
         folder: Option<PathBuf>,
     },
-    /// The newest complete artifact in this folder.
+    /// A drop folder: its newest complete artifact.
     Folder(PathBuf),
 }
 
-/// The artifact that is meant now.
+/// The artifact that is to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The file or folder.
+    /// Path of the file or folder.
     pub path: PathBuf,
-    /// The digest that came with it.
+    /// Digest that came with the artifact.
     pub digest: Option<Digest>,
-    /// The name that came with it.
+    /// Release name that came with the artifact.
     pub id: Option<String>,
 }
 
-/// Why no artifact is known.
+/// The reason why no artifact is known.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// There is nothing yet.
+    /// The artifact does not exist yet.
     #[error("{0:?} does not exist yet")]
     Missing(PathBuf),
     /// The drop folder is empty.
@@ -48,23 +49,23 @@ pub enum SourceError {
     /// The pointer file cannot be understood.
     #[error("the pointer file {file:?} {source}")]
     Pointer {
-        /// The pointer file.
+        /// Path of the pointer file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// Fault of its content.
         source: PointerError,
     },
-    /// The pointer file names a path where nothing is.
+    /// The pointer file names a path that does not exist.
     #[error("the pointer file {file:?} names {path:?}, which does not exist")]
     Dangling {
-        /// The pointer file.
+        /// Path of the pointer file.
         file: PathBuf,
-        /// What it names.
+        /// The path that it names.
         path: PathBuf,
     },
-    /// What is there cannot be copied; opening it might take for ever.
+    /// The path leads to a pipe, a socket or a device; opening one might never return.
     #[error("{0:?} is neither a file nor a folder, but a pipe, a socket or a device")]
     Special(PathBuf),
-    /// The file with the artifact's digest has none.
+    /// The checksum file has no digest of the artifact.
     #[error(
         "{0:?} has no digest of the artifact in it (yet): expected 64 hexadecimal digits, as \
          `sha256sum` or `handoff digest` print them"
@@ -73,9 +74,9 @@ pub enum SourceError {
     /// Reading failed.
     #[error("cannot read {path:?}: {source}")]
     Read {
-        /// What was read.
+        /// Path that was read.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
 }
@@ -83,7 +84,7 @@ pub enum SourceError {
 // === impl Source ===
 
 impl Source {
-    /// The article's layout in `folder`: `_artifact.txt`, `releases`, `_target`.
+    /// Returns the conventional source in `folder`: `_artifact.txt`, `releases`, `_target`.
     pub fn conventional(folder: &Path) -> Option<Self> {
         let file = folder.join("_artifact.txt");
         let folder = drop_folder(folder);
@@ -94,19 +95,18 @@ impl Source {
         }
     }
 
-    /// Where its sidecars and the commands meet, unless `--state` says otherwise.
+    /// Returns the state folder to use without `--state`.
     pub fn default_state(&self) -> PathBuf {
         let path = match self {
             Self::Artifact(path) => path.parent().unwrap_or(path),
             Self::Pointer { file, .. } => file,
             Self::Folder(folder) => folder,
         };
-        let mut state = path.to_owned().into_os_string();
-        state.push(".handoff");
-        state.into()
+        path.with_added_extension("handoff")
     }
 
-    /// The folders in which a change may mean a new artifact, `target` being the present one.
+    /// Returns the folders in which a change may mean a new artifact, `target` being the present
+    /// one.
     pub fn watched<'a>(&'a self, target: Option<&'a Target>) -> Vec<&'a Path> {
         let mut watched = match self {
             Self::Artifact(path) => vec![parent(path)],
@@ -124,13 +124,13 @@ impl Source {
         watched
     }
 
-    /// The artifact that is meant now.
+    /// Returns the artifact that is to run now.
     ///
     /// # Errors
-    /// [`SourceError`] when there is none.
+    /// [`SourceError`] when there is no such artifact.
     pub fn target(&self, drop_folder: &mut DropFolder) -> Result<Target, SourceError> {
         match self {
-            Self::Artifact(path) => beside(path.clone()),
+            Self::Artifact(path) => target_at(path.clone()),
             Self::Pointer { file, folder } => match (fs::read(file), folder) {
                 (Ok(content), _) => pointed(file, &content),
                 (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
@@ -143,7 +143,14 @@ impl Source {
     }
 }
 
-/// The drop folder that lies in `folder` by convention.
+/// Returns the path of an option as sidecars and commands use it, wherever they run: absolute, and
+/// without a slash at its end, since a suffix may be added to it.
+pub fn absolute(path: PathBuf) -> PathBuf {
+    let path = std::path::absolute(&path).unwrap_or(path);
+    path.components().collect()
+}
+
+/// Returns the drop folder in `folder`: `releases`, or else `_target`.
 pub fn drop_folder(folder: &Path) -> Option<PathBuf> {
     ["releases", "_target"]
         .map(|name| folder.join(name))
@@ -159,7 +166,7 @@ fn newest(
     let newest = drop_folder
         .newest(folder, pointer)
         .map_err(|error| read_error(folder, error))?;
-    beside(newest.ok_or_else(|| SourceError::Empty(folder.to_owned()))?)
+    target_at(newest.ok_or_else(|| SourceError::Empty(folder.to_owned()))?)
 }
 
 fn pointed(file: &Path, content: &[u8]) -> Result<Target, SourceError> {
@@ -176,28 +183,26 @@ fn pointed(file: &Path, content: &[u8]) -> Result<Target, SourceError> {
     if digest.is_some() {
         return Ok(Target { path, digest, id });
     }
-    let target = beside(path)?;
+    let target = target_at(path)?;
     Ok(Target { id, ..target })
 }
 
-/// The artifact at `path`, with the digest in `NAME.sha256` beside it, if there is one.
-fn beside(path: PathBuf) -> Result<Target, SourceError> {
+/// Returns the artifact at `path`, with the digest in its checksum file, if it has one.
+fn target_at(path: PathBuf) -> Result<Target, SourceError> {
     if !path.exists() {
         return Err(SourceError::Missing(path));
     }
     check_kind(&path)?;
-    let mut sums = path.clone().into_os_string();
-    sums.push(".sha256");
-    let sums = PathBuf::from(sums);
-    let digest = match fs::read(&sums) {
+    let checksum_file = checksum_file::path_for(&path);
+    let digest = match fs::read(&checksum_file) {
         Ok(content) => {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            // Half written it is no digest yet; and without it, nothing is proved.
+            // A digest may be half written; without it the artifact would count as unproved.
             let digest = checksum_file::digest_of(&name, &content);
-            Some(digest.ok_or(SourceError::NoDigest(sums))?)
+            Some(digest.ok_or(SourceError::NoDigest(checksum_file))?)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(read_error(&sums, error)),
+        Err(error) => return Err(read_error(&checksum_file, error)),
     };
     Ok(Target {
         path,
@@ -208,9 +213,10 @@ fn beside(path: PathBuf) -> Result<Target, SourceError> {
 
 fn check_kind(path: &Path) -> Result<(), SourceError> {
     let metadata = fs::metadata(path).map_err(|error| read_error(path, error))?;
-    match metadata.is_file() || metadata.is_dir() {
-        true => Ok(()),
-        false => Err(SourceError::Special(path.to_owned())),
+    if metadata.is_file() || metadata.is_dir() {
+        Ok(())
+    } else {
+        Err(SourceError::Special(path.to_owned()))
     }
 }
 

@@ -1,7 +1,8 @@
-//! What anybody may know of a sidecar: one snapshot, published on every change.
+//! The status of a sidecar: one snapshot, published on every change as
+//! `<state>/sidecars/<id>.json`.
 //!
-//! The file `<state>/sidecars/<id>.json` is its published form. Keys are only ever added, and what
-//! is added has a default: older and newer readers and writers understand each other.
+//! Keys are only ever added, and each added key has a default: older and newer readers and writers
+//! understand each other.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -14,128 +15,130 @@ use serde::{Deserialize, Serialize};
 
 use super::path_serde;
 use super::source::Source;
-use crate::os::machine::machine;
+use crate::os::machine::shared_pid_namespace;
 use crate::release::{Generation, Release, ReleaseId};
 
-/// The schema's number. It changes only when a key changes its meaning.
+/// Number of the schema. It changes only when a key changes its meaning.
 const SCHEMA: u32 = 1;
-/// So many handoffs are remembered.
+/// Maximum number of handoffs in the status.
 const HISTORY: usize = 50;
 
 /// Milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UnixMillis(pub u64);
 
-/// A sidecar at one moment.
+/// The status of a sidecar at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
     schema: u32,
-    /// The sidecar's random id.
+    /// Random id of the sidecar.
     pub sidecar: Arc<str>,
-    /// handoff's own.
+    /// Version of handoff.
     pub version: Cow<'static, str>,
-    /// handoff's own process.
+    /// Process id of handoff.
     pub pid: u32,
-    /// What gives `pid` its meaning; see [`machine`].
+    /// Machine on which `pid` has a meaning; see [`machine`].
     pub machine: Option<String>,
-    /// The public address.
+    /// Public address.
     pub listen: SocketAddr,
-    /// Where it can be looked at: `--admin`.
+    /// Address of the admin port, `--admin`.
     pub admin: Option<SocketAddr>,
-    /// Where it looks for artifacts: a command needs to be told of `--state` only.
+    /// Options that name the artifact: a command needs only `--state` to find them.
     #[serde(default)]
     pub source: SourceStatus,
-    /// Where its log is, if that is a file.
+    /// Path of the log file, if there is one.
     #[serde(serialize_with = "path_serde::shown")]
     pub log_file: Option<PathBuf>,
-    /// When it came up.
+    /// Time of the start.
     pub started_ms: UnixMillis,
-    /// Written at least every second or so while it lives.
+    /// Time of the last write; a live sidecar writes at least every second or so.
     pub heartbeat_ms: UnixMillis,
-    /// Whether it is shutting down.
+    /// State of the sidecar as a whole.
     pub phase: Phase,
-    /// Gets all new requests.
+    /// The instance that receives all new requests.
     pub active: Option<InstanceStatus>,
-    /// Starts, and is checked.
+    /// The instance that starts and is checked.
     pub candidate: Option<InstanceStatus>,
-    /// Superseded and idle, kept to go back to.
+    /// The superseded idle instance that is kept for a rollback.
     pub standby: Option<InstanceStatus>,
-    /// Superseded, with requests in flight.
+    /// Superseded instances with requests in flight.
     #[serde(default)]
     pub draining: Vec<InstanceStatus>,
-    /// Asked to stop.
+    /// Instances that have been asked to stop.
     #[serde(default)]
     pub stopping: Vec<InstanceStatus>,
-    /// Requests that wait for an active instance.
+    /// Number of requests that wait for an active instance.
     #[serde(default)]
     pub held: usize,
-    /// Why no artifact can be accepted at the moment.
+    /// Reason why no artifact can be accepted at the moment.
     pub artifact_problem: Option<String>,
-    /// The content of an artifact that never can be, whose digest came with it.
+    /// Digest of an artifact that can never be accepted, if the digest came with it.
     pub artifact_refused: Option<String>,
-    /// Why the last instance that failed did.
+    /// The last failure of an instance.
     pub last_failure: Option<Failure>,
-    /// Oldest first.
+    /// Launches and their outcomes, oldest first.
     #[serde(default)]
     pub handoffs: VecDeque<Handoff>,
-    /// The last `serial` of `desired.json` that was acted on.
+    /// The last `serial` of `desired.json` whose commands were executed.
     pub desired_serial: Option<u64>,
-    /// Why what that file says cannot be done.
+    /// Reason why a command of that file cannot be executed.
     pub desired_problem: Option<String>,
-    /// Why the configuration stays as it was, though its files have changed.
+    /// Reason why changed configuration files have no effect.
     pub configuration_problem: Option<String>,
-    /// Where the last rollback that somebody asked for goes, or went.
+    /// Target of the last rollback command.
     pub rollback_to: Option<ReleaseId>,
-    /// New requests are held because somebody asked for it.
+    /// The pause, while a command holds new requests.
     pub paused: Option<Paused>,
-    /// The active instance is on trial until then.
+    /// End of the trial of the active instance.
     pub bakes_until_ms: Option<UnixMillis>,
-    /// The active instance is not well, and nothing better is known.
+    /// Failure of the liveness check of the active instance, with no better instance known.
     pub alarm: Option<Alarm>,
-    /// The releases that can be gone back to, the latest last.
+    /// Releases to which a rollback is possible, the latest last.
     #[serde(default)]
     pub earlier: Vec<ReleaseId>,
-    /// What is not tried again until its content changes or somebody asks, the latest last.
+    /// Contents that are not tried again until they change or a command asks for it, the latest
+    /// last.
     #[serde(default)]
     pub refused: Vec<Refusal>,
-    /// The last time that requests went back to a release.
+    /// The last time that requests returned to an earlier instance.
     pub last_rollback: Option<Rollback>,
 }
 
-/// New requests are held because somebody asked for it.
+/// A pause: new requests are held.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Paused {
-    /// Until then, if nobody ends it before.
+    /// Latest end of the pause.
     pub until_ms: UnixMillis,
-    /// Requests and tunnels that have not ended, in all instances.
+    /// Number of unfinished requests and tunnels, in all instances.
     pub in_flight: usize,
 }
 
-/// The live check of the active instance fell.
+/// A failed liveness check of the active instance.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Alarm {
-    /// Which instance.
+    /// Launch number of the instance.
     pub generation: Generation,
-    /// Since when.
+    /// Time of the failure.
     pub since_ms: UnixMillis,
-    /// What the last live check said.
+    /// Message of the last liveness check.
     pub reason: String,
 }
 
-/// Requests went back to an instance that had been superseded.
+/// A return of requests to an instance that had been superseded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Rollback {
-    /// From this launch.
+    /// Launch number of the instance that lost the requests.
     pub from: Generation,
-    /// To this earlier one.
+    /// Launch number of the earlier instance.
     pub to: Generation,
-    /// When.
+    /// Time of the rollback.
     pub at_ms: UnixMillis,
-    /// From the verdict to the first request that could go there, in microseconds.
+    /// Time from the decision to the first request that could reach the earlier instance, in
+    /// microseconds.
     pub took_us: u64,
 }
 
-/// Where a sidecar looks for artifacts: its options of the same names.
+/// The options of a sidecar that name the artifact.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceStatus {
     /// `--artifact`
@@ -149,139 +152,139 @@ pub struct SourceStatus {
     pub watch: Option<PathBuf>,
 }
 
-/// What the sidecar as a whole does.
+/// The state of a sidecar as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// Serves.
+    /// The sidecar serves.
     Running,
-    /// Shuts down.
+    /// The sidecar shuts down.
     Stopping,
-    /// A newer sidecar's word.
+    /// A state that only newer versions know.
     #[serde(other)]
     Unknown,
 }
 
-/// One instance at one moment.
+/// The status of an instance at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InstanceStatus {
-    /// Its launch number.
+    /// Launch number.
     pub generation: Generation,
-    /// What it runs.
+    /// Release that it runs.
     pub release: ReleaseId,
-    /// The content of that.
+    /// Digest of the release: `sha256:…`.
     pub digest: String,
-    /// Where that was deployed.
+    /// Path at which the release was deployed.
     #[serde(serialize_with = "path_serde::shown")]
     pub source: Option<PathBuf>,
-    /// The root process.
+    /// Process id of the root process.
     pub pid: Option<u32>,
-    /// Where it listens, once that is known.
+    /// Address on which it listens, once that is known.
     pub address: Option<SocketAddr>,
-    /// When it came into this state.
+    /// Time at which it entered its state.
     pub since_ms: UnixMillis,
-    /// Requests and tunnels that have not ended.
+    /// Number of unfinished requests and tunnels.
     #[serde(default)]
     pub in_flight: usize,
-    /// How many of them are tunnels.
+    /// Number of tunnels among them.
     #[serde(default)]
     pub tunnels: usize,
-    /// What the last health check said, while none has succeeded.
+    /// Message of the last health check, while none has succeeded.
     pub probe: Option<String>,
-    /// What is not as it should be with who listens on its port.
+    /// Problem with the process that listens on its port.
     pub warning: Option<String>,
 }
 
-/// Why an instance failed.
+/// The failure of an instance.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failure {
-    /// What it ran.
+    /// Release that it ran.
     pub release: ReleaseId,
-    /// The content of that.
+    /// Digest of the release: `sha256:…`.
     pub digest: String,
-    /// Its launch number.
+    /// Launch number.
     pub generation: Generation,
-    /// When.
+    /// Time of the failure.
     pub at_ms: UnixMillis,
-    /// One line for a person.
+    /// Reason, as one line for a person.
     pub reason: String,
-    /// The exit status, if it exited.
+    /// Exit status, if it exited.
     pub exit: Option<String>,
-    /// The last lines that it wrote.
+    /// Last lines of its output.
     #[serde(default)]
     pub output: VecDeque<String>,
-    /// What the last health check said.
+    /// Message of the last health check.
     pub probe: Option<String>,
 }
 
-/// One launch, and what became of it.
+/// One launch and its outcome.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Handoff {
-    /// What was launched.
+    /// Release that was launched.
     pub release: ReleaseId,
-    /// The content of that.
+    /// Digest of the release: `sha256:…`.
     pub digest: String,
-    /// The launch number.
+    /// Launch number.
     pub generation: Generation,
-    /// What became of it.
+    /// Outcome of the launch.
     pub outcome: Outcome,
-    /// When the artifact was first seen.
+    /// Time at which the artifact was first seen.
     pub detected_ms: Option<UnixMillis>,
-    /// When its private copy was complete.
+    /// Time at which the private copy was complete.
     pub copied_ms: Option<UnixMillis>,
-    /// When the process was started.
+    /// Time at which the process was started.
     pub launched_ms: UnixMillis,
-    /// When the health check succeeded.
+    /// Time at which the health check succeeded.
     pub ready_ms: Option<UnixMillis>,
-    /// When it got the requests.
+    /// Time of the promotion.
     pub promoted_ms: Option<UnixMillis>,
-    /// Whom it took them from.
+    /// Launch number of the instance that it superseded.
     pub superseded_generation: Option<Generation>,
-    /// When nothing was in flight to that one any more.
+    /// Time at which the superseded instance had nothing in flight.
     pub drained_ms: Option<UnixMillis>,
-    /// When that one's processes were gone.
+    /// Time at which the processes of the superseded instance had ended.
     pub stopped_ms: Option<UnixMillis>,
-    /// Why it failed, if it did.
+    /// Reason of the failure, if it failed.
     pub reason: Option<String>,
 }
 
-/// What became of a launch.
+/// The outcome of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// It starts.
+    /// The instance starts.
     Starting,
-    /// It got the requests.
+    /// The instance became the active one.
     Promoted,
-    /// It failed while another one served, and is not tried again.
+    /// The instance failed while another one served, and is not tried again.
     Refused,
-    /// It failed, and is tried again.
+    /// The instance failed, and is tried again.
     Failed,
-    /// Something newer came first.
+    /// A newer artifact or command replaced it before it was ready.
     Abandoned,
-    /// A newer sidecar's word.
+    /// An outcome that only newer versions know.
     #[serde(other)]
     Unknown,
 }
 
-/// A content that is not tried again until somebody asks.
+/// A content that is not tried again until a command asks for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// What it was called.
+    /// Name of the release.
     pub release: ReleaseId,
-    /// The content: `sha256:…`.
+    /// Digest of the content: `sha256:…`.
     pub digest: String,
-    /// When.
+    /// Time of the refusal.
     pub at_ms: UnixMillis,
-    /// One line for a person.
+    /// Reason, as one line for a person.
     pub reason: String,
-    /// The exit status, if it exited.
+    /// Exit status, if the instance exited.
     #[serde(default)]
     pub exit: Option<String>,
-    /// The last lines that it wrote.
+    /// Last lines of the instance's output.
     #[serde(default)]
     pub output: Vec<String>,
-    /// What the last health check said.
+    /// Message of the last health check.
     #[serde(default)]
     pub probe: Option<String>,
 }
@@ -289,7 +292,7 @@ pub struct Refusal {
 // === impl UnixMillis ===
 
 impl UnixMillis {
-    /// Now, by the system's clock.
+    /// Returns the present time by the system's clock.
     pub fn now() -> Self {
         SystemTime::now().into()
     }
@@ -323,7 +326,7 @@ impl From<&Source> for SourceStatus {
 // === impl Status ===
 
 impl Status {
-    /// A sidecar that has just bound its port.
+    /// Creates the status of a sidecar that has just bound its port.
     pub fn new(sidecar: Arc<str>, listen: SocketAddr, source: SourceStatus) -> Self {
         let now = UnixMillis::now();
         Self {
@@ -331,7 +334,7 @@ impl Status {
             sidecar,
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
-            machine: machine(),
+            machine: shared_pid_namespace(),
             listen,
             admin: None,
             source,
@@ -362,8 +365,8 @@ impl Status {
         }
     }
 
-    /// Remembers a launch.
-    pub fn launched(&mut self, release: &Release, generation: Generation) -> &mut Handoff {
+    /// Adds a launch, and removes the oldest one when there are too many.
+    pub fn add_launch(&mut self, release: &Release, generation: Generation) -> &mut Handoff {
         if self.handoffs.len() == HISTORY {
             self.handoffs.pop_front();
         }
@@ -372,16 +375,16 @@ impl Status {
         &mut self.handoffs[last]
     }
 
-    /// The launch of `generation`, if it is still remembered.
-    pub fn handoff(&mut self, generation: Generation) -> Option<&mut Handoff> {
+    /// Returns the launch of `generation`, if it is still listed.
+    pub fn handoff_mut(&mut self, generation: Generation) -> Option<&mut Handoff> {
         self.handoffs
             .iter_mut()
             .rev()
             .find(|handoff| handoff.generation == generation)
     }
 
-    /// The handoff that took the requests from `generation`.
-    pub fn superseding(&mut self, generation: Generation) -> Option<&mut Handoff> {
+    /// Returns the launch that superseded `generation`.
+    pub fn superseding_mut(&mut self, generation: Generation) -> Option<&mut Handoff> {
         self.handoffs
             .iter_mut()
             .rev()
@@ -392,7 +395,7 @@ impl Status {
 // === impl Handoff ===
 
 impl Handoff {
-    /// A launch that has just been made.
+    /// Creates the record of a launch that has just begun.
     pub fn new(release: &Release, generation: Generation) -> Self {
         Self {
             release: release.id.clone(),

@@ -1,7 +1,7 @@
-//! Small text files, in whatever encoding a shell wrote them.
+//! Decodes small text files in the encodings that shells write.
 
-/// The text of a file that people and their tools write: UTF-8, or UTF-16 as PowerShell's `>` and
-/// `cmd /u` write it, with or without a byte order mark.
+/// Decodes a text that people and their tools write: UTF-8, or UTF-16 as PowerShell's `>` and `cmd
+/// /u` write it, with or without a byte order mark.
 pub(crate) fn decode(content: &[u8]) -> Option<String> {
     let utf16 = |rest: &[u8], unit: fn([u8; 2]) -> u16| {
         let (units, odd) = rest.as_chunks::<2>();
@@ -12,16 +12,16 @@ pub(crate) fn decode(content: &[u8]) -> Option<String> {
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
         [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8(rest.to_vec()).ok(),
-        // No text begins with a zero or has one as its second byte, but for these.
+        // Only UTF-16 without a byte order mark has a zero as its first or second byte.
         [first, 0, third, ..] if *first != 0 && *third != 0 => utf16(content, u16::from_le_bytes),
         [0, second, 0, ..] if *second != 0 => utf16(content, u16::from_be_bytes),
         _ => String::from_utf8(content.to_vec()).ok(),
     };
-    // No path has a zero in it, and the system would not say why it refuses one.
+    // A path contains no zero, and the system would not explain its refusal.
     text.filter(|text| !text.trim_end_matches('\0').contains('\0'))
 }
 
-/// Without what is blank, or was left over from a longer text.
+/// Removes blanks at both ends, and zeros that are left over from a longer text.
 pub(crate) fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || c == '\0')
 }

@@ -1,4 +1,4 @@
-//! COMMAND and its placeholders.
+//! The command line of apps (COMMAND) and its placeholders.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,22 +13,22 @@ pub struct Command {
     args: Vec<String>,
 }
 
-/// What the placeholders stand for in one launch.
+/// Values of the placeholders in one launch.
 #[derive(Clone, Copy, Debug)]
 pub struct Values<'a> {
-    /// `{artifact}`, `{dir}` and `{release}`.
+    /// Release, for `{artifact}`, `{dir}` and `{release}`.
     pub release: &'a Release,
-    /// `{port}`: where the app has to listen.
+    /// Port on which the app has to listen, for `{port}`.
     pub port: u16,
-    /// `{port:NAME}`: more ports, by name.
+    /// Further ports by name, for `{port:NAME}`.
     pub ports: &'a [(String, u16)],
-    /// `{host}`: on which address.
+    /// Address on which the app has to listen, for `{host}`.
     pub host: &'a str,
-    /// `{shared}`: for data that outlives a release.
+    /// Folder for data that outlives a release, for `{shared}`.
     pub shared: &'a Path,
 }
 
-/// A folder cannot be run as it is, nor can what an archive was unpacked to.
+/// A folder or an archive is deployed, which cannot be run without a COMMAND.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "release {0} is a folder or an archive, and no COMMAND says what to run in it: append \
@@ -40,7 +40,8 @@ pub struct NoCommand(pub ReleaseId);
 // === impl Command ===
 
 impl Command {
-    /// The words after `--`. When the first starts with `-`, all are arguments for the artifact.
+    /// Returns the command of the words after `--`. If the first starts with `-`, all are arguments
+    /// for the artifact.
     pub fn new(words: Vec<String>) -> Self {
         let mut args = words;
         let program = match args.first() {
@@ -50,28 +51,35 @@ impl Command {
         Self { program, args }
     }
 
-    /// The program and its arguments for one launch.
+    /// Returns the program and its arguments for one launch.
     ///
     /// A program with a slash is a path relative to `{dir}`; one without is looked up in `PATH`.
     ///
     /// # Errors
-    /// [`NoCommand`] when the artifact itself is to run but is a folder.
+    /// [`NoCommand`] if the artifact itself is to run but is a folder.
     pub fn expand(&self, values: Values<'_>) -> Result<(OsString, Vec<OsString>), NoCommand> {
         let program = match &self.program {
             None if values.release.artifact.is_dir() => {
                 return Err(NoCommand(values.release.id.clone()));
             }
             None => values.release.artifact.clone().into_os_string(),
-            Some(program) => {
-                let program = values.fill(program);
-                match Path::new(&program).components().count() {
-                    0 | 1 => program,
-                    _ => values.release.dir.join(program).into_os_string(),
-                }
-            }
+            Some(program) => in_release(values.fill(program), values.release),
         };
         let args = self.args.iter().map(|arg| values.fill(arg)).collect();
         Ok((program, args))
+    }
+
+    /// Returns the program of a release, as far as it can be known before a launch: not one below
+    /// `{shared}`.
+    pub fn program(&self, release: &Release) -> Option<PathBuf> {
+        match &self.program {
+            None => (!release.artifact.is_dir()).then(|| release.artifact.clone()),
+            Some(program) if program.contains("{shared}") => None,
+            Some(program) => {
+                let program = fill(program, |name| release_value(release, name));
+                Some(in_release(program, release).into())
+            }
+        }
     }
 }
 
@@ -85,37 +93,13 @@ impl fmt::Display for Command {
 // === impl Values ===
 
 impl Values<'_> {
-    /// `text` with its placeholders filled. Other braces stay as they are: JSON has them too.
+    /// Replaces the placeholders in `text`. Other braces are kept, as in JSON.
     pub fn fill(&self, text: &str) -> OsString {
-        let mut filled = OsString::new();
-        let mut rest = text;
-        while let Some(open) = rest.find('{') {
-            let (before, from_open) = rest.split_at(open);
-            filled.push(before);
-            let known = from_open
-                .find('}')
-                .and_then(|close| Some((self.value(&from_open[1..close])?, close)));
-            match known {
-                Some((value, close)) => {
-                    filled.push(value);
-                    rest = &from_open[close + 1..];
-                }
-                None => {
-                    filled.push("{");
-                    rest = &from_open[1..];
-                }
-            }
-        }
-        filled.push(rest);
-        filled
+        fill(text, |name| self.value(name))
     }
 
     fn value(&self, name: &str) -> Option<OsString> {
-        let path = |path: &Path| PathBuf::from(path).into_os_string();
         match name {
-            "artifact" => Some(path(&self.release.artifact)),
-            "dir" => Some(path(&self.release.dir)),
-            "release" => Some(self.release.id.as_str().into()),
             "port" => Some(self.port.to_string().into()),
             _ if name.starts_with("port:") => {
                 let mut ports = self.ports.iter();
@@ -123,9 +107,51 @@ impl Values<'_> {
                 Some(port.to_string().into())
             }
             "host" => Some(self.host.into()),
-            "shared" => Some(path(self.shared)),
-            _ => None,
+            "shared" => Some(self.shared.into()),
+            _ => release_value(self.release, name),
         }
+    }
+}
+
+/// Returns the path of a program: one with a slash is relative to `{dir}`.
+fn in_release(program: OsString, release: &Release) -> OsString {
+    match Path::new(&program).components().count() {
+        0 | 1 => program,
+        _ => release.dir.join(program).into_os_string(),
+    }
+}
+
+fn fill(text: &str, value: impl Fn(&str) -> Option<OsString>) -> OsString {
+    let mut filled = OsString::new();
+    let mut rest = text;
+    while let Some(open) = rest.find('{') {
+        let (before, from_open) = rest.split_at(open);
+        filled.push(before);
+        let known = from_open
+            .find('}')
+            .and_then(|close| Some((value(&from_open[1..close])?, close)));
+        match known {
+            Some((value, close)) => {
+                filled.push(value);
+                rest = &from_open[close + 1..];
+            }
+            None => {
+                filled.push("{");
+                rest = &from_open[1..];
+            }
+        }
+    }
+    filled.push(rest);
+    filled
+}
+
+/// Returns the value of a placeholder that is the same in each launch of a release.
+fn release_value(release: &Release, name: &str) -> Option<OsString> {
+    match name {
+        "artifact" => Some(release.artifact.clone().into()),
+        "dir" => Some(release.dir.clone().into()),
+        "release" => Some(release.id.as_str().into()),
+        _ => None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! `handoff deploy`: puts an artifact where sidecars find it, and waits for their verdict.
+//! `handoff deploy`: puts an artifact into a deployment, and waits until its sidecars run it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,39 +6,40 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub use self::options::Deploy;
-use self::options::Wait;
-use self::upload::Uploaded;
-use self::verdict::Verdict;
+use self::outcome::DeployOutcome;
+use self::upload::{SameContent, Uploaded};
 use self::wake::Wake;
-use super::Ending;
-use super::follow::{Following, LOOK, Outcome, Report, Step, Steps};
-use super::place::{Place, PlaceError};
+use super::ExitStatus;
+use super::deployment_paths::{DeploymentPaths, UnknownDeployment};
+use super::follow::{CommandOutcome, Follower, POLL_INTERVAL, Report, Step, Steps};
 use super::progress::Progress;
+use crate::cli::deploy::{DeployArgs, Wait};
+use crate::cli::output::OutputFormat;
 use crate::deployment::DropFolder;
 use crate::deployment::desired::{self, ControlCommand};
 use crate::deployment::digest::digest;
 use crate::deployment::drop_folder::is_artifact;
 use crate::deployment::names::release_id;
+use crate::deployment::source::absolute;
 use crate::deployment::status::Status;
 use crate::release::{Digest, Generation, ReleaseId};
 
-mod options;
+mod outcome;
 mod pointer;
+mod report;
 mod upload;
-mod verdict;
 mod wake;
 
-/// For a woken sidecar to say what it serves, before it is given something new.
+/// Maximum time for a woken sidecar to serve the release before.
 const WAKING: Duration = Duration::from_secs(60);
-/// For others to follow back after one has refused.
+/// Maximum time for the other sidecars to return to the release before, after one has refused.
 const FOLLOW_BACK: Duration = Duration::from_secs(60);
 
-/// Why nothing was deployed.
+/// The reason why nothing was deployed.
 #[derive(Debug, thiserror::Error)]
 enum DeployError {
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    DeploymentPaths(#[from] UnknownDeployment),
     #[error("an artifact cannot be called {0:?}: give another name with --id NAME")]
     Name(String),
     #[error("cannot read {path:?}: {source}")]
@@ -59,68 +60,67 @@ enum DeployError {
 }
 
 impl DeployError {
-    fn ending(&self) -> Ending {
+    fn exit_status(&self) -> ExitStatus {
         match self {
-            Self::Place(_) | Self::Name(_) => Ending::Usage,
-            Self::Read { .. } | Self::Upload { .. } | Self::Pointer { .. } => Ending::Refused,
+            Self::DeploymentPaths(_) | Self::Name(_) => ExitStatus::Usage,
+            Self::Read { .. } | Self::Upload { .. } | Self::Pointer { .. } => ExitStatus::Refused,
         }
     }
 }
 
-/// Deploys, and says so on stdout.
-pub fn run(deploy: &Deploy) -> Ending {
+/// Deploys an artifact, and prints the result.
+pub fn run(deploy: &DeployArgs) -> ExitStatus {
     let mut progress = Progress::new();
-    let report = match Deploying::prepare(deploy, &mut progress) {
+    let report = match DeployRun::prepare(deploy, &mut progress) {
         Ok(mut deploying) => deploying.run(&mut progress),
         Err(error) => Err(error),
     };
     progress.end();
-    let report = report.unwrap_or_else(|error| Report::failed(error.ending(), &error));
-    report.print(deploy.json);
-    report.ending
+    let report = report.unwrap_or_else(|error| Report::failed(error.exit_status(), &error));
+    report.print(OutputFormat::from_flag(deploy.json));
+    report.exit_status
 }
 
-/// One deploy under way.
-struct Deploying<'a> {
-    options: &'a Deploy,
-    place: Place,
+/// One execution of the command.
+struct DeployRun<'a> {
+    options: &'a DeployArgs,
+    place: DeploymentPaths,
     artifact: PathBuf,
     digest: Digest,
-    /// As it stands in the sidecars' files.
+    /// The digest as the sidecars' files contain it.
     digest_text: String,
-    following: Following,
+    follower: Follower,
     /// The last launch of each sidecar before this deploy.
     before: BTreeMap<Arc<str>, Generation>,
     deadline: Instant,
-    /// Why nobody could be woken.
+    /// Reason why no sidecar was woken.
     asleep: Option<String>,
 }
 
-/// What it has changed.
-struct Changes {
+/// The changes that a deploy has made.
+struct DeployChanges {
     release: ReleaseId,
     uploaded: Uploaded,
-    pointer: Option<pointer::Written>,
+    pointer: Option<pointer::WrittenPointer>,
 }
 
-impl<'a> Deploying<'a> {
-    fn prepare(options: &'a Deploy, progress: &mut Progress) -> Result<Self, DeployError> {
-        let deadline = Instant::now() + options.timeout;
-        let Deploy {
+impl<'a> DeployRun<'a> {
+    fn prepare(options: &'a DeployArgs, progress: &mut Progress) -> Result<Self, DeployError> {
+        let deadline = Instant::now() + *options.timeout;
+        let DeployArgs {
             pointer, to, state, ..
         } = options.clone();
-        let place = Place::find(pointer, to, state)?;
-        let path = options.artifact.clone();
-        let artifact = std::path::absolute(&path).unwrap_or(path);
+        let place = DeploymentPaths::find(pointer, to, state)?;
+        let artifact = absolute(options.artifact.clone());
         let reading = format!("reading {artifact:?}");
-        let digest = progress.during_all_of(&reading, || digest(&artifact));
+        let digest = progress.show_during(&reading, || digest(&artifact));
         let digest = digest.map_err(|source| DeployError::Read {
             path: artifact.clone(),
             source,
         })?;
         Ok(Self {
             options,
-            following: Following::of(&place.state),
+            follower: Follower::of(&place.state),
             place,
             artifact,
             digest,
@@ -134,29 +134,30 @@ impl<'a> Deploying<'a> {
     fn run(&mut self, progress: &mut Progress) -> Result<Report, DeployError> {
         let is_live = self.find_live(progress);
         if is_live && self.is_deployed(progress) {
-            let verdict = self.follow(None, progress);
-            return Ok(self.report(&verdict, Outcome::Unchanged, None));
+            let outcome = self.follow(None, progress);
+            return Ok(self.report(&outcome, CommandOutcome::Unchanged, None));
         }
-        self.before = self.following.launches();
+        self.before = self.follower.launches();
         let changes = self.write(progress)?;
-        let verdict = match is_live {
-            true => self.follow(Some(&changes), progress),
-            false => Verdict::Idle,
+        let outcome = if is_live {
+            self.follow(Some(&changes), progress)
+        } else {
+            DeployOutcome::Idle
         };
-        match &verdict {
-            Verdict::Active | Verdict::Idle => self.prune(&changes),
-            Verdict::Refused(sidecar, refusal) => {
+        match &outcome {
+            DeployOutcome::Active | DeployOutcome::Idle => self.prune(&changes),
+            DeployOutcome::Refused(sidecar, refusal) => {
                 progress.say(&format!("sidecar {sidecar} refused it: {}", refusal.reason));
                 self.go_back(&changes, progress);
             }
-            Verdict::Superseded | Verdict::Timeout => {}
+            DeployOutcome::Superseded | DeployOutcome::Timeout => {}
         }
-        Ok(self.report(&verdict, Outcome::Promoted, Some(&changes)))
+        Ok(self.report(&outcome, CommandOutcome::Promoted, Some(&changes)))
     }
 
-    /// Looks for sidecars that live, waking them if that was asked for.
+    /// Looks for live sidecars, and requests the `--wake` URL until there is one.
     fn find_live(&mut self, progress: &mut Progress) -> bool {
-        if self.following.finds_live() {
+        if self.follower.await_live() {
             return true;
         }
         let Some(url) = &self.options.wake else {
@@ -167,14 +168,14 @@ impl<'a> Deploying<'a> {
         let mut found = None;
         while Instant::now() < self.deadline && !wake.is_hopeless {
             wake.go_on();
-            self.following.sidecars.look();
-            // It shall have something to go back to before it is given something new.
+            self.follower.sidecars.refresh();
+            // A sidecar needs a release to return to before it receives a new one.
             let knows = |status: &Status| {
                 status.active.is_some()
                     || status.artifact_problem.is_some()
                     || status.last_failure.is_some()
             };
-            let mut live = self.following.sidecars.live().peekable();
+            let mut live = self.follower.sidecars.live().peekable();
             if live.peek().is_some() {
                 let found = found.get_or_insert_with(Instant::now);
                 if live.all(knows) || found.elapsed() >= WAKING {
@@ -184,14 +185,14 @@ impl<'a> Deploying<'a> {
             if progress.is_due() {
                 progress.say(&format!("  waking {url}: {}", wake.state()));
             }
-            sleep(LOOK);
+            sleep(POLL_INTERVAL);
         }
-        let is_live = self.following.sidecars.live().next().is_some();
+        let is_live = self.follower.sidecars.live().next().is_some();
         self.asleep = (!is_live).then(|| format!("requesting {url} woke none: {}", wake.state()));
         is_live
     }
 
-    /// Whether all files say already what this deploy would have them say, and all sidecars have it.
+    /// Returns true if the files and all sidecars have this artifact already.
     fn is_deployed(&self, progress: &mut Progress) -> bool {
         let named = match &self.place.pointer {
             Some(file) => pointer::read(file).and_then(|pointer| pointer.digest),
@@ -199,7 +200,7 @@ impl<'a> Deploying<'a> {
                 let newest = DropFolder::default().newest(&self.place.uploads, None);
                 newest.ok().flatten().and_then(|newest| {
                     let reading = format!("reading {newest:?}");
-                    let digest = progress.during_all_of(&reading, || digest(&newest));
+                    let digest = progress.show_during(&reading, || digest(&newest));
                     digest.ok()
                 })
             }
@@ -208,11 +209,11 @@ impl<'a> Deploying<'a> {
             let active = status.active.as_ref();
             active.is_some_and(|active| active.digest == self.digest_text)
         };
-        named == Some(self.digest) && self.following.sidecars.live().all(has_it)
+        named == Some(self.digest) && self.follower.sidecars.live().all(has_it)
     }
 
-    fn write(&self, progress: &mut Progress) -> Result<Changes, DeployError> {
-        let Place {
+    fn write(&self, progress: &mut Progress) -> Result<DeployChanges, DeployError> {
+        let DeploymentPaths {
             pointer,
             uploads,
             state,
@@ -225,12 +226,24 @@ impl<'a> Deploying<'a> {
         }
         let target = uploads.join(&name);
         progress.say(&format!("copying {:?} to {target:?}", self.artifact));
-        // Before the artifact is seen: what was refused before has its second chance at once.
+        // Written before the artifact appears: a release that was refused before is tried again at
+        // once.
         if let Err(error) = desired::write_command(state, ControlCommand::Retry(self.digest)) {
             progress.say(&format!("cannot ask for a retry in {state:?}: {error}"));
         }
-        let reuse = pointer.is_some();
-        let uploaded = upload::upload(&self.artifact, self.digest, uploads, &name, reuse, progress);
+        let same_content = if pointer.is_some() {
+            SameContent::Reuse
+        } else {
+            SameContent::CopyAgain
+        };
+        let uploaded = upload::upload(
+            &self.artifact,
+            self.digest,
+            uploads,
+            &name,
+            same_content,
+            progress,
+        );
         let uploaded = uploaded.map_err(|source| DeployError::Upload {
             path: uploads.clone(),
             source,
@@ -249,63 +262,68 @@ impl<'a> Deploying<'a> {
             }
         };
         let id = written.as_ref().map(|_| stem.as_str());
-        Ok(Changes {
+        Ok(DeployChanges {
             release: release_id(id, &uploaded.path, self.digest),
             uploaded,
             pointer: written,
         })
     }
 
-    fn follow(&mut self, changes: Option<&Changes>, progress: &mut Progress) -> Verdict {
+    fn follow(
+        &mut self,
+        changes: Option<&DeployChanges>,
+        progress: &mut Progress,
+    ) -> DeployOutcome {
         loop {
-            self.following.sidecars.look();
+            self.follower.sidecars.refresh();
             let steps = self.steps();
-            self.following.tell(&steps, progress);
+            self.follower.tell(&steps, progress);
             if let Some((id, refusal)) = steps
                 .iter()
                 .find_map(|(id, step)| Some((id, step.refusal()?)))
             {
-                return Verdict::Refused(Arc::clone(id), refusal.clone());
+                return DeployOutcome::Refused(Arc::clone(id), refusal.clone());
             }
             let enough = |step: &Step| match self.options.wait {
                 Wait::Promoted => step.is_active(),
                 Wait::Drained => *step == Step::Done,
             };
             if !steps.is_empty() && steps.values().all(enough) {
-                return Verdict::Active;
+                return DeployOutcome::Active;
             }
             if let (Some(file), Some(changes)) = (&self.place.pointer, changes)
                 && let Some(written) = &changes.pointer
-                && !written.holds(file)
+                && !written.is_current(file)
             {
-                return Verdict::Superseded;
+                return DeployOutcome::Superseded;
             }
             if Instant::now() >= self.deadline {
-                return match steps.is_empty() {
-                    true => Verdict::Idle,
-                    false => Verdict::Timeout,
+                return if steps.is_empty() {
+                    DeployOutcome::Idle
+                } else {
+                    DeployOutcome::Timeout
                 };
             }
-            sleep(LOOK);
+            sleep(POLL_INTERVAL);
         }
     }
 
     fn steps(&self) -> Steps {
-        self.following.steps(|status| {
+        self.follower.steps(|status| {
             let before = self.before.get(&status.sidecar).copied();
             Step::of(status, &self.digest_text, before.unwrap_or(Generation(0)))
         })
     }
 
-    /// Has all sidecars run again what they ran before.
-    fn go_back(&mut self, changes: &Changes, progress: &mut Progress) {
+    /// Puts back the release before, and waits until no sidecar runs this one.
+    fn go_back(&mut self, changes: &DeployChanges, progress: &mut Progress) {
         let back = match (&self.place.pointer, &changes.pointer) {
             (Some(file), Some(written)) => {
                 let named = written.before(file).map(|pointer| pointer.path);
                 let named = named.map_or_else(|| "nothing".to_owned(), |path| format!("{path:?}"));
                 match written.put_back(file) {
                     Ok(true) => Ok(format!("{file:?} names {named} again")),
-                    Ok(false) if written.changed_nothing() => {
+                    Ok(false) if written.is_unchanged() => {
                         Ok(format!("{file:?} named it before, and still does"))
                     }
                     Ok(false) => Ok(format!("{file:?} names something else by now")),
@@ -322,16 +340,16 @@ impl<'a> Deploying<'a> {
         if back.is_err() {
             return;
         }
-        let until = self.deadline.max(Instant::now() + LOOK);
+        let until = self.deadline.max(Instant::now() + POLL_INTERVAL);
         let until = until.min(Instant::now() + FOLLOW_BACK);
         let mut told = false;
         loop {
-            self.following.sidecars.look();
+            self.follower.sidecars.refresh();
             let has_it = |status: &&Status| {
                 let active = status.active.as_ref();
                 active.is_some_and(|active| active.digest == self.digest_text)
             };
-            let left = self.following.sidecars.live().filter(has_it).count();
+            let left = self.follower.sidecars.live().filter(has_it).count();
             match left {
                 0 if told => return progress.say("  they are back"),
                 0 => return,
@@ -344,11 +362,11 @@ impl<'a> Deploying<'a> {
                 }
                 _ => {}
             }
-            sleep(LOOK);
+            sleep(POLL_INTERVAL);
         }
     }
 
-    fn prune(&self, changes: &Changes) {
+    fn prune(&self, changes: &DeployChanges) {
         let mut named = vec![changes.uploaded.path.clone()];
         if let (Some(file), Some(written)) = (&self.place.pointer, &changes.pointer) {
             named.extend(
@@ -359,7 +377,7 @@ impl<'a> Deploying<'a> {
             );
         }
         let used: Vec<&str> = self
-            .following
+            .follower
             .sidecars
             .all()
             .flat_map(|status| {

@@ -1,35 +1,40 @@
-//! The pointer file, written and put back by whoever deploys.
+//! Writes the pointer file, and puts the one before back.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::deployment::Pointer;
+use crate::deployment::pointer::{self, Pointer};
 use crate::os::files;
 use crate::release::Digest;
 
 /// A pointer file that this deploy has written.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct WrittenPointer {
     before: Option<Vec<u8>>,
     ours: Vec<u8>,
 }
 
-/// What the pointer file names at present, if it can be understood.
+/// Returns the content of the pointer file, if it can be understood.
 pub(super) fn read(file: &Path) -> Option<Pointer> {
     parse(file, &fs::read(file).ok()?)
 }
 
-/// Has the pointer file name `artifact`.
+/// Writes a pointer file that names `artifact`.
 ///
 /// # Errors
-/// What the system said; also when the path cannot be written in a pointer file.
-pub(super) fn write(file: &Path, artifact: &Path, digest: Digest, id: &str) -> io::Result<Written> {
+/// When it cannot be written, also because a pointer file cannot express the path.
+pub(super) fn write(
+    file: &Path,
+    artifact: &Path,
+    digest: Digest,
+    id: &str,
+) -> io::Result<WrittenPointer> {
     let folder = file.parent().unwrap_or(file);
     files::make_folder(folder)?;
-    // Relative where it can be: another container may know the folder by another path.
+    // Relative where possible: other containers may mount the folder at another path.
     let path = artifact.strip_prefix(folder).unwrap_or(artifact);
-    let ours = format!("{}\nsha256={}\nid={id}\n", path.display(), digest.hex()).into_bytes();
+    let ours = pointer::content(path, digest, id).into_bytes();
     if parse(file, &ours).is_none_or(|pointer| pointer.path != artifact) {
         let cannot = format!("a pointer file cannot name {artifact:?}");
         return Err(io::Error::other(cannot));
@@ -42,39 +47,40 @@ pub(super) fn write(file: &Path, artifact: &Path, digest: Digest, id: &str) -> i
     if before.as_ref() != Some(&ours) {
         files::write_atomically(file, &ours)?;
     }
-    Ok(Written { before, ours })
+    Ok(WrittenPointer { before, ours })
 }
 
-// === impl Written ===
+// === impl WrittenPointer ===
 
-impl Written {
-    /// Whether the file still says what this deploy has written.
-    pub(super) fn holds(&self, file: &Path) -> bool {
+impl WrittenPointer {
+    /// Returns true if the file still has the content that this deploy has written.
+    pub(super) fn is_current(&self, file: &Path) -> bool {
         match fs::read(file) {
             Ok(content) => content == self.ours,
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
     }
 
-    /// Whether it said the same before.
-    pub(super) fn changed_nothing(&self) -> bool {
+    /// Returns true if it had the same content before.
+    pub(super) fn is_unchanged(&self) -> bool {
         self.before.as_ref() == Some(&self.ours)
     }
 
-    /// What it named before, if it can be understood.
+    /// Returns the content before, if it can be understood.
     pub(super) fn before(&self, file: &Path) -> Option<Pointer> {
         parse(file, self.before.as_ref()?)
     }
 
-    /// Puts back what was there before, unless somebody has written something else since.
+    /// Puts back the content before, unless the file has been changed since. Returns true if it
+    /// did.
     ///
-    /// No file system compares and writes in one step: another deploy in the very moment between
-    /// could still be lost, and is told so by its own verdict.
+    /// No file system compares and writes in one step: a deploy in the moment between would be
+    /// lost, and reports that another one came in between.
     ///
     /// # Errors
-    /// What the system said.
+    /// When the file cannot be written.
     pub(super) fn put_back(&self, file: &Path) -> io::Result<bool> {
-        if self.changed_nothing() || !self.holds(file) {
+        if self.is_unchanged() || !self.is_current(file) {
             return Ok(false);
         }
         match &self.before {
@@ -114,7 +120,7 @@ mod tests {
 
         let third = write("v3");
         fs::write(&file, "by-hand").unwrap();
-        assert!(!third.holds(&file));
+        assert!(!third.is_current(&file));
         assert!(!third.put_back(&file).unwrap());
         assert_eq!(named(), Some(folder.path().join("by-hand")));
     }

@@ -1,4 +1,4 @@
-//! The artifact's way into the deployment's folder.
+//! Copies an artifact into a deployment's folder.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,37 +8,46 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::commands::progress::Progress;
+use crate::deployment::checksum_file;
 use crate::deployment::copy::copy;
 use crate::deployment::digest::digest as digest_at;
 use crate::deployment::drop_folder::is_artifact;
 use crate::os::files;
 use crate::release::Digest;
 
-/// Somebody writes to it: so often it is tried again, after so long.
+/// Number of attempts to copy an artifact that is open for writing.
 const WRITTEN_TRIES: u32 = 25;
 const WRITTEN_PAUSE: Duration = Duration::from_millis(200);
 
-/// An artifact where sidecars find it.
+/// An artifact in the deployment's folder.
 #[derive(Clone, Debug)]
 pub(super) struct Uploaded {
     pub(super) path: PathBuf,
-    /// Whether it was not there before.
+    /// True if this deploy has copied it.
     pub(super) is_new: bool,
 }
 
-/// Puts `artifact`, whose content has this digest, into `folder` under a name that no other content
-/// has there. `reuse` takes one that is there already; a drop folder needs a new one, as it is the
-/// newest that counts.
+/// The treatment of an artifact in the folder that has the same content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SameContent {
+    /// It is deployed again.
+    Reuse,
+    /// It is copied again, since the newest artifact of a drop folder is the one that runs.
+    CopyAgain,
+}
+
+/// Copies `artifact`, whose content has this digest, into `folder` under a name that no other
+/// content has there.
 pub(super) fn upload(
     artifact: &Path,
     digest: Digest,
     folder: &Path,
     name: &str,
-    reuse: bool,
+    same_content: SameContent,
     progress: &mut Progress,
 ) -> io::Result<Uploaded> {
     files::make_folder(folder)?;
-    if reuse && lies_in(artifact, folder) {
+    if same_content == SameContent::Reuse && lies_in(artifact, folder) {
         let path = artifact.to_owned();
         return Ok(Uploaded {
             path,
@@ -46,15 +55,15 @@ pub(super) fn upload(
         });
     }
     let there = format!("comparing it with what is in {folder:?} already");
-    let place = progress.during_all_of(&there, || place(folder, name, digest, reuse));
-    let path = match place {
-        Place::Taken(path) => {
+    let name_there = progress.show_during(&there, || find_name(folder, name, digest, same_content));
+    let path = match name_there {
+        UploadName::Taken(path) => {
             let is_new = false;
             return Ok(Uploaded { path, is_new });
         }
-        Place::Free(path) => path,
+        UploadName::Free(path) => path,
     };
-    // Outside of what is watched while it grows, and on the same volume.
+    // Outside of the watched names while it grows, and on the same volume.
     let staging = tempfile::Builder::new()
         .prefix(".")
         .suffix(".tmp")
@@ -66,19 +75,19 @@ pub(super) fn upload(
         return Err(io::Error::other(changed));
     }
     let again = "reading the copy";
-    if copy.is_dir() && progress.during_all_of(again, || digest_at(&copy))? != digest {
+    if copy.is_dir() && progress.show_during(again, || digest_at(&copy))? != digest {
         let differs = format!("a link in {artifact:?} leads out of it, and would lead elsewhere");
         return Err(io::Error::other(differs));
     }
     files::adopt_all(&copy, folder)?;
-    // The digest first: when the artifact appears, it proves itself.
-    let line = format!("{}  {}\n", digest.hex(), file_name(&path));
-    files::write_atomically(&digest_file(&path), line.as_bytes())?;
+    // The checksum file comes first: the artifact is proved when it appears.
+    let line = checksum_file::content(&file_name(&path), digest);
+    files::write_atomically(&checksum_file::path_for(&path), line.as_bytes())?;
     files::rename(&copy, &path)?;
     Ok(Uploaded { path, is_new: true })
 }
 
-/// Takes back what [`upload`] put there.
+/// Removes what [`upload`] copied.
 pub(super) fn take_back(uploaded: &Uploaded) -> io::Result<()> {
     if uploaded.is_new {
         remove(&uploaded.path)?;
@@ -86,18 +95,18 @@ pub(super) fn take_back(uploaded: &Uploaded) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes what deploys have put into `folder`, except the newest `keep` and those in `needed`.
+/// Removes deployed artifacts from `folder`, except the newest `keep` and those in `needed`.
 ///
-/// What came some other way has no digest beside it, and stays. What a deploy that was killed has left
-/// half made goes, too.
+/// An artifact without a checksum file was not deployed by this command, and stays. Leftovers of
+/// killed deploys are removed, too.
 pub(super) fn prune(folder: &Path, keep: usize, needed: impl Fn(&Path, Option<Digest>) -> bool) {
-    files::remove_half_made(folder, SystemTime::now());
+    files::remove_leftovers(folder, SystemTime::now());
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut deployed: Vec<_> = entries
         .filter(|entry| is_artifact(&entry.file_name()))
         .map(|entry| entry.path())
         .filter_map(|path| {
-            let digest = fs::read_to_string(digest_file(&path)).ok()?;
+            let digest = fs::read_to_string(checksum_file::path_for(&path)).ok()?;
             let digest = Digest::parse(digest.split_whitespace().next()?).ok();
             Some((files::arrival(&fs::metadata(&path).ok()?), path, digest))
         })
@@ -107,17 +116,23 @@ pub(super) fn prune(folder: &Path, keep: usize, needed: impl Fn(&Path, Option<Di
         if !needed(&path, digest)
             && let Err(error) = remove(&path)
         {
-            tracing::debug!(?path, %error, "an old artifact could not be removed");
+            tracing::debug!(
+                event = "artifact_not_removed",
+                path = %path.display(),
+                %error,
+                "cannot remove an old artifact"
+            );
         }
     }
 }
 
-/// The name of a release's file or folder: what was asked for, else the artifact's own with the
-/// start of its digest. In two parts: what people call it, and what says what it is.
+/// Returns the name of a release's file or folder in two parts, stem and suffix: as requested, or
+/// else the artifact's own name with the start of its digest.
 pub(super) fn name(artifact: &Path, id: Option<&str>, digest: Digest) -> (String, String) {
-    let suffix = match artifact.is_dir() {
-        true => String::new(),
-        false => suffix(artifact),
+    let suffix = if artifact.is_dir() {
+        String::new()
+    } else {
+        suffix(artifact)
     };
     let stem = match id {
         Some(id) => id.to_owned(),
@@ -127,30 +142,26 @@ pub(super) fn name(artifact: &Path, id: Option<&str>, digest: Digest) -> (String
             format!("{own}-{}", &digest.hex()[..8])
         }
     };
-    let safe = |c: char| match c.is_alphanumeric() || "._+-".contains(c) {
-        true => c,
-        false => '-',
+    let safe = |c: char| {
+        if c.is_alphanumeric() || "._+-".contains(c) {
+            c
+        } else {
+            '-'
+        }
     };
     let stem: String = stem.chars().map(safe).collect();
-    // Who writes the suffix too means the same.
+    // The suffix may be part of the requested name.
     let stem = stem.strip_suffix(&suffix).unwrap_or(&stem).to_owned();
     (stem, suffix)
 }
 
-/// `NAME.sha256`
-fn digest_file(path: &Path) -> PathBuf {
-    let mut name = path.to_owned().into_os_string();
-    name.push(".sha256");
-    name.into()
-}
-
-enum Place {
+enum UploadName {
     Free(PathBuf),
-    /// The same content has the name.
+    /// The name of a file or folder with the same content.
     Taken(PathBuf),
 }
 
-fn place(folder: &Path, name: &str, digest: Digest, reuse: bool) -> Place {
+fn find_name(folder: &Path, name: &str, digest: Digest, same_content: SameContent) -> UploadName {
     let split = name.find('.').filter(|&at| at > 0).unwrap_or(name.len());
     let (stem, suffix) = name.split_at(split);
     for turn in 1_u32.. {
@@ -159,23 +170,24 @@ fn place(folder: &Path, name: &str, digest: Digest, reuse: bool) -> Place {
             turn => folder.join(format!("{stem}.{turn}{suffix}")),
         };
         if !path.exists() {
-            return Place::Free(path);
+            return UploadName::Free(path);
         }
-        if reuse && digest_at(&path).is_ok_and(|there| there == digest) {
-            return Place::Taken(path);
+        if same_content == SameContent::Reuse && digest_at(&path).is_ok_and(|there| there == digest)
+        {
+            return UploadName::Taken(path);
         }
     }
     unreachable!("no folder holds so many")
 }
 
-/// Copies what nobody writes to. A scanner that looks at a fresh build gets a few seconds for it.
+/// Copies what no process writes to. Scanners of a fresh build get a few seconds for it.
 fn copy_once_written(from: &Path, to: &Path, progress: &mut Progress) -> io::Result<Digest> {
     for _ in 0..WRITTEN_TRIES {
         match copy_with_progress(from, to, progress) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             other => return other,
         }
-        // What has been copied of a folder.
+        // Parts of a folder may have been copied.
         let _ = fs::remove_dir_all(to);
         thread::sleep(WRITTEN_PAUSE);
     }
@@ -183,18 +195,18 @@ fn copy_once_written(from: &Path, to: &Path, progress: &mut Progress) -> io::Res
     Err(io::Error::other(open))
 }
 
-/// Copies, and shows how far it is.
+/// Copies, and shows the progress.
 fn copy_with_progress(from: &Path, to: &Path, progress: &mut Progress) -> io::Result<Digest> {
     let total = size(from);
     let copied = progress.during(
-        |progress| progress.copied(size(to), total),
+        |progress| progress.show_copied(size(to), total),
         || copy(from, to),
     );
-    progress.copied_all();
+    progress.end_copy();
     copied
 }
 
-/// The bytes in a file or a folder, as far as they can be seen now.
+/// Returns the number of bytes in a file or a folder, as far as they are visible now.
 fn size(path: &Path) -> u64 {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => {
@@ -212,12 +224,13 @@ fn lies_in(artifact: &Path, folder: &Path) -> bool {
 }
 
 fn remove(path: &Path) -> io::Result<()> {
-    match path.is_dir() {
-        true => fs::remove_dir_all(path)?,
-        false => fs::remove_file(path)?,
+    if path.is_dir() {
+        fs::remove_dir_all(path)?
+    } else {
+        fs::remove_file(path)?
     }
-    // Last: as long as the artifact is there it counts as deployed.
-    let _ = fs::remove_file(digest_file(path));
+    // The checksum file goes last: as long as the artifact is there it counts as deployed.
+    let _ = fs::remove_file(checksum_file::path_for(path));
     Ok(())
 }
 
@@ -226,15 +239,15 @@ fn file_name(path: &Path) -> String {
     name.to_string_lossy().into_owned()
 }
 
-/// `.exe`, `.tar.gz`: what tells systems and handoff what it is.
+/// Returns the suffix that tells systems and handoff the format: `.exe`, `.tar.gz`.
 fn suffix(path: &Path) -> String {
     let name = file_name(path);
-    match name.ends_with(".tar.gz") {
-        true => ".tar.gz".to_owned(),
-        false => path
-            .extension()
+    if name.ends_with(".tar.gz") {
+        ".tar.gz".to_owned()
+    } else {
+        path.extension()
             .map(|extension| format!(".{}", extension.to_string_lossy()))
-            .unwrap_or_default(),
+            .unwrap_or_default()
     }
 }
 
@@ -270,17 +283,20 @@ mod tests {
         let source = folder.path().join("app.exe");
         let drop = folder.path().join("releases");
         let mut progress = Progress::quiet();
-        let mut put = |content: &str, reuse| {
+        let mut put = |content: &str, same_content| {
             fs::write(&source, content).unwrap();
             let digest = digest_of(content);
-            let put = upload(&source, digest, &drop, "a.exe", reuse, &mut progress).unwrap();
+            let put = upload(&source, digest, &drop, "a.exe", same_content, &mut progress).unwrap();
             let name = put.path.file_name().unwrap().to_str().unwrap().to_owned();
             (name, put.is_new)
         };
-        assert_eq!(put("1", true), ("a.exe".to_owned(), true));
-        assert_eq!(put("1", true), ("a.exe".to_owned(), false));
-        assert_eq!(put("2", true), ("a.2.exe".to_owned(), true));
-        assert_eq!(put("1", false), ("a.3.exe".to_owned(), true));
+        assert_eq!(put("1", SameContent::Reuse), ("a.exe".to_owned(), true));
+        assert_eq!(put("1", SameContent::Reuse), ("a.exe".to_owned(), false));
+        assert_eq!(put("2", SameContent::Reuse), ("a.2.exe".to_owned(), true));
+        assert_eq!(
+            put("1", SameContent::CopyAgain),
+            ("a.3.exe".to_owned(), true)
+        );
         let beside = fs::read_to_string(drop.join("a.2.exe.sha256")).unwrap();
         assert!(beside.starts_with(&digest_of("2").hex()), "{beside}");
         assert_eq!(
@@ -298,7 +314,15 @@ mod tests {
         for content in ["1", "2", "3", "4"] {
             fs::write(&source, content).unwrap();
             let digest = digest_of(content);
-            upload(&source, digest, drop.path(), content, true, &mut progress).unwrap();
+            upload(
+                &source,
+                digest,
+                drop.path(),
+                content,
+                SameContent::Reuse,
+                &mut progress,
+            )
+            .unwrap();
         }
         fs::write(drop.path().join("by-hand"), "5").unwrap();
         let killed = drop.path().join(".Abc123.tmp");

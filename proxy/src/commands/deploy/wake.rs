@@ -1,31 +1,31 @@
-//! A site that sleeps until somebody wants something of it.
+//! Wakes a site that sleeps until it receives a request.
 
 use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// From the end of one request to the next.
+/// Time from the end of one request to the next.
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Requests a URL, again and again, until it is dropped.
 ///
-/// By `curl`: Kudu, Windows and most of Linux have it, and a TLS library of our own, for this one
-/// request, would be a third of handoff's size.
+/// It uses `curl`, which Kudu, Windows and most Linux systems have: a TLS library for this one
+/// request would be a third of handoff's size.
 #[derive(Debug)]
 pub(super) struct Wake {
     url: String,
     curl: Option<Child>,
     ended: Option<Instant>,
-    /// What came of the last request that ended.
+    /// Result of the last request that ended.
     state: String,
-    /// There is nothing to request it with.
+    /// True if no request can be made.
     pub(super) is_hopeless: bool,
 }
 
 // === impl Wake ===
 
 impl Wake {
-    /// Nothing has been requested yet.
+    /// Creates a waker that has not requested anything.
     pub(super) fn new(url: &str) -> Self {
         Self {
             url: url.to_owned(),
@@ -36,12 +36,12 @@ impl Wake {
         }
     }
 
-    /// What came of it so far.
+    /// Returns the result of the last request, in words.
     pub(super) fn state(&self) -> &str {
         &self.state
     }
 
-    /// Sees to it that a request is under way.
+    /// Starts a request if none is in progress.
     pub(super) fn go_on(&mut self) {
         match &mut self.curl {
             Some(curl) => {
@@ -50,9 +50,10 @@ impl Wake {
                     if let Some(stderr) = &mut curl.stderr {
                         let _ = stderr.read_to_string(&mut said);
                     }
-                    self.state = match status.success() {
-                        true => "it answers, but no sidecar has come up".to_owned(),
-                        false => format!("{} ({status})", said.trim()),
+                    self.state = if status.success() {
+                        "it answers, but no sidecar has come up".to_owned()
+                    } else {
+                        format!("{} ({status})", said.trim())
                     };
                     self.curl = None;
                     self.ended = Some(Instant::now());

@@ -1,4 +1,4 @@
-//! Following every live sidecar of a deployment to its verdict.
+//! Follows every live sidecar of a deployment until a command has its result.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-pub(super) use self::report::{Outcome, Report, SidecarReport};
-pub(super) use self::step::{Refusal, Step};
+pub(super) use self::report::{CommandOutcome, Report, SidecarReport};
+pub(super) use self::step::{RefusalReport, Step};
 use super::progress::Progress;
 use super::sidecars::Sidecars;
 use crate::deployment::status::Status;
@@ -16,25 +16,25 @@ use crate::release::Generation;
 mod report;
 mod step;
 
-/// How often the sidecars' files are read.
-pub(super) const LOOK: Duration = Duration::from_millis(200);
-/// For a heartbeat to be seen to move, where clocks do not agree.
+/// Time between two readings of the sidecars' files.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Time in which a heartbeat changes, for machines whose clocks differ.
 const HEARTBEAT: Duration = Duration::from_secs(3);
 
-/// How far each live sidecar is.
+/// The progress of each live sidecar.
 pub(super) type Steps = BTreeMap<Arc<str>, Step>;
 
-/// The sidecars of a deployment, and what has been told of them.
+/// The sidecars of a deployment, and the steps that have been printed.
 #[derive(Debug)]
-pub(super) struct Following {
+pub(super) struct Follower {
     pub(super) sidecars: Sidecars,
     told: Steps,
 }
 
-// === impl Following ===
+// === impl Follower ===
 
-impl Following {
-    /// Those that publish in this state folder; none has been looked at.
+impl Follower {
+    /// Creates a follower of the sidecars that publish in this state folder.
     pub(super) fn of(state: &Path) -> Self {
         Self {
             sidecars: Sidecars::of(state),
@@ -42,22 +42,22 @@ impl Following {
         }
     }
 
-    /// Looks for sidecars that live, as long as one may yet be seen to.
-    pub(super) fn finds_live(&mut self) -> bool {
+    /// Waits until a sidecar is seen to be alive, or it is certain that none is.
+    pub(super) fn await_live(&mut self) -> bool {
         let patience = Instant::now() + HEARTBEAT;
         loop {
-            self.sidecars.look();
+            self.sidecars.refresh();
             if self.sidecars.live().next().is_some() {
                 return true;
             }
             if self.sidecars.all().next().is_none() || Instant::now() >= patience {
                 return false;
             }
-            sleep(LOOK);
+            sleep(POLL_INTERVAL);
         }
     }
 
-    /// The last launch of each sidecar.
+    /// Returns the last launch of each sidecar.
     pub(super) fn launches(&self) -> BTreeMap<Arc<str>, Generation> {
         let last = |status: &Status| status.handoffs.back().map(|handoff| handoff.generation);
         self.sidecars
@@ -66,7 +66,7 @@ impl Following {
             .collect()
     }
 
-    /// How far each live sidecar is.
+    /// Returns the progress of each live sidecar.
     pub(super) fn steps(&self, step: impl Fn(&Status) -> Step) -> Steps {
         self.sidecars
             .live()
@@ -74,13 +74,13 @@ impl Following {
             .collect()
     }
 
-    /// Says what is new.
+    /// Prints the steps that are new.
     pub(super) fn tell(&mut self, steps: &Steps, progress: &mut Progress) {
-        // Its reason comes with the verdict.
+        // The reason of a refusal is printed at the end.
         let steps = steps.iter().filter(|(_, step)| step.refusal().is_none());
         let steps: Vec<_> = steps.collect();
         let line = |id: &Arc<str>, step: &Step| format!("sidecar {id}: {step}");
-        if progress.shows() {
+        if progress.is_terminal() {
             let lines = steps
                 .iter()
                 .map(|(id, step)| (id.to_string(), line(id, step)));

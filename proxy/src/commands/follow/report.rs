@@ -1,50 +1,50 @@
-//! How a command ended, for people and for programs.
+//! The result of a command, for people and for programs.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::Step;
-use crate::commands::Ending;
-use crate::commands::say::{print, tell};
+use super::step::Step;
+use crate::cli::output::{OutputFormat, eprint_line, print_line};
+use crate::commands::ExitStatus;
 
 const SCHEMA: u32 = 1;
 
-/// What `--json` prints. Keys are only ever added.
+/// A result, as `--json` prints it. Keys are only ever added.
 #[derive(Debug)]
 pub(in crate::commands) struct Report {
-    pub(in crate::commands) outcome: Outcome,
-    pub(in crate::commands) ending: Ending,
+    pub(in crate::commands) outcome: CommandOutcome,
+    pub(in crate::commands) exit_status: ExitStatus,
     pub(in crate::commands) message: String,
     pub(in crate::commands) sidecars: Vec<SidecarReport>,
-    /// What only this command tells.
+    /// Keys of this command alone.
     pub(in crate::commands) more: Map<String, Value>,
 }
 
-/// What became of it.
+/// The outcome of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(in crate::commands) enum Outcome {
-    /// It is active everywhere.
+pub(in crate::commands) enum CommandOutcome {
+    /// The release is active in all sidecars.
     Promoted,
-    /// It was already.
+    /// The release was active already.
     Unchanged,
-    /// What was asked for is so everywhere.
+    /// All sidecars have executed the command.
     Done,
-    /// A sidecar refused it.
+    /// A sidecar refused the release or the command.
     Refused,
-    /// Somebody else came in between.
+    /// Another command replaced this one.
     Superseded,
-    /// Not in time.
+    /// The result did not come in time.
     Timeout,
-    /// No sidecar runs.
+    /// There is no live sidecar.
     Idle,
-    /// Nothing was done.
+    /// Nothing was changed.
     Failed,
 }
 
-/// One sidecar at the end.
+/// The last step of one sidecar.
 #[derive(Debug, Serialize)]
 pub(in crate::commands) struct SidecarReport {
     sidecar: Arc<str>,
@@ -61,25 +61,25 @@ impl From<(Arc<str>, Step)> for SidecarReport {
 // === impl Report ===
 
 impl Report {
-    /// Nothing was done.
-    pub(in crate::commands) fn failed(ending: Ending, error: &impl ToString) -> Self {
+    /// Creates the report of a command that changed nothing.
+    pub(in crate::commands) fn failed(exit_status: ExitStatus, error: &impl ToString) -> Self {
         Self {
-            outcome: Outcome::Failed,
-            ending,
+            outcome: CommandOutcome::Failed,
+            exit_status,
             message: error.to_string(),
             sidecars: Vec::new(),
             more: Map::new(),
         }
     }
 
-    /// Good news on stdout, bad news on stderr; JSON on stdout.
-    pub(in crate::commands) fn print(&self, json: bool) {
-        if json {
-            print(self.json());
-        } else if self.ending == Ending::Done {
-            print(&self.message);
+    /// Prints success to stdout, failure to stderr, and JSON to stdout.
+    pub(in crate::commands) fn print(&self, format: OutputFormat) {
+        if format == OutputFormat::Json {
+            print_line(self.json());
+        } else if self.exit_status == ExitStatus::Done {
+            print_line(&self.message);
         } else {
-            tell(format_args!("handoff: {}", self.message));
+            eprint_line(format_args!("handoff: {}", self.message));
         }
     }
 
@@ -88,7 +88,7 @@ impl Report {
         json.extend([
             ("schema".to_owned(), SCHEMA.into()),
             ("outcome".to_owned(), serde_json::json!(self.outcome)),
-            ("exit".to_owned(), (self.ending as u8).into()),
+            ("exit".to_owned(), (self.exit_status as u8).into()),
             ("message".to_owned(), self.message.clone().into()),
             ("sidecars".to_owned(), serde_json::json!(self.sidecars)),
         ]);

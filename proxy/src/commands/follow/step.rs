@@ -1,4 +1,4 @@
-//! How far one sidecar is with what it was asked for. Pure.
+//! The progress of one sidecar with a command. Pure.
 
 use std::fmt;
 
@@ -8,45 +8,45 @@ use crate::commands::count;
 use crate::deployment::status::{Failure, Handoff, Outcome, Status};
 use crate::release::{Generation, ReleaseId};
 
-/// With nothing else to serve a sidecar tries a release for ever; whoever waits has seen enough
-/// after so many failures.
+/// Number of failures after which a command gives up. Without another release to serve, a sidecar
+/// tries again for ever.
 const ENOUGH: usize = 3;
 
-/// How far a sidecar is.
+/// The progress of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "step", rename_all = "lowercase")]
 pub(in crate::commands) enum Step {
-    /// It has not launched it.
+    /// The sidecar has not launched the release.
     Waiting {
-        /// Why it cannot, as far as it knows.
+        /// Reason why it cannot be launched, if known.
         problem: Option<String>,
     },
     /// The process runs.
     Starting,
     /// The health check does not succeed yet.
     Probing {
-        /// What the last one said.
+        /// Message of the last health check.
         probe: String,
     },
     /// The health check has succeeded.
     Ready,
-    /// It gets the requests; others finish theirs.
+    /// The release receives the requests; others finish theirs.
     Promoted {
-        /// What still has any.
+        /// Instances with unfinished requests.
         draining: Vec<Draining>,
     },
-    /// It gets the requests, and nothing else has any.
+    /// The release receives the requests, and nothing else has any.
     Done,
-    /// It failed, and is tried again: there is nothing else to serve.
+    /// The release failed, and is tried again, since there is nothing else to serve.
     Failing {
-        /// Why the last time.
+        /// Reason of the last failure.
         reason: String,
     },
-    /// It failed, and is not tried again; or it cannot be done.
-    Refused(Refusal),
-    /// New requests are held, and these have not ended.
+    /// The release failed and is not tried again, or the command cannot be executed.
+    Refused(RefusalReport),
+    /// New requests are held, and others have not ended.
     Pausing {
-        /// How many are in flight; tunnels do not count.
+        /// Number of requests in flight, without tunnels.
         requests: usize,
     },
     /// New requests are held, and no request is in flight.
@@ -55,7 +55,7 @@ pub(in crate::commands) enum Step {
     Resumed,
 }
 
-/// What a superseded instance waits for.
+/// An instance that drains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(in crate::commands) struct Draining {
     pub(in crate::commands) release: ReleaseId,
@@ -63,9 +63,9 @@ pub(in crate::commands) struct Draining {
     pub(in crate::commands) tunnels: usize,
 }
 
-/// Why a release was refused, as far as its sidecar still knows.
+/// The reason of a refusal, as far as the sidecar still has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(in crate::commands) struct Refusal {
+pub(in crate::commands) struct RefusalReport {
     pub(in crate::commands) reason: String,
     pub(in crate::commands) exit: Option<String>,
     pub(in crate::commands) probe: Option<String>,
@@ -75,10 +75,10 @@ pub(in crate::commands) struct Refusal {
 // === impl Step ===
 
 impl Step {
-    /// How far `status` is with the release of this digest; launches up to `before` do not count.
+    /// Returns the progress with the release of this digest; launches up to `before` do not count.
     pub(in crate::commands) fn of(status: &Status, digest: &str, before: Generation) -> Self {
         let is_active = status.active.as_ref().is_some_and(|a| a.digest == digest);
-        // One that was starting already is this deploy's as well.
+        // A launch that had begun already counts for this deploy too.
         let is_ours = |handoff: &Handoff| {
             handoff.digest == digest
                 && (handoff.generation > before || handoff.outcome == Outcome::Starting)
@@ -94,7 +94,7 @@ impl Step {
         step
     }
 
-    /// How far it is with a new instance of what served as `active`.
+    /// Returns the progress with a new instance in place of `active`.
     pub(in crate::commands) fn of_restart(
         status: &Status,
         active: Generation,
@@ -104,12 +104,12 @@ impl Step {
         let is_new = serves.is_some_and(|serves| serves.generation > active);
         let is_ours =
             |handoff: &Handoff| handoff.generation > before || handoff.outcome == Outcome::Starting;
-        // Nobody tries it again while the one before serves.
+        // A sidecar that serves does not try a restart again.
         let enough = if serves.is_some() { 1 } else { ENOUGH };
         Self::towards(status, is_new, is_ours, enough)
     }
 
-    /// How far it is with the way back to a release.
+    /// Returns the progress with a rollback.
     pub(in crate::commands) fn of_rollback(
         status: &Status,
         to: &ReleaseId,
@@ -123,7 +123,7 @@ impl Step {
         Self::towards(status, is_active, is_ours, ENOUGH)
     }
 
-    /// How far it is with holding new requests and ending the others.
+    /// Returns the progress with a pause.
     pub(in crate::commands) fn of_pause(status: &Status) -> Self {
         if status.paused.is_none() {
             return Self::Resumed;
@@ -138,9 +138,9 @@ impl Step {
         }
     }
 
-    /// It was asked for something that cannot be done.
+    /// Creates the step of a command that cannot be executed.
     pub(in crate::commands) fn impossible(reason: &str) -> Self {
-        Self::Refused(Refusal {
+        Self::Refused(RefusalReport {
             reason: reason.to_owned(),
             exit: None,
             probe: None,
@@ -163,14 +163,17 @@ impl Step {
             return Self::Waiting { problem };
         };
         match last.outcome {
-            Outcome::Refused => Self::Refused(Refusal::of(last, status.last_failure.as_ref())),
+            Outcome::Refused => {
+                Self::Refused(RefusalReport::of(last, status.last_failure.as_ref()))
+            }
             Outcome::Failed => {
                 let failed = ours().filter(|handoff| handoff.outcome == Outcome::Failed);
-                match failed.count() >= enough {
-                    true => Self::Refused(Refusal::of(last, status.last_failure.as_ref())),
-                    false => Self::Failing {
+                if failed.count() >= enough {
+                    Self::Refused(RefusalReport::of(last, status.last_failure.as_ref()))
+                } else {
+                    Self::Failing {
                         reason: last.reason.clone().unwrap_or_default(),
-                    },
+                    }
                 }
             }
             Outcome::Starting if last.ready_ms.is_some() => Self::Ready,
@@ -198,14 +201,15 @@ impl Step {
                 tunnels: instance.tunnels,
             })
             .collect();
-        match draining.is_empty() {
-            true => Self::Done,
-            false => Self::Promoted { draining },
+        if draining.is_empty() {
+            Self::Done
+        } else {
+            Self::Promoted { draining }
         }
     }
 
-    /// Why it was refused, if it was.
-    pub(in crate::commands) fn refusal(&self) -> Option<&Refusal> {
+    /// Returns the reason of a refusal, if this is one.
+    pub(in crate::commands) fn refusal(&self) -> Option<&RefusalReport> {
         match self {
             Self::Refused(refusal) => Some(refusal),
             Self::Waiting { .. }
@@ -221,12 +225,13 @@ impl Step {
         }
     }
 
-    /// Whether it gets the requests.
+    /// Returns true if the release receives the requests.
     pub(in crate::commands) fn is_active(&self) -> bool {
         matches!(self, Self::Promoted { .. } | Self::Done)
     }
 
-    /// Whether this is news to somebody who has been told `told`: not each probe and each request.
+    /// Returns true if this step is worth a line after `printed`, which not each probe and request
+    /// is.
     pub(in crate::commands) fn is_news_after(&self, told: &Self) -> bool {
         std::mem::discriminant(self) != std::mem::discriminant(told)
             || matches!(self, Self::Waiting { .. }) && self != told
@@ -267,9 +272,9 @@ impl fmt::Display for Draining {
     }
 }
 
-// === impl Refusal ===
+// === impl RefusalReport ===
 
-impl Refusal {
+impl RefusalReport {
     fn of(handoff: &Handoff, failure: Option<&Failure>) -> Self {
         let reason = handoff.reason.clone();
         let failure = failure.filter(|failure| failure.generation == handoff.generation);
@@ -282,10 +287,10 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RefusalReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.reason)?;
-        // Where the reason has it in it, once is enough.
+        // Texts that the reason contains are not repeated.
         let more = [
             ("exit status", &self.exit),
             ("last health check", &self.probe),

@@ -1,4 +1,4 @@
-//! `handoff logs`: what the sidecars and their apps have written to the log files.
+//! `handoff logs`: shows the log files of the sidecars and their apps.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -6,67 +6,37 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::sleep;
 
-use clap::Args;
 use serde_json::json;
 
 use self::tail::Tail;
-use super::follow::LOOK;
-use super::place::{PlaceError, Where};
-use super::say::tell;
+use super::deployment_paths::UnknownDeployment;
+use super::follow::POLL_INTERVAL;
 use super::sidecars::Sidecars;
-use super::{ELSEWHERE, Ending, told};
+use super::{ELSEWHERE, ExitStatus, exit_status_of};
+use crate::cli::output::eprint_line;
+use crate::cli::queries::LogsArgs;
 use crate::deployment::status::Status;
 
 mod tail;
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  the log has been printed
-  1  there is no log file, or it cannot be read
-  2  the command line is invalid, or no deployment is found
-  4  no sidecar has published a status";
-
-/// Show the log files of the live sidecars, else of the one that lived last.
-///
-/// A sidecar has a log file with --log-file, and on Azure App Service. Full files, which have a
-/// number in their names, are read too.
-#[derive(Args, Clone, Debug)]
-#[command(after_help = EXIT_CODES)]
-pub struct Logs {
-    #[command(flatten)]
-    place: Where,
-
-    /// Print new lines until Ctrl-C, also those of sidecars that start later
-    #[arg(long, short)]
-    follow: bool,
-
-    /// Number of existing lines to print first
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    lines: usize,
-
-    /// Print each line as a JSON object
-    #[arg(long)]
-    json: bool,
+/// Prints the log files on stdout.
+pub fn run(options: &LogsArgs) -> ExitStatus {
+    exit_status_of(show(options))
 }
 
-/// Shows them on stdout.
-pub fn run(options: &Logs) -> Ending {
-    told(show(options))
-}
-
-fn show(options: &Logs) -> Result<Ending, PlaceError> {
-    let state = options.place.state()?;
+fn show(options: &LogsArgs) -> Result<ExitStatus, UnknownDeployment> {
+    let state = options.deployment.state()?;
     let mut sidecars = Sidecars::of(&state);
-    sidecars.look();
+    sidecars.refresh();
     if sidecars.all().next().is_none() {
-        tell(format_args!(
+        eprint_line(format_args!(
             "handoff: no sidecar has published anything in {state:?}; {ELSEWHERE}"
         ));
-        return Ok(Ending::Idle);
+        return Ok(ExitStatus::Idle);
     }
-    let mut shown = Shown {
+    let mut shown = LogPrinter {
         json: options.json,
-        ..Shown::default()
+        ..LogPrinter::default()
     };
     let mut problems = Vec::new();
     for (sidecar, file) in of_the_living(&sidecars) {
@@ -87,20 +57,20 @@ fn show(options: &Logs) -> Result<Ending, PlaceError> {
         }
     }
     for problem in &problems {
-        tell(format_args!("handoff: {problem}"));
+        eprint_line(format_args!("handoff: {problem}"));
     }
     if shown.tails.is_empty() {
-        return Ok(Ending::Refused);
+        return Ok(ExitStatus::Refused);
     }
-    // Who reads it no more has seen enough.
+    // A closed stdout ends `--follow`.
     while shown.print().is_ok() && options.follow {
-        sleep(LOOK);
-        sidecars.look();
+        sleep(POLL_INTERVAL);
+        sidecars.refresh();
         for (sidecar, file) in of_the_living(&sidecars) {
             let Some(file) = file else {
                 continue;
             };
-            // The next sidecar may go on with the file of the one before.
+            // The next sidecar may continue the file of the one before.
             if let Some((writes, _)) = shown.tails.get_mut(&file) {
                 *writes = sidecar;
             } else if let Ok(tail) = Tail::open(&file, usize::MAX) {
@@ -108,13 +78,13 @@ fn show(options: &Logs) -> Result<Ending, PlaceError> {
             }
         }
     }
-    Ok(Ending::Done)
+    Ok(ExitStatus::Done)
 }
 
-/// Each sidecar, and its log file.
+/// Returns each live sidecar with its log file, or else the sidecar that died last.
 fn of_the_living(sidecars: &Sidecars) -> Vec<(Arc<str>, Option<PathBuf>)> {
     let log = |status: &Status| (Arc::clone(&status.sidecar), status.log_file.clone());
-    let living = sidecars.all_with_life().filter(|(_, lives)| *lives);
+    let living = sidecars.with_liveness().filter(|(_, is_alive)| *is_alive);
     let living: Vec<_> = living.map(|(status, _)| log(status)).collect();
     if !living.is_empty() {
         return living;
@@ -123,17 +93,17 @@ fn of_the_living(sidecars: &Sidecars) -> Vec<(Arc<str>, Option<PathBuf>)> {
     last.map(log).into_iter().collect()
 }
 
-/// What is shown, and how.
+/// The log files that are shown.
 #[derive(Default)]
-struct Shown {
-    /// By their paths, and whose each is.
+struct LogPrinter {
+    /// The files, each with the sidecar that writes it.
     tails: BTreeMap<PathBuf, (Arc<str>, Tail)>,
     last: Option<Arc<str>>,
     json: bool,
 }
 
-impl Shown {
-    /// Prints what is new.
+impl LogPrinter {
+    /// Prints the lines that are new.
     fn print(&mut self) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         let is_one_of_many = self.tails.len() > 1;
@@ -147,9 +117,10 @@ impl Shown {
             }
             self.last = Some(Arc::clone(sidecar));
             for line in lines {
-                match self.json {
-                    true => writeln!(stdout, "{}", json!({"sidecar": sidecar, "line": line}))?,
-                    false => writeln!(stdout, "{line}")?,
+                if self.json {
+                    writeln!(stdout, "{}", json!({"sidecar": sidecar, "line": line}))?
+                } else {
+                    writeln!(stdout, "{line}")?
                 }
             }
         }

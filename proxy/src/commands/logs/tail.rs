@@ -1,4 +1,4 @@
-//! The end of a log that grows, and is rotated when its file is full.
+//! Reads the end of a log that grows, and is rotated when its file is full.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -7,27 +7,27 @@ use std::path::{Path, PathBuf};
 use crate::os::files::identity;
 use crate::os::files::rotation::numbered;
 
-/// So much is read at a time.
+/// Number of bytes that are read at a time.
 const BLOCK: u64 = 64 << 10;
 
 /// A log that is being read.
 #[derive(Debug)]
 pub(super) struct Tail {
     path: PathBuf,
-    /// Full files, the oldest first, that have lines which were asked for.
+    /// Full files with requested lines, the oldest first.
     full: Vec<File>,
     file: File,
-    /// A line whose end is not there yet.
+    /// An incomplete line.
     rest: Vec<u8>,
 }
 
 // === impl Tail ===
 
 impl Tail {
-    /// From so many lines before its end, which may be in full files.
+    /// Opens a log at this number of lines before its end, which may be in full files.
     ///
     /// # Errors
-    /// What the system said.
+    /// When it cannot be read.
     pub(super) fn open(path: &Path, lines: usize) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let mut missing = go_to_last(&mut file, lines)?;
@@ -40,7 +40,7 @@ impl Tail {
             let Some(mut older) = older else {
                 break;
             };
-            // It got the next number while they were opened.
+            // A rotation gave this file the next number meanwhile.
             if !is_same(&older, full.last().unwrap_or(&file)) {
                 missing = go_to_last(&mut older, missing)?;
                 full.push(older);
@@ -55,7 +55,7 @@ impl Tail {
         })
     }
 
-    /// The whole lines that are new.
+    /// Returns the complete lines that are new.
     pub(super) fn lines(&mut self) -> Vec<String> {
         let mut new = Vec::new();
         for full in std::mem::take(&mut self.full) {
@@ -64,7 +64,7 @@ impl Tail {
             self.file = current;
         }
         new.extend(self.read());
-        // What was written between the last look at it and its end comes first.
+        // Lines that were written before the rotation come first.
         if self.is_replaced() {
             new.extend(self.read());
             for next in self.next() {
@@ -75,20 +75,20 @@ impl Tail {
         new
     }
 
-    /// On Windows a file that takes another's name may take its time of creation too: but it is
-    /// shorter.
+    /// Returns true if the file has been rotated or emptied. On Windows a file that takes another's
+    /// name may take its time of creation too: but it is shorter.
     fn is_replaced(&self) -> bool {
-        // In this order: the same file only grows.
+        // Read in this order, the same file only grows.
         let (Ok(open), Ok(named)) = (self.file.metadata(), fs::metadata(&self.path)) else {
             return false;
         };
         identity(&open) != identity(&named) || named.len() < open.len()
     }
 
-    /// The files that came after the one that is read, the oldest first: several, where much has
-    /// been written since the last look.
+    /// Returns the files that came after the current one, the oldest first: several, if much was
+    /// written since the last reading.
     fn next(&self) -> Vec<File> {
-        // Between two files there is none for a moment: then the next look finds it.
+        // During a rotation there is no file for a moment; the next call finds it.
         let Ok(current) = File::open(&self.path) else {
             return Vec::new();
         };
@@ -109,13 +109,13 @@ impl Tail {
     }
 
     fn read(&mut self) -> Vec<String> {
-        // Somebody has emptied it.
+        // The file has been emptied.
         if let (Ok(metadata), Ok(position)) = (self.file.metadata(), self.file.stream_position())
             && metadata.len() < position
         {
             let _ = self.file.rewind();
         }
-        // What cannot be read now is read the next time.
+        // Data that cannot be read now is read the next time.
         let _ = self.file.read_to_end(&mut self.rest);
         let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') else {
             return Vec::new();
@@ -126,8 +126,8 @@ impl Tail {
     }
 }
 
-/// Whether both are one file. What tells files apart is not enough on Windows, see
-/// [`Tail::is_replaced`]; full ones have lengths and times that stay.
+/// Returns true if both are one file. Identities are not enough on Windows, see
+/// [`Tail::is_replaced`]; the lengths and times of full files do not change.
 fn is_same(one: &File, other: &File) -> bool {
     let told = |metadata: Metadata| {
         let (length, modified) = (metadata.len(), metadata.modified().ok());
@@ -137,7 +137,7 @@ fn is_same(one: &File, other: &File) -> bool {
     matches!((one, other), (Ok(one), Ok(other)) if one == other)
 }
 
-/// Whether it had been written before the other one: by a log that kept more files.
+/// Returns true if `one` was written before `other`: by a log that kept more files.
 fn is_older(one: &File, other: &File) -> bool {
     let modified = |file: &File| {
         file.metadata()
@@ -147,7 +147,7 @@ fn is_older(one: &File, other: &File) -> bool {
     modified(one) < modified(other)
 }
 
-/// Goes to where so many last lines begin; says how many are missing.
+/// Seeks to the start of the last `lines` lines, and returns how many are missing.
 fn go_to_last(file: &mut File, lines: usize) -> io::Result<usize> {
     let mut start = file.metadata()?.len();
     if lines == 0 {
@@ -164,7 +164,7 @@ fn go_to_last(file: &mut File, lines: usize) -> io::Result<usize> {
         file.by_ref().take(length).read_to_end(&mut block)?;
         for (at, _) in block.iter().enumerate().rev().filter(|(_, b)| **b == b'\n') {
             ends += 1;
-            // The first end is the last line's own.
+            // The first end belongs to the last line.
             if ends > lines {
                 file.seek(SeekFrom::Start(start + at as u64 + 1))?;
                 return Ok(0);
@@ -187,7 +187,7 @@ mod tests {
         file.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Renames what there is, and keeps two.
+    /// Rotates a log that keeps two files.
     fn rotate(path: &Path) {
         let _ = fs::rename(numbered(path, 1), numbered(path, 2));
         fs::rename(path, numbered(path, 1)).unwrap();

@@ -1,54 +1,54 @@
-//! Why an artifact is not accepted, and what to do about it.
+//! The reason why an artifact is not accepted, and the remedy.
 
 use std::io;
 use std::path::PathBuf;
 
-use super::ArchiveError;
+use super::archive::ArchiveError;
 use crate::release::Digest;
 
-/// Why an artifact was not accepted.
+/// The reason why an artifact was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum AcceptError {
-    /// Somebody writes to it.
+    /// A process writes to the artifact.
     #[error("{0:?} is open for writing")]
     Busy(PathBuf),
-    /// It changed while it was copied.
+    /// The artifact changed while it was copied.
     #[error("{0:?} changed while it was copied")]
     Changed(PathBuf),
-    /// It is not yet, or not at all, what its digest says.
+    /// The content differs from the digest that came with it; it may be incomplete.
     #[error("{path:?} has the digest {found}, but {expected} came with it: it is not complete")]
     Digest {
-        /// The artifact.
+        /// Path of the artifact.
         path: PathBuf,
-        /// What came with it.
+        /// Digest that came with it.
         expected: Digest,
-        /// What it has.
+        /// Digest of its content.
         found: Digest,
     },
-    /// An archive is not, or not yet, whole.
+    /// The archive is incomplete or damaged.
     #[error("{path:?} {source}")]
     Broken {
-        /// The archive.
+        /// Path of the archive.
         path: PathBuf,
-        /// What is wrong.
+        /// Error of unpacking.
         source: ArchiveError,
     },
-    /// An archive is whole, and could do harm.
+    /// The archive is complete, and could do harm.
     #[error("{path:?} {source}")]
     Refused {
-        /// The archive.
+        /// Path of the archive.
         path: PathBuf,
-        /// What is wrong.
+        /// Error of unpacking.
         source: ArchiveError,
     },
-    /// Reading it or writing the copy failed.
+    /// The artifact could not be read, or the copy not written.
     #[error("cannot copy {path:?} to {cache:?}: {source}{}", remedy(source))]
     Copy {
-        /// The artifact.
+        /// Path of the artifact.
         path: PathBuf,
-        /// The cache.
+        /// Path of the cache.
         cache: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
     /// The app could publish or overwrite handoff's own files.
@@ -59,10 +59,10 @@ pub enum AcceptError {
     StateInWorkdir {
         /// `--state`
         state: PathBuf,
-        /// The working directory.
+        /// Working directory of the app.
         workdir: PathBuf,
     },
-    /// What is to be executed lies where nothing may be.
+    /// The program is on a file system that runs none.
     #[error(
         "the cache {cache:?} is on a file system that runs no programs (mounted noexec), so \
          {program:?} cannot be started: choose another folder with --cache"
@@ -70,16 +70,17 @@ pub enum AcceptError {
     NotExecutable {
         /// `--cache`
         cache: PathBuf,
-        /// What COMMAND names.
+        /// The program that COMMAND names.
         program: PathBuf,
     },
 }
 
-/// What to do about it, where we know.
+/// Returns the remedy, where one is known.
 fn remedy(error: &io::Error) -> &'static str {
     let is_full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-    match is_full.contains(&error.kind()) {
-        true => "; it is tried again: make room there, or choose another folder with --cache",
-        false => "",
+    if is_full.contains(&error.kind()) {
+        "; it is tried again: make room there, or choose another folder with --cache"
+    } else {
+        ""
     }
 }

@@ -1,14 +1,15 @@
-//! From what is deployed to what runs: whether an artifact is whole, and its private copy.
+//! Accepts deployed artifacts: makes sure that one is whole, and makes its private copy.
 
+mod accept;
 mod accept_error;
 mod archive;
-mod patience;
+mod retry_policy;
 mod settle;
 mod staging;
 mod store;
 
 pub use accept_error::AcceptError;
 pub use archive::{ArchiveError, Limits};
-pub use patience::{NotYet, Patience, Problem, RETRY};
-pub use settle::{Settle, Settling};
+pub use retry_policy::{ArtifactProblem, Postponed, RETRY_DELAY, RetryPolicy};
+pub use settle::{SettlePeriods, SettleTracker};
 pub use store::{Copying, Store, StoreSettings, Workdir};

@@ -1,4 +1,4 @@
-//! When an artifact without a digest counts as written: it has not changed for a while.
+//! Detects that an artifact without a digest is complete: it has not changed for a while.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,42 +7,42 @@ use tokio::time::Instant;
 
 use crate::deployment::Fingerprint;
 
-/// How long nothing may change.
+/// The times without a change after which an artifact is complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settle {
-    /// For a file.
+pub struct SettlePeriods {
+    /// Time for a file.
     pub file: Duration,
-    /// For a folder: more to write, and pauses between its files.
+    /// Time for a folder, which has pauses between its files.
     pub folder: Duration,
 }
 
-/// Watches one artifact at a time come to rest.
+/// Observes one artifact at a time until it is complete.
 #[derive(Debug)]
-pub struct Settling {
-    settle: Settle,
-    last: Option<Look>,
+pub struct SettleTracker {
+    settle: SettlePeriods,
+    last: Option<Observation>,
 }
 
 #[derive(Debug)]
-struct Look {
+struct Observation {
     path: PathBuf,
     fingerprint: Fingerprint,
     unchanged_since: Instant,
 }
 
-// === impl Settling ===
+// === impl SettleTracker ===
 
-impl Settling {
-    /// Nothing has been seen yet.
-    pub fn new(settle: Settle) -> Self {
+impl SettleTracker {
+    /// Creates a tracker that has not seen any artifact.
+    pub fn new(settle: SettlePeriods) -> Self {
         Self { settle, last: None }
     }
 
-    /// How long to wait before the next look; zero when it has settled.
+    /// Returns the time until the next observation; zero when the artifact is complete.
     ///
-    /// `age` is how long ago it changed by the system's clock. It is believed for the first
-    /// artifact only: one that was there before this process has not been written by halves just
-    /// now. A later one may be a slow copy with old times.
+    /// `age` is the time since its last change by the system's clock. It counts for the first
+    /// artifact only: one that was there before this process is not being written. A later one may
+    /// be a slow copy with old times.
     pub fn observe(
         &mut self,
         path: &Path,
@@ -50,9 +50,10 @@ impl Settling {
         now: Instant,
         age: Option<Duration>,
     ) -> Duration {
-        let settle = match fingerprint.is_folder {
-            true => self.settle.folder,
-            false => self.settle.file,
+        let settle = if fingerprint.is_folder {
+            self.settle.folder
+        } else {
+            self.settle.file
         };
         let unchanged_for = match &self.last {
             Some(last) if last.path == path && last.fingerprint == *fingerprint => {
@@ -61,7 +62,7 @@ impl Settling {
             Some(_) => Duration::ZERO,
             None => age.unwrap_or_default(),
         };
-        self.last = Some(Look {
+        self.last = Some(Observation {
             path: path.to_owned(),
             fingerprint: fingerprint.clone(),
             unchanged_since: now.checked_sub(unchanged_for).unwrap_or(now),
@@ -76,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    const SETTLE: Settle = Settle {
+    const SETTLE: SettlePeriods = SettlePeriods {
         file: Duration::from_secs(2),
         folder: Duration::from_secs(5),
     };
@@ -92,7 +93,7 @@ mod tests {
     fn a_file_settles_when_it_has_not_changed_for_a_while() {
         let (path, now) = (Path::new("app"), Instant::now());
         let (half, whole) = (fingerprint("1"), fingerprint("12"));
-        let mut settling = Settling::new(SETTLE);
+        let mut settling = SettleTracker::new(SETTLE);
         assert_eq!(settling.observe(path, &half, now, None), 2 * SECOND);
         assert_eq!(settling.observe(path, &half, now + SECOND, None), SECOND);
         let later = now + 2 * SECOND;
@@ -106,7 +107,7 @@ mod tests {
         let now = Instant::now();
         let (first, second) = (fingerprint("1"), fingerprint("2"));
         let age = Some(60 * SECOND);
-        let mut settling = Settling::new(SETTLE);
+        let mut settling = SettleTracker::new(SETTLE);
         let wait = settling.observe(Path::new("a"), &first, now, age);
         assert_eq!(wait, Duration::ZERO);
         let wait = settling.observe(Path::new("b"), &second, now, age);

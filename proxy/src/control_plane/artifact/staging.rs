@@ -1,4 +1,4 @@
-//! Where copies are made: a folder of this sidecar's own, and nobody's once it is gone.
+//! The folder of a sidecar's unfinished copies, which others remove after it was killed.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -9,75 +9,80 @@ use tempfile::TempDir;
 use crate::os::files;
 
 const LOCK: &str = "lock";
-/// Who sweeps has done so in a moment.
+/// Number of attempts, while another sidecar takes the folder for a leftover.
 const TRIES: u32 = 20;
 
-/// One sidecar's folder for copies in the making.
+/// One sidecar's folder for unfinished copies.
 #[derive(Debug)]
 pub(super) struct Staging {
-    place: PathBuf,
-    /// None as long as there is no room for it.
-    own: Option<Own>,
+    parent: PathBuf,
+    /// `None` as long as the disk is full.
+    own: Option<OwnFolder>,
 }
 
 #[derive(Debug)]
-struct Own {
+struct OwnFolder {
     folder: PathBuf,
     lock: PathBuf,
-    /// For as long as this lives.
+    /// The lock, for as long as this lives.
     held: Option<File>,
 }
 
 // === impl Staging ===
 
 impl Staging {
-    /// Makes a folder in `place`, and removes those whose sidecars were killed. On a full disk the
-    /// first copy makes it: what was copied before runs without.
-    pub(super) fn open(place: &Path) -> io::Result<Self> {
-        let own = match Own::make(place) {
+    /// Makes a folder in `parent`, and removes those of killed sidecars. On a full disk the first
+    /// copy makes it: existing copies run without.
+    pub(super) fn open(parent: &Path) -> io::Result<Self> {
+        let own = match OwnFolder::make(parent) {
             Err(error) if is_full(&error) => {
-                tracing::warn!(folder = ?place, %error, "nothing can be copied for now");
+                tracing::warn!(
+                    event = "staging_unavailable",
+                    folder = %parent.display(),
+                    %error,
+                    "no artifact can be copied until there is room for it"
+                );
                 None
             }
             own => Some(own?),
         };
-        let place = place.to_owned();
-        Ok(Self { place, own })
+        let parent = parent.to_owned();
+        Ok(Self { parent, own })
     }
 
-    /// A new empty folder, removed with the value unless it is kept.
+    /// Returns a new empty folder, which is removed with the value unless it is kept.
     pub(super) fn folder(&mut self) -> io::Result<TempDir> {
         let own = match &self.own {
             Some(own) => own,
-            None => self.own.insert(Own::make(&self.place)?),
+            None => self.own.insert(OwnFolder::make(&self.parent)?),
         };
-        // Whoever cleans temporary folders may have been here.
+        // A cleaner of temporary folders may have removed it.
         fs::create_dir_all(&own.folder)?;
         tempfile::tempdir_in(&own.folder)
     }
 }
 
-// === impl Own ===
+// === impl OwnFolder ===
 
-impl Own {
-    fn make(place: &Path) -> io::Result<Self> {
-        fs::create_dir_all(place)?;
-        sweep(place);
+impl OwnFolder {
+    fn make(parent: &Path) -> io::Result<Self> {
+        fs::create_dir_all(parent)?;
+        sweep(parent);
         for _ in 0..TRIES {
-            if let Some(own) = Self::try_make(place)? {
+            if let Some(own) = Self::try_make(parent)? {
                 return Ok(own);
             }
         }
         Err(ErrorKind::ResourceBusy.into())
     }
 
-    /// Nothing when another sidecar took it for what a killed one had left.
-    fn try_make(place: &Path) -> io::Result<Option<Self>> {
+    /// Returns `None` when another sidecar has removed the folder as a leftover.
+    fn try_make(parent: &Path) -> io::Result<Option<Self>> {
         let lock = tempfile::Builder::new()
             .suffix(&format!(".{LOCK}"))
-            .tempfile_in(place)?
+            .tempfile_in(parent)?
             .into_temp_path();
-        // Locked before the folder is made: only folders of which the lock is free are swept.
+        // Locked before the folder is made: only folders whose lock is free are removed.
         let Some(held) = files::try_lock(&lock) else {
             return Ok(None);
         };
@@ -92,7 +97,7 @@ impl Own {
     }
 }
 
-impl Drop for Own {
+impl Drop for OwnFolder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
         if let Some(held) = self.held.take() {
@@ -106,8 +111,8 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
-fn sweep(place: &Path) {
-    let entries = fs::read_dir(place).into_iter().flatten().flatten();
+fn sweep(parent: &Path) {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()) {
         if path.extension().is_some_and(|extension| extension == LOCK)
             && let Some(alone) = files::try_lock(&path)
@@ -115,7 +120,12 @@ fn sweep(place: &Path) {
             let folder = path.with_extension("");
             match fs::remove_dir_all(&folder) {
                 Err(error) if folder.exists() => {
-                    tracing::debug!(?folder, %error, "a killed sidecar's copies stay");
+                    tracing::debug!(
+                        event = "staging_not_removed",
+                        folder = %folder.display(),
+                        %error,
+                        "cannot remove the unfinished copies of a killed sidecar"
+                    );
                 }
                 _ => drop(files::remove_lock(&path, alone)),
             }
@@ -132,17 +142,17 @@ mod tests {
     fn sidecars_that_start_at_the_same_moment_have_a_folder_each() {
         use std::sync::atomic::{AtomicBool, Ordering};
 
-        let place = tempfile::tempdir().unwrap();
+        let parent = tempfile::tempdir().unwrap();
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    sweep(place.path());
+                    sweep(parent.path());
                 }
             });
             let made: Vec<io::Result<Vec<_>>> = (0..5)
-                .map(|_| (0..200).map(|_| Own::make(place.path())).collect())
-                .map(|made: io::Result<Vec<Own>>| {
+                .map(|_| (0..200).map(|_| OwnFolder::make(parent.path())).collect())
+                .map(|made: io::Result<Vec<OwnFolder>>| {
                     made.map(|made| made.iter().map(|own| own.folder.is_dir()).collect())
                 })
                 .collect();
@@ -155,17 +165,17 @@ mod tests {
 
     #[test]
     fn what_a_killed_sidecar_left_is_removed_and_what_a_live_one_makes_is_not() {
-        let place = tempfile::tempdir().unwrap();
-        let mut live = Staging::open(place.path()).unwrap();
+        let parent = tempfile::tempdir().unwrap();
+        let mut live = Staging::open(parent.path()).unwrap();
         let making = live.folder().unwrap();
-        let mut dead = Staging::open(place.path()).unwrap();
+        let mut dead = Staging::open(parent.path()).unwrap();
         let left = dead.folder().unwrap().keep();
-        // Killed: nothing is removed, and the system lets the lock go.
+        // The system releases the lock of a killed process, and nothing is removed.
         let mut dead = std::mem::ManuallyDrop::new(dead.own.take().unwrap());
         let killed = (dead.folder.clone(), dead.lock.clone());
         assert!(killed.0.exists() && killed.1.exists());
         dead.held = None;
-        let _next = Staging::open(place.path()).unwrap();
+        let _next = Staging::open(parent.path()).unwrap();
         assert!(making.path().exists());
         assert!(!left.exists() && !killed.0.exists() && !killed.1.exists());
     }

@@ -1,13 +1,13 @@
-//! The private copies: what runs, out of the deployer's reach.
+//! The private copies of artifacts, which deployers cannot change.
 //!
 //! ```text
-//! <cache>/releases/<key>/…       a complete copy: the file or the folder, under its own name
-//! <cache>/releases/<key>.lock    held, shared, by each sidecar that may launch it
-//! <cache>/staging/<random>/…     copies in the making, of one sidecar
+//! <cache>/releases/<id>/…        a complete copy: the file or the folder, under its own name
+//! <cache>/releases/<id>.lock     held, shared, by each sidecar that may launch it
+//! <cache>/staging/<random>/…     unfinished copies of one sidecar
 //! <cache>/staging/<random>.lock  held by that sidecar
 //! ```
-//! The key holds the content's digest, so sidecars of one machine share copies, and a copy is
-//! never changed once it has its name.
+//! The id contains the start of the content's digest, so the sidecars of one machine share copies.
+//! A finished copy is never changed.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -15,37 +15,37 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::accept_error::AcceptError;
-use super::archive::{self, ArchiveError, Limits};
-use super::staging::Staging;
-use crate::deployment::copy::{self, Copied};
-use crate::deployment::digest::{self, digest};
-use crate::deployment::names::{ArchiveFormat, release_id};
-use crate::deployment::{Fingerprint, Target};
-use crate::os::files;
-use crate::process::template::{Command, Values};
-use crate::release::{Digest, Release, ReleaseId};
+use tempfile::TempDir;
 
-/// Where copies are kept, and what is copied.
+use super::accept_error::AcceptError;
+use super::archive::Limits;
+use super::staging::Staging;
+use crate::deployment::Target;
+use crate::deployment::digest;
+use crate::os::files;
+use crate::process::template::Command;
+use crate::release::{Release, ReleaseId};
+
+/// Settings of a [`Store`].
 #[derive(Clone, Debug)]
 pub struct StoreSettings {
-    /// This machine's.
+    /// `--cache`: folder of this machine.
     pub cache: PathBuf,
-    /// It may not lie where the app works.
+    /// `--state`: folder that must not lie in the app's working directory.
     pub state: PathBuf,
-    /// The app's working directory.
+    /// `--workdir`: working directory of the app.
     pub workdir: Workdir,
-    /// Private copies kept beside those in use.
+    /// `--keep`: number of private copies kept beside those in use.
     pub keep: usize,
-    /// What is copied at all.
+    /// `--copy`: artifacts that are copied.
     pub copying: Copying,
-    /// What an archive may unpack to.
+    /// Limits for the content of an archive.
     pub limits: Limits,
-    /// What is executed of a copy.
+    /// Command line of the app.
     pub command: Command,
 }
 
-/// What is copied before it runs. Archives are unpacked in any case.
+/// The artifacts that are copied before they run. Archives are unpacked in any case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copying {
     /// Nothing: what is deployed runs where it is, and must not be overwritten.
@@ -56,36 +56,36 @@ pub enum Copying {
     Tree,
 }
 
-/// Accepts artifacts and keeps their copies.
-#[derive(Debug)]
-pub struct Store {
-    settings: StoreSettings,
-    staging: Staging,
-    locks: HashMap<ReleaseId, File>,
-    /// Accepted last: the supervisor may not know of it yet when it says what it needs.
-    newest: Option<ReleaseId>,
-}
-
-/// The app's working directory, and `{dir}`.
+/// The working directory of the app, and `{dir}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Workdir {
-    /// A file's is where it was deployed, a folder's or an archive's is its private copy.
+    /// The folder in which a file was deployed; the private copy of a folder or an archive.
     Auto,
-    /// Where the artifact was deployed.
+    /// The deployed folder, or the folder in which a file or an archive was deployed.
     Artifact,
     /// The private copy, or the folder that it is in.
     Copy,
-    /// Always this.
+    /// Always this folder.
     Fixed(PathBuf),
+}
+
+/// Accepts artifacts and keeps their copies.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) settings: StoreSettings,
+    pub(super) staging: Staging,
+    locks: HashMap<ReleaseId, File>,
+    /// The release that was accepted last: the supervisor may not need it yet.
+    pub(super) newest: Option<ReleaseId>,
 }
 
 // === impl Store ===
 
 impl Store {
-    /// A store in the cache folder, which is made.
+    /// Opens a store in the cache folder, which is made.
     ///
     /// # Errors
-    /// What making it said.
+    /// When the folder cannot be made or used.
     pub fn open(settings: StoreSettings) -> io::Result<Self> {
         fs::create_dir_all(settings.cache.join("releases"))?;
         let cache = files::canonical(&settings.cache)?;
@@ -97,91 +97,12 @@ impl Store {
         })
     }
 
-    /// Makes sure that the artifact is whole, and copies it.
+    /// Makes the lost copy of a release again from `deployed`, if that has still the same content.
     ///
     /// # Errors
-    /// [`AcceptError`] when it is not, or cannot be.
-    pub fn accept(&mut self, target: &Target) -> Result<Release, AcceptError> {
-        let cache = self.settings.cache.clone();
-        let cannot_copy = |source: io::Error| {
-            let (path, cache) = (target.path.clone(), cache.clone());
-            match source.kind() == io::ErrorKind::WouldBlock {
-                true => AcceptError::Busy(path),
-                false => AcceptError::Copy {
-                    path,
-                    cache,
-                    source,
-                },
-            }
-        };
-        let path = files::canonical(&target.path).map_err(cannot_copy)?;
-        copy::check_unwritten(&path).map_err(cannot_copy)?;
-        let before = Fingerprint::of(&path).map_err(cannot_copy)?;
-        let name = path.file_name().unwrap_or_else(|| "artifact".as_ref());
-        let format = name.to_str().and_then(ArchiveFormat::of);
-        let format = format.filter(|_| !before.is_folder);
-        let copying = match self.settings.copying {
-            Copying::Tree => true,
-            Copying::File => !before.is_folder,
-            Copying::Never => format.is_some(),
-        };
-        if !copying {
-            let found = digest(&path).map_err(cannot_copy)?;
-            prove(target, &path, found, &before, true, cannot_copy)?;
-            let id = release_id(target.id.as_deref(), &path, found);
-            return self.release(id, found, &path, path.clone());
-        }
-        let (folder, name, found) = match format {
-            None => {
-                let folder = self.staging.folder().map_err(cannot_copy)?;
-                let to = folder.path().join(name);
-                let copied = match before.is_folder {
-                    true => copy::copy_folder(&path, &target.path, &to),
-                    false => copy::copy_file(&path, &to, true),
-                };
-                let copied = copied.map_err(cannot_copy)?;
-                prove(target, &path, copied.digest, &before, false, cannot_copy)?;
-                warn_of_ways_back(&path, &copied);
-                (folder, name, copied.digest)
-            }
-            Some((format, stem)) => {
-                // Its own copy first: what is unpacked is what was proved.
-                let packed = self.staging.folder().map_err(cannot_copy)?;
-                let archive = packed.path().join(name);
-                let copied = copy::copy_file(&path, &archive, false).map_err(cannot_copy)?;
-                prove(target, &path, copied.digest, &before, false, cannot_copy)?;
-                let folder = self.staging.folder().map_err(cannot_copy)?;
-                let to = folder.path().join(stem);
-                let limits = self.settings.limits;
-                let unpacked = File::open(&archive)
-                    .map_err(ArchiveError::Write)
-                    .and_then(|mut archive| archive::unpack(format, &mut archive, &to, limits));
-                unpacked.map_err(|error| match error {
-                    ArchiveError::Write(error) => cannot_copy(error),
-                    source @ ArchiveError::Broken(_) => AcceptError::Broken {
-                        path: path.clone(),
-                        source,
-                    },
-                    source @ ArchiveError::Refused(_) => AcceptError::Refused {
-                        path: path.clone(),
-                        source,
-                    },
-                })?;
-                (folder, stem.as_ref(), copied.digest)
-            }
-        };
-        let id = release_id(target.id.as_deref(), &path, found);
-        let kept = self.keep_copy(&id, folder).map_err(cannot_copy)?.join(name);
-        self.release(id, found, &path, kept)
-    }
-
-    /// Makes the copy of a release again, which was cleaned away, of what lies at `deployed`: if that
-    /// is still the same.
-    ///
-    /// # Errors
-    /// [`AcceptError`] when it is not, or cannot be copied.
+    /// [`AcceptError`] when it has not, or cannot be copied.
     pub fn restore(&mut self, lost: &Release, deployed: PathBuf) -> Result<Release, AcceptError> {
-        // Whoever lost it knows of it, and may not know of the newest yet.
+        // The supervisor needs the lost release already, and may not need the newest yet.
         let newest = self.newest.clone();
         let restored = self.accept(&Target {
             path: deployed,
@@ -192,65 +113,14 @@ impl Store {
         restored
     }
 
-    /// What is accepted, if it can be run from there.
-    fn release(
-        &mut self,
-        id: ReleaseId,
-        digest: Digest,
-        path: &Path,
-        artifact: PathBuf,
-    ) -> Result<Release, AcceptError> {
-        let dir = self.dir(path, &artifact);
-        let StoreSettings {
-            state,
-            cache,
-            command,
-            ..
-        } = &self.settings;
-        // A link is another way to the same folder.
-        if files::canonical_so_far(state).starts_with(files::canonical_so_far(&dir)) {
-            return Err(AcceptError::StateInWorkdir {
-                state: state.clone(),
-                workdir: dir,
-            });
-        }
-        let release = Release {
-            id,
-            digest,
-            artifact,
-            dir,
-        };
-        let values = Values {
-            release: &release,
-            port: 0,
-            ports: &[],
-            host: "",
-            shared: Path::new(""),
-        };
-        // What cannot be launched at all is for the launch to say.
-        if let Ok((program, _)) = command.expand(values) {
-            let program = PathBuf::from(program);
-            if program.starts_with(cache) && files::runs_no_programs(cache) {
-                let cache = cache.clone();
-                return Err(AcceptError::NotExecutable { cache, program });
-            }
-        }
-        self.newest = Some(release.id.clone());
-        Ok(release)
-    }
-
-    /// Takes a release that was accepted in an earlier life; `false` when there is nothing left of
-    /// it to run.
+    /// Locks the copy of a release that an earlier sidecar accepted. Returns `false` when the copy
+    /// is incomplete or gone.
     pub fn adopt(&mut self, release: &Release) -> bool {
-        let kept = self
-            .settings
-            .cache
-            .join("releases")
-            .join(release.id.as_str());
+        let kept = self.path_of(&release.id);
         if !release.artifact.starts_with(&kept) {
             return false;
         }
-        // First the lock: who has it alone may be about to remove the copy.
+        // The lock comes first: a sidecar that holds it alone may be removing the copy.
         let Ok(lock) = files::lock_shared(&lock_path(&kept)) else {
             return false;
         };
@@ -261,7 +131,7 @@ impl Store {
         is_there
     }
 
-    /// Removes the copies that no sidecar needs, the newest ones apart.
+    /// Removes the copies that no sidecar needs, except for the newest ones.
     pub fn prune(&mut self, needed: &[ReleaseId]) {
         let newest = self.newest.clone();
         let is_needed = |id: &str| {
@@ -284,38 +154,48 @@ impl Store {
         let excess = copies.len().saturating_sub(self.settings.keep);
         for (_, copy) in copies.into_iter().take(excess) {
             let lock = lock_path(&copy);
-            // Who may launch it holds its lock.
+            // A sidecar that may launch the copy holds its lock.
             if let Some(alone) = files::try_lock(&lock) {
                 let removed = fs::remove_dir_all(&copy);
                 let removed = removed.and_then(|()| files::remove_lock(&lock, alone));
                 if let Err(error) = removed {
-                    tracing::debug!(?copy, %error, "an old copy could not be removed");
+                    tracing::debug!(
+                        event = "copy_not_removed",
+                        copy = %copy.display(),
+                        %error,
+                        "cannot remove an old private copy"
+                    );
                 }
             }
         }
     }
 
-    /// Gives a copy its name; an equal one that is there already serves as well.
-    fn keep_copy(&mut self, id: &ReleaseId, folder: tempfile::TempDir) -> io::Result<PathBuf> {
-        let releases = self.settings.cache.join("releases");
-        // Whoever cleans temporary folders may have been here.
-        fs::create_dir_all(&releases)?;
-        let kept = releases.join(id.as_str());
+    /// Moves a finished copy to its place, unless an equal one is there already, and locks it.
+    pub(super) fn keep_copy(&mut self, id: &ReleaseId, folder: TempDir) -> io::Result<PathBuf> {
+        let kept = self.path_of(id);
+        // A cleaner of temporary folders may have removed it.
+        fs::create_dir_all(self.settings.cache.join("releases"))?;
         let lock = files::lock_shared(&lock_path(&kept))?;
-        if kept.is_dir() && !completes(folder.path(), &kept)? {
-            // Whatever cleans temporary folders has been there. A process that runs from it goes on.
-            tracing::warn!(copy = ?kept, "parts of a private copy are missing: it is replaced");
-            let aside = self.staging.folder()?;
-            files::rename(&kept, &aside.path().join("damaged"))?;
+        if kept.is_dir() && !repair_copy(&kept, folder.path())? {
+            // Processes that run from the damaged copy go on.
+            tracing::warn!(
+                event = "copy_replaced",
+                copy = %kept.display(),
+                "parts of a private copy are missing: it is replaced"
+            );
+            let damaged = self.staging.folder()?;
+            files::rename(&kept, &damaged.path().join("damaged"))?;
         }
-        // Nothing takes the place of a folder, which on Windows looks as if that were locked.
-        let renamed = match kept.is_dir() {
-            true => Err(io::ErrorKind::AlreadyExists.into()),
-            // A name that outlives a power loss shall not be that of half a copy.
-            false => files::sync(folder.path()).and_then(|()| files::rename(folder.path(), &kept)),
+        // Windows reports a folder that is to be replaced as locked.
+        let renamed = if kept.is_dir() {
+            Err(io::ErrorKind::AlreadyExists.into())
+        } else {
+            // After a power loss, no name may refer to half a copy.
+            files::sync(folder.path()).and_then(|()| files::rename(folder.path(), &kept))
         };
         match renamed {
             Ok(()) => drop(folder.keep()),
+            // Another sidecar has made the same copy.
             Err(_) if kept.is_dir() => {}
             Err(error) => return Err(error),
         }
@@ -323,53 +203,18 @@ impl Store {
         Ok(kept)
     }
 
-    fn dir(&self, path: &Path, artifact: &Path) -> PathBuf {
-        let folder_of = |path: &Path| match path.is_dir() {
-            true => path.to_owned(),
-            false => path.parent().unwrap_or(path).to_owned(),
-        };
-        match &self.settings.workdir {
-            Workdir::Fixed(dir) => dir.clone(),
-            Workdir::Artifact => folder_of(path),
-            Workdir::Auto if !artifact.is_dir() => folder_of(path),
-            Workdir::Auto | Workdir::Copy => folder_of(artifact),
-        }
+    fn path_of(&self, id: &ReleaseId) -> PathBuf {
+        self.settings.cache.join("releases").join(id.as_str())
     }
 }
 
-/// Whether the content is what was deployed: by the digest that came with it, or because a second
-/// look finds the same.
-fn prove(
-    target: &Target,
-    path: &Path,
-    found: Digest,
-    before: &Fingerprint,
-    in_place: bool,
-    cannot_read: impl Fn(io::Error) -> AcceptError,
-) -> Result<(), AcceptError> {
-    if let Some(expected) = target.digest {
-        return match expected == found {
-            true => Ok(()),
-            false => Err(AcceptError::Digest {
-                path: path.to_owned(),
-                expected,
-                found,
-            }),
-        };
-    }
-    let again = || -> io::Result<bool> {
-        let same = in_place || digest(path)? == found;
-        Ok(same && Fingerprint::of(path)? == *before)
-    };
-    match again().map_err(cannot_read)? {
-        true => Ok(()),
-        false => Err(AcceptError::Changed(path.to_owned())),
-    }
+fn lock_path(copy: &Path) -> PathBuf {
+    copy.with_added_extension("lock")
 }
 
-/// Whether everything that the copy `new` has is in the copy `kept` too, which gets the permissions
-/// that it lacks. (An app may have written more into it.)
-fn completes(new: &Path, kept: &Path) -> io::Result<bool> {
+/// Compares the copy `kept` with the equal copy `new`, and adds missing permissions to it. Returns
+/// `false` when parts of it are missing; an app may have written more into it.
+fn repair_copy(kept: &Path, new: &Path) -> io::Result<bool> {
     for entry in digest::entries(new)? {
         let there = kept.join(&entry.relative);
         let Ok(metadata) = fs::symlink_metadata(&there) else {
@@ -380,7 +225,7 @@ fn completes(new: &Path, kept: &Path) -> io::Result<bool> {
             return Ok(false);
         }
         if new.is_file() {
-            // Cut off, by a power loss. One that has grown the app has written to.
+            // A power loss cuts files off; files that have grown were written to by the app.
             if metadata.len() < new.len() {
                 return Ok(false);
             }
@@ -390,36 +235,16 @@ fn completes(new: &Path, kept: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// What runs from a private copy should not reach back to where others write.
-fn warn_of_ways_back(path: &Path, copied: &Copied) {
-    let Some(first) = copied.leads_back.first() else {
-        return;
-    };
-    let count = copied.leads_back.len();
-    tracing::warn!(
-        folder = ?path,
-        %first,
-        count,
-        "scripts or links in it lead back into the deployed folder, as in a Python virtual \
-         environment: what they start is not the private copy. Start the copy's own interpreter \
-         instead, for example `-- venv/bin/python -m uvicorn` for `venv/bin/uvicorn`"
-    );
-}
-
-fn lock_path(copy: &Path) -> PathBuf {
-    let mut lock = copy.to_owned().into_os_string();
-    lock.push(".lock");
-    lock.into()
-}
-
 #[cfg(test)]
 mod tests {
     use sha2::{Digest as _, Sha256};
 
     use super::*;
+    use crate::deployment::digest::digest;
+    use crate::release::Digest;
 
     struct Site {
-        folder: tempfile::TempDir,
+        folder: TempDir,
         store: Store,
     }
 
@@ -458,7 +283,7 @@ mod tests {
         }
     }
 
-    /// As a scanner does that looks at what is new.
+    /// A virus scanner may open a new copy.
     #[cfg(windows)]
     #[test]
     fn a_copy_that_somebody_looks_at_gets_its_name_a_little_later() {

@@ -14,7 +14,7 @@
 //!  any state ── exited ──▶ gone
 //! ```
 //!
-//! The states of the sidecar are two machines side by side. [`Serving`] is what gets new requests:
+//! The states of the sidecar are two machines side by side. `Serving` is what gets new requests:
 //!
 //! ```text
 //!             ready                         a release that cannot run beside it is to start
@@ -24,7 +24,7 @@
 //!     └── the release that displaced it failed ───────────────────────────────────┘
 //! ```
 //!
-//! [`Incoming`] is what is to serve next:
+//! `Incoming` is what is to serve next:
 //!
 //! ```text
 //!         deploy, restart,                  room                     ready, failed,

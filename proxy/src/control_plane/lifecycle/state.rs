@@ -118,7 +118,7 @@ impl Serving {
     pub(super) fn take_active(&mut self) -> Option<Active> {
         match std::mem::replace(self, Self::Nothing) {
             Self::Active(active) => Some(active),
-            other => {
+            other @ (Self::Nothing | Self::Displaced(_)) => {
                 *self = other;
                 None
             }
@@ -129,7 +129,7 @@ impl Serving {
     pub(super) fn take_displaced(&mut self) -> Option<ReleaseId> {
         match std::mem::replace(self, Self::Nothing) {
             Self::Displaced(release) => Some(release),
-            other => {
+            other @ (Self::Nothing | Self::Active(_)) => {
                 *self = other;
                 None
             }
@@ -218,7 +218,10 @@ impl Incoming {
             Self::Candidate(candidate) if candidate.instance.generation == generation => {
                 Some(candidate)
             }
-            other => {
+            other @ (Self::None
+            | Self::WaitingForRoom(_)
+            | Self::BackingOff(_)
+            | Self::Candidate(_)) => {
                 *self = other;
                 None
             }
@@ -229,7 +232,7 @@ impl Incoming {
     pub(super) fn take_backing_off(&mut self) -> Option<Planned> {
         match std::mem::replace(self, Self::None) {
             Self::BackingOff(planned) => Some(planned),
-            other => {
+            other @ (Self::None | Self::WaitingForRoom(_) | Self::Candidate(_)) => {
                 *self = other;
                 None
             }
@@ -240,7 +243,7 @@ impl Incoming {
     pub(super) fn take_waiting(&mut self) -> Option<Planned> {
         match std::mem::replace(self, Self::None) {
             Self::WaitingForRoom(planned) => Some(planned),
-            other => {
+            other @ (Self::None | Self::BackingOff(_) | Self::Candidate(_)) => {
                 *self = other;
                 None
             }

@@ -1,9 +1,9 @@
-//! What this machine remembers of a deployment: its handoffs, and which contents it refuses.
+//! The memory of a deployment on this machine: launches, and contents that are refused.
 //!
-//! One file in the cache, `memory/<hash of the state folder>.log`, shared by the sidecars of one
-//! deployment folder on one machine. Each line is a record with its checksum in front. It is
-//! replaced as a whole, under a lock, and a line that does not fit its checksum is left out: a file
-//! cut at any byte gives all the records before the cut.
+//! It is one file in the cache, `memory/<hash of the state folder>.log`, shared by the sidecars of
+//! one deployment on one machine. Each line is a record after its checksum. The file is replaced as
+//! a whole, under a lock, and a line that does not match its checksum is skipped: a file that is
+//! cut at any byte yields all records before the cut.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -21,9 +21,9 @@ use crate::deployment::status::{Handoff, Outcome, Refusal};
 use crate::os::files;
 use crate::release::{Digest, Release};
 
-/// So many handoffs are remembered, and so many refused contents.
+/// Maximum number of launches, and of refused contents.
 const HISTORY: usize = 100;
-/// Who has the lock writes a few kilobytes, unless it is stopped.
+/// Number of attempts to lock the file: a sidecar writes a few kilobytes under the lock.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
@@ -37,15 +37,15 @@ pub struct Memory {
     pending: Vec<Change>,
 }
 
-/// What is remembered of one launch.
+/// The record of one launch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Launch {
-    /// The sidecar that launched it.
+    /// Id of the sidecar that launched it.
     sidecar: Arc<str>,
-    /// The private copy.
+    /// Path of the private copy.
     #[serde(with = "path_serde::exact")]
     artifact: PathBuf,
-    /// The working directory.
+    /// Working directory.
     #[serde(with = "path_serde::exact")]
     dir: PathBuf,
     handoff: Handoff,
@@ -60,7 +60,7 @@ enum Record {
 
 #[derive(Clone, Debug, Default)]
 struct Records {
-    /// Oldest first.
+    /// Launches, oldest first.
     launches: Vec<Launch>,
     refusals: Vec<Refusal>,
 }
@@ -75,14 +75,14 @@ enum Change {
 // === impl Memory ===
 
 impl Memory {
-    /// What is remembered in `cache` of the deployment with the folder `state`, by `sidecar`.
+    /// Reads the memory of the deployment with the folder `state`, for `sidecar`.
     ///
     /// # Errors
-    /// What making the folder said. A file that cannot be read is an empty memory.
+    /// When the folder cannot be made. A file that cannot be read is an empty memory.
     pub fn open(cache: &Path, state: &Path, sidecar: Arc<str>) -> io::Result<Self> {
         let folder = cache.join("memory");
         fs::create_dir_all(&folder)?;
-        // The same folder by another path is the same deployment.
+        // Other paths to the same folder mean the same deployment.
         let state = fs::canonicalize(state).unwrap_or_else(|_| state.to_owned());
         let hash = Sha256::new_with_prefix(state.as_os_str().as_encoded_bytes());
         let name = &Digest::finish(hash).hex()[..16];
@@ -95,7 +95,7 @@ impl Memory {
         })
     }
 
-    /// Learns what siblings have written.
+    /// Reads what siblings have written.
     pub fn refresh(&mut self) {
         self.records = Records::read(&self.file);
         for change in &self.pending {
@@ -103,25 +103,25 @@ impl Memory {
         }
     }
 
-    /// Why a content is not tried, if it is not.
+    /// Returns the refusal of a content, if it is refused.
     pub fn refusal(&self, digest: Digest) -> Option<&Refusal> {
         let digest = digest.to_string();
         let mut refusals = self.records.refusals.iter();
         refusals.find(|refusal| refusal.digest == digest)
     }
 
-    /// All of them, oldest first.
+    /// Returns all refusals, oldest first.
     pub fn refusals(&self) -> &[Refusal] {
         &self.records.refusals
     }
 
-    /// Whether nothing is known of this deployment.
+    /// Returns true if nothing is known of this deployment.
     pub fn is_empty(&self) -> bool {
         self.records.launches.is_empty() && self.records.refusals.is_empty()
     }
 
-    /// Whether another sidecar launched this content last, and it is not known what came of that:
-    /// the sidecar was killed, or has it on trial now.
+    /// Returns true if another sidecar launched this content last, with no known outcome: that
+    /// sidecar was killed, or the launch is under way.
     pub fn is_unproven(&self, digest: Digest) -> bool {
         let digest = digest.to_string();
         let mut latest_first = self.records.launches.iter().rev();
@@ -131,8 +131,8 @@ impl Memory {
         })
     }
 
-    /// The releases that served last and are not refused, the latest last.
-    pub fn good(&self) -> Vec<Release> {
+    /// Returns the releases that were active last and are not refused, the latest last.
+    pub fn good_releases(&self) -> Vec<Release> {
         let good = self.records.good().into_iter().filter_map(|launch| {
             Some(Release {
                 id: launch.handoff.release.clone(),
@@ -146,9 +146,8 @@ impl Memory {
         good
     }
 
-    /// Remembers a launch of this sidecar that gets the requests now. It is forgiven what it was
-    /// refused for.
-    pub fn promoted(&mut self, release: &Release, handoff: Handoff) {
+    /// Records that a launch of this sidecar became active, and removes a refusal of its content.
+    pub fn record_promotion(&mut self, release: &Release, handoff: Handoff) {
         let digest = handoff.digest.clone();
         let mut changes = vec![self.launch(release, handoff)];
         if self.refusal(release.digest).is_some() {
@@ -157,8 +156,8 @@ impl Memory {
         self.change(changes);
     }
 
-    /// Remembers a launch of this sidecar as it is now.
-    pub fn launched(&mut self, release: &Release, handoff: Handoff) {
+    /// Records a launch of this sidecar.
+    pub fn record_launch(&mut self, release: &Release, handoff: Handoff) {
         self.change(vec![self.launch(release, handoff)]);
     }
 
@@ -171,12 +170,12 @@ impl Memory {
         }))
     }
 
-    /// Remembers that a content is not to be tried again.
+    /// Records the refusal of a content.
     pub fn refuse(&mut self, refusal: Refusal) {
         self.change(vec![Change::Refuse(refusal)]);
     }
 
-    /// Somebody wants it to be tried again.
+    /// Removes the refusal of a content.
     pub fn forgive(&mut self, digest: Digest) {
         if self.refusal(digest).is_some() {
             self.change(vec![Change::Forgive(digest.to_string())]);
@@ -190,12 +189,17 @@ impl Memory {
         self.pending.extend(changes);
         match self.write() {
             Ok(()) => self.pending.clear(),
-            // It is written with the next one.
-            Err(error) => tracing::warn!(file = ?self.file, %error, "cannot write the memory"),
+            // The next write includes it.
+            Err(error) => tracing::warn!(
+                event = "memory_not_written",
+                file = %self.file.display(),
+                %error,
+                "cannot write the memory of the deployment"
+            ),
         }
     }
 
-    /// Siblings may have written meanwhile: what is theirs stays.
+    /// Writes the pending changes into a file that siblings may have changed.
     fn write(&mut self) -> io::Result<()> {
         let _alone = self.lock()?;
         let mut records = Records::read(&self.file);
@@ -209,7 +213,7 @@ impl Memory {
 
     fn lock(&self) -> io::Result<File> {
         if let Some(folder) = self.file.parent() {
-            // Whoever cleans temporary folders may have been here.
+            // A cleaner of temporary folders may have removed it.
             fs::create_dir_all(folder)?;
         }
         let lock = self.file.with_extension("lock");
@@ -219,7 +223,7 @@ impl Memory {
             }
             std::thread::sleep(LOCK_PAUSE);
         }
-        Err(io::Error::other("another sidecar has it locked"))
+        Err(io::Error::other("another sidecar has the file locked"))
     }
 }
 
@@ -231,7 +235,12 @@ impl Records {
             Ok(content) => Self::parse(&content),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
             Err(error) => {
-                tracing::warn!(?file, %error, "cannot read the memory");
+                tracing::warn!(
+                    event = "memory_not_read",
+                    file = %file.display(),
+                    %error,
+                    "cannot read the memory of the deployment"
+                );
                 Self::default()
             }
         }
@@ -256,7 +265,7 @@ impl Records {
             .cloned()
             .map(|launch| Record::Launch(Box::new(launch)));
         let refusals = self.refusals.iter().cloned().map(Record::Refusal);
-        // What matters most is what is last to be lost.
+        // Refusals come first: a file that is cut loses its end.
         let records = refusals.chain(launches);
         records
             .filter_map(|record| serde_json::to_string(&record).ok())
@@ -282,11 +291,11 @@ impl Records {
             }
             Change::Forgive(digest) => self.refusals.retain(|r| r.digest != digest),
         }
-        self.forget();
+        self.trim();
     }
 
-    /// The newest stay, and the good ones however old they are.
-    fn forget(&mut self) {
+    /// Removes the oldest records, except for good launches.
+    fn trim(&mut self) {
         let excess = self.refusals.len().saturating_sub(HISTORY);
         self.refusals.drain(..excess);
         let mut excess = self.launches.len().saturating_sub(HISTORY);
@@ -302,7 +311,7 @@ impl Records {
         });
     }
 
-    /// The launches that served last, one of each content, the latest first.
+    /// Returns the launches that were active last, one of each content, the latest first.
     fn good(&self) -> Vec<&Launch> {
         let refused: HashSet<&str> = self.refusals.iter().map(|r| r.digest.as_str()).collect();
         let mut served: Vec<_> = self
@@ -325,7 +334,7 @@ fn record(line: &[u8]) -> Option<Record> {
     if checksum(json).as_bytes() != sum {
         return None;
     }
-    // A record of a newer handoff's is not known here.
+    // Records of newer versions may be unknown here.
     serde_json::from_slice(json).ok()
 }
 
@@ -335,3 +344,29 @@ fn checksum(json: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+#[cfg(unix)]
+mod unix_tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::tests::{Site, handoff, release};
+    use super::*;
+
+    #[test]
+    fn what_is_no_text_is_remembered_as_it_is() {
+        let site = Site::new();
+        let v1 = Release {
+            dir: std::ffi::OsStr::from_bytes(b"/sites/gr\xf6\xdfe").into(),
+            ..release("v1")
+        };
+        site.memory("one")
+            .record_promotion(&v1, handoff(&v1, 1, Some(1)));
+        let good = site.memory("two").good_releases();
+        let good: Vec<_> = good
+            .iter()
+            .map(|good| (&good.artifact, &good.dir))
+            .collect();
+        assert_eq!(good, [(&v1.artifact, &v1.dir)]);
+    }
+}

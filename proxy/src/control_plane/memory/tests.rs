@@ -2,24 +2,24 @@ use super::*;
 use crate::deployment::status::{Outcome, UnixMillis};
 use crate::release::{Generation, ReleaseId};
 
-struct Site {
+pub(super) struct Site {
     folder: tempfile::TempDir,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("state")).unwrap();
         Self { folder }
     }
 
-    fn memory(&self, sidecar: &str) -> Memory {
+    pub(super) fn memory(&self, sidecar: &str) -> Memory {
         let (cache, state) = (self.folder.path(), self.folder.path().join("state"));
         Memory::open(cache, &state, sidecar.into()).unwrap()
     }
 }
 
-fn release(name: &str) -> Release {
+pub(super) fn release(name: &str) -> Release {
     Release {
         id: ReleaseId::new(name),
         digest: Digest::finish(Sha256::new_with_prefix(name)),
@@ -28,7 +28,7 @@ fn release(name: &str) -> Release {
     }
 }
 
-fn handoff(release: &Release, generation: u64, promoted: Option<u64>) -> Handoff {
+pub(super) fn handoff(release: &Release, generation: u64, promoted: Option<u64>) -> Handoff {
     let mut handoff = Handoff::new(release, Generation(generation));
     handoff.promoted_ms = promoted.map(UnixMillis);
     handoff.outcome = match promoted {
@@ -51,7 +51,7 @@ fn refusal(release: &Release) -> Refusal {
 }
 
 fn good(memory: &Memory) -> Vec<String> {
-    let good = memory.good().into_iter();
+    let good = memory.good_releases().into_iter();
     good.map(|release| release.id.to_string()).collect()
 }
 
@@ -63,11 +63,11 @@ fn what_served_last_comes_last_and_what_was_refused_does_not_come() {
     for (generation, name) in [(1, "v1"), (2, "v2"), (3, "v3"), (4, "v1")] {
         let release = release(name);
         let handoff = handoff(&release, generation, Some(generation));
-        memory.promoted(&release, handoff);
+        memory.record_promotion(&release, handoff);
     }
     memory.refuse(refusal(&release("v3")));
     let bad = release("bad");
-    memory.launched(&bad, handoff(&bad, 5, None));
+    memory.record_launch(&bad, handoff(&bad, 5, None));
 
     let memory = site.memory("two");
     assert_eq!(good(&memory), ["v2", "v1"]);
@@ -87,7 +87,7 @@ fn who_asks_for_it_or_serves_after_all_is_forgiven() {
     memory.forgive(release("v1").digest);
     assert_eq!(memory.refusal(release("v1").digest), None);
     let v2 = release("v2");
-    memory.promoted(&v2, handoff(&v2, 1, Some(1)));
+    memory.record_promotion(&v2, handoff(&v2, 1, Some(1)));
     assert_eq!(site.memory("two").refusals(), []);
 }
 
@@ -96,8 +96,8 @@ fn siblings_add_to_what_is_there() {
     let site = Site::new();
     let (mut one, mut two) = (site.memory("one"), site.memory("two"));
     let (v1, v2) = (release("v1"), release("v2"));
-    one.launched(&v1, handoff(&v1, 1, Some(1)));
-    two.launched(&v2, handoff(&v2, 1, Some(2)));
+    one.record_launch(&v1, handoff(&v1, 1, Some(1)));
+    two.record_launch(&v2, handoff(&v2, 1, Some(2)));
     one.refuse(refusal(&release("bad")));
     two.refresh();
     assert_eq!(good(&two), ["v1", "v2"]);
@@ -109,8 +109,8 @@ fn a_launch_is_remembered_once_as_it_was_last() {
     let site = Site::new();
     let mut memory = site.memory("one");
     let v1 = release("v1");
-    memory.launched(&v1, handoff(&v1, 1, None));
-    memory.launched(&v1, handoff(&v1, 1, Some(1)));
+    memory.record_launch(&v1, handoff(&v1, 1, None));
+    memory.record_launch(&v1, handoff(&v1, 1, Some(1)));
     assert_eq!(memory.records.launches.len(), 1);
     assert_eq!(good(&memory), ["v1"]);
 }
@@ -120,7 +120,7 @@ fn the_good_ones_outlast_any_number_of_failures() {
     let site = Site::new();
     let mut memory = site.memory("one");
     let v1 = release("v1");
-    memory.launched(&v1, handoff(&v1, 1, Some(1)));
+    memory.record_launch(&v1, handoff(&v1, 1, Some(1)));
     let bad = release("bad");
     for generation in 2..HISTORY as u64 + 10 {
         let change = Change::Launch(Box::new(Launch {
@@ -142,7 +142,7 @@ fn a_file_cut_at_any_byte_gives_the_records_before_the_cut() {
     for (generation, name) in [(1, "v1"), (2, "v2"), (3, "v3")] {
         let release = release(name);
         let handoff = handoff(&release, generation, Some(generation));
-        memory.promoted(&release, handoff);
+        memory.record_promotion(&release, handoff);
     }
     memory.refuse(refusal(&release("bad")));
     let whole = fs::read(&memory.file).unwrap();
@@ -151,11 +151,11 @@ fn a_file_cut_at_any_byte_gives_the_records_before_the_cut() {
         let lines = whole[..cut].iter().filter(|&&byte| byte == b'\n').count();
         let records = Records::parse(&whole[..cut]);
         let count = records.launches.len() + records.refusals.len();
-        // The last line may be whole but for its end.
+        // The last line may be complete except for its end.
         assert!((lines..=lines + 1).contains(&count), "cut at {cut}");
         counts.push(count);
 
-        // And it is written on from there.
+        // Writing continues from there.
         fs::write(&memory.file, &whole[..cut]).unwrap();
         if cut % 97 == 0 {
             let mut next = site.memory("two");
@@ -192,28 +192,9 @@ fn a_launch_of_which_nothing_came_is_known_to_whoever_comes_after() {
     let mut first = site.memory("first");
     let mut starting = handoff(&v1, 1, None);
     starting.outcome = Outcome::Starting;
-    first.launched(&v1, starting);
+    first.record_launch(&v1, starting);
     assert!(!first.is_unproven(v1.digest), "it is still at it");
     assert!(site.memory("second").is_unproven(v1.digest));
-    first.promoted(&v1, handoff(&v1, 1, Some(7)));
+    first.record_promotion(&v1, handoff(&v1, 1, Some(7)));
     assert!(!site.memory("second").is_unproven(v1.digest));
-}
-
-#[cfg(unix)]
-#[test]
-fn what_is_no_text_is_remembered_as_it_is() {
-    use std::os::unix::ffi::OsStrExt as _;
-
-    let site = Site::new();
-    let v1 = Release {
-        dir: std::ffi::OsStr::from_bytes(b"/sites/gr\xf6\xdfe").into(),
-        ..release("v1")
-    };
-    site.memory("one").promoted(&v1, handoff(&v1, 1, Some(1)));
-    let good = site.memory("two").good();
-    let good: Vec<_> = good
-        .iter()
-        .map(|good| (&good.artifact, &good.dir))
-        .collect();
-    assert_eq!(good, [(&v1.artifact, &v1.dir)]);
 }

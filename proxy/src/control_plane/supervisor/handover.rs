@@ -60,7 +60,7 @@ impl<L: Launch> Supervisor<L> {
         self.journal.remember_promotion(generation, &self.releases);
     }
 
-    pub(super) fn withdraw(&mut self) {
+    pub(super) fn withdraw(&self) {
         if self.journal.status.phase == Phase::Stopping {
             tracing::info!(
                 event = "route_withdrawn",

@@ -99,7 +99,7 @@ impl Instances {
         ErrorShare::of(answers.map_or((0, 0), |answers| answers.read()))
     }
 
-    /// Makes every instance be killed now, if it has been asked to stop.
+    /// Kills every instance now.
     pub(super) fn kill_all(&self) {
         for (generation, instance) in &self.0 {
             tracing::warn!(
@@ -168,7 +168,7 @@ impl Instance {
         self.stop.subscribe()
     }
 
-    /// Has the instance asked to stop, and killed at `deadline`.
+    /// Sets the time at which the instance is killed. Until then it is asked to stop.
     pub(super) fn stop_by(&self, deadline: Instant) {
         self.stop.send_replace(Some(deadline));
     }

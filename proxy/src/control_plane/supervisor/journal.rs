@@ -1,5 +1,6 @@
 //! The record of what happens: the log, the published status, and the memory of this machine.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -52,7 +53,7 @@ pub(super) enum Change {
 #[derive(Default)]
 pub(super) struct FailureDetails {
     pub(super) exit: Option<Exit>,
-    pub(super) output: std::collections::VecDeque<String>,
+    pub(super) output: VecDeque<String>,
     pub(super) probe: Option<String>,
 }
 
@@ -91,15 +92,16 @@ impl StatusJournal {
     }
 
     pub(super) fn record_launch(&mut self, accepted: &Accepted, generation: Generation) {
-        let handoff = self.status.launched(&accepted.release, generation);
+        let handoff = self.status.add_launch(&accepted.release, generation);
         handoff.detected_ms = Some(accepted.detected.into());
         handoff.copied_ms = Some(accepted.copied.into());
         // If this sidecar ends now, the next one knows.
-        self.memory.launched(&accepted.release, handoff.clone());
+        self.memory
+            .record_launch(&accepted.release, handoff.clone());
     }
 
     pub(super) fn record_ready(&mut self, generation: Generation) {
-        if let Some(handoff) = self.status.handoff(generation) {
+        if let Some(handoff) = self.status.handoff_mut(generation) {
             handoff.ready_ms = Some(UnixMillis::now());
         }
     }
@@ -113,7 +115,7 @@ impl StatusJournal {
         took: Duration,
     ) {
         let is_candidate = from == InstanceState::Candidate;
-        if let Some(handoff) = self.status.handoff(generation) {
+        if let Some(handoff) = self.status.handoff_mut(generation) {
             handoff.outcome = Outcome::Promoted;
             handoff.promoted_ms.get_or_insert_with(UnixMillis::now);
             if is_candidate {
@@ -130,33 +132,33 @@ impl StatusJournal {
         }
     }
 
-    /// Has the memory know of a promotion what the status does.
+    /// Copies the handoff of a promoted instance from the status to the memory.
     pub(super) fn remember_promotion(&mut self, generation: Generation, releases: &Releases) {
-        if let Some(handoff) = self.status.handoff(generation).cloned()
+        if let Some(handoff) = self.status.handoff_mut(generation).cloned()
             && let Some(accepted) = releases.get(&handoff.release)
         {
-            self.memory.promoted(&accepted.release, handoff);
+            self.memory.record_promotion(&accepted.release, handoff);
         }
     }
 
-    /// Has the memory know of a launch what the status does.
+    /// Copies the handoff of an instance from the status to the memory.
     pub(super) fn remember_launch(&mut self, generation: Generation, releases: &Releases) {
-        if let Some(handoff) = self.status.handoff(generation).cloned()
+        if let Some(handoff) = self.status.handoff_mut(generation).cloned()
             && let Some(accepted) = releases.get(&handoff.release)
         {
-            self.memory.launched(&accepted.release, handoff);
+            self.memory.record_launch(&accepted.release, handoff);
         }
     }
 
     pub(super) fn record_drained(&mut self, generation: Generation) {
-        if let Some(handoff) = self.status.superseding(generation) {
+        if let Some(handoff) = self.status.superseding_mut(generation) {
             handoff.drained_ms = Some(UnixMillis::now());
         }
     }
 
     /// Records that a candidate has been asked to stop.
     pub(super) fn record_abandoned(&mut self, generation: Generation) {
-        if let Some(handoff) = self.status.handoff(generation)
+        if let Some(handoff) = self.status.handoff_mut(generation)
             && handoff.outcome == Outcome::Starting
         {
             handoff.outcome = Outcome::Abandoned;
@@ -165,7 +167,7 @@ impl StatusJournal {
 
     /// Records the end of an instance in the handoff that superseded it.
     pub(super) fn record_end(&mut self, generation: Generation, releases: &Releases) {
-        if let Some(handoff) = self.status.superseding(generation) {
+        if let Some(handoff) = self.status.superseding_mut(generation) {
             let now = UnixMillis::now();
             handoff.drained_ms.get_or_insert(now);
             handoff.stopped_ms.get_or_insert(now);
@@ -189,7 +191,7 @@ impl StatusJournal {
             %reason,
             "instance failed"
         );
-        if let Some(handoff) = self.status.handoff(generation)
+        if let Some(handoff) = self.status.handoff_mut(generation)
             && handoff.promoted_ms.is_none()
         {
             handoff.outcome = Outcome::Failed;
@@ -227,7 +229,7 @@ impl StatusJournal {
         releases: &Releases,
     ) {
         if let Some(generation) = generation {
-            if let Some(handoff) = self.status.handoff(generation) {
+            if let Some(handoff) = self.status.handoff_mut(generation) {
                 handoff.outcome = Outcome::Refused;
                 handoff.reason.get_or_insert_with(|| reason.clone());
             }

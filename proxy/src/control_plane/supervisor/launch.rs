@@ -7,7 +7,7 @@ use super::instances::{Instance, InstanceState};
 use super::journal::{Change, FailureDetails};
 use super::timer::Timer;
 use super::{Message, Supervisor};
-use crate::control_plane::environment;
+use crate::control_plane::environment::launch_variables;
 use crate::control_plane::instance::{self, InstanceConfig};
 use crate::control_plane::lifecycle::{Event, Purpose};
 use crate::os::ports;
@@ -146,7 +146,7 @@ impl<L: Launch> Supervisor<L> {
             release: release.id.clone(),
             program,
             args,
-            env: environment::of(&self.settings.environment, values),
+            env: launch_variables(&self.settings.environment, values),
             workdir: release.dir.clone(),
             stop: self.settings.stop.clone(),
             port,

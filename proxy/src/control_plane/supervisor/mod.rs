@@ -192,7 +192,7 @@ impl<L: Launch> Supervisor<L> {
         }
     }
 
-    /// Has the lifecycle decide what follows from `event`, and performs it.
+    /// Lets the lifecycle decide what follows from `event`, and performs the actions.
     fn on(&mut self, event: Event) {
         self.journal.cause = Cause::from(&event);
         let actions = self.lifecycle.on(event);

@@ -74,7 +74,7 @@ impl<L: Launch> Supervisor<L> {
             duration = %humantime::format_duration(bake),
             "the new release is on trial"
         );
-        let handoff = self.journal.status.handoff(generation);
+        let handoff = self.journal.status.handoff_mut(generation);
         let superseded = handoff.and_then(|handoff| handoff.superseded_generation);
         let before = superseded.map(|superseded| self.instances.error_share(superseded));
         let end = Message::Lifecycle(Event::TrialEnded(generation));

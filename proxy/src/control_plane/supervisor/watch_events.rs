@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::Supervisor;
 use super::releases::Accepted;
-use crate::control_plane::artifact::Problem;
+use crate::control_plane::artifact::ArtifactProblem;
 use crate::control_plane::lifecycle::Event;
 use crate::control_plane::settings::SupervisorSettings;
 use crate::control_plane::watcher::WatchEvent;
@@ -60,9 +60,9 @@ impl<L: Launch> Supervisor<L> {
         }
     }
 
-    fn artifact_problem(&mut self, problem: Option<Problem>) {
+    fn artifact_problem(&mut self, problem: Option<ArtifactProblem>) {
         let (reason, refused) = match problem {
-            Some(Problem { reason, refused }) => {
+            Some(ArtifactProblem { reason, refused }) => {
                 tracing::warn!(event = "artifact_rejected", %reason, "no artifact can be accepted");
                 (Some(reason), refused)
             }
@@ -172,7 +172,7 @@ impl<L: Launch> Supervisor<L> {
                 self.releases.insert(Accepted {
                     release,
                     source: Some(source),
-                    ..deferred.clone()
+                    ..deferred
                 });
             }
             Err(reason) => tracing::warn!(

@@ -91,28 +91,25 @@ pub(super) fn apply(
     if !flags.has_any(HeaderFlags::FORWARDED) {
         return AddedFields(Some(peer.forwarded_for.clone()));
     }
-    let append = match forwarded {
-        Forwarded::Auto if peer.is_loopback && headers.contains_key(&FORWARDED_FOR) => {
-            return AddedFields::default();
-        }
-        Forwarded::Auto | Forwarded::Append | Forwarded::Keep => true,
-        Forwarded::Replace => false,
-    };
     let http = HeaderValue::from_static(PROTO);
-    let host = headers.get(header::HOST).cloned();
-    if append {
-        append_forwarded_for(headers, peer);
-        headers.entry(&FORWARDED_PROTO).or_insert(http);
-        if let Some(host) = host {
-            headers.entry(&FORWARDED_HOST).or_insert(host);
+    let host = |headers: &HeaderMap| headers.get(header::HOST).cloned();
+    match forwarded {
+        Forwarded::Auto if peer.is_loopback && headers.contains_key(&FORWARDED_FOR) => {}
+        Forwarded::Auto | Forwarded::Append | Forwarded::Keep => {
+            append_forwarded_for(headers, peer);
+            headers.entry(&FORWARDED_PROTO).or_insert(http);
+            if let Some(host) = host(headers) {
+                headers.entry(&FORWARDED_HOST).or_insert(host);
+            }
         }
-    } else {
-        headers.insert(&FORWARDED_FOR, peer.forwarded_for.clone());
-        headers.insert(&FORWARDED_PROTO, http);
-        match host {
-            Some(host) => headers.insert(&FORWARDED_HOST, host),
-            None => headers.remove(&FORWARDED_HOST),
-        };
+        Forwarded::Replace => {
+            headers.insert(&FORWARDED_FOR, peer.forwarded_for.clone());
+            headers.insert(&FORWARDED_PROTO, http);
+            match host(headers) {
+                Some(host) => headers.insert(&FORWARDED_HOST, host),
+                None => headers.remove(&FORWARDED_HOST),
+            };
+        }
     }
     AddedFields::default()
 }

@@ -1,15 +1,26 @@
-//! Names and links in archives: pure decisions about text.
+//! Decides about names and links in archives. Pure.
 
 use crate::os::files;
 
-/// Longer ones fit no system's limit once the cache's own path is before them.
+/// Maximum length; with the cache's path before them, longer names are beyond every system's limit.
 const LONGEST: usize = 2048;
 
-/// The components of an entry's name, or what is wrong with it.
+/// The characters that separate the components of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Separators {
+    /// `/`
+    Slash,
+    /// `/` and `\`, which old Windows tools write into zips.
+    SlashAndBackslash,
+}
+
+/// Returns the components of an entry's name.
 ///
-/// `backslash` says whether that separates too: old Windows tools write zips so.
-pub(super) fn components(name: &str, backslash: bool) -> Result<Vec<&str>, String> {
-    let separates = |c: char| c == '/' || (backslash && c == '\\');
+/// # Errors
+/// A text about the name, when it is refused.
+pub(super) fn components(name: &str, separators: Separators) -> Result<Vec<&str>, String> {
+    let has_backslashes = separators == Separators::SlashAndBackslash;
+    let separates = |c: char| c == '/' || (has_backslashes && c == '\\');
     let refused = |why: &str| Err(format!("the entry {name:?} {why}"));
     if name.len() > LONGEST {
         let start: String = name.chars().take(80).collect();
@@ -39,10 +50,10 @@ pub(super) fn components(name: &str, backslash: bool) -> Result<Vec<&str>, Strin
     Ok(components)
 }
 
-/// Whether a link in the folder `depth` levels below the top may lead out of it.
+/// Returns true if a link in the folder `depth` levels below the top may lead out of it.
 ///
 /// `..` counts only at the start, where it goes up through folders that are no links themselves;
-/// after a name it could go up from wherever a link of that name leads.
+/// after a name it could go up from the target of a link of that name.
 pub(super) fn leaves(target: &str, depth: usize) -> bool {
     let separated = target.replace('\\', "/");
     let mut start = separated.chars();
@@ -86,19 +97,35 @@ mod tests {
             ("c:x", "drive letter"),
             ("a\0b", "NUL"),
         ] {
-            let error = components(name, true).unwrap_err();
+            let error = components(name, Separators::SlashAndBackslash).unwrap_err();
             assert!(error.contains(why), "{name:?}: {error}");
         }
-        assert!(components(&"a/".repeat(2000), true).is_err());
+        assert!(components(&"a/".repeat(2000), Separators::SlashAndBackslash).is_err());
     }
 
     #[test]
     fn a_plain_name_is_its_components() {
-        assert_eq!(components("a/b.txt", true).unwrap(), ["a", "b.txt"]);
-        assert_eq!(components("./a//b/", true).unwrap(), ["a", "b"]);
-        assert_eq!(components(r"a\b", true).unwrap(), ["a", "b"]);
-        assert_eq!(components("..a/b..c", true).unwrap(), ["..a", "b..c"]);
-        assert!(components("./", true).unwrap().is_empty());
+        assert_eq!(
+            components("a/b.txt", Separators::SlashAndBackslash).unwrap(),
+            ["a", "b.txt"]
+        );
+        assert_eq!(
+            components("./a//b/", Separators::SlashAndBackslash).unwrap(),
+            ["a", "b"]
+        );
+        assert_eq!(
+            components(r"a\b", Separators::SlashAndBackslash).unwrap(),
+            ["a", "b"]
+        );
+        assert_eq!(
+            components("..a/b..c", Separators::SlashAndBackslash).unwrap(),
+            ["..a", "b..c"]
+        );
+        assert!(
+            components("./", Separators::SlashAndBackslash)
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]
@@ -124,7 +151,12 @@ mod tests {
     proptest! {
         #[test]
         fn an_accepted_name_stays_inside(name in r"[a./\\:\x00]{0,12}", backslash: bool) {
-            if let Ok(components) = components(&name, backslash) {
+            let separators = if backslash {
+                Separators::SlashAndBackslash
+            } else {
+                Separators::Slash
+            };
+            if let Ok(components) = components(&name, separators) {
                 for component in components {
                     prop_assert!(!component.contains(['/', '\0']), "{:?}", component);
                     prop_assert!(![".", "..", ""].contains(&component));

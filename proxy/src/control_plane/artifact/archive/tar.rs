@@ -1,4 +1,4 @@
-//! `.tar.gz`
+//! Unpacks `.tar.gz`.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -8,15 +8,15 @@ use std::time::{Duration, SystemTime};
 use ::tar::{Archive, Entry};
 use flate2::bufread::MultiGzDecoder;
 
-use super::ArchiveError;
-use super::name::components;
+use super::limits::ArchiveError;
+use super::name::{Separators, components};
 use super::unpacker::Unpacker;
 
-/// The headers of one entry: a name or a few attributes, which are read into memory.
+/// Maximum size of an entry's headers, a name and attributes, which are read into memory.
 const MOST_HEADERS: u64 = 1 << 20;
-/// What may follow the last entry: the rest of a tape's record.
+/// Maximum size of the padding after the last entry: the rest of a tape's record.
 const MOST_PADDING: u64 = 16 << 20;
-/// At the end of every tar archive are zeros; two blocks by the book, one by some.
+/// Number of zeros at the end of an archive; the standard says two blocks, some packers write one.
 const END: u64 = 512;
 
 pub(super) fn unpack(archive: &mut File, to: &mut Unpacker) -> Result<(), ArchiveError> {
@@ -25,7 +25,7 @@ pub(super) fn unpack(archive: &mut File, to: &mut Unpacker) -> Result<(), Archiv
         0 => ArchiveError::Refused("it has a header of more than a megabyte".to_owned()),
         _ => ArchiveError::Broken(error.to_string()),
     };
-    // Several members in a row are one stream: that is how some packers write.
+    // Some packers write a stream of several members.
     let unpacked = Metered {
         inner: MultiGzDecoder::new(BufReader::new(archive)),
         meter: &meter,
@@ -38,23 +38,24 @@ pub(super) fn unpack(archive: &mut File, to: &mut Unpacker) -> Result<(), Archiv
             break;
         };
         let mut entry = entry.map_err(broken)?;
-        // The unpacker counts from here.
+        // The unpacker counts the content.
         meter.left.set(u64::MAX);
         unpack_entry(&mut entry, to)?;
     }
-    // What follows the last entry is padding, but also the checksum of it all.
+    // The padding after the last entry is followed by the checksum.
     meter.left.set(MOST_PADDING);
     io::copy(&mut tar.into_inner(), &mut io::sink()).map_err(broken)?;
-    match meter.zeros.get() >= END {
-        true => Ok(()),
-        false => Err(ArchiveError::Broken("its end is missing".to_owned())),
+    if meter.zeros.get() >= END {
+        Ok(())
+    } else {
+        Err(ArchiveError::Broken("its end is missing".to_owned()))
     }
 }
 
 fn unpack_entry(entry: &mut Entry<'_, impl Read>, to: &mut Unpacker) -> Result<(), ArchiveError> {
     let kind = entry.header().entry_type();
     if kind.is_pax_global_extensions() {
-        // What all entries have in common, such as a commit.
+        // A header for all entries, such as the commit.
         return Ok(());
     }
     let name = utf8(entry.path_bytes().into_owned(), "an entry")?;
@@ -86,12 +87,12 @@ fn unpack_entry(entry: &mut Entry<'_, impl Read>, to: &mut Unpacker) -> Result<(
     }
 }
 
-/// Shared with whoever reads: the archive's reader is not ours to ask.
+/// A counter that is shared with the reader, which the archive does not give back.
 #[derive(Default)]
 struct Meter {
-    /// So many bytes may still be read.
+    /// Number of bytes that may still be read.
     left: Cell<u64>,
-    /// So many zeros were the last bytes.
+    /// Number of zeros at the end of the bytes read.
     zeros: Cell<u64>,
 }
 
@@ -124,8 +125,8 @@ impl<R: Read> Read for Metered<'_, R> {
 }
 
 fn name_components(name: &str) -> Result<Vec<&str>, ArchiveError> {
-    // A backslash is a character like others here; Windows refuses it in names.
-    components(name, false).map_err(ArchiveError::Refused)
+    // A backslash is an ordinary character here; Windows refuses it in names.
+    components(name, Separators::Slash).map_err(ArchiveError::Refused)
 }
 
 fn utf8(text: Vec<u8>, what: &str) -> Result<String, ArchiveError> {

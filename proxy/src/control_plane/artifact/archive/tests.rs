@@ -1,5 +1,5 @@
 use std::fs;
-use std::io::{Cursor, Write as _};
+use std::io::{self, Cursor, Write as _};
 
 use super::*;
 use ::tar::{EntryType, Header};
@@ -15,7 +15,7 @@ const LIMITS: Limits = Limits {
     outside_links: false,
 };
 
-/// What an entry is, in either format.
+/// The content of an entry, in either format.
 enum Is<'a> {
     File(&'a [u8], u32),
     Folder,
@@ -64,7 +64,7 @@ fn tar_of(entries: &[(&str, Is<'_>)]) -> Vec<u8> {
         };
         header.set_entry_type(kind);
         header.set_size(content.len() as u64);
-        // Past the checks of whoever writes archives in good faith.
+        // The library checks names; a malicious packer does not.
         let gnu = header.as_gnu_mut().unwrap();
         gnu.name[..name.len()].copy_from_slice(name.as_bytes());
         if let Some(target) = target {
@@ -110,7 +110,7 @@ impl Unpacked {
     }
 
     #[track_caller]
-    fn is_refused(&self, why: &str) {
+    fn assert_refused(&self, why: &str) {
         match &self.result {
             Err(ArchiveError::Refused(said)) => assert!(said.contains(why), "{said}"),
             other => panic!("not refused because it {why}: {other:?}"),
@@ -118,7 +118,7 @@ impl Unpacked {
     }
 
     #[track_caller]
-    fn is_broken(&self) {
+    fn assert_broken(&self) {
         assert!(
             matches!(self.result, Err(ArchiveError::Broken(_))),
             "{:?}",
@@ -127,7 +127,7 @@ impl Unpacked {
     }
 }
 
-/// The same in both formats.
+/// Unpacks the same entries in both formats.
 fn both(entries: &[(&str, Is<'_>)]) -> [Unpacked; 2] {
     both_with(entries, LIMITS)
 }
@@ -187,7 +187,7 @@ fn names_that_lead_out_are_refused() {
         ("c:victim", "drive letter"),
     ] {
         for unpacked in both(&[("good", text("x")), (name, text("y"))]) {
-            unpacked.is_refused(why);
+            unpacked.assert_refused(why);
         }
     }
     for name in [r"..\victim", r"a\..\..\victim", r"\\server\share\x"] {
@@ -212,7 +212,7 @@ fn more_than_the_limits_is_refused() {
         ..LIMITS
     };
     for unpacked in both_with(&[("zeros", Is::File(&zeros, 0o644))], bytes) {
-        unpacked.is_refused("--max-unpacked");
+        unpacked.assert_refused("--max-unpacked");
     }
     // One byte less than the limit is enough.
     let enough = Limits {
@@ -224,17 +224,17 @@ fn more_than_the_limits_is_refused() {
     }
     let bomb = vec![0; (65 << 20) as usize];
     for unpacked in both(&[("zeros", Is::File(&bomb, 0o644))]) {
-        unpacked.is_refused("--max-ratio");
+        unpacked.assert_refused("--max-ratio");
     }
     let names: Vec<String> = (0..51).map(|n| format!("{n}")).collect();
     let many: Vec<_> = names.iter().map(|name| (&**name, text(""))).collect();
     for unpacked in both(&many) {
-        unpacked.is_refused("--max-entries");
+        unpacked.assert_refused("--max-entries");
     }
-    // Folders count that nobody has named.
+    // Folders count that are not listed.
     let deep = "d/".repeat(60) + "x";
     let folders = [(&*deep, text(""))];
-    unpack_with(ArchiveFormat::Zip, &zip_of(&folders), LIMITS).is_refused("--max-entries");
+    unpack_with(ArchiveFormat::Zip, &zip_of(&folders), LIMITS).assert_refused("--max-entries");
 }
 
 #[test]
@@ -247,26 +247,26 @@ fn a_tars_headers_and_its_end_cannot_fill_the_memory() {
     tar.write_all(header.as_bytes()).unwrap();
     tar.write_all(&vec![b'a'; 100 << 20]).unwrap();
     let packed = tar.finish().unwrap();
-    unpack_with(ArchiveFormat::TarGz, &packed, LIMITS).is_refused("header");
+    unpack_with(ArchiveFormat::TarGz, &packed, LIMITS).assert_refused("header");
 
     let mut padded = GzEncoder::new(Vec::new(), Compression::fast());
     padded.write_all(&vec![0; 100 << 20]).unwrap();
     let packed = padded.finish().unwrap();
-    unpack_with(ArchiveFormat::TarGz, &packed, LIMITS).is_refused("header");
+    unpack_with(ArchiveFormat::TarGz, &packed, LIMITS).assert_refused("header");
 }
 
 #[test]
 fn a_name_that_is_there_twice_is_refused() {
     let tar = tar_of(&[("a", text("1")), ("./a", text("2"))]);
-    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("twice");
+    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).assert_refused("twice");
     let tar = tar_of(&[("a", text("1")), ("a/x", text("2"))]);
-    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("twice");
+    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).assert_refused("twice");
     // No library writes such a zip.
     let mut zip = zip_of(&[("name-1", text("1")), ("name-2", text("2"))]);
     patch(&mut zip, b"name-2", b"name-1");
-    unpack_with(ArchiveFormat::Zip, &zip, LIMITS).is_refused("twice");
+    unpack_with(ArchiveFormat::Zip, &zip, LIMITS).assert_refused("twice");
     let zip = zip_of(&[("a", text("1")), ("./a", text("2"))]);
-    unpack_with(ArchiveFormat::Zip, &zip, LIMITS).is_refused("twice");
+    unpack_with(ArchiveFormat::Zip, &zip, LIMITS).assert_refused("twice");
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn what_all_entries_have_in_common_is_none() {
 #[test]
 fn a_file_without_a_name_is_refused() {
     let tar = tar_of(&[(".", text("1"))]);
-    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("has no name");
+    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).assert_refused("has no name");
 }
 
 #[test]
@@ -302,18 +302,18 @@ fn an_encrypted_entry_is_refused_before_anything_is_written() {
     let header = zip.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
     zip[header + 8] |= 1;
     let unpacked = unpack_with(ArchiveFormat::Zip, &zip, LIMITS);
-    unpacked.is_refused("encrypted");
+    unpacked.assert_refused("encrypted");
     assert!(!unpacked.path("plain").exists());
 }
 
 #[test]
 fn what_is_neither_file_nor_folder_nor_link_is_refused() {
     let tar = tar_of(&[("null", Is::Device)]);
-    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("neither");
+    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).assert_refused("neither");
     let tar = tar_of(&[("second", Is::HardLink("../victim"))]);
-    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("leads out");
+    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).assert_refused("leads out");
     let tar = tar_of(&[("l", Is::Link("x")), ("second", Is::HardLink("l"))]);
-    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("no file");
+    unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).assert_refused("no file");
     let tar = tar_of(&[("first", text("x")), ("second", Is::HardLink("first"))]);
     let unpacked = unpack_with(ArchiveFormat::TarGz, &tar, LIMITS);
     assert_eq!(unpacked.text("second"), "x");
@@ -328,14 +328,14 @@ fn a_part_of_an_archive_is_not_refused_but_not_whole() {
         (ArchiveFormat::TarGz, tar_of(&entries)),
     ] {
         for end in 0..whole.len() {
-            unpack_with(format, &whole[..end], LIMITS).is_broken();
+            unpack_with(format, &whole[..end], LIMITS).assert_broken();
         }
         unpack_with(format, &whole, LIMITS).result.unwrap();
         // Written from both ends, with the middle still missing: zeros.
         let mut holed = whole.clone();
         let middle = whole.len() / 3..whole.len() / 3 + 8;
         holed[middle].fill(0);
-        unpack_with(format, &holed, LIMITS).is_broken();
+        unpack_with(format, &holed, LIMITS).assert_broken();
     }
 }
 
@@ -351,7 +351,7 @@ fn a_tar_whose_last_members_are_missing_is_not_whole() {
     let packed = tar_of(&[("a", text("1"))]);
     io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*packed), &mut tar).unwrap();
     let (first, second) = (gzip(&tar[..1024]), gzip(&tar[1024..]));
-    unpack_with(ArchiveFormat::TarGz, &first, LIMITS).is_broken();
+    unpack_with(ArchiveFormat::TarGz, &first, LIMITS).assert_broken();
     let both = [first, second].concat();
     assert_eq!(
         unpack_with(ArchiveFormat::TarGz, &both, LIMITS).text("a"),
@@ -420,7 +420,7 @@ mod unix {
         }
         for target in ["../victim", "/etc/passwd", "a/../../victim"] {
             for unpacked in both(&[("link", Is::Link(target))]) {
-                unpacked.is_refused("--allow-outside-links");
+                unpacked.assert_refused("--allow-outside-links");
             }
             let allowed = Limits {
                 outside_links: true,
@@ -442,38 +442,38 @@ mod unix {
         };
         let entries = [("out", Is::Link("..")), ("out/victim", text("written"))];
         for unpacked in both_with(&entries, allowed) {
-            unpacked.is_refused("twice");
+            unpacked.assert_refused("twice");
         }
         // Nor to where nothing is yet, nor inside.
         let entries = [("out", Is::Link("..")), ("out/new", text("written"))];
         for unpacked in both_with(&entries, allowed) {
-            unpacked.is_refused("twice");
+            unpacked.assert_refused("twice");
         }
         for unpacked in both(&[
             ("folder", Is::Folder),
             ("link", Is::Link("folder")),
             ("link/x", text("written")),
         ]) {
-            unpacked.is_refused("twice");
+            unpacked.assert_refused("twice");
         }
         let tar = tar_of(&[("a", Is::Link("b")), ("a/x", text("2"))]);
-        unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("twice");
+        unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).assert_refused("twice");
     }
 
     #[test]
     fn a_link_to_nothing_is_refused() {
         for unpacked in both(&[("link", Is::Link(""))]) {
-            unpacked.is_refused("leads to \"\"");
+            unpacked.assert_refused("leads to \"\"");
         }
         let zip = zip_of(&[("link", Is::Link("a\0b"))]);
-        unpack_with(ArchiveFormat::Zip, &zip, LIMITS).is_refused("leads to \"a\\0b\"");
+        unpack_with(ArchiveFormat::Zip, &zip, LIMITS).assert_refused("leads to \"a\\0b\"");
     }
 
     #[test]
     fn a_second_name_is_a_files() {
         for target in ["folder", "none"] {
             let tar = tar_of(&[("folder", Is::Folder), ("second", Is::HardLink(target))]);
-            unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).is_refused("no file before it");
+            unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).assert_refused("no file before it");
         }
     }
 

@@ -1,12 +1,12 @@
-//! Where an archive's entries go: the one place that writes, and that counts.
+//! Writes the entries of an archive, and counts them.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::limits::{ArchiveError, Limits, RATIO_FROM};
 use super::name;
-use super::{ArchiveError, Limits, RATIO_FROM};
 use crate::os::files;
 
 const BUFFER: usize = 64 * 1024;
@@ -18,7 +18,7 @@ pub(super) struct Unpacker {
     packed: u64,
     bytes: u64,
     entries: u64,
-    /// Made at the end: until then no name can lead through one.
+    /// Links are made at the end: until then no name can lead through one.
     links: Vec<(PathBuf, String)>,
 }
 
@@ -42,7 +42,7 @@ impl Unpacker {
         Ok(())
     }
 
-    /// `read` is what the archive says; what it fails with, the archive is to blame for.
+    /// Writes a file. Errors of `read` are faults of the archive.
     pub(super) fn file(
         &mut self,
         components: &[&str],
@@ -68,7 +68,7 @@ impl Unpacker {
             file.write_all(&buffer[..n])?;
         }
         if let Some(modified) = modified {
-            // Best effort: only static file servers and bytecode caches look at it.
+            // Best effort: only static file servers and bytecode caches use it.
             let _ = file.set_modified(modified);
         }
         drop(file);
@@ -95,14 +95,14 @@ impl Unpacker {
         Ok(())
     }
 
-    /// Another name for a file that came before.
+    /// Makes another name for a file that came before.
     pub(super) fn hard_link(
         &mut self,
         components: &[&str],
         target: &[&str],
     ) -> Result<(), ArchiveError> {
         let original = self.path(target);
-        // No link has been made yet, so this is what came in the archive.
+        // No link has been made yet, so this is a file of the archive.
         if !original.is_file() {
             let (name, target) = (components.join("/"), target.join("/"));
             return refused(format!(
@@ -113,7 +113,7 @@ impl Unpacker {
         fs::hard_link(original, path).map_err(|error| twice(error, components))
     }
 
-    /// Makes the links. All or nothing: before this, the folder is not complete.
+    /// Makes the links: all or none, since the folder is incomplete without them.
     pub(super) fn finish(self) -> Result<(), ArchiveError> {
         for (path, target) in &self.links {
             let name = path.strip_prefix(&self.top).unwrap_or(path);
@@ -129,7 +129,7 @@ impl Unpacker {
         Ok(())
     }
 
-    /// The path for a new entry, in folders that are there.
+    /// Returns the path of a new entry, after making its folders.
     fn place(&mut self, components: &[&str]) -> Result<PathBuf, ArchiveError> {
         let Some((_, folders)) = components.split_last() else {
             return refused("an entry that is no folder has no name".to_owned());

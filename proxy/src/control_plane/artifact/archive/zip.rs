@@ -1,4 +1,4 @@
-//! `.zip`
+//! Unpacks `.zip`.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _};
@@ -6,13 +6,13 @@ use std::io::{self, BufReader, Read as _};
 use ::zip::result::ZipError;
 use ::zip::{CompressionMethod, System, ZipArchive};
 
-use super::ArchiveError;
-use super::name::components;
+use super::limits::ArchiveError;
+use super::name::{Separators, components};
 use super::unpacker::Unpacker;
 
-/// Longer than any system's paths.
+/// Maximum length of a link's target, above any system's limit.
 const LONGEST_LINK: u64 = 4096;
-/// What a file may do of which nobody said it: the archive was made on Windows.
+/// Permissions of files in archives from Windows, which have none.
 const UNSAID_MODE: u32 = 0o755;
 
 pub(super) fn unpack(archive: &mut File, to: &mut Unpacker) -> Result<(), ArchiveError> {
@@ -20,11 +20,11 @@ pub(super) fn unpack(archive: &mut File, to: &mut Unpacker) -> Result<(), Archiv
     if zip.has_duplicate_names() {
         return Err(ArchiveError::Refused("it has a name twice".to_owned()));
     }
-    // Before anything is written: what could not be unpacked anyway.
+    // Archives that cannot be unpacked are refused before anything is written.
     for index in 0..zip.len() {
         let entry = zip.by_index_data(index).map_err(broken)?;
         let name = entry.name().map_err(broken)?.into_owned();
-        components(&name, true).map_err(ArchiveError::Refused)?;
+        components(&name, Separators::SlashAndBackslash).map_err(ArchiveError::Refused)?;
         if entry.encrypted() {
             return Err(ArchiveError::Refused(format!(
                 "the entry {name:?} is encrypted"
@@ -43,7 +43,8 @@ pub(super) fn unpack(archive: &mut File, to: &mut Unpacker) -> Result<(), Archiv
     for index in 0..zip.len() {
         let mut entry = zip.by_index(index).map_err(broken)?;
         let name = entry.name().map_err(broken)?.into_owned();
-        let components = components(&name, true).map_err(ArchiveError::Refused)?;
+        let components =
+            components(&name, Separators::SlashAndBackslash).map_err(ArchiveError::Refused)?;
         if entry.is_dir() || name.ends_with('\\') {
             to.folder(&components)?;
         } else if entry.is_symlink() {
@@ -66,9 +67,10 @@ fn broken(error: ZipError) -> ArchiveError {
     let ZipError::Io(error) = error else {
         return ArchiveError::Broken(error.to_string());
     };
-    // The archive lies in the cache by now: what fails there is the disk, but for its end.
-    match error.kind() == io::ErrorKind::UnexpectedEof {
-        true => ArchiveError::Broken(error.to_string()),
-        false => error.into(),
+    // The archive is in the cache by now: errors are the disk's, except at its end.
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        ArchiveError::Broken(error.to_string())
+    } else {
+        error.into()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::*;
+use super::*;
 
 /// The kinds of events that a walk includes.
 #[derive(Clone, Copy)]

@@ -1,0 +1,92 @@
+//! The command lines of `handoff rollback`, `restart`, `pause` and `resume`.
+
+use clap::Args;
+
+use super::deployment::DeploymentArgs;
+use super::values::Duration;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  every live sidecar has carried out the command
+  1  a sidecar has refused the command or failed, or the command could not be written; the other
+     sidecars have carried it out
+  2  the command line is invalid, or no deployment is found
+  3  --timeout is over before every live sidecar has carried out the command
+  4  no sidecar runs";
+
+const PAUSE_EXIT_CODES: &str = "\
+Exit codes:
+  0  every live sidecar is paused, and no request is in flight (upgraded connections may be)
+  1  the pause could not be written, or another command has ended it
+  2  the command line is invalid, or no deployment is found
+  3  --timeout is over before all requests in flight have ended; every sidecar is resumed
+  4  no sidecar runs";
+
+/// Return to an earlier release, at once if it still drains or is on standby.
+///
+/// The release that served is refused until it is deployed again, or its content changes. The
+/// pointer file stays as it is.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub struct RollbackArgs {
+    /// Release to return to: its name as `handoff history` shows it, with or without the digits at
+    /// its end, or its digest [default: the release that served before]
+    pub(crate) release: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) follow: FollowArgs,
+}
+
+/// Hand off to a new instance of the active release.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub struct RestartArgs {
+    #[command(flatten)]
+    pub(crate) follow: FollowArgs,
+}
+
+/// Hold new requests, and wait until those in flight have ended.
+///
+/// Each sidecar ends the pause after --max by its own clock, even if this command is killed.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = PAUSE_EXIT_CODES)]
+pub struct PauseArgs {
+    /// Maximum time of the pause; `handoff resume` ends it earlier
+    #[arg(long, default_value = "30s")]
+    pub(crate) max: Duration,
+
+    /// Maximum time for the requests in flight to end; then every sidecar is resumed [default: as
+    /// --max]
+    #[arg(long)]
+    pub(crate) timeout: Option<Duration>,
+
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentArgs,
+
+    /// Print the outcome as a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// End a pause: forward held and new requests.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub struct ResumeArgs {
+    #[command(flatten)]
+    pub(crate) follow: FollowArgs,
+}
+
+/// Options of the commands that follow the sidecars.
+#[derive(Args, Clone, Debug)]
+pub struct FollowArgs {
+    #[command(flatten)]
+    pub(crate) deployment: DeploymentArgs,
+
+    /// Maximum time for all sidecars to carry out the command
+    #[arg(long, default_value = "5m")]
+    pub(crate) timeout: Duration,
+
+    /// Print the outcome as a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,101 @@
+//! The command line of `handoff deploy`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::values::Duration;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  every live sidecar reports the release as active
+  1  a sidecar has refused the release, or it could not be copied; the previous one is deployed again
+  2  the command line is invalid, or no deployment is found
+  3  --timeout is over before every live sidecar reports the release as active; it stays deployed
+  4  no sidecar runs; the release stays deployed, for the next start";
+
+/// Deploy an artifact and wait until it serves.
+///
+/// Copies ARTIFACT under a new name beside the other artifacts, writes the pointer file, and follows
+/// every sidecar. If one refuses the release, prints the reason, and puts back what was deployed
+/// before.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub struct DeployArgs {
+    /// File, folder or archive to deploy
+    pub(crate) artifact: PathBuf,
+
+    /// Pointer file to write; the artifact is copied into `releases` (or `_target`) beside it, or
+    /// into --to [default: _artifact.txt in the working directory, if it exists]
+    #[arg(long, env = "HANDOFF_POINTER", value_name = "FILE")]
+    pub(crate) pointer: Option<PathBuf>,
+
+    /// Folder to copy the artifact into; without --pointer, the folder that the sidecars --watch
+    /// [default: releases or _target in the working directory, if it exists]
+    #[arg(long, env = "HANDOFF_WATCH", value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+
+    /// State folder of the sidecars: their --state; without --pointer and --to, these sidecars'
+    /// status names the place to deploy to
+    #[arg(long, env = "HANDOFF_STATE", value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+
+    /// Configuration file of the sidecars: their --config; it may contain the other paths
+    #[arg(long, env = "HANDOFF_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Maximum time for all sidecars to report the release as active
+    #[arg(long, default_value = "5m")]
+    pub(crate) timeout: Duration,
+
+    /// State of the handoff to wait for
+    #[arg(long, value_enum, default_value = "promoted")]
+    pub(crate) wait: Wait,
+
+    /// Exit code when no sidecar runs
+    #[arg(long, value_enum, default_value = "fail")]
+    pub(crate) if_idle: IfIdle,
+
+    /// URL to request when no sidecar runs, until one does (needs curl)
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    pub(crate) wake: Option<String>,
+
+    /// Number of deployed artifacts to keep in the folder, in addition to those in use
+    #[arg(long, default_value_t = 5)]
+    pub(crate) keep: usize,
+
+    /// Name of the release [default: the artifact's name, and the start of its digest]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) id: Option<String>,
+
+    /// Print the outcome as a JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A state of the handoff.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Wait {
+    /// New requests go to the release
+    Promoted,
+    /// New requests go to the release, and nothing is in flight to the superseded instance
+    Drained,
+}
+
+/// An outcome without a sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IfIdle {
+    /// Exit with 4
+    Fail,
+    /// Exit with 0
+    Accept,
+}
+
+fn http_url(text: &str) -> Result<String, &'static str> {
+    let is_http = ["http://", "https://"].iter().any(|s| text.starts_with(s));
+    if is_http {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a URL that starts with http:// or https://")
+    }
+}

@@ -1,0 +1,70 @@
+//! Removes status files of sidecars that were killed long ago.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::os::files;
+
+/// Number of stale files that stay.
+const KEPT: usize = 10;
+/// Minimum age of a stale file. A live sidecar writes every second; the clocks of machines may
+/// differ.
+const LATELY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Removes the oldest status files in `folder`. Each killed sidecar leaves one, and every command
+/// reads all of them.
+pub(super) fn remove_old(folder: &Path, now: SystemTime) {
+    files::remove_leftovers(folder, now);
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut dead: Vec<(SystemTime, PathBuf)> = entries
+        .filter(|entry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            name.ends_with(".json") && !name.starts_with('.')
+        })
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .filter(|(written, _)| now.duration_since(*written).unwrap_or_default() > LATELY)
+        .collect();
+    dead.sort();
+    let excess = dead.len().saturating_sub(KEPT);
+    for (_, file) in dead.into_iter().take(excess) {
+        // Another sidecar may have removed it.
+        let _ = fs::remove_file(file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_ones_and_whoever_may_live_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = SystemTime::now();
+        let write = |name: &str, hours: u64| {
+            let file = fs::File::create(folder.path().join(name)).unwrap();
+            let age = Duration::from_secs(hours * 60 * 60);
+            file.set_modified(now - age).unwrap();
+        };
+        for number in 0..KEPT as u64 + 5 {
+            write(&format!("dead-{number}.json"), 100 + number);
+        }
+        for number in 0..KEPT as u64 + 5 {
+            write(&format!("live-{number}.json"), 23);
+        }
+        write("notes.txt", 1000);
+        write(".Abc123.tmp", 25);
+        write(".Abc124.tmp", 23);
+        write(".my-notes.tmp", 1000);
+        remove_old(folder.path(), now);
+        let is_there = |name: &str| folder.path().join(name).exists();
+        assert!(is_there("dead-0.json") && is_there(&format!("dead-{}.json", KEPT - 1)));
+        assert!(!is_there(&format!("dead-{KEPT}.json")));
+        assert!(is_there("notes.txt"));
+        assert!(!is_there(".Abc123.tmp") && is_there(".Abc124.tmp"));
+        fs::remove_file(folder.path().join(".Abc124.tmp")).unwrap();
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, KEPT + KEPT + 5 + 2);
+    }
+}
