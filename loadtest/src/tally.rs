@@ -10,7 +10,7 @@ use crate::generator::mix::Class;
 use crate::generator::outcome::{Failed, Failure, Outcome};
 use crate::generator::request::{Connection, Request};
 use crate::histogram::Histogram;
-use crate::ledger::{self, Account};
+use crate::ledger::{self, Account, Sample};
 use crate::units::micros;
 
 /// Length of one point of the latency over time.
@@ -18,19 +18,6 @@ pub const MOMENT: Duration = Duration::from_millis(500);
 
 /// Maximum number of failures that are kept in words.
 const EXAMPLES: usize = 20;
-
-/// One request, as small as possible: a run has millions.
-#[derive(Clone, Copy, Debug)]
-pub struct Sample {
-    pub request: Request,
-    pub due_us: u64,
-    pub ended_us: u64,
-    pub latency_us: u64,
-    pub service_us: u64,
-    pub release: Option<u32>,
-    /// Failure that the client saw.
-    pub failed: Option<Failure>,
-}
 
 /// The outcomes so far.
 #[derive(Debug)]
