@@ -25,5 +25,6 @@ mod text;
 
 pub use drop_folder::DropFolder;
 pub use fingerprint::Fingerprint;
+pub use names::deployment_key;
 pub use pointer::Pointer;
 pub use source::{Source, Target};
