@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::config::{Config, Shutdown};
+use crate::config::{Config, ShutdownSettings};
 use crate::control_plane::artifact::{Store, StoreSettings};
 use crate::control_plane::desired_file::DesiredFile;
 use crate::control_plane::memory::Memory;
@@ -23,8 +23,8 @@ use crate::data_plane::{DataPlane, Listener, ShutdownRequest, TrafficCounters};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::observe::admin::{self, Admin};
 use crate::observe::{event_hook, systemd};
-use crate::os::listening::who_has;
-use crate::os::service_manager::{News, passed_listener, tell};
+use crate::os::listening::describe_listener;
+use crate::os::service_manager::{ServiceNotification, notify, passed_listener};
 use crate::os::thread::JoinOnDrop;
 use crate::process::Launch;
 use crate::router::Router;
@@ -73,7 +73,7 @@ pub enum AppError {
 }
 
 /// A sidecar that serves.
-struct Running {
+struct RunningSidecar {
     router: Arc<Router>,
     data_plane: DataPlane,
     orders: mpsc::UnboundedSender<ShutdownCommand>,
@@ -81,7 +81,7 @@ struct Running {
     /// Writes the last status when it is dropped.
     status_writer: JoinOnDrop,
     platform_request: Option<ShutdownRequest>,
-    limits: Shutdown,
+    shutdown: ShutdownSettings,
 }
 
 /// Runs until `shutdown` completes and everything has ended.
@@ -99,7 +99,7 @@ pub async fn run(
         let reason = running.wait_for_shutdown(shutdown).await;
         tracing::info!(event = "shutdown_started", reason, "shutting down");
         running.shut_down().await;
-        tracing::info!(event = "ended", "ended");
+        tracing::info!(event = "shutdown_completed", "handoff has ended");
         Ok(())
     };
     LocalSet::new().run_until(run).await
@@ -110,7 +110,7 @@ async fn start(
     mut config: Config,
     sidecar: Arc<str>,
     launcher: impl Launch + 'static,
-) -> Result<Running, AppError> {
+) -> Result<RunningSidecar, AppError> {
     // Who starts handoff waits for its port, and requests are held from then on.
     let listener = open_listener(config.listen).await?;
     let listen = listener.local_address().map_err(AppError::Thread)?;
@@ -125,17 +125,17 @@ async fn start(
     log_start(&config, &sidecar, listen);
 
     let platform_request = config.data_plane.shutdown_request.clone();
-    let limits = config.shutdown;
+    let shutdown = config.shutdown;
     let (orders, ordered) = mpsc::unbounded_channel();
     let supervisor = start_supervisor(config, sidecar, launcher, &router, publisher, ordered)?;
-    Ok(Running {
+    Ok(RunningSidecar {
         router,
         data_plane,
         orders,
         supervisor,
         status_writer,
         platform_request,
-        limits,
+        shutdown,
     })
 }
 
@@ -157,10 +157,10 @@ fn publish_status(
         spawn_local(admin.serve(published.clone(), Arc::clone(router), tallies));
     }
     if let Some(command) = config.on_event.take() {
-        spawn_local(event_hook::tell(command, published.clone()));
+        spawn_local(event_hook::notify(command, published.clone()));
     }
-    tell(News::Ready);
-    spawn_local(systemd::inform(published.clone()));
+    notify(ServiceNotification::Ready);
+    spawn_local(systemd::report(published.clone()));
     let writer = status_file::publish(status_file, published).map_err(AppError::Thread)?;
     Ok((publisher, writer))
 }
@@ -234,9 +234,9 @@ fn restore(
     Ok((store, past))
 }
 
-// === impl Running ===
+// === impl RunningSidecar ===
 
-impl Running {
+impl RunningSidecar {
     /// Waits for `shutdown` or the platform's request, and returns the reason.
     async fn wait_for_shutdown(
         &self,
@@ -256,8 +256,8 @@ impl Running {
 
     /// Goes on accepting for a while, closes the port, drains the connections, and stops the app.
     async fn shut_down(mut self) {
-        tell(News::Stopping);
-        let Shutdown { delay, timeout } = self.limits;
+        notify(ServiceNotification::Stopping);
+        let ShutdownSettings { delay, timeout } = self.shutdown;
         let deadline = Instant::now() + timeout;
         // The supervisor ends only after both of its orders: there is a receiver.
         let _ = self.orders.send(ShutdownCommand::Begin(deadline));
@@ -351,7 +351,7 @@ async fn bind(address: SocketAddr) -> Result<Listener, AppError> {
             }
             Err(source) => {
                 let is_taken = Listener::is_taken(&source);
-                let by = is_taken.then(|| who_has(address)).flatten();
+                let by = is_taken.then(|| describe_listener(address)).flatten();
                 return Err(AppError::Bind {
                     address,
                     by,
@@ -362,8 +362,8 @@ async fn bind(address: SocketAddr) -> Result<Listener, AppError> {
     }
 }
 
-fn bind_admin(settings: Option<admin::Settings>) -> Result<Option<Admin>, AppError> {
-    let bind = |settings: admin::Settings| {
+fn bind_admin(settings: Option<admin::AdminSettings>) -> Result<Option<Admin>, AppError> {
+    let bind = |settings: admin::AdminSettings| {
         let address = settings.address;
         Admin::bind(settings).map_err(|source| AppError::Admin { address, source })
     };

@@ -83,7 +83,7 @@ fn run(run: Run) -> Result<(), Failure> {
     let ended = runtime.block_on(app::run(config, sidecar, launcher, shutdown));
     // On Windows, threads of the runtime read the apps' output as long as any process that was left
     // behind has its other end.
-    runtime.shutdown_timeout(thread::LAST_WORDS);
+    runtime.shutdown_timeout(thread::EXIT_GRACE);
     ended.map_err(|error| Failure(FAILURE, error.to_string()))
 }
 

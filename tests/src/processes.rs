@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use handoff::os::procfs::{self, ProcessStat};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::deployment::Running;
@@ -19,7 +20,7 @@ pub fn signal(pid: u32, signal: Signal) {
 
 /// Whether a process still does anything. One that nobody has asked for its exit status does not.
 pub fn is_alive(pid: u32) -> bool {
-    stat(pid).is_some_and(|(state, _)| !matches!(state.as_str(), "Z" | "X"))
+    ProcessStat::read(pid).is_some_and(|stat| !stat.has_ended())
 }
 
 /// Whether a process has been reaped. Only then all its threads have ended and its sockets are
@@ -30,7 +31,7 @@ pub fn is_reaped(pid: u32) -> bool {
 
 /// The living processes of a process group.
 pub fn group(group: u32) -> Vec<u32> {
-    let is_in_group = |pid: &u32| stat(*pid).is_some_and(|(_, of)| of == group);
+    let is_in_group = |pid: &u32| ProcessStat::read(*pid).is_some_and(|stat| stat.group == group);
     let mut pids = living();
     pids.retain(is_in_group);
     pids
@@ -52,32 +53,14 @@ pub fn from(folder: &Path) -> Vec<u32> {
 /// The living processes that were started with this variable, or by one that was.
 pub fn with_variable(name: &str, value: &str) -> Vec<u32> {
     let variable = format!("{name}={value}");
-    let has_it = |pid: &u32| {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let mut variables = environment.split(|&byte| byte == 0);
-        variables.any(|other| other == variable.as_bytes())
-    };
+    let has_it = |pid: &u32| procfs::has_variable(*pid, |other| other == variable.as_bytes());
     let mut pids = living();
     pids.retain(has_it);
     pids
 }
 
 fn living() -> Vec<u32> {
-    let entries = fs::read_dir("/proc").expect("/proc").flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|&pid| is_alive(pid))
-        .collect()
-}
-
-/// State and process group: the third and the fifth field. The second, the name, is in brackets
-/// and may hold blanks.
-fn stat(pid: u32) -> Option<(String, u32)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut fields = after_name.split_whitespace();
-    let state = fields.next()?.to_owned();
-    Some((state, fields.nth(1)?.parse().ok()?))
+    procfs::pids().filter(|&pid| is_alive(pid)).collect()
 }
 
 /// Its end.

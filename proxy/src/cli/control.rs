@@ -1,11 +1,9 @@
 //! The command lines of `handoff rollback`, `restart`, `pause` and `resume`.
 
-use std::time::Duration;
-
 use clap::Args;
-use humantime::parse_duration;
 
 use super::deployment::DeploymentArgs;
+use super::values::Duration;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -54,12 +52,12 @@ pub struct RestartArgs {
 #[command(after_help = PAUSE_EXIT_CODES)]
 pub struct PauseArgs {
     /// Maximum time of the pause; `handoff resume` ends it earlier
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = parse_duration)]
+    #[arg(long, default_value = "30s")]
     pub(crate) max: Duration,
 
     /// Maximum time for the requests in flight to end; then every sidecar is resumed [default: as
     /// --max]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long)]
     pub(crate) timeout: Option<Duration>,
 
     #[command(flatten)]
@@ -78,14 +76,14 @@ pub struct ResumeArgs {
     pub(crate) follow: FollowArgs,
 }
 
-/// DeploymentArgs they are, and how long to wait for them.
+/// Options of the commands that follow the sidecars.
 #[derive(Args, Clone, Debug)]
 pub struct FollowArgs {
     #[command(flatten)]
     pub(crate) deployment: DeploymentArgs,
 
     /// Maximum time for all sidecars to carry out the command
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
+    #[arg(long, default_value = "5m")]
     pub(crate) timeout: Duration,
 
     /// Print the outcome as a JSON object

@@ -1,10 +1,10 @@
 //! The command line of `handoff deploy`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use humantime::parse_duration;
+
+use super::values::Duration;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -45,7 +45,7 @@ pub struct DeployArgs {
     pub(crate) config: Option<PathBuf>,
 
     /// Maximum time for all sidecars to report the release as active
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = parse_duration)]
+    #[arg(long, default_value = "5m")]
     pub(crate) timeout: Duration,
 
     /// State of the handoff to wait for
@@ -61,7 +61,7 @@ pub struct DeployArgs {
     pub(crate) wake: Option<String>,
 
     /// Number of deployed artifacts to keep in the folder, in addition to those in use
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, default_value_t = 5)]
     pub(crate) keep: usize,
 
     /// Name of the release [default: the artifact's name, and the start of its digest]

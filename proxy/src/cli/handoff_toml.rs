@@ -25,7 +25,7 @@ const ALIKE: f64 = 0.8;
 /// The content of a file.
 #[derive(Clone, Debug)]
 pub(super) struct HandoffToml {
-    pub(super) options: Vec<Given>,
+    pub(super) options: Vec<OptionValue>,
     pub(super) variables: Variables,
     /// Lines of the variables.
     pub(super) lines: BTreeMap<String, usize>,
@@ -33,7 +33,7 @@ pub(super) struct HandoffToml {
 
 /// An option and its value.
 #[derive(Clone, Debug)]
-pub(super) struct Given {
+pub(super) struct OptionValue {
     /// The option's id.
     pub(super) id: String,
     pub(super) line: usize,
@@ -138,7 +138,7 @@ impl Reader<'_> {
         &self,
         key: &Spanned<Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
-    ) -> Result<Given, TomlError> {
+    ) -> Result<OptionValue, TomlError> {
         let name = key.get_ref().as_ref();
         let id = name.replace('-', "_");
         let Some(arg) = self.options().find(|arg| arg.get_id().as_str() == id) else {
@@ -148,29 +148,7 @@ impl Reader<'_> {
             let shown = self.text.get(value.span()).unwrap_or_default();
             self.error(value.span(), format!("{name} is {shown}: {what}"))
         };
-        let takes_many = matches!(arg.get_action(), ArgAction::Append);
-        let values = match (value.get_ref(), arg.get_action()) {
-            (DeValue::Boolean(on), ArgAction::SetTrue) => vec![on.to_string()],
-            (_, ArgAction::SetTrue) => return Err(error("expected true or false")),
-            (DeValue::Array(all), _) if takes_many => {
-                let words = all.iter().map(|word| scalar(word.get_ref()));
-                let words: Option<Vec<_>> = words.collect();
-                words.ok_or_else(|| error("expected a list of strings"))?
-            }
-            (_, _) if arg.is_positional() => {
-                let words = r#"expected a list of words, such as ["./app", "-port", "{port}"]"#;
-                return Err(error(words));
-            }
-            (one, _) => match scalar(one) {
-                Some(value) => vec![value],
-                None => {
-                    return Err(error(&format!(
-                        "expected a string: {}",
-                        expected_value(arg)
-                    )));
-                }
-            },
-        };
+        let values = values_of(arg, value.get_ref()).map_err(|what| error(&what))?;
         check_values(arg, &values).map_err(|reason| error(&reason))?;
         let folder = self.path.parent().unwrap_or(self.path);
         let resolved = |value| {
@@ -180,7 +158,7 @@ impl Reader<'_> {
                 value
             }
         };
-        Ok(Given {
+        Ok(OptionValue {
             values: values.into_iter().map(resolved).collect(),
             line: self.line(&key.span()),
             id,
@@ -222,6 +200,27 @@ impl Reader<'_> {
 /// Returns whether the system accepts this name of a variable.
 pub(crate) fn is_variable(name: &str) -> bool {
     !name.is_empty() && !name.contains(['=', '\0'])
+}
+
+/// Returns the values as they are written on a command line, or a description of what is expected.
+fn values_of(arg: &Arg, value: &DeValue<'_>) -> Result<Vec<String>, String> {
+    match (value, arg.get_action()) {
+        (DeValue::Boolean(on), ArgAction::SetTrue) => Ok(vec![on.to_string()]),
+        (_, ArgAction::SetTrue) => Err("expected true or false".to_owned()),
+        (DeValue::Array(all), ArgAction::Append) => {
+            let words = all.iter().map(|word| scalar(word.get_ref()));
+            let words: Option<Vec<_>> = words.collect();
+            words.ok_or_else(|| "expected a list of strings".to_owned())
+        }
+        (_, _) if arg.is_positional() => {
+            let words = r#"expected a list of words, such as ["./app", "-port", "{port}"]"#;
+            Err(words.to_owned())
+        }
+        (one, _) => match scalar(one) {
+            Some(value) => Ok(vec![value]),
+            None => Err(format!("expected a string: {}", expected_value(arg))),
+        },
+    }
 }
 
 /// Returns a value as it is written on a command line.

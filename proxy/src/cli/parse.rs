@@ -69,7 +69,7 @@ impl Cli {
             }
         };
         let matches = match &toml {
-            None => matches.clone(),
+            None => matches,
             Some(toml) => {
                 let with_defaults = |own: Command| with_defaults(own, toml);
                 let command = command.clone().mut_subcommand(name, with_defaults);
@@ -77,17 +77,28 @@ impl Cli {
             }
         };
         let mut cli = Self::from_arg_matches(&matches)?;
-        let options = if let Subcommands::Run(run) = &mut cli.command {
-            Some(&mut **run)
-        } else if let Subcommands::Check(check) = &mut cli.command {
-            Some(&mut check.run)
-        } else {
-            None
-        };
-        if let (Some(options), Some((_, given))) = (options, matches.subcommand()) {
+        if let (Some(options), Some((_, given))) = (cli.run_options(), matches.subcommand()) {
             options.origins = Origins::of(run, given, toml.as_ref(), file.path, args);
         }
         Ok(cli)
+    }
+
+    fn run_options(&mut self) -> Option<&mut Run> {
+        match &mut self.command {
+            Subcommands::Run(run) => Some(run),
+            Subcommands::Check(check) => Some(&mut check.run),
+            Subcommands::Deploy(_)
+            | Subcommands::Status(_)
+            | Subcommands::History(_)
+            | Subcommands::Logs(_)
+            | Subcommands::Rollback(_)
+            | Subcommands::Restart(_)
+            | Subcommands::Pause(_)
+            | Subcommands::Resume(_)
+            | Subcommands::Digest(_)
+            | Subcommands::Completions { .. }
+            | Subcommands::SendConsoleEvent { .. } => None,
+        }
     }
 
     /// Reads the command line of a run again, and the present content of its configuration file.

@@ -76,7 +76,7 @@ pub struct LogsArgs {
     pub(crate) follow: bool,
 
     /// Number of existing lines to print first
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, default_value_t = 100)]
     pub(crate) lines: usize,
 
     /// Print each line as a JSON object

@@ -114,7 +114,7 @@ fn render_command(text: &mut String, command: &Command) {
 }
 
 fn row(arg: &Arg, is_run: bool) -> String {
-    let help = plain(arg.get_long_help().or(arg.get_help()));
+    let help = plain(arg.get_long_help().or_else(|| arg.get_help()));
     // A default that depends on something is stated in the help.
     let (before, default, after) = match help.split_once(" [default: ") {
         Some((before, rest)) => {
@@ -160,7 +160,7 @@ fn usage(arg: &Arg) -> String {
     let words = arg.get_possible_values();
     let words: Vec<_> = words.iter().map(|word| word.get_name()).collect();
     let names = arg.get_value_names().unwrap_or_default();
-    let names: Vec<_> = names.iter().map(AsRef::as_ref).collect();
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
     let value = if !arg.get_action().takes_values() {
         String::new()
     } else if words.is_empty() {

@@ -81,8 +81,9 @@ pub(super) fn parse_port_name(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// Names the values of a command's options after their types, unless an option names its own.
-pub(super) fn with_value_names(command: Command) -> Command {
+/// Names the values of a command's options after their types, unless an option names its own. The
+/// help shows no values of variables, which may be secret.
+pub(super) fn with_conventions(command: Command) -> Command {
     let numbers = [
         value_parser!(u32).into(),
         value_parser!(u64).into(),
@@ -94,9 +95,13 @@ pub(super) fn with_value_names(command: Command) -> Command {
         ("ADDR", value_parser!(std::net::SocketAddr).into()),
     ];
     names.extend(numbers.map(|number| ("N", number)));
-    command.mut_args(|option| match name_of(&option, &names) {
-        Some(name) => option.value_name(name),
-        None => option,
+    command.mut_args(|option| {
+        let name = name_of(&option, &names);
+        let option = option.hide_env_values(true);
+        match name {
+            Some(name) => option.value_name(name),
+            None => option,
+        }
     })
 }
 

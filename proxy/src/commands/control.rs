@@ -31,7 +31,7 @@ pub fn rollback(options: &RollbackArgs) -> ExitStatus {
     run(
         &follow.deployment,
         command,
-        follow.timeout,
+        *follow.timeout,
         OutputFormat::from_flag(follow.json),
     )
 }
@@ -43,15 +43,16 @@ pub fn restart(options: &RestartArgs) -> ExitStatus {
     run(
         &follow.deployment,
         command,
-        follow.timeout,
+        *follow.timeout,
         OutputFormat::from_flag(follow.json),
     )
 }
 
 /// Holds new requests until no other is in flight.
 pub fn pause(options: &PauseArgs) -> ExitStatus {
-    let timeout = options.timeout.unwrap_or(options.max).min(options.max);
-    let command = ControlCommand::Pause(options.max);
+    let max = *options.max;
+    let timeout = options.timeout.map_or(max, |timeout| max.min(*timeout));
+    let command = ControlCommand::Pause(max);
     run(
         &options.deployment,
         command,
@@ -67,7 +68,7 @@ pub fn resume(options: &ResumeArgs) -> ExitStatus {
     run(
         &follow.deployment,
         command,
-        follow.timeout,
+        *follow.timeout,
         OutputFormat::from_flag(follow.json),
     )
 }
@@ -331,13 +332,19 @@ impl ControlRun {
             }
             ControlOutcome::Refused => match self.command {
                 ControlCommand::Rollback(_) => "not all have gone back".to_owned(),
-                _ => "not all have done it".to_owned(),
+                ControlCommand::Retry(_)
+                | ControlCommand::Restart
+                | ControlCommand::Pause(_)
+                | ControlCommand::Resume => "not all have done it".to_owned(),
             },
             ControlOutcome::Timeout => match self.command {
                 ControlCommand::Pause(_) => "not all sidecars were paused in time with no request \
                                              in flight, so the pause is taken back"
                     .to_owned(),
-                _ => {
+                ControlCommand::Retry(_)
+                | ControlCommand::Rollback(_)
+                | ControlCommand::Restart
+                | ControlCommand::Resume => {
                     let timeout = humantime::format_duration(self.timeout);
                     format!("not all have done it after {timeout}")
                 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::deployment::status::{Phase, Status, UnixMillis};
-use crate::os::machine::{is_gone, machine};
+use crate::os::machine::{is_gone, shared_pid_namespace};
 
 /// Maximum age of a live sidecar's heartbeat. It writes every second; disks and shares may be slow.
 const SILENT: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ impl Sidecars {
     pub(super) fn of(state: &Path) -> Self {
         Self {
             folder: state.join("sidecars"),
-            machine: machine(),
+            machine: shared_pid_namespace(),
             known: BTreeMap::new(),
         }
     }

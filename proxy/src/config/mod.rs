@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::Run;
-use crate::control_plane::artifact::{Limits, SettlePeriods, StoreSettings};
+use crate::control_plane::artifact::StoreSettings;
 use crate::control_plane::config_source::ConfigSource;
 use crate::control_plane::settings::SupervisorSettings;
 use crate::control_plane::watcher::WatchSettings;
@@ -19,6 +19,7 @@ use crate::router::HoldLimits;
 use crate::telemetry::{self, sinks};
 use crate::user_tokens::WindowsAuth;
 
+mod artifacts;
 mod environment;
 mod error;
 mod instances;
@@ -29,7 +30,6 @@ mod reload;
 mod traffic;
 
 pub use error::ConfigError;
-use error::positive;
 use platform::Platform;
 
 /// Settings of a run: those of each of its parts.
@@ -54,22 +54,22 @@ pub struct Config {
     /// Treatment of users' Windows tokens.
     pub windows_auth: WindowsAuth,
     /// The admin endpoint, if there is one.
-    pub admin: Option<admin::Settings>,
+    pub admin: Option<admin::AdminSettings>,
     /// The app's output and the access log.
     pub lines: sinks::SinkSettings,
     /// Command of the event hook, if there is one.
     pub on_event: Option<String>,
     /// The log.
-    pub log: telemetry::Settings,
+    pub log: telemetry::LogSettings,
     /// The end of handoff.
-    pub shutdown: Shutdown,
+    pub shutdown: ShutdownSettings,
     /// The files that are read again when they change.
     pub files: Box<dyn ConfigSource>,
 }
 
 /// Settings of the shutdown.
 #[derive(Clone, Copy, Debug)]
-pub struct Shutdown {
+pub struct ShutdownSettings {
     /// Time for which handoff goes on accepting.
     pub delay: Duration,
     /// Maximum time for the whole shutdown.
@@ -95,49 +95,19 @@ impl Config {
         let supervisor = instances::supervisor(run, &state, &command)?;
         let admin = observing::admin(run)?;
         Ok(Self {
-            files: Box::new(reload::Files::new(run)),
+            files: Box::new(reload::ConfigFiles::new(run)),
             log: observing::log(run, platform, admin.as_ref()),
             lines: observing::lines(run),
             on_event: run.observability.on_event.clone(),
             admin,
-            windows_auth: platform.windows_auth(run.upstream.windows_auth)?,
-            listen: platform.listen(run.clients.listen)?,
-            store: StoreSettings {
-                cache: paths::cache(run)?,
-                state: state.clone(),
-                workdir: paths::workdir(run),
-                keep: run.storage.keep,
-                copying: run.storage.copy,
-                limits: Limits {
-                    bytes: run.archives.max_unpacked.0,
-                    entries: run.archives.max_entries,
-                    ratio: run.archives.max_ratio,
-                    outside_links: run.archives.allow_outside_links,
-                },
-                command,
-            },
-            watch: WatchSettings {
-                source,
-                poll: positive("--poll", run.detection.poll)?,
-                events: !run.detection.no_events,
-                settle: SettlePeriods {
-                    file: *run.detection.settle,
-                    folder: *run.detection.settle_folder,
-                },
-            },
+            windows_auth: platform.windows_auth(run)?,
+            listen: platform.listen(run)?,
+            store: artifacts::store(run, &state, command)?,
+            watch: artifacts::watch(run, source)?,
             hold: traffic::hold(run),
             data_plane: traffic::data_plane(run, platform)?,
-            first_launch_delay: run
-                .app
-                .first_launch_delay
-                .map_or_else(|| platform.first_launch_delay(), Into::into),
-            shutdown: Shutdown {
-                delay: *run.shutdown.shutdown_delay,
-                timeout: run
-                    .shutdown
-                    .shutdown_timeout
-                    .map_or_else(|| platform.shutdown_timeout(), Into::into),
-            },
+            first_launch_delay: platform.first_launch_delay(run),
+            shutdown: platform.shutdown(run),
             supervisor,
             state,
         })

@@ -6,14 +6,14 @@ use super::{ConfigError, Platform};
 use crate::cli::Run;
 use crate::deployment::source::absolute;
 use crate::observe::admin;
-use crate::telemetry::{self, FileSettings, Tail, sinks};
+use crate::telemetry::{self, LogFileSettings, Tail, sinks};
 
 pub(super) fn log(
     run: &Run,
     platform: &Platform<'_>,
-    admin: Option<&admin::Settings>,
-) -> telemetry::Settings {
-    telemetry::Settings {
+    admin: Option<&admin::AdminSettings>,
+) -> telemetry::LogSettings {
+    telemetry::LogSettings {
         level: run.reloadable.log_level,
         format: run.log.log_format,
         file: log_file(run, platform),
@@ -21,7 +21,7 @@ pub(super) fn log(
     }
 }
 
-fn log_file(run: &Run, platform: &Platform<'_>) -> Option<FileSettings> {
+fn log_file(run: &Run, platform: &Platform<'_>) -> Option<LogFileSettings> {
     let path = match &run.log.log_file {
         Some(path) if path == Path::new("-") => return None,
         Some(path) => path.clone(),
@@ -49,8 +49,8 @@ pub(super) fn lines(run: &Run) -> sinks::SinkSettings {
     }
 }
 
-fn file(run: &Run, path: PathBuf) -> FileSettings {
-    FileSettings {
+fn file(run: &Run, path: PathBuf) -> LogFileSettings {
+    LogFileSettings {
         path: absolute(path),
         size: run.log.log_file_size.0,
         keep: run.log.log_file_keep,
@@ -58,7 +58,7 @@ fn file(run: &Run, path: PathBuf) -> FileSettings {
 }
 
 /// The endpoint shows the app's log without asking for a password: it is for this machine alone.
-pub(super) fn admin(run: &Run) -> Result<Option<admin::Settings>, ConfigError> {
+pub(super) fn admin(run: &Run) -> Result<Option<admin::AdminSettings>, ConfigError> {
     match run.observability.admin {
         Some(address) if !address.ip().is_loopback() => Err(ConfigError::Value {
             key: "--admin".into(),
@@ -66,7 +66,7 @@ pub(super) fn admin(run: &Run) -> Result<Option<admin::Settings>, ConfigError> {
             expected: "a loopback address, such as 127.0.0.1:9900 (from elsewhere: through an SSH \
                        tunnel, or a proxy that asks who it is)",
         }),
-        Some(address) => Ok(Some(admin::Settings {
+        Some(address) => Ok(Some(admin::AdminSettings {
             address,
             tail: Tail::default(),
         })),

@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::ConfigError;
+use super::{ConfigError, ShutdownSettings};
+use crate::cli::Run;
 use crate::cli::words::word;
 use crate::data_plane::ShutdownRequest;
 use crate::user_tokens::WindowsAuth;
@@ -41,9 +42,9 @@ impl<'a> Platform<'a> {
         (self.variable)(PORT).is_some()
     }
 
-    /// Returns the public address: `configured`, or the platform's port.
-    pub(super) fn listen(&self, configured: Option<SocketAddr>) -> Result<SocketAddr, ConfigError> {
-        if let Some(listen) = configured {
+    /// Returns the public address: by default, the platform's port.
+    pub(super) fn listen(&self, run: &Run) -> Result<SocketAddr, ConfigError> {
+        if let Some(listen) = run.clients.listen {
             return Ok(listen);
         }
         let port = match (self.variable)(PORT) {
@@ -68,19 +69,24 @@ impl<'a> Platform<'a> {
         Some(ShutdownRequest::new(path.as_deref().unwrap_or("/"), &token))
     }
 
-    pub(super) fn first_launch_delay(&self) -> Duration {
-        if self.is_present() {
+    pub(super) fn first_launch_delay(&self, run: &Run) -> Duration {
+        let default = if self.is_present() {
             FIRST_LAUNCH_DELAY
         } else {
             Duration::ZERO
-        }
+        };
+        run.app.first_launch_delay.map_or(default, Into::into)
     }
 
-    pub(super) fn shutdown_timeout(&self) -> Duration {
-        if self.is_present() {
+    pub(super) fn shutdown(&self, run: &Run) -> ShutdownSettings {
+        let timeout = if self.is_present() {
             SHUTDOWN_TIMEOUT
         } else {
             SHUTDOWN_TIMEOUT_ELSEWHERE
+        };
+        ShutdownSettings {
+            delay: *run.shutdown.shutdown_delay,
+            timeout: run.shutdown.shutdown_timeout.map_or(timeout, Into::into),
         }
     }
 
@@ -94,7 +100,8 @@ impl<'a> Platform<'a> {
     }
 
     /// Returns the treatment of users' tokens, which only this platform leaves behind.
-    pub(super) fn windows_auth(&self, configured: WindowsAuth) -> Result<WindowsAuth, ConfigError> {
+    pub(super) fn windows_auth(&self, run: &Run) -> Result<WindowsAuth, ConfigError> {
+        let configured = run.upstream.windows_auth;
         match configured {
             WindowsAuth::Off => Ok(configured),
             WindowsAuth::Close | WindowsAuth::Forward if !cfg!(windows) => {

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The configuration file and the file with the app's variables.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct ConfigFiles {
     /// The options in effect.
     run: Run,
     read: Fingerprints,
@@ -42,9 +42,9 @@ struct Change {
 /// The state of each file; `None` if it cannot be read.
 type Fingerprints = Vec<Option<Fingerprint>>;
 
-// === impl Files ===
+// === impl ConfigFiles ===
 
-impl Files {
+impl ConfigFiles {
     /// Takes the files as read: they have led to `run`.
     pub(super) fn new(run: &Run) -> Self {
         let mut files = Self {
@@ -90,7 +90,7 @@ impl Files {
     }
 }
 
-impl ConfigSource for Files {
+impl ConfigSource for ConfigFiles {
     fn poll(&mut self) -> ConfigReload {
         let (now, found) = (Instant::now(), self.fingerprints());
         if found == self.read {

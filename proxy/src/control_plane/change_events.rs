@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventHandler, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use crate::os::files::{self, Identity};
-use crate::os::thread::LAST_WORDS;
+use crate::os::files::{self, FileIdentity};
+use crate::os::thread::EXIT_GRACE;
 
 /// The folders that are watched. Events may be missing.
 pub(super) struct ChangeEvents {
@@ -20,8 +20,8 @@ pub(super) struct ChangeEvents {
 }
 
 struct WatchedFolder {
-    /// Identity of the folder when its watch began: a folder that was made again has another one.
-    identity: Option<Identity>,
+    /// FileIdentity of the folder when its watch began: a folder that was made again has another one.
+    identity: Option<FileIdentity>,
     is_watched: bool,
 }
 
@@ -68,7 +68,7 @@ impl ChangeEvents {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
-        let now: HashMap<&Path, Option<Identity>> = folders
+        let now: HashMap<&Path, Option<FileIdentity>> = folders
             .iter()
             .map(|&folder| (folder, identity(folder)))
             .collect();
@@ -107,12 +107,12 @@ impl Drop for ChangeEvents {
     fn drop(&mut self) {
         drop(self.watcher.take());
         // The library gives no thread to join.
-        let _ = self.running.recv_timeout(LAST_WORDS);
+        let _ = self.running.recv_timeout(EXIT_GRACE);
     }
 }
 
 /// Returns the identity of a folder, if it exists.
-fn identity(folder: &Path) -> Option<Identity> {
+fn identity(folder: &Path) -> Option<FileIdentity> {
     let metadata = fs::metadata(folder).ok()?;
     metadata.is_dir().then(|| files::identity(&metadata))
 }

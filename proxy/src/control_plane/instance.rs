@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::liveness::Liveness;
 use super::readiness::{OwnerCheck, Readiness, ReadinessTimeout};
 use crate::os::ports;
-use crate::process::{Exit, Owner, Process};
+use crate::process::{Exit, PortOwner, Process};
 
 /// An event in the life of an instance, in this order.
 #[derive(Debug)]
@@ -166,14 +166,14 @@ fn check_owner<P: Process>(process: &P, config: &InstanceConfig) -> Result<Optio
     }
     let port = config.port;
     match process.owner(port) {
-        Owner::Unknown => Ok(None),
-        Owner::Tree(addresses) => {
+        PortOwner::Unknown => Ok(None),
+        PortOwner::Tree(addresses) => {
             let public = addresses.iter().find(|address| !address.ip().is_loopback());
             Ok(public.map(|address| {
                 format!("it listens on {address}, which others may reach; pass it {{host}}")
             }))
         }
-        Owner::Another(other) => {
+        PortOwner::Another(other) => {
             let reason = format!("on its port {port} answers {other}, which it has not started");
             match config.readiness.owner_check {
                 OwnerCheck::Require => Err(reason),

@@ -15,7 +15,7 @@ const LATELY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Removes the oldest status files in `folder`. Each killed sidecar leaves one, and every command
 /// reads all of them.
 pub(super) fn remove_old(folder: &Path, now: SystemTime) {
-    files::remove_half_made(folder, now);
+    files::remove_leftovers(folder, now);
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut dead: Vec<(SystemTime, PathBuf)> = entries
         .filter(|entry| {

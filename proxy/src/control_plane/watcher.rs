@@ -22,8 +22,7 @@ use super::desired_file::{DesiredChange, DesiredFile};
 use super::settings::SupervisorSettings;
 use crate::deployment::desired::Desired;
 use crate::deployment::{DropFolder, Fingerprint, Source, Target};
-use crate::os::files;
-use crate::os::thread::JoinOnDrop;
+use crate::os::thread::{self, JoinOnDrop};
 use crate::release::{Digest, Release, ReleaseId};
 
 /// Minimum time from one scan to the next, since a folder may be written to all the time.
@@ -124,7 +123,7 @@ impl Watcher {
         let wake = Arc::new(wake);
         let events = Arc::downgrade(&wake);
         let thread = JoinOnDrop::spawn("watcher", move || {
-            files::lower_priority();
+            thread::lower_priority();
             WatchThread::new(settings, store, desired, config, found, events).run(&woken);
         })?;
         Ok(Self {

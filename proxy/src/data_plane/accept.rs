@@ -113,7 +113,7 @@ impl Acceptor {
             return;
         };
         loop {
-            let accepted = inherit::alone(|| {
+            let accepted = inherit::with_spawn_lock(|| {
                 let (stream, peer) = listener.accept()?;
                 inherit::keep_private(&stream).map(|()| (stream, peer))
             });

@@ -194,7 +194,7 @@ impl WorkerListener {
     pub(super) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         // No app may inherit the socket, not even one that is started at this moment.
         let accept = |cx: &mut Context<'_>| {
-            inherit::alone(|| {
+            inherit::with_spawn_lock(|| {
                 let (stream, peer) = ready!(self.0.poll_accept(cx))?;
                 Poll::Ready(inherit::keep_private(&stream).map(|()| (stream, peer)))
             })

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::path_serde;
 use super::source::Source;
-use crate::os::machine::machine;
+use crate::os::machine::shared_pid_namespace;
 use crate::release::{Generation, Release, ReleaseId};
 
 /// Number of the schema. It changes only when a key changes its meaning.
@@ -334,7 +334,7 @@ impl Status {
             sidecar,
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
-            machine: machine(),
+            machine: shared_pid_namespace(),
             listen,
             admin: None,
             source,

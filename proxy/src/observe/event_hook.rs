@@ -1,7 +1,7 @@
-//! Telling somebody at once: a command that gets what has happened as JSON.
+//! The event hook (`--on-event`): a command that gets each event as JSON on its standard input.
 //!
-//! One runs at a time, for a bounded time; of too many events the newest are dropped, and the log says
-//! so. Nothing else waits for it.
+//! One command runs at a time, for a bounded time. If too many events are queued, the newest are
+//! dropped, and the log says so. Nothing else waits for it.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,36 +16,36 @@ use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::deployment::status::{Outcome, Status, UnixMillis};
+use crate::deployment::status::{Failure, Handoff, Outcome, Status, UnixMillis};
 use crate::os::inherit;
-use crate::process::command::without_ours;
+use crate::process::command::remove_own_variables;
 use crate::release::{Generation, ReleaseId};
 
-/// So many may wait.
-const WAITING: usize = 16;
-/// For one run of the command; then it is ended.
-const TIME: Duration = Duration::from_secs(30);
+/// Maximum number of queued events.
+const MAX_QUEUED: usize = 16;
+/// Maximum time for one run of the command, after which it is killed.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What has happened.
+/// An event, as the command gets it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-struct Happened {
-    event: Kind,
+struct HookEvent {
+    event: EventKind,
     sidecar: Arc<str>,
     at_ms: UnixMillis,
     generation: Generation,
-    /// Whose it is, if that is known.
+    /// Release of the generation, if it is known.
     release: Option<ReleaseId>,
     reason: String,
-    /// The last lines that the app wrote, if it failed.
+    /// Last lines that the app wrote, if it failed.
     output: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Kind {
+enum EventKind {
     /// A release failed while another one served, and is not tried again.
     Refused,
-    /// A start failed, and nothing serves; how often it is tried again is not told.
+    /// A start failed while nothing serves. Further attempts are not reported.
     Failed,
     /// An instance that had served ended by itself.
     Crashed,
@@ -55,20 +55,20 @@ enum Kind {
     Recovered,
 }
 
-/// What has been told.
+/// A detector of events in successive statuses, with what it has reported so far.
 #[derive(Debug, Default)]
-struct Told {
+struct EventDetector {
     refused: BTreeSet<Generation>,
     crashed: Option<Generation>,
     rolled_back_at: Option<UnixMillis>,
     is_down: bool,
 }
 
-/// The program that `command` would run, if it is there: a mistake in it would else be told of in the
-/// night in which nobody is told.
+/// Returns the program that `command` runs. A mistake in it would otherwise be found only when the
+/// first event is lost.
 ///
 /// # Errors
-/// That it is not there.
+/// There is no such program.
 pub fn program(command: &str) -> Result<String, String> {
     let (program, _) = words(command, |path| Path::new(path).is_file());
     let path = Path::new(program);
@@ -83,41 +83,55 @@ pub fn program(command: &str) -> Result<String, String> {
         1 => std::env::split_paths(&folders).any(|folder| is_there(&folder.join(path))),
         _ => is_there(path),
     };
-    match is_found {
-        true => Ok(program.to_owned()),
-        false => Err(format!("there is no program {program:?} (--on-event)")),
+    if is_found {
+        Ok(program.to_owned())
+    } else {
+        Err(format!("there is no program {program:?} (--on-event)"))
     }
 }
 
-/// Runs `command` for each event until the status ends.
-pub async fn tell(command: String, mut status: watch::Receiver<Status>) {
-    let (events, waiting) = mpsc::channel(WAITING);
-    tokio::task::spawn_local(run_each(command, waiting));
-    let mut told = Told::default();
+/// Runs `command` for each event until the supervisor ends.
+pub async fn notify(command: String, mut status: watch::Receiver<Status>) {
+    let (events, queued) = mpsc::channel(MAX_QUEUED);
+    tokio::task::spawn_local(run_for_each(command, queued));
+    let mut detector = EventDetector::default();
     while status.changed().await.is_ok() {
-        for happened in told.look_at(&status.borrow_and_update()) {
-            let event = happened.event;
-            if events.try_send(happened).is_err() {
-                tracing::warn!(?event, "--on-event is too slow: nobody is told of this one");
+        for event in detector.new_events(&status.borrow_and_update()) {
+            let kind = event.event;
+            if events.try_send(event).is_err() {
+                tracing::warn!(
+                    event = "hook_event_dropped",
+                    dropped = kind.name(),
+                    "--on-event is too slow: an event was dropped"
+                );
             }
         }
     }
 }
 
-async fn run_each(command: String, mut waiting: mpsc::Receiver<Happened>) {
-    while let Some(happened) = waiting.recv().await {
-        match timeout(TIME, run(&command, &happened)).await {
+async fn run_for_each(command: String, mut queued: mpsc::Receiver<HookEvent>) {
+    while let Some(event) = queued.recv().await {
+        let name = event.event.name();
+        match timeout(COMMAND_TIMEOUT, run(&command, &event)).await {
             Ok(Ok(())) => {}
-            // Its arguments may be secrets.
-            Ok(Err(error)) => tracing::warn!(%error, "--on-event failed"),
-            Err(_elapsed) => {
-                tracing::warn!(after = ?TIME, "--on-event was ended: it takes too long");
-            }
+            // The command is not logged: its arguments may be secrets.
+            Ok(Err(error)) => tracing::warn!(
+                event = "hook_failed",
+                reported = name,
+                %error,
+                "--on-event failed"
+            ),
+            Err(_elapsed) => tracing::warn!(
+                event = "hook_timed_out",
+                reported = name,
+                after = %humantime::format_duration(COMMAND_TIMEOUT),
+                "--on-event was killed: it takes too long"
+            ),
         }
     }
 }
 
-async fn run(command: &str, happened: &Happened) -> io::Result<()> {
+async fn run(command: &str, event: &HookEvent) -> io::Result<()> {
     let (program, args) = words(command, |path| Path::new(path).is_file());
     let mut command = Command::new(program);
     command
@@ -126,22 +140,23 @@ async fn run(command: &str, happened: &Happened) -> io::Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true);
-    without_ours(&mut command);
-    let mut child = inherit::alone(|| command.spawn())?;
+    remove_own_variables(&mut command);
+    let mut child = inherit::with_spawn_lock(|| command.spawn())?;
     if let Some(mut stdin) = child.stdin.take() {
-        let mut json = serde_json::to_vec(happened)?;
+        let mut json = serde_json::to_vec(event)?;
         json.push(b'\n');
-        // One that does not want to know closes it.
+        // An error means that the command does not read it.
         let _ = stdin.write_all(&json).await;
     }
     let status = child.wait().await?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(io::Error::other(status.to_string())),
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(status.to_string()))
     }
 }
 
-/// A program and its arguments; a path with blanks in it is a program.
+/// Splits a command into its program and arguments. The path of a file may have blanks in it.
 fn words(command: &str, is_file: impl Fn(&str) -> bool) -> (&str, Vec<&str>) {
     if is_file(command) {
         return (command, Vec::new());
@@ -150,118 +165,161 @@ fn words(command: &str, is_file: impl Fn(&str) -> bool) -> (&str, Vec<&str>) {
     (words.next().unwrap_or_default(), words.collect())
 }
 
-// === impl Told ===
+// === impl EventKind ===
 
-impl Told {
-    /// What is new.
-    fn look_at(&mut self, status: &Status) -> Vec<Happened> {
-        let mut news = Vec::new();
-        let happened = |event, generation, release: Option<&ReleaseId>, reason: &str| Happened {
-            event,
+impl EventKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Crashed => "crashed",
+            Self::RolledBack => "rolled_back",
+            Self::Recovered => "recovered",
+        }
+    }
+}
+
+// === impl HookEvent ===
+
+impl HookEvent {
+    fn new(kind: EventKind, status: &Status, generation: Generation, reason: &str) -> Self {
+        let handoff = handoff_of(status, generation);
+        Self {
+            event: kind,
             sidecar: Arc::clone(&status.sidecar),
             at_ms: UnixMillis::now(),
             generation,
-            release: release.cloned(),
+            release: handoff.map(|handoff| handoff.release.clone()),
             reason: reason.to_owned(),
             output: Vec::new(),
-        };
-        let launch = |generation| status.handoffs.iter().find(|h| h.generation == generation);
-        let failure = status.last_failure.as_ref();
-        let output_of = |generation| {
-            let failure = failure.filter(|failure| failure.generation == generation);
-            failure.map_or_else(Vec::new, |failure| failure.output.iter().cloned().collect())
-        };
+        }
+    }
+
+    fn of_failure(kind: EventKind, status: &Status, failure: &Failure) -> Self {
+        Self {
+            release: Some(failure.release.clone()),
+            output: failure.output.iter().cloned().collect(),
+            ..Self::new(kind, status, failure.generation, &failure.reason)
+        }
+    }
+}
+
+fn handoff_of(status: &Status, generation: Generation) -> Option<&Handoff> {
+    let mut handoffs = status.handoffs.iter();
+    handoffs.find(|handoff| handoff.generation == generation)
+}
+
+// === impl EventDetector ===
+
+impl EventDetector {
+    /// Returns the events that this status shows and that have not been returned yet.
+    fn new_events(&mut self, status: &Status) -> Vec<HookEvent> {
+        let mut events = self.refusals(status);
+        events.extend(self.crash(status));
+        events.extend(self.failed_start(status));
+        events.extend(self.rollback(status));
+        events.extend(self.recovery(status));
+        events
+    }
+
+    fn refusals(&mut self, status: &Status) -> Vec<HookEvent> {
+        let mut events = Vec::new();
         for handoff in &status.handoffs {
             if handoff.outcome == Outcome::Refused && self.refused.insert(handoff.generation) {
+                let generation = handoff.generation;
                 let reason = handoff.reason.as_deref().unwrap_or_default();
-                let release = Some(&handoff.release);
-                let mut refused = happened(Kind::Refused, handoff.generation, release, reason);
-                refused.output = output_of(handoff.generation);
-                news.push(refused);
+                let mut event = HookEvent::new(EventKind::Refused, status, generation, reason);
+                let failure = status.last_failure.as_ref();
+                if let Some(failure) = failure.filter(|last| last.generation == generation) {
+                    event.output = failure.output.iter().cloned().collect();
+                }
+                events.push(event);
             }
         }
         let oldest = status.handoffs.front().map(|handoff| handoff.generation);
         self.refused
             .retain(|generation| Some(*generation) >= oldest);
-        if let Some(failure) = failure
-            && failure.exit.is_some()
-            && launch(failure.generation).is_some_and(|launch| launch.promoted_ms.is_some())
-            && self.crashed.replace(failure.generation) != Some(failure.generation)
+        events
+    }
+
+    fn crash(&mut self, status: &Status) -> Option<HookEvent> {
+        let failure = status.last_failure.as_ref()?;
+        let handoff = handoff_of(status, failure.generation)?;
+        if failure.exit.is_none()
+            || handoff.promoted_ms.is_none()
+            || self.crashed.replace(failure.generation) == Some(failure.generation)
         {
-            let release = Some(&failure.release);
-            let mut crashed = happened(Kind::Crashed, failure.generation, release, &failure.reason);
-            crashed.output = output_of(failure.generation);
-            news.push(crashed);
-            self.is_down = true;
+            return None;
         }
-        if let Some(failure) = failure
-            && status.active.is_none()
-            && !self.is_down
-            && launch(failure.generation).is_some_and(|launch| launch.outcome == Outcome::Failed)
-        {
-            let release = Some(&failure.release);
-            let mut failed = happened(Kind::Failed, failure.generation, release, &failure.reason);
-            failed.output = output_of(failure.generation);
-            news.push(failed);
-            self.is_down = true;
+        self.is_down = true;
+        Some(HookEvent::of_failure(EventKind::Crashed, status, failure))
+    }
+
+    fn failed_start(&mut self, status: &Status) -> Option<HookEvent> {
+        let failure = status.last_failure.as_ref()?;
+        let handoff = handoff_of(status, failure.generation)?;
+        if status.active.is_some() || self.is_down || handoff.outcome != Outcome::Failed {
+            return None;
         }
-        if let Some(rollback) = &status.last_rollback
-            && self.rolled_back_at.replace(rollback.at_ms) != Some(rollback.at_ms)
-        {
-            let release = launch(rollback.to).map(|launch| &launch.release);
-            let reason = format!("from generation {}", rollback.from);
-            news.push(happened(Kind::RolledBack, rollback.to, release, &reason));
+        self.is_down = true;
+        Some(HookEvent::of_failure(EventKind::Failed, status, failure))
+    }
+
+    fn rollback(&mut self, status: &Status) -> Option<HookEvent> {
+        let rollback = status.last_rollback.as_ref()?;
+        if self.rolled_back_at.replace(rollback.at_ms) == Some(rollback.at_ms) {
+            return None;
         }
+        let reason = format!("from generation {}", rollback.from);
+        let kind = EventKind::RolledBack;
+        Some(HookEvent::new(kind, status, rollback.to, &reason))
+    }
+
+    fn recovery(&mut self, status: &Status) -> Option<HookEvent> {
         self.is_down |= status.alarm.is_some();
-        if self.is_down
-            && status.alarm.is_none()
-            && let Some(active) = &status.active
-            && self.crashed != Some(active.generation)
-        {
-            self.is_down = false;
-            let reason = "an instance is active and well";
-            let release = Some(&active.release);
-            news.push(happened(
-                Kind::Recovered,
-                active.generation,
-                release,
-                reason,
-            ));
+        let active = status.active.as_ref()?;
+        if !self.is_down || status.alarm.is_some() || self.crashed == Some(active.generation) {
+            return None;
         }
-        news
+        self.is_down = false;
+        let reason = "an instance is active and well";
+        Some(HookEvent {
+            release: Some(active.release.clone()),
+            ..HookEvent::new(EventKind::Recovered, status, active.generation, reason)
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
-    use std::sync::Mutex;
 
+    use parking_lot::Mutex;
     use tokio::task::LocalSet;
 
     use super::*;
     use crate::deployment::status::{Alarm, Rollback, SourceStatus};
 
-    /// What is logged while this lives.
+    /// The log of this thread while its guard lives.
     #[derive(Clone, Default)]
-    struct Said(Arc<Mutex<Vec<u8>>>);
+    struct LogCapture(Arc<Mutex<Vec<u8>>>);
 
-    impl Said {
-        fn listen(&self) -> tracing::subscriber::DefaultGuard {
-            let said = self.clone();
-            let log = tracing_subscriber::fmt().with_writer(move || said.clone());
+    impl LogCapture {
+        fn start(&self) -> tracing::subscriber::DefaultGuard {
+            let captured = self.clone();
+            let log = tracing_subscriber::fmt().with_writer(move || captured.clone());
             tracing::subscriber::set_default(log.finish())
         }
 
-        fn times(&self, part: &str) -> usize {
-            let said = self.0.lock().unwrap();
-            String::from_utf8_lossy(&said).matches(part).count()
+        fn count(&self, part: &str) -> usize {
+            let text = self.0.lock();
+            String::from_utf8_lossy(&text).matches(part).count()
         }
     }
 
-    impl io::Write for Said {
+    impl io::Write for LogCapture {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(text);
+            self.0.lock().extend_from_slice(text);
             Ok(text.len())
         }
 
@@ -270,7 +328,7 @@ mod tests {
         }
     }
 
-    /// A sidecar which has refused so many releases.
+    /// Returns the status of a sidecar that has refused this number of releases.
     fn refused(releases: u64) -> Status {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
         let mut status = Status::new("a".into(), listen, SourceStatus::default());
@@ -284,10 +342,10 @@ mod tests {
         status
     }
 
-    /// Tells of what this sidecar has refused, at once.
-    async fn told(command: &str, releases: u64) {
+    /// Starts the hook, and refuses this number of releases at once.
+    async fn refuse(command: &str, releases: u64) {
         let (publisher, published) = watch::channel(refused(0));
-        tokio::task::spawn_local(tell(command.to_owned(), published));
+        tokio::task::spawn_local(notify(command.to_owned(), published));
         tokio::task::yield_now().await;
         publisher.send_replace(refused(releases));
         tokio::task::yield_now().await;
@@ -295,37 +353,37 @@ mod tests {
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn too_many_events_are_dropped_and_nobody_waits() {
-        let said = Said::default();
-        let _listening = said.listen();
+        let log = LogCapture::default();
+        let _guard = log.start();
         let more = 5;
         LocalSet::new()
-            .run_until(told("no-such-program-1234", WAITING as u64 + more))
+            .run_until(refuse("no-such-program-1234", MAX_QUEUED as u64 + more))
             .await;
-        assert_eq!(said.times("--on-event is too slow"), more as usize);
+        assert_eq!(log.count("--on-event is too slow"), more as usize);
     }
 
     #[cfg(unix)]
     #[tokio::test(flavor = "current_thread", start_paused = true)]
     async fn one_that_takes_too_long_is_ended_and_the_next_one_has_its_turn() {
-        let said = Said::default();
-        let _listening = said.listen();
-        // The clock is the runtime's own, and goes on when nothing else does.
-        let telling = async {
-            told("sleep 600", 2).await;
-            tokio::time::sleep(TIME * 3).await;
+        let log = LogCapture::default();
+        let _guard = log.start();
+        // The clock is paused: it advances when all tasks are idle.
+        let hook = async {
+            refuse("sleep 600", 2).await;
+            tokio::time::sleep(COMMAND_TIMEOUT * 3).await;
         };
-        LocalSet::new().run_until(telling).await;
-        assert_eq!(said.times("it takes too long"), 2);
+        LocalSet::new().run_until(hook).await;
+        assert_eq!(log.count("it takes too long"), 2);
     }
 
     #[test]
     fn a_start_that_leaves_nothing_to_serve_is_told_once_and_so_is_its_end() {
         let mut status = refused(1);
         status.handoffs[0].outcome = Outcome::Starting;
-        let mut told = Told::default();
-        let mut kinds = |status: &Status| -> Vec<Kind> {
-            let news = told.look_at(status).into_iter();
-            news.map(|happened| happened.event).collect()
+        let mut detector = EventDetector::default();
+        let mut kinds = |status: &Status| -> Vec<EventKind> {
+            let events = detector.new_events(status).into_iter();
+            events.map(|event| event.event).collect()
         };
         assert_eq!(kinds(&status), []);
         for generation in [1, 2] {
@@ -337,7 +395,7 @@ mod tests {
             handoff.outcome = Outcome::Failed;
             status.handoffs = [handoff].into();
             let expected = if generation == 1 {
-                &[Kind::Failed][..]
+                &[EventKind::Failed][..]
             } else {
                 &[]
             };
@@ -347,7 +405,7 @@ mod tests {
             "generation": 3, "release": "v", "digest": "", "since_ms": 0,
         });
         status.active = Some(serde_json::from_value(active).unwrap());
-        assert_eq!(kinds(&status), [Kind::Recovered]);
+        assert_eq!(kinds(&status), [EventKind::Recovered]);
         assert_eq!(kinds(&status), []);
     }
 
@@ -355,10 +413,10 @@ mod tests {
     fn a_return_and_a_recovery_are_told_once() {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
         let mut status = Status::new("a".into(), listen, SourceStatus::default());
-        let mut told = Told::default();
-        let mut kinds = |status: &Status| -> Vec<Kind> {
-            let news = told.look_at(status).into_iter();
-            news.map(|happened| happened.event).collect()
+        let mut detector = EventDetector::default();
+        let mut kinds = |status: &Status| -> Vec<EventKind> {
+            let events = detector.new_events(status).into_iter();
+            events.map(|event| event.event).collect()
         };
         assert_eq!(kinds(&status), []);
         status.last_rollback = Some(Rollback {
@@ -372,7 +430,7 @@ mod tests {
             since_ms: UnixMillis(6),
             reason: "its live check fell".to_owned(),
         });
-        assert_eq!(kinds(&status), [Kind::RolledBack]);
+        assert_eq!(kinds(&status), [EventKind::RolledBack]);
         assert_eq!(kinds(&status), []);
         status.alarm = None;
         assert_eq!(kinds(&status), [], "nothing serves yet");
@@ -380,7 +438,7 @@ mod tests {
             "generation": 1, "release": "v1", "digest": "", "since_ms": 0,
         });
         status.active = Some(serde_json::from_value(active).unwrap());
-        assert_eq!(kinds(&status), [Kind::Recovered]);
+        assert_eq!(kinds(&status), [EventKind::Recovered]);
         assert_eq!(kinds(&status), []);
     }
 

@@ -1,4 +1,4 @@
-//! Keeping the service manager informed: ready, what goes on, and that it does.
+//! Reports to the service manager: the state of the service, and signs of life for its watchdog.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::deployment::status::{Phase, Status};
-use crate::os::service_manager::{News, tell, watchdog};
+use crate::os::service_manager::{ServiceNotification, notify, watchdog_period};
 
-/// The status changes at least this often while the supervisor lives.
+/// Maximum time between two changes of the status while the supervisor runs.
 const HEARTBEATS: Duration = Duration::from_secs(2);
-/// Nobody asked to hear that this process is alive.
+/// Period of the timer without a watchdog.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Tells what goes on until the status ends.
-pub async fn inform(mut status: watch::Receiver<Status>) {
-    // Half of the time that it allows, as sd_watchdog_enabled(3) recommends.
-    let period = watchdog().map(|period| period / 2);
+/// Reports each change of the status until the supervisor ends.
+pub async fn report(mut status: watch::Receiver<Status>) {
+    // Half of the period, as sd_watchdog_enabled(3) recommends.
+    let period = watchdog_period().map(|period| period / 2);
     let mut alive = tokio::time::interval(period.unwrap_or(NEVER));
     alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut said = String::new();
+    let mut reported = String::new();
     let mut is_alive = true;
     loop {
         tokio::select! {
@@ -28,27 +28,27 @@ pub async fn inform(mut status: watch::Receiver<Status>) {
                     return;
                 }
                 is_alive = true;
-                let line = in_one_line(&status.borrow_and_update());
-                if line != said {
-                    tell(News::Status(&line));
-                    said = line;
+                let line = summarize(&status.borrow_and_update());
+                if line != reported {
+                    notify(ServiceNotification::Status(&line));
+                    reported = line;
                 }
             }
             _ = alive.tick() => {
                 let Some(period) = period else {
                     continue;
                 };
-                // A supervisor that hangs is no life, even where this task goes on.
+                // A supervisor that hangs counts as dead, although this task still runs.
                 if std::mem::take(&mut is_alive) || period < HEARTBEATS {
-                    tell(News::Alive);
+                    notify(ServiceNotification::Alive);
                 }
             }
         }
     }
 }
 
-/// As `systemctl status` shows it.
-fn in_one_line(status: &Status) -> String {
+/// Describes the status in one line, which `systemctl status` shows.
+fn summarize(status: &Status) -> String {
     if status.phase == Phase::Stopping {
         return "shutting down".to_owned();
     }
@@ -61,17 +61,17 @@ fn in_one_line(status: &Status) -> String {
         parts.push("new requests are held".to_owned());
     }
     if let Some(candidate) = &status.candidate {
-        parts.push(format!("{} starts", candidate.release));
+        parts.push(format!("{} is starting", candidate.release));
     }
     let draining = status.draining.iter();
-    parts.extend(draining.map(|draining| format!("{} drains", draining.release)));
+    parts.extend(draining.map(|draining| format!("{} is draining", draining.release)));
     if let Some(alarm) = &status.alarm {
-        parts.push(format!("not well: {}", alarm.reason));
+        parts.push(format!("unhealthy: {}", alarm.reason));
     }
     if let Some(problem) = &status.artifact_problem {
         parts.push(format!("cannot deploy: {problem}"));
     }
-    // A line's end would end the message.
+    // A line break would end the message.
     parts.join(", ").replace(['\n', '\r'], " ")
 }
 
@@ -86,14 +86,14 @@ mod tests {
     fn what_goes_on_is_one_line_whatever_it_is() {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
         let mut status = Status::new("a".into(), listen, SourceStatus::default());
-        assert_eq!(in_one_line(&status), "nothing serves");
+        assert_eq!(summarize(&status), "nothing serves");
         status.artifact_problem = Some("it is\nWATCHDOG=trigger".to_owned());
-        let line = in_one_line(&status);
+        let line = summarize(&status);
         assert_eq!(
             line,
             "nothing serves, cannot deploy: it is WATCHDOG=trigger"
         );
         status.phase = Phase::Stopping;
-        assert_eq!(in_one_line(&status), "shutting down");
+        assert_eq!(summarize(&status), "shutting down");
     }
 }

@@ -1,36 +1,34 @@
-//! Whether something accepts connections on a port of this machine, without delay.
+//! Connections to ports of this machine that fail without delay.
 
 use std::io;
 use std::net::SocketAddr;
 
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Connects to a port of this machine; when nothing listens there, the error comes at once.
+/// Connects to a port of this machine, or fails at once if nothing listens there.
 ///
-/// Windows otherwise tries a refused connection again for two seconds before it says so
-/// (libuv#2896), and an app that is ready in ten milliseconds would be found after 500. Only for a
-/// question that is asked again anyway: where the queue of a busy listener is full, Windows refuses
-/// as well, and trying again is the cure.
-///
-/// # Errors
-/// What the system said.
+/// By default Windows retries a refused connection for two seconds before it reports an error
+/// (libuv#2896), and an app that is ready in ten milliseconds would be found after 500. Use it only
+/// for attempts that are repeated anyway: Windows also refuses connections to a busy listener whose
+/// queue is full, and there its retries help.
 pub async fn connect_at_once(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
-    try_once_only(&socket);
+    disable_retries(&socket);
     socket.connect(address).await
 }
 
-/// Nothing to do: a refused connection is known at once.
+/// Does nothing: a refused connection is known at once.
 #[cfg(unix)]
-fn try_once_only(_: &TcpSocket) {}
+fn disable_retries(_: &TcpSocket) {}
 
-/// Windows before 10.0.16299, and Wine, refuse it, and try for as long as they do by default.
+/// Disables the retries of a refused connection. Windows before 10.0.16299, and Wine, do not support
+/// it and keep their default.
 #[cfg(windows)]
 #[expect(unsafe_code, reason = "the option has no safe interface")]
-fn try_once_only(socket: &TcpSocket) {
+fn disable_retries(socket: &TcpSocket) {
     use std::os::windows::io::AsRawSocket as _;
     use std::ptr;
     use windows_sys::Win32::Networking::WinSock;
@@ -41,8 +39,8 @@ fn try_once_only(socket: &TcpSocket) {
         MaxSynRetransmissions: 0xfe,
     };
     let mut written = 0;
-    // SAFETY: the socket is open, the parameters are of the length that is said, nothing but the
-    // count is written, and the call is over when it returns: it is not overlapped.
+    // SAFETY: the socket is open, the parameters have the given length, nothing but the count is
+    // written, and the call is complete when it returns, as it is not overlapped.
     let _ = unsafe {
         WinSock::WSAIoctl(
             socket.as_raw_socket() as WinSock::SOCKET,

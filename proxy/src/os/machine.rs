@@ -1,46 +1,44 @@
-//! Whether a process that another program has told of is still there.
+//! The scope in which a process id means something, and processes that other programs have named.
 
-/// What tells this machine, its present boot and its process numbers from all others, if that can
-/// be known: only within it does a process id mean anything.
-#[cfg(target_os = "linux")]
-pub fn machine() -> Option<String> {
-    // A container has its own numbers.
+/// Returns the name of the scope in which process ids are unique: this boot of this machine and, in
+/// a container, its own numbers. `None` if the system does not tell.
+#[cfg(unix)]
+pub fn pid_namespace() -> Option<String> {
     let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(format!("{} {}", boot.trim(), namespace.display()))
 }
 
-/// What tells this machine from all others, if a process id means anything in it.
-///
-/// On Azure it does not: the site and Kudu run in sandboxes that do not see each other's processes.
-#[cfg(not(target_os = "linux"))]
-pub fn machine() -> Option<String> {
-    match std::env::var_os("WEBSITE_INSTANCE_ID") {
-        Some(_) => None,
-        None => std::env::var("COMPUTERNAME").ok(),
-    }
+/// Returns the name of the scope in which process ids are unique: this machine. A record that needs
+/// the boot too has the start time, which Windows takes from the clock.
+#[cfg(windows)]
+pub fn pid_namespace() -> Option<String> {
+    std::env::var("COMPUTERNAME").ok()
 }
 
-/// Whether this machine certainly has no such process.
+/// Returns [`pid_namespace`], or `None` where processes of one scope may be hidden from each other.
+///
+/// They are on Azure: the site and Kudu run in sandboxes of one machine.
+pub fn shared_pid_namespace() -> Option<String> {
+    let is_sandboxed = cfg!(windows) && std::env::var_os("WEBSITE_INSTANCE_ID").is_some();
+    pid_namespace().filter(|_| !is_sandboxed)
+}
+
+/// Returns whether there certainly is no running process with this id. One that has ended counts as
+/// gone even if its parent never reaps it, as in many containers.
 #[cfg(unix)]
 pub fn is_gone(pid: u32) -> bool {
     use rustix::io::Errno;
     use rustix::process::{Pid, test_kill_process};
 
+    use super::procfs::ProcessStat;
+
     let known = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    known.is_some_and(|known| test_kill_process(known) == Err(Errno::SRCH)) || is_zombie(pid)
+    known.is_some_and(|known| test_kill_process(known) == Err(Errno::SRCH))
+        || ProcessStat::read(pid).is_some_and(|stat| stat.has_ended())
 }
 
-/// Whether it has ended, and whoever started it has not asked how: in a container often nobody ever
-/// does. (proc_pid_stat(5): the state comes after the name, which may have anything in it.)
-#[cfg(unix)]
-fn is_zombie(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
-    state.is_some_and(|state| state.starts_with(['Z', 'X']))
-}
-
-/// Whether this machine certainly has no such process.
+/// Returns whether there certainly is no running process with this id.
 #[cfg(windows)]
 #[expect(
     unsafe_code,
@@ -54,7 +52,7 @@ pub fn is_gone(pid: u32) -> bool {
         OpenProcess, PROCESS_SYNCHRONIZE, WaitForSingleObject,
     };
 
-    // SAFETY: takes integers; what it gives is checked, and closed once.
+    // SAFETY: takes integers; the returned handle is checked, and closed once.
     unsafe {
         let process = OpenProcess(PROCESS_SYNCHRONIZE, 0, pid);
         if process.is_null() {
@@ -86,6 +84,6 @@ mod tests {
         assert!(is_gone(child.id()), "though nobody has asked how it ended");
         child.wait().unwrap();
         assert!(is_gone(child.id()));
-        assert_eq!(machine(), machine());
+        assert_eq!(pid_namespace(), shared_pid_namespace());
     }
 }

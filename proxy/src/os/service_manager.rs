@@ -1,18 +1,18 @@
-//! What a service manager passes to this process and wants to hear from it: systemd's protocol,
-//! sd_listen_fds(3) and sd_notify(3). Where there is none, nothing is passed and nobody listens.
+//! The protocol of systemd: sd_listen_fds(3) and sd_notify(3). Without a service manager no socket
+//! is passed, and notifications go nowhere.
 
-pub use os::{passed_listener, tell, watchdog};
+pub use os::{notify, passed_listener, watchdog_period};
 
-/// What it can be told.
+/// A message to the service manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News<'a> {
+pub enum ServiceNotification<'a> {
     /// The port is bound.
     Ready,
-    /// The end has begun.
+    /// The shutdown has begun.
     Stopping,
-    /// What goes on, in one line.
+    /// The state of the service, in one line.
     Status(&'a str),
-    /// This process is alive.
+    /// A sign of life for the watchdog.
     Alive,
 }
 
@@ -29,13 +29,13 @@ mod os {
     use sd_notify::NotifyState;
     use socket2::{Socket, Type};
 
-    use super::News;
+    use super::ServiceNotification;
 
-    /// The socket that was passed to this process to accept connections on, if one was.
+    /// Returns the socket that the service manager passed to this process, if there is one.
     ///
     /// # Errors
-    /// When what was passed is not one listening TCP socket.
-    #[expect(unsafe_code, reason = "a descriptor is told by its number")]
+    /// Something else than one TCP socket was passed.
+    #[expect(unsafe_code, reason = "a descriptor is passed by its number")]
     pub fn passed_listener() -> io::Result<Option<TcpListener>> {
         let mut passed = sd_notify::listen_fds()?;
         let Some(number) = passed.next() else {
@@ -45,64 +45,70 @@ mod os {
         if passed.next().is_some() {
             return wrong("there are several of them, and handoff has one port");
         }
-        // SAFETY: it is open, as setting its flags has shown, and by the protocol this process's own;
-        // this is called once.
+        // SAFETY: the descriptor is open, as `listen_fds` has set its flags; by the protocol it belongs
+        // to this process; this function is called once.
         let socket = Socket::from(unsafe { OwnedFd::from_raw_fd(number) });
         let is_tcp = socket.r#type()? == Type::STREAM && socket.local_addr()?.as_socket().is_some();
-        match is_tcp {
-            true => Ok(Some(socket.into())),
-            false => wrong("it is no TCP socket"),
+        if is_tcp {
+            Ok(Some(socket.into()))
+        } else {
+            wrong("it is no TCP socket")
         }
     }
 
-    /// So much may wait to be told; a service manager that hangs is told no more.
-    const WAITING: usize = 16;
+    /// Maximum number of queued notifications; more are dropped while the service manager hangs.
+    const MAX_QUEUED: usize = 16;
 
     #[derive(Debug)]
-    enum Said {
+    enum QueuedNotification {
         Ready,
         Stopping,
         Status(String),
         Alive,
     }
 
-    /// Tells it, if somebody listens. Never waits: the manager's queue may be full.
-    pub fn tell(news: News<'_>) {
-        static TELLER: OnceLock<Option<SyncSender<Said>>> = OnceLock::new();
-        let said = match news {
-            News::Ready => Said::Ready,
-            News::Stopping => Said::Stopping,
-            News::Status(line) => Said::Status(line.to_owned()),
-            News::Alive => Said::Alive,
+    /// Queues a notification for the service manager. Never blocks: a thread sends it, as the queue
+    /// of the manager may be full.
+    pub fn notify(notification: ServiceNotification<'_>) {
+        static SENDER: OnceLock<Option<SyncSender<QueuedNotification>>> = OnceLock::new();
+        let queued = match notification {
+            ServiceNotification::Ready => QueuedNotification::Ready,
+            ServiceNotification::Stopping => QueuedNotification::Stopping,
+            ServiceNotification::Status(line) => QueuedNotification::Status(line.to_owned()),
+            ServiceNotification::Alive => QueuedNotification::Alive,
         };
-        if let Some(teller) = TELLER.get_or_init(teller) {
-            let _ = teller.try_send(said);
+        if let Some(sender) = SENDER.get_or_init(start_sender) {
+            let _ = sender.try_send(queued);
         }
     }
 
-    fn teller() -> Option<SyncSender<Said>> {
+    fn start_sender() -> Option<SyncSender<QueuedNotification>> {
         std::env::var_os("NOTIFY_SOCKET")?;
-        let (teller, said) = sync_channel(WAITING);
+        let (sender, queued) = sync_channel(MAX_QUEUED);
         let thread = thread::Builder::new().name("service".to_owned());
-        thread.spawn(move || tell_all(&said)).ok().map(|_| teller)
+        thread.spawn(move || send_all(&queued)).ok().map(|_| sender)
     }
 
-    fn tell_all(all: &Receiver<Said>) {
-        while let Ok(said) = all.recv() {
-            let state = match &said {
-                Said::Ready => NotifyState::Ready,
-                Said::Stopping => NotifyState::Stopping,
-                Said::Status(line) => NotifyState::Status(line),
-                Said::Alive => NotifyState::Watchdog,
+    fn send_all(queue: &Receiver<QueuedNotification>) {
+        while let Ok(queued) = queue.recv() {
+            let state = match &queued {
+                QueuedNotification::Ready => NotifyState::Ready,
+                QueuedNotification::Stopping => NotifyState::Stopping,
+                QueuedNotification::Status(line) => NotifyState::Status(line),
+                QueuedNotification::Alive => NotifyState::Watchdog,
             };
             if let Err(error) = sd_notify::notify(&[state]) {
-                tracing::warn!(%error, "the service manager cannot be told");
+                tracing::warn!(
+                    event = "service_notification_failed",
+                    %error,
+                    "cannot notify the service manager (NOTIFY_SOCKET)"
+                );
             }
         }
     }
 
-    /// How often it wants to hear that this process is alive.
-    pub fn watchdog() -> Option<Duration> {
+    /// Returns the period within which the watchdog wants a sign of life, if it is on.
+    pub fn watchdog_period() -> Option<Duration> {
         sd_notify::watchdog_enabled().filter(|period| !period.is_zero())
     }
 }
@@ -113,21 +119,18 @@ mod os {
     use std::net::TcpListener;
     use std::time::Duration;
 
-    use super::News;
+    use super::ServiceNotification;
 
-    /// Nothing is.
-    ///
-    /// # Errors
-    /// None.
+    /// Returns no socket: Windows has no systemd.
     pub fn passed_listener() -> io::Result<Option<TcpListener>> {
         Ok(None)
     }
 
-    /// Nobody listens.
-    pub fn tell(_: News<'_>) {}
+    /// Does nothing: Windows has no systemd.
+    pub fn notify(_: ServiceNotification<'_>) {}
 
-    /// Nobody wants to hear.
-    pub fn watchdog() -> Option<Duration> {
+    /// Returns `None`: Windows has no systemd.
+    pub fn watchdog_period() -> Option<Duration> {
         None
     }
 }

@@ -9,7 +9,7 @@ use std::io;
 /// unlike ignored signals, are not inherited by the programs that are started (execve(2)).
 ///
 /// # Errors
-/// When the system refuses a handler.
+/// The system refuses a handler.
 pub fn listen() -> io::Result<impl Future<Output = &'static str>> {
     os::listen()
 }
@@ -20,7 +20,7 @@ mod os {
 
     use tokio::signal::unix::{SignalKind, signal};
 
-    /// Signals whose default action is to end the process, though nobody asks handoff to end.
+    /// Signals whose default action ends the process, although they are no request to end.
     const NO_REQUESTS: [(&str, i32); 10] = [
         ("SIGHUP", libc::SIGHUP),
         ("SIGUSR1", libc::SIGUSR1),
@@ -31,7 +31,7 @@ mod os {
         ("SIGIO", libc::SIGIO),
         ("SIGPWR", libc::SIGPWR),
         ("SIGXCPU", libc::SIGXCPU),
-        // Writing then fails with EFBIG, which is handled where it is written.
+        // The write fails with EFBIG, which is handled there.
         ("SIGXFSZ", libc::SIGXFSZ),
     ];
 
@@ -68,9 +68,9 @@ mod os {
 
     use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
 
-    // Not CTRL_LOGOFF_EVENT: services only, and what they start, as IIS does handoff, get it, whenever
-    // any user logs off, and are not told who (Microsoft's documentation of HandlerRoutine). It goes to
-    // the default handler, which lets them go on (that of SetConsoleCtrlHandler).
+    // CTRL_LOGOFF_EVENT is left to the default handler, which lets services go on (documentation of
+    // SetConsoleCtrlHandler). Only services and their children, such as handoff under IIS, receive it,
+    // whenever any user logs off, and it does not say which user (documentation of HandlerRoutine).
     pub(super) fn listen() -> io::Result<impl Future<Output = &'static str>> {
         let mut c = ctrl_c()?;
         let mut pause = ctrl_break()?;

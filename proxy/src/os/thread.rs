@@ -1,30 +1,28 @@
-//! Threads that have ended before the process does.
+//! Threads that end before the process does, and thread priorities.
 //!
-//! A process may never end when its end cuts off a thread that holds a lock of the system's: so says
-//! the documentation of Windows' ExitProcess, and one end in several hundred shows it under Wine.
+//! A process whose exit cuts off a thread that holds a lock of the system may never end: the
+//! documentation of Windows' ExitProcess says it, and one exit in several hundred shows it under Wine.
 
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// For an end: what hangs for longer, as on a share that does, goes with the process.
-pub const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Maximum time to wait for a thread or a pipe that has to end before the process exits. One that
+/// hangs for longer, as on a network share, ends with the process.
+pub const EXIT_GRACE: Duration = Duration::from_secs(1);
 
-/// A thread. When this is dropped it has to be on its way to its end, and is waited for, for
-/// [`LAST_WORDS`].
+/// A thread that is joined when this is dropped, unless it takes longer than [`EXIT_GRACE`]. It has
+/// to be asked to end before that.
 #[derive(Debug)]
 pub struct JoinOnDrop {
-    /// Nothing is ever sent: that the sender is gone is the message.
+    /// Channel on which nothing is sent: it is closed when the thread ends.
     running: Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl JoinOnDrop {
     /// Starts a thread.
-    ///
-    /// # Errors
-    /// When there is none to be had.
     pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let (ended, running) = channel::<()>();
         let thread = thread::Builder::new().name(name.to_owned());
@@ -41,12 +39,31 @@ impl JoinOnDrop {
 
 impl Drop for JoinOnDrop {
     fn drop(&mut self) {
-        let hangs = self.running.recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout);
+        let hangs = self.running.recv_timeout(EXIT_GRACE) == Err(RecvTimeoutError::Timeout);
         if !hangs && let Some(thread) = self.thread.take() {
-            // It has said itself what it died of.
+            // The panic hook has reported a panic.
             let _ = thread.join();
         }
     }
+}
+
+/// Lets this thread run only when others are idle, as far as the system permits.
+#[cfg(unix)]
+pub fn lower_priority() {
+    // On Linux a nice value belongs to the thread (setpriority(2), notes).
+    let _ = rustix::process::nice(10);
+}
+
+/// Lets this thread run only when others are idle, as far as the system permits.
+#[cfg(windows)]
+#[expect(unsafe_code, reason = "thread priorities have no safe interface")]
+pub fn lower_priority() {
+    use windows_sys::Win32::System::Threading::{
+        GetCurrentThread, SetThreadPriority, THREAD_PRIORITY_BELOW_NORMAL,
+    };
+
+    // SAFETY: the pseudo handle of the calling thread is always valid.
+    unsafe { SetThreadPriority(GetCurrentThread(), THREAD_PRIORITY_BELOW_NORMAL) };
 }
 
 #[cfg(test)]

@@ -1,32 +1,32 @@
-//! Access tokens that IIS's modules leave in this process.
+//! Access tokens that modules of IIS leave in this process.
 //!
 //! With `forwardWindowsAuthToken` the module duplicates a handle to the user's token into the process
-//! that listens, and names it in a field of the request. That number is all there is: any client may
-//! send one, of any handle. So nothing is done with it before the handle has proved to be a token,
-//! and none is taken over twice.
+//! that listens, and names it in a field of the request. The number alone proves nothing: any client
+//! may send one, of any handle. So a handle is used only after it has proved to be a token, and none
+//! is taken over twice.
 
 use std::io;
 
-/// A user's token, taken over from the module; closed when dropped.
+/// The token of a user, taken over from the module; closed when dropped.
 #[derive(Debug)]
 pub struct AccessToken(os::Token);
 
-/// The process of the app, for as long as it may get tokens.
+/// The process of an app, opened to receive tokens.
 #[derive(Debug)]
 pub struct Recipient(os::Process);
 
 // === impl AccessToken ===
 
 impl AccessToken {
-    /// Takes over the token of this handle, written in hexadecimal digits; `None` when it is none.
+    /// Takes over the token with this handle, in hexadecimal digits; `None` if it is not a token.
     pub fn take(handle: &[u8]) -> Option<Self> {
         os::Token::take(handle_value(handle)?).map(Self)
     }
 
-    /// Gives `process` a handle to it, and says which.
+    /// Duplicates the token into `process`, and returns the handle that it has there.
     ///
     /// # Errors
-    /// What the system said.
+    /// The process has ended, or may not receive it.
     pub fn give_to(&self, process: &Recipient) -> io::Result<String> {
         let handle = self.0.give_to(&process.0)?;
         Ok(format!("{handle:x}"))
@@ -36,19 +36,19 @@ impl AccessToken {
 // === impl Recipient ===
 
 impl Recipient {
-    /// The process with this id, which has not ended.
+    /// Opens the process with this id.
     ///
     /// # Errors
-    /// When it may not be opened.
+    /// There is no such process, or it may not be opened.
     pub fn open(pid: u32) -> io::Result<Self> {
         os::Process::open(pid).map(Self)
     }
 }
 
-/// A handle is a small multiple of four. What looks negative means the calling process, its thread
-/// or its own token to the system, none of which anybody may have from us.
+/// Parses a handle: a small multiple of four. Negative values mean the calling process, its thread or
+/// its own token, none of which may be given away.
 fn handle_value(text: &[u8]) -> Option<usize> {
-    // `from_str_radix` would take a sign.
+    // `from_str_radix` accepts a sign.
     let is_hex = !text.is_empty() && text.iter().all(u8::is_ascii_hexdigit);
     let text = std::str::from_utf8(text).ok().filter(|_| is_hex)?;
     let value = usize::from_str_radix(text, 16).ok()?;
@@ -60,7 +60,7 @@ fn handle_value(text: &[u8]) -> Option<usize> {
 mod os {
     use std::io;
 
-    /// There are none.
+    /// A token, of which there are none on Unix.
     #[derive(Debug)]
     pub(super) enum Token {}
 
@@ -91,8 +91,8 @@ mod os {
     use std::io;
     use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
     use std::ptr;
-    use std::sync::{Mutex, PoisonError};
 
+    use parking_lot::Mutex;
     use windows_sys::Win32::Foundation::{
         CloseHandle, DUPLICATE_SAME_ACCESS, DuplicateHandle, HANDLE,
     };
@@ -101,8 +101,8 @@ mod os {
         GetCurrentProcess, OpenProcess, PROCESS_DUP_HANDLE,
     };
 
-    /// The handles that are taken over. They are tokens, so the number of one, sent once more, would
-    /// prove to be one: it may not be closed twice, as it may be another thing's by then.
+    /// Handles that have been taken over. They are tokens, so a second request that names one would
+    /// pass the check: closing it twice could close another object that has got the same handle.
     static TAKEN: Mutex<BTreeSet<usize>> = Mutex::new(BTreeSet::new());
 
     #[derive(Debug)]
@@ -113,7 +113,7 @@ mod os {
 
     impl Token {
         pub(super) fn take(handle: usize) -> Option<Self> {
-            let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut taken = TAKEN.lock();
             let is_free = !taken.contains(&handle);
             (is_free && is_token(handle)).then(|| {
                 taken.insert(handle);
@@ -144,10 +144,10 @@ mod os {
 
     impl Drop for Token {
         fn drop(&mut self) {
-            // Closed under the lock: nobody takes over what has this number next before it is free.
-            let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
-            // SAFETY: the handle has proved to be a token, which nothing in this process opens but
-            // for whoever takes it over, and it was taken over once.
+            // Closed under the lock: the next token with this handle is taken over afterwards.
+            let mut taken = TAKEN.lock();
+            // SAFETY: the handle has proved to be a token, which nothing in this process opens but the
+            // module, and it was taken over once.
             unsafe { CloseHandle(handle_of(self.0)) };
             taken.remove(&self.0);
         }
@@ -165,12 +165,12 @@ mod os {
         }
     }
 
-    /// Only a token has a token's type; for whatever else the system says that the handle is invalid.
+    /// Returns whether a handle is a token's: the system reports others as invalid here.
     fn is_token(handle: usize) -> bool {
         let mut kind: TOKEN_TYPE = 0;
         let mut length = 0;
-        // SAFETY: the buffer is as long as is said; a number that is no handle is an error.
-        let told = unsafe {
+        // SAFETY: the buffer has the given length; a number that is no handle is an error.
+        let queried = unsafe {
             GetTokenInformation(
                 handle_of(handle),
                 TokenType,
@@ -179,7 +179,7 @@ mod os {
                 &raw mut length,
             )
         };
-        told != 0
+        queried != 0
     }
 
     fn handle_of(value: usize) -> HANDLE {
@@ -195,13 +195,13 @@ mod os {
         use windows_sys::Win32::Security::TOKEN_QUERY;
         use windows_sys::Win32::System::Threading::OpenProcessToken;
 
-        use super::super::{AccessToken, Recipient};
         use super::*;
+        use crate::process::access_token::{AccessToken, Recipient};
 
-        /// One test at a time looks at numbers: another one's new handle may have them.
-        static ALONE: Mutex<()> = Mutex::new(());
+        /// Lock of tests that compare handles: another test's new handle may have the same number.
+        static SERIAL: Mutex<()> = Mutex::new(());
 
-        /// A token's handle, as the module leaves it.
+        /// Opens a token, and returns its handle as the module does.
         fn left_by_the_module() -> usize {
             let mut token: HANDLE = ptr::null_mut();
             // SAFETY: there is room for the handle.
@@ -223,7 +223,7 @@ mod os {
 
         #[test]
         fn a_token_is_closed_once_it_is_dropped_and_taken_over_once() {
-            let _alone = ALONE.lock();
+            let _guard = SERIAL.lock();
             let handle = left_by_the_module();
             let token = take(handle).unwrap();
             assert!(take(handle).is_none(), "another request names the same");
@@ -234,7 +234,7 @@ mod os {
 
         #[test]
         fn a_handle_of_anything_else_stays_open() {
-            let _alone = ALONE.lock();
+            let _guard = SERIAL.lock();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let file = tempfile::tempfile().unwrap();
             let socket = listener.as_raw_socket() as usize;
@@ -246,7 +246,7 @@ mod os {
 
         #[test]
         fn ten_thousand_tokens_leave_no_handle_behind() {
-            let _alone = ALONE.lock();
+            let _guard = SERIAL.lock();
             // Numbers are used again: only what stays open lets them grow.
             let highest = (0..10_000).map(|_| {
                 let handle = left_by_the_module();
@@ -259,7 +259,7 @@ mod os {
 
         #[test]
         fn a_process_is_given_a_token_of_its_own() {
-            let _alone = ALONE.lock();
+            let _guard = SERIAL.lock();
             let app = Recipient::open(std::process::id()).unwrap();
             let token = take(left_by_the_module()).unwrap();
             let given = token.give_to(&app).unwrap();

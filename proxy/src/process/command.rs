@@ -1,4 +1,4 @@
-//! Launching a real process: what Unix and Windows share.
+//! The launcher of processes: what Unix and Windows share.
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -8,21 +8,23 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::process::{Child, ChildStdin, Command};
 
-use super::orphans::{self, Kin, Records};
+use super::orphans::{MARK, ProcessFamily, ProcessRecords};
 use super::output::{AppLog, Output};
 use super::stop::Stop;
-use super::{Asking, Exit, Launch, LaunchError, LaunchSpec, Owner, Process, os, stop_request};
+use super::{
+    Exit, Launch, LaunchError, LaunchSpec, PortOwner, Process, StopFuture, os, stop_request,
+};
 use crate::os::inherit;
 use crate::os::listening;
 use crate::release::Generation;
 
-/// Variables that are meant for this process and would mislead the app: systemd's, and our own
-/// settings.
-const OURS: [&str; 7] = [
+/// Variables of systemd that are meant for this process and would mislead the app.
+const OWN_VARIABLES: [&str; 7] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
     "WATCHDOG_PID",
@@ -31,27 +33,28 @@ const OURS: [&str; 7] = [
     "LISTEN_FDNAMES",
     "LISTEN_PIDFDID",
 ];
-const OUR_PREFIX: &str = "HANDOFF_";
+/// Prefix of the variables that are options of handoff.
+const OWN_PREFIX: &str = "HANDOFF_";
 
-/// Launches processes of this machine. Their tree ends with this process, also when it is killed.
+/// A launcher of processes on this machine. Their trees end with this process, also if it is killed.
 #[derive(Debug)]
 pub struct OsLauncher {
     folder: PathBuf,
-    records: OnceCell<Option<Rc<Records>>>,
+    records: OnceCell<Option<Rc<ProcessRecords>>>,
     roots: Roots,
     app_log: Option<AppLog>,
 }
 
-/// The root process of each instance that runs.
+/// The root process of each running instance.
 #[derive(Clone, Debug, Default)]
 pub struct Roots(Arc<Mutex<BTreeMap<Generation, u32>>>);
 
-/// One of them.
+/// A process tree on this machine.
 #[derive(Debug)]
 pub struct OsProcess {
     pid: u32,
-    /// What the tree's own end may miss.
-    kin: Option<Kin>,
+    /// Processes that killing the tree may miss; `None` where it misses none.
+    family: Option<ProcessFamily>,
     child: Child,
     tree: os::Tree,
     output: Output,
@@ -59,15 +62,15 @@ pub struct OsProcess {
     roots: Roots,
     stop: Stop,
     port: u16,
-    /// Held where its end is how the app is asked to stop.
+    /// Standard input, whose end asks the app to stop (`--stop stdin`).
     stdin: Option<ChildStdin>,
 }
 
 // === impl OsLauncher ===
 
 impl OsLauncher {
-    /// One that records in `<cache>/processes` what could outlive this process. What another one
-    /// that is no more has left there is ended before the first launch.
+    /// Returns a launcher that records in `<cache>/processes` the processes that could outlive this
+    /// one. Those that a dead sidecar left are killed before the first launch.
     pub fn new(cache: &Path) -> Self {
         Self {
             folder: cache.join("processes"),
@@ -77,23 +80,28 @@ impl OsLauncher {
         }
     }
 
-    /// Has what apps write go there instead of the log.
+    /// Sends the output of apps there instead of to the log.
     pub fn set_app_log(&mut self, app_log: AppLog) {
         self.app_log = Some(app_log);
     }
 
-    fn records(&self) -> Option<&Rc<Records>> {
+    fn records(&self) -> Option<&Rc<ProcessRecords>> {
         let open = || {
-            let opened = Records::open(&self.folder);
+            let opened = ProcessRecords::open(&self.folder);
             let opened = opened.inspect_err(|error| {
-                tracing::warn!(folder = ?self.folder, %error, "processes are not recorded");
+                tracing::warn!(
+                    event = "process_records_not_opened",
+                    folder = %self.folder.display(),
+                    %error,
+                    "cannot record the processes of apps: if this sidecar is killed, some may stay"
+                );
             });
             opened.ok()
         };
         self.records.get_or_init(open).as_ref()
     }
 
-    /// The roots of what it launches, as they come and go.
+    /// Returns the root processes of its running instances, kept up to date.
     pub fn roots(&self) -> Roots {
         self.roots.clone()
     }
@@ -107,12 +115,12 @@ impl Launch for OsLauncher {
             let records = self.records();
             let mut command = command(&spec);
             if let Some(records) = records {
-                command.env(orphans::MARK, records.mark(spec.generation));
+                command.env(MARK, records.mark(spec.generation));
             }
-            let mut child = inherit::alone(|| command.spawn())?;
+            let mut child = inherit::with_spawn_lock(|| command.spawn())?;
             let pid = child.id().unwrap_or_default();
             let tree = os::Tree::adopt(&child)?;
-            let follows = records.filter(|_| !tree.ends_with_us());
+            let records = records.filter(|_| !tree.is_killed_with_sidecar());
             let mut output =
                 Output::new(spec.generation, spec.release.clone(), self.app_log.clone());
             if let Some(stdout) = child.stdout.take() {
@@ -121,12 +129,13 @@ impl Launch for OsLauncher {
             if let Some(stderr) = child.stderr.take() {
                 output.follow(stderr);
             }
-            self.roots.all().insert(spec.generation, pid);
+            self.roots.0.lock().insert(spec.generation, pid);
             Ok(OsProcess {
-                kin: follows.and_then(|records| records.follow(pid, records.mark(spec.generation))),
+                family: records
+                    .and_then(|records| records.follow(pid, records.mark(spec.generation))),
                 generation: spec.generation,
                 roots: self.roots.clone(),
-                // Taken: waiting for a child closes what is not.
+                // Waiting for a child closes its standard input, unless that has been taken out.
                 stdin: child.stdin.take(),
                 stop: spec.stop.clone(),
                 port: spec.port,
@@ -139,18 +148,18 @@ impl Launch for OsLauncher {
         start().map_err(|source| LaunchError {
             is_releases_fault: os::is_releases_fault(&source),
             program: spec.program.clone(),
-            source: os::explained(source, &spec.workdir),
+            source: os::explain_error(source, &spec.workdir),
             workdir: spec.workdir.clone(),
         })
     }
 }
 
-/// Takes out of its environment what is meant for this process.
-pub fn without_ours(command: &mut Command) {
+/// Removes the variables that are meant for this process from the environment of a child.
+pub fn remove_own_variables(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let is_ours = name
             .to_str()
-            .is_some_and(|name| OURS.contains(&name) || name.starts_with(OUR_PREFIX));
+            .is_some_and(|name| OWN_VARIABLES.contains(&name) || name.starts_with(OWN_PREFIX));
         if is_ours {
             command.env_remove(name);
         }
@@ -162,14 +171,15 @@ fn command(spec: &LaunchSpec) -> Command {
     command
         .args(&spec.args)
         .current_dir(&spec.workdir)
-        .stdin(match spec.stop == Stop::Stdin {
-            true => Stdio::piped(),
-            false => Stdio::null(),
+        .stdin(if spec.stop == Stop::Stdin {
+            Stdio::piped()
+        } else {
+            Stdio::null()
         })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    without_ours(&mut command);
+    remove_own_variables(&mut command);
     command.envs(spec.env.iter());
     os::prepare(&mut command, &spec.stop);
     command
@@ -178,13 +188,9 @@ fn command(spec: &LaunchSpec) -> Command {
 // === impl Roots ===
 
 impl Roots {
-    /// An instance's, while it runs.
+    /// Returns the process id of an instance while it runs.
     pub fn of(&self, generation: Generation) -> Option<u32> {
-        self.all().get(&generation).copied()
-    }
-
-    fn all(&self) -> MutexGuard<'_, BTreeMap<Generation, u32>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().get(&generation).copied()
     }
 }
 
@@ -206,13 +212,13 @@ impl Process for OsProcess {
         }
     }
 
-    fn ask_to_stop(&mut self) -> Asking {
-        // The first thing, so that the exit that may follow at once is known for what it is.
-        self.tree.will_stop(&self.stop);
+    fn ask_to_stop(&mut self) -> StopFuture {
+        // First: the root may end at once, and its exit has to be taken for a stop.
+        self.tree.begin_stop(&self.stop);
         match &self.stop {
             Stop::Http { method, path } => {
                 let (method, path) = (method.clone(), path.clone());
-                Box::pin(stop_request::ask(self.port, method, path))
+                Box::pin(stop_request::send(self.port, method, path))
             }
             Stop::Stdin => {
                 drop(self.stdin.take());
@@ -228,12 +234,12 @@ impl Process for OsProcess {
 
     fn kill(&mut self) {
         self.tree.kill();
-        // Where no job could be had, at least the root.
+        // At least the root, where a job was refused.
         let _ = self.child.start_kill();
     }
 
     fn output(&self) -> VecDeque<String> {
-        self.output.so_far()
+        self.output.lines_so_far()
     }
 
     fn listeners(&self) -> Vec<SocketAddr> {
@@ -244,7 +250,7 @@ impl Process for OsProcess {
             .collect()
     }
 
-    fn owner(&self, port: u16) -> Owner {
+    fn owner(&self, port: u16) -> PortOwner {
         let pids = self.tree.pids();
         let (mut ours, mut another) = (Vec::new(), None);
         for listening in listening::all() {
@@ -258,19 +264,18 @@ impl Process for OsProcess {
                 None => {}
             }
         }
-        match (ours.is_empty(), another) {
-            (false, _) => Owner::Tree(ours),
-            (true, Some(other)) => Owner::Another(other),
-            (true, None) => Owner::Unknown,
+        if !ours.is_empty() {
+            return PortOwner::Tree(ours);
         }
+        another.map_or(PortOwner::Unknown, PortOwner::Another)
     }
 }
 
 impl Drop for OsProcess {
     fn drop(&mut self) {
-        // Its number may be another process's from now on.
-        self.roots.all().remove(&self.generation);
+        // From now on another process may have its id.
+        self.roots.0.lock().remove(&self.generation);
         self.kill();
-        drop(self.kin.take());
+        drop(self.family.take());
     }
 }

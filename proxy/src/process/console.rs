@@ -1,29 +1,30 @@
-//! Console events: how Windows asks a program to stop.
+//! Console events, by which Windows asks a program to stop.
 //!
-//! An event reaches only processes that share the sender's console, and Ctrl-C only all of those. So
-//! where the app has a console of its own, a helper is sent into it: this program, started once more
-//! with a subcommand of its own. A process has one console at a time, and ours has to go on hearing
-//! the events that are meant for us.
+//! An event reaches only processes that share the sender's console, and Ctrl-C always all of them. If
+//! the app has a console of its own, a helper sends the event there: this program, started again with
+//! a hidden subcommand. A process has one console at a time, and this one has to keep its own to
+//! receive events itself.
 
 use std::io;
 use std::str::FromStr;
 
-/// The helper's subcommand: `handoff send-console-event ctrl-c PID`.
+/// Subcommand of the helper: `handoff send-console-event ctrl-c PID`.
 pub const SUBCOMMAND: &str = "send-console-event";
 
-/// What a program can be sent.
+/// An event that can be sent to a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConsoleEvent {
-    /// As if somebody pressed Ctrl-C in its console.
+    /// Ctrl-C, sent to all processes of a console.
     CtrlC,
-    /// The same for Ctrl-Break, for one group of processes.
+    /// Ctrl-Break, sent to one group of processes.
     CtrlBreak,
 }
 
 // === impl ConsoleEvent ===
 
 impl ConsoleEvent {
-    fn word(self) -> &'static str {
+    /// Returns its name on the command line of the helper.
+    fn name(self) -> &'static str {
         match self {
             Self::CtrlC => "ctrl-c",
             Self::CtrlBreak => "ctrl-break",
@@ -34,24 +35,24 @@ impl ConsoleEvent {
 impl FromStr for ConsoleEvent {
     type Err = &'static str;
 
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
         let mut all = [Self::CtrlC, Self::CtrlBreak].into_iter();
-        all.find(|event| event.word() == word)
+        all.find(|event| event.name() == name)
             .ok_or("expected ctrl-c or ctrl-break")
     }
 }
 
-/// Goes into the console of the process `pid` and sends the event there. What the helper does: the
-/// calling process is in that console from then on.
+/// Attaches this process, which is the helper, to the console of the process `pid`, and sends the
+/// event there.
 ///
 /// # Errors
-/// When the system does not let it, or has no consoles.
+/// The system refuses, or has no consoles.
 pub fn send_from_within(event: ConsoleEvent, pid: u32) -> io::Result<()> {
     os::send_from_within(event, pid)
 }
 
 #[cfg(windows)]
-pub(super) use os::{have_one, hear_ctrl_c, send};
+pub(super) use os::{enable_ctrl_c, has_console, send};
 
 #[cfg(unix)]
 mod os {
@@ -83,22 +84,22 @@ mod os {
     use super::{ConsoleEvent, SUBCOMMAND};
     use crate::os::inherit;
 
-    /// Whether this process has a console that a child can share.
-    pub(in super::super) fn have_one() -> bool {
-        // SAFETY: takes nothing; zero says that there is none.
+    /// Returns whether this process has a console that a child can share.
+    pub(crate) fn has_console() -> bool {
+        // SAFETY: takes nothing; zero means that there is none.
         unsafe { GetConsoleCP() != 0 }
     }
 
-    /// Children inherit whether Ctrl-C is ignored, and whoever started us in a process group of our
-    /// own has made us ignore it.
-    pub(in super::super) fn hear_ctrl_c() {
-        // SAFETY: no handler is passed: this only clears the flag.
+    /// Stops ignoring Ctrl-C, which children inherit: a process that was started in a group of its own
+    /// ignores it.
+    pub(crate) fn enable_ctrl_c() {
+        // SAFETY: no handler is passed: the call only clears a flag.
         unsafe { SetConsoleCtrlHandler(None, 0) };
     }
 
-    /// Sends the process `pid`, the first of its group, an event.
-    pub(in super::super) async fn send(event: ConsoleEvent, pid: u32) -> io::Result<()> {
-        if event == ConsoleEvent::CtrlBreak && have_one() {
+    /// Sends an event to the process `pid`, the first of its group.
+    pub(crate) async fn send(event: ConsoleEvent, pid: u32) -> io::Result<()> {
+        if event == ConsoleEvent::CtrlBreak && has_console() {
             // SAFETY: takes two integers.
             let sent = check(unsafe { GenerateConsoleCtrlEvent(CTRL_BREAK_EVENT, pid) });
             if sent.is_ok() {
@@ -111,31 +112,32 @@ mod os {
     async fn send_by_helper(event: ConsoleEvent, pid: u32) -> io::Result<()> {
         let mut helper = Command::new(std::env::current_exe()?);
         helper
-            .args([SUBCOMMAND, event.word(), &pid.to_string()])
+            .args([SUBCOMMAND, event.name(), &pid.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .creation_flags(CREATE_NO_WINDOW)
             .kill_on_drop(true);
-        let helper = inherit::alone(|| helper.spawn())?;
+        let helper = inherit::with_spawn_lock(|| helper.spawn())?;
         let helper = helper.wait_with_output().await?;
         if helper.status.success() {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&helper.stderr);
         let said = said.trim().to_owned();
-        Err(io::Error::other(match said.is_empty() {
-            true => format!("{SUBCOMMAND} ended with {}", helper.status),
-            false => said,
+        Err(io::Error::other(if said.is_empty() {
+            format!("{SUBCOMMAND} ended with {}", helper.status)
+        } else {
+            said
         }))
     }
 
     pub(super) fn send_from_within(event: ConsoleEvent, pid: u32) -> io::Result<()> {
-        // SAFETY: takes nothing. That there was none is as good.
+        // SAFETY: takes nothing; an error means that there was none.
         unsafe { FreeConsole() };
         // SAFETY: takes an integer.
         check(unsafe { AttachConsole(pid) })?;
-        // SAFETY: no handler is passed: this only sets the flag by which we ignore our own Ctrl-C.
+        // SAFETY: no handler is passed: the call only sets the flag to ignore Ctrl-C, our own too.
         check(unsafe { SetConsoleCtrlHandler(None, 1) })?;
         let (event, group) = match event {
             // "This signal cannot be limited to a specific process group" (GenerateConsoleCtrlEvent).

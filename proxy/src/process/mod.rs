@@ -1,8 +1,7 @@
-//! The seam to the operating system: how an instance's process tree is started, asked to stop and
-//! ended.
+//! Process trees of instances: how they are started, asked to stop and killed.
 //!
-//! What Unix and Windows share is in [`command`]; the twins `unix` and `windows` export the same
-//! names, so that callers hold no `cfg` and a port is reviewed by reading two files side by side.
+//! [`command`] holds what Unix and Windows share. The twins `unix` and `windows` export the same
+//! names: callers need no `cfg`, and the two can be compared side by side.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -34,100 +33,100 @@ mod os;
 
 pub use output::AppLog;
 
-/// What completes when an app has been asked to stop.
-pub type Asking = Pin<Box<dyn Future<Output = io::Result<()>>>>;
+/// A request to stop that completes when the app has received it.
+pub type StopFuture = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
-/// Starts instances.
+/// A launcher of instances.
 pub trait Launch {
-    /// What it starts.
+    /// A process that it starts.
     type Process: Process + 'static;
 
     /// Starts the process that `spec` describes.
     ///
     /// # Errors
-    /// [`LaunchError`] when the system refuses.
+    /// [`LaunchError`] if the system refuses.
     fn launch(&self, spec: LaunchSpec) -> Result<Self::Process, LaunchError>;
 }
 
 /// A running process tree. Dropping it ends the tree.
 pub trait Process {
-    /// The root's process id.
+    /// Returns the process id of the root.
     fn pid(&self) -> u32;
 
-    /// Waits until the root is gone, then ends what it left behind. Cancel safe.
+    /// Waits until the root has ended, then kills what it left behind. Cancel safe.
     fn exited(&mut self) -> impl Future<Output = Exit>;
 
-    /// Asks the root to stop, in the way of its [`LaunchSpec::stop`].
+    /// Asks the root to stop, in the way that [`LaunchSpec::stop`] names.
     ///
-    /// An error says that it has not been asked (a console event where there is no console, an
-    /// answer that says no): only [`Process::kill`] is left.
-    fn ask_to_stop(&mut self) -> Asking;
+    /// An error means that the request has not been received (a console event without a console, an
+    /// HTTP response with an error): only [`Process::kill`] is left.
+    fn ask_to_stop(&mut self) -> StopFuture;
 
-    /// Ends the whole tree now.
+    /// Kills the whole tree now.
     fn kill(&mut self);
 
-    /// The last lines that it has written so far.
+    /// Returns the last lines that the tree has written so far.
     fn output(&self) -> VecDeque<String>;
 
-    /// Where processes of the tree listen, as far as the system tells.
+    /// Returns the addresses on which processes of the tree listen, as far as the system reports it.
     fn listeners(&self) -> Vec<SocketAddr>;
 
-    /// Who listens on a port, as far as the system tells.
-    fn owner(&self, port: u16) -> Owner;
+    /// Returns which process listens on a port, as far as the system reports it.
+    fn owner(&self, port: u16) -> PortOwner;
 }
 
-/// Who listens on a port.
+/// The process that listens on a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// The process tree that was asked about, on these addresses.
+pub enum PortOwner {
+    /// The process tree itself, on these addresses.
     Tree(Vec<SocketAddr>),
     /// Another process: its name and id.
     Another(String),
-    /// The system does not tell.
+    /// Unknown: the system does not tell.
     Unknown,
 }
 
 /// Everything that a launch needs.
 #[derive(Clone, Debug)]
 pub struct LaunchSpec {
-    /// For the log: which launch.
+    /// Number of the launch, for the log.
     pub generation: Generation,
-    /// For the log: of what.
+    /// Id of the release, for the log.
     pub release: ReleaseId,
-    /// A path, or a name to look up in `PATH`.
+    /// Path of the program, or a name to look up in `PATH`.
     pub program: OsString,
-    /// Its arguments.
+    /// Arguments of the program.
     pub args: Vec<OsString>,
-    /// Variables set for it, beside what it inherits.
+    /// Variables set for it, in addition to those that it inherits.
     pub env: Variables,
-    /// Its working directory.
+    /// Working directory.
     pub workdir: PathBuf,
-    /// How it is asked to stop.
+    /// Way in which it is asked to stop.
     pub stop: Stop,
-    /// Where it was told to listen, for a stop by request.
+    /// Port on which it has to listen, for a stop by request.
     pub port: u16,
 }
 
-/// How an instance ended.
+/// The end of an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
-    /// `exit status: 3`, `signal: 9 (SIGKILL)`, in the system's words.
+    /// Exit status in the words of the system: `exit status: 3`, `signal: 9 (SIGKILL)`.
     pub status: String,
-    /// The last lines that it wrote, stdout and stderr as they came.
+    /// Last lines that it wrote to stdout and stderr, in the order in which they were read.
     pub output: VecDeque<String>,
 }
 
-/// Why a process was not started.
+/// Failure to start a process.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot start {program:?} in {workdir:?}: {source}")]
 pub struct LaunchError {
-    /// What was to be started.
+    /// Program that was to be started.
     pub program: OsString,
-    /// Where.
+    /// Working directory.
     pub workdir: PathBuf,
-    /// What the system said.
+    /// Error of the system.
     pub source: io::Error,
-    /// Whether the release is to blame (no such program in it, not a program), and not the
-    /// machine (out of memory, out of processes, locked for now).
+    /// `true` if the release is at fault (no such program, not a program), `false` if the machine is
+    /// (out of memory, out of processes, locked for now).
     pub is_releases_fault: bool,
 }

@@ -1,30 +1,29 @@
-//! What an instance writes, line by line into the log, and its last lines kept for the verdict.
+//! Output of an instance: written to the log line by line, and its last lines kept for reports.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::task::JoinSet;
 
+use crate::os::thread::EXIT_GRACE;
 use crate::release::{Generation, ReleaseId};
 
+/// Number of last lines that are kept.
 const KEPT_LINES: usize = 20;
-/// A longer line is logged in pieces: no app can make the log buffer without bound.
+/// Maximum length of a line in bytes. A longer one is logged in pieces, which bounds the buffer.
 const MAX_LINE: usize = 64 * 1024;
-/// Of a line so much is kept.
+/// Number of bytes that are kept of a line.
 const KEPT_LENGTH: usize = 4 * 1024;
-/// A process that left the tree may hold the pipe open for ever.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Takes the lines of apps instead of the log, and never makes anybody wait.
+/// A receiver of the lines of apps in place of the log. It never blocks.
 #[derive(Clone)]
-pub struct AppLog(Rc<Take>);
+pub struct AppLog(Rc<LineHandler>);
 
-/// What is done with a line: of which launch, of what, and the line without its end.
-type Take = dyn Fn(Generation, &ReleaseId, &[u8]);
+/// A function that receives a line without its end, and the launch and release that it comes from.
+type LineHandler = dyn Fn(Generation, &ReleaseId, &[u8]);
 
 /// The output of one instance.
 #[derive(Debug)]
@@ -39,9 +38,9 @@ pub(super) struct Output {
 // === impl AppLog ===
 
 impl AppLog {
-    /// What is to be done with a line.
-    pub fn new(take: impl Fn(Generation, &ReleaseId, &[u8]) + 'static) -> Self {
-        Self(Rc::new(take))
+    /// Returns one that passes each line to `handler`.
+    pub fn new(handler: impl Fn(Generation, &ReleaseId, &[u8]) + 'static) -> Self {
+        Self(Rc::new(handler))
     }
 }
 
@@ -64,14 +63,14 @@ impl Output {
         }
     }
 
-    /// Logs what comes from `pipe`, always reading on: a full pipe would block the app.
+    /// Logs the lines that come from `pipe` until it is closed: a full pipe would block the app.
     pub(super) fn follow(&mut self, mut pipe: impl AsyncRead + Unpin + 'static) {
         let tail = Rc::clone(&self.tail);
         let (generation, release) = (self.generation, self.release.clone());
         let log = self.log.clone();
-        let mut take = move |line: &[u8]| {
+        let mut handle = move |line: &[u8]| {
             match &log {
-                Some(AppLog(take)) => take(generation, &release, line),
+                Some(AppLog(handler)) => handler(generation, &release, line),
                 None => {
                     let line = String::from_utf8_lossy(line);
                     tracing::info!(target: "app", %generation, %release, "{line}");
@@ -83,21 +82,22 @@ impl Output {
             let mut lines = Lines::default();
             let mut buffer = [0; 4096];
             while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
-                lines.push(&buffer[..n], &mut take);
+                lines.push(&buffer[..n], &mut handle);
             }
-            lines.finish(take);
+            lines.finish(handle);
         });
     }
 
-    /// The last lines, once all that the tree wrote has been read.
+    /// Waits until all that the tree wrote has been read, and returns the last lines. Stops waiting
+    /// after [`EXIT_GRACE`]: a process that left the tree may keep the pipe open.
     pub(super) async fn last_lines(&mut self) -> VecDeque<String> {
         let all_read = async { while self.readers.join_next().await.is_some() {} };
-        // On a timeout what has been read so far is what there is to show.
-        let _ = tokio::time::timeout(LAST_WORDS, all_read).await;
-        self.so_far()
+        let _ = tokio::time::timeout(EXIT_GRACE, all_read).await;
+        self.lines_so_far()
     }
 
-    pub(super) fn so_far(&self) -> VecDeque<String> {
+    /// Returns the last lines that have been read so far.
+    pub(super) fn lines_so_far(&self) -> VecDeque<String> {
         self.tail.borrow().clone()
     }
 }
@@ -111,7 +111,7 @@ fn keep(tail: &RefCell<VecDeque<String>>, line: &[u8]) {
     tail.push_back(line.into_owned());
 }
 
-/// Splits bytes into lines.
+/// A splitter of bytes into lines.
 #[derive(Default)]
 struct Lines {
     partial: Vec<u8>,

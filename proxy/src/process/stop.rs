@@ -1,11 +1,11 @@
-//! The ways to ask an app to stop (`--stop`).
+//! Ways to ask an app to stop (`--stop`).
 
 use std::str::FromStr;
 
 use http::Method;
 use http::uri::PathAndQuery;
 
-/// How an app is asked to stop. What does not by `--stop-timeout` is killed, whatever the way.
+/// A way to ask an app to stop. One that still runs after `--stop-timeout` is killed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// SIGTERM. Unix only.
@@ -14,53 +14,53 @@ pub enum Stop {
     CtrlBreak,
     /// Ctrl-C: SIGINT, or on Windows the console event, in a console of the app's own.
     CtrlC,
-    /// A request to the app's own address. An answer below 400, or the connection's end, says that
-    /// it was understood.
+    /// A request to the app's own address. A status below 400, or the end of the connection, means
+    /// that the app has understood.
     Http {
-        /// `POST`, as a rule.
+        /// Method, usually `POST`.
         method: Method,
-        /// Where to.
+        /// Path and query.
         path: PathAndQuery,
     },
-    /// The end of its standard input, which is open until then.
+    /// End of its standard input, which is open until then.
     Stdin,
-    /// Not at all: it is killed at once.
+    /// Immediate kill, without a request.
     Kill,
 }
 
-/// Why a way to stop is none.
+/// A value of `--stop` that cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StopError {
-    /// It is not among the words.
+    /// Unknown word.
     #[error("expected term, ctrl-break, ctrl-c, http:METHOD:/PATH, stdin or kill")]
     Unknown,
-    /// What follows `http:` is no method and path.
+    /// `http:` without a valid method and path.
     #[error("expected http:METHOD:/PATH, such as http:POST:/shutdown")]
     Http,
-    /// Unix has no such thing.
+    /// Ctrl-Break on Unix.
     #[error("Ctrl-Break exists on Windows only: use term (SIGTERM) or ctrl-c (SIGINT)")]
     NoCtrlBreak,
-    /// Windows has no such thing.
+    /// SIGTERM on Windows.
     #[error("Windows has no SIGTERM: use ctrl-break, ctrl-c, http:METHOD:/PATH or stdin")]
     NoTerm,
 }
 
-/// Which of them there are.
+/// An operating system, by its ways to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum System {
-    /// Signals.
+    /// Unix, with signals.
     Unix,
-    /// Console events.
+    /// Windows, with console events.
     Windows,
 }
 
 // === impl Stop ===
 
 impl Stop {
-    /// Reads `--stop` as it is meant on `system`.
+    /// Parses a value of `--stop` on `system`.
     ///
     /// # Errors
-    /// [`StopError`], when it is none of the ways that there are.
+    /// [`StopError`] if it is not a way to stop on that system.
     pub fn parse(text: &str, system: System) -> Result<Self, StopError> {
         let stop = match text {
             "term" => Self::Term,
@@ -70,7 +70,7 @@ impl Stop {
             "kill" => Self::Kill,
             _ => {
                 let request = text.strip_prefix("http:").ok_or(StopError::Unknown)?;
-                http(request).ok_or(StopError::Http)?
+                parse_http(request).ok_or(StopError::Http)?
             }
         };
         match (&stop, system) {
@@ -80,8 +80,8 @@ impl Stop {
         }
     }
 
-    /// What is customary on `system`.
-    pub fn customary(system: System) -> Self {
+    /// Returns the default on `system`.
+    pub fn default_on(system: System) -> Self {
         match system {
             System::Unix => Self::Term,
             System::Windows => Self::CtrlBreak,
@@ -99,14 +99,14 @@ impl FromStr for Stop {
 
 impl Default for Stop {
     fn default() -> Self {
-        Self::customary(System::HERE)
+        Self::default_on(System::HERE)
     }
 }
 
 // === impl System ===
 
 impl System {
-    /// The one that this program is built for.
+    /// System that this program is built for.
     pub const HERE: Self = if cfg!(windows) {
         Self::Windows
     } else {
@@ -114,10 +114,10 @@ impl System {
     };
 }
 
-/// `METHOD:/PATH`.
-fn http(request: &str) -> Option<Stop> {
+/// Parses `METHOD:/PATH`.
+fn parse_http(request: &str) -> Option<Stop> {
     let (method, path) = request.split_once(':')?;
-    // Methods are case-sensitive, and a method of an app's own is hardly meant by `post`.
+    // Methods are case-sensitive, and `post` is hardly meant as an app's own method.
     let is_method = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase());
     if !is_method || !path.starts_with('/') {
         return None;
@@ -158,13 +158,13 @@ mod tests {
         let term = Stop::parse("term", System::Windows);
         assert_eq!(term, Err(StopError::NoTerm));
         for system in [System::Unix, System::Windows] {
-            let customary = match system {
+            let default = match system {
                 System::Unix => "term",
                 System::Windows => "ctrl-break",
             };
             assert_eq!(
-                Stop::parse(customary, system),
-                Ok(Stop::customary(system)),
+                Stop::parse(default, system),
+                Ok(Stop::default_on(system)),
                 "{system:?}"
             );
         }

@@ -1,4 +1,4 @@
-//! The request that asks an app to stop (`--stop http:METHOD:/PATH`).
+//! The HTTP request that asks an app to stop (`--stop http:METHOD:/PATH`).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,11 +11,11 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// Sends it to the app on `port`, and returns when the app has understood.
+/// Sends the request to the app on `port`, and waits for the response.
 ///
 /// # Errors
-/// When nobody is there to ask, or the answer says no.
-pub(super) async fn ask(port: u16, method: Method, path: PathAndQuery) -> io::Result<()> {
+/// The app does not accept connections, or responds with a status of 400 or above.
+pub(super) async fn send(port: u16, method: Method, path: PathAndQuery) -> io::Result<()> {
     let (address, stream) = connect(port).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
@@ -31,7 +31,7 @@ pub(super) async fn ask(port: u16, method: Method, path: PathAndQuery) -> io::Re
     headers.insert(header::USER_AGENT, HeaderValue::from_static("handoff-stop"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     if may_have_body {
-        // Some servers answer 411 to a request that could have a body and does not say.
+        // Some servers respond with 411 to a request that could have a body and states no length.
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     let answer = tokio::select! {
@@ -42,12 +42,12 @@ pub(super) async fn ask(port: u16, method: Method, path: PathAndQuery) -> io::Re
         Ok(status) if status >= StatusCode::BAD_REQUEST => {
             Err(io::Error::other(format!("{what} answered {status}")))
         }
-        // An app that ends at once may not get to answer.
+        // An app that ends at once may not respond.
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
-/// On either loopback address, as the health check found it.
+/// Connects on either loopback address, as the health check does.
 async fn connect(port: u16) -> io::Result<(SocketAddr, TcpStream)> {
     let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
     let error = match TcpStream::connect(v4).await {
@@ -66,7 +66,7 @@ mod tests {
 
     use super::*;
 
-    /// What an app that answers so is asked, and what is made of its answer.
+    /// Returns the request that an app with this response receives, and the result of the stop.
     async fn asked(answer: &str) -> (String, io::Result<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -79,7 +79,7 @@ mod tests {
             stream.write_all(answer.as_bytes()).await.unwrap();
             request.replace(&port.to_string(), "PORT")
         };
-        let ask = ask(port, Method::POST, PathAndQuery::from_static("/stop?a=b"));
+        let ask = send(port, Method::POST, PathAndQuery::from_static("/stop?a=b"));
         tokio::join!(app, ask)
     }
 
@@ -110,7 +110,7 @@ mod tests {
             free.local_addr().unwrap().port()
         };
         let path = PathAndQuery::from_static("/");
-        let asked = ask(port, Method::POST, path).await;
+        let asked = send(port, Method::POST, path).await;
         assert_eq!(asked.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 }

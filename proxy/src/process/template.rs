@@ -1,4 +1,4 @@
-//! COMMAND and its placeholders.
+//! The command line of apps (COMMAND) and its placeholders.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,22 +13,22 @@ pub struct Command {
     args: Vec<String>,
 }
 
-/// What the placeholders stand for in one launch.
+/// Values of the placeholders in one launch.
 #[derive(Clone, Copy, Debug)]
 pub struct Values<'a> {
-    /// `{artifact}`, `{dir}` and `{release}`.
+    /// Release, for `{artifact}`, `{dir}` and `{release}`.
     pub release: &'a Release,
-    /// `{port}`: where the app has to listen.
+    /// Port on which the app has to listen, for `{port}`.
     pub port: u16,
-    /// `{port:NAME}`: more ports, by name.
+    /// Further ports by name, for `{port:NAME}`.
     pub ports: &'a [(String, u16)],
-    /// `{host}`: on which address.
+    /// Address on which the app has to listen, for `{host}`.
     pub host: &'a str,
-    /// `{shared}`: for data that outlives a release.
+    /// Folder for data that outlives a release, for `{shared}`.
     pub shared: &'a Path,
 }
 
-/// A folder cannot be run as it is, nor can what an archive was unpacked to.
+/// A folder or an archive is deployed, which cannot be run without a COMMAND.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "release {0} is a folder or an archive, and no COMMAND says what to run in it: append \
@@ -40,7 +40,8 @@ pub struct NoCommand(pub ReleaseId);
 // === impl Command ===
 
 impl Command {
-    /// The words after `--`. When the first starts with `-`, all are arguments for the artifact.
+    /// Returns the command of the words after `--`. If the first starts with `-`, all are arguments
+    /// for the artifact.
     pub fn new(words: Vec<String>) -> Self {
         let mut args = words;
         let program = match args.first() {
@@ -50,12 +51,12 @@ impl Command {
         Self { program, args }
     }
 
-    /// The program and its arguments for one launch.
+    /// Returns the program and its arguments for one launch.
     ///
     /// A program with a slash is a path relative to `{dir}`; one without is looked up in `PATH`.
     ///
     /// # Errors
-    /// [`NoCommand`] when the artifact itself is to run but is a folder.
+    /// [`NoCommand`] if the artifact itself is to run but is a folder.
     pub fn expand(&self, values: Values<'_>) -> Result<(OsString, Vec<OsString>), NoCommand> {
         let program = match &self.program {
             None if values.release.artifact.is_dir() => {
@@ -92,7 +93,7 @@ impl fmt::Display for Command {
 // === impl Values ===
 
 impl Values<'_> {
-    /// `text` with its placeholders filled. Other braces stay as they are: JSON has them too.
+    /// Replaces the placeholders in `text`. Other braces are kept, as in JSON.
     pub fn fill(&self, text: &str) -> OsString {
         fill(text, |name| self.value(name))
     }

@@ -16,36 +16,39 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 
-use super::Asking;
+use super::StopFuture;
 use super::stop::Stop;
 use crate::os::machine::is_gone;
+use crate::os::procfs::{self, ProcessStat};
 
-/// What a root that was asked to stop leaves behind has this long to stop too.
-const LEFT_BEHIND: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Maximum time for the processes that a stopped root leaves behind to stop too.
+const STOP_REST_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The process group of one instance.
 #[derive(Debug)]
 pub(super) struct Tree {
     root: Pid,
     root_ended: Option<AsyncFd<OwnedFd>>,
-    asked_to_stop: Option<Signal>,
-    reaped: bool,
+    /// Signal for the processes that the root leaves behind, once it has been asked to stop.
+    stop_signal: Option<Signal>,
+    is_reaped: bool,
 }
 
-/// Makes the child a group of its own that dies with this process.
+/// Prepares a child that leads a process group of its own and dies with this process.
 ///
-/// The parent-death signal comes when the *thread* that forked ends (prctl(2),
-/// PR_SET_PDEATHSIG), so launch from a thread that lives as long as the process.
+/// The parent-death signal is sent at the end of the *thread* that forked (prctl(2),
+/// PR_SET_PDEATHSIG): launch from a thread that lives as long as the process.
 pub(super) fn prepare(command: &mut Command, _: &Stop) {
     let parent = rustix::process::getpid();
     command.process_group(0);
     let die_with_parent = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // The parent may have died before the call above.
-        match rustix::process::getppid() == Some(parent) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::BrokenPipe.into()),
+        if rustix::process::getppid() == Some(parent) {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::BrokenPipe.into())
         }
     };
     // SAFETY: between fork and exec the closure makes two system calls, allocates nothing and
@@ -53,7 +56,7 @@ pub(super) fn prepare(command: &mut Command, _: &Stop) {
     unsafe { command.pre_exec(die_with_parent) };
 }
 
-/// Whether starting failed because of what was to be started.
+/// Returns whether a start failed because of the program that was to be started.
 pub(super) fn is_releases_fault(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
@@ -68,18 +71,19 @@ pub(super) fn is_releases_fault(error: &io::Error) -> bool {
     )
 }
 
-/// What the system's error leaves out.
-pub(super) fn explained(error: io::Error, _: &Path) -> io::Error {
+/// Adds to an error of the system what it leaves out: nothing on Unix.
+pub(super) fn explain_error(error: io::Error, _: &Path) -> io::Error {
     error
 }
 
 // === impl Tree ===
 
 impl Tree {
+    /// Takes charge of the group of a child that [`prepare`] has prepared.
     pub(super) fn adopt(child: &Child) -> io::Result<Self> {
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         let root = pid.ok_or(io::ErrorKind::NotFound)?;
-        // Without a pidfd (Linux before 5.3) the root is reaped before the rest is ended.
+        // Without a pidfd (Linux before 5.3) the root is reaped before the rest is killed.
         let root_ended = rustix::process::pidfd_open(root, PidfdFlags::NONBLOCK)
             .ok()
             .and_then(|fd| {
@@ -89,20 +93,20 @@ impl Tree {
         Ok(Self {
             root,
             root_ended,
-            asked_to_stop: None,
-            reaped: false,
+            stop_signal: None,
+            is_reaped: false,
         })
     }
 
-    /// Waits for the root, then ends what it left behind: at once after a crash, politely after a
-    /// stop.
+    /// Waits for the root, then kills what it left behind; after a stop, the rest is asked to stop
+    /// first.
     pub(super) async fn wait(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
         if let Some(root_ended) = &self.root_ended {
-            // An error would only mean that waiting has to be left to `wait`.
+            // On an error `child.wait` waits instead.
             let _ = root_ended.readable().await;
-            // While the root is not reaped, its number cannot become another group's.
-            if let Some(signal) = self.asked_to_stop {
-                self.ask_the_rest(signal).await;
+            // Until the root is reaped, its id cannot become that of another group.
+            if let Some(signal) = self.stop_signal {
+                self.stop_rest(signal).await;
             }
             self.kill();
         }
@@ -110,77 +114,73 @@ impl Tree {
         if self.root_ended.is_none() {
             self.kill();
         }
-        if !std::mem::replace(&mut self.reaped, true) {
-            reap(self.root);
+        if !std::mem::replace(&mut self.is_reaped, true) {
+            reap_rest(self.root);
         }
         status
     }
 
-    /// It is about to be asked to stop, in whatever way: what it leaves behind gets a signal.
-    pub(super) fn will_stop(&mut self, stop: &Stop) {
-        self.asked_to_stop = Some(signal_of(stop));
+    /// Notes that the root is being asked to stop: what it leaves behind gets a signal.
+    pub(super) fn begin_stop(&mut self, stop: &Stop) {
+        self.stop_signal = Some(signal_of(stop));
     }
 
     /// Sends the root the signal that stands for this way to stop.
-    pub(super) fn signal(&self, stop: &Stop) -> Asking {
+    pub(super) fn signal(&self, stop: &Stop) -> StopFuture {
         let signal = signal_of(stop);
         let sent = rustix::process::kill_process(self.root, signal);
         Box::pin(ready(sent.map_err(io::Error::from)))
     }
 
+    /// Kills the group.
     pub(super) fn kill(&self) {
-        if !self.reaped {
-            // That nobody is left is what was wanted.
+        if !self.is_reaped {
+            // An error means that no process is left.
             let _ = rustix::process::kill_process_group(self.root, Signal::KILL);
         }
     }
 
-    async fn ask_the_rest(&self, signal: Signal) {
+    async fn stop_rest(&self, signal: Signal) {
         let gone = async {
             while self.has_left_any() {
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         if rustix::process::kill_process_group(self.root, signal).is_ok() {
-            // Who is not gone by then is ended.
-            let _ = tokio::time::timeout(LEFT_BEHIND, gone).await;
+            let _ = tokio::time::timeout(STOP_REST_TIMEOUT, gone).await;
         }
     }
 
-    /// Whether anybody but the root runs. In a container perhaps nobody ever asks how one that has
-    /// ended did.
+    /// Returns whether any process but the root still runs. In a container, processes that have ended
+    /// may never be reaped.
     fn has_left_any(&self) -> bool {
         let root = self.root.as_raw_nonzero().get().cast_unsigned();
         let mut pids = self.pids().into_iter();
         pids.any(|pid| pid != root && !is_gone(pid))
     }
 
-    /// Whether all of it ends when this process is killed. Only the root does, at once.
+    /// Returns whether all of the tree ends if this process is killed: only the root does.
     #[expect(clippy::unused_self, reason = "the same as on Windows")]
-    pub(super) fn ends_with_us(&self) -> bool {
+    pub(super) fn is_killed_with_sidecar(&self) -> bool {
         false
     }
 
-    /// The processes of the group.
+    /// Returns the processes of the group.
     pub(super) fn pids(&self) -> Vec<u32> {
-        let Ok(processes) = std::fs::read_dir("/proc") else {
-            return Vec::new();
-        };
-        processes
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .filter(|&pid| group_of(pid) == Some(self.root.as_raw_nonzero().get()))
+        let group = self.root.as_raw_nonzero().get().cast_unsigned();
+        procfs::pids()
+            .filter(|&pid| ProcessStat::read(pid).is_some_and(|stat| stat.group == group))
             .collect()
     }
 }
 
-/// Asks how those ended that the root has left behind, if they have become this process's children:
-/// as the first process of a container it is the only one that could.
+/// Reaps the processes that the root has left behind, if they have become children of this process:
+/// if that is the first one of a container, no other can reap them.
 ///
-/// The root itself is reaped. Its group keeps its number as long as anybody is in it, and nobody else
-/// waits for any of them.
-fn reap(group: Pid) {
-    // As a rule an error: there are none.
+/// The root has been reaped. Its group keeps its id while it has members, and nothing else waits for
+/// them.
+fn reap_rest(group: Pid) {
+    // Usually an error: there are no such children.
     let next = move || rustix::process::waitpgid(group, WaitOptions::NOHANG);
     let mut reaped = next();
     while let Ok(Some(_)) = reaped {
@@ -190,7 +190,7 @@ fn reap(group: Pid) {
         tokio::spawn(async move {
             while let Ok(reaped) = next() {
                 if reaped.is_none() {
-                    tokio::time::sleep(LOOK_AGAIN).await;
+                    tokio::time::sleep(POLL_INTERVAL).await;
                 }
             }
         });
@@ -202,14 +202,6 @@ fn signal_of(stop: &Stop) -> Signal {
         Stop::CtrlC => Signal::INT,
         Stop::Term | Stop::CtrlBreak | Stop::Http { .. } | Stop::Stdin | Stop::Kill => Signal::TERM,
     }
-}
-
-/// The process group, the fifth field of `/proc/PID/stat` (proc(5)). The second, the name, may hold
-/// blanks and brackets; nothing after its closing one does.
-fn group_of(pid: u32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_whitespace().nth(2)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -255,7 +247,7 @@ mod tests {
     async fn eventually(is_so: impl Fn() -> bool) {
         let so = async {
             while !is_so() {
-                tokio::time::sleep(LOOK_AGAIN).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         let waited = tokio::time::timeout(Duration::from_secs(60), so).await;
@@ -280,9 +272,6 @@ mod tests {
         let (mut child, mut tree) = shell("sleep 1000 & sh -c 'sleep 1000 & sleep 1000' & exit 3");
         let status = tree.wait(&mut child).await.unwrap();
         assert_eq!(status.code(), Some(3));
-        let root = tree.root.as_raw_nonzero().get();
-        let entries = || fs::read_dir("/proc").unwrap().flatten();
-        let pids = || entries().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        eventually(|| pids().all(|pid| group_of(pid) != Some(root))).await;
+        eventually(|| tree.pids().is_empty()).await;
     }
 }

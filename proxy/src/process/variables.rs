@@ -1,29 +1,29 @@
-//! Environment variables, whose values are nobody's business.
+//! Environment variables of apps, whose values are never shown.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
-/// Variables of an app. They hold secrets: only their names are ever shown.
+/// Environment variables of an app. They may hold secrets: only their names are shown.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Variables(Vec<(OsString, OsString)>);
 
 // === impl Variables ===
 
 impl Variables {
-    /// Sets one, in the place of an earlier one of that name.
+    /// Sets a variable, and removes an earlier one of that name.
     pub fn set(&mut self, name: impl Into<OsString>, value: impl Into<OsString>) {
         let name = name.into();
         self.0.retain(|(known, _)| *known != name);
         self.0.push((name, value.into()));
     }
 
-    /// In the order in which they were set.
+    /// Returns the names and values in the order in which they were set.
     pub fn iter(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         let pairs = self.0.iter();
         pairs.map(|(name, value)| (name.as_os_str(), value.as_os_str()))
     }
 
-    /// What may be shown.
+    /// Returns the names, which may be shown.
     pub fn names(&self) -> impl Iterator<Item = &OsStr> {
         self.iter().map(|(name, _)| name)
     }

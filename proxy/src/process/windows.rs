@@ -1,4 +1,4 @@
-//! Windows: a job object for the tree, with kill-on-close for when this process is killed.
+//! Windows: a job object for the tree, whose kill-on-close ends it if this process is killed.
 
 #![expect(unsafe_code, reason = "job objects have no safe interface")]
 
@@ -29,32 +29,32 @@ use windows_sys::Win32::System::Threading::{
     THREAD_SUSPEND_RESUME,
 };
 
-use super::Asking;
+use super::StopFuture;
 use super::console::{self, ConsoleEvent};
 use super::stop::Stop;
 
-/// The exit code of what was ended and did not end itself.
+/// Exit code of processes that were killed.
 const KILLED: u32 = 1;
-/// As many processes of a tree as are looked at to find its listener.
+/// Maximum number of processes of a tree that are searched for its listener.
 const MAX_PIDS: usize = 256;
 
-/// The job of one instance; without one (refused, as Azure's sandbox may) only its root.
+/// The job of one instance; only its root where a job was refused, as in Azure's sandbox.
 #[derive(Debug)]
 pub(super) struct Tree {
     root: u32,
     job: Option<OwnedHandle>,
 }
 
-/// Starts it suspended, so that it is in the job before it can start anything.
+/// Prepares a child that starts suspended: it is put into the job before it can start others.
 ///
-/// In a console group of its own, so that it can be sent Ctrl-Break alone; or, for Ctrl-C, which a
-/// new group ignores and which reaches whole consoles only, in a console of its own, without a
-/// window. So too where we have none to share (a service).
+/// It gets a console group of its own, to which Ctrl-Break can be sent; or, for Ctrl-C, which a new
+/// group ignores and which reaches whole consoles only, a console of its own, without a window. It
+/// gets a console too if this process has none to share, as in a service.
 pub(super) fn prepare(command: &mut Command, stop: &Stop) {
     let console = if *stop == Stop::CtrlC {
-        console::hear_ctrl_c();
+        console::enable_ctrl_c();
         CREATE_NO_WINDOW
-    } else if console::have_one() {
+    } else if console::has_console() {
         CREATE_NEW_PROCESS_GROUP
     } else {
         CREATE_NEW_PROCESS_GROUP | CREATE_NO_WINDOW
@@ -62,11 +62,11 @@ pub(super) fn prepare(command: &mut Command, stop: &Stop) {
     command.creation_flags(console | CREATE_SUSPENDED);
 }
 
-/// Whether starting failed because of what was to be started: it is not there, it is no program, it
-/// is one for another processor, or one that only an administrator may start.
+/// Returns whether a start failed because of the program that was to be started: it does not exist,
+/// is no program, is for another processor, or needs an administrator.
 pub(super) fn is_releases_fault(error: &io::Error) -> bool {
     let code = error.raw_os_error().map(i32::cast_unsigned);
-    // What is in no folder of `PATH` has no code: the standard library has looked for it.
+    // The standard library searches `PATH`, and gives no code if it finds nothing.
     let is_nowhere = code.is_none() && error.kind() == io::ErrorKind::NotFound;
     is_nowhere
         || matches!(
@@ -81,9 +81,9 @@ pub(super) fn is_releases_fault(error: &io::Error) -> bool {
         )
 }
 
-/// What the system's error leaves out.
-pub(super) fn explained(error: io::Error, workdir: &Path) -> io::Error {
-    // MAX_PATH, less a backslash and the zero behind it, whatever prefix there is.
+/// Adds to an error of the system what it leaves out.
+pub(super) fn explain_error(error: io::Error, workdir: &Path) -> io::Error {
+    // MAX_PATH, less a backslash and the final zero, with any prefix.
     const LONGEST: usize = 258;
     let length = workdir.as_os_str().len();
     if length <= LONGEST {
@@ -99,10 +99,15 @@ pub(super) fn explained(error: io::Error, workdir: &Path) -> io::Error {
 // === impl Tree ===
 
 impl Tree {
+    /// Puts a suspended child into a job of its own, and lets it run.
     pub(super) fn adopt(child: &Child) -> io::Result<Self> {
         let root = child.id().ok_or(io::ErrorKind::NotFound)?;
         let job = job_of(child).inspect_err(|error| {
-            tracing::warn!(%error, "no job object: what the app starts may outlive it");
+            tracing::warn!(
+                event = "job_object_refused",
+                %error,
+                "no job object for the app: processes that it starts may outlive it"
+            );
         });
         resume(child, root)?;
         Ok(Self {
@@ -111,31 +116,33 @@ impl Tree {
         })
     }
 
-    /// Waits for the root, then ends what it left behind.
+    /// Waits for the root, then kills what it left behind.
     pub(super) async fn wait(&self, child: &mut Child) -> io::Result<ExitStatus> {
         let status = child.wait().await;
         self.kill();
         status
     }
 
-    /// It is about to be asked to stop, in whatever way. What it leaves behind is ended with the
-    /// job: a console event has reached all of them already.
+    /// Does nothing: what the root leaves behind is killed with the job, and a console event has
+    /// reached all of its processes already.
     #[expect(
         clippy::unused_self,
         clippy::needless_pass_by_ref_mut,
         reason = "the same as on Unix"
     )]
-    pub(super) fn will_stop(&mut self, _: &Stop) {}
+    pub(super) fn begin_stop(&mut self, _: &Stop) {}
 
     /// Sends the console event that stands for this way to stop.
-    pub(super) fn signal(&self, stop: &Stop) -> Asking {
-        let event = match *stop == Stop::CtrlC {
-            true => ConsoleEvent::CtrlC,
-            false => ConsoleEvent::CtrlBreak,
+    pub(super) fn signal(&self, stop: &Stop) -> StopFuture {
+        let event = if *stop == Stop::CtrlC {
+            ConsoleEvent::CtrlC
+        } else {
+            ConsoleEvent::CtrlBreak
         };
         Box::pin(console::send(event, self.root))
     }
 
+    /// Kills the processes of the job.
     pub(super) fn kill(&self) {
         if let Some(job) = &self.job {
             // SAFETY: the handle is open.
@@ -143,12 +150,12 @@ impl Tree {
         }
     }
 
-    /// Whether all of it ends when this process is killed.
-    pub(super) fn ends_with_us(&self) -> bool {
+    /// Returns whether all of the tree ends if this process is killed.
+    pub(super) fn is_killed_with_sidecar(&self) -> bool {
         self.job.is_some()
     }
 
-    /// The processes of the job.
+    /// Returns the processes of the job.
     pub(super) fn pids(&self) -> Vec<u32> {
         let Some(job) = &self.job else {
             return vec![self.root];
@@ -160,7 +167,7 @@ impl Tree {
         }
         // SAFETY: all fields are integers, for which zero is a value.
         let mut list: List = unsafe { std::mem::zeroed() };
-        // SAFETY: the handle is open, the buffer is as long as is said, and `ids` follows its head.
+        // SAFETY: the handle is open, the buffer has the given length, and `more` follows its head.
         let queried = check(unsafe {
             QueryInformationJobObject(
                 job.as_raw_handle(),
@@ -180,11 +187,12 @@ impl Tree {
     }
 }
 
+/// Creates a job that is killed when its handle is closed, and puts the child into it.
 fn job_of(child: &Child) -> io::Result<OwnedHandle> {
     // IIS's module skips its job where CreateJobObject yields NULL or this value (platform stub of
     // Azure App Service, AspNetCoreModule serverprocess.cxx).
     const AZURE_STUB: usize = 0xdead_beef;
-    // Nothing else makes Wine refuse one. Programs that are released do not look.
+    // For tests, as Wine refuses no job. Released programs do not read the variable.
     if cfg!(debug_assertions) && std::env::var_os("HANDOFF_TEST_REFUSES_JOBS").is_some() {
         return Err(io::ErrorKind::Unsupported.into());
     }
@@ -201,7 +209,7 @@ fn job_of(child: &Child) -> io::Result<OwnedHandle> {
     // SAFETY: all fields are integers, for which zero is a value.
     let mut limits: JOBOBJECT_EXTENDED_LIMIT_INFORMATION = unsafe { std::mem::zeroed() };
     limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
-    // SAFETY: the handle is open and the buffer is as long as is said.
+    // SAFETY: the handle is open, and the buffer has the given length.
     check(unsafe {
         SetInformationJobObject(
             job.as_raw_handle(),
@@ -216,11 +224,11 @@ fn job_of(child: &Child) -> io::Result<OwnedHandle> {
     Ok(job)
 }
 
-/// Lets a process that was created suspended run. (The handle of its thread, which CreateProcess
-/// returned, is not to be had from the standard library.)
+/// Lets a process run that was created suspended. (The standard library does not give out the handle
+/// of its thread, which CreateProcess returned.)
 fn resume(child: &Child, pid: u32) -> io::Result<()> {
     let process = child.raw_handle().ok_or(io::ErrorKind::NotFound)?;
-    // It is not in the documentation, so there is another way.
+    // The first way is undocumented, so there is a second one.
     resume_process(process).or_else(|_| resume_thread_of(pid))
 }
 
@@ -229,7 +237,7 @@ fn resume_process(process: HANDLE) -> io::Result<()> {
     unsafe extern "system" {
         fn NtResumeProcess(process: HANDLE) -> NTSTATUS;
     }
-    // SAFETY: the handle is open, and with all rights, as it is of a child.
+    // SAFETY: the handle is open and, as that of a child, has all rights.
     match unsafe { NtResumeProcess(process) } {
         0.. => Ok(()),
         // SAFETY: takes an integer.
@@ -239,7 +247,7 @@ fn resume_process(process: HANDLE) -> io::Result<()> {
     }
 }
 
-/// By its one thread, which is found in a snapshot of all.
+/// Resumes the only thread of a process, which is found in a snapshot of all threads.
 fn resume_thread_of(pid: u32) -> io::Result<()> {
     // SAFETY: takes two integers.
     let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPTHREAD, 0) };
@@ -251,7 +259,7 @@ fn resume_thread_of(pid: u32) -> io::Result<()> {
     // SAFETY: all fields are integers, for which zero is a value.
     let mut entry: THREADENTRY32 = unsafe { std::mem::zeroed() };
     entry.dwSize = size_of::<THREADENTRY32>() as u32;
-    // SAFETY: the snapshot is open, and the entry says how long it is.
+    // SAFETY: the snapshot is open, and the entry states its length.
     let mut more = unsafe { Thread32First(snapshot.as_raw_handle(), &raw mut entry) };
     while more != 0 {
         if entry.th32OwnerProcessID == pid {
@@ -268,7 +276,7 @@ fn resume_thread_of(pid: u32) -> io::Result<()> {
                 _ => Ok(()),
             };
         }
-        // SAFETY: as above.
+        // SAFETY: the snapshot is open, and the entry states its length.
         more = unsafe { Thread32Next(snapshot.as_raw_handle(), &raw mut entry) };
     }
     Err(io::Error::other("it has no thread"))
@@ -310,7 +318,7 @@ mod tests {
             (193, true),
             (216, true),
             (740, true),
-            // Denied, in use, and what a virus scanner says: for now.
+            // Denied, in use, and held by a virus scanner: all of them may pass.
             (5, false),
             (32, false),
             (225, false),

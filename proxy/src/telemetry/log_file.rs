@@ -1,7 +1,7 @@
-//! A log file that does not grow without bound, and whose loss ends nothing.
+//! A log file that is rotated by size, and whose loss does not end the log.
 //!
-//! The crates that rotate by size bring a calendar and a compressor with them, and a file that cannot
-//! be written is an error to them; here it is a line on stderr, and the log goes there meanwhile.
+//! The crates that rotate by size depend on a calendar and a compressor, and return an error for a
+//! file that cannot be written. Here stderr gets one note about it, and the lines until it can.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -9,48 +9,74 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{FileSettings, SIDECAR};
 use crate::os::files::rotation::numbered;
 
-/// How soon a file that could not be written is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
-/// How many files of other sidecars are kept at least, and for how long all of them are.
-const OTHERS: usize = 20;
-const OTHERS_FOR: Duration = Duration::from_secs(60 * 60);
+/// Placeholder of the sidecar's id in the path of a log file.
+const SIDECAR: &str = "{sidecar}";
+/// Time after which a file that could not be written is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Number of files of other sidecars that are kept in any case.
+const KEPT_OTHERS: usize = 20;
+/// Time for which all files of other sidecars are kept.
+const KEEP_OTHERS_FOR: Duration = Duration::from_secs(60 * 60);
 
-/// When a new file is begun.
+/// Settings of a log file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFileSettings {
+    /// Path, in which `{sidecar}` stands for the sidecar's id.
+    pub path: PathBuf,
+    /// Maximum size in bytes, from which a new file is begun.
+    pub size: u64,
+    /// Number of rotated files that are kept.
+    pub keep: usize,
+}
+
+/// Limits of a log file and its rotated predecessors.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rotation {
     pub(super) size: u64,
     pub(super) keep: usize,
 }
 
-/// Writes lines to a file, or to stderr as long as it cannot be written.
+/// A writer of lines to a file, or to stderr while the file cannot be written.
 #[derive(Debug)]
 pub(super) struct LogFile<E = io::Stderr> {
     path: PathBuf,
     rotation: Rotation,
-    state: State,
+    state: FileState,
     stderr: E,
 }
 
 #[derive(Debug)]
-enum State {
-    /// Nothing has been written yet.
-    New,
+enum FileState {
+    /// Closed: nothing has been written since the start or the rotation.
+    Closed,
     Open {
         file: File,
         written: u64,
     },
-    /// It could not be written, and is not tried before this time.
-    Lost(Instant),
+    /// Failed: it is not tried again before this time.
+    FailedUntil(Instant),
+}
+
+// === impl LogFileSettings ===
+
+impl LogFileSettings {
+    /// Returns the path of this sidecar's file.
+    pub fn path_of(&self, sidecar: &str) -> PathBuf {
+        match self.path.to_str() {
+            Some(text) => text.replace(SIDECAR, sidecar).into(),
+            None => self.path.clone(),
+        }
+    }
 }
 
 // === impl LogFile ===
 
 impl LogFile {
-    /// The log of this sidecar. Old ones of others, which only `{sidecar}` tells apart, are removed.
-    pub(super) fn new(settings: &FileSettings, sidecar: &str) -> Self {
+    /// Returns the log file of this sidecar, and removes old ones of other sidecars, whose names differ
+    /// in `{sidecar}` only.
+    pub(super) fn new(settings: &LogFileSettings, sidecar: &str) -> Self {
         let rotation = Rotation {
             size: settings.size,
             keep: settings.keep,
@@ -59,7 +85,7 @@ impl LogFile {
         Self::to(settings.path_of(sidecar), rotation, io::stderr())
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -70,90 +96,90 @@ impl<E: Write> LogFile<E> {
         Self {
             path,
             rotation,
-            state: State::New,
+            state: FileState::Closed,
             stderr,
         }
     }
 
-    fn line(&mut self, line: &[u8]) {
-        if let State::Lost(until) = self.state
+    fn write_line(&mut self, line: &[u8]) {
+        if let FileState::FailedUntil(until) = self.state
             && Instant::now() < until
         {
-            return self.say(line);
+            return self.write_to_stderr(line);
         }
-        let was_lost = matches!(self.state, State::Lost(_));
+        let had_failed = matches!(self.state, FileState::FailedUntil(_));
         match self.append(line) {
-            Ok(()) if was_lost => {
-                self.say(format!("handoff: the log is in {:?} again\n", self.path).as_bytes());
+            Ok(()) if had_failed => {
+                let note = format!("handoff: the log is in {:?} again\n", self.path);
+                self.write_to_stderr(note.as_bytes());
             }
             Ok(()) => {}
             Err(error) => {
-                self.state = State::Lost(Instant::now() + TRY_AGAIN);
-                if !was_lost {
+                self.state = FileState::FailedUntil(Instant::now() + RETRY_AFTER);
+                if !had_failed {
                     let path = &self.path;
                     let note = format!("handoff: cannot write the log file {path:?}: {error}\n");
-                    self.say(note.as_bytes());
+                    self.write_to_stderr(note.as_bytes());
                 }
-                self.say(line);
+                self.write_to_stderr(line);
             }
         }
     }
 
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        if let State::Open { written, .. } = self.state
+        if let FileState::Open { written, .. } = self.state
             && written > 0
             && written.saturating_add(line.len() as u64) > self.rotation.size
         {
-            // Windows renames no open file.
-            self.state = State::New;
+            // Windows does not rename an open file.
+            self.state = FileState::Closed;
             rotate(&self.path, self.rotation.keep);
-            // A file that could not be renamed goes on, and is tried again when it is twice as long.
+            // A file that could not be renamed is continued, and rotated when it is twice as long.
             self.state = open(&self.path, |_| 0)?;
         }
-        if !matches!(self.state, State::Open { .. }) {
+        if !matches!(self.state, FileState::Open { .. }) {
             self.state = open(&self.path, |length| length)?;
         }
-        if let State::Open { file, written } = &mut self.state {
+        if let FileState::Open { file, written } = &mut self.state {
             file.write_all(line)?;
             *written += line.len() as u64;
         }
         Ok(())
     }
 
-    fn say(&mut self, line: &[u8]) {
-        // There is nobody left to tell.
+    fn write_to_stderr(&mut self, line: &[u8]) {
+        // An error cannot be reported anywhere.
         let _ = self.stderr.write_all(line);
     }
 }
 
-/// Each buffer is a line.
+/// Takes each buffer for a line.
 impl<E: Write> Write for LogFile<E> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.line(line);
+        self.write_line(line);
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // Nothing is kept back.
         Ok(())
     }
 }
 
-fn open(path: &Path, count_from: impl Fn(u64) -> u64) -> io::Result<State> {
+fn open(path: &Path, count_from: impl Fn(u64) -> u64) -> io::Result<FileState> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
     let file = File::options().create(true).append(true).open(path)?;
     let written = count_from(file.metadata()?.len());
-    Ok(State::Open { file, written })
+    Ok(FileState::Open { file, written })
 }
 
-/// Makes room: `a.log` becomes `a.1.log`, that `a.2.log`, and the last one goes.
+/// Renames `a.log` to `a.1.log`, that to `a.2.log`, and so on; the last one is removed.
 ///
-/// The first is moved aside before the others make room for it: on Windows who reads it may keep it
-/// from being renamed, and each attempt would cost a full one.
+/// `a.log` is renamed to `a.0.log` first: if a reader prevents that on Windows, no rotated file is
+/// lost in the attempt.
 fn rotate(path: &Path, keep: usize) {
-    // Whatever fails, the log goes on: in a file that is too long, or with one fewer behind it.
+    // After any error the log goes on: in a file that is too long, or with one rotated file fewer.
     if keep == 0 {
         let _ = fs::remove_file(path);
         return;
@@ -166,7 +192,7 @@ fn rotate(path: &Path, keep: usize) {
     }
 }
 
-/// Removes the oldest files of other sidecars: each start begins one more, and nobody else would.
+/// Removes the oldest files of other sidecars: each start creates a new file.
 fn remove_others(pattern: &Path, now: SystemTime) {
     let (Some(folder), Some(name)) = (pattern.parent(), pattern.file_name()) else {
         return;
@@ -174,7 +200,7 @@ fn remove_others(pattern: &Path, now: SystemTime) {
     let Some((before, after)) = name.to_str().and_then(|name| name.split_once(SIDECAR)) else {
         return;
     };
-    // A full one has its number before the ending.
+    // A rotated one has its number before the extension.
     let ending = after.rfind('.').map_or("", |dot| &after[dot..]);
     let is_one = |name: OsString| {
         let rest = name.to_str().and_then(|name| name.strip_prefix(before));
@@ -194,9 +220,9 @@ fn remove_others(pattern: &Path, now: SystemTime) {
         .collect();
     files.sort();
     files.reverse();
-    for (written, file) in files.into_iter().skip(OTHERS) {
+    for (written, file) in files.into_iter().skip(KEPT_OTHERS) {
         let age = now.duration_since(written).unwrap_or_default();
-        if age > OTHERS_FOR {
+        if age > KEEP_OTHERS_FOR {
             let _ = fs::remove_file(file);
         }
     }
@@ -314,7 +340,7 @@ mod tests {
         assert_eq!(Vec::from_iter(said), ["one", "two"], "told once");
 
         fs::remove_file(&in_the_way).unwrap();
-        log.state = State::Lost(Instant::now());
+        log.state = FileState::FailedUntil(Instant::now());
         log.write_all(b"three\n").unwrap();
         assert_eq!(text(&path), "three\n");
         let said = String::from_utf8(log.stderr).unwrap();
@@ -339,7 +365,7 @@ mod tests {
             let file = File::create(folder.path().join(name)).unwrap();
             file.set_modified(at).unwrap();
         };
-        for number in 0..OTHERS as u64 + 5 {
+        for number in 0..KEPT_OTHERS as u64 + 5 {
             write(&format!("handoff-{number:08x}.1.log"), hours(2 + number));
         }
         write("handoff-notes.log", hours(1000));
@@ -347,7 +373,7 @@ mod tests {
         let pattern = folder.path().join("handoff-{sidecar}.log");
         remove_others(&pattern, SystemTime::now());
         let names = names(folder.path());
-        assert_eq!(names.len(), OTHERS + 2, "{names:?}");
+        assert_eq!(names.len(), KEPT_OTHERS + 2, "{names:?}");
         assert!(names.contains(&"handoff-00000000.1.log".to_owned()));
         assert!(!names.contains(&"handoff-00000018.1.log".to_owned()));
 
@@ -359,6 +385,6 @@ mod tests {
         }
         remove_others(&pattern, SystemTime::now());
         let left = fs::read_dir(folder.path()).unwrap().count();
-        assert_eq!(left, OTHERS + 2 + 30, "young ones may be in use");
+        assert_eq!(left, KEPT_OTHERS + 2 + 30, "young ones may be in use");
     }
 }

@@ -1,83 +1,84 @@
-//! Lines that wait for a thread of their own to write them.
+//! A queue of lines that a thread of its own writes.
 //!
-//! Who says something never waits for a full pipe or a share that hangs: what cannot be written in
-//! time is dropped, the oldest first. The last lines before an end are the ones that tell of it.
+//! Pushing a line never blocks, even if a pipe is full or a network share hangs: lines that cannot be
+//! written in time are dropped, the oldest first. The last lines before a failure explain it.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Condvar, Mutex};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::os::thread::JoinOnDrop;
 
-/// Takes lines.
-#[derive(Clone, Debug)]
-pub struct Queue(Arc<Shared>);
+/// Usual maximum number of queued bytes.
+pub(super) const MAX_QUEUED: usize = 4 << 20;
 
-/// Writes them, as long as it lives; what waits then is written before it is gone.
+/// A queue of lines, to which any thread can push.
+#[derive(Clone, Debug)]
+pub struct Queue(Arc<QueueInner>);
+
+/// The thread that writes the lines of a queue. Dropping it writes those that are still queued.
 #[derive(Debug)]
-pub struct Writing {
+pub struct QueueWriter {
     queue: Queue,
-    /// Waited for when the queue has been told that it is over.
+    /// Joined after the queue has been closed.
     _thread: JoinOnDrop,
 }
 
-/// Says that so many lines are missing: what it returns is written where they would be.
-type Missing = fn(u64) -> Option<String>;
+/// A function that is called with the number of dropped lines. Its result is written in their place.
+type OnDropped = fn(u64) -> Option<String>;
 
 #[derive(Debug)]
-struct Shared {
-    state: Mutex<State>,
+struct QueueInner {
+    state: Mutex<QueueState>,
     changed: Condvar,
-    /// Bytes that may wait.
-    room: usize,
+    /// Maximum number of queued bytes.
+    max_bytes: usize,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// With how many lines each is.
-    waiting: VecDeque<(Vec<u8>, u64)>,
+struct QueueState {
+    /// Text and number of its lines.
+    queued: VecDeque<(Vec<u8>, u64)>,
     bytes: usize,
     dropped: u64,
-    is_over: bool,
+    is_closed: bool,
 }
 
 // === impl Queue ===
 
 impl Queue {
-    /// Starts a thread that writes to `sink`, which gets whole lines.
-    ///
-    /// # Errors
-    /// When there is no thread to be had.
+    /// Starts a thread that writes whole lines to `sink`.
     pub fn start(
         name: &str,
-        room: usize,
-        missing: Missing,
+        max_bytes: usize,
+        on_dropped: OnDropped,
         sink: impl Write + Send + 'static,
-    ) -> io::Result<(Self, Writing)> {
-        let queue = Self(Arc::new(Shared {
+    ) -> io::Result<(Self, QueueWriter)> {
+        let queue = Self(Arc::new(QueueInner {
             state: Mutex::default(),
             changed: Condvar::new(),
-            room,
+            max_bytes,
         }));
-        let writing = queue.clone();
-        let thread = JoinOnDrop::spawn(name, move || writing.write_all(missing, sink))?;
-        let writing = Writing {
+        let written = queue.clone();
+        let thread = JoinOnDrop::spawn(name, move || written.write_all(on_dropped, sink))?;
+        let writer = QueueWriter {
             queue: queue.clone(),
             _thread: thread,
         };
-        Ok((queue, writing))
+        Ok((queue, writer))
     }
 
-    /// Adds so many lines, with the ends of each; never waits.
+    /// Appends text that consists of this number of lines with their ends. Never blocks.
     pub fn push(&self, text: Vec<u8>, lines: u64) {
-        let mut state = self.state();
+        let mut state = self.0.state.lock();
         state.bytes += text.len();
-        state.waiting.push_back((text, lines));
-        while state.bytes > self.0.room
-            && state.waiting.len() > 1
-            && let Some((text, lines)) = state.waiting.pop_front()
+        state.queued.push_back((text, lines));
+        while state.bytes > self.0.max_bytes
+            && state.queued.len() > 1
+            && let Some((text, lines)) = state.queued.pop_front()
         {
             state.bytes -= text.len();
             state.dropped += lines;
@@ -86,53 +87,48 @@ impl Queue {
         self.0.changed.notify_all();
     }
 
-    /// How many lines were dropped so far.
+    /// Returns the number of lines that have been dropped.
     pub fn dropped(&self) -> u64 {
-        self.state().dropped
+        self.0.state.lock().dropped
     }
 
-    fn write_all(&self, missing: Missing, mut sink: impl Write) {
-        let mut told = 0;
+    fn write_all(&self, on_dropped: OnDropped, mut sink: impl Write) {
+        let mut reported = 0;
         loop {
-            let mut state = self.state();
-            while state.waiting.is_empty() && !state.is_over {
-                let woken = self.0.changed.wait(state);
-                state = woken.unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.0.state.lock();
+            while state.queued.is_empty() && !state.is_closed {
+                self.0.changed.wait(&mut state);
             }
-            if state.waiting.is_empty() {
+            if state.queued.is_empty() {
                 return;
             }
-            let lines = std::mem::take(&mut state.waiting);
+            let lines = std::mem::take(&mut state.queued);
             state.bytes = 0;
             let dropped = state.dropped;
             drop(state);
-            if dropped > told {
-                if let Some(line) = missing(dropped - told) {
+            if dropped > reported {
+                if let Some(line) = on_dropped(dropped - reported) {
                     let _ = sink.write_all(line.as_bytes());
                 }
-                told = dropped;
+                reported = dropped;
             }
             for (text, _) in lines {
-                // There is nobody left to tell.
+                // An error cannot be reported: this may be the log.
                 let _ = sink.write_all(&text);
             }
             let _ = sink.flush();
         }
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl Drop for Writing {
+impl Drop for QueueWriter {
     fn drop(&mut self) {
-        self.queue.state().is_over = true;
+        self.queue.0.state.lock().is_closed = true;
         self.queue.0.changed.notify_all();
     }
 }
 
-/// Each buffer is a line.
+/// Takes each buffer for a line.
 impl Write for &Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line.to_vec(), 1);
@@ -162,7 +158,7 @@ mod tests {
         Some(format!("{lines} are missing\n"))
     }
 
-    /// Tells what it gets, and has taken it only when it may.
+    /// A sink that sends what it gets to a channel, and returns when another channel allows it.
     struct Slow(mpsc::Receiver<()>, mpsc::Sender<String>);
 
     impl Write for Slow {
@@ -183,7 +179,7 @@ mod tests {
         let (tell, written) = mpsc::channel();
         let (queue, writing) = Queue::start("test", 100, here, Slow(may, tell)).unwrap();
         queue.push(b"first\n".to_vec(), 1);
-        // It is being written: what comes now waits.
+        // It is being written: the lines that follow are queued.
         assert_eq!(written.recv().unwrap(), "first\n");
         for number in 0..1000 {
             queue.push(format!("{number:09}\n").into_bytes(), 1);

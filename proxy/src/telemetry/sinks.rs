@@ -3,9 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
+use super::log_file::{LogFile, LogFileSettings};
+use super::queue::{MAX_QUEUED, Queue, QueueWriter};
+use super::tail::Tail;
 use crate::data_plane::{AccessForm, AccessLog, AccessSink};
 use crate::process::AppLog;
-use crate::telemetry::{self, FileSettings, Queue, Tail, Writing};
 
 /// Destinations of the apps' output and of the access log.
 #[derive(Clone, Debug)]
@@ -24,7 +26,7 @@ pub enum AppSink {
     /// Standard output, unchanged.
     Raw,
     /// A file, each line marked with its origin.
-    File(FileSettings),
+    File(LogFileSettings),
 }
 
 /// Settings of the access log.
@@ -33,7 +35,7 @@ pub struct AccessLogSettings {
     /// Format of a line.
     pub form: AccessForm,
     /// Destination; standard output if there is none.
-    pub file: Option<FileSettings>,
+    pub file: Option<LogFileSettings>,
 }
 
 /// The open sinks. Dropping it writes what is still queued.
@@ -44,7 +46,7 @@ pub struct Sinks {
     /// Receiver of the access log's lines, if there is one.
     pub access_log: Option<AccessLog>,
     /// Threads that write the queued lines.
-    pub writers: Vec<Writing>,
+    pub writers: Vec<QueueWriter>,
 }
 
 /// A queue that takes batches of lines.
@@ -55,7 +57,7 @@ struct Batches(Queue);
 
 impl AppSink {
     /// Returns the file, if it is one.
-    pub fn file(&self) -> Option<&FileSettings> {
+    pub fn file(&self) -> Option<&LogFileSettings> {
         match self {
             Self::File(file) => Some(file),
             Self::Log | Self::Raw => None,
@@ -64,17 +66,14 @@ impl AppSink {
 }
 
 /// Opens the files and starts the threads that write them.
-///
-/// # Errors
-/// When a thread cannot be started.
 pub fn open(settings: &SinkSettings, tail: Option<&Tail>, sidecar: &str) -> io::Result<Sinks> {
     let mut writers = Vec::new();
-    let mut open = |file: Option<&FileSettings>, name| {
-        let (queue, writing) = telemetry::lines_to(file, name, sidecar)?;
+    let mut open = |file: Option<&LogFileSettings>, name| {
+        let (queue, writer) = open_queue(file, name, sidecar)?;
         if let Some(tail) = tail {
-            tail.ask(name, &queue);
+            tail.watch_queue(name, &queue);
         }
-        writers.push(writing);
+        writers.push(writer);
         io::Result::Ok(queue)
     };
     let app_log = match &settings.app {
@@ -94,6 +93,36 @@ pub fn open(settings: &SinkSettings, tail: Option<&Tail>, sidecar: &str) -> io::
         access_log,
         writers,
     })
+}
+
+/// Opens a file of lines that is rotated as the log is; standard output without a file.
+fn open_queue(
+    file: Option<&LogFileSettings>,
+    name: &str,
+    sidecar: &str,
+) -> io::Result<(Queue, QueueWriter)> {
+    match file {
+        None => Queue::start(name, MAX_QUEUED, warn_of_dropped, io::stdout()),
+        Some(file) => Queue::start(
+            name,
+            MAX_QUEUED,
+            warn_of_dropped,
+            LogFile::new(file, sidecar),
+        ),
+    }
+}
+
+/// Logs that lines were dropped. The lines themselves may be JSON, among which no note may stand.
+fn warn_of_dropped(lines: u64) -> Option<String> {
+    let thread = std::thread::current();
+    let of = thread.name().unwrap_or_default();
+    tracing::warn!(
+        event = "log_lines_dropped",
+        of,
+        lines,
+        "lines were dropped: they could not be written in time"
+    );
+    None
 }
 
 /// Writes the lines of apps as they are.

@@ -1,31 +1,32 @@
-//! The last lines of the log, for who looks on.
+//! The last lines of the log, for the status page.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::Queue;
+use super::queue::Queue;
 
-/// So many lines are kept.
+/// Number of lines that are kept.
 const LINES: usize = 200;
-/// Of each line, so many bytes: what is shown is not the place to read a longer one.
+/// Number of bytes that are kept of a line.
 const LENGTH: usize = 2048;
 
 /// The last lines of the log, as text.
 #[derive(Clone, Debug, Default)]
-pub struct Tail(Arc<Shared>);
+pub struct Tail(Arc<TailInner>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    lines: Mutex<Lines>,
+struct TailInner {
+    lines: Mutex<LastLines>,
     queues: Mutex<Vec<(&'static str, Queue)>>,
 }
 
 #[derive(Debug, Default)]
-struct Lines {
-    /// How many lines there were before the first that is kept.
+struct LastLines {
+    /// Number of lines before the first one that is kept.
     before: u64,
     kept: VecDeque<String>,
 }
@@ -33,19 +34,19 @@ struct Lines {
 // === impl Tail ===
 
 impl Tail {
-    /// The lines that are kept of those after the first `seen`, and how many there have been in all.
+    /// Returns the kept lines after the first `seen` of all lines, and the number of all lines.
     pub fn since(&self, seen: u64) -> (Vec<String>, u64) {
-        let lines = self.lines();
+        let lines = self.0.lines.lock();
         let skip = usize::try_from(seen.saturating_sub(lines.before)).unwrap_or(usize::MAX);
         let new = lines.kept.iter().skip(skip).cloned().collect();
         (new, lines.before + lines.kept.len() as u64)
     }
 
-    /// Keeps a line that is in no log.
+    /// Adds a line.
     pub fn push(&self, line: &[u8]) {
         let text = &line[..line.len().min(LENGTH)];
         let text = String::from_utf8_lossy(text).trim_end().to_owned();
-        let mut lines = self.lines();
+        let mut lines = self.0.lines.lock();
         if lines.kept.len() == LINES {
             lines.kept.pop_front();
             lines.before += 1;
@@ -53,27 +54,20 @@ impl Tail {
         lines.kept.push_back(text);
     }
 
-    /// How many lines of each log could not be written in time.
+    /// Returns the number of dropped lines of each log.
     pub fn dropped_lines(&self) -> Vec<(&'static str, u64)> {
         let queues = self.0.queues.lock();
-        let queues = queues.unwrap_or_else(PoisonError::into_inner);
-        let dropped = queues.iter().map(|(of, queue)| (*of, queue.dropped()));
+        let dropped = queues.iter().map(|(name, queue)| (*name, queue.dropped()));
         dropped.collect()
     }
 
-    /// Who counts those of one log.
-    pub fn ask(&self, of: &'static str, queue: &Queue) {
-        let queues = self.0.queues.lock();
-        let mut queues = queues.unwrap_or_else(PoisonError::into_inner);
-        queues.push((of, queue.clone()));
-    }
-
-    fn lines(&self) -> MutexGuard<'_, Lines> {
-        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Includes the queue of a log in [`Tail::dropped_lines`].
+    pub fn watch_queue(&self, name: &'static str, queue: &Queue) {
+        self.0.queues.lock().push((name, queue.clone()));
     }
 }
 
-/// Each buffer is a line.
+/// Takes each buffer for a line.
 impl io::Write for &Tail {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.push(line);

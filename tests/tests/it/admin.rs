@@ -297,7 +297,7 @@ fn two_sidecars_with_one_admin_port_both_serve_and_the_second_gets_it_later() {
     let second = second.launch_in(first.deployment());
     second.activates("v1");
     assert_eq!(second.get("/version").text(), "v1");
-    second.logs("the admin port is taken");
+    second.logs("the admin port is in use");
     first.kill();
     second.logs("the status page is at");
     let answer = second.look("/status");

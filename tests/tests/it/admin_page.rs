@@ -41,7 +41,7 @@ fn a_handoff_can_be_watched() {
     page.shows("#blue", &["draining", "v1-"]);
     assert_eq!(upload.finish().unwrap().status, 200);
     page.shows("#blue", &["empty"]);
-    page.shows("#handoffs", &["v2-", "took over", "drain"]);
+    page.shows("#handoffs", &["v2-", "promoted", "drain"]);
 
     site.deploy(app("v3").that("--exit-code=7"));
     page.shows("#failure", &["v3-", "ended before it was ready (exit", "7"]);
@@ -132,7 +132,7 @@ fn screenshots() {
     pictures(&mut page, &folder, "draining");
     assert_eq!(upload.finish().unwrap().status, 200);
     site.deploy(app("checkout-2026.11.4-with-a-rather-long-name").that("--exit-code=3"));
-    page.shows("#failure", &["exited"]);
+    page.shows("#failure", &["ended before it was ready"]);
     tests::stage::pass(std::time::Duration::from_secs(3));
     pictures(&mut page, &folder, "refused");
     load.end();

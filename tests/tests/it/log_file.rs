@@ -96,7 +96,10 @@ fn the_last_lines_are_written_before_the_end() {
     site.ask_to_stop();
     assert_eq!(site.exit_status().code(), Some(0));
     let text = fs::read_to_string(folder.path().join("handoff.log")).unwrap();
-    assert!(text.trim_end().ends_with("ended"), "{text}");
+    assert!(
+        text.trim_end().ends_with("event=\"shutdown_completed\""),
+        "{text}"
+    );
 }
 
 /// A named pipe that nobody reads is a share that hangs: opening it blocks for ever.

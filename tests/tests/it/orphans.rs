@@ -43,7 +43,7 @@ fn a_daemon_ends_with_the_next_handoff_when_its_own_was_killed() {
     assert!(is_alive(orphan), "nothing else ends it");
     site.starts_again();
     ends(orphan);
-    site.logs("a sidecar that is no more had left it");
+    site.logs("a dead sidecar left behind");
     site.serves("v1");
     assert!(is_alive(daemon(&site)));
 }

@@ -114,7 +114,9 @@ fn a_crash_of_handoff_leaves_no_orphan_and_the_next_request_starts_it_anew() {
             // Its app is still there, and neither in a job nor known to the module.
             iis.serves("v1");
             let log = || home.log();
-            eventually(log, || log().contains("had left it").then_some(()));
+            eventually(log, || {
+                log().contains("a dead sidecar left behind").then_some(())
+            });
         } else {
             iis.leaves_nothing_behind();
             iis.serves("v1");

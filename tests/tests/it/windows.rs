@@ -104,7 +104,7 @@ fn an_app_that_outlives_a_killed_handoff_holds_nothing_of_it_and_is_ended_by_the
 
     site.starts_again();
     is_gone(orphan);
-    site.logs("a sidecar that is no more had left it");
+    site.logs("a dead sidecar left behind");
     site.serves("v2");
 }
 

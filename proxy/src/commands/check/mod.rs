@@ -17,7 +17,7 @@ use crate::data_plane::Listener;
 use crate::deployment::DropFolder;
 use crate::observe::event_hook;
 use crate::os::files;
-use crate::os::listening::who_has;
+use crate::os::listening::describe_listener;
 use crate::process::template::Values;
 use crate::release::Release;
 
@@ -176,7 +176,7 @@ fn command(config: &Config, release: &Release) -> Result<String, String> {
 
 fn cache(folder: &Path) -> Result<String, String> {
     let text = writable(folder)?;
-    if files::runs_no_programs(&nearest_existing(folder)) {
+    if files::is_noexec(&nearest_existing(folder)) {
         Err(format!(
             "{text}: no program can be started from it (it is mounted noexec): choose another with \
              --cache"
@@ -222,7 +222,7 @@ fn port(config: &Config) -> Result<String, String> {
                 "{listen}, where sidecar {sidecar} of this deployment is"
             )),
             None => {
-                let by = who_has(listen).map_or_else(String::new, |by| format!(": {by}"));
+                let by = describe_listener(listen).map_or_else(String::new, |by| format!(": {by}"));
                 Err(format!("cannot listen on {listen}: {error}{by}"))
             }
         },

@@ -106,7 +106,7 @@ struct Changes {
 
 impl<'a> Deploying<'a> {
     fn prepare(options: &'a DeployArgs, progress: &mut Progress) -> Result<Self, DeployError> {
-        let deadline = Instant::now() + options.timeout;
+        let deadline = Instant::now() + *options.timeout;
         let DeployArgs {
             pointer, to, state, ..
         } = options.clone();

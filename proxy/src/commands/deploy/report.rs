@@ -82,7 +82,7 @@ impl Deploying<'_> {
                 shown(self.place.pointer.as_deref())
             ),
             DeployOutcome::Timeout => {
-                let timeout = humantime::format_duration(self.options.timeout);
+                let timeout = self.options.timeout;
                 let mut text = format!(
                     "{release} is not active everywhere after {timeout}; it stays deployed"
                 );

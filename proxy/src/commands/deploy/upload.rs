@@ -100,7 +100,7 @@ pub(super) fn take_back(uploaded: &Uploaded) -> io::Result<()> {
 /// An artifact without a checksum file was not deployed by this command, and stays. Leftovers of
 /// killed deploys are removed, too.
 pub(super) fn prune(folder: &Path, keep: usize, needed: impl Fn(&Path, Option<Digest>) -> bool) {
-    files::remove_half_made(folder, SystemTime::now());
+    files::remove_leftovers(folder, SystemTime::now());
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut deployed: Vec<_> = entries
         .filter(|entry| is_artifact(&entry.file_name()))

@@ -167,7 +167,7 @@ impl Store {
             ..
         } = &self.settings;
         // A link is another path to the same folder.
-        if files::canonical_so_far(state).starts_with(files::canonical_so_far(&release.dir)) {
+        if files::canonical_existing(state).starts_with(files::canonical_existing(&release.dir)) {
             return Err(AcceptError::StateInWorkdir {
                 state: state.clone(),
                 workdir: release.dir.clone(),
@@ -176,7 +176,7 @@ impl Store {
         // A release without a program fails at its launch.
         if let Some(program) = command.program(release)
             && program.starts_with(cache)
-            && files::runs_no_programs(cache)
+            && files::is_noexec(cache)
         {
             let cache = cache.clone();
             return Err(AcceptError::NotExecutable { cache, program });

@@ -1,12 +1,12 @@
-//! What the page shows, as it comes: server-sent events.
+//! Server-sent events, from which the page takes all that it shows.
 //!
 //! ```text
-//! event: status    the status, when it has changed
-//! event: traffic   an array of samples that are new
-//! event: log       an array of lines that are new
+//! event: status    the status, after each change
+//! event: traffic   an array of new samples
+//! event: log       an array of new lines
 //! ```
-//! The first of each has all that is kept. The status changes once a second at least, which is what
-//! drives the others.
+//! The first event of each kind holds all that is kept. Each change of the status, at least one a
+//! second, also sends the other events.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,25 +18,25 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-use super::View;
 use super::traffic::Sample;
+use super::view::View;
 use crate::deployment::status::Status;
 
-/// More are told to come again later.
-const FOLLOWERS: usize = 16;
-/// No more often than this, however much happens.
-const CALM: Duration = Duration::from_millis(100);
+/// Maximum number of connections to the events; more are refused.
+const MAX_FOLLOWERS: usize = 16;
+/// Minimum time between two events of a kind.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The events of one who follows them.
+/// The events of one connection.
 pub(super) struct Events {
     next: Next,
     view: Rc<View>,
 }
 
-/// What comes next, and what has been seen then; nothing when the status has ended.
+/// A wait for the next events and what has been sent with them; `None` when the supervisor has ended.
 type Next = Pin<Box<dyn Future<Output = Option<(Follower, Bytes)>>>>;
 
-/// What one has seen.
+/// Progress of one connection: what it has been sent so far.
 #[derive(Debug)]
 struct Follower {
     status: watch::Receiver<Status>,
@@ -48,9 +48,9 @@ struct Follower {
 // === impl Events ===
 
 impl Events {
-    /// What is there and what comes, unless too many follow already.
+    /// Returns the events of a new connection, unless there are too many.
     pub(super) fn follow(view: &Rc<View>) -> Option<Self> {
-        if view.followers.get() == FOLLOWERS {
+        if view.followers.get() == MAX_FOLLOWERS {
             return None;
         }
         view.followers.set(view.followers.get() + 1);
@@ -66,7 +66,7 @@ impl Events {
         })
     }
 
-    /// The next bytes; `None` when there will be no more.
+    /// Polls for the next bytes; `None` after the last ones.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let Some((follower, bytes)) = ready!(self.next.as_mut().poll(cx)) else {
             return Poll::Ready(None);
@@ -90,26 +90,26 @@ impl Drop for Events {
 
 async fn next(view: Rc<View>, mut follower: Follower) -> Option<(Follower, Bytes)> {
     if !std::mem::take(&mut follower.is_new) {
-        sleep(CALM).await;
+        sleep(MIN_INTERVAL).await;
         follower.status.changed().await.ok()?;
     }
     let mut events = Vec::new();
     write(&mut events, "status", &*follower.status.borrow_and_update());
     let traffic = view.traffic.borrow();
-    let (samples, taken) = traffic.since(follower.samples);
+    let (samples, all_samples) = traffic.since(follower.samples);
     let samples: Vec<&Sample> = samples.collect();
     if !samples.is_empty() {
         write(&mut events, "traffic", &samples);
     }
-    let (lines, said) = view.tail.since(follower.lines);
+    let (lines, all_lines) = view.tail.since(follower.lines);
     if !lines.is_empty() {
         write(&mut events, "log", &lines);
     }
-    (follower.samples, follower.lines) = (taken, said);
+    (follower.samples, follower.lines) = (all_samples, all_lines);
     Some((follower, events.into()))
 }
 
-/// JSON has no line ends in it, so it is one line whatever anybody has written.
+/// Writes an event. Its JSON is one line: line breaks in strings are escaped.
 fn write(events: &mut Vec<u8>, name: &str, data: &impl Serialize) {
     if let Ok(json) = serde_json::to_vec(data) {
         events.extend_from_slice(b"event: ");

@@ -1,28 +1,27 @@
-//! Who may ask.
+//! Check of the origin of requests.
 //!
-//! Every page that is open in a browser on this machine can have it request `http://127.0.0.1:…`,
-//! and one whose name resolves to 127.0.0.1 at the second look (DNS rebinding) could read the
-//! answer. The first sends an `Origin` or `Sec-Fetch-Site` that says so, the second its own name as
-//! `Host`.
+//! Any page that is open in a browser on this machine can request `http://127.0.0.1:…`, and one whose
+//! name resolves to 127.0.0.1 at the second look-up (DNS rebinding) could read the response. The
+//! first sends an `Origin` or `Sec-Fetch-Site` of another site, the second its own name as `Host`.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 
-/// Why a request is not answered.
+/// A request that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum GuardError {
     #[error("this is read only: GET or HEAD")]
     Method,
     #[error("only requests to localhost, 127.0.0.1 or [::1] are answered here")]
     Host,
-    #[error("other sites may not look at this")]
+    #[error("other sites may not read this")]
     OtherSite,
 }
 
-// === impl Refused ===
+// === impl GuardError ===
 
-impl Refused {
+impl GuardError {
     pub(super) fn status(self) -> StatusCode {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -32,36 +31,36 @@ impl Refused {
     }
 }
 
-/// Lets through what this machine's own people and programs ask for.
+/// Accepts requests to read, of users and programs of this machine.
 ///
 /// # Errors
-/// [`Refused`] for all else.
-pub(super) fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
+/// [`GuardError`] for all others.
+pub(super) fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), GuardError> {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return Err(Refused::Method);
+        return Err(GuardError::Method);
     }
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok());
     let authority = uri.authority().is_none_or(|it| is_loopback(it.as_str()));
     if !host.is_some_and(is_loopback) || hosts.next().is_some() || !authority {
-        return Err(Refused::Host);
+        return Err(GuardError::Host);
     }
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let is_own = |site| matches!(site, "same-origin" | "none");
-    // Who follows a link comes from elsewhere, and shows the other site nothing.
+    // A link on another site leads here, but that site does not get the response.
     let follows_a_link =
         text("sec-fetch-mode") == Some("navigate") && text("sec-fetch-dest") == Some("document");
     let is_another_site =
         text("sec-fetch-site").is_some_and(|site| !is_own(site)) && !follows_a_link;
     let origin = text(header::ORIGIN.as_str());
     let is_another_origin = origin.is_some_and(|origin| origin.strip_prefix("http://") != host);
-    match is_another_site || is_another_origin {
-        true => Err(Refused::OtherSite),
-        false => Ok(()),
+    if is_another_site || is_another_origin {
+        return Err(GuardError::OtherSite);
     }
+    Ok(())
 }
 
-/// Whether a `Host` can only mean this machine. The port may be a tunnel's.
+/// Returns whether a `Host` can only mean this machine. Its port may be that of a tunnel.
 fn is_loopback(host: &str) -> bool {
     let (name, port) = match host.rfind(':') {
         Some(colon) if !host.ends_with(']') => (&host[..colon], &host[colon + 1..]),
@@ -82,7 +81,7 @@ fn is_loopback(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn checked(method: &str, uri: &str, fields: &[(&'static str, &str)]) -> Result<(), Refused> {
+    fn checked(method: &str, uri: &str, fields: &[(&'static str, &str)]) -> Result<(), GuardError> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, value.parse().unwrap());
@@ -114,15 +113,15 @@ mod tests {
             "",
             ":9900",
         ] {
-            let refused = checked("GET", "/", &[("host", host)]);
-            assert_eq!(refused, Err(Refused::Host), "{host:?}");
+            let error = checked("GET", "/", &[("host", host)]);
+            assert_eq!(error, Err(GuardError::Host), "{host:?}");
         }
-        assert_eq!(checked("GET", "/", &[]), Err(Refused::Host));
+        assert_eq!(checked("GET", "/", &[]), Err(GuardError::Host));
         let two = [("host", "localhost"), ("host", "evil.example")];
-        assert_eq!(checked("GET", "/", &two), Err(Refused::Host));
+        assert_eq!(checked("GET", "/", &two), Err(GuardError::Host));
         let one = [("host", "localhost")];
         let absolute = checked("GET", "http://evil.example/", &one);
-        assert_eq!(absolute, Err(Refused::Host));
+        assert_eq!(absolute, Err(GuardError::Host));
     }
 
     #[test]
@@ -130,7 +129,7 @@ mod tests {
         let host = [("host", "localhost")];
         assert_eq!(checked("HEAD", "/", &host), Ok(()));
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"] {
-            assert_eq!(checked(method, "/", &host), Err(Refused::Method));
+            assert_eq!(checked(method, "/", &host), Err(GuardError::Method));
         }
     }
 
@@ -165,7 +164,7 @@ mod tests {
                 ("sec-fetch-dest", "iframe"),
             ],
         ] {
-            assert_eq!(with(fields), Err(Refused::OtherSite), "{fields:?}");
+            assert_eq!(with(fields), Err(GuardError::OtherSite), "{fields:?}");
         }
     }
 }

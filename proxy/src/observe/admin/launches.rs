@@ -1,49 +1,50 @@
-//! What became of the launches, counted: the status remembers the last fifty only.
+//! Counts of all launches: the status holds only the last fifty.
 
 use std::collections::BTreeMap;
 
 use crate::deployment::status::{Handoff, Outcome, Status, UnixMillis};
 use crate::release::{Generation, ReleaseId};
 
-/// The upper ends of the buckets of a phase's length, in seconds; one more has no end.
+/// Upper bounds of the buckets of a phase's duration, in seconds; the last bucket has none.
 pub(super) const BUCKETS: [f64; 14] = [
     0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
 ];
 
-/// The counts so far.
+/// Counts of the outcomes and the phases of launches.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Launches {
+pub(super) struct LaunchCounts {
     counted: BTreeMap<Generation, Counted>,
     pub(super) outcomes: BTreeMap<&'static str, u64>,
-    pub(super) phases: BTreeMap<&'static str, Lengths>,
-    /// Launches of a release that served or started last: it had ended, or somebody asked for it.
+    pub(super) phases: BTreeMap<&'static str, Durations>,
+    /// Launches of the release that served or started last: after its end, or by a command.
     pub(super) restarts: u64,
-    /// What was launched last, and what got the requests last.
+    /// Release that was launched last.
     last: Option<ReleaseId>,
+    /// Release that was promoted last.
     served: Option<ReleaseId>,
 }
 
-/// How long a phase took, each time.
+/// Durations of a phase.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Lengths {
-    /// How many were within each of [`BUCKETS`] and not within the one before; and longer.
+pub(super) struct Durations {
+    /// Number of durations in each of [`BUCKETS`], and of longer ones.
     pub(super) counts: [u64; BUCKETS.len() + 1],
-    /// All of them together, in seconds.
+    /// Sum in seconds.
     pub(super) seconds: f64,
 }
 
-/// What of a launch has been counted.
+/// The outcomes and phases of a launch that have been counted.
 #[derive(Clone, Debug, Default)]
 struct Counted {
     outcomes: Vec<&'static str>,
     phases: Vec<&'static str>,
 }
 
-// === impl Launches ===
+// === impl LaunchCounts ===
 
-impl Launches {
-    /// Counts what is new.
-    pub(super) fn look_at(&mut self, status: &Status) {
+impl LaunchCounts {
+    /// Counts what is new in a status.
+    pub(super) fn record(&mut self, status: &Status) {
         for handoff in &status.handoffs {
             if !self.counted.contains_key(&handoff.generation) {
                 let release = Some(&handoff.release);
@@ -70,16 +71,16 @@ impl Launches {
             counted.outcomes.push(outcome);
             *self.outcomes.entry(outcome).or_default() += 1;
         }
-        for (phase, length) in phases(handoff) {
+        for (phase, seconds) in phases(handoff) {
             if !counted.phases.contains(&phase) {
                 counted.phases.push(phase);
-                self.phases.entry(phase).or_default().add(length);
+                self.phases.entry(phase).or_default().add(seconds);
             }
         }
     }
 }
 
-/// What becomes of a launch; `None` while it starts.
+/// Returns the label of an outcome; `None` while the launch starts.
 fn name(outcome: Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Promoted => Some("promoted"),
@@ -90,7 +91,7 @@ fn name(outcome: Outcome) -> Option<&'static str> {
     }
 }
 
-/// The phases that are over, in their order, in seconds.
+/// Returns the durations of the completed phases in seconds, in their order.
 fn phases(handoff: &Handoff) -> impl Iterator<Item = (&'static str, f64)> {
     let ends = [
         ("copy", handoff.detected_ms, handoff.copied_ms),
@@ -104,9 +105,9 @@ fn phases(handoff: &Handoff) -> impl Iterator<Item = (&'static str, f64)> {
         .filter_map(move |(phase, from, to)| Some((phase, seconds(from?, to?))))
 }
 
-// === impl Lengths ===
+// === impl Durations ===
 
-impl Lengths {
+impl Durations {
     fn add(&mut self, seconds: f64) {
         let bucket = BUCKETS.iter().position(|end| seconds <= *end);
         self.counts[bucket.unwrap_or(BUCKETS.len())] += 1;
@@ -128,7 +129,7 @@ mod tests {
         Status::new("a".into(), listen, SourceStatus::default())
     }
 
-    fn launched(status: &mut Status, release: &str, generation: u64) {
+    fn launch(status: &mut Status, release: &str, generation: u64) {
         let release = Release {
             id: ReleaseId::new(release),
             digest: Digest::parse(&"0".repeat(64)).unwrap(),
@@ -139,7 +140,7 @@ mod tests {
         handoff.launched_ms = UnixMillis(1000);
     }
 
-    fn become_(status: &mut Status, generation: u64, outcome: Outcome) {
+    fn set_outcome(status: &mut Status, generation: u64, outcome: Outcome) {
         let handoff = status.handoff_mut(Generation(generation)).unwrap();
         handoff.outcome = outcome;
         if outcome == Outcome::Promoted {
@@ -150,51 +151,51 @@ mod tests {
 
     #[test]
     fn an_outcome_and_a_phase_count_once() {
-        let mut launches = Launches::default();
+        let mut launches = LaunchCounts::default();
         let mut status = status();
-        launched(&mut status, "v1", 1);
-        launches.look_at(&status);
+        launch(&mut status, "v1", 1);
+        launches.record(&status);
         assert!(launches.outcomes.is_empty(), "it starts");
-        become_(&mut status, 1, Outcome::Promoted);
-        launches.look_at(&status);
-        launches.look_at(&status);
+        set_outcome(&mut status, 1, Outcome::Promoted);
+        launches.record(&status);
+        launches.record(&status);
         assert_eq!(launches.outcomes, BTreeMap::from([("promoted", 1)]));
         let start = &launches.phases["start"];
         assert_eq!((start.counts[4], start.seconds), (1, 0.25));
         assert!(!launches.phases.contains_key("drain"));
 
-        become_(&mut status, 1, Outcome::Refused);
-        launches.look_at(&status);
+        set_outcome(&mut status, 1, Outcome::Refused);
+        launches.record(&status);
         assert_eq!(launches.outcomes["refused"], 1, "after it had served");
     }
 
     #[test]
     fn a_restart_is_a_launch_of_what_ran_last() {
-        let mut launches = Launches::default();
+        let mut launches = LaunchCounts::default();
         let mut status = status();
         let promoted = ["v1", "v2", "v1", "v1"];
         for (generation, release) in (1..).zip(promoted) {
-            launched(&mut status, release, generation);
-            become_(&mut status, generation, Outcome::Promoted);
-            launches.look_at(&status);
+            launch(&mut status, release, generation);
+            set_outcome(&mut status, generation, Outcome::Promoted);
+            launches.record(&status);
         }
         assert_eq!(launches.restarts, 1, "only the last one");
-        launched(&mut status, "v3", 5);
-        become_(&mut status, 5, Outcome::Refused);
-        launches.look_at(&status);
-        launched(&mut status, "v1", 6);
-        launches.look_at(&status);
+        launch(&mut status, "v3", 5);
+        set_outcome(&mut status, 5, Outcome::Refused);
+        launches.record(&status);
+        launch(&mut status, "v1", 6);
+        launches.record(&status);
         assert_eq!(launches.restarts, 2, "what v3 did not replace has ended");
     }
 
     #[test]
     fn what_the_status_forgets_stays_counted() {
-        let mut launches = Launches::default();
+        let mut launches = LaunchCounts::default();
         let mut status = status();
         for generation in 1..=200 {
-            launched(&mut status, &format!("v{generation}"), generation);
-            become_(&mut status, generation, Outcome::Promoted);
-            launches.look_at(&status);
+            launch(&mut status, &format!("v{generation}"), generation);
+            set_outcome(&mut status, generation, Outcome::Promoted);
+            launches.record(&status);
         }
         assert_eq!(launches.outcomes["promoted"], 200);
         assert_eq!(launches.counted.len(), status.handoffs.len());

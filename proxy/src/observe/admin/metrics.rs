@@ -1,4 +1,4 @@
-//! What Prometheus collects.
+//! Metrics for Prometheus.
 
 use std::fmt;
 
@@ -7,40 +7,40 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet,
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::View;
-use super::launches::{self, Launches};
+use super::launches::{self, LaunchCounts};
+use super::view::View;
 use crate::data_plane::{self, TrafficTotals};
 use crate::deployment::status::{InstanceStatus, Status};
 use crate::os::memory::resident_memory;
 use crate::release::Generation;
 
-/// How the text below is called (OpenMetrics 1.0, which Prometheus asks for since 2.5).
+/// Media type of the text: OpenMetrics 1.0, which Prometheus accepts since 2.5.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// 1xx to 5xx.
+/// Labels of the classes of status codes.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// Everything at one moment.
+/// All figures at one moment.
 #[derive(Debug)]
 struct Scrape {
     status: Status,
     held: usize,
     totals: TrafficTotals,
-    launches: Launches,
+    launches: LaunchCounts,
     dropped_lines: Vec<(&'static str, u64)>,
 }
 
-/// One metric in the making.
-struct Metric<'a> {
+/// A writer of metrics.
+struct MetricWriter<'a> {
     encoder: DescriptorEncoder<'a>,
 }
 
-/// The text.
+/// Returns all metrics as text.
 pub(super) fn text(view: &View) -> String {
     let scrape = Scrape {
         status: view.status.borrow().clone(),
         held: view.router.held(),
-        totals: view.tallies.read(),
+        totals: view.counters.read(),
         launches: view.launches.borrow().clone(),
         dropped_lines: view.tail.dropped_lines(),
     };
@@ -49,7 +49,7 @@ pub(super) fn text(view: &View) -> String {
     let mut text = String::new();
     if let Err(error) = text::encode(&mut text, &registry) {
         // Writing to a string does not fail.
-        tracing::error!(%error, "the metrics cannot be written");
+        tracing::error!(event = "metrics_not_written", %error, "cannot write the metrics");
     }
     text
 }
@@ -58,7 +58,7 @@ pub(super) fn text(view: &View) -> String {
 
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let mut metric = Metric { encoder };
+        let mut metric = MetricWriter { encoder };
         self.requests(&mut metric)?;
         self.instances(&mut metric)?;
         self.handoffs(&mut metric)?;
@@ -67,7 +67,7 @@ impl Collector for Scrape {
 }
 
 impl Scrape {
-    fn requests(&self, metric: &mut Metric<'_>) -> fmt::Result {
+    fn requests(&self, metric: &mut MetricWriter<'_>) -> fmt::Result {
         let totals = &self.totals;
         let answers = || {
             let all = totals.responses.iter();
@@ -75,7 +75,7 @@ impl Scrape {
         };
         metric.counters(
             "handoff_requests",
-            "Answers to clients, by status code and by the generation that answered (none: handoff)",
+            "Responses to clients, by class of status code and by generation (none: handoff itself)",
             answers().flat_map(|(generation, answered)| {
                 let counts = CLASSES.iter().zip(answered.by_class);
                 counts.map(move |(&class, count)| {
@@ -86,7 +86,7 @@ impl Scrape {
         )?;
         metric.histograms(
             "handoff_request_duration",
-            "From a request's head to the head of its answer, with the time it was held",
+            "Time from the head of a request to the head of its response, including the time held",
             &data_plane::BUCKETS,
             answers().map(|(generation, answered)| {
                 let label = [("generation", generation)];
@@ -95,18 +95,18 @@ impl Scrape {
         )?;
         metric.gauge(
             "handoff_held_requests",
-            "Requests that wait for an instance",
+            "Requests that are held until an instance is active",
             self.held as f64,
         )?;
         metric.gauge(
             "handoff_client_connections",
-            "Connections of clients, tunnels too",
+            "Open connections of clients, including tunnels",
             totals.connections as f64,
         )?;
         metric.counters(
             "handoff_retries",
-            "Requests that were sent again (closed: the app had closed an idle connection), and \
-             connections that were tried again (refused)",
+            "Requests that were sent to the app again, because it had closed an idle connection \
+             (closed), and connections that were tried again (refused)",
             [
                 ([("reason", "closed".to_owned())], totals.retried),
                 ([("reason", "refused".to_owned())], totals.refused),
@@ -114,7 +114,7 @@ impl Scrape {
         )?;
         metric.counters(
             "handoff_evictions",
-            "What was cut because its release had been replaced",
+            "Requests and tunnels that were cut after their release had been replaced",
             [
                 ([("class", "request".to_owned())], totals.evicted_requests),
                 ([("class", "tunnel".to_owned())], totals.evicted_tunnels),
@@ -122,13 +122,13 @@ impl Scrape {
         )?;
         metric.counter(
             "handoff_unanswered_requests",
-            "Requests that ended with 502 though they may have reached the app: no answer came, and \
-             sending them again might do their work twice",
+            "Requests that got status 502 although they may have reached the app: it did not respond, \
+             and they cannot be repeated safely",
             totals.unanswered,
         )
     }
 
-    fn instances(&self, metric: &mut Metric<'_>) -> fmt::Result {
+    fn instances(&self, metric: &mut MetricWriter<'_>) -> fmt::Result {
         let gauges = |value: fn(&InstanceStatus) -> Option<f64>| {
             let all = self.all_instances().into_iter();
             all.filter_map(move |(_, instance)| {
@@ -138,7 +138,7 @@ impl Scrape {
         };
         metric.gauges(
             "handoff_instance",
-            "Always 1: which release a generation runs, and in which state",
+            "Always 1; labels name the release and the state of a generation",
             None,
             self.all_instances().into_iter().map(|(state, instance)| {
                 let generation = ("generation", instance.generation.to_string());
@@ -148,78 +148,78 @@ impl Scrape {
         )?;
         metric.gauges(
             "handoff_in_flight_requests",
-            "Requests and tunnels that have not ended",
+            "Requests and tunnels in progress",
             None,
             gauges(|instance| Some(instance.in_flight as f64)),
         )?;
         metric.gauges(
             "handoff_tunnels",
-            "How many of them are tunnels or event streams",
+            "Tunnels and event streams in progress",
             None,
             gauges(|instance| Some(instance.tunnels as f64)),
         )?;
         metric.gauges(
             "handoff_instance_resident_memory",
-            "Memory of the process that was started",
+            "Resident memory of the root process of an instance",
             Some(&Unit::Bytes),
             gauges(|instance| Some(resident_memory(instance.pid?)? as f64)),
         )
     }
 
-    fn handoffs(&self, metric: &mut Metric<'_>) -> fmt::Result {
+    fn handoffs(&self, metric: &mut MetricWriter<'_>) -> fmt::Result {
         let outcomes = self.launches.outcomes.iter();
         metric.counters(
             "handoff_handoffs",
-            "What became of launches; one that was promoted may be refused later",
+            "Outcomes of launches; one that was promoted may be refused later",
             outcomes.map(|(outcome, count)| ([("outcome", (*outcome).to_owned())], *count)),
         )?;
         let phases = self.launches.phases.iter();
         metric.histograms(
             "handoff_phase_duration",
-            "How long the phases of a launch took",
+            "Durations of the phases of a launch",
             &launches::BUCKETS,
-            phases.map(|(phase, lengths)| {
+            phases.map(|(phase, durations)| {
                 let label = [("phase", (*phase).to_owned())];
-                (label, &lengths.counts[..], lengths.seconds)
+                (label, &durations.counts[..], durations.seconds)
             }),
         )?;
         metric.counter(
             "handoff_app_restarts",
-            "Launches of a release that ran last: it had ended, or somebody asked for it",
+            "Launches of the release that ran before: after its end, or by a command",
             self.launches.restarts,
         )?;
         metric.gauge(
             "handoff_alarm",
-            "1 while the active instance is not well and nothing better is known",
+            "1 while the active instance is unhealthy and there is no release to go back to",
             f64::from(u8::from(self.status.alarm.is_some())),
         )
     }
 
-    fn process(&self, metric: &mut Metric<'_>) -> fmt::Result {
+    fn process(&self, metric: &mut MetricWriter<'_>) -> fmt::Result {
         let version = ("version", self.status.version.to_string());
         let sidecar = ("sidecar", self.status.sidecar.to_string());
         metric.gauges(
             "handoff_sidecar",
-            "Always 1: which sidecar this is",
+            "Always 1; labels name the sidecar and its version",
             None,
             [([version, sidecar], 1.0)],
         )?;
         let dropped = self.dropped_lines.iter();
         metric.counters(
             "handoff_dropped_log_lines",
-            "Lines that could not be written in time, by log",
+            "Lines that were dropped because they could not be written in time, by log",
             dropped.map(|(of, lines)| ([("log", (*of).to_owned())], *lines)),
         )?;
         let memory = resident_memory(self.status.pid);
         metric.one_gauge(
             "process_resident_memory",
-            "handoff's own memory",
+            "Resident memory of handoff itself",
             Some(&Unit::Bytes),
             memory.unwrap_or_default() as f64,
         )?;
         metric.one_gauge(
             "process_start_time",
-            "When handoff was started, since the Unix epoch",
+            "Start time of handoff since the Unix epoch",
             Some(&Unit::Seconds),
             self.status.started_ms.0 as f64 / 1000.0,
         )
@@ -242,9 +242,9 @@ fn label(generation: Option<Generation>) -> String {
     generation.map_or_else(|| "none".to_owned(), |generation| generation.to_string())
 }
 
-// === impl Metric ===
+// === impl MetricWriter ===
 
-impl Metric<'_> {
+impl MetricWriter<'_> {
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
         let kind = MetricType::Counter;
         let mut one = self.encoder.encode_descriptor(name, help, None, kind)?;
@@ -297,7 +297,7 @@ impl Metric<'_> {
         Ok(())
     }
 
-    /// Lengths of time, in seconds.
+    /// Writes histograms of durations in seconds.
     fn histograms<'v, L: EncodeLabelSet>(
         &mut self,
         name: &str,

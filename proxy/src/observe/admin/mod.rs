@@ -1,15 +1,15 @@
-//! What people and monitors may see, at a port of its own on a loopback address, read only.
+//! The admin port (`--admin`): status page, metrics and health of the sidecar, read only, on a
+//! loopback address.
 //!
 //! ```text
-//! /          a page for people          /healthz   200 while the process lives
-//! /events    what it shows, as it comes /readyz    200 while an instance gets the requests
+//! /          the status page            /healthz   200 while the process runs
+//! /events    its content, as it changes /readyz    200 while an instance gets the requests
 //! /metrics   for Prometheus             /status    the sidecar's status file
 //! ```
-//! It runs on the control plane's runtime and never shares the public port: whatever is asked of it,
-//! requests do not notice. Nothing here changes anything. A page of another site that is open in a
-//! browser on this machine reaches this port too, so `guard` looks at who asks.
+//! It runs in the runtime of the control plane, on a port of its own: it does not affect the requests
+//! to the app, and changes nothing. Pages of other sites that are open in a browser on this machine
+//! reach this port too: `guard` refuses their requests.
 
-use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
@@ -26,45 +26,45 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, sleep};
 
-use self::answer::answer;
-use self::launches::Launches;
-use self::traffic::Traffic;
+use self::response::respond;
+use self::view::View;
 use crate::data_plane::{Listener, TrafficCounters};
 use crate::deployment::status::Status;
 use crate::os::inherit;
 use crate::router::Router;
 use crate::telemetry::Tail;
 
-mod answer;
 mod events;
 mod guard;
 mod launches;
 mod metrics;
 mod page;
 mod readiness;
+mod response;
 mod traffic;
+mod view;
 
-/// More connections than this are closed at once: nobody here needs so many.
-const CONNECTIONS: usize = 64;
-/// For the head of a request.
+/// Maximum number of connections; more are closed at once.
+const MAX_CONNECTIONS: usize = 64;
+/// Maximum time for the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 64;
 const BUFFER: usize = 16 * 1024;
-/// How soon to ask again for a port that is taken: by the sidecar before this one, as a rule.
-const BIND_AGAIN: Duration = Duration::from_secs(2);
-/// How soon to accept again after the system has refused to.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// Time after which to retry a port that is in use, usually by the sidecar before this one.
+const BIND_RETRY: Duration = Duration::from_secs(2);
+/// Time after which to accept again after an error.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Where to listen, and what to show that nobody else keeps.
+/// Settings of the admin port.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// A loopback address.
+pub struct AdminSettings {
+    /// Address, which is a loopback one.
     pub address: SocketAddr,
-    /// The last lines of the log.
+    /// Last lines of the log.
     pub tail: Tail,
 }
 
-/// The port, or the wish to have it.
+/// The admin port, which may not be bound yet.
 #[derive(Debug)]
 pub struct Admin {
     address: SocketAddr,
@@ -72,33 +72,23 @@ pub struct Admin {
     tail: Tail,
 }
 
-/// Everything that can be seen.
-#[derive(Debug)]
-struct View {
-    status: watch::Receiver<Status>,
-    router: Arc<Router>,
-    tallies: TrafficCounters,
-    tail: Tail,
-    launches: RefCell<Launches>,
-    traffic: RefCell<Traffic>,
-    /// How many follow the events.
-    followers: Cell<usize>,
-}
-
 // === impl Admin ===
 
 impl Admin {
-    /// Binds the port. One that is taken is asked for again later: nobody's requests fail because
-    /// nobody can look on.
+    /// Binds the port. If it is in use, [`Admin::serve`] retries: the app is served all the same.
     ///
     /// # Errors
-    /// What the system said, if asking again is of no use.
-    pub fn bind(settings: Settings) -> io::Result<Self> {
-        let Settings { address, tail } = settings;
+    /// The port cannot be bound for another reason, now or later.
+    pub fn bind(settings: AdminSettings) -> io::Result<Self> {
+        let AdminSettings { address, tail } = settings;
         let listener = match Listener::bind(address) {
             Ok(listener) => Some(listener),
             Err(error) if Listener::is_taken(&error) => {
-                tracing::warn!(%address, "the admin port is taken: asked for again until it is free");
+                tracing::warn!(
+                    event = "admin_port_in_use",
+                    %address,
+                    "the admin port is in use: it is retried until it is free"
+                );
                 None
             }
             Err(error) => return Err(error),
@@ -111,28 +101,20 @@ impl Admin {
         })
     }
 
-    /// Where it listens, or will.
+    /// Returns the address on which it listens, or will.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Shows what there is to see, until the surrounding `LocalSet` ends.
+    /// Serves the admin port until the surrounding `LocalSet` ends.
     pub async fn serve(
         self,
         status: watch::Receiver<Status>,
         router: Arc<Router>,
-        tallies: TrafficCounters,
+        counters: TrafficCounters,
     ) {
-        let view = Rc::new(View {
-            status,
-            router,
-            tallies,
-            tail: self.tail,
-            launches: RefCell::default(),
-            traffic: RefCell::default(),
-            followers: Cell::new(0),
-        });
-        tokio::task::spawn_local(look_on(Rc::clone(&view)));
+        let view = Rc::new(View::new(status, router, counters, self.tail));
+        tokio::task::spawn_local(record_history(Rc::clone(&view)));
         let address = self.address;
         let listener = match self.listener {
             Some(listener) => listener,
@@ -140,37 +122,47 @@ impl Admin {
         };
         match listener.into_tokio() {
             Ok(listener) => {
-                tracing::info!(admin = %address, "the status page is at http://{address}/");
+                tracing::info!(
+                    event = "admin_port_open",
+                    admin = %address,
+                    "the status page is at http://{address}/"
+                );
                 accept_all(&listener, &view).await;
             }
-            Err(error) => tracing::error!(%error, %address, "cannot listen for the status page"),
+            Err(error) => tracing::error!(
+                event = "admin_port_failed",
+                %error,
+                %address,
+                "cannot listen on the admin port"
+            ),
         }
     }
 }
 
 async fn bind_later(address: SocketAddr) -> Listener {
     loop {
-        sleep(BIND_AGAIN).await;
+        sleep(BIND_RETRY).await;
         if let Ok(listener) = Listener::bind(address) {
             return listener;
         }
     }
 }
 
-/// Keeps what the status and the workers' numbers do not: what was before.
-async fn look_on(view: Rc<View>) {
+/// Records the history of launches and traffic, of which the status and the workers hold only the
+/// present.
+async fn record_history(view: Rc<View>) {
     let mut status = view.status.clone();
-    let mut second = tokio::time::interval(traffic::EVERY);
+    let mut second = tokio::time::interval(traffic::INTERVAL);
     second.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             changed = status.changed() => match changed {
-                Ok(()) => view.launches.borrow_mut().look_at(&status.borrow_and_update()),
+                Ok(()) => view.launches.borrow_mut().record(&status.borrow_and_update()),
                 Err(_) => return,
             },
             _ = second.tick() => {
                 let held = view.router.held();
-                view.traffic.borrow_mut().look_at(view.tallies.read(), held);
+                view.traffic.borrow_mut().record(view.counters.read(), held);
             }
         }
     }
@@ -179,18 +171,18 @@ async fn look_on(view: Rc<View>) {
 async fn accept_all(listener: &TcpListener, view: &Rc<View>) {
     let open = Rc::new(());
     loop {
-        // No app may inherit it, not even one that is started at this moment.
+        // No app may inherit the connection, not even one that is being started.
         let accepted = poll_fn(|cx| {
-            inherit::alone(|| {
+            inherit::with_spawn_lock(|| {
                 let (stream, _) = ready!(listener.poll_accept(cx))?;
                 Poll::Ready(inherit::keep_private(&stream).map(|()| stream))
             })
         });
         let Ok(stream) = accepted.await else {
-            sleep(ACCEPT_AGAIN).await;
+            sleep(ACCEPT_RETRY).await;
             continue;
         };
-        if Rc::strong_count(&open) <= CONNECTIONS {
+        if Rc::strong_count(&open) <= MAX_CONNECTIONS {
             tokio::task::spawn_local(serve(stream, Rc::clone(view), Rc::clone(&open)));
         }
     }
@@ -198,8 +190,8 @@ async fn accept_all(listener: &TcpListener, view: &Rc<View>) {
 
 async fn serve(stream: TcpStream, view: Rc<View>, _open: Rc<()>) {
     let service = service_fn(|request| {
-        let answer = answer(&view, &request);
-        async move { Ok::<_, Infallible>(answer) }
+        let response = respond(&view, &request);
+        async move { Ok::<_, Infallible>(response) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -209,6 +201,10 @@ async fn serve(stream: TcpStream, view: Rc<View>, _open: Rc<()>) {
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
-        tracing::debug!(%error, "an admin connection ended early");
+        tracing::debug!(
+            event = "admin_connection_ended",
+            %error,
+            "a connection to the admin port ended early"
+        );
     }
 }

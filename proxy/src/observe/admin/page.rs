@@ -1,14 +1,14 @@
-//! The page for people: one file, nothing from elsewhere.
+//! The status page: one file that loads nothing from elsewhere.
 
 use std::sync::OnceLock;
 
 use sha2::{Digest as _, Sha256};
 
-/// All of it. What it shows comes by `/events`, and is text for it, never markup.
+/// The page. It takes its content from `/events`, always as text and never as markup.
 pub(super) const HTML: &str = include_str!("page.html");
 
-/// Lets the browser run and apply what is in the page, known by its digest, and nothing else
-/// (CSP level 2); and ask for nothing but the events.
+/// Returns the policy by which a browser runs only the page's own script and style, known by their
+/// digests (CSP level 2), and connects only to this port.
 pub(super) fn policy() -> String {
     static POLICY: OnceLock<String> = OnceLock::new();
     let policy = POLICY.get_or_init(|| {
@@ -22,14 +22,14 @@ pub(super) fn policy() -> String {
     policy.clone()
 }
 
-/// What is between the page's `<tag>` and `</tag>`.
+/// Returns the content of the page's only element with this tag.
 fn within(tag: &str) -> &'static str {
     let after = HTML.split_once(&format!("<{tag}>"));
     let within = after.and_then(|(_, rest)| rest.split_once(&format!("</{tag}>")));
     within.map_or("", |(within, _)| within)
 }
 
-/// RFC 4648, section 4.
+/// Encodes bytes as in RFC 4648, section 4.
 fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
@@ -38,9 +38,10 @@ fn base64(bytes: &[u8]) -> String {
         let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
         for digit in 0..4 {
             let six = bits >> (18 - 6 * digit) & 63;
-            text.push(match digit <= group.len() {
-                true => char::from(ALPHABET[six as usize]),
-                false => '=',
+            text.push(if digit <= group.len() {
+                char::from(ALPHABET[six as usize])
+            } else {
+                '='
             });
         }
     }
@@ -66,7 +67,7 @@ mod tests {
                 |line: &&str| line.contains("data:") || line.contains("www.w3.org/2000/svg");
             assert!(found.iter().all(allowed), "{elsewhere}: {found:?}");
         }
-        // What comes from elsewhere is never markup; and no attribute is style or script.
+        // Content is never markup, and no attribute is style or script.
         for way in [
             "innerHTML",
             "outerHTML",

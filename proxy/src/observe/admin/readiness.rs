@@ -1,10 +1,10 @@
-//! Whether this sidecar can answer requests, and in one sentence why not.
+//! Readiness of this sidecar, and the reason in one sentence if it is not ready.
 
 use crate::deployment::status::{Phase, Status};
 
-/// Why no instance gets the requests, if `is_routed` says that none does or nobody shall come any
-/// more.
-pub(super) fn why_not(status: &Status, is_routed: bool) -> Option<String> {
+/// Returns the reason why this sidecar should get no requests: it is shutting down, or has no route
+/// (`is_routed`).
+pub(super) fn reason_unready(status: &Status, is_routed: bool) -> Option<String> {
     if status.phase == Phase::Stopping {
         return Some("this sidecar is shutting down".to_owned());
     }
@@ -12,14 +12,14 @@ pub(super) fn why_not(status: &Status, is_routed: bool) -> Option<String> {
         return None;
     }
     if status.paused.is_some() {
-        return Some("new requests are held: somebody asked for a pause".to_owned());
+        return Some("new requests are held: the deployment is paused".to_owned());
     }
     if let Some(candidate) = &status.candidate {
         let probe = match &candidate.probe {
             Some(probe) => format!(": {probe}"),
             None => String::new(),
         };
-        return Some(format!("{} starts{probe}", candidate.release));
+        return Some(format!("{} is starting{probe}", candidate.release));
     }
     let failure = status.last_failure.as_ref();
     let failure = failure.map(|failure| format!("{}: {}", failure.release, failure.reason));
@@ -39,8 +39,8 @@ mod tests {
     fn the_reason_is_the_one_that_matters_most() {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
         let mut status = Status::new("a".into(), listen, SourceStatus::default());
-        let why = |status: &Status| why_not(status, false).unwrap();
-        assert_eq!(why_not(&status, true), None);
+        let why = |status: &Status| reason_unready(status, false).unwrap();
+        assert_eq!(reason_unready(&status, true), None);
         assert_eq!(why(&status), "nothing has been deployed yet");
         status.artifact_problem = Some("it is not complete".to_owned());
         assert_eq!(why(&status), "it is not complete");
@@ -61,7 +61,7 @@ mod tests {
         });
         assert!(why(&status).contains("pause"));
         status.phase = Phase::Stopping;
-        let stopping = why_not(&status, true).unwrap();
+        let stopping = reason_unready(&status, true).unwrap();
         assert_eq!(stopping, "this sidecar is shutting down");
     }
 }

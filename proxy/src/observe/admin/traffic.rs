@@ -1,4 +1,4 @@
-//! The last minutes of the traffic, a sample a second, for the page's charts.
+//! Samples of the traffic in the last minutes, one a second, for the charts of the page.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -9,50 +9,51 @@ use crate::data_plane::TrafficTotals;
 use crate::deployment::status::UnixMillis;
 use crate::release::Generation;
 
-/// From one sample to the next.
-pub(super) const EVERY: Duration = Duration::from_secs(1);
-/// So many are kept: what the page has room for.
+/// Time between two samples.
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+/// Number of samples that are kept, which is the width of the charts.
 const SAMPLES: usize = 180;
 
-/// The samples.
+/// The last samples.
 #[derive(Debug, Default)]
-pub(super) struct Traffic {
+pub(super) struct TrafficHistory {
     samples: VecDeque<Sample>,
     before: TrafficTotals,
-    /// How many samples were taken in all.
+    /// Number of all samples that were taken.
     taken: u64,
 }
 
-/// What happened in one second.
+/// The traffic of one second.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Sample {
     pub(super) at_ms: UnixMillis,
-    /// Requests that wait for an instance, at its end.
+    /// Requests that are held, at its end.
     pub(super) held: usize,
-    /// Connections of clients, at its end.
+    /// Open connections of clients, at its end.
     pub(super) connections: usize,
-    /// What each generation answered; those that answered nothing are not there.
-    pub(super) answers: BTreeMap<Generation, Answers>,
-    /// How many answers were our own, for want of an instance.
+    /// Responses of each generation that sent any.
+    pub(super) answers: BTreeMap<Generation, ResponseSample>,
+    /// Number of responses of handoff itself, without an instance.
     pub(super) own: u64,
 }
 
-/// What one generation answered in it.
+/// The responses of one generation in one second.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Answers {
+pub(super) struct ResponseSample {
     pub(super) count: u64,
-    /// How many of them were 5xx.
+    /// Number of responses with a 5xx status.
     pub(super) errors: u64,
-    /// The time within which half of them came, and 99 of 100, in milliseconds.
+    /// Median of the response time in milliseconds.
     pub(super) p50_ms: f64,
+    /// 99th percentile of the response time in milliseconds.
     pub(super) p99_ms: f64,
 }
 
-// === impl Traffic ===
+// === impl TrafficHistory ===
 
-impl Traffic {
+impl TrafficHistory {
     /// Takes the next sample.
-    pub(super) fn look_at(&mut self, totals: TrafficTotals, held: usize) {
+    pub(super) fn record(&mut self, totals: TrafficTotals, held: usize) {
         let mut sample = Sample {
             at_ms: UnixMillis::now(),
             held,
@@ -68,7 +69,7 @@ impl Traffic {
                 None => sample.own = more.all(),
                 Some(_) if more.all() == 0 => {}
                 Some(generation) => {
-                    let answers = Answers {
+                    let answers = ResponseSample {
                         count: more.all(),
                         errors: more.by_class[4],
                         p50_ms: milliseconds(0.5),
@@ -86,7 +87,7 @@ impl Traffic {
         self.taken += 1;
     }
 
-    /// The samples that are kept of those after the first `seen`, and how many were taken in all.
+    /// Returns the kept samples after the first `seen` of all samples, and the number of all samples.
     pub(super) fn since(&self, seen: u64) -> (impl Iterator<Item = &Sample>, u64) {
         let gone = self.taken - self.samples.len() as u64;
         let skip = usize::try_from(seen.saturating_sub(gone)).unwrap_or(usize::MAX);
@@ -101,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_sample_has_what_was_new_in_its_second() {
-        let mut traffic = Traffic::default();
+        let mut traffic = TrafficHistory::default();
         let mut totals = TrafficTotals::default();
         let mut answered = ResponseTotals::default();
         for count in [5, 5, 7] {
@@ -109,7 +110,7 @@ mod tests {
             answered.by_time[3] = 2 * count;
             totals.responses.insert(Some(Generation(1)), answered);
             totals.responses.insert(None, answered);
-            traffic.look_at(totals.clone(), 3);
+            traffic.record(totals.clone(), 3);
         }
         let (samples, taken) = traffic.since(0);
         let samples: Vec<_> = samples.collect();
@@ -126,7 +127,7 @@ mod tests {
         assert_eq!(traffic.since(3).0.count(), 0);
 
         for _ in 0..2 * SAMPLES {
-            traffic.look_at(totals.clone(), 0);
+            traffic.record(totals.clone(), 0);
         }
         assert_eq!(traffic.since(0).0.count(), SAMPLES);
     }

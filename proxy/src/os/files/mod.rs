@@ -1,4 +1,4 @@
-//! What Unix and Windows do differently with files, in twins that export the same names.
+//! File operations that differ between Unix and Windows, in twins that export the same names.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -15,25 +15,26 @@ mod os;
 pub mod rotation;
 
 pub use os::{
-    Identity, arrival, canonical, copy_mode, identity, lower_priority, make_link, open_unwritten,
-    runs_no_programs, set_mode, sync, unusable_name,
+    FileIdentity, arrival, canonical, copy_mode, identity, is_noexec, make_link, open_unwritten,
+    set_mode, sync, unusable_name,
 };
 
-/// For what Windows calls locked: a scanner, an indexer or a reader has the file open.
+/// Maximum number of retries while a file is locked on Windows: a scanner, an indexer or a reader
+/// has it open.
 const LOCKED_TRIES: u32 = 20;
 const LOCKED_PAUSE: Duration = Duration::from_millis(25);
-/// Nobody takes that long.
-const HALF_MADE_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-/// So many random characters the library puts into a temporary name.
+/// Age from which a temporary file is a leftover: no deploy takes that long.
+const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Number of random characters in the temporary names of the crate `tempfile`.
 const RANDOM: usize = 6;
 
 /// Writes a file so that readers see the old content or the new, never a part.
 ///
-/// It has the rights and, where that can be done, the owner of the file that it replaces, or else
-/// of its folder: deployer and service may be different users.
+/// It gets the rights and, as far as permitted, the owner of the file that it replaces, or of its
+/// folder if it is new: deployer and service may be different users.
 ///
 /// # Errors
-/// What the system said, also after trying again while the target is locked.
+/// The file cannot be written, or on Windows stays locked during all retries.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut temporary = tempfile::Builder::new()
@@ -57,9 +58,9 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Removes what was half made in `folder` by programs that were killed a day ago or earlier: the
-/// temporary files and folders of [`write_atomically`] and of deploys, `.XXXXXX.tmp`.
-pub fn remove_half_made(folder: &Path, now: SystemTime) {
+/// Removes temporary files and folders (`.XXXXXX.tmp`) of [`write_atomically`] and of deploys that
+/// were killed a day ago or earlier.
+pub fn remove_leftovers(folder: &Path, now: SystemTime) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let name = name.to_str().and_then(|name| name.strip_prefix('.'));
@@ -71,18 +72,20 @@ pub fn remove_half_made(folder: &Path, now: SystemTime) {
             continue;
         };
         let changed = metadata.modified().unwrap_or(now);
-        if now.duration_since(changed).unwrap_or_default() > HALF_MADE_FOR {
-            // Another one may have been quicker.
-            let _ = match metadata.is_dir() {
-                true => fs::remove_dir_all(entry.path()),
-                false => fs::remove_file(entry.path()),
+        if now.duration_since(changed).unwrap_or_default() > LEFTOVER_AGE {
+            // Another sidecar may have removed it first.
+            let _ = if metadata.is_dir() {
+                fs::remove_dir_all(entry.path())
+            } else {
+                fs::remove_file(entry.path())
             };
         }
     }
 }
 
-/// The path of what need not be there, without links as far as it is.
-pub fn canonical_so_far(path: &Path) -> PathBuf {
+/// Returns the canonical path of something that need not exist: links are resolved in the part that
+/// does.
+pub fn canonical_existing(path: &Path) -> PathBuf {
     let known = path.ancestors().find_map(|above| {
         let rest = path.strip_prefix(above).ok()?;
         Some(canonical(above).ok()?.join(rest))
@@ -90,10 +93,10 @@ pub fn canonical_so_far(path: &Path) -> PathBuf {
     known.unwrap_or_else(|| path.to_owned())
 }
 
-/// Gives a file or folder, which may lie anywhere on the same volume, its name.
+/// Renames a file or folder within a volume.
 ///
 /// # Errors
-/// What the system said, also after trying again while it is locked.
+/// It cannot be renamed, or on Windows stays locked during all retries.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     let mut tries = 0;
     loop {
@@ -107,10 +110,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder, and those above it, as usable for others as the one that was there.
-///
-/// # Errors
-/// What the system said.
+/// Creates a folder and its parents, with the rights of the closest one that existed.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -119,17 +119,14 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     make_folder(above)?;
     match fs::create_dir(path) {
         Ok(()) => os::adopt(path, above),
-        // Somebody else was quicker.
+        // Another process was quicker.
         Err(_) if path.is_dir() => {}
         Err(error) => return Err(error),
     }
     Ok(())
 }
 
-/// Makes a file, or a folder with all that is in it, as usable for others as the folder `model` is.
-///
-/// # Errors
-/// What reading the folder said.
+/// Gives a file, or a folder with its content, the rights of the folder `model`.
 pub fn adopt_all(path: &Path, model: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     if metadata.is_symlink() {
@@ -144,32 +141,29 @@ pub fn adopt_all(path: &Path, model: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes a lock for as long as the file is open, shared with others who do the same.
-///
-/// # Errors
-/// What opening or locking the file said.
+/// Waits for a shared lock, which is held while the returned file is open.
 pub fn lock_shared(path: &Path) -> io::Result<File> {
     loop {
         let file = os::open_lock(path)?;
         file.lock_shared()?;
-        // Who had it alone may have removed it meanwhile: then nobody else will find this one.
+        // The former holder may have removed the file; others would lock a new one of this name.
         if os::has_name(&file, path) {
             return Ok(file);
         }
     }
 }
 
-/// Takes a lock alone, or nothing when anybody else has it.
+/// Takes an exclusive lock; `None` if another process holds it.
 pub fn try_lock(path: &Path) -> Option<File> {
     let file = os::open_lock(path).ok()?;
     file.try_lock().ok()?;
     os::has_name(&file, path).then_some(file)
 }
 
-/// Removes a lock that is held alone. Whoever waits for it gets another one of this name.
+/// Removes a lock that is held exclusively. Processes that wait for it lock a new file of this name.
 ///
 /// # Errors
-/// What the system said; on Windows also when somebody waits for it.
+/// The file cannot be removed, on Windows also because another process waits for the lock.
 pub fn remove_lock(path: &Path, alone: File) -> io::Result<()> {
     os::remove_lock(path, alone)
 }
@@ -179,8 +173,8 @@ pub fn remove_lock(path: &Path, alone: File) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Whether a thread of this process waits for a lock (proc(5), /proc/locks).
-    fn somebody_waits() -> bool {
+    /// Returns whether a thread of this process waits for a lock: proc_locks(5).
+    fn is_waiting() -> bool {
         let locks = fs::read_to_string("/proc/locks").unwrap();
         let me = format!(" {} ", std::process::id());
         let mut locks = locks.lines();
@@ -196,7 +190,7 @@ mod tests {
             let path = path.clone();
             move || lock_shared(&path).unwrap()
         });
-        while !somebody_waits() {
+        while !is_waiting() {
             std::thread::yield_now();
         }
         remove_lock(&path, alone).unwrap();

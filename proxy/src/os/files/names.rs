@@ -1,10 +1,10 @@
-//! What Windows makes of file names (Naming Files, Paths, and Namespaces): pure, so that it is
-//! tested everywhere.
+//! File names that Windows does not support ("Naming Files, Paths, and Namespaces"): pure, and so
+//! tested on every system.
 
-/// Devices, in every folder and with any suffix.
+/// Names of devices, in every folder and with any suffix.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
-/// Why a file cannot have this name on Windows, or would get another.
+/// Returns the reason why a file cannot have this name on Windows, or would get another one.
 pub fn unusable_on_windows(name: &str) -> Option<&'static str> {
     if name.ends_with(['.', ' ']) {
         return Some("has a name that ends in a dot or a blank, which Windows takes off");

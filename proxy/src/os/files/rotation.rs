@@ -1,10 +1,10 @@
-//! The names of the files that a log has been rotated to: for who writes them, and who reads them.
+//! Names of rotated log files, for the log and for the command that reads it.
 
 use std::path::{Path, PathBuf};
 
-/// The full file of this number, the newest being 1: `a.1.log` of `a.log`.
+/// Returns the path of the rotated file with this number, 1 being the newest: `a.1.log` of `a.log`.
 ///
-/// The number comes before the ending: viewers go by that.
+/// The number comes before the extension, by which viewers choose how to show a file.
 pub fn numbered(path: &Path, number: usize) -> PathBuf {
     let mut name = path.file_stem().unwrap_or_default().to_owned();
     name.push(format!(".{number}"));

@@ -11,16 +11,17 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::StatVfsMountFlags;
 
-/// The libc crate has no such constant for Linux (asm-generic/fcntl.h).
+/// Command of fcntl(2) that chooses the signal of a broken lease (asm-generic/fcntl.h); the libc crate
+/// has it not for Linux.
 const F_SETSIG: i32 = 10;
 
-/// Opens a file for reading if nobody has it open for writing.
+/// Opens a file for reading if no process has it open for writing.
 ///
-/// A read lease is granted only then (fcntl(2), F_SETLEASE). Where leases are not to be had
-/// (network file systems, another owner's file) the file counts as unwritten.
+/// A read lease is granted only then (fcntl(2), F_SETLEASE). Where leases are not available (network
+/// file systems, a file of another owner) the file counts as unwritten.
 ///
 /// # Errors
-/// `WouldBlock` when somebody writes to it; else what opening it said.
+/// `WouldBlock` while a process has it open for writing; other kinds if it cannot be opened.
 pub fn open_unwritten(path: &Path) -> io::Result<File> {
     let file = File::open(path)?;
     match take_lease(&file) {
@@ -33,8 +34,8 @@ pub fn open_unwritten(path: &Path) -> io::Result<File> {
 
 /// Takes a read lease on a file.
 ///
-/// Whoever opens the file for writing meanwhile makes the kernel send a signal to this process.
-/// By default that is SIGIO, which ends it; SIGURG is ignored unless there is a handler (signal(7)).
+/// If a process opens the file for writing meanwhile, the kernel sends this process a signal. By
+/// default that is SIGIO, which ends it; SIGURG is ignored unless there is a handler (signal(7)).
 fn take_lease(file: &File) -> io::Result<()> {
     fcntl(file, F_SETSIG, libc::SIGURG)?;
     fcntl(file, libc::F_SETLEASE, libc::F_RDLCK)
@@ -52,17 +53,14 @@ fn fcntl(file: &File, command: i32, argument: i32) -> io::Result<()> {
     }
 }
 
-/// The path of a file or folder that is there, without links and `..` in it.
-///
-/// # Errors
-/// What the system said.
+/// Returns the path of an existing file or folder without links and `..`.
 pub fn canonical(path: &Path) -> io::Result<PathBuf> {
     fs::canonicalize(path)
 }
 
-/// When a file came to be where and what it is: its last change of content, name or attributes.
+/// Returns the time at which a file got its present content, name and attributes (ctime).
 ///
-/// Unlike the modification time, which `cp -p` and archives carry over, this cannot be set.
+/// Unlike the modification time, which `cp -p` and archives preserve, it cannot be set.
 pub fn arrival(metadata: &Metadata) -> SystemTime {
     let since_epoch = Duration::new(
         u64::try_from(metadata.ctime()).unwrap_or_default(),
@@ -71,21 +69,15 @@ pub fn arrival(metadata: &Metadata) -> SystemTime {
     SystemTime::UNIX_EPOCH + since_epoch
 }
 
-/// Gives a copy its original's permissions; `executable` adds the right to run it.
-///
-/// # Errors
-/// What the system said.
+/// Gives a copy the permissions of its original; `executable` adds the right to run it.
 pub fn copy_mode(original: &Metadata, copy: &Path, executable: bool) -> io::Result<()> {
-    // The owner may always change and remove it: it is ours.
+    // The owner, who is the user of this process, may always change and remove it.
     let run = if executable { 0o111 } else { 0 };
     let mode = original.mode() & 0o777 | 0o600 | run;
     fs::set_permissions(copy, Permissions::from_mode(mode))
 }
 
-/// Gives a file of ours these permissions; nobody becomes somebody else by running it.
-///
-/// # Errors
-/// What the system said.
+/// Gives a file these permissions, without set-user-ID and the like.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode & 0o777 | 0o600))
 }
@@ -95,7 +87,7 @@ pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     options.create(true).truncate(false).write(true).open(path)
 }
 
-/// Whether this file still has this name.
+/// Returns whether `path` still leads to this file.
 pub(super) fn has_name(file: &File, path: &Path) -> bool {
     let (Ok(own), Ok(named)) = (file.metadata(), fs::metadata(path)) else {
         return false;
@@ -104,16 +96,13 @@ pub(super) fn has_name(file: &File, path: &Path) -> bool {
 }
 
 pub(super) fn remove_lock(path: &Path, alone: File) -> io::Result<()> {
-    // While it is held: who gets it now sees that it has no name.
+    // While it is held: a process that locks it now sees that it has no name any more.
     let removed = fs::remove_file(path);
     drop(alone);
     removed
 }
 
-/// Has the disk keep what was written into `folder`.
-///
-/// # Errors
-/// What the system said.
+/// Waits until the content of `folder` is on the disk.
 pub fn sync(folder: &Path) -> io::Result<()> {
     let opened = File::open(folder)?;
     let mut entries = fs::read_dir(folder)?;
@@ -123,69 +112,62 @@ pub fn sync(folder: &Path) -> io::Result<()> {
         File::open(only.path())?.sync_all()?;
         return opened.sync_all();
     }
-    // With all else that waits for that disk: of thousands of small files each would take its time.
+    // Syncs the whole file system: thousands of small files would each wait for the disk.
     Ok(rustix::fs::syncfs(opened)?)
 }
 
-/// Makes `link` a link that leads to `target`.
-///
-/// # Errors
-/// What the system said.
+/// Creates the symbolic link `link` to `target`.
 pub fn make_link(target: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
-/// Why no file can have this name: every name will do.
+/// Returns `None`: every name is possible.
 pub fn unusable_name(_: &str) -> Option<&'static str> {
     None
 }
 
-/// Whether what lies here cannot be executed, whatever its permissions are: mounted `noexec`.
-pub fn runs_no_programs(path: &Path) -> bool {
+/// Returns whether `path` is on a volume that is mounted `noexec`.
+pub fn is_noexec(path: &Path) -> bool {
     rustix::fs::statvfs(path).is_ok_and(|volume| volume.f_flag.contains(StatVfsMountFlags::NOEXEC))
 }
 
-/// What tells a folder from another one that came into its place.
-pub type Identity = (u64, u64);
+/// Device and inode, which tell a file from another one that replaced it.
+pub type FileIdentity = (u64, u64);
 
-/// The folder's.
-pub fn identity(metadata: &Metadata) -> Identity {
+/// Returns the identity of a file or folder.
+pub fn identity(metadata: &Metadata) -> FileIdentity {
     (metadata.dev(), metadata.ino())
 }
 
-/// Gives what we have made the rights of `model`, as far as they make sense for it, and its owner.
+/// Gives a new file or folder the owner of `model`, and its rights as far as they apply.
 ///
-/// Refused, it stays as it is: only root may give files away, but for a group of one's own, and what a
-/// deployer cannot change may well be right already.
+/// Errors are ignored: only root may change owners, apart from groups of its own, and what a deployer
+/// may not change is often right already.
 pub(super) fn adopt(path: &Path, model: &Path) {
     let (Ok(own), Ok(model)) = (fs::metadata(path), fs::metadata(model)) else {
         return;
     };
     let runs = own.mode() & 0o111 != 0;
-    let mode = match own.is_dir() {
-        true => model.mode() & 0o7777,
-        false if runs => model.mode() & 0o777 | 0o700,
-        false => model.mode() & 0o666 | 0o600,
+    let mode = if own.is_dir() {
+        model.mode() & 0o7777
+    } else if runs {
+        model.mode() & 0o777 | 0o700
+    } else {
+        model.mode() & 0o666 | 0o600
     };
-    // First the rights: who gives a file away may lose its own to change it.
+    // First the rights: only the owner may change them.
     let _ = fs::set_permissions(path, Permissions::from_mode(mode));
     if (own.uid(), own.gid()) != (model.uid(), model.gid()) {
         let given = std::os::unix::fs::chown(path, Some(model.uid()), Some(model.gid()));
         if given.is_err() {
-            // Whoever is in its group may at least give it to that.
+            // A member of the group may at least change the group.
             let _ = std::os::unix::fs::chown(path, None, Some(model.gid()));
         }
     }
 }
 
-/// Lets this thread run only when others have nothing to do.
-pub fn lower_priority() {
-    // On Linux a nice value belongs to the thread (setpriority(2), notes). Refused: as before.
-    let _ = rustix::process::nice(10);
-}
-
+/// Returns `false`: an open file can be renamed and replaced.
 pub(super) fn is_locked(_: &io::Error) -> bool {
-    // A rename never fails because of who has the file open.
     false
 }
 
@@ -195,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    /// If this fails, it ends the whole program of tests.
+    /// Fails by the end of the whole test program.
     #[test]
     fn a_writer_that_comes_while_a_file_is_looked_at_ends_nobody() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,5 @@
 //! Windows.
 
-#![expect(unsafe_code, reason = "thread priorities have no safe interface")]
-
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -12,47 +10,46 @@ use std::time::SystemTime;
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_LOCK_VIOLATION, ERROR_SHARING_VIOLATION,
 };
-use windows_sys::Win32::System::Threading::{
-    GetCurrentThread, SetThreadPriority, THREAD_PRIORITY_BELOW_NORMAL,
-};
 
-/// A program may make some more of a path, and 260 characters are the most without a prefix.
+/// Length from which a path gets a prefix: 260 characters are the most without one, and a program
+/// may append some.
 const LONG: usize = 240;
 
-/// Opens a file for reading if nobody has it open for writing, or for itself alone.
+/// Opens a file for reading if no process has it open for writing or exclusively.
 ///
-/// Who reads it, as every sidecar of the deployment does for its copy, is in nobody's way.
+/// Readers do not count: every sidecar of the deployment reads it for its copy.
 ///
 /// # Errors
-/// `WouldBlock` when somebody has (error 32, sharing violation); else what opening it said.
+/// `WouldBlock` while a process has it open so (error 32, sharing violation); other kinds if it
+/// cannot be opened.
 pub fn open_unwritten(path: &Path) -> io::Result<File> {
     const SHARE_READING: u32 = 1;
     let mut probe = File::options();
     probe.read(true).share_mode(SHARE_READING);
-    // Closed at once: who wants to overwrite it meanwhile may.
+    // Closed at once: a deployer may overwrite the file meanwhile.
     let opened = probe.open(path).map(drop).and_then(|()| File::open(path));
-    opened.map_err(|error| match is_open_elsewhere(&error) {
-        true => io::ErrorKind::WouldBlock.into(),
-        false => error,
+    opened.map_err(|error| {
+        if is_open_elsewhere(&error) {
+            io::ErrorKind::WouldBlock.into()
+        } else {
+            error
+        }
     })
 }
 
-/// The path of a file or folder that is there, without links and `..` in it, in the form that most
-/// programs can work in.
-///
-/// # Errors
-/// What the system said.
+/// Returns the path of an existing file or folder without links and `..`, in the form that most
+/// programs support.
 pub fn canonical(path: &Path) -> io::Result<PathBuf> {
     let given = std::path::absolute(path)?;
     match fs::canonicalize(path) {
         Ok(canonical) => Ok(plain(canonical, given)),
-        // Some drives cannot say what is behind a path (nor can Wine, of a long one).
+        // Some drives cannot resolve a path, nor can Wine a long one.
         Err(error) => fs::metadata(path).map(|_| long(given)).map_err(|_| error),
     }
 }
 
-/// `\\?\C:\site` as `C:\site`, where that is short enough; a share by its drive letter if it was
-/// given so: a shell cannot even work in `\\server\share`.
+/// Returns `\\?\C:\site` as `C:\site` if that is short enough, and a share by its drive letter if it
+/// was given so: a shell cannot even work in `\\server\share`.
 fn plain(canonical: PathBuf, given: PathBuf) -> PathBuf {
     let is_on_drive = |path: &Path| {
         matches!(
@@ -74,7 +71,7 @@ fn plain(canonical: PathBuf, given: PathBuf) -> PathBuf {
     }
 }
 
-/// A path of a drive as `\\?\C:\…` when it is long: only so may it be.
+/// Returns a long path on a drive as `\\?\C:\…`, the only form that may be long.
 fn long(path: PathBuf) -> PathBuf {
     match prefix(&path) {
         Some(Prefix::Disk(_)) if path.as_os_str().len() >= LONG => {
@@ -93,31 +90,25 @@ fn prefix(path: &Path) -> Option<Prefix<'_>> {
     }
 }
 
-/// When a file came to be where and what it is.
+/// Returns the time at which a file got its present content and place.
 pub fn arrival(metadata: &Metadata) -> SystemTime {
     let created = metadata.created().unwrap_or(SystemTime::UNIX_EPOCH);
     let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
     created.max(modified)
 }
 
-/// Nothing to do: what may be run is no matter of permissions, and a read-only copy could not be
+/// Does nothing: permissions do not decide what can be run, and a read-only copy could not be
 /// removed.
-///
-/// # Errors
-/// None.
 pub fn copy_mode(_: &Metadata, _: &Path, _executable: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Nothing to do, as for [`copy_mode`].
-///
-/// # Errors
-/// None.
+/// Does nothing, as [`copy_mode`].
 pub fn set_mode(_: &Path, _mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Nobody can remove it as long as anybody has it open.
+/// Opens a lock file, which cannot be removed while any process has it open.
 pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     const SHARE_READ_AND_WRITE: u32 = 3;
     let mut options = File::options();
@@ -125,7 +116,7 @@ pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     options.share_mode(SHARE_READ_AND_WRITE).open(path)
 }
 
-/// It cannot have been removed.
+/// Returns `true`: an open lock file cannot be removed.
 pub(super) fn has_name(_: &File, _: &Path) -> bool {
     true
 }
@@ -135,11 +126,8 @@ pub(super) fn remove_lock(path: &Path, alone: File) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// Has the disk keep the files that were written into `folder`, but for those in folders below it:
-/// of those there may be thousands, and each would take its time.
-///
-/// # Errors
-/// What the system said.
+/// Waits until the files in `folder` are on the disk, except for those in its subfolders: there may
+/// be thousands, each of which would wait for the disk.
 pub fn sync(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -153,53 +141,48 @@ pub fn sync(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes `link` a link that leads to `target`, a folder's where that is one.
+/// Creates the symbolic link `link` to `target`, of the kind for folders if that is one.
 ///
 /// # Errors
-/// What the system said: making links is a privilege.
+/// The link cannot be created: that is a privilege.
 pub fn make_link(target: &Path, link: &Path) -> io::Result<()> {
-    // What other systems wrote has slashes, which a link cannot have.
+    // A target in an archive from another system has slashes, which a link cannot have.
     let target: PathBuf = target.components().collect();
     let from = link.parent().unwrap_or(link);
-    match from.join(&target).is_dir() {
-        true => symlink_dir(target, link),
-        false => symlink_file(target, link),
+    if from.join(&target).is_dir() {
+        symlink_dir(target, link)
+    } else {
+        symlink_file(target, link)
     }
 }
 
-/// Why no file can have this name, or would get another.
+/// Returns the reason why a file cannot have this name, or would get another one.
 pub fn unusable_name(name: &str) -> Option<&'static str> {
     super::names::unusable_on_windows(name)
 }
 
-/// Whether what lies here cannot be executed: no volume says so.
-pub fn runs_no_programs(_: &Path) -> bool {
+/// Returns `false`: no volume forbids to run programs.
+pub fn is_noexec(_: &Path) -> bool {
     false
 }
 
-/// What tells a folder from another one that came into its place.
-pub type Identity = u64;
+/// Creation time, which tells a file from another one that replaced it.
+pub type FileIdentity = u64;
 
-/// The folder's: when it was made.
-pub fn identity(metadata: &Metadata) -> Identity {
+/// Returns the identity of a file or folder.
+pub fn identity(metadata: &Metadata) -> FileIdentity {
     metadata.creation_time()
 }
 
-/// Nothing to do: what is made in a folder inherits its rights.
+/// Does nothing: a new file inherits the rights of its folder.
 pub(super) fn adopt(_: &Path, _: &Path) {}
 
-/// Lets this thread run only when others have nothing to do.
-pub fn lower_priority() {
-    // SAFETY: the pseudo handle of the calling thread is always valid. Refused: as before.
-    unsafe { SetThreadPriority(GetCurrentThread(), THREAD_PRIORITY_BELOW_NORMAL) };
-}
-
-/// Locked for now: somebody has it open, or it is being deleted (error 5).
+/// Returns whether a file is locked for now: a process has it open, or it is being deleted (error 5).
 pub(super) fn is_locked(error: &io::Error) -> bool {
     is_open_elsewhere(error) || code(error) == Some(ERROR_ACCESS_DENIED)
 }
 
-/// Somebody has it open in a way that goes with no other.
+/// Returns whether a process has the file open in a way that excludes others.
 fn is_open_elsewhere(error: &io::Error) -> bool {
     let code = code(error);
     matches!(code, Some(ERROR_SHARING_VIOLATION | ERROR_LOCK_VIOLATION))

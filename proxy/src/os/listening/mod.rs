@@ -1,4 +1,4 @@
-//! Who listens where, as the system's own table has it.
+//! Listening TCP sockets of this machine and their processes.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,24 +9,24 @@ mod os;
 #[path = "windows.rs"]
 mod os;
 
-/// A socket that accepts connections.
+/// A listening TCP socket.
 #[derive(Clone, Debug)]
 pub struct Listening {
-    /// Whose it is, where the table says so: Wine's does not.
+    /// Id of its process, where the system reports it: Wine does not.
     pub pid: Option<u32>,
-    /// What that is called, where the table says so.
+    /// Name of its process, where the system reports it.
     pub name: Option<String>,
-    /// Where it listens.
+    /// Local address.
     pub address: SocketAddr,
 }
 
-/// All of them; none where the system does not tell.
+/// Returns all listening sockets; none where the system does not tell.
 pub fn all() -> Vec<Listening> {
     os::all()
 }
 
-/// Which process has a port that cannot be had, as a person reads it, where the system tells.
-pub fn who_has(address: SocketAddr) -> Option<String> {
+/// Describes the process that listens on an address, for a person, where the system reports it.
+pub fn describe_listener(address: SocketAddr) -> Option<String> {
     let is_there =
         |ip: IpAddr| ip == address.ip() || ip.is_unspecified() || address.ip().is_unspecified();
     let mut all = all().into_iter();
@@ -46,14 +46,17 @@ mod tests {
     fn who_has_a_port_is_told() {
         let socket = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
         let port = socket.local_addr().unwrap().port();
-        let told = who_has(SocketAddr::from(([127, 0, 0, 1], port)));
+        let told = describe_listener(SocketAddr::from(([127, 0, 0, 1], port)));
         if cfg!(unix) {
             let told = told.unwrap();
             let this = format!("process {} (", std::process::id());
             assert!(told.starts_with(&this), "{told}");
         }
         drop(socket);
-        assert_eq!(who_has(SocketAddr::from(([127, 0, 0, 1], port))), None);
+        assert_eq!(
+            describe_listener(SocketAddr::from(([127, 0, 0, 1], port))),
+            None
+        );
     }
 
     #[test]

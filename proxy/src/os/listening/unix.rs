@@ -1,4 +1,4 @@
-//! Unix: the crate reads /proc.
+//! Unix: the crate `listeners` reads `/proc`.
 
 use listeners::{Protocol, SocketState};
 

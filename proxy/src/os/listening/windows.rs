@@ -1,5 +1,5 @@
-//! Windows: one call for all that listen by IPv4, which is all that the platform knows of. (The crate
-//! that Unix uses looks up each socket's process: that took ten seconds where there were many.)
+//! Windows: one call for all IPv4 sockets, as the platform uses no others. (The crate that Unix uses
+//! looks up the process of each socket, which took ten seconds on a machine with many.)
 
 #![expect(unsafe_code, reason = "the table has no safe interface")]
 
@@ -13,7 +13,7 @@ use windows_sys::Win32::Networking::WinSock::AF_INET;
 
 use super::Listening;
 
-/// Of 32 bits: state, local address and port, remote address and port, owner.
+/// Length of a row in words of 32 bits: state, local address and port, remote address and port, owner.
 const WORDS: usize = size_of::<MIB_TCPROW_OWNER_PID>() / size_of::<u32>();
 
 pub(super) fn all() -> Vec<Listening> {
@@ -37,12 +37,12 @@ pub(super) fn all() -> Vec<Listening> {
     .collect()
 }
 
-/// A count, then rows.
+/// Reads the table: a count, then the rows.
 fn table() -> Option<Vec<u32>> {
     let mut table: Vec<u32> = Vec::new();
     loop {
         let mut length = size_of_val(table.as_slice()) as u32;
-        // SAFETY: the table is as long as is said, and aligned for what is written.
+        // SAFETY: the table has the given length, and is aligned for what is written.
         let error = unsafe {
             GetExtendedTcpTable(
                 table.as_mut_ptr().cast(),
@@ -55,7 +55,7 @@ fn table() -> Option<Vec<u32>> {
         };
         match error {
             0 => return Some(table),
-            // More may listen by the next time.
+            // More sockets may listen at the next attempt.
             _ if length as usize > size_of_val(table.as_slice()) => {
                 table.resize(length as usize / size_of::<u32>() + 64, 0);
             }

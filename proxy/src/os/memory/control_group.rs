@@ -1,41 +1,42 @@
-//! What a container, a service or any other control group of Linux may use: cgroups(7).
+//! Memory limits of containers, services and other control groups of Linux: cgroups(7).
 
 use std::fs;
 use std::path::Path;
 
 use super::Memory;
 
-/// Where the system shows its control groups.
+/// Mount point of the control groups.
 const MOUNTED: &str = "/sys/fs/cgroup";
 
-/// The memory of one version of the interface: where, and in which files.
+/// Names of the memory files in one version of the interface.
 struct Interface {
     limit: &'static str,
     used: &'static str,
-    /// In `memory.stat`: what of it can be had back at once, read from files and not used lately.
+    /// Key in `memory.stat` of cached file content that was not used lately and can be freed at once.
     inactive: &'static str,
 }
 
-/// "cgroup v2", `Documentation/admin-guide/cgroup-v2.rst` in Linux.
+/// Version 2: `Documentation/admin-guide/cgroup-v2.rst` in Linux.
 const V2: Interface = Interface {
     limit: "memory.max",
     used: "memory.current",
     inactive: "inactive_file",
 };
-/// "cgroup v1", `Documentation/admin-guide/cgroup-v1/memory.rst` in Linux.
+/// Version 1: `Documentation/admin-guide/cgroup-v1/memory.rst` in Linux.
 const V1: Interface = Interface {
     limit: "memory.limit_in_bytes",
     used: "memory.usage_in_bytes",
     inactive: "total_inactive_file",
 };
 
-/// Of all groups that this process is in and that are limited.
+/// Returns the memory of each limited group that this process is in.
 pub(super) fn memory() -> Vec<Memory> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     limited(&groups, Path::new(MOUNTED))
 }
 
-/// `groups` are lines of a number, controllers and a path: `0::/path` is version 2's.
+/// Returns the memory of each limited group in `groups`, whose lines are `NUMBER:CONTROLLERS:/path`
+/// (version 2: `0::/path`).
 fn limited(groups: &str, mounted: &Path) -> Vec<Memory> {
     let mut all = Vec::new();
     for line in groups.lines() {
@@ -57,7 +58,8 @@ fn limited(groups: &str, mounted: &Path) -> Vec<Memory> {
 }
 
 impl Interface {
-    /// None where there is no limit. (Version 1 has a number for that, which is larger than any use.)
+    /// Reads the memory of a group; `None` if it has no limit. (Version 1 states a limit that no use
+    /// can reach.)
     fn memory(&self, folder: &Path) -> Option<Memory> {
         let number = |file| -> Option<u64> {
             let text = fs::read_to_string(folder.join(file)).ok()?;

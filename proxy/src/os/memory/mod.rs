@@ -1,4 +1,4 @@
-//! How much memory is left: the machine's, and what of it this process and its apps may use.
+//! Memory that is left: on the machine, and of the limits that apply to this process and its apps.
 
 #[cfg(unix)]
 mod control_group;
@@ -6,20 +6,20 @@ mod resident;
 
 pub use resident::resident_memory;
 
-/// Less than this share of the memory is short.
+/// Memory is short when less than one part in this many is available.
 const SHARE: u64 = 10;
-/// And so is less than this, in bytes.
+/// Memory is also short when less than this is available, in bytes.
 const LEAST: u64 = 128 << 20;
 
-/// Of a machine or a container, in bytes.
+/// Memory of a machine or a container, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Memory {
     available: u64,
     total: u64,
 }
 
-/// Whether there is so little memory left, on the machine or for the container in it, that nothing
-/// should run that need not.
+/// Returns whether the machine, or a container that this process is in, has so little memory left
+/// that only necessary processes should run.
 pub fn is_short_of_memory() -> bool {
     is_any_short(&limits())
 }
@@ -31,13 +31,13 @@ fn is_any_short(limits: &[Memory]) -> bool {
 #[cfg(unix)]
 fn limits() -> Vec<Memory> {
     let mut limits = control_group::memory();
-    limits.extend(machine());
+    limits.extend(physical_memory());
     limits
 }
 
 #[cfg(windows)]
 fn limits() -> Vec<Memory> {
-    machine().into_iter().collect()
+    physical_memory().into_iter().collect()
 }
 
 impl Memory {
@@ -46,9 +46,9 @@ impl Memory {
     }
 }
 
-/// `/proc/meminfo` (proc(5)).
+/// Reads `/proc/meminfo`: proc_meminfo(5).
 #[cfg(unix)]
-fn machine() -> Option<Memory> {
+fn physical_memory() -> Option<Memory> {
     parse(&std::fs::read_to_string("/proc/meminfo").ok()?)
 }
 
@@ -66,16 +66,16 @@ fn parse(meminfo: &str) -> Option<Memory> {
     })
 }
 
-/// GlobalMemoryStatusEx. What a job object may use is not asked.
+/// Calls GlobalMemoryStatusEx. Limits of job objects are not considered.
 #[cfg(windows)]
 #[expect(unsafe_code, reason = "the system's memory has no safe interface")]
-fn machine() -> Option<Memory> {
+fn physical_memory() -> Option<Memory> {
     use windows_sys::Win32::System::SystemInformation::{GlobalMemoryStatusEx, MEMORYSTATUSEX};
 
     // SAFETY: all fields are integers, for which zero is a value.
     let mut status: MEMORYSTATUSEX = unsafe { std::mem::zeroed() };
     status.dwLength = size_of::<MEMORYSTATUSEX>() as u32;
-    // SAFETY: the buffer says how long it is.
+    // SAFETY: the buffer states its length.
     let asked = unsafe { GlobalMemoryStatusEx(&raw mut status) };
     (asked != 0).then_some(Memory {
         available: status.ullAvailPhys,
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn the_system_tells_how_much_there_is() {
-        let Memory { available, total } = machine().unwrap();
+        let Memory { available, total } = physical_memory().unwrap();
         assert!(
             available <= total && total > LEAST,
             "{available} of {total}"

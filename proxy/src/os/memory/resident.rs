@@ -1,17 +1,12 @@
-//! How much memory one process occupies.
+//! Memory of one process.
 
-/// In bytes: `/proc/<pid>/status` (proc(5)).
+/// Returns the resident memory of a process in bytes.
 #[cfg(unix)]
 pub fn resident_memory(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
+    crate::os::procfs::resident_memory(pid)
 }
 
-/// In bytes: its working set, by K32GetProcessMemoryInfo.
+/// Returns the working set of a process in bytes, by K32GetProcessMemoryInfo.
 #[cfg(windows)]
 #[expect(unsafe_code, reason = "a process's memory has no safe interface")]
 pub fn resident_memory(pid: u32) -> Option<u64> {
@@ -21,7 +16,7 @@ pub fn resident_memory(pid: u32) -> Option<u64> {
     };
     use windows_sys::Win32::System::Threading::{OpenProcess, PROCESS_QUERY_LIMITED_INFORMATION};
 
-    // SAFETY: there are no pointers; zero is no handle.
+    // SAFETY: takes integers; zero is no handle.
     let process = unsafe { OpenProcess(PROCESS_QUERY_LIMITED_INFORMATION, 0, pid) };
     if process.is_null() {
         return None;
@@ -29,9 +24,9 @@ pub fn resident_memory(pid: u32) -> Option<u64> {
     // SAFETY: all fields are integers, for which zero is a value.
     let mut counters: PROCESS_MEMORY_COUNTERS = unsafe { std::mem::zeroed() };
     let length = size_of::<PROCESS_MEMORY_COUNTERS>() as u32;
-    // SAFETY: the handle is open, and the buffer as long as is said.
+    // SAFETY: the handle is open, and the buffer has the given length.
     let asked = unsafe { K32GetProcessMemoryInfo(process, &raw mut counters, length) };
-    // SAFETY: it is open, and ours.
+    // SAFETY: the handle is open, and owned by this function.
     unsafe { CloseHandle(process) };
     (asked != 0).then_some(counters.WorkingSetSize as u64)
 }

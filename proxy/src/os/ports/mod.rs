@@ -28,7 +28,7 @@ const ATTEMPTS: u32 = 200;
 /// where it leaves enough of them.
 ///
 /// # Errors
-/// `AddrInUse` when none was found.
+/// `AddrInUse` if none was found.
 pub fn choose(count: usize) -> io::Result<Vec<u16>> {
     // All are held until the last is found: no two are the same.
     let held: Vec<(Socket, u16)> = (0..count)

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 const DEFAULT_FIRST: u16 = 49_152;
 
 /// Returns the range of local ports that outgoing connections get: the default one, unless a port
-/// that the system chooses lies outside it. Then somebody has changed it, and it may be any.
+/// that the system chooses lies outside it. Then it has been changed, and may be any range.
 pub(super) fn outgoing_ports() -> io::Result<RangeInclusive<u16>> {
     let chosen = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let chosen = chosen.local_addr()?.port();
@@ -21,7 +21,7 @@ pub(super) fn outgoing_ports() -> io::Result<RangeInclusive<u16>> {
     Ok(first..=u16::MAX)
 }
 
-/// Connections that are being closed keep nobody from binding their port.
+/// Returns `false`: connections that are being closed do not prevent a port from being bound.
 pub(super) fn is_left_over(_: u16) -> bool {
     false
 }

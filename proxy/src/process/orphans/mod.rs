@@ -1,15 +1,15 @@
-//! What may outlive its instance, or even this process, and its end.
+//! Processes that may outlive their instance, or even this process, and their end.
 //!
-//! The group's end (Unix) and the job's (Windows) miss some: a process that has left the group, the
-//! whole tree where a job is refused, and on Unix all but the root when this process is killed. So
-//! the processes of each instance are noted as long as it runs:
+//! The end of the process group (Unix) or of the job (Windows) misses some: a process that has left
+//! the group, the whole tree where a job is refused, and on Unix all but the root when this process
+//! is killed. So the processes of each instance are recorded while it runs:
 //! ```text
 //! <cache>/processes/<sidecar>.json   {machine, processes: [{pid, started, executable}, …]}
-//! <cache>/processes/<sidecar>.lock   held as long as the sidecar lives
+//! <cache>/processes/<sidecar>.lock   held while the sidecar lives
 //! ```
-//! What is left of an instance is ended with it. What is left of a sidecar is ended by the next one
-//! that launches something from the same cache: never a living sibling's, nothing of another machine
-//! or boot, and no other process that has got the same number since.
+//! What is left of an instance is killed with it. What is left of a sidecar is killed by the next one
+//! that launches something from the same cache: never a process of a living sibling, of another
+//! machine or boot, nor another process that has got the same id since.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,9 +21,12 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
+use self::identity::ProcessIdentity;
 use crate::os::files;
+use crate::os::machine::pid_namespace;
 use crate::release::Generation;
 
+mod identity;
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod os;
@@ -31,57 +34,43 @@ mod os;
 #[path = "windows.rs"]
 mod os;
 
-/// Set for each instance to `<sidecar>/<generation>`: whoever has it comes from there. It finds those
-/// that have come and left between two looks, where the system shows a process's variables.
-pub(super) const MARK: &str = "HANDOFF_SIDECAR";
+pub(super) use identity::MARK;
 
 /// The records of this sidecar.
 #[derive(Debug)]
-pub(super) struct Records {
+pub(super) struct ProcessRecords {
     file: PathBuf,
     mark: String,
     lock: Option<File>,
-    /// By the root that they come from.
-    known: RefCell<BTreeMap<Seen, BTreeSet<Seen>>>,
+    /// Known processes by the root that they descend from.
+    known: RefCell<BTreeMap<ProcessIdentity, BTreeSet<ProcessIdentity>>>,
 }
 
-/// The processes of one instance. Dropping it ends those that are left.
+/// The processes of one instance. Dropping it kills those that are left.
 #[derive(Debug)]
-pub(super) struct Kin {
-    records: Rc<Records>,
-    root: Seen,
+pub(super) struct ProcessFamily {
+    records: Rc<ProcessRecords>,
+    root: ProcessIdentity,
     mark: String,
-    looking: JoinHandle<()>,
+    polling: JoinHandle<()>,
 }
 
-/// One process, told from all others that ever had or will have its number.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-struct Seen {
-    pid: u32,
-    /// In the system's own unit.
-    started: u64,
-    executable: PathBuf,
-}
-
-/// What the file of a sidecar says.
+/// Content of a sidecar's file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Noted {
+struct RecordFile {
     machine: String,
-    processes: BTreeSet<Seen>,
+    processes: BTreeSet<ProcessIdentity>,
 }
 
-// === impl Records ===
+// === impl ProcessRecords ===
 
-impl Records {
-    /// Ends what dead sidecars have left, and begins records of its own in the same folder.
-    ///
-    /// # Errors
-    /// When the folder cannot be written.
+impl ProcessRecords {
+    /// Kills the processes that dead sidecars have left, and begins a record in the same folder.
     pub(super) fn open(folder: &Path) -> io::Result<Rc<Self>> {
         fs::create_dir_all(folder)?;
-        sweep(folder);
+        kill_orphans(folder);
         let pid = std::process::id();
-        let started = os::see(pid).map_or(0, |seen| seen.started);
+        let started = os::identify(pid).map_or(0, |process| process.started);
         let mark = format!("{pid}-{started}");
         let lock = files::try_lock(&folder.join(&mark).with_extension("lock"));
         Ok(Rc::new(Self {
@@ -92,118 +81,140 @@ impl Records {
         }))
     }
 
-    /// The value of [`MARK`] for an instance.
+    /// Returns the value of [`MARK`] for an instance.
     pub(super) fn mark(&self, generation: Generation) -> String {
         format!("{}/{generation}", self.mark)
     }
 
-    /// Notes, from now on, the processes that come from `root` or have its `mark`, unless it has
-    /// ended already.
-    pub(super) fn follow(self: &Rc<Self>, root: u32, mark: String) -> Option<Kin> {
-        let root = os::see(root)?;
-        self.look(&root, &mark);
+    /// Records, from now on, the processes that descend from `root` or have its `mark`; `None` if the
+    /// root has ended already.
+    pub(super) fn follow(self: &Rc<Self>, root: u32, mark: String) -> Option<ProcessFamily> {
+        let root = os::identify(root)?;
+        self.update(&root, &mark);
         let (records, parent, name) = (Rc::downgrade(self), root.clone(), mark.clone());
-        let look_again = async move {
+        let poll = async move {
             loop {
-                tokio::time::sleep(os::LOOK_AGAIN).await;
+                tokio::time::sleep(os::POLL_INTERVAL).await;
                 match records.upgrade() {
-                    Some(records) => records.look(&parent, &name),
+                    Some(records) => records.update(&parent, &name),
                     None => return,
                 }
             }
         };
-        Some(Kin {
+        Some(ProcessFamily {
             records: Rc::clone(self),
             root,
             mark,
-            looking: tokio::task::spawn_local(look_again),
+            polling: tokio::task::spawn_local(poll),
         })
     }
 
-    fn look(&self, root: &Seen, mark: &str) {
+    fn update(&self, root: &ProcessIdentity, mark: &str) {
         let mut known = self.known.borrow_mut();
-        let seen = known.entry(root.clone()).or_default();
-        let now = os::family(root, seen, mark);
-        if *seen != now {
-            *seen = now;
-            self.note(&known);
+        let family = known.entry(root.clone()).or_default();
+        let now = os::find_family(root, family, mark);
+        if *family != now {
+            *family = now;
+            self.save(&known);
         }
     }
 
-    fn forget(&self, root: &Seen) -> BTreeSet<Seen> {
+    fn forget(&self, root: &ProcessIdentity) -> BTreeSet<ProcessIdentity> {
         let mut known = self.known.borrow_mut();
-        let seen = known.remove(root).unwrap_or_default();
-        self.note(&known);
-        seen
+        let family = known.remove(root).unwrap_or_default();
+        self.save(&known);
+        family
     }
 
-    fn note(&self, known: &BTreeMap<Seen, BTreeSet<Seen>>) {
-        let noted = Noted {
-            machine: os::machine(),
+    fn save(&self, known: &BTreeMap<ProcessIdentity, BTreeSet<ProcessIdentity>>) {
+        let content = RecordFile {
+            machine: pid_namespace().unwrap_or_default(),
             processes: known.values().flatten().cloned().collect(),
         };
-        let json = serde_json::to_vec(&noted).map_err(io::Error::from);
+        let json = serde_json::to_vec(&content).map_err(io::Error::from);
         let written = json.and_then(|json| files::write_atomically(&self.file, &json));
         if let Err(error) = written {
-            tracing::warn!(file = ?self.file, %error, "the processes cannot be recorded");
+            tracing::warn!(
+                event = "process_records_not_written",
+                file = %self.file.display(),
+                %error,
+                "cannot record the processes of the app: if this sidecar is killed, some may stay"
+            );
         }
     }
 }
 
-impl Drop for Records {
+impl Drop for ProcessRecords {
     fn drop(&mut self) {
-        // Everything was ended with its instance: nothing is left to say.
+        // All processes were killed with their instances.
         let _ = fs::remove_file(&self.file);
         drop(self.lock.take());
         let _ = fs::remove_file(self.file.with_extension("lock"));
     }
 }
 
-// === impl Kin ===
+// === impl ProcessFamily ===
 
-impl Drop for Kin {
+impl Drop for ProcessFamily {
     fn drop(&mut self) {
-        self.looking.abort();
-        self.records.look(&self.root, &self.mark);
-        for seen in self.records.forget(&self.root) {
-            if seen != self.root && os::end(&seen) {
-                tracing::debug!(?seen, "ended: it has outlived its instance");
+        self.polling.abort();
+        self.records.update(&self.root, &self.mark);
+        for process in self.records.forget(&self.root) {
+            if process != self.root && os::kill(&process) {
+                tracing::debug!(
+                    event = "orphan_killed",
+                    pid = process.pid,
+                    executable = %process.executable.display(),
+                    "killed a process that outlived its instance"
+                );
             }
         }
     }
 }
 
-/// Ends what dead sidecars have left.
-fn sweep(folder: &Path) {
+/// Kills the processes that dead sidecars have left, and removes the records of these sidecars.
+fn kill_orphans(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else {
         return;
     };
     for path in entries.flatten().map(|entry| entry.path()) {
         let is_lock = path.extension().is_some_and(|suffix| suffix == "lock");
-        // Who lives holds it.
-        let Some(alone) = is_lock.then(|| files::try_lock(&path)).flatten() else {
+        // A living sidecar holds its lock.
+        let Some(lock) = is_lock.then(|| files::try_lock(&path)).flatten() else {
             continue;
         };
         let file = path.with_extension("json");
-        for seen in left_by(&file) {
-            if os::end(&seen) {
-                tracing::info!(pid = seen.pid, executable = ?seen.executable,
-                    "ended: a sidecar that is no more had left it");
+        for process in left_by(&file) {
+            if os::kill(&process) {
+                tracing::info!(
+                    event = "orphan_killed",
+                    pid = process.pid,
+                    executable = %process.executable.display(),
+                    "killed a process that a dead sidecar left behind"
+                );
             }
         }
         let _ = fs::remove_file(&file);
-        let _ = files::remove_lock(&path, alone);
+        let _ = files::remove_lock(&path, lock);
     }
 }
 
-fn left_by(file: &Path) -> BTreeSet<Seen> {
+/// Returns the processes that the sidecar with this record has left.
+fn left_by(file: &Path) -> BTreeSet<ProcessIdentity> {
     let mark = file.file_stem().unwrap_or_default().to_string_lossy();
-    let mut left = os::marked(&mark);
-    let noted = fs::read(file).ok();
-    match noted.map(|json| serde_json::from_slice::<Noted>(&json)) {
-        Some(Ok(noted)) if noted.machine == os::machine() => left.extend(noted.processes),
+    let mut left = os::find_marked(&mark);
+    let json = fs::read(file).ok();
+    match json.map(|json| serde_json::from_slice::<RecordFile>(&json)) {
+        Some(Ok(content)) if content.machine == pid_namespace().unwrap_or_default() => {
+            left.extend(content.processes);
+        }
         Some(Ok(_)) | None => {}
-        Some(Err(error)) => tracing::warn!(?file, %error, "records of processes are unreadable"),
+        Some(Err(error)) => tracing::warn!(
+            event = "process_records_unreadable",
+            file = %file.display(),
+            %error,
+            "cannot read which processes a dead sidecar left behind"
+        ),
     }
     left
 }
@@ -215,12 +226,9 @@ mod tests {
 
     use super::*;
 
-    /// A process that waits for its standard input to end.
+    /// Starts a process that waits for its standard input to end.
     fn idle(mark: Option<&str>) -> Child {
-        let mut command = match cfg!(windows) {
-            true => Command::new("cmd"),
-            false => Command::new("cat"),
-        };
+        let mut command = Command::new(if cfg!(windows) { "cmd" } else { "cat" });
         if let Some(mark) = mark {
             command.env(MARK, mark);
         }
@@ -228,16 +236,16 @@ mod tests {
         command.spawn().unwrap()
     }
 
-    fn runs(child: &mut Child) -> bool {
+    fn is_running(child: &mut Child) -> bool {
         child.try_wait().unwrap().is_none()
     }
 
-    fn note(folder: &Path, name: &str, machine: &str, processes: &[&Seen]) {
-        let noted = Noted {
+    fn record(folder: &Path, name: &str, machine: &str, processes: &[&ProcessIdentity]) {
+        let content = RecordFile {
             machine: machine.to_owned(),
             processes: processes.iter().copied().cloned().collect(),
         };
-        let json = serde_json::to_vec(&noted).unwrap();
+        let json = serde_json::to_vec(&content).unwrap();
         fs::write(folder.join(name).with_extension("json"), json).unwrap();
         fs::write(folder.join(name).with_extension("lock"), "").unwrap();
     }
@@ -245,10 +253,11 @@ mod tests {
     #[test]
     fn a_dead_sidecars_processes_are_ended_and_its_records_removed() {
         let folder = tempfile::tempdir().unwrap();
+        let machine = pid_namespace().unwrap();
         let mut child = idle(None);
-        let seen = os::see(child.id()).unwrap();
-        note(folder.path(), "1-1", &os::machine(), &[&seen]);
-        sweep(folder.path());
+        let process = os::identify(child.id()).unwrap();
+        record(folder.path(), "1-1", &machine, &[&process]);
+        kill_orphans(folder.path());
         assert!(!child.wait().unwrap().success());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
@@ -256,29 +265,30 @@ mod tests {
     #[test]
     fn nobody_else_is_ended() {
         let folder = tempfile::tempdir().unwrap();
+        let machine = pid_namespace().unwrap();
         let mut child = idle(Some("5-5/7"));
-        let seen = os::see(child.id()).unwrap();
-        let later = Seen {
-            started: seen.started + 1,
-            ..seen.clone()
+        let process = os::identify(child.id()).unwrap();
+        let later = ProcessIdentity {
+            started: process.started + 1,
+            ..process.clone()
         };
-        let other = Seen {
+        let other = ProcessIdentity {
             executable: "/another/program".into(),
-            ..seen
+            ..process
         };
-        note(folder.path(), "2-2", &os::machine(), &[&later, &other]);
-        note(folder.path(), "3-3", "another", &[&seen]);
-        note(folder.path(), "4-4", &os::machine(), &[&seen]);
-        note(folder.path(), "5-5", &os::machine(), &[]);
+        record(folder.path(), "2-2", &machine, &[&later, &other]);
+        record(folder.path(), "3-3", "another", &[&process]);
+        record(folder.path(), "4-4", &machine, &[&process]);
+        record(folder.path(), "5-5", &machine, &[]);
         let living = files::try_lock(&folder.path().join("4-4.lock")).unwrap();
         let also = files::try_lock(&folder.path().join("5-5.lock")).unwrap();
-        sweep(folder.path());
-        assert!(runs(&mut child));
+        kill_orphans(folder.path());
+        assert!(is_running(&mut child));
         drop((living, also));
         // A process that another test has just forked keeps the locks for a moment.
         let since = Instant::now();
-        while runs(&mut child) && since.elapsed() < Duration::from_secs(60) {
-            sweep(folder.path());
+        while is_running(&mut child) && since.elapsed() < Duration::from_secs(60) {
+            kill_orphans(folder.path());
         }
         assert!(!child.wait().unwrap().success());
     }
@@ -287,35 +297,34 @@ mod tests {
     async fn what_a_process_has_started_is_noted_and_ends_with_it() {
         let folder = tempfile::tempdir().unwrap();
         let local = tokio::task::LocalSet::new();
-        let noted = |records: &Records| {
+        let noted = |records: &ProcessRecords| {
             let json = fs::read(&records.file).unwrap();
-            let noted: Noted = serde_json::from_slice(&json).unwrap();
-            noted.processes
+            let content: RecordFile = serde_json::from_slice(&json).unwrap();
+            content.processes
         };
         let follow = async {
-            let records = Records::open(folder.path()).unwrap();
-            let mut command = match cfg!(windows) {
-                true => Command::new("cmd"),
-                false => Command::new("sh"),
+            let records = ProcessRecords::open(folder.path()).unwrap();
+            let (shell, script) = if cfg!(windows) {
+                ("cmd", ["/c", "cmd"])
+            } else {
+                ("sh", ["-c", "cat; true"])
             };
-            match cfg!(windows) {
-                true => command.args(["/c", "cmd"]),
-                false => command.args(["-c", "cat; true"]),
-            };
+            let mut command = Command::new(shell);
+            command.args(script);
             command.stdin(Stdio::piped()).stdout(Stdio::null());
             let mut root = command.spawn().unwrap();
-            let kin = records.follow(root.id(), "a/1".to_owned()).unwrap();
+            let family = records.follow(root.id(), "a/1".to_owned()).unwrap();
             while noted(&records).len() < 2 {
                 tokio::task::yield_now().await;
-                records.look(&kin.root, &kin.mark);
+                records.update(&family.root, &family.mark);
             }
             let mut tree = noted(&records);
-            assert!(tree.remove(&kin.root), "{tree:?}");
+            assert!(tree.remove(&family.root), "{tree:?}");
             root.kill().unwrap();
             root.wait().unwrap();
-            drop(kin);
-            for seen in tree {
-                while os::see(seen.pid).as_ref() == Some(&seen) {
+            drop(family);
+            for process in tree {
+                while os::identify(process.pid).as_ref() == Some(&process) {
                     tokio::task::yield_now().await;
                 }
             }

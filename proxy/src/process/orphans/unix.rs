@@ -1,59 +1,54 @@
 //! Linux: `/proc`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{MARK, Seen};
+use super::identity::{MARK, ProcessIdentity};
+use crate::os::procfs::{self, ProcessStat};
 
-/// A look reads a few small files for each process of the machine. Whoever slips through between
-/// two is known by its [`MARK`].
-pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Time between two polls, each of which reads a few small files for each process of the machine.
+/// Processes that are missed between two are found by their [`MARK`].
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Process ids mean something within this only: the boot, and the container.
-pub(super) fn machine() -> String {
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    format!("{} {}", boot.trim(), namespace.display())
-}
-
-/// What tells this process from others with its number. Nothing for one that has ended.
-pub(super) fn see(pid: u32) -> Option<Seen> {
-    let stat = Stat::of(pid)?;
-    let executable = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    // The kernel says so of a file that is removed or replaced while it runs.
-    let path = executable.to_string_lossy();
-    let executable = path.strip_suffix(" (deleted)").unwrap_or(&path).into();
-    Some(Seen {
+/// Returns the identity of a running process.
+pub(super) fn identify(pid: u32) -> Option<ProcessIdentity> {
+    let stat = ProcessStat::read(pid).filter(|stat| !stat.has_ended())?;
+    Some(ProcessIdentity {
         pid,
         started: stat.started,
-        executable,
+        executable: procfs::executable(pid)?,
     })
 }
 
-/// The processes of the group of `root`, those that come from it or have its `mark`, and those that
-/// come from whom has been `known` to.
-pub(super) fn family(root: &Seen, known: &BTreeSet<Seen>, mark: &str) -> BTreeSet<Seen> {
-    let all: BTreeMap<u32, Stat> = pids()
-        .filter_map(|pid| Some((pid, Stat::of(pid)?)))
-        .collect();
-    let still = |seen: &&Seen| {
-        all.get(&seen.pid)
-            .is_some_and(|s| s.started == seen.started)
+/// Returns the processes in the group of `root`, those that descend from it or have its `mark`, and
+/// those that descend from the processes in `known`.
+pub(super) fn find_family(
+    root: &ProcessIdentity,
+    known: &BTreeSet<ProcessIdentity>,
+    mark: &str,
+) -> BTreeSet<ProcessIdentity> {
+    let running = procfs::pids().filter_map(|pid| {
+        let stat = ProcessStat::read(pid).filter(|stat| !stat.has_ended())?;
+        Some((pid, stat))
+    });
+    let all: BTreeMap<u32, ProcessStat> = running.collect();
+    let still_runs = |process: &&ProcessIdentity| {
+        all.get(&process.pid)
+            .is_some_and(|stat| stat.started == process.started)
     };
-    let mut family: BTreeSet<u32> = known.iter().filter(still).map(|seen| seen.pid).collect();
-    // A group keeps its number as long as it has members, also when its first one has ended. It is
-    // another one when another process has the number.
+    let known = known.iter().filter(still_runs);
+    let mut family: BTreeSet<u32> = known.map(|process| process.pid).collect();
+    // A group keeps its number while it has members, also after the end of its first one. It is
+    // another group if another process has the number.
     let is_ours = all
         .get(&root.pid)
         .is_none_or(|stat| stat.started == root.started);
     if is_ours {
         family.insert(root.pid);
     }
-    family.extend(all.keys().copied().filter(has(mark)));
+    family.extend(all.keys().copied().filter(has_mark(mark)));
     loop {
         let before = family.len();
         for (&pid, stat) in &all {
@@ -62,66 +57,34 @@ pub(super) fn family(root: &Seen, known: &BTreeSet<Seen>, mark: &str) -> BTreeSe
             }
         }
         if family.len() == before {
-            return family.into_iter().filter_map(see).collect();
+            return family.into_iter().filter_map(identify).collect();
         }
     }
 }
 
-/// The processes that have an instance's mark, or that of any of a sidecar's instances.
-pub(super) fn marked(mark: &str) -> BTreeSet<Seen> {
-    pids().filter(has(mark)).filter_map(see).collect()
+/// Returns the processes that have the mark of an instance, or of any instance of a sidecar.
+pub(super) fn find_marked(mark: &str) -> BTreeSet<ProcessIdentity> {
+    let marked = procfs::pids().filter(has_mark(mark));
+    marked.filter_map(identify).collect()
 }
 
-fn has(mark: &str) -> impl Fn(&u32) -> bool {
+fn has_mark(mark: &str) -> impl Fn(&u32) -> bool {
     let instance = format!("{MARK}={mark}").into_bytes();
-    let sidecars = format!("{MARK}={mark}/").into_bytes();
-    move |pid| {
-        // Another user's are not shown.
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let mut variables = environment.split(|&byte| byte == 0);
-        variables.any(|variable| variable == instance || variable.starts_with(&sidecars))
-    }
-}
-
-/// Ends exactly this process, if it still runs.
-pub(super) fn end(seen: &Seen) -> bool {
-    let pid = i32::try_from(seen.pid).ok().and_then(Pid::from_raw);
-    // Its number cannot become another's meaning once it is held so.
-    let Some(process) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
-        return false;
-    };
-    see(seen.pid).as_ref() == Some(seen) && pidfd_send_signal(process, Signal::KILL).is_ok()
-}
-
-struct Stat {
-    parent: u32,
-    group: u32,
-    /// Clock ticks since the boot.
-    started: u64,
-}
-
-impl Stat {
-    /// `/proc/PID/stat` (proc(5)): state, parent and group are the fields 3 to 5, the start is the
-    /// 22nd. The second, the name, may hold blanks and brackets; nothing after its closing one does.
-    fn of(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (_, after_name) = stat.rsplit_once(')')?;
-        let fields: Vec<&str> = after_name.split_whitespace().collect();
-        let number = |index: usize| fields.get(index)?.parse::<u64>().ok();
-        if matches!(*fields.first()?, "Z" | "X") {
-            return None;
-        }
-        Some(Self {
-            parent: u32::try_from(number(1)?).ok()?,
-            group: u32::try_from(number(2)?).ok()?,
-            started: number(19)?,
+    let sidecar = format!("{MARK}={mark}/").into_bytes();
+    move |&pid| {
+        procfs::has_variable(pid, |variable| {
+            variable == instance || variable.starts_with(&sidecar)
         })
     }
 }
 
-fn pids() -> impl Iterator<Item = u32> {
-    let processes = fs::read_dir(Path::new("/proc")).into_iter().flatten();
-    processes
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+/// Kills exactly this process, if it still runs.
+pub(super) fn kill(process: &ProcessIdentity) -> bool {
+    let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
+    // While the descriptor is open, the id cannot become that of another process.
+    let Some(handle) = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
+        return false;
+    };
+    identify(process.pid).as_ref() == Some(process)
+        && pidfd_send_signal(handle, Signal::KILL).is_ok()
 }

@@ -1,4 +1,4 @@
-//! Windows: a snapshot of all processes, and what each says of itself.
+//! Windows: a snapshot of all processes, and a query of each.
 
 #![expect(
     unsafe_code,
@@ -24,34 +24,34 @@ use windows_sys::Win32::System::Threading::{
     TerminateProcess,
 };
 
-use super::Seen;
+use super::identity::ProcessIdentity;
 
-/// Only where there is no job: a parent that has ended between two looks hides its children.
-pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// The longest path that Windows has, in UTF-16 units.
+/// Time between two polls, which run only where a job was refused. A parent that ends between two
+/// hides its children.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Maximum length of a path, in UTF-16 units.
 const MAX_PATH: usize = 32 * 1024;
 const KILLED: u32 = 1;
 
-/// The start time of a process is that of the clock: no two have the same, whatever the boot.
-pub(super) fn machine() -> String {
-    std::env::var("COMPUTERNAME").unwrap_or_default()
+/// Returns the identity of a running process.
+pub(super) fn identify(pid: u32) -> Option<ProcessIdentity> {
+    query(&open(pid, PROCESS_QUERY_LIMITED_INFORMATION)?, pid)
 }
 
-/// What tells this process from others with its number. Nothing for one that has ended.
-pub(super) fn see(pid: u32) -> Option<Seen> {
-    look_at(&open(pid, PROCESS_QUERY_LIMITED_INFORMATION)?, pid)
-}
-
-/// Those that come from `root`, and from whom has been `known` to: a child says its parent's number
-/// also when that has ended.
-pub(super) fn family(root: &Seen, known: &BTreeSet<Seen>, _: &str) -> BTreeSet<Seen> {
+/// Returns the processes that descend from `root` and from those in `known`. A process names its
+/// parent also after the parent's end.
+pub(super) fn find_family(
+    root: &ProcessIdentity,
+    known: &BTreeSet<ProcessIdentity>,
+    _: &str,
+) -> BTreeSet<ProcessIdentity> {
     let parents = parents().unwrap_or_default();
-    // Who has ended stays for its children, unless its number is another's by now.
-    let mut family: BTreeMap<u32, Seen> = known
+    // One that has ended is kept for its children, unless another process has its id by now.
+    let mut family: BTreeMap<u32, ProcessIdentity> = known
         .iter()
         .chain([root])
-        .filter(|seen| see(seen.pid).is_none_or(|now| now == **seen))
-        .map(|seen| (seen.pid, seen.clone()))
+        .filter(|process| identify(process.pid).is_none_or(|now| now == **process))
+        .map(|process| (process.pid, process.clone()))
         .collect();
     loop {
         let before = family.len();
@@ -59,8 +59,8 @@ pub(super) fn family(root: &Seen, known: &BTreeSet<Seen>, _: &str) -> BTreeSet<S
             let Some(parent) = family.get(parent).filter(|_| !family.contains_key(&pid)) else {
                 continue;
             };
-            // An older one is the child of another process that had the number before.
-            let child = see(pid).filter(|child| child.started >= parent.started);
+            // An older one is the child of another process that had the id before.
+            let child = identify(pid).filter(|child| child.started >= parent.started);
             family.extend(child.map(|child| (pid, child)));
         }
         if family.len() == before {
@@ -68,26 +68,26 @@ pub(super) fn family(root: &Seen, known: &BTreeSet<Seen>, _: &str) -> BTreeSet<S
         }
     }
     let has_children = |pid: &u32| parents.values().any(|parent| parent == pid);
-    family.retain(|pid, seen| has_children(pid) || see(*pid).as_ref() == Some(seen));
+    family.retain(|pid, process| has_children(pid) || identify(*pid).as_ref() == Some(process));
     family.into_values().collect()
 }
 
-/// None: the variables of another process are not to be had.
-pub(super) fn marked(_: &str) -> BTreeSet<Seen> {
+/// Returns nothing: Windows does not show the variables of another process.
+pub(super) fn find_marked(_: &str) -> BTreeSet<ProcessIdentity> {
     BTreeSet::new()
 }
 
-/// Ends exactly this process, if it still runs.
-pub(super) fn end(seen: &Seen) -> bool {
+/// Kills exactly this process, if it still runs.
+pub(super) fn kill(process: &ProcessIdentity) -> bool {
     let access = PROCESS_QUERY_LIMITED_INFORMATION | PROCESS_TERMINATE;
-    let Some(process) = open(seen.pid, access) else {
+    let Some(handle) = open(process.pid, access) else {
         return false;
     };
-    if look_at(&process, seen.pid).as_ref() != Some(seen) {
+    if query(&handle, process.pid).as_ref() != Some(process) {
         return false;
     }
     // SAFETY: the handle is open.
-    unsafe { TerminateProcess(process.as_raw_handle(), KILLED) != 0 }
+    unsafe { TerminateProcess(handle.as_raw_handle(), KILLED) != 0 }
 }
 
 fn open(pid: u32, access: u32) -> Option<OwnedHandle> {
@@ -97,15 +97,15 @@ fn open(pid: u32, access: u32) -> Option<OwnedHandle> {
     (!process.is_null()).then(|| unsafe { OwnedHandle::from_raw_handle(process) })
 }
 
-fn look_at(process: &OwnedHandle, pid: u32) -> Option<Seen> {
+fn query(process: &OwnedHandle, pid: u32) -> Option<ProcessIdentity> {
     let zero = FILETIME {
         dwLowDateTime: 0,
         dwHighDateTime: 0,
     };
     let (mut created, mut ended, mut kernel, mut user) = (zero, zero, zero, zero);
     let mut code = 0;
-    // SAFETY: the handle is open, and the pointers are to values that live on.
-    let told = unsafe {
+    // SAFETY: the handle is open, and the pointers are to values that outlive the calls.
+    let is_known = unsafe {
         GetExitCodeProcess(process.as_raw_handle(), &raw mut code) != 0
             && GetProcessTimes(
                 process.as_raw_handle(),
@@ -115,12 +115,12 @@ fn look_at(process: &OwnedHandle, pid: u32) -> Option<Seen> {
                 &raw mut user,
             ) != 0
     };
-    if !told || code != STILL_ACTIVE.cast_unsigned() {
+    if !is_known || code != STILL_ACTIVE.cast_unsigned() {
         return None;
     }
     let mut path = vec![0; MAX_PATH];
     let mut length = MAX_PATH as u32;
-    // SAFETY: the handle is open, and the buffer is as long as is said.
+    // SAFETY: the handle is open, and the buffer has the given length.
     let named = unsafe {
         QueryFullProcessImageNameW(
             process.as_raw_handle(),
@@ -130,14 +130,14 @@ fn look_at(process: &OwnedHandle, pid: u32) -> Option<Seen> {
         )
     };
     let name = path.get(..length as usize).filter(|_| named != 0)?;
-    Some(Seen {
+    Some(ProcessIdentity {
         pid,
         started: u64::from(created.dwHighDateTime) << 32 | u64::from(created.dwLowDateTime),
         executable: PathBuf::from(OsString::from_wide(name)),
     })
 }
 
-/// Who says to come from whom.
+/// Returns the parent of each process, as the process names it.
 fn parents() -> io::Result<BTreeMap<u32, u32>> {
     // SAFETY: takes two integers.
     let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0) };
@@ -150,11 +150,11 @@ fn parents() -> io::Result<BTreeMap<u32, u32>> {
     let mut entry: PROCESSENTRY32W = unsafe { std::mem::zeroed() };
     entry.dwSize = size_of::<PROCESSENTRY32W>() as u32;
     let mut parents = BTreeMap::new();
-    // SAFETY: the snapshot is open, and the entry says how long it is.
+    // SAFETY: the snapshot is open, and the entry states its length.
     let mut more = unsafe { Process32FirstW(snapshot.as_raw_handle(), &raw mut entry) };
     while more != 0 {
         parents.insert(entry.th32ProcessID, entry.th32ParentProcessID);
-        // SAFETY: as above.
+        // SAFETY: the snapshot is open, and the entry states its length.
         more = unsafe { Process32NextW(snapshot.as_raw_handle(), &raw mut entry) };
     }
     Ok(parents)

@@ -1,4 +1,4 @@
-//! What is answered to which request.
+//! Responses to requests, by path.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,17 +9,18 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, heade
 use http_body::{Body, Frame, SizeHint};
 
 use super::events::Events;
-use super::{View, guard, metrics, page, readiness};
+use super::view::View;
+use super::{guard, metrics, page, readiness};
 
-/// A body here.
+/// The body of a response.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum ResponseBody {
     Whole(Bytes),
     Events(Events),
 }
 
-/// For every answer: nothing of it is kept, framed, sniffed or shown to another site.
-const ALWAYS: [(HeaderName, &str); 6] = [
+/// Fields of every response, which must not be stored, framed, sniffed or given to other sites.
+const COMMON_FIELDS: [(HeaderName, &str); 6] = [
     (header::CACHE_CONTROL, "no-store"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
@@ -36,20 +37,20 @@ const ALWAYS: [(HeaderName, &str); 6] = [
 const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What this request gets.
-pub(super) fn answer<B>(view: &Rc<View>, request: &Request<B>) -> Response<Answer> {
+/// Returns the response to a request.
+pub(super) fn respond<B>(view: &Rc<View>, request: &Request<B>) -> Response<ResponseBody> {
     let checked = guard::check(request.method(), request.uri(), request.headers());
     let mut response = match checked {
-        Ok(()) => found(view, request.uri().path()),
-        Err(refused) => {
-            let mut response = text(refused.status(), &refused.to_string());
-            if refused.status() == StatusCode::METHOD_NOT_ALLOWED {
+        Ok(()) => respond_to(view, request.uri().path()),
+        Err(error) => {
+            let mut response = text(error.status(), &error.to_string());
+            if error.status() == StatusCode::METHOD_NOT_ALLOWED {
                 set(&mut response, header::ALLOW, "GET, HEAD");
             }
             response
         }
     };
-    for (name, value) in ALWAYS {
+    for (name, value) in COMMON_FIELDS {
         set(&mut response, name, value);
     }
     if !response
@@ -59,14 +60,14 @@ pub(super) fn answer<B>(view: &Rc<View>, request: &Request<B>) -> Response<Answe
         set(&mut response, header::CONTENT_SECURITY_POLICY, NOTHING);
     }
     if request.method() == Method::HEAD
-        && let Answer::Events(_) = response.body()
+        && let ResponseBody::Events(_) = response.body()
     {
-        *response.body_mut() = Answer::Whole(Bytes::new());
+        *response.body_mut() = ResponseBody::Whole(Bytes::new());
     }
     response
 }
 
-fn found(view: &Rc<View>, path: &str) -> Response<Answer> {
+fn respond_to(view: &Rc<View>, path: &str) -> Response<ResponseBody> {
     match path {
         "/" => {
             let mut response = whole("text/html; charset=utf-8", page::HTML);
@@ -79,10 +80,10 @@ fn found(view: &Rc<View>, path: &str) -> Response<Answer> {
             response
         }
         "/events" => match Events::follow(view) {
-            Some(events) => of("text/event-stream", Answer::Events(events)),
+            Some(events) => of("text/event-stream", ResponseBody::Events(events)),
             None => text(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "too many follow the events already",
+                "too many connections to /events",
             ),
         },
         "/metrics" => whole(metrics::CONTENT_TYPE, metrics::text(view)),
@@ -92,44 +93,43 @@ fn found(view: &Rc<View>, path: &str) -> Response<Answer> {
         }
         "/healthz" => text(StatusCode::OK, "alive"),
         "/readyz" => {
-            // During a pause nothing is routed either.
             let is_routed = view.router.acquire().is_some();
-            match readiness::why_not(&view.status.borrow(), is_routed) {
+            match readiness::reason_unready(&view.status.borrow(), is_routed) {
                 None => text(StatusCode::OK, "ready"),
                 Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &reason),
             }
         }
         _ => text(
             StatusCode::NOT_FOUND,
-            "here are: / /events /metrics /status /healthz /readyz",
+            "not found; there are: / /events /metrics /status /healthz /readyz",
         ),
     }
 }
 
-fn text(status: StatusCode, text: &str) -> Response<Answer> {
+fn text(status: StatusCode, text: &str) -> Response<ResponseBody> {
     let mut response = whole(TEXT, format!("{text}\n"));
     *response.status_mut() = status;
     response
 }
 
-fn whole(kind: &'static str, body: impl Into<Bytes>) -> Response<Answer> {
-    of(kind, Answer::Whole(body.into()))
+fn whole(kind: &'static str, body: impl Into<Bytes>) -> Response<ResponseBody> {
+    of(kind, ResponseBody::Whole(body.into()))
 }
 
-fn of(kind: &'static str, body: Answer) -> Response<Answer> {
+fn of(kind: &'static str, body: ResponseBody) -> Response<ResponseBody> {
     let mut response = Response::new(body);
     set(&mut response, header::CONTENT_TYPE, kind);
     response
 }
 
-fn set(response: &mut Response<Answer>, name: HeaderName, value: &'static str) {
+fn set(response: &mut Response<ResponseBody>, name: HeaderName, value: &'static str) {
     let value = HeaderValue::from_static(value);
     response.headers_mut().insert(name, value);
 }
 
-// === impl Answer ===
+// === impl ResponseBody ===
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 

@@ -1,0 +1,47 @@
+//! The state that the admin port shows.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::launches::LaunchCounts;
+use super::traffic::TrafficHistory;
+use crate::data_plane::TrafficCounters;
+use crate::deployment::status::Status;
+use crate::router::Router;
+use crate::telemetry::Tail;
+
+/// The sources of all responses.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) status: watch::Receiver<Status>,
+    pub(super) router: Arc<Router>,
+    pub(super) counters: TrafficCounters,
+    pub(super) tail: Tail,
+    pub(super) launches: RefCell<LaunchCounts>,
+    pub(super) traffic: RefCell<TrafficHistory>,
+    /// Number of connections to the events.
+    pub(super) followers: Cell<usize>,
+}
+
+// === impl View ===
+
+impl View {
+    pub(super) fn new(
+        status: watch::Receiver<Status>,
+        router: Arc<Router>,
+        counters: TrafficCounters,
+        tail: Tail,
+    ) -> Self {
+        Self {
+            status,
+            router,
+            counters,
+            tail,
+            launches: RefCell::default(),
+            traffic: RefCell::default(),
+            followers: Cell::new(0),
+        }
+    }
+}
