@@ -76,17 +76,11 @@ pub struct Proxy {
 
 impl Fixture {
     /// Finds the program.
-    ///
-    /// # Errors
-    /// It is not installed; the text is for a person.
     pub fn find(&self) -> Result<PathBuf, String> {
         find(self.program).ok_or_else(|| format!("{} is not installed", self.program))
     }
 
     /// Writes the files.
-    ///
-    /// # Errors
-    /// A file cannot be written.
     pub fn write(&self, places: &Places) -> io::Result<()> {
         fs::create_dir_all(&places.folder)?;
         for (name, template) in self.files {
@@ -123,9 +117,6 @@ impl Fixture {
 
     /// Writes the files, starts the program and waits until it listens. Its output goes to
     /// `output.log` in the folder.
-    ///
-    /// # Errors
-    /// It does not start.
     pub async fn start(&self, program: &Path, places: Places) -> Result<Proxy, StrategyError> {
         self.write(&places).map_err(StrategyError::spawn(program))?;
         let environment = self.environment(program, &places);
@@ -158,9 +149,6 @@ impl Fixture {
 
 impl Places {
     /// Chooses ports that are free now.
-    ///
-    /// # Errors
-    /// The system has no free port.
     pub fn find(folder: PathBuf) -> io::Result<Self> {
         let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         // All are held until all are known.
@@ -213,17 +201,11 @@ impl Proxy {
     }
 
     /// Checks that it is still running.
-    ///
-    /// # Errors
-    /// It ended by itself.
     pub fn check_running(&mut self) -> Result<(), StrategyError> {
         check_running(&mut self.process, self.program)
     }
 
     /// Ends the whole group.
-    ///
-    /// # Errors
-    /// The system does not know how the proxy ended.
     pub async fn stop(&mut self) -> Result<(), StrategyError> {
         self.signal(Signal::TERM);
         let stopped = self.process.stop(STOP).await;

@@ -7,9 +7,6 @@ use std::path::Path;
 use sample_app::journal::{self, Entry, ReadError};
 
 /// Reads the journal; it is empty as long as no app has written it.
-///
-/// # Errors
-/// It cannot be read, or a line is malformed.
 pub fn read(file: &Path) -> Result<Vec<Entry>, ReadError> {
     match journal::read(file) {
         Err(ReadError::Io(_, error)) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),

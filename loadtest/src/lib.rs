@@ -33,35 +33,33 @@ pub mod session;
 pub mod tally;
 pub mod units;
 
-use std::error::Error;
-
 use crate::cli::{Command, Options};
+use crate::commands::CommandError;
 
-/// Does what the options ask for; returns whether it passed.
-///
-/// # Errors
-/// There is no result; the text fits "failed to {…}".
-pub fn run(options: &Options) -> Result<bool, Box<dyn Error>> {
-    Ok(match &options.command {
-        None => commands::demo::run(options)?,
-        Some(Command::Run(options)) => commands::run::run(options)?,
-        Some(Command::Prove(options)) => commands::soak::run(options)?,
-        Some(command) => return run_on_linux(command),
-    })
+/// Does what the options ask for; returns whether it passed. The text of an error fits "failed to {…}".
+pub fn run(options: &Options) -> Result<bool, CommandError> {
+    match &options.command {
+        None => commands::demo::run(options),
+        Some(Command::Run(options)) => commands::run::run(options),
+        Some(Command::Prove(options)) => commands::soak::run(options),
+        Some(command) => run_on_linux(command),
+    }
 }
 
 #[cfg(target_os = "linux")]
-fn run_on_linux(command: &Command) -> Result<bool, Box<dyn Error>> {
-    Ok(match command {
-        Command::Compare(options) => commands::compare::run(options)?,
-        Command::Bench(options) => commands::bench::run(options)?,
-        Command::Instructions(options) => commands::instructions::run(options)?,
-        Command::Run(_) | Command::Prove(_) => false,
-    })
+fn run_on_linux(command: &Command) -> Result<bool, CommandError> {
+    match command {
+        Command::Compare(options) => commands::compare::run(options),
+        Command::Bench(options) => commands::bench::run(options),
+        Command::Instructions(options) => commands::instructions::run(options),
+        Command::Run(options) => commands::run::run(options),
+        Command::Prove(options) => commands::soak::run(options),
+    }
 }
 
 /// Refuses: the other proxies are run with shell scripts and signals, and measured with /proc.
 #[cfg(not(target_os = "linux"))]
-fn run_on_linux(_command: &Command) -> Result<bool, Box<dyn Error>> {
-    Err("run this command: it needs Linux; `run` offers the load anywhere".into())
+fn run_on_linux(_command: &Command) -> Result<bool, CommandError> {
+    let why = "run this command: it needs Linux; `run` offers the load anywhere";
+    Err(CommandError::Other(why.to_owned()))
 }

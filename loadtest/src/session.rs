@@ -97,9 +97,6 @@ pub enum SessionError {
 }
 
 /// Starts the server under test, offers load while releases are deployed, and ends both.
-///
-/// # Errors
-/// There is no result, as the session could not be held.
 pub async fn hold<S: Strategy>(
     start: impl Future<Output = Result<S, StrategyError>>,
     plan: &SessionPlan<'_>,
@@ -150,7 +147,7 @@ struct Session {
     played: Played,
     startup_ms: Vec<f64>,
     started: Instant,
-    /// The same in unix milliseconds.
+    /// Start of the load, in unix milliseconds.
     started_ms: u64,
     duration: Duration,
 }

@@ -1,10 +1,10 @@
-//! What the app says, word for word: it and whoever checks it have it from here.
+//! The app's answers, word for word: it and whoever checks it have it from here.
 
 use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
-/// What is said of a body that was taken, when its digest and its length in bytes are known.
+/// Returns the receipt of an uploaded body, when its digest and its length in bytes are known.
 pub fn receipt(sha256: Sha256, length: u64) -> String {
     let mut json = "{\"digest\":\"sha256:".to_owned();
     for byte in sha256.finalize() {
@@ -15,7 +15,7 @@ pub fn receipt(sha256: Sha256, length: u64) -> String {
     json
 }
 
-/// The same of a body that is there as a whole.
+/// Returns the receipt of a body that is there as a whole.
 pub fn receipt_of(body: &[u8]) -> String {
     receipt(Sha256::new_with_prefix(body), body.len() as u64)
 }

@@ -1,4 +1,4 @@
-//! What the app was told: by its overlay, by the command line, by the environment.
+//! The app's settings: by its overlay, by the command line, by the environment.
 
 use std::ffi::OsString;
 use std::net::IpAddr;

@@ -12,7 +12,7 @@ use tokio::time::{Sleep, sleep};
 
 static CHUNK: [u8; 64 * 1024] = [b'.'; 64 * 1024];
 
-/// So many bytes of nothing much, with a length known from the start.
+/// A body of filler bytes, with a length known from the start.
 #[derive(Debug)]
 pub(crate) struct Filler {
     left: u64,

@@ -1,4 +1,4 @@
-//! Which requests reached the app: one line each, appended before the answer begins.
+//! The requests that reached the app: one line each, appended before the answer begins.
 //!
 //! ```text
 //! <X-Request-ID, or -> <method> <path> <version> <process id>
@@ -54,12 +54,12 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Arrivals<'a>(HashMap<&'a str, Vec<&'a Entry>>);
 
-/// How often a request arrived.
+/// Number of times that a request arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
-    /// Nobody wrote it down.
+    /// It is in no journal.
     Never,
-    /// As it should be.
+    /// It arrived once, as it should.
     Once,
     /// Sent again, as is allowed for one that is idempotent.
     Again,
@@ -81,17 +81,17 @@ pub enum EntryError {
 /// Why a journal cannot be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// What the system said.
+    /// An error of the system.
     #[error("cannot read the journal {0:?}: {1}")]
     Io(PathBuf, io::Error),
     /// It holds something else.
     #[error("line {line} of the journal {path:?}: {source}")]
     Line {
-        /// Which journal.
+        /// Path of the journal.
         path: PathBuf,
         /// Counted from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The fault of the entry.
         source: EntryError,
     },
 }
@@ -134,14 +134,14 @@ impl<'a> Arrivals<'a> {
         self.0.remove(id).unwrap_or_default()
     }
 
-    /// What was not taken.
+    /// Returns the entries that were not taken.
     pub fn rest(self) -> impl Iterator<Item = &'a Entry> {
         self.0.into_values().flatten()
     }
 }
 
 impl Times {
-    /// For the lines of one request.
+    /// Counts the lines of one request.
     pub fn of(entries: &[&Entry]) -> Self {
         match entries {
             [] => Self::Never,
@@ -158,7 +158,7 @@ impl Journal {
     /// Opens `path` for appending in the name of this process, and creates it if need be.
     ///
     /// # Errors
-    /// What the system said.
+    /// An error of the system.
     pub fn open(path: &Path, release: &'static str) -> io::Result<Self> {
         let pid = std::process::id();
         let path = own(path, pid);
@@ -183,17 +183,18 @@ impl Journal {
             pid: self.pid,
         };
         let line = format!("{entry}\n");
-        match self.write(line.as_bytes())? == line.len() {
-            true => Ok(()),
-            false => Err(io::Error::new(
+        if self.write(line.as_bytes())? == line.len() {
+            Ok(())
+        } else {
+            Err(io::Error::new(
                 io::ErrorKind::WriteZero,
                 "only part of the line was written",
-            )),
+            ))
         }
     }
 
-    /// In append mode the system puts each write at the end as a whole: no line inside another one,
-    /// not even between processes. Hence never a second write.
+    /// Writes a line at once. In append mode the system puts each write at the end as a whole: no
+    /// line inside another one, not even between processes. Hence never a second write.
     ///
     /// But Wine looks for the end and then writes there: hence one at a time, and on Windows a file
     /// for each process.
@@ -203,15 +204,17 @@ impl Journal {
     }
 }
 
-/// Where this process writes.
+/// Returns the path that this process writes to.
 fn own(journal: &Path, pid: u32) -> PathBuf {
-    match cfg!(windows) {
-        true => journal.with_added_extension(pid.to_string()),
-        false => journal.to_owned(),
+    if cfg!(windows) {
+        journal.with_added_extension(pid.to_string())
+    } else {
+        journal.to_owned()
     }
 }
 
-/// Where any process has written, on this system or on Windows, whose programs may be tested here.
+/// Returns the paths that any process has written to, on this system or on Windows, whose programs
+/// may be tested here.
 fn all(journal: &Path) -> io::Result<Vec<PathBuf>> {
     let folder = match journal.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -227,16 +230,20 @@ fn all(journal: &Path) -> io::Result<Vec<PathBuf>> {
             all.push(file);
         }
     }
-    match all.is_empty() {
-        true => Err(io::ErrorKind::NotFound.into()),
-        false => Ok(all),
+    if all.is_empty() {
+        Err(io::ErrorKind::NotFound.into())
+    } else {
+        Ok(all)
     }
 }
 
 fn word(id: Option<&[u8]>) -> String {
-    let visible = |byte: &u8| match byte.is_ascii_graphic() {
-        true => char::from(*byte),
-        false => '?',
+    let visible = |byte: &u8| {
+        if byte.is_ascii_graphic() {
+            char::from(*byte)
+        } else {
+            '?'
+        }
     };
     let id = id.filter(|id| !id.is_empty());
     id.map_or_else(|| NO_ID.to_owned(), |id| id.iter().map(visible).collect())
@@ -245,13 +252,13 @@ fn word(id: Option<&[u8]>) -> String {
 // === impl Entry ===
 
 impl Entry {
-    /// Whether a client gave it an id.
+    /// Returns whether a client gave it an id.
     pub fn has_id(&self) -> bool {
         self.id != NO_ID
     }
 
-    /// Whether arriving twice does what arriving once does, by its method (RFC 9110, section
-    /// 9.2.2).
+    /// Returns whether arriving twice does what arriving once does, by its method (RFC 9110,
+    /// section 9.2.2).
     pub fn is_idempotent(&self) -> bool {
         let idempotent = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
         idempotent.contains(&&*self.method)

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 const MAGIC: [u8; 8] = *b"SAMPLE\x00\x01";
 const TRAILER: u64 = 16;
 
-/// What makes one copy of the app a release of its own.
+/// The data that make one copy of the app a release of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlay {
     /// The version that every answer names. Visible ASCII, as it goes into a header.

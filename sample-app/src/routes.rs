@@ -26,7 +26,7 @@ use crate::websocket::{self, Stopping};
 const RELEASE: HeaderName = HeaderName::from_static("x-release");
 const ECHO_METHOD: HeaderName = HeaderName::from_static("x-echo-method");
 
-/// What the endpoints share. It lives as long as the process, so that a request borrows it
+/// State shared by the endpoints. It lives as long as the process, so that a request borrows it
 /// instead of counting references.
 #[derive(Debug)]
 pub(crate) struct App {
@@ -37,7 +37,7 @@ pub(crate) struct App {
     pub(crate) asked: Asker,
 }
 
-/// When `/` and `/health` begin to answer 200.
+/// The moment from which `/` and `/health` answer 200.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Readiness {
     Now,
@@ -69,7 +69,7 @@ pub(crate) fn routes(
         .route("/stream", get(stream))
         .route("/upload", post(upload).put(upload))
         .route("/echo", any(echo))
-        .route("/ws", get(websocket::echo));
+        .route("/ws", get(websocket::echo).with_state(&app.stopping));
     if let Some(path) = stop_path {
         router = router.route(path, post(stop));
     }

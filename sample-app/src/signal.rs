@@ -32,7 +32,7 @@ impl StopSignals {
         self.asker.clone()
     }
 
-    /// From now on the end of standard input is one, too.
+    /// Takes the end of standard input as a signal, too.
     pub(crate) fn hear_stdin(&self) {
         let asker = self.asker();
         // Reading blocks, and nothing would end it with the app.

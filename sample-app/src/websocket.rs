@@ -7,8 +7,6 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_
 use axum::response::Response;
 use tokio::sync::watch;
 
-use crate::routes::App;
-
 /// A peer that does not read may not keep the app from ending.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -33,9 +31,12 @@ impl Stopping {
     }
 }
 
-pub(crate) async fn echo(State(app): State<&'static App>, upgrade: WebSocketUpgrade) -> Response {
+pub(crate) async fn echo(
+    State(stopping): State<&'static Stopping>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     // Before the answer, so that no WebSocket is ever uncounted.
-    let mut stopping = app.stopping.0.subscribe();
+    let mut stopping = stopping.0.subscribe();
     upgrade.on_upgrade(async move |mut socket| {
         let stopped = tokio::select! {
             () = echo_messages(&mut socket) => false,

@@ -1,4 +1,4 @@
-//! What handoff shows at `--admin`.
+//! The admin port, as a client sees it.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -9,32 +9,23 @@ use crate::client::{Answer, Connection};
 use crate::deployment::Running;
 use crate::wait::eventually;
 
-/// What Prometheus would have read.
+/// The metrics as Prometheus would read them.
 #[derive(Debug)]
 pub struct Metrics(Vec<Sample>);
 
 impl Running {
-    /// Where it can be looked at.
-    ///
-    /// # Panics
-    /// When it was not started with `--admin`.
+    /// Returns the address of the admin port.
     pub fn admin(&self) -> SocketAddr {
         self.status().admin.expect("--admin")
     }
 
     /// A request to the admin port, as any program of this machine sends it.
-    ///
-    /// # Panics
-    /// When it is not answered.
     #[track_caller]
     pub fn look(&self, target: &str) -> Answer {
         self.look_as("GET", target, "Host: localhost\r\n")
     }
 
     /// A request to the admin port with these fields, and no others.
-    ///
-    /// # Panics
-    /// When it is not answered.
     #[track_caller]
     pub fn look_as(&self, method: &str, target: &str, fields: &str) -> Answer {
         let mut connection = Connection::open(self.admin()).expect("the admin port");
@@ -44,9 +35,6 @@ impl Running {
     }
 
     /// The metrics as they are now.
-    ///
-    /// # Panics
-    /// When they cannot be parsed.
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
         let answer = self.look("/metrics");
@@ -55,11 +43,8 @@ impl Running {
     }
 
     /// Waits until a metric with these labels has this value.
-    ///
-    /// # Panics
-    /// When it never has.
     #[track_caller]
-    pub fn measures(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+    pub fn await_metric(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         let last = Cell::new(None);
         eventually(
             || {

@@ -14,9 +14,6 @@ use crate::release::Release;
 pub type Entry<'a> = (&'a str, Vec<u8>, bool);
 
 /// The program that this is.
-///
-/// # Panics
-/// When it cannot be made.
 pub fn program(release: impl Into<Release>) -> Vec<u8> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("program");
@@ -25,9 +22,6 @@ pub fn program(release: impl Into<Release>) -> Vec<u8> {
 }
 
 /// `.zip`
-///
-/// # Panics
-/// When it cannot be made.
 pub fn zip(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content, may_run) in entries {
@@ -43,9 +37,6 @@ pub fn zip(entries: &[Entry<'_>]) -> Vec<u8> {
 }
 
 /// `.tar.gz`
-///
-/// # Panics
-/// When it cannot be made.
 pub fn tar_gz(entries: &[Entry<'_>]) -> Vec<u8> {
     let mut tar = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     for (name, content, may_run) in entries {
@@ -60,8 +51,5 @@ pub fn tar_gz(entries: &[Entry<'_>]) -> Vec<u8> {
 }
 
 fn mode(may_run: bool) -> u32 {
-    match may_run {
-        true => 0o755,
-        false => 0o644,
-    }
+    if may_run { 0o755 } else { 0o644 }
 }

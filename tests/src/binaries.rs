@@ -67,13 +67,15 @@ fn find(folder: &Path, name: &str) -> PathBuf {
 fn profile_folder() -> PathBuf {
     let test = std::env::current_exe().expect("the test's own path");
     let folder = test.parent().expect("the test's folder");
-    match folder.ends_with("deps") {
-        true => folder.parent().expect("the profile's folder").to_owned(),
-        false => folder.to_owned(),
+    if folder.ends_with("deps") {
+        folder.parent().expect("the profile's folder").to_owned()
+    } else {
+        folder.to_owned()
     }
 }
 
-/// Where the tests run on Windows there need not be a compiler: they were built elsewhere.
+/// Returns the folder of the programs. Where the tests run on Windows there need not be a compiler:
+/// they were built elsewhere.
 #[cfg(windows)]
 fn build(_packages: &[&str]) -> PathBuf {
     profile_folder()
@@ -108,9 +110,6 @@ fn build(packages: &[&str]) -> PathBuf {
 }
 
 /// Starts a process when no other thread writes an executable.
-///
-/// # Errors
-/// What the system said.
 pub fn spawn(command: &mut Command) -> io::Result<Child> {
     let _alone = write_or_spawn();
     command.spawn()

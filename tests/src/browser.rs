@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::binaries::spawn;
 use crate::client::Connection;
 use crate::wait::eventually;
-use crate::websocket::WebSocket;
+use crate::websocket::{Message, WebSocket};
 
 /// Its name on Debian.
 pub const PROGRAM: &str = "chromium";
@@ -28,9 +28,6 @@ pub struct Browser {
 
 impl Browser {
     /// Opens a page, which need not have been loaded yet.
-    ///
-    /// # Panics
-    /// When the browser does not come up.
     pub fn open(url: &str) -> Self {
         let profile = TempDir::new().expect("a folder");
         let mut command = Command::new(PROGRAM);
@@ -70,10 +67,7 @@ impl Browser {
         browser
     }
 
-    /// What an expression of JavaScript evaluates to in the page.
-    ///
-    /// # Panics
-    /// When it throws.
+    /// Returns the value that a JavaScript expression evaluates to in the page.
     #[track_caller]
     pub fn evaluate(&mut self, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "returnByValue": true });
@@ -83,11 +77,8 @@ impl Browser {
     }
 
     /// Waits until the text of the first element that `selector` finds has all of this in it.
-    ///
-    /// # Panics
-    /// When it never has.
     #[track_caller]
-    pub fn shows(&mut self, selector: &str, parts: &[&str]) {
+    pub fn await_shown(&mut self, selector: &str, parts: &[&str]) {
         let selector = json!(selector);
         let text = format!("(document.querySelector({selector}) || {{}}).innerText || ''");
         let last = std::cell::RefCell::new(String::new());
@@ -103,9 +94,6 @@ impl Browser {
     }
 
     /// Waits until there is an element that `selector` finds.
-    ///
-    /// # Panics
-    /// When there never is.
     #[track_caller]
     pub fn has(&mut self, selector: &str) {
         let found = format!("document.querySelector({}) !== null", json!(selector));
@@ -115,7 +103,7 @@ impl Browser {
         );
     }
 
-    /// What the page could not do or was not allowed to, as its console says.
+    /// Returns the errors and policy violations of the page, as its console says.
     pub fn complaints(&mut self) -> &[String] {
         // Answered after all that was said before.
         self.evaluate("0");
@@ -137,9 +125,6 @@ impl Browser {
     }
 
     /// Writes what the whole page looks like to a PNG file.
-    ///
-    /// # Panics
-    /// When the file cannot be written.
     pub fn picture(&mut self, file: &Path) {
         let size = self.call("Page.getLayoutMetrics", &json!({}))["cssContentSize"].clone();
         let clip = json!({
@@ -156,9 +141,11 @@ impl Browser {
         self.calls += 1;
         let id = self.calls;
         let call = json!({ "id": id, "method": method, "params": parameters });
-        self.devtools.send(&call.to_string()).expect("the browser");
+        self.devtools
+            .send(Message::text(call.to_string()))
+            .expect("the browser");
         loop {
-            let said = self.devtools.receive().expect("the browser's answer");
+            let said = self.devtools.receive_text().expect("the browser's answer");
             let said: Value = serde_json::from_str(&said).expect("JSON");
             if said["id"] == id {
                 assert!(said.get("error").is_none(), "{method}: {said}");
@@ -177,14 +164,16 @@ impl Browser {
 impl Drop for Browser {
     fn drop(&mut self) {
         // Asked, it ends its own children too.
-        let _ = self.devtools.send(r#"{"id":0,"method":"Browser.close"}"#);
+        let _ = self
+            .devtools
+            .send(Message::text(r#"{"id":0,"method":"Browser.close"}"#));
         while self.devtools.receive().is_ok() {}
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Where its one page can be led.
+/// Returns the path of the debugger of its one page.
 fn page_of(address: SocketAddr) -> Option<String> {
     let mut connection = Connection::open(address).ok()?;
     let request = "GET /json/list HTTP/1.1\r\nHost: localhost\r\n\r\n";

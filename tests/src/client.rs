@@ -9,22 +9,19 @@ use crate::wait::{DEADLINE, eventually};
 #[derive(Debug)]
 pub struct Connection(BufReader<TcpStream>);
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
-    /// In their order, names in lower case.
+    /// Fields in their order, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Without its framing.
+    /// The body without its framing.
     pub body: Vec<u8>,
 }
 
 impl Connection {
     /// Connects.
-    ///
-    /// # Errors
-    /// What the system said; refused, above all.
     pub fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(DEADLINE))?;
@@ -34,39 +31,38 @@ impl Connection {
     }
 
     /// Sends the head of a request; `headers` are whole lines.
-    ///
-    /// # Panics
-    /// When the connection takes no more.
     pub fn send(&mut self, method: &str, target: &str, headers: &str) {
         self.write(format!("{method} {target} HTTP/1.1\r\nHost: app\r\n{headers}\r\n").as_bytes());
     }
 
     /// Sends bytes.
-    ///
-    /// # Panics
-    /// When the connection takes no more.
     pub fn write(&mut self, bytes: &[u8]) {
         self.try_write(bytes).expect("send");
     }
 
     /// Sends bytes.
-    ///
-    /// # Errors
-    /// When the connection takes no more.
     pub fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.get_mut().write_all(bytes)
     }
 
     /// Another hand to send with while this one reads.
-    ///
-    /// # Panics
-    /// When the system has none.
     pub fn writer(&self) -> TcpStream {
         self.0.get_ref().try_clone().expect("a second handle")
     }
 
-    /// Whether the other side has ended it: nothing that is sent now would be answered.
-    pub fn has_ended(&mut self) -> bool {
+    /// Sends a chunk of a chunked body; an empty one is the last.
+    pub fn write_chunk(&mut self, bytes: &[u8]) {
+        self.write(&[format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat());
+    }
+
+    /// Returns the socket, and what has been received and not yet read.
+    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        let ahead = self.0.buffer().to_vec();
+        (self.0.into_inner(), ahead)
+    }
+
+    /// Returns whether the other side has ended it: nothing that is sent now would be answered.
+    pub fn has_ended(&self) -> bool {
         let stream = self.0.get_ref();
         let peeked = stream
             .set_nonblocking(true)
@@ -76,18 +72,12 @@ impl Connection {
     }
 
     /// Sends a GET and reads the whole answer.
-    ///
-    /// # Errors
-    /// [`Connection::answer`]'s.
     pub fn get(&mut self, target: &str) -> io::Result<Answer> {
         self.try_write(format!("GET {target} HTTP/1.1\r\nHost: app\r\n\r\n").as_bytes())?;
         self.answer()
     }
 
     /// Reads a whole answer to anything but HEAD.
-    ///
-    /// # Errors
-    /// When the connection ends before the answer does, or what comes is no answer.
     pub fn answer(&mut self) -> io::Result<Answer> {
         let mut answer = self.head()?;
         if answer.header("transfer-encoding") == Some("chunked") {
@@ -103,9 +93,6 @@ impl Connection {
     }
 
     /// Reads the status line and the headers, and no further.
-    ///
-    /// # Errors
-    /// When the connection ends before, or what comes is no answer.
     pub fn head(&mut self) -> io::Result<Answer> {
         let status_line = self.line()?;
         let status = status_line
@@ -130,9 +117,6 @@ impl Connection {
     }
 
     /// Reads a chunk of a chunked body; `None` is the last one.
-    ///
-    /// # Errors
-    /// When the connection ends before.
     pub fn chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         let length = usize::from_str_radix(&self.line()?, 16).map_err(io::Error::other)?;
         let chunk = self.bytes(length)?;
@@ -141,11 +125,8 @@ impl Connection {
     }
 
     /// Reads a chunked body until it ends, which has to look like a failure.
-    ///
-    /// # Panics
-    /// When it goes on, or ends as if it were complete.
     #[track_caller]
-    pub fn is_cut(&mut self) {
+    pub fn assert_cut(&mut self) {
         let complete = eventually(
             || "the body is cut".to_owned(),
             || match self.chunk() {
@@ -161,9 +142,6 @@ impl Connection {
     }
 
     /// Reads so many bytes.
-    ///
-    /// # Errors
-    /// When the connection ends before.
     pub fn bytes(&mut self, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         self.0.read_exact(&mut bytes)?;
@@ -171,9 +149,6 @@ impl Connection {
     }
 
     /// Reads what comes until the connection ends in whatever way.
-    ///
-    /// # Panics
-    /// When it never ends.
     #[track_caller]
     pub fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
@@ -181,6 +156,13 @@ impl Connection {
         let ended = self.0.read_to_end(&mut bytes);
         assert!(ended.as_ref().err().is_none_or(is_end), "{ended:?}");
         bytes
+    }
+
+    /// Reads what comes until the connection is properly closed.
+    pub fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.0.read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     fn line(&mut self) -> io::Result<String> {
@@ -192,7 +174,7 @@ impl Connection {
     }
 }
 
-/// Whether it is the other side's doing that nothing more can be read.
+/// Returns whether it is the other side's doing that nothing more can be read.
 fn is_end(error: &io::Error) -> bool {
     // Reading has a deadline; the two systems name it differently.
     use io::ErrorKind::{TimedOut, WouldBlock};
@@ -207,15 +189,12 @@ impl Answer {
         found.map(|header| header.1.as_str())
     }
 
-    /// Which release answered, as `sample-app` says.
+    /// Returns the release that answered, as `sample-app` says.
     pub fn release(&self) -> &str {
         self.header("x-release").unwrap_or("none")
     }
 
     /// The body.
-    ///
-    /// # Panics
-    /// When it is no text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a text")
     }

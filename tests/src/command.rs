@@ -24,16 +24,13 @@ pub struct Command {
 pub struct Ended {
     /// The exit code.
     pub code: i32,
-    /// What it said on stdout.
+    /// Its whole stdout.
     pub stdout: String,
-    /// What it said on stderr.
+    /// Its whole stderr.
     pub stderr: String,
 }
 
 /// Starts a command.
-///
-/// # Panics
-/// When that fails.
 pub fn start(mut command: std::process::Command) -> Command {
     let output = TempDir::new().expect("a folder");
     let file = |name: &str| File::create(output.path().join(name)).expect("a file");
@@ -44,9 +41,6 @@ pub fn start(mut command: std::process::Command) -> Command {
 }
 
 /// Runs handoff with these arguments.
-///
-/// # Panics
-/// When that fails.
 #[track_caller]
 pub fn run(args: &[&str]) -> Ended {
     let mut command = handoff();
@@ -56,9 +50,6 @@ pub fn run(args: &[&str]) -> Ended {
 
 impl Deployment {
     /// Builds a release where handoff does not look, and says where.
-    ///
-    /// # Panics
-    /// When it cannot be written.
     pub fn build(&self, release: impl Into<Release>) -> PathBuf {
         let release = release.into();
         let path = self.elsewhere().join(release.file_name());
@@ -79,9 +70,6 @@ impl Deployment {
     }
 
     /// Begins `handoff deploy` of a release, by the pointer.
-    ///
-    /// # Panics
-    /// When that cannot be started.
     #[track_caller]
     pub fn begin_deploy(&self, release: impl Into<Release>, options: &[&str]) -> Command {
         let mut command = handoff();
@@ -91,18 +79,12 @@ impl Deployment {
     }
 
     /// `handoff deploy` of a release, by the pointer, to its end.
-    ///
-    /// # Panics
-    /// When that cannot be started or does not end.
     #[track_caller]
-    pub fn deploys(&self, release: impl Into<Release>, options: &[&str]) -> Ended {
+    pub fn run_deploy(&self, release: impl Into<Release>, options: &[&str]) -> Ended {
         self.begin_deploy(release, options).end()
     }
 
-    /// What the pointer file says.
-    ///
-    /// # Panics
-    /// When there is none.
+    /// Returns the content of the pointer file.
     pub fn pointer(&self) -> String {
         let pointer = self.site().join("_artifact.txt");
         fs::read_to_string(pointer).expect("a pointer file")
@@ -113,11 +95,8 @@ impl Deployment {
 
 impl Command {
     /// Waits until it says this, on stderr.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
-    pub fn says(&self, part: &str) {
+    pub fn await_stderr(&self, part: &str) {
         eventually(
             || format!("it says {part:?}, not\n{}", self.said("stderr")),
             || self.said("stderr").contains(part).then_some(()),
@@ -125,26 +104,20 @@ impl Command {
     }
 
     /// Waits until it says this, on stdout.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
-    pub fn prints(&self, part: &str) {
+    pub fn await_stdout(&self, part: &str) {
         eventually(
             || format!("it prints {part:?}, not\n{}", self.said("stdout")),
             || self.said("stdout").contains(part).then_some(()),
         );
     }
 
-    /// What it has said on stdout until now.
+    /// Returns its stdout until now.
     pub fn printed(&self) -> String {
         self.said("stdout")
     }
 
     /// Waits until it ends.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
     pub fn end(mut self) -> Ended {
         let Self { child, output } = &mut self;
@@ -159,12 +132,11 @@ impl Command {
         }
     }
 
-    /// Whether it still runs.
-    ///
-    /// # Panics
-    /// When its state cannot be had.
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("its state").is_none()
+    /// Asserts that it still runs.
+    #[track_caller]
+    pub fn assert_running(&mut self) {
+        let ended = self.child.try_wait().expect("its state");
+        assert!(ended.is_none(), "{ended:?}\n{}", self.said("stderr"));
     }
 
     fn said(&self, name: &str) -> String {
@@ -188,9 +160,6 @@ impl Drop for Command {
 
 impl Ended {
     /// Asserts how it ended.
-    ///
-    /// # Panics
-    /// When it ended otherwise.
     #[track_caller]
     pub fn with(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:#?}");
@@ -198,9 +167,6 @@ impl Ended {
     }
 
     /// Asserts that it said all of this, on stdout or stderr.
-    ///
-    /// # Panics
-    /// When it did not.
     #[track_caller]
     pub fn saying(self, parts: &[&str]) -> Self {
         for part in parts {
@@ -210,10 +176,7 @@ impl Ended {
         self
     }
 
-    /// What `--json` printed.
-    ///
-    /// # Panics
-    /// When that is no JSON.
+    /// Returns the JSON that `--json` printed.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         let json = serde_json::from_str(&self.stdout);

@@ -5,9 +5,9 @@
 //!                            │  ▲                                        │
 //!                 Connection ┘  └── status file, log, ends of processes ◀┘
 //! ```
-//! A test says what happens and what has to be true. It never sleeps: whoever waits, waits for a
-//! fact, in [`wait::eventually`]; beside it only [`load`], the simulated [`platform`] and a [`faulty`]
-//! proxy pass time.
+//! A test says what happens and what has to be true. A helper that awaits or demands something
+//! panics when it does not come, and shows the last status and the log. Time passes only in
+//! [`wait`], in [`load`], and in the simulated [`platform`].
 
 pub mod admin;
 pub mod archive;
@@ -19,6 +19,7 @@ pub mod client;
 pub mod command;
 pub mod deployment;
 pub mod faulty;
+pub mod imports;
 pub mod load;
 pub mod loadtest;
 #[cfg(unix)]

@@ -23,7 +23,7 @@ pub struct Load {
     pace: JoinHandle<Tally>,
 }
 
-/// What clients saw.
+/// The outcomes that clients saw.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Requests.
@@ -54,9 +54,6 @@ impl Load {
     }
 
     /// Offers no more, and waits for every answer.
-    ///
-    /// # Panics
-    /// When counting has.
     pub fn end(self) -> Tally {
         self.is_over.store(true, Ordering::Relaxed);
         self.pace.join().expect("a tally")

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::binaries;
 
-/// What one run left.
+/// The outcome of one run.
 #[derive(Debug)]
 pub struct Ran {
     /// Its exit code.
@@ -17,14 +17,11 @@ pub struct Ran {
     pub said: String,
     /// Its standard error.
     pub complaint: String,
-    /// What `--json` wrote; null where it has not.
+    /// The JSON that `--json` wrote; null if it wrote none.
     pub json: Value,
 }
 
 /// Runs it to its end, and prints what it says.
-///
-/// # Panics
-/// When it cannot be run.
 pub fn loadtest<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ran {
     let folder = tempfile::tempdir().expect("a folder");
     let json = folder.path().join("json");

@@ -17,9 +17,6 @@ pub struct Mount {
 impl Mount {
     /// A file system in memory, with these options; none where that takes a right that this user
     /// has not got.
-    ///
-    /// # Panics
-    /// As [`skip`].
     pub fn tmpfs(options: &str) -> Option<Self> {
         let folder = TempDir::new().expect("a folder");
         let args = ["-t", "tmpfs", "-o", options, "tmpfs"];
@@ -30,7 +27,7 @@ impl Mount {
         mounted.then_some(Self { folder })
     }
 
-    /// Where it is.
+    /// Returns its path.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }

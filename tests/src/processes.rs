@@ -10,21 +10,18 @@ use crate::deployment::Running;
 use crate::wait::eventually;
 
 /// Sends a signal.
-///
-/// # Panics
-/// When there is no such process.
 pub fn signal(pid: u32, signal: Signal) {
     let process = Pid::from_raw(pid.cast_signed()).expect("a process id");
     kill_process(process, signal).unwrap_or_else(|error| panic!("no signal to {pid}: {error}"));
 }
 
-/// Whether a process still does anything. One that nobody has asked for its exit status does not.
+/// Returns whether a process still does anything. A zombie does not.
 pub fn is_alive(pid: u32) -> bool {
     ProcessStat::read(pid).is_some_and(|stat| !stat.has_ended())
 }
 
-/// Whether a process has been reaped. Only then all its threads have ended and its sockets are
-/// closed: the first thread may be a zombie while others still hold them.
+/// Returns whether a process has been reaped. Only then all its threads have ended and its sockets
+/// are closed: the first thread may be a zombie while others still hold them.
 pub fn is_reaped(pid: u32) -> bool {
     !Path::new(&format!("/proc/{pid}")).exists()
 }
@@ -66,11 +63,8 @@ fn living() -> Vec<u32> {
 /// Its end.
 impl Running {
     /// Waits until no process of this deployment is left.
-    ///
-    /// # Panics
-    /// When one stays.
     #[track_caller]
-    pub fn leaves_nothing_behind(&self) {
+    pub fn await_no_processes(&self) {
         let mut folders = vec![self.root()];
         // Another sidecar's apps may work in the same deployment.
         if self.deployment().is_ours_alone() {

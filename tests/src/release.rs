@@ -1,4 +1,4 @@
-//! What is deployed: copies of `sample-app` with a version of their own, other files, folders.
+//! Releases to deploy: copies of `sample-app` with a version of their own, other files, folders.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -67,10 +67,7 @@ impl From<&Self> for Release {
 }
 
 impl Release {
-    /// The same with one more argument for `sample-app`.
-    ///
-    /// # Panics
-    /// When it is something else: nothing else takes arguments so.
+    /// Returns the release with one more argument for `sample-app`.
     #[must_use]
     pub fn that(mut self, argument: &str) -> Self {
         match &mut self.content {
@@ -89,9 +86,6 @@ impl Release {
     }
 
     /// Writes it over what is there, as `cp` does: whoever looks meanwhile sees a part.
-    ///
-    /// # Panics
-    /// When that fails.
     pub fn write_to(&self, path: &Path) {
         // Built before the lock is taken: building starts a process.
         let sample_app = sample_app();
@@ -113,14 +107,11 @@ impl Release {
 }
 
 /// A file's digest as `sha256sum` prints it.
-///
-/// # Panics
-/// When it cannot be read.
 pub fn sha256(file: &Path) -> String {
     sha256_of(&fs::read(file).expect("a file"))
 }
 
-/// The same of what would be in a file.
+/// Returns the digest of what would be in a file.
 pub fn sha256_of(content: &[u8]) -> String {
     let digest = Sha256::digest(content);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

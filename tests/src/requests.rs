@@ -14,20 +14,14 @@ pub struct Unfinished(Connection);
 
 impl Running {
     /// Waits until clients get this version of `sample-app`; whatever they get before, it is 200.
-    ///
-    /// # Panics
-    /// When they do not, or get anything but 200.
     #[track_caller]
-    pub fn serves(&self, version: &str) {
-        self.shows("/version", version);
+    pub fn await_version(&self, version: &str) {
+        self.await_shown("/version", version);
     }
 
     /// Waits until this is what clients get; whatever they get before, it is 200.
-    ///
-    /// # Panics
-    /// When they do not, or get anything but 200.
     #[track_caller]
-    pub fn shows(&self, target: &str, text: &str) {
+    pub fn await_shown(&self, target: &str, text: &str) {
         let mut last = String::new();
         eventually(
             || self.failure(&format!("GET {target} is {text:?}")),
@@ -46,9 +40,6 @@ impl Running {
     }
 
     /// A new connection, which is never refused.
-    ///
-    /// # Panics
-    /// When it is.
     #[track_caller]
     pub fn connect(&self) -> Connection {
         let connection = Connection::open(self.address());
@@ -59,9 +50,6 @@ impl Running {
     }
 
     /// A GET on a new connection, its answer not yet read.
-    ///
-    /// # Panics
-    /// When the connection is refused.
     #[track_caller]
     pub fn begin(&self, target: &str) -> Connection {
         let mut connection = self.connect();
@@ -70,9 +58,6 @@ impl Running {
     }
 
     /// A GET on a new connection.
-    ///
-    /// # Panics
-    /// When it is not answered.
     #[track_caller]
     pub fn get(&self, target: &str) -> Answer {
         let answer = self.begin(target).answer();
@@ -83,9 +68,6 @@ impl Running {
     }
 
     /// Begins a POST that stays in flight, and waits until it is.
-    ///
-    /// # Panics
-    /// When it does not reach the app.
     #[track_caller]
     pub fn begin_upload(&self, target: &str) -> Unfinished {
         let mut connection = self.connect();
@@ -100,9 +82,6 @@ impl Running {
 
 impl Unfinished {
     /// Sends the last byte and reads the answer.
-    ///
-    /// # Errors
-    /// When the connection ended before.
     pub fn finish(mut self) -> io::Result<Answer> {
         self.0.try_write(b"!")?;
         self.0.answer()

@@ -1,4 +1,4 @@
-//! What the sidecars of one deployment share.
+//! The part of a deployment that its sidecars share.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,8 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::TempDir;
-
-use crate::deployment::Running;
 
 /// The folder that is deployed to, and the state beside it. It lasts as long as a sidecar or a test
 /// that uses it.
@@ -50,7 +48,7 @@ impl Deployment {
         self.root.join("elsewhere")
     }
 
-    /// Whether nobody else uses it.
+    /// Returns whether no other sidecar uses it.
     pub fn is_ours_alone(&self) -> bool {
         Arc::strong_count(&self.folder) == 1
     }
@@ -63,52 +61,22 @@ impl Deployment {
 
 /// A folder by the path that the system shows. (Windows' is verbatim then, and stays as it is.)
 pub(crate) fn known(folder: &Path) -> PathBuf {
-    match cfg!(windows) {
-        true => folder.to_owned(),
-        false => fs::canonicalize(folder).expect("a folder"),
-    }
-}
-
-/// Where its files are.
-impl Running {
-    /// The folder that is deployed to.
-    pub fn site(&self) -> PathBuf {
-        self.deployment().site()
-    }
-
-    /// The private copies that there are, by their releases.
-    ///
-    /// # Panics
-    /// When the cache cannot be read.
-    pub fn copies(&self) -> Vec<String> {
-        let releases = fs::read_dir(self.root().join("cache/releases")).expect("the cache");
-        let names = releases.flatten().map(|entry| entry.file_name());
-        let names = names.filter_map(|name| name.into_string().ok());
-        names.filter(|name| !name.ends_with(".lock")).collect()
-    }
-
-    /// Where private copies are.
-    pub fn cache(&self) -> PathBuf {
-        self.root().join("cache")
-    }
-
-    /// `{shared}`.
-    pub fn shared(&self) -> PathBuf {
-        self.deployment().state().join("shared")
+    if cfg!(windows) {
+        folder.to_owned()
+    } else {
+        fs::canonicalize(folder).expect("a folder")
     }
 }
 
 /// All files and folders below this one.
-///
-/// # Panics
-/// When it cannot be read.
 pub fn files(folder: &Path) -> BTreeSet<PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").flatten();
     let paths = entries.flat_map(|entry| {
         let path = entry.path();
-        let below = match path.is_dir() {
-            true => files(&path),
-            false => BTreeSet::new(),
+        let below = if path.is_dir() {
+            files(&path)
+        } else {
+            BTreeSet::new()
         };
         below.into_iter().chain([path])
     });

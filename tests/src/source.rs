@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::release::Release;
 use crate::wait;
 
-/// How an operator says what to run.
+/// Way in which an operator says what to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// A text file names the artifact.
@@ -43,9 +43,6 @@ impl Source {
 }
 
 /// Overwrites a file piece by piece, as over a slow line; the file is closed between two of them.
-///
-/// # Panics
-/// When it cannot be written.
 pub fn overwrite_slowly(path: &Path, content: &[u8], pieces: usize, pause: Duration) {
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);
@@ -54,7 +51,7 @@ pub fn overwrite_slowly(path: &Path, content: &[u8], pieces: usize, pause: Durat
         let mut file = fs::OpenOptions::new().append(true).open(path);
         let file = file.as_mut().expect("the file");
         file.write_all(piece).expect("a piece");
-        wait::pass(pause);
+        wait::sleep_for(pause, "a slow line");
     }
 }
 

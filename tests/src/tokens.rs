@@ -18,9 +18,6 @@ use windows_sys::Win32::System::Threading::{
 };
 
 /// Leaves a token in this process, and says which of its handles that is.
-///
-/// # Panics
-/// When that cannot be done.
 pub fn leave_one_in(pid: u32) -> usize {
     let mut token: HANDLE = ptr::null_mut();
     // SAFETY: there is room for the handle.
@@ -38,10 +35,7 @@ pub fn leave_one_in(pid: u32) -> usize {
     left.expect("a handle in the other process").addr()
 }
 
-/// Whether this is the handle of a token in this process.
-///
-/// # Panics
-/// When there is no such process.
+/// Returns whether this is the handle of a token in this process.
 pub fn is_one_of(pid: u32, handle: usize) -> bool {
     let process = process(pid);
     let handle = ptr::without_provenance_mut(handle);

@@ -8,10 +8,7 @@ use crate::binaries::spawn;
 /// Set, a skipped test is a failed one.
 const REQUIRE_ALL: &str = "HANDOFF_REQUIRE_ALL";
 
-/// Whether `tool` can be run; if not, says so where everybody sees it.
-///
-/// # Panics
-/// When it cannot, and `HANDOFF_REQUIRE_ALL=1` says that nothing may be skipped.
+/// Returns whether `tool` can be run, and reports it past the capture if not.
 pub fn has(tool: &str) -> bool {
     let works = runs(tool, "--version");
     if !works {
@@ -20,7 +17,7 @@ pub fn has(tool: &str) -> bool {
     works
 }
 
-/// Whether `tool` can be run: this argument makes it say something and end.
+/// Returns whether `tool` can be run: this argument makes it say something and end.
 pub fn runs(tool: &str, argument: &str) -> bool {
     let mut command = Command::new(tool);
     command.arg(argument).stdin(Stdio::null());
@@ -30,9 +27,6 @@ pub fn runs(tool: &str, argument: &str) -> bool {
 }
 
 /// Says where everybody sees it that a test is skipped, for want of this.
-///
-/// # Panics
-/// When `HANDOFF_REQUIRE_ALL=1` says that nothing may be skipped.
 pub fn skip(needed: &str) {
     let required = std::env::var_os(REQUIRE_ALL).is_some_and(|value| value == "1");
     assert!(

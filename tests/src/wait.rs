@@ -8,9 +8,6 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Looks until there is something to see, and gives it back.
-///
-/// # Panics
-/// With what `failure` says, when there is nothing by the [`DEADLINE`].
 #[track_caller]
 pub fn eventually<T>(failure: impl FnOnce() -> String, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
@@ -25,16 +22,13 @@ pub fn eventually<T>(failure: impl FnOnce() -> String, mut look: impl FnMut() ->
     }
 }
 
-/// Lets time pass for something that takes time by its nature, such as a slow upload.
-pub fn pass(time: Duration) {
+/// Lets time pass where no fact can be awaited: a slow sender, or a limit that must not apply.
+pub fn sleep_for(time: Duration, _reason: &str) {
     thread::sleep(time);
 }
 
 /// Tries something that has to overlap something else, with more and more time for it: on a busy
 /// machine the first may be over too soon to show anything. `attempt` says whether it overlapped.
-///
-/// # Panics
-/// When not even the longest time is enough.
 #[track_caller]
 pub fn with_enough_time(mut attempt: impl FnMut(Duration) -> bool) {
     let times = [3, 12, 48].map(Duration::from_secs);

@@ -1,33 +1,27 @@
-//! As much of a WebSocket (RFC 6455) as it takes to see a tunnel work.
+//! WebSockets whose handshake is seen byte by byte; the frames are tungstenite's.
 
 use std::io;
+use std::net::TcpStream;
 
-use crate::client::Connection;
+use tungstenite::protocol::Role;
+pub use tungstenite::protocol::frame::CloseFrame;
+pub use tungstenite::{Error, Message};
 
-const TEXT: u8 = 0x1;
-const LAST: u8 = 0x80;
-const MASKED: u8 = 0x80;
-/// Any will do: it is there for broken intermediaries, and the tests' messages are never secret.
-const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+use crate::client::{Answer, Connection};
 
 /// An open WebSocket.
 #[derive(Debug)]
-pub struct WebSocket(Connection);
+pub struct WebSocket(tungstenite::WebSocket<TcpStream>);
 
 impl WebSocket {
-    /// Upgrades a connection; gives the release that did.
-    ///
-    /// # Panics
-    /// When it is not upgraded.
+    /// Upgrades a connection, and returns the release that did.
     pub fn open(connection: Connection) -> (Self, String) {
-        Self::open_at(connection, "/ws", "app")
+        let (socket, head) = Self::open_at(connection, "/ws", "app");
+        (socket, head.release().to_owned())
     }
 
-    /// The same for another target, at another host.
-    ///
-    /// # Panics
-    /// When it is not upgraded.
-    pub fn open_at(mut connection: Connection, target: &str, host: &str) -> (Self, String) {
+    /// Upgrades a connection for a target at a host, and returns the head of the answer.
+    pub fn open_at(mut connection: Connection, target: &str, host: &str) -> (Self, Answer) {
         let start = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n");
         let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
         // The key is the example of RFC 6455, section 1.3.
@@ -35,66 +29,37 @@ impl WebSocket {
         connection.write(format!("{start}{upgrade}{key}").as_bytes());
         let head = connection.head().expect("an answer to the upgrade");
         assert_eq!(head.status, 101, "{head:?}");
-        (Self(connection), head.release().to_owned())
+        let (stream, ahead) = connection.into_parts();
+        let socket = tungstenite::WebSocket::from_partially_read(stream, ahead, Role::Client, None);
+        (Self(socket), head)
     }
 
     /// Sends a text and reads what comes back.
-    ///
-    /// # Errors
-    /// When the tunnel has ended.
     pub fn echo(&mut self, text: &str) -> io::Result<String> {
-        self.send(text)?;
-        self.receive()
+        self.send(Message::text(text))?;
+        self.receive_text()
     }
 
-    /// Sends a text.
-    ///
-    /// # Errors
-    /// When the tunnel has ended.
-    pub fn send(&mut self, text: &str) -> io::Result<()> {
-        let mut frame = vec![LAST | TEXT];
-        match (u8::try_from(text.len()), u16::try_from(text.len())) {
-            (Ok(length @ ..126), _) => frame.push(MASKED | length),
-            (_, Ok(length)) => {
-                frame.push(MASKED | 126);
-                frame.extend(length.to_be_bytes());
-            }
-            (_, Err(_)) => {
-                frame.push(MASKED | 127);
-                frame.extend((text.len() as u64).to_be_bytes());
-            }
-        }
-        frame.extend(MASK);
-        let masked = text.bytes().zip(MASK.iter().cycle());
-        frame.extend(masked.map(|(byte, mask)| byte ^ mask));
-        self.0.try_write(&frame)
+    /// Sends a message.
+    pub fn send(&mut self, message: Message) -> io::Result<()> {
+        self.0.send(message).map_err(io::Error::other)
     }
 
-    /// Reads a text, whatever it is sent in.
-    ///
-    /// # Errors
-    /// When the tunnel has ended.
-    pub fn receive(&mut self) -> io::Result<String> {
-        let mut text = Vec::new();
-        loop {
-            let head = self.0.bytes(2)?;
-            let length = match head[1] {
-                126 => u64::from(u16::from_be_bytes(self.array()?)),
-                127 => u64::from_be_bytes(self.array()?),
-                length => u64::from(length),
-            };
-            let length = usize::try_from(length).map_err(io::Error::other)?;
-            text.extend(self.0.bytes(length)?);
-            if head[0] & LAST != 0 {
-                return String::from_utf8(text).map_err(io::Error::other);
-            }
-        }
+    /// Reads a message. A close is one, and answered with the next call.
+    pub fn receive(&mut self) -> io::Result<Message> {
+        self.0.read().map_err(io::Error::other)
     }
 
-    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
-        let bytes = self.0.bytes(N)?;
-        bytes
-            .try_into()
-            .map_err(|_| io::Error::other("too few bytes"))
+    /// Asserts that both ends have closed it, and nothing more comes.
+    #[track_caller]
+    pub fn assert_closed(&mut self) {
+        let end = self.0.read();
+        assert!(matches!(end, Err(Error::ConnectionClosed)), "{end:?}");
+    }
+
+    /// Reads a text.
+    pub fn receive_text(&mut self) -> io::Result<String> {
+        let text = self.receive()?.into_text().map_err(io::Error::other)?;
+        Ok(text.to_string())
     }
 }

@@ -7,9 +7,6 @@ use crate::wait::eventually;
 
 impl Running {
     /// Writes `desired.json`.
-    ///
-    /// # Panics
-    /// When it cannot be written.
     pub fn ask(&self, json: &str) {
         let state = self.deployment().state();
         let new = state.join("desired.new");

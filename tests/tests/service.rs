@@ -1,4 +1,5 @@
-//! handoff as a service of systemd, whose sockets this test plays: `NOTIFY_SOCKET` and `LISTEN_FDS`.
+//! handoff as a service of systemd, whose sockets this test plays: `NOTIFY_SOCKET` and
+//! `LISTEN_FDS`.
 #![cfg(unix)]
 
 use std::fs;
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 use tests::wait::DEADLINE;
 use tests::{Connection, Running, Site, app, binaries, file};
 
-/// What systemd hears.
+/// The socket on which systemd listens.
 struct Notified {
     socket: UnixDatagram,
     folder: TempDir,
@@ -32,7 +33,7 @@ impl Notified {
 
     /// Waits for a message with this in it; gives what came before.
     #[track_caller]
-    fn hears(&self, part: &str) -> Vec<String> {
+    fn await_message(&self, part: &str) -> Vec<String> {
         let mut before = Vec::new();
         loop {
             let mut buffer = [0; 4096];
@@ -55,19 +56,19 @@ fn systemd_hears_that_the_port_is_bound_and_then_what_goes_on() {
         .launch(app("v1").that("--ready-after=1s"));
     // Held until the app is ready: systemd knows before.
     let mut waiting = site.begin("/version");
-    let before = notified.hears("READY=1");
+    let before = notified.await_message("READY=1");
     assert!(
         before.iter().all(|said| !said.contains("serves")),
         "{before:?}"
     );
-    notified.hears("STATUS=nothing serves, v1-");
+    notified.await_message("STATUS=nothing serves, v1-");
     assert_eq!(waiting.answer().unwrap().text(), "v1");
-    notified.hears("STATUS=v1-");
+    notified.await_message("STATUS=v1-");
     site.deploy("v2");
-    notified.hears("STATUS=v2-");
+    notified.await_message("STATUS=v2-");
     site.ask_to_stop();
-    notified.hears("STOPPING=1");
-    assert!(site.exit_status().success());
+    notified.await_message("STOPPING=1");
+    assert!(site.await_exit().success());
     let before = site.log();
     assert!(
         !before.contains("cannot notify the service manager"),
@@ -83,7 +84,7 @@ fn systemd_hears_as_often_as_it_wants_that_handoff_is_alive() {
         .with_variable("WATCHDOG_USEC", "400000")
         .start("v1");
     for _ in 0..5 {
-        notified.hears("WATCHDOG=1");
+        notified.await_message("WATCHDOG=1");
     }
 }
 
@@ -96,9 +97,9 @@ fn a_service_manager_that_hangs_holds_up_nothing() {
         .start("v1");
     // Nobody reads: the queue of a datagram socket is soon full.
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
     site.ask_to_stop();
-    assert!(site.exit_status().success());
+    assert!(site.await_exit().success());
 }
 
 #[test]
@@ -110,7 +111,7 @@ fn the_app_hears_nothing_of_it() {
         .with_variable("WATCHDOG_USEC", "60000000")
         .with_variable("LISTEN_FDNAMES", "web")
         .launch(file("env", script.as_bytes()));
-    site.logs("PORT=");
+    site.await_log("PORT=");
     site.wait_until("it has ended", |status| status.last_failure.is_some());
     for name in ["NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_"] {
         assert!(!site.log().contains(name), "{name}: {}", site.log());
@@ -165,10 +166,10 @@ fn a_passed_socket_outlives_handoff_and_nobody_is_refused() {
     assert_eq!(site.address(), unit.address(), "not what --listen says");
     assert_eq!(version(&site), "v1");
     site.ask_to_stop();
-    site.exit_status();
+    site.await_exit();
     let mut meanwhile = Connection::open(unit.address()).unwrap();
     meanwhile.send("GET", "/version", "");
-    site.starts_again();
+    site.start_again();
     assert_eq!(meanwhile.answer().unwrap().text(), "v1");
 }
 
@@ -177,7 +178,7 @@ fn the_app_does_not_inherit_the_socket() {
     let unit = Unit::new();
     let script = "#!/bin/sh\nls -l /proc/$$/fd\nenv\nexit 3\n";
     let site = unit.site().launch(file("fds", script.as_bytes()));
-    site.logs("PORT=");
+    site.await_log("PORT=");
     site.wait_until("it has ended", |status| status.last_failure.is_some());
     let log = site.log();
     assert!(log.contains("0 -> "), "{log}");

@@ -76,7 +76,7 @@ pub enum CaseName {
     NewConnection,
     /// 1,000 connections with a request a second each (h2load)
     Idle,
-    /// As small, at half the rate that the slowest target reaches (h2load)
+    /// The load of small at half the rate that the slowest target reaches (h2load)
     HalfLoad,
 }
 

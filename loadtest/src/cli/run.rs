@@ -70,7 +70,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", value_parser = file_in_a_folder)]
     pub json: Option<PathBuf>,
 
-    /// With --journal, also write the report to this file, as one page of HTML
+    /// Also write the report to this file, as one page of HTML; needs --journal
     #[arg(long, value_name = "FILE", value_parser = file_in_a_folder, requires = "journal")]
     pub html: Option<PathBuf>,
 }

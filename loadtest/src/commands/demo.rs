@@ -10,31 +10,15 @@ use crate::deploy::release::{self, Release};
 use crate::deploy::restart::Restart;
 use crate::deploy::site::Site;
 use crate::generator::mix::Mix;
-use crate::host::binaries::{self, BinariesError};
+use crate::host::binaries;
 use crate::host::scratch;
-use crate::host::system::{System, WineError};
+use crate::host::system::System;
 use crate::report::part::{Part, PartSpec};
 use crate::session::{self, REQUEST_TIMEOUT, SessionError, SessionPace, SessionPlan};
 use crate::units::millis;
 
-/// An error that fits "failed to {…}".
-#[derive(Debug, thiserror::Error)]
-pub enum DemoError {
-    #[error(transparent)]
-    Binaries(#[from] BinariesError),
-    #[error(transparent)]
-    Command(#[from] CommandError),
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    #[error(transparent)]
-    Wine(#[from] WineError),
-}
-
 /// Runs the demo; returns whether it passed.
-///
-/// # Errors
-/// There is no result, as it could not be run.
-pub fn run(options: &Options) -> Result<bool, DemoError> {
+pub fn run(options: &Options) -> Result<bool, CommandError> {
     let programs: &[&str] = match options.strategy {
         StrategyName::Handoff => &["sample-app", "handoff"],
         StrategyName::Restart => &["sample-app"],
@@ -59,7 +43,7 @@ pub fn run(options: &Options) -> Result<bool, DemoError> {
             Ok(passed)
         }
         Err(error) => {
-            if matches!(error, DemoError::Session(SessionError::Strategy(_))) {
+            if matches!(error, CommandError::Session(SessionError::Strategy(_))) {
                 show_log(&log);
             }
             Err(error)
@@ -75,7 +59,7 @@ async fn hold(
     options: &Options,
     system: &System,
     binaries: &[PathBuf],
-) -> Result<Part, DemoError> {
+) -> Result<Part, CommandError> {
     let site = Site::create(folder.join("site"), options.deploy_by, system.clone());
     let site = site.map_err(CommandError::folder(folder))?;
     let numbers = 1..=options.swaps.saturating_add(1);

@@ -1,7 +1,7 @@
 //! `instructions`: handoff's instructions for each request, counted with callgrind.
 //!
-//! A case is run with N and with 2N requests. The difference of the counts, divided by N, is the
-//! figure: start and end of the process cancel out.
+//! A case is run with N and with 2N requests. The difference of the smallest counts, divided by N, is
+//! the figure: start and end of the process cancel out.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,22 +16,25 @@ use serde::{Deserialize, Serialize};
 use super::{CommandError, runtime};
 use crate::cli::DeployBy;
 use crate::cli::bench::InstructionsOptions;
+use crate::deploy::Strategy as _;
 use crate::deploy::handoff::Handoff;
-use crate::deploy::release::{self, Release};
+use crate::deploy::release::Release;
 use crate::deploy::site::Site;
-use crate::deploy::{Strategy as _, StrategyError};
 use crate::generator::client::Client;
 use crate::generator::outcome::{Failed, Failure};
-use crate::host::binaries::{self, BinariesError, Profile};
+use crate::host::binaries::{self, Profile};
 use crate::host::install::{self, find};
 use crate::host::system::System;
 use crate::host::{revision, scratch};
 use crate::report::write_json;
 use crate::units::thousands;
 
-/// Maximum growth of a figure over the committed one, in percent. Runs of one binary differ by less
-/// than one percent.
-const TOLERANCE_PERCENT: f64 = 3.0;
+/// Maximum growth of a figure over the committed one, in percent.
+const TOLERANCE_PERCENT: f64 = 5.0;
+
+/// Number of runs of each case, of which the smallest count is taken: when an answer comes just after
+/// handoff has looked for it, it looks once more, which on a busy machine happens more often.
+const RUNS: usize = 3;
 
 /// A case: its requests are alike, and sent one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -47,28 +50,28 @@ struct Case {
 const CASES: [Case; 4] = [
     Case {
         name: "get_kept",
-        requests: 2000,
+        requests: 3_000,
         is_kept: true,
         cookies: 0,
         body: 0,
     },
     Case {
         name: "get_new",
-        requests: 1000,
+        requests: 2_000,
         is_kept: false,
         cookies: 0,
         body: 0,
     },
     Case {
         name: "cookies_4_kib",
-        requests: 2000,
+        requests: 3_000,
         is_kept: true,
         cookies: 4096,
         body: 0,
     },
     Case {
         name: "body_64_kib",
-        requests: 500,
+        requests: 1_000,
         is_kept: true,
         cookies: 0,
         body: 64 * 1024,
@@ -88,37 +91,15 @@ struct Figures {
     instructions: BTreeMap<String, u64>,
 }
 
-/// An error that fits "failed to {…}".
-#[derive(Debug, thiserror::Error)]
-pub enum InstructionsError {
-    #[error(transparent)]
-    Binaries(#[from] BinariesError),
-    #[error(transparent)]
-    Command(#[from] CommandError),
-    #[error(transparent)]
-    Strategy(#[from] StrategyError),
-    #[error("run valgrind: it is not installed (--install)")]
-    NoValgrind,
-    #[error("prepare the files: {0}")]
-    Files(io::Error),
-    #[error("send a request of {case}: {detail}")]
-    Request { case: &'static str, detail: String },
-    #[error("read the count in {0}: it has none")]
-    NoCount(PathBuf),
-    #[error("read the figures in {file}: {source}")]
-    Read { file: PathBuf, source: io::Error },
-}
-
 /// Counts, and writes or checks the figures; returns whether they hold.
-///
-/// # Errors
-/// There are no figures.
-pub fn run(options: &InstructionsOptions) -> Result<bool, InstructionsError> {
+pub fn run(options: &InstructionsOptions) -> Result<bool, CommandError> {
     let runtime = runtime()?;
     if options.install {
         runtime.block_on(install::install(&[install::TOOLS]));
     }
-    let valgrind = find("valgrind").ok_or(InstructionsError::NoValgrind)?;
+    let valgrind = find("valgrind").ok_or_else(|| {
+        CommandError::Other("run valgrind: it is not installed (--install)".to_owned())
+    })?;
     let programs = ["handoff", "sample-app"];
     let (profile, folder) = (Profile::release(), options.binaries.as_deref());
     let built = binaries::provide_in(&profile, &programs, &System::Native, folder)?;
@@ -126,11 +107,13 @@ pub fn run(options: &InstructionsOptions) -> Result<bool, InstructionsError> {
     let folder = folder.map_err(CommandError::folder(&std::env::temp_dir()))?;
     let mut instructions = BTreeMap::new();
     for case in CASES {
-        let mut counts = [0; 2];
-        for (count, times) in counts.iter_mut().zip([1, 2]) {
-            let own = folder.path().join(format!("{}-{times}", case.name));
-            let counted = count_run(&own, case, times, &valgrind, &built[0], &built[1]);
-            *count = runtime.block_on(counted)?;
+        let mut counts = [u64::MAX; 2];
+        for run in 0..RUNS {
+            for (count, times) in counts.iter_mut().zip([1, 2]) {
+                let own = folder.path().join(format!("{}-{times}-{run}", case.name));
+                let counted = count_run(&own, case, times, &valgrind, &built[0], &built[1]);
+                *count = runtime.block_on(counted)?.min(*count);
+            }
         }
         let figure = counts[1].saturating_sub(counts[0]) / case.requests;
         eprintln!("{}: {} instructions", case.name, thousands(figure));
@@ -162,12 +145,15 @@ async fn count_run(
     valgrind: &Path,
     handoff: &Path,
     app: &Path,
-) -> Result<u64, InstructionsError> {
+) -> Result<u64, CommandError> {
     let output = folder.join("callgrind.out");
     let prepare = || -> io::Result<(Site, Release, PathBuf)> {
         let site = Site::create(folder.join("site"), DeployBy::Pointer, System::Native)?;
         fs::write(folder.join("site").join("handoff.toml"), "workers = 1\n")?;
-        let releases = release::make(app, &site.workshop(), 1..=1, &[], &System::Native)?;
+        // A few bytes: the count of a run must not depend on how often the artifact is read.
+        let artifact = folder.join("site").join("artifact");
+        fs::write(&artifact, "release 1\n")?;
+        let release = Release::of(1, artifact)?;
         let wrapper = folder.join("handoff");
         let script = format!(
             "#!/bin/sh\nexec '{}' --quiet --tool=callgrind --callgrind-out-file='{}' '{}' \"$@\"\n",
@@ -177,20 +163,23 @@ async fn count_run(
         );
         fs::write(&wrapper, script)?;
         fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
-        Ok((site, releases[0].clone(), wrapper))
+        Ok((site, release, wrapper))
     };
-    let (site, release, wrapper) = prepare().map_err(InstructionsError::Files)?;
-    let command = ["-port", "{port}"].map(Into::into);
+    let (site, release, wrapper) = prepare().map_err(CommandError::folder(folder))?;
+    let command = [app.into(), "-port".into(), "{port}".into()];
     let log = folder.join("output.log");
     let mut handoff = Handoff::start(&wrapper, site, &release, &command, folder, &log).await?;
     let sent = case.send(handoff.server(), case.requests * times).await;
     handoff.stop().await?;
-    sent.map_err(|failed| InstructionsError::Request {
-        case: case.name,
-        detail: failed.detail,
+    sent.map_err(|failed| {
+        CommandError::Other(format!(
+            "send a request of {}: {}",
+            case.name, failed.detail
+        ))
     })?;
-    let text = fs::read_to_string(&output).map_err(InstructionsError::Files)?;
-    parse_count(&text).ok_or(InstructionsError::NoCount(output))
+    let text = fs::read_to_string(&output).map_err(CommandError::read(&output))?;
+    let missing = || CommandError::Other(format!("find the count in {}", output.display()));
+    parse_count(&text).ok_or_else(missing)
 }
 
 fn parse_count(text: &str) -> Option<u64> {
@@ -203,12 +192,9 @@ fn parse_count(text: &str) -> Option<u64> {
     text.lines().rev().find_map(count)
 }
 
-fn check(file: &Path, found: &BTreeMap<String, u64>) -> Result<bool, InstructionsError> {
+fn check(file: &Path, found: &BTreeMap<String, u64>) -> Result<bool, CommandError> {
     let committed = fs::read(file).and_then(|json| Ok(serde_json::from_slice(&json)?));
-    let committed: Figures = committed.map_err(|source| InstructionsError::Read {
-        file: file.to_owned(),
-        source,
-    })?;
+    let committed: Figures = committed.map_err(CommandError::read(file))?;
     if committed.rustc != revision::rustc() {
         let name = |rustc: Option<String>| rustc.unwrap_or_else(|| "unknown".to_owned());
         let (then, now) = (name(committed.rustc.clone()), name(revision::rustc()));

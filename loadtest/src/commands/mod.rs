@@ -15,26 +15,42 @@ use std::path::{Path, PathBuf};
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::deploy::StrategyError;
+use crate::host::binaries::BinariesError;
 use crate::host::process::last_lines;
+use crate::host::system::WineError;
 use crate::report::part::Part;
 use crate::report::table::Style;
 use crate::report::totals::Totals;
 use crate::report::{self, Report};
+use crate::session::SessionError;
 
 /// Number of lines of a log that explain a failure.
 const LOG_LINES: usize = 30;
 
-/// An error of the commands' surroundings that fits "failed to {…}".
+/// An error of a command that fits "failed to {…}".
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
+    #[error(transparent)]
+    Binaries(#[from] BinariesError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Strategy(#[from] StrategyError),
+    #[error(transparent)]
+    Wine(#[from] WineError),
     #[error("make the folder {folder}: {source}")]
     Folder { folder: PathBuf, source: io::Error },
     #[error("make the releases: {0}")]
     Releases(io::Error),
     #[error("write {file}: {source}")]
     Write { file: PathBuf, source: io::Error },
+    #[error("read {file}: {source}")]
+    Read { file: PathBuf, source: io::Error },
     #[error("start a runtime: {0}")]
     Runtime(io::Error),
+    #[error("{0}")]
+    Other(String),
 }
 
 /// Destinations of a report besides standard output.
@@ -50,6 +66,13 @@ impl CommandError {
     pub fn folder(folder: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Folder {
             folder: folder.to_owned(),
+            source,
+        }
+    }
+
+    pub fn read(file: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Read {
+            file: file.to_owned(),
             source,
         }
     }

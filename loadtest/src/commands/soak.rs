@@ -1,7 +1,6 @@
 //! `prove`: every class of traffic over many swaps, in parts, each joined with its journal.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use tokio::runtime::Runtime;
@@ -12,44 +11,18 @@ use crate::deploy::handoff::Handoff;
 use crate::deploy::release;
 use crate::deploy::site::Site;
 use crate::generator::mix::Mix;
-use crate::host::binaries::{self, BinariesError};
-use crate::host::system::{System, WineError};
+use crate::host::binaries;
+use crate::host::system::System;
 use crate::host::{revision, scratch};
 use crate::report::part::{Part, PartSpec};
 use crate::schedule::CONTROL_LIFE;
-use crate::session::{self, REQUEST_TIMEOUT, SessionError, SessionPace, SessionPlan, Startup};
+use crate::session::{self, REQUEST_TIMEOUT, SessionPace, SessionPlan, Startup};
 
 /// Number from which releases of control runs count: if one ever answered, it would be a release
 /// that was never deployed.
 const CONTROLS: u32 = 1_000_000;
 
-/// An error that fits "failed to {…}".
-#[derive(Debug, thiserror::Error)]
-pub enum SoakError {
-    #[error(transparent)]
-    Binaries(#[from] BinariesError),
-    #[error(transparent)]
-    Command(#[from] CommandError),
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    #[error(transparent)]
-    Wine(#[from] WineError),
-    #[error("read the programs: {0}")]
-    Programs(io::Error),
-    #[error("read {file}: {source}")]
-    Read { file: PathBuf, source: io::Error },
-    #[error(
-        "go on in {file}: it was asked for {there}, and this call asks for {here}; give the same \
-         options, or another folder (--into)"
-    )]
-    OtherSpec {
-        file: PathBuf,
-        there: String,
-        here: String,
-    },
-}
-
-/// What the parts of one call share.
+/// The programs and options of all parts.
 struct Soak<'a> {
     options: &'a Options,
     system: System,
@@ -58,10 +31,7 @@ struct Soak<'a> {
 }
 
 /// Runs all parts; returns whether they passed.
-///
-/// # Errors
-/// There is no result, as a part could not be made.
-pub fn run(options: &Options) -> Result<bool, SoakError> {
+pub fn run(options: &Options) -> Result<bool, CommandError> {
     if options.into.is_some() {
         binaries::warn_of_dev_build();
     }
@@ -75,7 +45,8 @@ pub fn run(options: &Options) -> Result<bool, SoakError> {
         binaries: binaries::provide(&programs, &system, options.binaries.as_deref())?,
         system,
     };
-    let programs = revision::programs(&soak.binaries).map_err(SoakError::Programs)?;
+    let programs =
+        revision::programs(&soak.binaries).map_err(CommandError::read(&soak.binaries[0]))?;
     let base = PartSpec {
         title: "every class of traffic, joined with the journal".to_owned(),
         commit: revision::commit(),
@@ -86,13 +57,13 @@ pub fn run(options: &Options) -> Result<bool, SoakError> {
     let parts = specs(options, &base)
         .iter()
         .map(|spec| soak.part(&runtime, spec))
-        .collect::<Result<Vec<Part>, SoakError>>()?;
+        .collect::<Result<Vec<Part>, CommandError>>()?;
     let outputs = Outputs {
         json: options.json.clone(),
         html: options.html.clone(),
         record: options.into.clone(),
     };
-    Ok(publish(&parts, &outputs)?)
+    publish(&parts, &outputs)
 }
 
 /// Describes all parts.
@@ -121,25 +92,23 @@ fn specs(options: &Options, base: &PartSpec) -> Vec<PartSpec> {
 
 impl Soak<'_> {
     /// Returns the part that is there already, or makes it.
-    fn part(&self, runtime: &Runtime, spec: &PartSpec) -> Result<Part, SoakError> {
+    fn part(&self, runtime: &Runtime, spec: &PartSpec) -> Result<Part, CommandError> {
         let folder = self.options.into.as_deref();
         let file = folder.map(|folder| Part::file(folder, spec.number));
         if let Some(file) = &file {
-            let there = Part::read(file).map_err(|source| SoakError::Read {
-                file: file.clone(),
-                source,
-            })?;
+            let there = Part::read(file).map_err(CommandError::read(file))?;
             match there {
                 Some(part) if part.spec == *spec => {
                     eprintln!("part {} of {} is there", spec.number, spec.of);
                     return Ok(part);
                 }
                 Some(part) => {
-                    return Err(SoakError::OtherSpec {
-                        file: file.clone(),
-                        there: part.spec.to_string(),
-                        here: spec.to_string(),
-                    });
+                    return Err(CommandError::Other(format!(
+                        "go on in {}: it was asked for {}, and this call asks for {spec}; give the \
+                         same options, or another folder (--into)",
+                        file.display(),
+                        part.spec
+                    )));
                 }
                 None => {}
             }
@@ -152,7 +121,7 @@ impl Soak<'_> {
         Ok(part)
     }
 
-    fn make(&self, runtime: &Runtime, spec: &PartSpec) -> Result<Part, SoakError> {
+    fn make(&self, runtime: &Runtime, spec: &PartSpec) -> Result<Part, CommandError> {
         let folder = scratch::create("handoff-prove-", self.options.keep);
         let folder = folder.map_err(CommandError::folder(&std::env::temp_dir()))?;
         let log = folder.path().join("output.log");
@@ -167,7 +136,7 @@ impl Soak<'_> {
         result
     }
 
-    async fn hold(&self, folder: &Path, log: &Path, spec: &PartSpec) -> Result<Part, SoakError> {
+    async fn hold(&self, folder: &Path, log: &Path, spec: &PartSpec) -> Result<Part, CommandError> {
         let system = &self.system;
         let site = Site::create(folder.join("site"), self.options.deploy_by, system.clone());
         let site = site.map_err(CommandError::folder(folder))?;

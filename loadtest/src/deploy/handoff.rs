@@ -33,9 +33,6 @@ pub struct Handoff {
 impl Handoff {
     /// Deploys the first release and waits until it serves. State and cache go to `folder`; `command`
     /// is the app's command line after `--`.
-    ///
-    /// # Errors
-    /// It does not start, or the first release does not serve in time.
     pub async fn start(
         binary: &Path,
         site: Site,
@@ -84,9 +81,6 @@ impl Handoff {
     }
 
     /// Waits until `release` serves.
-    ///
-    /// # Errors
-    /// It does not in time.
     pub async fn wait_until_serving(&mut self, release: &Release) -> Result<(), StrategyError> {
         wait_until_serving(&mut self.process, &self.sidecars, release)
             .await

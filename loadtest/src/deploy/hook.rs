@@ -68,9 +68,6 @@ impl Strategy for Hook {
 }
 
 /// Runs `deploys` and notes its time, as no more is known of such a swap.
-///
-/// # Errors
-/// It fails.
 pub async fn time_deploy(
     deploys: impl Future<Output = Result<(), StrategyError>>,
     swap: &mut Swap,
@@ -86,9 +83,6 @@ pub async fn time_deploy(
 
 /// Runs a command that deploys `release`, with its output in a file: processes that it leaves behind
 /// may go on writing there. Errors name the command by `line`.
-///
-/// # Errors
-/// The command cannot be run, or fails; the error has the last lines of its output.
 pub async fn run_command(
     mut command: Command,
     line: &str,

@@ -77,9 +77,6 @@ pub enum StrategyError {
 }
 
 /// Checks that a process is still running.
-///
-/// # Errors
-/// It ended by itself.
 pub fn check_running(process: &mut Process, program: &'static str) -> Result<(), StrategyError> {
     match process.exited() {
         Ok(Some(status)) => Err(StrategyError::Ended { program, status }),
@@ -88,9 +85,6 @@ pub fn check_running(process: &mut Process, program: &'static str) -> Result<(),
 }
 
 /// Waits until `server` accepts connections.
-///
-/// # Errors
-/// The process ended, or does not accept in time.
 pub async fn wait_until_listening(
     server: SocketAddr,
     process: &mut Process,
@@ -115,9 +109,6 @@ pub async fn wait_until_listening(
 }
 
 /// Returns an address of this machine whose port is free now.
-///
-/// # Errors
-/// The system has no free port.
 pub async fn free_address() -> Result<SocketAddr, StrategyError> {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await;
     let address = listener.and_then(|listener| listener.local_addr());

@@ -32,9 +32,6 @@ impl Release {
     }
 
     /// Describes the release in `file`.
-    ///
-    /// # Errors
-    /// The file cannot be read.
     pub fn of(number: u32, file: PathBuf) -> io::Result<Self> {
         let sha256 = hex(&Sha256::digest(fs::read(&file)?));
         Ok(Self {
@@ -50,9 +47,6 @@ impl Release {
 }
 
 /// Makes the releases of these numbers in `folder`, whose app is started with `args`.
-///
-/// # Errors
-/// The app cannot be read, or the folder not be written.
 pub fn make(
     app: &Path,
     folder: &Path,

@@ -28,9 +28,6 @@ pub struct Restart {
 
 impl Restart {
     /// Starts the first release as the site's artifact and waits until it accepts connections.
-    ///
-    /// # Errors
-    /// It does not start.
     pub async fn start(site: Site, first: &Release, log: &Path) -> Result<Self, StrategyError> {
         let server = free_address().await?;
         let copied = site.copy(first, &site.artifact());

@@ -21,9 +21,6 @@ pub struct Site {
 
 impl Site {
     /// Creates the folder.
-    ///
-    /// # Errors
-    /// It cannot be created.
     pub fn create(folder: PathBuf, by: DeployBy, system: System) -> io::Result<Self> {
         fs::create_dir_all(folder.join("releases"))?;
         Ok(Self { folder, by, system })
@@ -54,9 +51,6 @@ impl Site {
     }
 
     /// Makes `release` the one that should run.
-    ///
-    /// # Errors
-    /// A file could not be written.
     pub fn deploy(&self, release: &Release) -> io::Result<()> {
         match self.by {
             DeployBy::Pointer => {
@@ -79,9 +73,6 @@ impl Site {
     }
 
     /// Copies a release over a file, as `cp` does.
-    ///
-    /// # Errors
-    /// A file could not be read or written.
     pub fn copy(&self, release: &Release, target: &Path) -> io::Result<()> {
         retry(|| self.system.copy(&release.file, target))
     }

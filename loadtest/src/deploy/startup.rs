@@ -19,9 +19,6 @@ const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(10);
 
 /// Returns the time from the launch to the first answer, in milliseconds.
-///
-/// # Errors
-/// The app does not start.
 pub async fn measure(release: &Release, system: &System, log: &Path) -> Result<f64, StrategyError> {
     let server = free_address().await?;
     let arguments = ["-port".to_owned(), server.port().to_string()];

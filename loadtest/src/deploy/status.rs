@@ -9,9 +9,6 @@ use handoff::deployment::status::{Outcome, Status, UnixMillis};
 use super::swap::{Phases, Swap};
 
 /// Reads the status of the sidecar that started last; none if there is none yet.
-///
-/// # Errors
-/// A file cannot be read or is no status.
 pub fn read(folder: &Path) -> io::Result<Option<Status>> {
     let files = match fs::read_dir(folder) {
         Ok(files) => files,

@@ -16,10 +16,6 @@ pub struct Possible {
 }
 
 /// Returns the number of the release that answered.
-///
-/// # Errors
-/// The status is not 200 (or 101), the body is not the right one, or the release cannot serve; with
-/// `has_journal`, also when the answer does not name its request.
 pub fn check(
     request: &Request,
     response: &Response,
@@ -87,9 +83,6 @@ pub fn check(
 }
 
 /// Checks the answer of an app that is not sample-app.
-///
-/// # Errors
-/// The status is neither a success nor a redirection.
 pub fn check_status(response: &Response) -> Result<(), Failed> {
     let (status, body) = (response.status, excerpt(&response.body));
     if (200..400).contains(&status) {

@@ -82,9 +82,6 @@ impl Client {
 
     /// Sends one request and reads its response; `progress` gets the body as received so far,
     /// whenever it has grown.
-    ///
-    /// # Errors
-    /// As [`Self::send`].
     pub async fn send_and_follow(
         &mut self,
         request: &[u8],
@@ -95,9 +92,6 @@ impl Client {
     }
 
     /// Sends a request whose body follows in chunks, with a pause after each.
-    ///
-    /// # Errors
-    /// As [`Self::send`].
     pub async fn upload(
         &mut self,
         head: &[u8],
@@ -240,9 +234,6 @@ impl Client {
 }
 
 /// Sends one GET on a connection of its own.
-///
-/// # Errors
-/// As [`Client::connect`] and [`Client::send`].
 pub async fn get(server: SocketAddr, path: &str) -> Result<Response, Failed> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n");
     Client::connect(server)

@@ -69,9 +69,6 @@ enum State {
 
 impl Reader {
     /// Takes the next response once it is complete.
-    ///
-    /// # Errors
-    /// The received bytes are no response.
     pub fn take_response(&mut self) -> Result<Option<Response>, Malformed> {
         loop {
             self.state = match self.state {
@@ -123,9 +120,6 @@ impl Reader {
     }
 
     /// Takes the head of a response that may switch protocols, once it is complete.
-    ///
-    /// # Errors
-    /// The received bytes are no response.
     pub fn take_head(&mut self) -> Result<Option<Response>, Malformed> {
         let head = self.take_until(b"\r\n\r\n")?;
         head.map(|head| Ok(parse_head(&head, self.version)?.0))

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::request::{Call, Connection, Request};
 
-/// With fewer kept connections, a slow request would delay the others, and the delay would look like
-/// the server's.
+/// Minimum number of kept connections for slow requests: with fewer, one would delay the others, and
+/// the delay would look like the server's.
 const SPARE_CONNECTIONS: usize = 8;
 
 const ECHO_LENGTHS: [usize; 4] = [1, 64, 1024, 16 * 1024];

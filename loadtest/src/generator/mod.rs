@@ -108,9 +108,6 @@ struct Sender {
 
 impl Generator {
     /// Starts to offer load. Each request ends as one outcome; `outcomes` closes after the last.
-    ///
-    /// # Errors
-    /// A thread could not be started, or the system allows too few open files.
     pub fn start(plan: LoadPlan, outcomes: UnboundedSender<Outcome>) -> io::Result<Self> {
         allow_open_files(plan.connections.get() + NEW_CONNECTIONS + OTHER_FILES)?;
         let started = Instant::now();
@@ -157,9 +154,6 @@ impl Generator {
     }
 
     /// Waits until the last request has ended; returns the number of requests offered.
-    ///
-    /// # Errors
-    /// A thread panicked, so that outcomes are missing.
     pub fn join(self) -> io::Result<u64> {
         let panicked = |_| io::Error::other("a thread of the generator panicked");
         let offered = self.pacer.join().map_err(panicked)?;

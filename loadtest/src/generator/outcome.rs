@@ -40,11 +40,11 @@ pub struct Failed {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
-    /// No connection could be had.
+    /// A connection that could not be had.
     Refused,
     /// The connection ended after the request was sent, before a byte of its answer.
     Reset,
-    /// No complete answer in time.
+    /// An answer that was not complete in time.
     Timeout,
     /// A status other than 200.
     Status,

@@ -38,7 +38,7 @@ pub enum Connection {
     New,
 }
 
-/// What a request asks for.
+/// The call of a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Call {
     Home,

@@ -70,9 +70,6 @@ impl Exchange {
     }
 
     /// Takes the frames that have been received; returns the frames to send in answer.
-    ///
-    /// # Errors
-    /// A message is missing, comes twice or belongs to another request, or a frame is malformed.
     pub fn receive(&mut self, received: &mut BytesMut, now: Instant) -> Result<Vec<u8>, Failed> {
         let mut answers = Vec::new();
         while let Some((opcode, payload)) = take_frame(received)? {

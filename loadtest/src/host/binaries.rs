@@ -50,9 +50,6 @@ struct Target {
 }
 
 /// Returns the binaries of `programs` for `system`, in their order: from `folder`, or else built.
-///
-/// # Errors
-/// A program is missing or does not build.
 pub fn provide(
     programs: &[&str],
     system: &System,
@@ -63,9 +60,6 @@ pub fn provide(
 }
 
 /// Returns the binaries as built in this profile.
-///
-/// # Errors
-/// As [`provide`].
 pub fn provide_in(
     profile: &Profile,
     programs: &[&str],

@@ -21,9 +21,6 @@ pub struct Process {
 impl Process {
     /// Starts a program on `system`. Its output is appended to `log`, and no variable of our
     /// environment configures it.
-    ///
-    /// # Errors
-    /// The log or the program could not be opened.
     pub fn spawn<S: AsRef<OsStr>>(
         system: &System,
         program: &Path,
@@ -36,9 +33,6 @@ impl Process {
     }
 
     /// Starts a command, likewise.
-    ///
-    /// # Errors
-    /// As [`Self::spawn`].
     pub fn start(mut command: Command, log: &Path) -> io::Result<Self> {
         let output = File::options().create(true).append(true).open(log)?;
         command.stdin(Stdio::null()).kill_on_drop(true);
@@ -63,17 +57,11 @@ impl Process {
     }
 
     /// Returns its exit status if it has ended.
-    ///
-    /// # Errors
-    /// The system does not know.
     pub fn exited(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
 
     /// Asks it to end, kills it when it has not after `grace`, and waits for its end.
-    ///
-    /// # Errors
-    /// The system does not know how it ended.
     pub async fn stop(&mut self, grace: Duration) -> io::Result<ExitStatus> {
         if let Some(status) = self.child.try_wait()? {
             return Ok(status);

@@ -30,9 +30,6 @@ pub fn rustc() -> Option<String> {
 
 /// Returns the start of the digest of these programs: a commit's name does not tell two states of
 /// the files apart.
-///
-/// # Errors
-/// A program cannot be read.
 pub fn programs(files: &[PathBuf]) -> io::Result<String> {
     let mut all = Sha256::new();
     for file in files {

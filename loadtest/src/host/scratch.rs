@@ -5,9 +5,6 @@ use std::io;
 use tempfile::TempDir;
 
 /// Creates a folder that is removed with the value, unless it is to be kept.
-///
-/// # Errors
-/// The folder cannot be created.
 pub fn create(prefix: &str, keep: bool) -> io::Result<TempDir> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(prefix).disable_cleanup(keep).tempdir()

@@ -42,9 +42,6 @@ pub enum WineError {
 
 impl System {
     /// Returns the system that the option `--windows` asks for.
-    ///
-    /// # Errors
-    /// Wine cannot be set up.
     pub fn from_option(windows: bool) -> Result<Self, WineError> {
         if !windows {
             return Ok(Self::Native);
@@ -117,9 +114,6 @@ impl System {
 
     /// Copies a file over another, as deployers do: under Wine by its own shell, as the locks of
     /// Windows do not bind programs of this system.
-    ///
-    /// # Errors
-    /// A file could not be read or written.
     pub fn copy(&self, source: &Path, target: &Path) -> io::Result<()> {
         let Self::Wine(runner) = self else {
             return fs::copy(source, target).map(drop);

@@ -13,9 +13,6 @@ svg { display: block; width: 100%; height: auto; }
 ";
 
 /// Returns the whole page.
-///
-/// # Errors
-/// The plot could not be drawn.
 pub fn html(report: &Report, parts: &[Part]) -> Result<String, PlotError> {
     let plot = if report.latency_withheld.is_some() {
         String::new()
@@ -31,9 +28,6 @@ pub fn html(report: &Report, parts: &[Part]) -> Result<String, PlotError> {
 }
 
 /// Returns the latency over time as a picture.
-///
-/// # Errors
-/// It could not be drawn.
 pub fn picture(report: &Report, parts: &[Part]) -> Result<String, PlotError> {
     let title = format!("{}: latency in each half second", title(report));
     plots::picture(parts, &title)

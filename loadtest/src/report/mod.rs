@@ -290,9 +290,6 @@ impl Report {
     }
 
     /// Writes the report as JSON.
-    ///
-    /// # Errors
-    /// The file cannot be written.
     pub fn write_json(&self, file: &Path) -> io::Result<()> {
         write_json(self, file)
     }
@@ -331,9 +328,6 @@ impl Report {
 }
 
 /// Writes a result as JSON.
-///
-/// # Errors
-/// The file cannot be written.
 pub fn write_json(result: &impl Serialize, file: &Path) -> io::Result<()> {
     let mut json = serde_json::to_vec_pretty(result)?;
     json.push(b'\n');

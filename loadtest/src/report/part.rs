@@ -48,7 +48,7 @@ pub struct Part {
 pub struct PartSpec {
     /// Word for what is under test.
     pub strategy: String,
-    /// The same for a person.
+    /// Name of what is under test.
     pub title: String,
     /// Number from 1, and the number of parts.
     pub number: u32,
@@ -131,9 +131,6 @@ impl Part {
     }
 
     /// Reads a part; none if it has not been made.
-    ///
-    /// # Errors
-    /// The file cannot be read, or is no part.
     pub fn read(file: &Path) -> io::Result<Option<Self>> {
         match fs::read(file) {
             Ok(json) => Ok(Some(serde_json::from_slice(&json)?)),
@@ -143,9 +140,6 @@ impl Part {
     }
 
     /// Writes the part as a whole or not at all.
-    ///
-    /// # Errors
-    /// It cannot be written.
     pub fn write(&self, file: &Path) -> io::Result<()> {
         let new = file.with_extension("new");
         fs::write(&new, serde_json::to_vec(self)?)?;

@@ -32,9 +32,6 @@ type Value = fn(&Moment) -> Option<f64>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Draws the latency over time of all parts, one after the other.
-///
-/// # Errors
-/// It cannot be drawn.
 pub fn picture(parts: &[Part], title: &str) -> Result<String, PlotError> {
     let height = 380;
     let mut svg = String::new();

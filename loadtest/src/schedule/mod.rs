@@ -71,9 +71,6 @@ pub struct Played {
 impl Schedule<'_> {
     /// Deploys all releases. Ends early when one is refused or not seen by clients: those that follow
     /// would prove nothing.
-    ///
-    /// # Errors
-    /// The server under test ended, or could not be given the next release.
     pub async fn play(
         &mut self,
         strategy: &mut impl Strategy,

@@ -330,25 +330,19 @@ impl ControlRun {
             ControlOutcome::Superseded => {
                 format!("another command has replaced this one in {state:?}")
             }
-            ControlOutcome::Refused => match self.command {
-                ControlCommand::Rollback(_) => "not all have gone back".to_owned(),
-                ControlCommand::Retry(_)
-                | ControlCommand::Restart
-                | ControlCommand::Pause(_)
-                | ControlCommand::Resume => "not all have done it".to_owned(),
-            },
-            ControlOutcome::Timeout => match self.command {
-                ControlCommand::Pause(_) => "not all sidecars were paused in time with no request \
-                                             in flight, so the pause is taken back"
-                    .to_owned(),
-                ControlCommand::Retry(_)
-                | ControlCommand::Rollback(_)
-                | ControlCommand::Restart
-                | ControlCommand::Resume => {
-                    let timeout = humantime::format_duration(self.timeout);
-                    format!("not all have done it after {timeout}")
-                }
-            },
+            ControlOutcome::Refused if matches!(self.command, ControlCommand::Rollback(_)) => {
+                "not all have gone back".to_owned()
+            }
+            ControlOutcome::Refused => "not all have done it".to_owned(),
+            ControlOutcome::Timeout if matches!(self.command, ControlCommand::Pause(_)) => {
+                "not all sidecars were paused in time with no request in flight, so the pause is \
+                 taken back"
+                    .to_owned()
+            }
+            ControlOutcome::Timeout => {
+                let timeout = humantime::format_duration(self.timeout);
+                format!("not all have done it after {timeout}")
+            }
         };
         steps.iter().fold(text, |mut text, (id, step)| {
             // Writing to a string cannot fail.

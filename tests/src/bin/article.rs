@@ -109,7 +109,7 @@ async fn connection(
     let _ = served.await;
 }
 
-/// As much of `sample-app` as the load asks for.
+/// Answers those requests of `sample-app` that the load sends.
 async fn answer(
     request: Request<Incoming>,
     version: &'static str,

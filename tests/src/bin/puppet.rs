@@ -15,7 +15,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// With this the readiness probe's request begins.
+/// The bytes with which the readiness probe's request begins.
 const PROBE: &[u8] = b"GET /handoff-ready ";
 /// Few enough for a test to fill.
 const BACKLOG: u32 = 128;
@@ -84,9 +84,10 @@ async fn serve(
     stopping: watch::Receiver<bool>,
 ) {
     if is_probe(&handoff).await {
-        let status = match ready_file.is_none_or(|file| file.exists()) {
-            true => "200 OK",
-            false => "503 Service Unavailable",
+        let status = if ready_file.is_none_or(|file| file.exists()) {
+            "200 OK"
+        } else {
+            "503 Service Unavailable"
         };
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
         let _ = handoff.write_all(answer.as_bytes()).await;
@@ -135,9 +136,10 @@ async fn splice(
         }
     };
     let (refused, also_refused) = tokio::try_join!(pass(from_handoff, to_test), until_stopped)?;
-    match refused || also_refused {
-        true => Err(io::ErrorKind::BrokenPipe.into()),
-        false => Ok(()),
+    if refused || also_refused {
+        Err(io::ErrorKind::BrokenPipe.into())
+    } else {
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is deployed, and how its files come to be.
+//! The artifacts that are deployed, and how its files come to be.
 
 use std::fs;
 use std::path::PathBuf;
@@ -111,17 +111,11 @@ impl Artifacts {
     }
 
     /// Removes the folder with everything in it.
-    ///
-    /// # Panics
-    /// When that fails.
     pub fn delete_folder(&self) {
         fs::remove_dir_all(&self.folder).expect("the watched folder can be removed");
     }
 
     /// Makes it again, empty.
-    ///
-    /// # Panics
-    /// When that fails.
     pub fn make_folder(&self) {
         fs::create_dir_all(&self.folder).expect("the watched folder can be made");
     }
@@ -144,7 +138,7 @@ impl Artifacts {
         fs::write(self.folder.join(file), content).expect("an artifact can be written");
     }
 
-    /// What that file is now was deployed as this version.
+    /// Records that the file's present content was deployed as this version.
     fn written(&mut self, file: &str, version: &str) {
         self.written.push(Written {
             file: file.to_owned(),

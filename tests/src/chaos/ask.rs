@@ -74,7 +74,7 @@ impl Ask {
         bytes
     }
 
-    /// What a whole answer is worth.
+    /// Judges a whole answer.
     pub fn judge(self, id: &str, answer: &Answer) -> Outcome {
         match answer.status {
             200 => {}
@@ -100,7 +100,7 @@ impl Ask {
         Outcome::Answered(release.to_owned())
     }
 
-    /// No two requests have the same, if it is not empty.
+    /// Returns a body that no other request has, if it is not empty.
     fn body(self, id: &str) -> Vec<u8> {
         let length = match self.0 {
             Kind::Echo(bytes) | Kind::Upload(bytes) => bytes,

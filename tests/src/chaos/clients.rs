@@ -14,7 +14,7 @@ use super::ledger::{Outcome, Seen};
 use crate::client::Connection;
 use crate::wait;
 
-/// So many connections at the same time.
+/// Number of connections at the same time.
 pub const CLIENTS: usize = 16;
 /// Longer than anything that handoff may make a request wait for.
 const TOO_LONG: Duration = Duration::from_secs(60);
@@ -26,14 +26,14 @@ pub struct Clients {
     clients: Vec<JoinHandle<Client>>,
 }
 
-/// What all clients, and who kills, look at.
+/// The clock and the kills, seen by all clients.
 #[derive(Clone, Debug)]
 pub struct Moment {
     start: Instant,
     killing: Arc<AtomicUsize>,
 }
 
-/// What became of all requests.
+/// The outcomes of all requests.
 #[derive(Debug, Default)]
 pub struct Toll {
     /// One by one.
@@ -79,8 +79,8 @@ impl Moment {
         (from, killed, to)
     }
 
-    /// Nobody has more than one request in flight at one kill.
-    fn is_over(&self) {
+    /// Waits until no kill is under way: a client has one request in flight at one kill.
+    fn await_end_of_kill(&self) {
         wait::eventually(
             || "what is being killed is gone".to_owned(),
             || (self.killing.load(Ordering::SeqCst) == 0).then_some(()),
@@ -117,9 +117,6 @@ impl Clients {
     }
 
     /// Lets them finish what they began.
-    ///
-    /// # Panics
-    /// When one of them has.
     pub fn end(mut self) -> Toll {
         self.is_over.store(true, Ordering::Relaxed);
         let mut all = Toll::default();
@@ -168,9 +165,12 @@ impl Client {
         });
         if has_failed {
             self.kept = None;
-            self.moment.is_over();
+            self.moment.await_end_of_kill();
         }
-        wait::pass(Duration::from_millis(self.rng.u64(0..10)));
+        wait::sleep_for(
+            Duration::from_millis(self.rng.u64(0..10)),
+            "a client thinks",
+        );
     }
 
     fn asked(&mut self, ask: Ask, id: &str) -> io::Result<Outcome> {
@@ -187,7 +187,7 @@ impl Client {
     /// The kept one, if the other side has not ended it; or a new one. Refused, nothing has been
     /// sent: it is tried again.
     fn connection(&mut self) -> io::Result<Connection> {
-        if let Some(mut kept) = self.kept.take()
+        if let Some(kept) = self.kept.take()
             && !kept.has_ended()
         {
             return Ok(kept);
@@ -200,7 +200,7 @@ impl Client {
                         && self.moment.now() - began < TOO_LONG =>
                 {
                     self.toll.refused += 1;
-                    wait::pass(Duration::from_millis(10));
+                    wait::sleep_for(Duration::from_millis(10), "handoff is away");
                 }
                 opened => return opened,
             }
@@ -217,8 +217,9 @@ fn failure(error: &io::Error) -> Outcome {
         ConnectionReset,
         UnexpectedEof,
     ];
-    match ended.contains(&error.kind()) {
-        true => Outcome::Failed("cut off".to_owned()),
-        false => Outcome::Wrong(error.to_string()),
+    if ended.contains(&error.kind()) {
+        Outcome::Failed("cut off".to_owned())
+    } else {
+        Outcome::Wrong(error.to_string())
     }
 }

@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use sample_app::journal::{Arrivals, Entry, Times};
 
-/// Between a promotion and its line in the log.
+/// Longest time between a promotion and its line in the log.
 const LOG_LAG: Duration = Duration::from_secs(2);
 
 /// All that is known of a run. Times are since its start.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    /// What clients saw.
+    /// The outcomes that clients saw.
     pub seen: Vec<Seen>,
-    /// What the apps wrote.
+    /// The entries that the apps wrote.
     pub journal: Vec<Entry>,
-    /// What was killed.
+    /// The kills.
     pub kills: Vec<Kill>,
-    /// When each release got requests for the first time.
+    /// Moment at which each release got requests for the first time.
     pub promoted: BTreeMap<String, Duration>,
-    /// How many connections clients had at most.
+    /// Largest number of connections that clients had.
     pub connections: usize,
 }
 
@@ -31,37 +31,37 @@ pub struct Seen {
     pub id: String,
     /// Its method.
     pub method: &'static str,
-    /// Before it was sent.
+    /// Moment before it was sent.
     pub began: Duration,
-    /// After the last byte of its answer.
+    /// Moment after the last byte of its answer.
     pub ended: Duration,
-    /// What came back.
+    /// The outcome of a request.
     pub outcome: Outcome,
 }
 
-/// What came back.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A whole and right answer of this release.
     Answered(String),
     /// A visible failure: a status that says so, or no whole answer.
     Failed(String),
-    /// What must never be: something wrong that looks right, or nothing for ever.
+    /// A fault: something wrong that looks right, or nothing for ever.
     Wrong(String),
 }
 
 /// Something was killed.
 #[derive(Clone, Debug)]
 pub struct Kill {
-    /// Who.
+    /// The process that was killed.
     pub victim: Victim,
-    /// Before.
+    /// Moment before the kill.
     pub from: Duration,
-    /// When it was gone, and handoff knew.
+    /// Moment at which it was gone, and handoff knew.
     pub to: Duration,
 }
 
-/// Who was killed.
+/// The process that was killed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Victim {
     /// handoff, and all that it runs.
@@ -70,7 +70,7 @@ pub enum Victim {
     App(u32),
 }
 
-/// What must not be.
+/// A violation of what has to hold.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Finding {
     /// A request failed, and nothing that was killed explains it.
@@ -103,10 +103,10 @@ pub enum Finding {
     },
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
-    /// What must not be.
+    /// A violation of what has to hold.
     pub findings: Vec<Finding>,
     /// Requests that were answered, by release.
     pub answered: BTreeMap<String, usize>,
@@ -203,8 +203,8 @@ impl Ledger {
         }
     }
 
-    /// Which kill explains that a request failed: it happened meanwhile, to whoever had it, if
-    /// anybody had.
+    /// Returns the kill that explains a failed request: it happened meanwhile, to whoever had it,
+    /// if anybody had.
     fn killed(&self, seen: &Seen, entries: &[&Entry]) -> Option<usize> {
         self.kills.iter().position(|kill| {
             let meanwhile = seen.began <= kill.to && kill.from <= seen.ended;

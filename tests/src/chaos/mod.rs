@@ -1,5 +1,5 @@
-//! Everything at once, for a while: deploys good and bad, kills, a full disk, a folder that is gone,
-//! no descriptors; under load, drawn from a seed.
+//! Everything at once, for a while: deploys good and bad, kills, a full disk, a folder that is
+//! gone, no descriptors; under load, drawn from a seed.
 //!
 //! ```text
 //! seed ─▶ schedule ─▶ scene (does it) ─▶ log: what was promoted ─┐
@@ -39,7 +39,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// Deploys without anything else after each round.
 const QUIET_DEPLOYS: usize = 5;
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Summary {
     seed: u64,
@@ -55,16 +55,13 @@ pub struct Summary {
     last: Vitals,
     account: Account,
     killed: Vec<Kill>,
-    /// Where the log and the journal are, if something was found.
+    /// Folder of the log and the journal, if something was found.
     kept: Option<PathBuf>,
     /// Promoted, though nothing like it was deployed, or nothing that can serve.
     strangers: Vec<String>,
 }
 
 /// Runs whole rounds of the steps of `seed` until so much time is over, at least one.
-///
-/// # Panics
-/// When handoff does not do in time what it has to, or something is left of it.
 pub fn run(seed: u64, time: Duration) -> Summary {
     let moment = Moment::default();
     let started = SystemTime::now();
@@ -75,10 +72,10 @@ pub fn run(seed: u64, time: Duration) -> Summary {
     let load = |round| Clients::start(address, &moment, round, seed);
 
     let warm_up = load(0);
-    wait::pass(WARM_UP);
+    wait::sleep_for(WARM_UP, "load before the first step");
     toll.add(warm_up.end());
-    scene.recovers();
-    let base = scene.rests(None);
+    scene.recover();
+    let base = scene.await_rest(None);
     let mut last = base;
     let mut steps = BTreeMap::new();
     let mut rounds = 0;
@@ -92,10 +89,10 @@ pub fn run(seed: u64, time: Duration) -> Summary {
         }
         toll.add(clients.end());
         // What each handoff leaves behind adds up; and no connection to an app is kept.
-        (0..QUIET_DEPLOYS).for_each(|_| scene.recovers());
-        last = scene.rests(Some(base));
+        (0..QUIET_DEPLOYS).for_each(|_| scene.recover());
+        last = scene.await_rest(Some(base));
     }
-    let (log, journal_file) = scene.ends();
+    let (log, journal_file) = scene.end();
 
     let mut ledger = Ledger {
         journal: journal::read(&journal_file).expect("a journal"),
@@ -135,7 +132,7 @@ pub fn run(seed: u64, time: Duration) -> Summary {
     }
 }
 
-/// What to look at when something was found: it lasts longer than the deployment.
+/// Keeps the evidence of a finding: it lasts longer than the deployment.
 fn keep(seed: u64, log: &str, journal: &Path) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("handoff-chaos-{seed}"));
     fs::create_dir_all(&folder).expect("a folder");
@@ -144,7 +141,7 @@ fn keep(seed: u64, log: &str, journal: &Path) -> PathBuf {
     folder
 }
 
-/// When which release was promoted, as the log says.
+/// Returns the promotions: moment and release, as the log says.
 fn promotions(log: &str, started: SystemTime) -> Vec<(Duration, String)> {
     let promoted = log.lines().filter(|line| line.contains(" promoted "));
     let told = promoted.filter_map(|line| {
@@ -160,7 +157,7 @@ fn promotions(log: &str, started: SystemTime) -> Vec<(Duration, String)> {
 // === impl Summary ===
 
 impl Summary {
-    /// Whether everything was as it has to be.
+    /// Returns whether everything was as it has to be.
     pub fn is_good(&self) -> bool {
         self.account.findings.is_empty() && self.strangers.is_empty()
     }

@@ -23,24 +23,24 @@ use crate::wait::{self, eventually};
 const RAPID_FAILS: usize = 2;
 /// More than handoff may open when it may open no more.
 const SPARE_DESCRIPTORS: usize = 3;
-/// As many connections at once want descriptors then.
+/// Number of connections that want descriptors at once then.
 const CROWD: usize = 30;
-/// For a handoff that cannot start in the circumstances.
+/// Number of starts of a handoff that cannot start in the circumstances.
 const TRIES: usize = 100;
 
 /// One deployment, and what was done to it.
 #[derive(Debug)]
 pub struct Scene {
     site: Running,
-    /// Where the private copies are; it outlives what runs from it.
+    /// File system of the private copies; it outlives what runs from it.
     disk: Option<Mount>,
     artifacts: Artifacts,
     moment: Moment,
-    /// What was killed so far.
+    /// The kills so far.
     pub kills: Vec<Kill>,
     /// Versions that must never be promoted.
     pub bad: Vec<String>,
-    /// What was not done, and why.
+    /// Steps that were not done, and why.
     pub skipped: Vec<&'static str>,
     /// handoff ended by itself when it was started.
     pub failed_starts: usize,
@@ -50,9 +50,6 @@ pub struct Scene {
 
 impl Scene {
     /// A deployment that serves.
-    ///
-    /// # Panics
-    /// When it does not.
     pub fn set(moment: Moment, bakes: bool) -> Self {
         let disk = Mount::tmpfs("size=24m,nr_inodes=1000");
         let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
@@ -89,38 +86,35 @@ impl Scene {
             skipped: Vec::new(),
             failed_starts: 0,
         };
-        scene.recovers();
+        scene.recover();
         scene
     }
 
-    /// Where clients connect.
+    /// Returns the address to which clients connect.
     pub fn address(&self) -> SocketAddr {
         self.site.address()
     }
 
     /// Does it.
-    ///
-    /// # Panics
-    /// When handoff does not do what it has to in time.
     pub fn act(&mut self, step: &Step) {
         match step.action {
             Action::DeployGood(good, waits) => {
                 let version = self.artifacts.good(good);
                 if waits {
-                    self.serves(&version);
+                    self.await_version(&version);
                 }
             }
             Action::DeployBad(Bad::CrashesLate, _) => self.deploy_one_that_crashes(),
             Action::DeployBad(bad, waits) => {
                 let version = self.artifacts.bad(bad);
                 if waits {
-                    self.is_told_of(&version);
+                    self.await_refusal(&version);
                 }
                 self.bad.push(version);
             }
             Action::OverwriteSlowly(pieces) => {
                 let version = self.artifacts.overwrite(pieces);
-                self.serves(&version);
+                self.await_version(&version);
             }
             Action::KillApp => self.kill_app(),
             Action::HaltApp(ms, meanwhile) => self.halt_app(ms, meanwhile),
@@ -139,33 +133,28 @@ impl Scene {
                 pass(ms);
                 self.artifacts.make_folder();
                 self.minds();
-                self.recovers();
+                self.recover();
             }
             Action::ExhaustDescriptors(ms, meanwhile) => self.exhaust_descriptors(ms, meanwhile),
         }
-        wait::pass(step.pause);
+        wait::sleep_for(step.pause, "a pause of the schedule");
     }
 
     /// A new release serves: whatever there was is over.
-    ///
-    /// # Panics
-    /// When it does not.
-    pub fn recovers(&mut self) {
+    pub fn recover(&mut self) {
         let version = self.artifacts.good(Good::Plain);
-        self.serves(&version);
+        self.await_version(&version);
     }
 
     /// Waits until nothing moves any more, and says what handoff holds then.
-    ///
-    /// # Panics
-    /// When something goes on moving, or a process is left that nobody needs.
-    pub fn rests(&self, base: Option<Vitals>) -> Vitals {
+    pub fn await_rest(&self, base: Option<Vitals>) -> Vitals {
         let site = &self.site;
         let status = site.wait_until("nothing moves", |status| {
             status.is_at_rest() && status.standby.is_none()
         });
         let active = status
             .active
+            .clone()
             .and_then(|active| active.pid)
             .expect("one that serves");
         let strays = || -> Vec<u32> {
@@ -194,13 +183,10 @@ impl Scene {
     }
 
     /// Ends it, and nothing is left. What it leaves in writing: the log, and the apps' journal.
-    ///
-    /// # Panics
-    /// When something is left.
-    pub fn ends(&self) -> (String, PathBuf) {
+    pub fn end(&self) -> (String, PathBuf) {
         self.site.ask_to_stop();
-        self.site.exit_status();
-        self.site.leaves_nothing_behind();
+        self.site.await_exit();
+        self.site.await_no_processes();
         (self.site.log(), self.site.shared().join("journal"))
     }
 
@@ -218,9 +204,10 @@ impl Scene {
                 .wait_until(&format!("{version} serves, or not"), |status| {
                     status.is_active(&version) || status.refusal(&version).is_some()
                 });
-            match status.is_active(&version) {
-                true => self.kill_app(),
-                false => return,
+            if status.is_active(&version) {
+                self.kill_app()
+            } else {
+                return;
             }
         }
     }
@@ -276,7 +263,7 @@ impl Scene {
         });
     }
 
-    /// What watches over handoff: it starts it again when it has ended.
+    /// Restarts handoff when it has ended, as its service manager would.
     fn minds(&mut self) {
         for _ in 0..TRIES {
             if self.site.tries_to_start_again() {
@@ -306,7 +293,7 @@ impl Scene {
         pass(ms);
         fs::remove_dir_all(filler).expect("the folder");
         self.minds();
-        self.recovers();
+        self.recover();
     }
 
     fn exhaust_descriptors(&mut self, ms: u64, meanwhile: Meanwhile) {
@@ -324,7 +311,7 @@ impl Scene {
             limit(pid, None);
         }
         self.minds();
-        self.recovers();
+        self.recover();
     }
 
     fn disturb(&mut self, meanwhile: Meanwhile) {
@@ -344,7 +331,7 @@ impl Scene {
     }
 
     /// Waits until it is known why this version is not launched, or not again.
-    fn is_told_of(&self, version: &str) {
+    fn await_refusal(&self, version: &str) {
         self.site
             .wait_until(&format!("{version} is refused"), |status| {
                 let problem = status.artifact_problem.as_deref();
@@ -354,7 +341,7 @@ impl Scene {
     }
 
     /// Waits until clients are answered by this version.
-    fn serves(&self, version: &str) {
+    fn await_version(&self, version: &str) {
         let address = self.address();
         eventually(
             || self.site.failure(&format!("{version} serves")),
@@ -369,9 +356,9 @@ impl Scene {
 
     /// The active instance and its process, if it is one of ours.
     fn active(&self) -> Option<(u64, u32)> {
-        let active = self.site.published()?.active?;
+        let active = self.site.published()?.active.clone()?;
         let pid = active.pid.filter(|pid| self.is_ours(*pid))?;
-        Some((active.generation, pid))
+        Some((active.generation.0, pid))
     }
 
     fn is_ours(&self, pid: u32) -> bool {
@@ -379,8 +366,8 @@ impl Scene {
     }
 }
 
-/// Whether the log says that this one has ended, and what follows: until then requests may be sent
-/// to it.
+/// Returns whether the log says that this one has ended, and what follows: until then requests may
+/// be sent to it.
 fn knows_of_the_end(log: &str, generation: u64) -> bool {
     let (failed, stopped) = (
         format!(" event=\"instance_failed\" generation={generation} "),
@@ -410,10 +397,11 @@ fn limit(pid: u32, descriptors: Option<u64>) {
 }
 
 fn pass(ms: u64) {
-    wait::pass(Duration::from_millis(ms));
+    wait::sleep_for(Duration::from_millis(ms), "a pause of the schedule");
 }
 
-/// Not one that the system gives to whoever connects: while handoff is away, nobody else may get it.
+/// Returns a free port: not one that the system gives to whoever connects: while handoff is away,
+/// nobody else may get it.
 fn free_port() -> u16 {
     let first = 20_000 + (std::process::id() % 10_000) as u16;
     let mut ports = (first..32_000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());

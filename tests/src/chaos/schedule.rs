@@ -1,4 +1,4 @@
-//! What is done to a deployment, drawn from a seed: the same seed gives the same steps.
+//! The steps done to a deployment, drawn from a seed: the same seed gives the same steps.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use fastrand::Rng;
 /// One thing to do, and how long to let things be afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What.
+    /// The action of the step.
     pub action: Action,
     /// Then.
     pub pause: Duration,
 }
 
-/// What may happen to a deployment.
+/// An event in the life of a deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     /// A new release, and whether to wait until it serves.
@@ -40,9 +40,9 @@ pub enum Action {
 /// Ways in which a release is good, and ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Good {
-    /// As one should be.
+    /// A good release.
     Plain,
-    /// With its digest beside it.
+    /// A good release with its digest beside it.
     Proven,
     /// Ready only after a while.
     Slow,
@@ -73,7 +73,7 @@ pub enum Bad {
     CutArchive,
 }
 
-/// What else happens while something is amiss.
+/// A second event while something is amiss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Meanwhile {
     /// Nothing.
@@ -164,7 +164,7 @@ fn meanwhile(rng: &mut Rng) -> Meanwhile {
 // === impl Action ===
 
 impl Action {
-    /// What is counted.
+    /// Returns the name under which it is counted.
     pub fn kind(self) -> String {
         match self {
             Self::DeployGood(..) => "deploy good".to_owned(),

@@ -1,14 +1,14 @@
-//! What a process holds, as Linux shows it.
+//! Memory and descriptors of a process, as Linux shows it.
 
 use std::fmt;
 use std::fs;
 
 /// More than this above the base is a leak: a health check's connection may not have ended yet.
 const MORE_DESCRIPTORS: usize = 3;
-/// The same for memory, in KiB: allocators keep what they once had.
+/// Growth of memory that is none, in KiB: allocators keep what they once had.
 const MORE_MEMORY: usize = 8 << 10;
 
-/// At one moment.
+/// The vitals at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vitals {
     /// Open files and sockets.
@@ -34,7 +34,7 @@ impl Vitals {
         })
     }
 
-    /// Whether that is no more than it was at first.
+    /// Returns whether that is no more than it was at first.
     pub fn are_back_at(self, base: Self) -> bool {
         self.descriptors <= base.descriptors + MORE_DESCRIPTORS
             && self.memory <= base.memory + MORE_MEMORY

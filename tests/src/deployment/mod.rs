@@ -18,9 +18,10 @@ use crate::source::{self, Source};
 use crate::status::Status;
 use crate::wait::eventually;
 
+mod paths;
 mod restart;
 
-/// So much of the log is shown with a failure.
+/// Number of lines of the log that a failure shows.
 const LOG_TAIL: usize = 80;
 
 /// A deployment that has not been started.
@@ -129,9 +130,6 @@ impl Site {
     }
 
     /// Starts with `release` and waits until that serves.
-    ///
-    /// # Panics
-    /// When it does not.
     #[track_caller]
     pub fn start(self, release: impl Into<Release>) -> Running {
         let running = self.launch(release);
@@ -140,9 +138,6 @@ impl Site {
     }
 
     /// Starts with `release` and waits for handoff only.
-    ///
-    /// # Panics
-    /// When that does not come up.
     #[track_caller]
     pub fn launch(self, release: impl Into<Release>) -> Running {
         let deployment = Deployment::new(self.place);
@@ -152,9 +147,6 @@ impl Site {
     }
 
     /// Starts with nothing deployed, and waits for handoff only.
-    ///
-    /// # Panics
-    /// When that does not come up.
     #[track_caller]
     pub fn launch_empty(self) -> Running {
         let deployment = Deployment::new(self.place);
@@ -164,9 +156,6 @@ impl Site {
 
     /// Starts another sidecar on a deployment, and waits for that only. Its cache is its own, as on
     /// another machine.
-    ///
-    /// # Panics
-    /// When it does not come up.
     #[track_caller]
     pub fn launch_in(self, deployment: &Deployment) -> Running {
         let folder = TempDir::new().expect("a folder");
@@ -216,33 +205,21 @@ impl Site {
 
 impl Running {
     /// Makes `release` the one that should run.
-    ///
-    /// # Panics
-    /// When its files cannot be written.
     pub fn deploy(&self, release: impl Into<Release>) {
         self.source.deploy(&self.site(), &release.into());
     }
 
     /// Puts an artifact where a pointer can name it, and says where.
-    ///
-    /// # Panics
-    /// When its files cannot be written.
     pub fn upload(&self, release: impl Into<Release>) -> PathBuf {
         source::upload(&self.site(), &release.into())
     }
 
     /// Writes the pointer file.
-    ///
-    /// # Panics
-    /// When it cannot be written.
     pub fn point(&self, content: impl AsRef<[u8]>) {
         source::point(&self.site(), content.as_ref());
     }
 
     /// Waits until the published status is so, and gives it.
-    ///
-    /// # Panics
-    /// When it never is, with the last status and the log.
     #[track_caller]
     pub fn wait_until(&self, what: &str, mut is_so: impl FnMut(&Status) -> bool) -> Status {
         eventually(
@@ -258,22 +235,16 @@ impl Running {
     }
 
     /// Waits until this release gets the requests.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
-    pub fn activates(&self, release: &str) -> Status {
+    pub fn await_active(&self, release: &str) -> Status {
         let what = format!("{release} is active");
         self.wait_until(&what, |status| status.is_active(release))
     }
 
     /// Waits until so many launches have been made and only one instance is left; there were no
     /// more.
-    ///
-    /// # Panics
-    /// When there were, or never so many.
     #[track_caller]
-    pub fn has_launched(&self, launches: usize) {
+    pub fn await_launches(&self, launches: usize) {
         let status = self.wait_until(&format!("{launches} launches"), |status| {
             status.handoffs.len() >= launches && status.is_at_rest()
         });
@@ -281,20 +252,14 @@ impl Running {
     }
 
     /// Waits until the log says this.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
-    pub fn logs(&self, part: &str) {
-        self.logs_times(1, part);
+    pub fn await_log(&self, part: &str) {
+        self.await_log_times(1, part);
     }
 
     /// Waits until the log says this so often.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
-    pub fn logs_times(&self, times: usize, part: &str) {
+    pub fn await_log_times(&self, times: usize, part: &str) {
         eventually(
             || self.failure(&format!("the log has {part:?} in it {times} times")),
             || (self.log().matches(part).count() >= times).then_some(()),
@@ -302,11 +267,8 @@ impl Running {
     }
 
     /// Waits until handoff has ended.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
-    pub fn exit_status(&self) -> ExitStatus {
+    pub fn await_exit(&self) -> ExitStatus {
         eventually(
             || self.failure("handoff has ended"),
             || self.child().try_wait().expect("its state"),
@@ -314,9 +276,6 @@ impl Running {
     }
 
     /// The status as it is now.
-    ///
-    /// # Panics
-    /// When there is none.
     #[track_caller]
     pub fn status(&self) -> Status {
         self.wait_until("a status is published", |_| true)
@@ -328,7 +287,7 @@ impl Running {
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    /// Where what handoff writes to stdout is found.
+    /// Returns the path of handoff's stdout.
     pub fn output(&self) -> PathBuf {
         self.root().join("output")
     }
@@ -339,23 +298,20 @@ impl Running {
     }
 
     /// Waits until the reason why no artifact is accepted has this in it.
-    ///
-    /// # Panics
-    /// When it never has.
     #[track_caller]
-    pub fn has_problem(&self, part: &str) -> Status {
+    pub fn await_problem(&self, part: &str) -> Status {
         self.wait_until(&format!("a problem with {part:?}"), |status| {
             let problem = status.artifact_problem.as_deref();
             problem.is_some_and(|problem| problem.contains(part))
         })
     }
 
-    /// What it shares with other sidecars.
+    /// Returns the part that it shares with other sidecars.
     pub fn deployment(&self) -> &Deployment {
         &self.deployment
     }
 
-    /// What was waited for, and all that may tell why it did not come.
+    /// Describes a fact that did not come, with all that may explain it.
     pub(crate) fn failure(&self, what: &str) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -392,7 +348,7 @@ impl Running {
         self.ask_to_stop();
         #[cfg(windows)]
         self.kill();
-        self.exit_status();
+        self.await_exit();
     }
 }
 
@@ -409,7 +365,7 @@ impl Drop for Running {
             self.end();
         }
         #[cfg(unix)]
-        self.leaves_nothing_behind();
+        self.await_no_processes();
         let panicked = self.log().contains("panicked at");
         assert!(!panicked, "{}", self.failure("nothing panics"));
     }

@@ -12,9 +12,6 @@ use crate::wait::eventually;
 impl Running {
     /// Asks handoff to shut down: with SIGTERM; on Windows with Ctrl-C, as somebody at its console,
     /// or a service for it, does.
-    ///
-    /// # Panics
-    /// When it has ended.
     pub fn ask_to_stop(&self) {
         #[cfg(unix)]
         crate::processes::signal(self.pid, rustix::process::Signal::TERM);
@@ -28,9 +25,6 @@ impl Running {
     }
 
     /// Ends handoff as `kill -9` or the task manager does, and waits until it is gone.
-    ///
-    /// # Panics
-    /// When it cannot be ended.
     pub fn kill(&self) {
         let mut child = self.child();
         child.kill().expect("end handoff");
@@ -38,20 +32,14 @@ impl Running {
     }
 
     /// Starts handoff again when it has ended, with the same options and files.
-    ///
-    /// # Panics
-    /// When it does not come up.
     #[track_caller]
-    pub fn starts_again(&mut self) {
+    pub fn start_again(&mut self) {
         self.spawn_again();
         self.address = self.wait_until("handoff listens again", |_| true).listen;
     }
 
-    /// The same, if handoff has ended at all; whether it runs then. It may not be able to start in
-    /// the circumstances.
-    ///
-    /// # Panics
-    /// When it neither comes up nor ends.
+    /// Starts handoff again if it has ended; returns whether it runs then. It may not be able to
+    /// start in the circumstances.
     #[cfg(unix)]
     pub(crate) fn tries_to_start_again(&mut self) -> bool {
         if !self.has_ended() {

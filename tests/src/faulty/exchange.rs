@@ -15,12 +15,13 @@ use crate::wait;
 
 const STALL: Duration = Duration::from_millis(300);
 const FREEZE: Duration = Duration::from_millis(500);
-/// Who finds nobody to change with keeps what is its own.
+/// Longest wait for an exchange partner; without one, a body stays.
 const PARTNER: Duration = Duration::from_secs(5);
 const TEXT: u8 = 0x1;
 /// A whole frame, which gives no reason.
 const CLOSE: [u8; 2] = [0x88, 0];
-/// After the second of two messages a tenth of a second apart: it has had the time to come back.
+/// Pause before the close. After the second of two messages a tenth of a second apart: it has had
+/// the time to come back.
 const BEFORE_CLOSE: Duration = Duration::from_secs(1);
 
 /// A client's request, of which the head has come.
@@ -47,7 +48,7 @@ impl Exchange {
         &self.head
     }
 
-    /// As it should be.
+    /// Passes the exchange on as it should be.
     pub(super) fn pass_on(self, app: SocketAddr) -> io::Result<()> {
         let (mut client, mut app) = self.forward(app)?;
         io::copy(&mut app, &mut client)?;
@@ -55,7 +56,7 @@ impl Exchange {
     }
 
     pub(super) fn stall(self, app: SocketAddr) -> io::Result<()> {
-        wait::pass(STALL);
+        wait::sleep_for(STALL, "the fault");
         self.pass_on(app)
     }
 
@@ -68,12 +69,12 @@ impl Exchange {
             first.push(byte[0]);
         }
         client.write_all(&first)?;
-        wait::pass(FREEZE);
+        wait::sleep_for(FREEZE, "the fault");
         io::copy(&mut app, &mut client)?;
         client.shutdown(Shutdown::Both)
     }
 
-    /// Until the client has had enough.
+    /// Reads and never answers, until the client leaves.
     pub(super) fn ignore(mut self) -> io::Result<()> {
         io::copy(&mut self.from_client, &mut io::sink()).map(drop)
     }
@@ -113,7 +114,7 @@ impl Exchange {
         self.client.shutdown(Shutdown::Both)
     }
 
-    /// Whether it was swapped.
+    /// Swaps the bodies of two answers; returns whether it did.
     pub(super) fn swap_body(
         mut self,
         app: SocketAddr,
@@ -151,7 +152,7 @@ impl Exchange {
         Ok(is_swapped)
     }
 
-    /// No app hears of it.
+    /// Answers for the app, which never receives the request.
     pub(super) fn make_up(mut self) -> io::Result<()> {
         let id = self.head.field("x-request-id").unwrap_or_default();
         let answer = format!(
@@ -198,7 +199,7 @@ impl Exchange {
                 client.write_all(&frame)?;
             }
         }
-        wait::pass(BEFORE_CLOSE);
+        wait::sleep_for(BEFORE_CLOSE, "the fault");
         client.write_all(&CLOSE)?;
         // The client answers before it goes.
         io::copy(&mut app, &mut io::sink()).map(drop)

@@ -1,4 +1,4 @@
-//! As much of a head as it takes to spoil what follows.
+//! The little of a head that it takes to spoil what follows.
 
 use std::io::{self, Read};
 
@@ -26,7 +26,7 @@ impl Head {
         self.0.split(' ').next().unwrap_or_default()
     }
 
-    /// Without its query.
+    /// Returns the target without its query.
     pub(super) fn path(&self) -> &str {
         let target = self.0.split(' ').nth(1).unwrap_or_default();
         target.split('?').next().unwrap_or_default()
@@ -44,7 +44,7 @@ impl Head {
         length.parse().unwrap_or(0)
     }
 
-    /// The same with this field, and no other of the name.
+    /// Returns the head with this field, and no other of the name.
     pub(super) fn with(&self, name: &str, value: &str) -> Self {
         let lines = self.0.trim_end().lines().filter(|line| {
             let found = line.split_once(':').map(|(found, _)| found);

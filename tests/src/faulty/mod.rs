@@ -16,15 +16,15 @@ use self::exchange::Exchange;
 
 /// Requests before the first that suffers: by then every client has seen the new release.
 const GOOD_ONES: usize = 50;
-/// Of those that a fault may hit, one of so many.
+/// One in this number of the requests that a fault may hit is hit.
 const HIT_EVERY: usize = 3;
 
-/// What is wrong with a proxy.
+/// A fault of a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Nothing.
     None,
-    /// Nobody listens any more.
+    /// The port is closed.
     Refuse,
     /// A request is cut off before its answer.
     Reset,
@@ -62,7 +62,7 @@ pub struct Faulty {
     shared: Arc<Shared>,
 }
 
-/// What all connections share.
+/// State shared by all connections.
 #[derive(Debug)]
 struct Shared {
     fault: Fault,
@@ -77,7 +77,7 @@ struct Shared {
 /// Waits for another body.
 #[derive(Debug)]
 struct Waiting {
-    /// What it gives for it.
+    /// The body that it gives for it.
     body: Vec<u8>,
     partner: Sender<Vec<u8>>,
 }
@@ -85,7 +85,7 @@ struct Waiting {
 // === impl Fault ===
 
 impl Fault {
-    /// Whether it could hit this request.
+    /// Returns whether it could hit this request.
     fn may_hit(self, method: &str, path: &str, has_length: bool) -> bool {
         match self {
             Self::None | Self::Refuse => false,
@@ -106,9 +106,6 @@ impl Fault {
 
 impl Faulty {
     /// Starts it in front of an app, `old` being the app before.
-    ///
-    /// # Panics
-    /// When there is no port for it.
     pub fn start(fault: Fault, new: SocketAddr, old: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let address = listener.local_addr().expect("a port");
@@ -160,12 +157,12 @@ impl Faulty {
         }
     }
 
-    /// How many requests have suffered.
+    /// Returns the number of requests that suffered.
     pub fn suffered(&self) -> u64 {
         self.shared.suffered.load(Ordering::Relaxed) as u64
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 
 use super::clock::Clock;
 
-/// When a byte of one request or its answer has moved last.
+/// Moment at which a byte of one request or its answer has moved last.
 #[derive(Clone, Debug)]
 pub(super) struct Activity {
     clock: Clock,
@@ -44,7 +44,7 @@ impl Activity {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.now();
     }
 
-    pub(super) async fn is_idle_for(&self, limit: Duration) {
+    pub(super) async fn wait_until_idle(&self, limit: Duration) {
         loop {
             let deadline = self.last() + limit;
             self.clock.sleep_until(deadline).await;

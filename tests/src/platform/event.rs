@@ -1,4 +1,4 @@
-//! What has happened on the platform, for tests to wait for.
+//! The events of the platform, for tests to wait for.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -21,7 +21,7 @@ use super::site::Site;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const WEBSOCKET_EXTENSIONS: HeaderName = HeaderName::from_static("sec-websocket-extensions");
-/// Whatever a client sends in these is not the module's word.
+/// Fields that only the module sets: a client's are removed.
 const OWN: [&str; 3] = [
     "ms-aspnetcore-event",
     "ms-aspnetcore-token",
@@ -58,7 +58,7 @@ pub(super) async fn forward(
     let request = request.map(|body| activity.watch(body).boxed_unsync());
     let answered = tokio::select! {
         answered = process.send(request) => answered,
-        () = activity.is_idle_for(limit) => return page("502.3", "the operation timed out"),
+        () = activity.wait_until_idle(limit) => return page("502.3", "the operation timed out"),
     };
     let mut response = match answered {
         Ok(response) => response,
@@ -93,7 +93,7 @@ pub(super) async fn forward(
     }
 }
 
-/// What IIS shows, with less decoration.
+/// Returns the error page of IIS, with less decoration.
 pub(super) fn page(status: &str, reason: &str) -> Response<Answer> {
     let text = format!("HTTP Error {status} - the platform: {reason}\n");
     let mut response = Response::new(output::full(text));
@@ -136,7 +136,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     }
 }
 
-/// What Azure's front end says of a request.
+/// Adds the fields of Azure's front end.
 fn add_front_end(headers: &mut HeaderMap, peer: SocketAddr, host: &Host) {
     let (ip, port) = (peer.ip().to_string(), peer.port().to_string());
     let address = peer.to_string();

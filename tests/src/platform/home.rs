@@ -16,7 +16,7 @@ use crate::status::Status;
 /// The repository's own.
 pub const TOP_LEVEL: &str = include_str!("../../../web.config");
 
-/// What of our own environment a worker process has, too.
+/// Variables of our own environment that a worker process has, too.
 const PASSED_ON: [&str; 4] = ["PATH", "SystemRoot", "ComSpec", "PATHEXT"];
 
 /// A site's files. Ends with this value, after each [`super::Iis`] that runs them.
@@ -32,17 +32,11 @@ pub struct Home {
 
 impl Home {
     /// A site with the top-level `web.config`, and handoff where that says it is.
-    ///
-    /// # Panics
-    /// When it cannot be laid out.
     pub fn new() -> Self {
         Self::edited(&[])
     }
 
-    /// The same with other words in `web.config`: each `(old, new)` has to apply.
-    ///
-    /// # Panics
-    /// When one does not, or the site cannot be laid out.
+    /// Makes a home with other words in `web.config`: each `(old, new)` has to apply.
     pub fn edited(edits: &[(&str, &str)]) -> Self {
         let mut text = TOP_LEVEL.to_owned();
         for (old, new) in edits {
@@ -58,9 +52,6 @@ impl Home {
 
     /// A site whose server process is `sample-app` itself: with these arguments, and these further
     /// attributes and children of `<httpPlatform>`.
-    ///
-    /// # Panics
-    /// When it cannot be laid out.
     pub fn of_sample_app(arguments: &str, attributes: &str, children: &str) -> Self {
         let home = Self::with_web_config(&format!(
             r#"<configuration><system.webServer>
@@ -77,9 +68,6 @@ impl Home {
 
     /// A site whose app deploys itself as in the article of 2015: `launcher` starts what
     /// `_artifact.txt` names in `_target`. Nothing is there yet.
-    ///
-    /// # Panics
-    /// When it cannot be laid out.
     pub fn of_the_article(launcher: &Path) -> Self {
         let home = Self::with_web_config(
             r#"<configuration><system.webServer>
@@ -97,16 +85,14 @@ impl Home {
     }
 
     /// A site with this `web.config`, and nothing else.
-    ///
-    /// # Panics
-    /// When it cannot be laid out.
     pub fn with_web_config(text: &str) -> Self {
         let folder = TempDir::new().expect("a folder");
-        let root = match cfg!(windows) {
+        let root = if cfg!(windows) {
             // The canonical path begins with `\\?\`, which nobody's `%HOME%` does.
-            true => folder.path().to_owned(),
+            folder.path().to_owned()
+        } else {
             // The system may know it by another path, and shows that one.
-            false => fs::canonicalize(folder.path()).expect("a folder"),
+            fs::canonicalize(folder.path()).expect("a folder")
         };
         let mut environment = Environment::default();
         for name in PASSED_ON {
@@ -138,9 +124,6 @@ impl Home {
     }
 
     /// Puts a program where `processPath` looks for it.
-    ///
-    /// # Panics
-    /// When it cannot be put there, or `web.config` cannot be read.
     pub fn install(&self, program: &Path) {
         let config = WebConfig::parse(&self.web_config(), Schema::V1).expect("a web.config");
         let target = launch::program(&config, &self.environment, &self.wwwroot());
@@ -148,9 +131,10 @@ impl Home {
         fs::create_dir_all(target.parent().expect("a folder")).expect("a folder");
         // Over what may be there. On Windows no link of a program that runs could be removed.
         let _ = fs::remove_file(&target);
-        let linked = match cfg!(windows) {
-            true => None,
-            false => fs::hard_link(program, &target).ok(),
+        let linked = if cfg!(windows) {
+            None
+        } else {
+            fs::hard_link(program, &target).ok()
         };
         linked
             .map_or_else(|| fs::copy(program, &target).map(drop), Ok)
@@ -158,17 +142,11 @@ impl Home {
     }
 
     /// Replaces `web.config`.
-    ///
-    /// # Panics
-    /// When that cannot be written.
     pub fn configure(&self, text: &str) {
         fs::write(self.wwwroot().join("web.config"), text).expect("a web.config");
     }
 
     /// Makes `web.config` look changed, as a deployment of Kudu's ends.
-    ///
-    /// # Panics
-    /// When it cannot be.
     pub fn touch_web_config(&self) {
         let file = File::options()
             .append(true)
@@ -178,9 +156,6 @@ impl Home {
     }
 
     /// Uploads `release` and points to it.
-    ///
-    /// # Panics
-    /// When its files cannot be written.
     pub fn deploy(&self, release: impl Into<Release>) {
         let release = release.into();
         let path = self.releases().join(release.file_name());
@@ -189,15 +164,12 @@ impl Home {
     }
 
     /// Replaces the pointer file: a reader sees the old content or the new.
-    ///
-    /// # Panics
-    /// When it cannot be.
     pub fn point_to(&self, artifact: &Path) {
         let content = format!("{}\n", artifact.display());
         crate::source::point(&self.site(), content.as_bytes());
     }
 
-    /// What the sidecars of this site publish.
+    /// Returns the statuses that the sidecars of this site publish.
     pub fn sidecars(&self) -> Vec<Status> {
         Status::all(&self.site().join("handoff-state"))
     }
@@ -237,7 +209,7 @@ impl Home {
         &self.root
     }
 
-    /// What a worker process on this machine has in its environment.
+    /// Returns the environment of a worker process on this machine.
     pub(super) fn environment_on(&self, machine: &str) -> Environment {
         let mut environment = self.environment.clone();
         environment.set("WEBSITE_INSTANCE_ID", machine);

@@ -1,4 +1,4 @@
-//! What all parts of one simulated site share.
+//! State shared by all parts of one simulated site.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;

@@ -21,7 +21,7 @@ use super::site::Site;
 use crate::client::{Answer, Connection};
 use crate::wait::eventually;
 
-/// So much of the log is shown with a failure.
+/// Number of lines of the log that a failure shows.
 const LOG_TAIL: usize = 60;
 
 /// A running platform. Nothing of it is left when it ends.
@@ -39,17 +39,11 @@ pub struct Iis<'a> {
 
 impl<'a> Iis<'a> {
     /// Serves a site; nothing of it is started before the first request.
-    ///
-    /// # Panics
-    /// When the system has no port or no thread for it.
     pub fn start(home: &'a Home, module: Module) -> Self {
         Self::start_on(home, module, "machine")
     }
 
-    /// The same on the machine of this name: what is local to it is shared by no other.
-    ///
-    /// # Panics
-    /// When the system has no port or no thread for it.
+    /// Starts it on the machine of this name: what is local to it is shared by no other.
     pub fn start_on(home: &'a Home, module: Module, machine: &str) -> Self {
         let host = Host {
             module,
@@ -89,7 +83,7 @@ impl<'a> Iis<'a> {
         }
     }
 
-    /// Where clients connect.
+    /// Returns the address to which clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -99,17 +93,17 @@ impl<'a> Iis<'a> {
         &self.site.host.clock
     }
 
-    /// What has happened, oldest first.
+    /// Returns the events, the oldest first.
     pub fn events(&self) -> Vec<Event> {
         self.site.host.events.all()
     }
 
-    /// How often something has happened.
+    /// Counts the events of a kind.
     pub fn count(&self, is_it: impl Fn(&Event) -> bool) -> usize {
         self.events().iter().filter(|event| is_it(event)).count()
     }
 
-    /// How often a server process has been started.
+    /// Counts how often a server process has been started.
     pub fn starts(&self) -> usize {
         self.started().len()
     }
@@ -133,9 +127,6 @@ impl<'a> Iis<'a> {
     }
 
     /// Waits until something has happened so often.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
     pub fn waits_for(&self, times: usize, what: &str, is_it: impl Fn(&Event) -> bool) {
         eventually(
@@ -145,17 +136,11 @@ impl<'a> Iis<'a> {
     }
 
     /// A new connection.
-    ///
-    /// # Panics
-    /// When it is refused.
     pub fn connect(&self) -> Connection {
         Connection::open(self.address).expect("IIS accepts")
     }
 
     /// A GET on a new connection.
-    ///
-    /// # Panics
-    /// When it is not answered.
     #[track_caller]
     pub fn get(&self, target: &str) -> Answer {
         let answer = self.connect().get(target);
@@ -168,11 +153,8 @@ impl<'a> Iis<'a> {
     }
 
     /// Waits until clients get this version of `sample-app`; whatever they get before, it is 200.
-    ///
-    /// # Panics
-    /// When they do not, or get anything but 200.
     #[track_caller]
-    pub fn serves(&self, version: &str) {
+    pub fn await_version(&self, version: &str) {
         eventually(
             || self.failure(&format!("{version} serves")),
             || {
@@ -185,11 +167,8 @@ impl<'a> Iis<'a> {
     }
 
     /// Waits until the worker has so many requests that have not been answered to their end.
-    ///
-    /// # Panics
-    /// When it never has.
     #[track_caller]
-    pub fn has_in_flight(&self, count: usize) {
+    pub fn await_in_flight(&self, count: usize) {
         eventually(
             || self.failure(&format!("{count} requests are in flight")),
             || (self.site.in_flight() == count).then_some(()),
@@ -204,9 +183,6 @@ impl<'a> Iis<'a> {
 
     /// Ends the server processes as a stop of the application pool does, and waits for it. The
     /// next request starts them anew.
-    ///
-    /// # Panics
-    /// When it never ends.
     pub fn stop(&self) {
         let (done, is_done) = mpsc::channel();
         let site = Arc::clone(&self.site);
@@ -230,18 +206,15 @@ impl<'a> Iis<'a> {
     }
 
     /// Waits until no process is left.
-    ///
-    /// # Panics
-    /// When one stays.
     #[track_caller]
-    pub fn leaves_nothing_behind(&self) {
+    pub fn await_no_processes(&self) {
         eventually(
             || self.failure(&format!("no process is left, not {:?}", self.processes())),
             || self.processes().is_empty().then_some(()),
         );
     }
 
-    /// What was waited for, and all that may tell why it did not come.
+    /// Describes a fact that did not come, with all that may explain it.
     pub fn failure(&self, what: &str) -> String {
         let log = self.home.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -263,7 +236,7 @@ impl Drop for Iis<'_> {
         }
         self.site.host.sandbox.kill();
         if !thread::panicking() {
-            self.leaves_nothing_behind();
+            self.await_no_processes();
             let panicked = self.home.log().contains("panicked at");
             assert!(!panicked, "{}", self.failure("nothing panics"));
         }

@@ -16,7 +16,7 @@ use super::web_config::WebConfig;
 
 const PORT: &str = "HTTP_PLATFORM_PORT";
 
-/// What a start needs beside the file.
+/// Settings of a start that are not in the file.
 #[derive(Debug)]
 pub(super) struct Launch<'a> {
     pub(super) config: &'a WebConfig,
@@ -25,11 +25,11 @@ pub(super) struct Launch<'a> {
     /// The site's root: `wwwroot`.
     pub(super) root: &'a Path,
     pub(super) port: u16,
-    /// What a shutdown request proves itself with, where there is one.
+    /// The token that a shutdown request carries, if there is one.
     pub(super) token: Option<&'a str>,
     /// Ends the name of the log.
     pub(super) log_suffix: &'a str,
-    /// On Windows.
+    /// A console for the process, on Windows.
     pub(super) gives_console: bool,
 }
 
@@ -84,7 +84,7 @@ impl Launch<'_> {
     }
 }
 
-/// Where the program is that a `web.config` names.
+/// Returns the path of the program that a `web.config` names.
 pub(super) fn program(config: &WebConfig, worker: &Environment, root: &Path) -> PathBuf {
     executable(path_in(&worker.expand(&config.process_path), root))
 }
@@ -92,9 +92,10 @@ pub(super) fn program(config: &WebConfig, worker: &Environment, root: &Path) -> 
 /// Paths that begin with a dot are relative to the site.
 pub(super) fn path_in(text: &str, root: &Path) -> PathBuf {
     let text = native(text);
-    match text.starts_with('.') {
-        true => root.join(text),
-        false => text.into(),
+    if text.starts_with('.') {
+        root.join(text)
+    } else {
+        text.into()
     }
 }
 
@@ -122,9 +123,10 @@ fn executable(program: PathBuf) -> PathBuf {
 #[cfg(unix)]
 fn executable(program: PathBuf) -> PathBuf {
     let is_exe = program.extension().is_some_and(|suffix| suffix == "exe");
-    match is_exe {
-        true => program.with_extension(""),
-        false => program,
+    if is_exe {
+        program.with_extension("")
+    } else {
+        program
     }
 }
 
@@ -133,9 +135,10 @@ fn arguments(command: &mut Command, text: &str, gives_console: bool) {
     use std::os::windows::process::CommandExt as _;
     use windows_sys::Win32::System::Threading::{CREATE_NO_WINDOW, DETACHED_PROCESS};
 
-    command.raw_arg(text).creation_flags(match gives_console {
-        true => CREATE_NO_WINDOW,
-        false => DETACHED_PROCESS,
+    command.raw_arg(text).creation_flags(if gives_console {
+        CREATE_NO_WINDOW
+    } else {
+        DETACHED_PROCESS
     });
 }
 

@@ -1,25 +1,25 @@
-//! Which edition of the module is simulated, and where it runs.
+//! The simulated edition of the module, and where it runs.
 
 use super::readiness::Look;
 use super::web_config::Schema;
 
-/// What differs. Start with one of the three, and change what a test is about.
+/// The differences between editions. Start with one of the three, and change what a test is about.
 #[derive(Clone, Copy, Debug)]
 pub struct Module {
-    /// How it reads `web.config`.
+    /// Schema by which it reads `web.config`.
     pub schema: Schema,
-    /// How it finds out that a port listens.
+    /// Way in which it finds out that a port listens.
     pub look: Look,
-    /// Whether it gets a job object. Without one it kills the processes that it knows: its child
+    /// True if it gets a job object. Without one it kills the processes that it knows: its child
     /// and what that had started when the port became ready.
     pub has_jobs: bool,
-    /// Whether it watches descendants, too, for their end.
+    /// True if it watches descendants, too, for their end.
     pub watches_descendants: bool,
-    /// Whether it asks before it kills.
+    /// True if it asks before it kills.
     pub asks: bool,
-    /// Whether the process gets a console (on Windows), without a window.
+    /// True if the process gets a console (on Windows), without a window.
     pub gives_console: bool,
-    /// Whether its signal reaches the process.
+    /// True if its signal reaches the process.
     pub signal_arrives: bool,
     /// Bytes of an answer that are collected before they are sent.
     pub output_buffer: usize,

@@ -24,7 +24,7 @@ pub(super) struct Output {
     pub(super) _in_flight: InFlight,
 }
 
-/// What came after the bytes that were collected.
+/// The event after the bytes that were collected.
 enum Then {
     More,
     End,
@@ -44,9 +44,6 @@ pub(super) fn full(text: String) -> Answer {
 
 impl Output {
     /// The body to answer with, as soon as the buffer has been filled for the first time.
-    ///
-    /// # Errors
-    /// When the app's answer broke off before.
     pub(super) async fn begin(mut self) -> Result<Answer, String> {
         let (first, then) = match self.buffer {
             0 => (Bytes::new(), Then::More),
@@ -84,13 +81,13 @@ impl Output {
         }
     }
 
-    /// At least as much as the buffer holds, unless it ends before.
+    /// Collects at least as much as the buffer holds, unless it ends before.
     async fn collect(&mut self) -> (Bytes, Then) {
         let mut collected = BytesMut::new();
         loop {
             let frame = tokio::select! {
                 frame = self.body.frame() => frame,
-                () = self.activity.is_idle_for(self.limit) => {
+                () = self.activity.wait_until_idle(self.limit) => {
                     let reason = "the operation timed out".to_owned();
                     return (collected.freeze(), Then::Failure(reason));
                 }

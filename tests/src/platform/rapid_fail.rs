@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// How often the process has failed in the current window.
+/// Number of failures of the process in the current window.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RapidFails {
     begun: Option<Instant>,
@@ -14,21 +14,20 @@ pub struct RapidFails {
 impl RapidFails {
     /// Counts an end, or a start that failed.
     pub fn record(&mut self, now: Instant) {
-        self.roll(now);
+        if self.is_over(now) {
+            *self = Self::default();
+        }
         self.begun.get_or_insert(now);
         self.count += 1;
     }
 
-    /// Whether there were more than `limit` in this window.
-    pub fn is_exceeded(&mut self, now: Instant, limit: u32) -> bool {
-        self.roll(now);
-        self.count > limit
+    /// Returns whether there were more than `limit` in this window.
+    pub fn is_exceeded(&self, now: Instant, limit: u32) -> bool {
+        self.count > limit && !self.is_over(now)
     }
 
-    fn roll(&mut self, now: Instant) {
-        let is_over = |begun| now.saturating_duration_since(begun) >= WINDOW;
-        if self.begun.is_some_and(is_over) {
-            *self = Self::default();
-        }
+    fn is_over(&self, now: Instant) -> bool {
+        let is_past = |begun| now.saturating_duration_since(begun) >= WINDOW;
+        self.begun.is_some_and(is_past)
     }
 }

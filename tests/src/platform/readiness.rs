@@ -1,25 +1,26 @@
-//! Whether a port listens, as the module finds out.
+//! The module's check that a port listens.
 
 use std::net::Ipv4Addr;
 
 use handoff::os::listening;
 use tokio::net::TcpStream;
 
-/// How the module looks at a port.
+/// Way in which the module looks at a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// In the system's table: the owner of an IPv4 listener has to be the child or a descendant.
+    /// A look into the system's table: the owner of an IPv4 listener has to be the child or a
+    /// descendant.
     Table,
-    /// By connecting and closing, as in Azure: anybody may listen.
+    /// A connection that is closed at once, as in Azure: any process may listen.
     Connect,
 }
 
-/// What was seen.
+/// The result of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     Nobody,
     Somebody,
-    /// Only the table tells who.
+    /// A process listens; only the table names it.
     Owner(u32),
 }
 

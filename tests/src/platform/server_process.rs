@@ -19,11 +19,11 @@ use super::upstream::{RequestBody, SendError, Upstream};
 use super::web_config::WebConfig;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// How soon the end of a watched descendant is noticed; the original waits for its handle.
+/// Time in which the end of a watched descendant is noticed; the original waits for its handle.
 const NOTICE: Duration = Duration::from_millis(50);
-/// With more than these at the moment when the port becomes ready, a start has failed.
+/// Number of processes above which, at the moment when the port becomes ready, a start has failed.
 const MAX_PROCESSES: usize = 16;
-/// From the request to stop to the kill.
+/// Time from the request to stop to the kill.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
 /// A process that listens.
@@ -36,9 +36,9 @@ pub(super) struct ServerProcess {
     watched: Vec<u32>,
     upstream: Upstream,
     fails: Arc<Mutex<RapidFails>>,
-    /// Whether the module has given it up.
+    /// True once the module has given it up.
     is_over: watch::Sender<bool>,
-    /// Whether the root has ended.
+    /// True once the root has ended.
     has_exited: watch::Receiver<bool>,
 }
 
@@ -54,9 +54,6 @@ struct Root {
 
 impl ServerProcess {
     /// One attempt.
-    ///
-    /// # Errors
-    /// Why it came to nothing, with nothing left of it.
     pub(super) async fn start(
         config: &WebConfig,
         host: &Arc<Host>,
@@ -70,7 +67,7 @@ impl ServerProcess {
             pid: root.pid,
             port,
         });
-        match root.becomes_ready(config, host, port).await {
+        match root.await_ready(config, host, port).await {
             Ok(watched) => {
                 let process = Arc::new(Self {
                     pid: root.pid,
@@ -99,7 +96,7 @@ impl ServerProcess {
         }
     }
 
-    /// Whether requests go to it.
+    /// Returns whether requests go to it.
     pub(super) fn is_up(&self) -> bool {
         !*self.is_over.borrow()
     }
@@ -134,7 +131,7 @@ impl ServerProcess {
         self.host.events.push(Event::Stopped { pid, killed });
     }
 
-    /// By a request; what does not answer it as it should gets a signal.
+    /// Asks it to stop by a request; what does not answer it as it should gets a signal.
     async fn ask(&self) -> bool {
         let by = if self.upstream.ask_to_stop(&self.token).await {
             "request"
@@ -242,7 +239,7 @@ impl Root {
     }
 
     /// Waits for the port; gives the processes to watch.
-    async fn becomes_ready(
+    async fn await_ready(
         &self,
         config: &WebConfig,
         host: &Host,

@@ -1,4 +1,4 @@
-//! What Azure's shared folder and the tools that write to it do to a deployment.
+//! Effects that Azure's shared folder and the tools that write to it do to a deployment.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -18,15 +18,12 @@ pub struct HalfWritten {
 // === impl HalfWritten ===
 
 impl HalfWritten {
-    /// Where it arrives.
+    /// Returns the path at which it arrives.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Writes the other half.
-    ///
-    /// # Panics
-    /// When that fails.
     pub fn finish(mut self) -> PathBuf {
         self.file.write_all(&self.rest).expect("the rest");
         self.path
@@ -37,9 +34,6 @@ impl HalfWritten {
 
 impl Home {
     /// Begins to upload, in place, as Kudu's file API and `cp` do.
-    ///
-    /// # Panics
-    /// When that fails.
     pub fn begin_upload(&self, release: impl Into<Release>) -> HalfWritten {
         let release = release.into();
         let whole = self.path().join("upload");
@@ -59,9 +53,6 @@ impl Home {
 
     /// Moves the site's releases and pointer to folders of the same names: whoever watched the old
     /// ones gets no event ever again, as after a move of the share to another file server.
-    ///
-    /// # Panics
-    /// When a file cannot be moved.
     pub fn lose_change_events(&self) {
         let releases = self.releases();
         let old = self.path().join("old-releases");
@@ -77,9 +68,6 @@ impl Home {
     }
 
     /// Writes the same artifact and pointer again and again: events without news.
-    ///
-    /// # Panics
-    /// When a file cannot be written.
     pub fn deploy_again(&self, release: impl Into<Release>, times: usize) {
         let release = release.into();
         for _ in 0..times {

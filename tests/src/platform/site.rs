@@ -21,7 +21,7 @@ pub(super) struct Site {
     current: Mutex<Result<Arc<Application>, String>>,
 }
 
-/// What a change of a watched file looks like.
+/// The marks by which a change of a watched file is seen.
 type Stamps = Vec<Option<(SystemTime, u64)>>;
 
 // === impl Site ===
@@ -35,7 +35,7 @@ impl Site {
         }
     }
 
-    /// Who takes new requests; why nobody does.
+    /// Returns the application for new requests, or the reason why there is none.
     pub(super) fn application(&self) -> Result<Arc<Application>, String> {
         self.current().clone()
     }

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioExecutor;
 pub(super) type RequestBody = UnsyncBoxBody<Bytes, hyper::Error>;
 pub(super) type SendError = hyper_util::client::legacy::Error;
 
-/// For the answer to a shutdown request.
+/// Maximum time for the answer to a shutdown request.
 const ASK: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Upstream {
         self.client.request(request).await
     }
 
-    /// Whether a shutdown request is answered as it should be.
+    /// Sends a shutdown request; returns whether the answer was as it should be.
     pub(super) async fn ask_to_stop(&self, token: &str) -> bool {
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request = Request::post(self.uri(Some(PathAndQuery::from_static("/iisintegration"))))

@@ -7,7 +7,7 @@ use roxmltree::{Document, Node};
 /// The module's name, as handlers name it.
 const MODULE: &str = "httpPlatformHandler";
 
-/// Which edition of the module reads the file.
+/// The edition of the module that reads the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Schema {
     /// Microsoft's HttpPlatformHandler 1.2.
@@ -19,23 +19,23 @@ pub enum Schema {
 /// `<httpPlatform>`, defaults filled in, nothing expanded yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebConfig {
-    /// What to start.
+    /// The program to start.
     pub process_path: String,
     /// Its command line, as one text.
     pub arguments: String,
-    /// For the port to listen.
+    /// Maximum time until the port listens.
     pub startup_time_limit: Duration,
-    /// How often to try again when it does not.
+    /// Number of further tries when it does not.
     pub startup_retry_count: u32,
     /// More ends in a minute, and nothing is started for the rest of it.
     pub rapid_fails_per_minute: u32,
-    /// For a request without a byte moving.
+    /// Maximum time for a request without a byte moving.
     pub request_timeout: Duration,
     /// Processes that take turns.
     pub processes_per_application: u32,
-    /// Whether every request brings a handle that the process has to close.
+    /// True if every request brings a handle that the process has to close.
     pub forward_windows_auth_token: bool,
-    /// Where its output goes, if anywhere.
+    /// Path for its output, if there is one.
     pub stdout_log_file: Option<String>,
     /// Variables, in the file's order.
     pub environment: Vec<(String, String)>,
@@ -43,10 +43,10 @@ pub struct WebConfig {
     pub recycle_on_file_change: Vec<String>,
 }
 
-/// What IIS answers with a 500.19.
+/// A fault that IIS answers with a 500.19.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WebConfigError {
-    /// Not XML.
+    /// Text that is no XML.
     #[error("web.config is not well-formed: {0}")]
     Xml(#[from] roxmltree::Error),
     /// An element that has to be there.
@@ -63,19 +63,19 @@ pub enum WebConfigError {
     Unknown {
         /// `attribute` or `element`
         what: &'static str,
-        /// Which.
+        /// Its name.
         name: String,
-        /// Where.
+        /// The element that it is in.
         element: String,
     },
     /// A value that the schema does not allow.
     #[error("{attribute} is {value:?}: expected {expected}")]
     Value {
-        /// Which.
+        /// Its name.
         attribute: &'static str,
-        /// What it says.
+        /// The value found.
         value: String,
-        /// What it should say.
+        /// A description of valid values.
         expected: String,
     },
 }
@@ -84,9 +84,6 @@ pub enum WebConfigError {
 
 impl WebConfig {
     /// Reads the whole file.
-    ///
-    /// # Errors
-    /// What IIS would refuse the site for.
     pub fn parse(text: &str, schema: Schema) -> Result<Self, WebConfigError> {
         let text = text.trim_start_matches('\u{feff}');
         let document = Document::parse(text)?;
@@ -194,7 +191,7 @@ fn child<'a, 'input>(parent: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'i
     parent.children().find(|node| node.has_tag_name(name))
 }
 
-/// Whether the module gets every request, also those that look like files.
+/// Returns whether the module gets every request, also those that look like files.
 fn handled(handlers: Node<'_, '_>) -> bool {
     let is = |handler: &Node<'_, '_>, attribute, expected: &str| {
         let value = handler.attribute(attribute).unwrap_or_default();

@@ -9,7 +9,6 @@
 use std::fmt::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -26,37 +25,31 @@ pub use wire::{End, Wire};
 pub struct Stage {
     site: Running,
     apps: TcpListener,
-    /// Where the app looks whether it may be ready.
+    /// Folder of the file that lets the app be ready.
     gate: Option<TempDir>,
 }
 
 /// An answer that is as short as they get.
 pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-/// The same as a client gets it, without the date.
+/// [`OK`] as a client gets it, without the date.
 pub const OK_PASSED_ON: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
 /// A request that is as short as they get.
 pub const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-/// The same as the app gets it.
+/// [`GET`] as the app gets it.
 pub const GET_PASSED_ON: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
 // === impl Stage ===
 
 impl Stage {
-    /// With defaults, but for the fields about the client, which most tests are not about, and one
-    /// worker: each has its own connections to the app.
-    ///
-    /// # Panics
-    /// When handoff does not start.
+    /// Starts it with defaults, but for the fields about the client, which most tests are not
+    /// about, and one worker: each has its own connections to the app.
     #[expect(clippy::new_without_default, reason = "it starts processes")]
     #[track_caller]
     pub fn new() -> Self {
         Self::with(&[])
     }
 
-    /// With these options.
-    ///
-    /// # Panics
-    /// When handoff does not start.
+    /// Starts it with these options.
     #[track_caller]
     pub fn with(options: &[(&str, &str)]) -> Self {
         let stage = Self::launch(options, &[]);
@@ -67,19 +60,13 @@ impl Stage {
         stage
     }
 
-    /// With an app that is not ready before [`Stage::becomes_ready`].
-    ///
-    /// # Panics
-    /// When handoff does not start.
+    /// Starts it with an app that is not ready before [`Stage::make_ready`].
     #[track_caller]
     pub fn starting() -> Self {
         Self::starting_with(&[])
     }
 
-    /// The same with these options.
-    ///
-    /// # Panics
-    /// When handoff does not start.
+    /// Starts it so with these options.
     #[track_caller]
     pub fn starting_with(options: &[(&str, &str)]) -> Self {
         let gate = TempDir::new().expect("a folder");
@@ -91,10 +78,7 @@ impl Stage {
 
     /// Lets the app be ready, and waits until handoff knows: a probe that it gives up when it is
     /// asked to stop may be a connection without a byte, which the test would take for its own.
-    ///
-    /// # Panics
-    /// When it is already.
-    pub fn becomes_ready(&self) {
+    pub fn make_ready(&self) {
         let gate = self.gate.as_ref().expect("an app that starts");
         std::fs::write(gate.path().join("ready"), "").expect("a file");
         self.site
@@ -127,9 +111,10 @@ impl Stage {
         let site = options
             .fold(Site::overwritten_in_place(), |site, (option, value)| {
                 // A switch has no value, which the environment's has.
-                match option.starts_with("--") {
-                    false => site.with_variable(option, value),
-                    true => site.with(option, value),
+                if option.starts_with("--") {
+                    site.with(option, value)
+                } else {
+                    site.with_variable(option, value)
                 }
             })
             .running(&command)
@@ -147,9 +132,6 @@ impl Stage {
     }
 
     /// Starts the app once more, as a new release, and waits until that gets the requests.
-    ///
-    /// # Panics
-    /// When it never does.
     #[track_caller]
     pub fn swap(&self) {
         let before = self.site.status().handoffs.len();
@@ -160,9 +142,6 @@ impl Stage {
     }
 
     /// A new client.
-    ///
-    /// # Panics
-    /// When it is refused.
     #[track_caller]
     pub fn client(&self) -> Wire {
         let stream = TcpStream::connect(self.site.address());
@@ -170,9 +149,6 @@ impl Stage {
     }
 
     /// A new client that has sent this.
-    ///
-    /// # Panics
-    /// When it is refused.
     #[track_caller]
     pub fn client_sends(&self, bytes: impl AsRef<[u8]>) -> Wire {
         let mut client = self.client();
@@ -181,9 +157,6 @@ impl Stage {
     }
 
     /// The next connection that handoff has opened to its app.
-    ///
-    /// # Panics
-    /// When there is none.
     #[track_caller]
     pub fn app(&self) -> Wire {
         self.apps.set_nonblocking(true).expect("a listener");
@@ -196,9 +169,6 @@ impl Stage {
     }
 
     /// A client that has had one answer, and the connection to the app that it left behind.
-    ///
-    /// # Panics
-    /// When one of them does not get what it should.
     #[track_caller]
     pub fn kept(&self) -> (Wire, Wire) {
         let mut client = self.client_sends(GET);
@@ -211,16 +181,13 @@ impl Stage {
 
     /// Ends handoff, and is sure then that nothing more has reached the app: neither on these of
     /// its connections nor on another one.
-    ///
-    /// # Panics
-    /// When something has.
     #[track_caller]
-    pub fn nothing_more_reaches(self, apps: impl IntoIterator<Item = Wire>) {
+    pub fn assert_nothing_more_reaches(self, apps: impl IntoIterator<Item = Wire>) {
         let Self {
             site, apps: others, ..
         } = self;
         site.ask_to_stop();
-        site.exit_status();
+        site.await_exit();
         for mut app in apps {
             let (rest, _) = app.rest();
             assert_eq!(rest, "", "no more than this reaches the app");
@@ -274,9 +241,4 @@ pub fn chunked(body: &str, size: usize) -> String {
         let _ = write!(chunks, "{:x}\r\n{}\r\n", chunk.len(), text(chunk));
     }
     chunks + "0\r\n\r\n"
-}
-
-/// Lets time pass, for what is about time.
-pub fn pass(time: Duration) {
-    std::thread::sleep(time);
 }

@@ -11,11 +11,12 @@ use super::{OK, field, text};
 /// Nothing here takes so long, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long the system waits at a time. Wine does not always wake who waits when a reset comes, but
-/// tells who asks again.
-const AT_ONCE: Duration = match cfg!(windows) {
-    true => Duration::from_secs(1),
-    false => PATIENCE,
+/// Time for which the system waits at once. Wine does not always wake who waits when a reset comes,
+/// but tells who asks again.
+const AT_ONCE: Duration = if cfg!(windows) {
+    Duration::from_secs(1)
+} else {
+    PATIENCE
 };
 
 /// One end of a connection.
@@ -26,12 +27,12 @@ pub struct Wire {
     ahead: Vec<u8>,
 }
 
-/// How a connection ended.
+/// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Properly (FIN).
+    /// A proper end (FIN).
     Closed,
-    /// With a reset (RST): nobody takes what came before for the whole.
+    /// A reset (RST): what came before is not taken for the whole.
     Reset,
 }
 
@@ -49,44 +50,29 @@ impl Wire {
     }
 
     /// Sends bytes.
-    ///
-    /// # Panics
-    /// When the connection takes no more.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).expect("send");
     }
 
     /// Sends bytes.
-    ///
-    /// # Errors
-    /// When the connection takes no more.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())
     }
 
     /// Receives so many bytes. Each is a character of the text.
-    ///
-    /// # Panics
-    /// When they do not come.
     #[track_caller]
     pub fn receive(&mut self, length: usize) -> String {
         text(&self.bytes(length))
     }
 
     /// Receives so many bytes.
-    ///
-    /// # Panics
-    /// When they do not come.
     #[track_caller]
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         self.fill(|ahead| (ahead.len() >= length).then_some(length))
     }
 
     /// Receives exactly this.
-    ///
-    /// # Panics
-    /// When something else comes.
     #[track_caller]
     pub fn expect(&mut self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
@@ -95,9 +81,6 @@ impl Wire {
     }
 
     /// Receives the head of a message.
-    ///
-    /// # Panics
-    /// When none comes.
     #[track_caller]
     pub fn head(&mut self) -> String {
         text(&self.fill(|ahead| {
@@ -107,9 +90,6 @@ impl Wire {
     }
 
     /// Receives what is left of a chunked body behind its last chunk: trailers, or none.
-    ///
-    /// # Panics
-    /// When it does not end.
     #[track_caller]
     pub fn head_or_blank_line(&mut self) -> String {
         text(&self.fill(|ahead| {
@@ -121,7 +101,7 @@ impl Wire {
 
     /// Answers every request without a body with [`OK`] until the connection ends, and gives their
     /// heads.
-    pub fn answers_all(mut self) -> Vec<String> {
+    pub fn answer_all(mut self) -> Vec<String> {
         let mut heads = Vec::new();
         loop {
             let end = self.ahead.windows(4).position(|four| four == b"\r\n\r\n");
@@ -142,9 +122,6 @@ impl Wire {
     }
 
     /// Receives the head of an answer, and leaves out the date.
-    ///
-    /// # Panics
-    /// When none comes.
     #[track_caller]
     pub fn answer_head(&mut self) -> String {
         let head = self.head();
@@ -153,9 +130,6 @@ impl Wire {
     }
 
     /// Receives this answer, its date left out.
-    ///
-    /// # Panics
-    /// When another one comes.
     #[track_caller]
     pub fn expect_answer(&mut self, head: &str, body: &str) {
         assert_eq!(self.answer_head(), head);
@@ -163,9 +137,6 @@ impl Wire {
     }
 
     /// Receives an answer that handoff gives by itself, and gives its head.
-    ///
-    /// # Panics
-    /// When another one comes.
     #[track_caller]
     pub fn expect_refusal(&mut self, status: u16) -> String {
         let head = self.answer_head();
@@ -181,18 +152,12 @@ impl Wire {
     }
 
     /// Receives a chunk of a body; an empty one is the last.
-    ///
-    /// # Panics
-    /// When none comes.
     #[track_caller]
     pub fn chunk(&mut self) -> String {
         text(&self.chunk_bytes())
     }
 
     /// Receives a chunk of a body; an empty one is the last.
-    ///
-    /// # Panics
-    /// When none comes.
     #[track_caller]
     pub fn chunk_bytes(&mut self) -> Vec<u8> {
         let size = self.fill(|ahead| Some(ahead.windows(2).position(|two| two == b"\r\n")? + 2));
@@ -203,8 +168,8 @@ impl Wire {
         chunk
     }
 
-    /// Whether there is something to receive at this moment.
-    pub fn has_received(&mut self) -> bool {
+    /// Returns whether there is something to receive at this moment.
+    pub fn has_received(&self) -> bool {
         self.stream.set_nonblocking(true).expect("a socket");
         let peeked = self.stream.peek(&mut [0]);
         self.stream.set_nonblocking(false).expect("a socket");
@@ -212,18 +177,12 @@ impl Wire {
     }
 
     /// Has the system keep next to nothing that it cannot send yet.
-    ///
-    /// # Panics
-    /// When it does not let itself be told.
-    pub fn holds_little_back(&self) {
+    pub fn shrink_send_buffer(&self) {
         let told = SockRef::from(&self.stream).set_send_buffer_size(4096);
         told.expect("a socket");
     }
 
     /// Sends zeros until no more of them are taken for a while, and says how many were.
-    ///
-    /// # Panics
-    /// When the connection has ended.
     pub fn sends_until_full(&mut self, most: usize) -> usize {
         const FULL: Duration = Duration::from_secs(1);
         let zeros = [0; 64 * 1024];
@@ -242,27 +201,18 @@ impl Wire {
     }
 
     /// Sends nothing more.
-    ///
-    /// # Panics
-    /// When the connection has ended.
     #[track_caller]
     pub fn half_close(&self) {
         self.stream.shutdown(Shutdown::Write).expect("half-close");
     }
 
     /// Ends the connection with a reset.
-    ///
-    /// # Panics
-    /// When the system does not let it.
     pub fn reset(self) {
         let linger = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         linger.expect("a socket");
     }
 
     /// Receives everything up to the end.
-    ///
-    /// # Panics
-    /// When the connection does not end.
     #[track_caller]
     pub fn rest(&mut self) -> (String, End) {
         let mut rest = std::mem::take(&mut self.ahead);
@@ -279,9 +229,6 @@ impl Wire {
     }
 
     /// Waits for the end, before which nothing may come.
-    ///
-    /// # Panics
-    /// When something comes, or no end.
     #[track_caller]
     pub fn end(&mut self) -> End {
         let (rest, end) = self.rest();
@@ -290,11 +237,8 @@ impl Wire {
     }
 
     /// Waits for the end, whatever comes before, which has to be soon.
-    ///
-    /// # Panics
-    /// When it is late.
     #[track_caller]
-    pub fn ends_soon(&mut self) -> End {
+    pub fn await_end_soon(&mut self) -> End {
         // A second on a machine with nothing else to do, of which there are few.
         const SOON: Duration = Duration::from_secs(10);
         let since = Instant::now();
@@ -304,15 +248,12 @@ impl Wire {
     }
 
     /// Takes no more, and lets the other end know.
-    pub fn stops(&self) {
+    pub fn shut_down(&self) {
         // It may have ended already.
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
     /// Another handle to the same connection, to send from another thread.
-    ///
-    /// # Panics
-    /// When the system gives none.
     pub fn sender(&self) -> Self {
         Self::new(self.stream.try_clone().expect("a handle"))
     }

@@ -1,13 +1,14 @@
 //! The admin port: who is answered there, and that its numbers are true.
 
 use tests::stage::{GET, Stage};
+use tests::status::Phase;
 use tests::{Connection, Running, Site, app, file};
 
 fn site() -> Site {
     Site::watching_a_pointer().with("--admin", "127.0.0.1:0")
 }
 
-/// So many answers of a class that a generation gave.
+/// Returns the number of answers of a class that a generation gave.
 fn answers(site: &Running, generation: &str, code: &str) -> Option<f64> {
     let labels = [("generation", generation), ("code", code)];
     site.metrics().value("handoff_requests_total", &labels)
@@ -28,7 +29,7 @@ fn requests_are_counted_by_code_and_generation_whichever_worker_serves_them() {
     assert_eq!(answers(&site, "1", "5xx"), Some(0.0));
 
     site.deploy("v2");
-    site.activates("v2");
+    site.await_active("v2");
     assert_eq!(kept.get("/version").unwrap().text(), "v2");
     assert_eq!(answers(&site, "2", "2xx"), Some(1.0));
     assert_eq!(answers(&site, "1", "2xx"), Some(7.0), "as before");
@@ -64,35 +65,35 @@ fn what_is_in_flight_and_what_is_held_is_shown() {
     let site = site().start("v1");
     let upload = site.begin_upload("/upload");
     let first = [("generation", "1")];
-    site.measures("handoff_in_flight_requests", &first, 1.0);
+    site.await_metric("handoff_in_flight_requests", &first, 1.0);
     assert_eq!(upload.finish().unwrap().status, 200);
-    site.measures("handoff_in_flight_requests", &first, 0.0);
+    site.await_metric("handoff_in_flight_requests", &first, 0.0);
 
     let site = self::site().launch(app("v1").that("--never-ready"));
     let _waiting = [site.begin("/"), site.begin("/")];
-    site.measures("handoff_held_requests", &[], 2.0);
-    site.measures("handoff_client_connections", &[], 2.0);
+    site.await_metric("handoff_held_requests", &[], 2.0);
+    site.await_metric("handoff_client_connections", &[], 2.0);
 }
 
 #[test]
 fn launches_are_counted_by_what_became_of_them_and_their_phases_are_timed() {
     let site = site().start("v1");
     site.deploy("v2");
-    site.activates("v2");
+    site.await_active("v2");
     site.deploy(app("v3").that("--exit-code=7"));
     site.wait_until("v3 is refused", |status| status.refusal("v3").is_some());
     let outcome = |outcome| {
         let metrics = site.metrics();
         metrics.value("handoff_handoffs_total", &[("outcome", outcome)])
     };
-    site.measures("handoff_handoffs_total", &[("outcome", "refused")], 1.0);
+    site.await_metric("handoff_handoffs_total", &[("outcome", "refused")], 1.0);
     assert_eq!(outcome("promoted"), Some(2.0));
     let phases = "handoff_phase_duration_seconds_count";
-    site.measures(phases, &[("phase", "start")], 2.0);
-    site.measures(phases, &[("phase", "copy")], 3.0);
-    site.measures(phases, &[("phase", "stop")], 1.0);
+    site.await_metric(phases, &[("phase", "start")], 2.0);
+    site.await_metric(phases, &[("phase", "copy")], 3.0);
+    site.await_metric(phases, &[("phase", "stop")], 1.0);
     let labels = [("generation", "2"), ("state", "active")];
-    site.measures("handoff_instance", &labels, 1.0);
+    site.await_metric("handoff_instance", &labels, 1.0);
     let metrics = site.metrics();
     assert_eq!(metrics.value("handoff_app_restarts_total", &[]), Some(0.0));
     let own = metrics.value("process_resident_memory_bytes", &[]).unwrap();
@@ -105,10 +106,10 @@ fn launches_are_counted_by_what_became_of_them_and_their_phases_are_timed() {
 #[test]
 fn an_app_that_is_started_again_is_counted() {
     let site = site().start("v1");
-    let pid = site.status().active.unwrap().pid.unwrap();
+    let pid = site.status().active.clone().unwrap().pid.unwrap();
     tests::processes::signal(pid, rustix::process::Signal::KILL);
     site.wait_until("it is back", |status| status.generation() == Some(2));
-    site.measures("handoff_app_restarts_total", &[], 1.0);
+    site.await_metric("handoff_app_restarts_total", &[], 1.0);
 }
 
 #[test]
@@ -123,16 +124,16 @@ fn what_is_sent_again_and_what_stays_unanswered_is_counted() {
     app.send("HTTP/1.1 204 No Content\r\n\r\n");
     client.answer_head();
     let site = stage.site();
-    site.measures("handoff_retries_total", &[("reason", "closed")], 1.0);
-    site.measures("handoff_unanswered_requests_total", &[], 0.0);
+    site.await_metric("handoff_retries_total", &[("reason", "closed")], 1.0);
+    site.await_metric("handoff_unanswered_requests_total", &[], 0.0);
 
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok");
     app.head();
     drop(app);
     client.expect_refusal(502);
-    site.measures("handoff_unanswered_requests_total", &[], 1.0);
+    site.await_metric("handoff_unanswered_requests_total", &[], 1.0);
     assert_eq!(answers(site, "1", "5xx"), Some(1.0));
-    site.measures("handoff_retries_total", &[("reason", "closed")], 1.0);
+    site.await_metric("handoff_retries_total", &[("reason", "closed")], 1.0);
 }
 
 #[test]
@@ -146,7 +147,7 @@ fn what_is_cut_is_counted() {
     let request = [("class", "request")];
     stage
         .site()
-        .measures("handoff_evictions_total", &request, 1.0);
+        .await_metric("handoff_evictions_total", &request, 1.0);
     assert_eq!(answers(stage.site(), "1", "5xx"), Some(1.0));
 }
 
@@ -211,7 +212,7 @@ fn it_is_ready_while_an_instance_gets_the_requests() {
     assert_eq!(answer.status, 503);
     assert!(answer.text().contains("nothing"), "{answer:?}");
     site.deploy("v1");
-    site.activates("v1");
+    site.await_active("v1");
     let answer = site.look("/readyz");
     assert_eq!((answer.status, answer.text()), (200, "ready\n"));
 }
@@ -223,7 +224,7 @@ fn it_is_not_ready_any_more_when_it_shuts_down() {
     let upload = site.begin_upload("/upload");
     let admin = site.admin();
     site.ask_to_stop();
-    site.wait_until("it stops", |status| status.phase == "stopping");
+    site.wait_until("it stops", |status| status.phase == Phase::Stopping);
     let mut connection = Connection::open(admin).unwrap();
     connection.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let answer = connection.answer().unwrap();
@@ -295,11 +296,11 @@ fn two_sidecars_with_one_admin_port_both_serve_and_the_second_gets_it_later() {
     let port = first.admin().to_string();
     let second = Site::watching_a_pointer().with("--admin", &port);
     let second = second.launch_in(first.deployment());
-    second.activates("v1");
+    second.await_active("v1");
     assert_eq!(second.get("/version").text(), "v1");
-    second.logs("the admin port is in use");
+    second.await_log("the admin port is in use");
     first.kill();
-    second.logs("the status page is at");
+    second.await_log("the status page is at");
     let answer = second.look("/status");
     let status: tests::Status = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(status.listen, second.address());

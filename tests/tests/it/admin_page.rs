@@ -1,9 +1,11 @@
 //! The status page in a real browser, through real handoffs.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tests::browser::{Browser, PROGRAM};
 use tests::load::Load;
+use tests::wait::sleep_for;
 use tests::{Running, Site, app, tools};
 
 fn site() -> Site {
@@ -22,10 +24,10 @@ fn a_handoff_can_be_watched() {
     }
     let site = site().start("v1");
     let mut page = page(&site);
-    page.shows("#phase", &["serving"]);
-    page.shows("#blue", &["active", "v1-", "generation"]);
-    page.shows("#green", &["empty"]);
-    page.shows("#log", &["promoted"]);
+    page.await_shown("#phase", &["serving"]);
+    page.await_shown("#blue", &["active", "v1-", "generation"]);
+    page.await_shown("#green", &["empty"]);
+    page.await_shown("#log", &["promoted"]);
     for _ in 0..20 {
         site.get("/version");
     }
@@ -35,20 +37,20 @@ fn a_handoff_can_be_watched() {
     // It stays a candidate for as long as it takes to be seen.
     let upload = site.begin_upload("/upload");
     site.deploy(app("v2").that("--ready-after=3s"));
-    page.shows("#green", &["candidate", "v2-"]);
-    page.shows("#phase", &["handing off"]);
-    page.shows("#green", &["active", "v2-"]);
-    page.shows("#blue", &["draining", "v1-"]);
+    page.await_shown("#green", &["candidate", "v2-"]);
+    page.await_shown("#phase", &["handing off"]);
+    page.await_shown("#green", &["active", "v2-"]);
+    page.await_shown("#blue", &["draining", "v1-"]);
     assert_eq!(upload.finish().unwrap().status, 200);
-    page.shows("#blue", &["empty"]);
-    page.shows("#handoffs", &["v2-", "promoted", "drain"]);
+    page.await_shown("#blue", &["empty"]);
+    page.await_shown("#handoffs", &["v2-", "promoted", "drain"]);
 
     site.deploy(app("v3").that("--exit-code=7"));
-    page.shows("#failure", &["v3-", "ended before it was ready (exit", "7"]);
-    page.shows("#handoffs", &["v3-", "refused"]);
-    page.shows("#green", &["active", "v2-"]);
+    page.await_shown("#failure", &["v3-", "ended before it was ready (exit", "7"]);
+    page.await_shown("#handoffs", &["v3-", "refused"]);
+    page.await_shown("#green", &["active", "v2-"]);
     std::fs::write(site.site().join("handoff.toml"), "polll = '1s'").unwrap();
-    page.shows("#notice", &["The configuration stays as it was", "polll"]);
+    page.await_shown("#notice", &["The configuration stays as it was", "polll"]);
     let complaints = page.complaints();
     assert!(complaints.is_empty(), "{complaints:?}");
 }
@@ -62,14 +64,14 @@ fn a_page_that_lost_its_sidecar_says_so_and_comes_back() {
     let mut first = site().start("v1");
     let address = first.admin();
     let mut page = page(&first);
-    page.shows("#phase", &["serving"]);
+    page.await_shown("#phase", &["serving"]);
     first.kill();
-    page.shows("#phase", &["no connection"]);
+    page.await_shown("#phase", &["no connection"]);
     drop(first);
     let again = Site::watching_a_pointer().with("--admin", &address.to_string());
     first = again.start("v2");
-    page.shows("#phase", &["serving"]);
-    page.shows("#blue", &["v2-"]);
+    page.await_shown("#phase", &["serving"]);
+    page.await_shown("#blue", &["v2-"]);
     assert_eq!(first.admin(), address);
 }
 
@@ -81,17 +83,17 @@ fn names_and_output_are_text_whatever_they_say() {
     }
     let site = site().start("v1");
     let mut page = page(&site);
-    page.shows("#phase", &["serving"]);
+    page.await_shown("#phase", &["serving"]);
     let hostile = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'<";
     let script = format!("#!/bin/sh\ncat <<'end'\n{hostile}/script>\nend\nexit 3\n");
     site.deploy(tests::file(hostile, script.as_bytes()));
     let shown = "onerror=\"document.title='owned'\"";
-    page.shows("#failure pre", &["<img src=x ", shown, "</script>"]);
+    page.await_shown("#failure pre", &["<img src=x ", shown, "</script>"]);
     // A release's name has been made harmless before it comes here; a path in a reason has not.
-    page.shows("#failure .reason", &["_img_src"]);
-    page.shows("#log", &["<img src=x"]);
+    page.await_shown("#failure .reason", &["_img_src"]);
+    page.await_shown("#log", &["<img src=x"]);
     site.point("<script>document.title='owned'<script>");
-    page.shows("#notice", &["<script>document.title='owned'<script>"]);
+    page.await_shown("#notice", &["<script>document.title='owned'<script>"]);
     for (expression, expected) in [
         ("document.images.length", 0),
         ("document.scripts.length", 1),
@@ -115,25 +117,25 @@ fn screenshots() {
     std::fs::create_dir_all(&folder).unwrap();
     let site = site().with("--bake", "20s").start("checkout-2026.11.1");
     let mut page = page(&site);
-    page.shows("#phase", &["serving"]);
+    page.await_shown("#phase", &["serving"]);
     pictures(&mut page, &folder, "first");
     let load = Load::offer(site.address(), 80);
     site.deploy("checkout-2026.11.2");
-    page.shows("#green", &["active"]);
-    tests::stage::pass(std::time::Duration::from_secs(25));
+    page.await_shown("#green", &["active"]);
+    sleep_for(Duration::from_secs(25), "the curves of the page fill");
     let upload = site.begin_upload("/upload");
     site.deploy(app("checkout-2026.11.3").that("--ready-after=20s"));
-    page.shows("#blue", &["candidate"]);
-    page.shows("#blue", &["answered 503"]);
+    page.await_shown("#blue", &["candidate"]);
+    page.await_shown("#blue", &["answered 503"]);
     pictures(&mut page, &folder, "during");
-    page.shows("#blue", &["active"]);
-    page.shows("#green", &["draining"]);
-    tests::stage::pass(std::time::Duration::from_secs(5));
+    page.await_shown("#blue", &["active"]);
+    page.await_shown("#green", &["draining"]);
+    sleep_for(Duration::from_secs(5), "the curves of the page fill");
     pictures(&mut page, &folder, "draining");
     assert_eq!(upload.finish().unwrap().status, 200);
     site.deploy(app("checkout-2026.11.4-with-a-rather-long-name").that("--exit-code=3"));
-    page.shows("#failure", &["ended before it was ready"]);
-    tests::stage::pass(std::time::Duration::from_secs(3));
+    page.await_shown("#failure", &["ended before it was ready"]);
+    sleep_for(Duration::from_secs(3), "the curves of the page fill");
     pictures(&mut page, &folder, "refused");
     load.end();
 }

@@ -25,7 +25,7 @@ fn a_node_server_is_swapped() {
     let site = Site::watching_a_pointer().running(&["node", "server.js"]);
     let site = site.start(node("one", "page one"));
     site.deploy(node("two", "page two"));
-    site.shows("/page", "page two");
+    site.await_shown("/page", "page two");
     site.wait_until("the first one is gone", |status| status.is_at_rest());
 }
 
@@ -38,10 +38,10 @@ fn a_python_server_is_swapped_to_another_folder() {
     let command = ["python3", "-m", "http.server", "{port}", "--bind", "{host}"];
     let site = Site::watching_a_pointer().running(&command);
     let site = site.start(folder("one", &[("index.html", "one"), ("only.txt", "one")]));
-    site.shows("/index.html", "one");
-    site.shows("/only.txt", "one");
+    site.await_shown("/index.html", "one");
+    site.await_shown("/only.txt", "one");
     site.deploy(folder("two", &[("index.html", "two")]));
-    site.shows("/", "two");
+    site.await_shown("/", "two");
     assert_eq!(site.get("/only.txt").status, 404);
     site.wait_until("the first one is gone", |status| status.is_at_rest());
 }
@@ -74,7 +74,7 @@ fn keeps_its_files(
     }
     std::fs::write(site.shared().join("go"), "").expect("a shared file");
     for (target, text) in now {
-        site.shows(target, text);
+        site.await_shown(target, text);
     }
 }
 

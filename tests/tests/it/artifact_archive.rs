@@ -29,15 +29,15 @@ fn site() -> Site {
 #[test]
 fn an_archive_runs_where_it_was_unpacked() {
     let site = site().start(file("v1.zip", &zip(&entries("v1"))));
-    site.serves("v1");
-    site.shows("/pages/page.txt", "of v1");
+    site.await_version("v1");
+    site.await_shown("/pages/page.txt", "of v1");
     site.deploy(file("v2.tar.gz", &tar_gz(&entries("v2"))));
-    site.serves("v2");
-    site.shows("/pages/page.txt", "of v2");
-    site.activates("v2");
+    site.await_version("v2");
+    site.await_shown("/pages/page.txt", "of v2");
+    site.await_active("v2");
     site.deploy(file("v3.TGZ", &tar_gz(&entries("v3"))));
-    site.serves("v3");
-    site.has_launched(3);
+    site.await_version("v3");
+    site.await_launches(3);
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn an_archives_digest_is_that_of_its_file_and_needs_no_settling() {
     let artifact = site.upload(file("v2.zip", &zip(&entries("v2"))));
     let digest = sha256(&artifact);
     site.point(format!("{}\nsha256={digest}\n", artifact.display()));
-    let status = site.activates("v2");
+    let status = site.await_active("v2");
     let handoff = status.handoff("v2").unwrap();
     assert_eq!(handoff.digest, format!("sha256:{digest}"));
 }
@@ -56,7 +56,7 @@ fn an_archives_digest_is_that_of_its_file_and_needs_no_settling() {
 fn an_archive_without_a_command_says_how_to_name_the_program_in_it() {
     let site = Site::watching_a_pointer().launch(file("v1.zip", &zip(&entries("v1"))));
     let status = site.wait_until("it fails", |status| status.last_failure.is_some());
-    let reason = status.last_failure.unwrap().reason;
+    let reason = status.last_failure.clone().unwrap().reason;
     assert!(reason.contains("-- ./app -port {port}"), "{reason}");
 }
 
@@ -72,14 +72,14 @@ fn a_part_of_an_archive_waits_for_the_rest_and_is_no_refused_release() {
         let before = site.status().handoffs.len();
         let path = site.site().join("releases").join(name);
         fs::write(&path, &whole[..whole.len() * 2 / 3]).unwrap();
-        let status = site.has_problem("is not a whole archive");
+        let status = site.await_problem("is not a whole archive");
         assert_eq!(status.handoffs.len(), before, "{status:#?}");
         assert_eq!(site.get("/version").status, 200);
         fs::write(&path, &whole).unwrap();
-        site.serves(&name[..2]);
+        site.await_version(&name[..2]);
         site.wait_until("the problem is over", |s| s.artifact_problem.is_none());
     }
-    site.has_launched(3);
+    site.await_launches(3);
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn an_archive_that_leads_out_or_is_a_bomb_is_refused_while_the_active_one_serves
     let site = site.start(file("v1.zip", &zip(&entries("v1"))));
     let refused = |site: &Running, name: &str, content: &[u8], why: &str| {
         site.deploy(file(name, content));
-        site.has_problem(why);
+        site.await_problem(why);
         assert_eq!(site.get("/version").text(), "v1");
     };
     let mut out = entries("v2");
@@ -97,9 +97,9 @@ fn an_archive_that_leads_out_or_is_a_bomb_is_refused_while_the_active_one_serves
     let mut bomb = entries("v3");
     bomb.push(("zeros", vec![0; 100 << 20], false));
     refused(&site, "v3.tar.gz", &tar_gz(&bomb), "--max-unpacked");
-    site.has_launched(1);
+    site.await_launches(1);
     // Nothing is left of them.
     assert_eq!(site.copies().len(), 1, "{:?}", site.copies());
     site.deploy(file("v4.zip", &zip(&entries("v4"))));
-    site.serves("v4");
+    site.await_version("v4");
 }

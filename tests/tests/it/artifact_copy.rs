@@ -7,7 +7,7 @@ fn copies_are_pruned_to_those_in_use_and_some_more() {
     let site = Site::watching_a_pointer().with("--keep", "1").start("v1");
     for version in ["v2", "v3", "v4", "v5", "v6", "v7"] {
         site.deploy(version);
-        site.serves(version);
+        site.await_version(version);
         site.wait_until("only it is left", |status| status.is_at_rest());
     }
     // The active one, two good ones before it, and one more.
@@ -37,9 +37,9 @@ fn a_script_that_leads_back_to_what_was_deployed_is_warned_about() {
         "v2",
         &[("index.html", "two"), ("venv/bin/uvicorn", &script)],
     ));
-    site.shows("/index.html", "two");
-    site.logs("lead back into the deployed folder");
-    site.logs("venv/bin/uvicorn");
+    site.await_shown("/index.html", "two");
+    site.await_log("lead back into the deployed folder");
+    site.await_log("venv/bin/uvicorn");
 }
 
 #[cfg(unix)]
@@ -76,16 +76,16 @@ mod with_file_systems {
         let v2 = site.upload("v2");
         let digest = sha256(&v2);
         site.point(format!("{}\nsha256={digest}\n", v2.display()));
-        let status = site.has_problem("No space left on device");
-        assert!(status.artifact_problem.unwrap().contains("--cache"));
-        site.serves("v1");
+        let status = site.await_problem("No space left on device");
+        assert!(status.artifact_problem.clone().unwrap().contains("--cache"));
+        site.await_version("v1");
         fs::remove_file(filler).unwrap();
-        site.serves("v2");
+        site.await_version("v2");
         site.wait_until("the problem is over", |s| s.artifact_problem.is_none());
-        site.has_launched(2);
+        site.await_launches(2);
     }
 
-    /// Until not even an empty file can be made.
+    /// Fills the disk until not even an empty file can be made.
     fn fill(disk: &Mount) -> PathBuf {
         let filler = disk.path().join("filler");
         fs::create_dir(&filler).expect("a folder");
@@ -104,17 +104,17 @@ mod with_file_systems {
             .with("--cache", disk.path().to_str().unwrap())
             .start("v1");
         site.ask_to_stop();
-        site.exit_status();
+        site.await_exit();
         let staging = fs::read_dir(disk.path().join("staging")).unwrap();
         assert_eq!(staging.count(), 0, "nothing is left that could make room");
         let filler = fill(&disk);
-        site.starts_again();
-        site.serves("v1");
+        site.start_again();
+        site.await_version("v1");
         site.deploy("v2");
-        site.has_problem("No space left on device");
-        site.serves("v1");
+        site.await_problem("No space left on device");
+        site.await_version("v1");
         fs::remove_dir_all(filler).unwrap();
-        site.serves("v2");
+        site.await_version("v2");
     }
 
     #[test]
@@ -126,8 +126,8 @@ mod with_file_systems {
         let site = Site::watching_a_pointer()
             .with("--cache", cache)
             .launch("v1");
-        let status = site.has_problem("noexec");
-        assert!(status.artifact_problem.unwrap().contains("--cache"));
+        let status = site.await_problem("noexec");
+        assert!(status.artifact_problem.clone().unwrap().contains("--cache"));
         assert!(status.handoffs.is_empty(), "{:?}", status.handoffs);
         // What another program reads need not be executable.
         let script = b"exec \"$1\" -port \"$2\"";
@@ -135,7 +135,7 @@ mod with_file_systems {
         let command = ["sh", "{artifact}", app, "{port}"];
         let site = Site::watching_a_pointer().running(&command);
         let site = site.with("--cache", cache).start(file("v1", script));
-        site.serves("dev");
+        site.await_version("dev");
     }
 
     #[test]
@@ -143,27 +143,33 @@ mod with_file_systems {
         let site = Site::watching_a_pointer().with("--bake", "0s").start("v1");
         let clean = || fs::remove_dir_all(site.cache().join("releases")).expect("copies");
         clean();
-        let pid = site.status().active.expect("an active one").pid.unwrap();
+        let pid = site
+            .status()
+            .active
+            .clone()
+            .expect("an active one")
+            .pid
+            .unwrap();
         signal(pid, Signal::KILL);
         site.wait_until("another one serves", |s| {
             s.active
                 .as_ref()
                 .is_some_and(|active| active.pid != Some(pid))
         });
-        site.serves("v1");
+        site.await_version("v1");
 
         // What else is needed for a deploy is there again, too.
         clean();
         site.deploy("v2");
-        site.serves("v2");
+        site.await_version("v2");
         site.wait_until("only it is left", |status| status.is_at_rest());
 
         clean();
         site.ask(r#"{"serial":1,"rollback":{"to":null,"serial":1}}"#);
-        let status = site.activates("v1");
+        let status = site.await_active("v1");
         let refused: Vec<_> = status.refused.iter().map(|r| &r.release).collect();
         assert!(
-            refused.iter().all(|id| id.starts_with("v2-")),
+            refused.iter().all(|id| id.as_str().starts_with("v2-")),
             "{refused:?}"
         );
     }
@@ -173,12 +179,18 @@ mod with_file_systems {
         let site = Site::watching_a_pointer()
             .with("--copy", "never")
             .start("v1");
-        let pid = site.status().active.expect("an active one").pid.unwrap();
+        let pid = site
+            .status()
+            .active
+            .clone()
+            .expect("an active one")
+            .pid
+            .unwrap();
         let runs = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
         assert_eq!(runs, site.site().join("uploads/v1"));
         assert!(site.copies().is_empty());
         site.deploy("v2");
-        site.serves("v2");
+        site.await_version("v2");
     }
 
     #[test]

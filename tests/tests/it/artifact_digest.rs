@@ -20,7 +20,7 @@ fn digest(path: &Path) -> String {
     printed.trim_end().to_owned()
 }
 
-/// The same on every system: deployers on one prove to servers on another.
+/// It is equal on every system: deployers on one prove to servers on another.
 #[test]
 fn a_folders_digest_is_known() {
     let folder = tempfile::tempdir().unwrap();
@@ -53,7 +53,7 @@ fn a_folders_digest_proves_that_it_is_whole() {
     let folder = site.site().join("uploads/v1");
     site.point(format!("uploads/v1\nsha256={}\n", digest(&folder)));
     site.wait_until("it serves", |status| status.active.is_some());
-    site.shows("/index.html", "one");
+    site.await_shown("/index.html", "one");
 }
 
 /// A site that runs v1, and the path of v2, which is not there yet.
@@ -79,11 +79,11 @@ fn a_digest_beside_an_artifact_is_read_however_it_was_written() {
     let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     fs::write(beside(&path), utf16).unwrap();
     fs::write(&path, content).unwrap();
-    site.serves("v2");
+    site.await_version("v2");
     let status = site.status();
     let proved = format!("sha256:{}", upper.to_lowercase());
     assert_eq!(status.handoff("v2").unwrap().digest, proved);
-    site.has_launched(2);
+    site.await_launches(2);
 }
 
 #[test]
@@ -91,11 +91,11 @@ fn an_artifact_waits_for_its_digest_to_be_written() {
     let (site, path, content) = before_v2(Site::watching_a_folder());
     fs::write(beside(&path), "").unwrap();
     fs::write(&path, content).unwrap();
-    site.has_problem("has no digest of the artifact in it");
-    site.has_launched(1);
-    site.serves("v1");
+    site.await_problem("has no digest of the artifact in it");
+    site.await_launches(1);
+    site.await_version("v1");
     fs::write(beside(&path), sha256(&path)).unwrap();
-    site.serves("v2");
+    site.await_version("v2");
     site.wait_until("the problem is over", |s| s.artifact_problem.is_none());
 }
 
@@ -105,10 +105,10 @@ fn a_digest_that_never_holds_is_a_problem_that_is_told_and_stays_told() {
     let wrong = "ab".repeat(32);
     fs::write(beside(&path), &wrong).unwrap();
     fs::write(&path, content).unwrap();
-    let status = site.has_problem(&wrong);
+    let status = site.await_problem(&wrong);
     assert_eq!(status.handoffs.len(), 1, "{status:#?}");
-    site.serves("v1");
+    site.await_version("v1");
     fs::write(beside(&path), sha256(&path)).unwrap();
-    site.serves("v2");
-    site.has_launched(2);
+    site.await_version("v2");
+    site.await_launches(2);
 }

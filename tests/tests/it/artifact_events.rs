@@ -15,8 +15,8 @@ fn an_artifact_is_found_without_any_events() {
     ] {
         let site = site.with_variable("HANDOFF_NO_EVENTS", "true").start("v1");
         site.deploy("v2");
-        site.serves("v2");
-        site.has_launched(2);
+        site.await_version("v2");
+        site.await_launches(2);
     }
 }
 
@@ -24,7 +24,7 @@ fn an_artifact_is_found_without_any_events() {
 fn an_event_is_quicker_than_a_look() {
     let site = Site::watching_a_folder().with("--poll", "1h").start("v1");
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
 }
 
 #[test]
@@ -45,13 +45,13 @@ fn a_storm_of_events_is_no_storm_of_deploys() {
         let served = catch_unwind(AssertUnwindSafe(|| {
             for version in ["v2", "v3"] {
                 site.deploy(version);
-                site.serves(version);
+                site.await_version(version);
             }
         }));
         over.store(true, Ordering::Relaxed);
         served.unwrap_or_else(|panic| resume_unwind(panic));
     });
-    site.has_launched(3);
+    site.await_launches(3);
 }
 
 #[test]
@@ -63,19 +63,19 @@ fn a_watched_folder_that_vanishes_and_returns_is_watched_again() {
     let site = Site::watching_a_folder().start("v1");
     let folder = site.site().join("releases");
     fs::remove_dir_all(&folder).unwrap();
-    site.has_problem("does not exist yet");
-    site.serves("v1");
+    site.await_problem("does not exist yet");
+    site.await_version("v1");
     fs::create_dir(&folder).unwrap();
-    site.has_problem("no artifact in");
+    site.await_problem("no artifact in");
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
     // Too quick for anybody to see that it was away.
     let aside = site.site().join("aside");
     fs::rename(&folder, &aside).unwrap();
     fs::create_dir(&folder).unwrap();
     site.deploy("v3");
-    site.serves("v3");
-    site.has_launched(3);
+    site.await_version("v3");
+    site.await_launches(3);
 }
 
 #[test]
@@ -88,10 +88,10 @@ fn the_same_artifact_in_a_folder_that_returns_is_no_deploy() {
     let folder = site.site().join("releases");
     let aside = site.site().join("aside");
     fs::rename(&folder, &aside).unwrap();
-    site.has_problem("does not exist yet");
+    site.await_problem("does not exist yet");
     fs::create_dir(&folder).unwrap();
     let name = app("v1").file_name();
     fs::copy(aside.join(&name), folder.join(&name)).unwrap();
     site.wait_until("the problem is over", |s| s.artifact_problem.is_none());
-    site.has_launched(1);
+    site.await_launches(1);
 }

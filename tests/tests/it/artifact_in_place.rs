@@ -32,11 +32,11 @@ fn what_is_overwritten_in_small_pieces_under_load_is_never_launched_by_halves() 
             });
         }
         overwrite_slowly(&path, &program("v2"), 40, Duration::from_millis(50));
-        let served = catch_unwind(AssertUnwindSafe(|| site.serves("v2")));
+        let served = catch_unwind(AssertUnwindSafe(|| site.await_version("v2")));
         over.store(true, Ordering::Relaxed);
         served.unwrap_or_else(|panic| resume_unwind(panic));
     });
     assert!(answered.into_inner() > 40);
-    site.has_launched(2);
+    site.await_launches(2);
     assert_eq!(fs::read(&path).unwrap(), program("v2"));
 }

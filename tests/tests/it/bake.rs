@@ -1,8 +1,9 @@
-//! While a new release bakes, the one before is at hand.
+//! The bake: the release before a new one stays at hand.
 #![cfg(unix)]
 
 use rustix::process::Signal;
 use tests::processes::{is_reaped, signal};
+use tests::status::Outcome;
 use tests::{Running, Site, Status, app, eventually};
 
 fn pid(status: &Status) -> u32 {
@@ -31,9 +32,9 @@ fn when_the_new_one_crashes_requests_go_back_at_once_and_it_is_not_tried_again()
 
     kill_and_wait(pid(&status));
 
-    site.serves("v1");
+    site.await_version("v1");
     assert_eq!(kept.get("/version").unwrap().text(), "v1");
-    let status = site.activates("v1");
+    let status = site.await_active("v1");
     assert_eq!(status.generation(), Some(1), "it was there all the time");
     let back = status.last_rollback.clone().expect("a rollback");
     eprintln!("from the verdict to the traffic: {} µs", back.took_us);
@@ -41,10 +42,10 @@ fn when_the_new_one_crashes_requests_go_back_at_once_and_it_is_not_tried_again()
     assert!(back.took_us < 50_000, "{back:?}");
     let reason = &status.refusal("v2").expect("v2 is refused").reason;
     assert!(reason.contains("while it was active"), "{reason}");
-    site.has_launched(2);
+    site.await_launches(2);
     site.kill();
-    site.starts_again();
-    site.serves("v1");
+    site.start_again();
+    site.await_version("v1");
 }
 
 #[test]
@@ -61,11 +62,11 @@ fn when_its_live_check_falls_they_go_back_too() {
 
     std::fs::remove_file(alive(&site)).unwrap();
 
-    let status = site.activates("v1");
+    let status = site.await_active("v1");
     std::fs::write(alive(&site), "yes").unwrap();
     let reason = &status.refusal("v2").expect("v2 is refused").reason;
     assert!(reason.contains("GET /alive answered 404"), "{reason}");
-    assert!(status.has_outcome("v2", "refused"), "{status:#?}");
+    assert!(status.has_outcome("v2", Outcome::Refused), "{status:#?}");
 }
 
 #[test]
@@ -83,7 +84,7 @@ fn when_it_answers_with_more_errors_they_go_back_too() {
     for _ in 0..40 {
         connection.get("/").unwrap();
     }
-    let status = site.activates("v1");
+    let status = site.await_active("v1");
     let reason = &status.refusal("v2").expect("v2 is refused").reason;
     assert!(reason.contains("errors"), "{reason}");
     assert_eq!(site.get("/").status, 200);
@@ -102,7 +103,7 @@ fn when_it_does_not_answer_in_time_they_go_back_too() {
     for mut client in waiting {
         assert_eq!(client.answer().unwrap().status, 504);
     }
-    let status = site.activates("v1");
+    let status = site.await_active("v1");
     let reason = &status.refusal("v2").expect("v2 is refused").reason;
     assert!(reason.contains("errors"), "{reason}");
 }
@@ -115,14 +116,19 @@ fn the_standby_ends_with_the_bake() {
         status.standby.is_none() && status.is_at_rest()
     });
     assert!(status.is_active("v2"));
-    site.has_launched(2);
+    site.await_launches(2);
 }
 
 #[test]
 fn the_standby_ends_before_the_next_candidate_starts() {
     let site = Site::watching_a_pointer().with("--bake", "10m").start("v1");
     let status = deploys_and_keeps_the_old_one(&site);
-    let v1 = status.standby.expect("a standby").pid.expect("its process");
+    let v1 = status
+        .standby
+        .clone()
+        .expect("a standby")
+        .pid
+        .expect("its process");
     site.deploy(app("v3").that("--never-ready"));
     site.wait_until("v3 starts", |status| {
         let candidate = status.candidate.as_ref();
@@ -137,12 +143,12 @@ fn a_rollback_that_is_asked_for_goes_to_the_standby_at_once() {
     deploys_and_keeps_the_old_one(&site);
     let upload = site.begin_upload("/upload");
     site.ask(r#"{"serial":1,"rollback":{"to":null,"serial":1}}"#);
-    let status = site.activates("v1");
+    let status = site.await_active("v1");
     assert_eq!(status.generation(), Some(1));
-    let back = status.last_rollback.expect("a rollback");
+    let back = status.last_rollback.clone().expect("a rollback");
     assert!(back.took_us < 50_000, "{back:?}");
     assert_eq!(upload.finish().unwrap().release(), "v2");
-    site.has_launched(2);
+    site.await_launches(2);
 }
 
 #[test]

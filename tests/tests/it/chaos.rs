@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tests::chaos;
 
-fn is_survived(seed: u64, time: Duration) {
+fn assert_survived(seed: u64, time: Duration) {
     eprintln!("HANDOFF_CHAOS_SEED={seed}");
     let summary = chaos::run(seed, time);
     eprintln!("{summary}");
@@ -19,7 +19,7 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn a_round_of_everything_loses_no_request() {
-    is_survived(1, Duration::ZERO);
+    assert_survived(1, Duration::ZERO);
 }
 
 #[test]
@@ -27,5 +27,5 @@ fn a_round_of_everything_loses_no_request() {
 fn rounds_of_everything_lose_no_request() {
     let seed = number("HANDOFF_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     let seconds = number("HANDOFF_CHAOS_SECONDS").unwrap_or(300);
-    is_survived(seed, Duration::from_secs(seconds));
+    assert_survived(seed, Duration::from_secs(seconds));
 }

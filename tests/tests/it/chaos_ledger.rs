@@ -1,4 +1,4 @@
-//! What the chaos run concludes from what clients saw and what apps wrote: each kind of finding.
+//! The conclusions of the chaos run from what clients saw and apps wrote: each kind of finding.
 #![cfg(target_os = "linux")] // As `chaos.rs`.
 
 use std::collections::BTreeMap;
@@ -45,7 +45,7 @@ fn kill(victim: Victim, from: u64, to: u64) -> Kill {
     }
 }
 
-/// With v1 promoted at the start, by one client.
+/// Settles the account of one client, with v1 promoted at the start.
 fn settle(seen: &[Seen], journal: &[&str], kills: &[Kill]) -> Account {
     let ledger = Ledger {
         seen: seen.to_vec(),

@@ -21,7 +21,7 @@ fn asks(deployment: &Deployment, words: &[&str]) -> Ended {
 /// A deployment with v1 in it, and this beside its pointer.
 fn configured(toml: &str) -> Deployment {
     let deployment = Deployment::default();
-    let deployed = deployment.deploys("v1", &[]);
+    let deployed = deployment.run_deploy("v1", &[]);
     deployed.with(4);
     fs::write(deployment.site().join("handoff.toml"), toml).expect("a file");
     deployment

@@ -98,9 +98,9 @@ fn a_port_that_is_let_go_of_is_taken() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let (handoff, _folder) = on(address);
-    handoff.says("in use");
+    handoff.await_stderr("in use");
     drop(taken);
-    handoff.says("listening");
+    handoff.await_stderr("listening");
 }
 
 #[test]

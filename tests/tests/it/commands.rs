@@ -3,6 +3,7 @@
 use std::fs;
 
 use tests::program::handoff;
+use tests::status::Outcome;
 use tests::{Deployment, Running, Site, app, binaries, command};
 
 fn look(site: &Running, command: &[&str]) -> command::Ended {
@@ -36,7 +37,7 @@ fn a_command_that_nobody_listens_to_goes_on_to_its_end() {
     assert_eq!(site.deployment().pointer(), before, "it is put back");
     let good = site.deployment().build("v3");
     assert_eq!(unheard(&site, &["deploy", good.to_str().unwrap()]), Some(0));
-    site.serves("v3");
+    site.await_version("v3");
     for words in [&["restart"][..], &["status"], &["history"], &["logs"]] {
         let expected = i32::from(words == ["logs"]);
         assert_eq!(unheard(&site, words), Some(expected), "{words:?}");
@@ -62,7 +63,7 @@ fn status_shows_what_runs_and_why_the_last_one_failed() {
     let upload = site.begin_upload("/upload");
     site.deploy(app("v2").that("--exit-code=3"));
     site.wait_until("v2 is refused", |status| {
-        status.has_outcome("v2", "refused")
+        status.has_outcome("v2", Outcome::Refused)
     });
     let shown = look(&site, &["status"]).with(0);
     let shown = shown.saying(&[
@@ -102,7 +103,7 @@ fn what_is_not_as_it_should_be_is_in_the_status() {
     let site = Site::watching_a_pointer()
         .with("--admin", "127.0.0.1:0")
         .start("v1");
-    site.deployment().deploys("v2", &[]).with(0);
+    site.deployment().run_deploy("v2", &[]).with(0);
     let place = site.deployment().place();
     let place: Vec<_> = place.iter().map(String::as_str).collect();
     let page = format!("page at http://{}/", site.admin());
@@ -118,9 +119,9 @@ fn what_is_not_as_it_should_be_is_in_the_status() {
 #[test]
 fn history_has_every_launch_oldest_first() {
     let site = Site::watching_a_pointer().start("v1");
-    site.deployment().deploys("v2", &[]).with(0);
+    site.deployment().run_deploy("v2", &[]).with(0);
     site.deployment()
-        .deploys(app("v3").that("--exit-code=3"), &[])
+        .run_deploy(app("v3").that("--exit-code=3"), &[])
         .with(1);
     look(&site, &["history"])
         .with(0)
@@ -140,7 +141,7 @@ fn a_history_of_two_says_whose_each_launch_is() {
     let alone = look(&site, &["history"]).with(0);
     assert!(!alone.stdout.contains("SIDECAR"), "{alone:#?}");
     let other = Site::watching_a_pointer().launch_in(site.deployment());
-    other.activates("v1");
+    other.await_active("v1");
     let json = look(&site, &["status", "--json"]).with(0).json();
     let both = [0, 1].map(|one| json["sidecars"][one]["status"]["sidecar"].clone());
     let both = both.each_ref().map(|id| id.as_str().unwrap());
@@ -181,17 +182,17 @@ fn logs_are_those_of_the_log_file_and_are_followed_over_rotation_and_to_the_next
     let mut command = handoff();
     command.args(["logs", "-f", "--state"]).arg(state);
     let mut follows = command::start(command);
-    follows.prints("v1 listening on");
+    follows.await_stdout("v1 listening on");
     // Each deploy logs more than half of what a file may hold.
     for version in ["v2", "v3", "v4"] {
-        site.deployment().deploys(version, &[]).with(0);
-        follows.prints(&format!("{version} listening on"));
+        site.deployment().run_deploy(version, &[]).with(0);
+        follows.await_stdout(&format!("{version} listening on"));
     }
     assert!(fs::read_dir(folder.path()).unwrap().count() > 1, "rotated");
     site.kill();
-    site.starts_again();
-    follows.prints("==> sidecar");
-    assert!(follows.is_running());
+    site.start_again();
+    follows.await_stdout("==> sidecar");
+    follows.assert_running();
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn logs_reach_back_into_full_files() {
         .with("--log-file-keep", "50")
         .start("v1");
     for version in ["v2", "v3"] {
-        site.deployment().deploys(version, &[]).with(0);
+        site.deployment().run_deploy(version, &[]).with(0);
     }
     assert!(fs::read_dir(folder.path()).unwrap().count() > 1, "rotated");
     let all = look(&site, &["logs", "--lines", "10000"]).with(0);
@@ -226,12 +227,12 @@ fn a_log_file_that_the_next_sidecar_goes_on_with_is_shown_once() {
     let mut command = handoff();
     command.args(["logs", "-f", "--state"]).arg(state);
     let follows = command::start(command);
-    follows.prints("v1 listening on");
+    follows.await_stdout("v1 listening on");
     site.kill();
-    site.starts_again();
-    site.serves("v1");
-    site.deployment().deploys("v2", &[]).with(0);
-    follows.prints("v2 listening on");
+    site.start_again();
+    site.await_version("v1");
+    site.deployment().run_deploy("v2", &[]).with(0);
+    follows.await_stdout("v2 listening on");
     let printed = follows.printed();
     for (part, times) in [("v1 listening on", 2), ("v2 listening on", 1)] {
         assert_eq!(printed.matches(part).count(), times, "{part}: {printed}");

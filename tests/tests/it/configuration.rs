@@ -80,7 +80,7 @@ fn the_apps_variables_come_from_both_files_and_a_change_of_them_is_a_handoff() {
     let status = site.wait_until("it is a problem", |status| {
         status.configuration_problem.is_some()
     });
-    let problem = status.configuration_problem.unwrap();
+    let problem = status.configuration_problem.clone().unwrap();
     assert!(
         problem.contains("app.env:1: expected NAME=VALUE"),
         "{problem}"
@@ -97,9 +97,9 @@ fn the_apps_variables_come_from_both_files_and_a_change_of_them_is_a_handoff() {
         status.generation() == Some(4)
     });
     assert_eq!(status.configuration_problem, None);
-    site.has_launched(4);
+    site.await_launches(4);
 
-    site.logs("the app's variables have changed");
+    site.await_log("the app's variables have changed");
     let log = site.log();
     assert!(!log.contains("secret"), "{log}");
     let state = site.deployment().state();
@@ -126,7 +126,7 @@ fn nobody_is_told_the_value_of_a_variable() {
         .with("--on-event", &format!("sh {}", script.display()))
         .start("v1");
     let bad = app("v2").that("--exit-code=7");
-    let refused = site.deployment().deploys(bad, &["--json"]).with(1);
+    let refused = site.deployment().run_deploy(bad, &["--json"]).with(1);
     let event = tests::eventually(
         || "somebody is told".to_owned(),
         || {
@@ -138,7 +138,7 @@ fn nobody_is_told_the_value_of_a_variable() {
     assert!(event.contains("\"refused\""), "{event}");
     // A mistake beside it is a problem that everybody is told of.
     fs::write(&file, toml.replace("[env]", "polll = 'x'\n[env]")).unwrap();
-    site.logs("the configuration stays as it was");
+    site.await_log("the configuration stays as it was");
 
     let mut events = tests::Connection::open(site.admin()).unwrap();
     events.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -193,8 +193,8 @@ fn when_no_instance_starts_with_new_variables_the_old_one_serves_on() {
         let failure = status.last_failure.as_ref();
         failure.is_some_and(|f| f.reason.contains("exit status: 9"))
     });
-    site.serves("v1");
-    site.has_launched(2);
+    site.await_version("v1");
+    site.await_launches(2);
     fs::write(&file, "[env]\nBROKEN = ''\n").unwrap();
     site.wait_until("the mended one serves", |status| {
         status.generation() == Some(3)
@@ -210,8 +210,8 @@ fn what_can_change_while_it_runs_does_and_what_cannot_is_named() {
         .with("--config", file.to_str().unwrap())
         .start("v1");
     fs::write(&file, "deploy-timeout = '2s'\nmax-held = 7\n").unwrap();
-    site.logs("the configuration has changed");
-    site.logs("take effect only when handoff is restarted");
+    site.await_log("the configuration has changed");
+    site.await_log("take effect only when handoff is restarted");
     let log = site.log();
     let line = |part: &str| log.lines().find(|line| line.contains(part)).unwrap();
     assert!(
@@ -224,18 +224,18 @@ fn what_can_change_while_it_runs_does_and_what_cannot_is_named() {
     );
     let slow = app("v2").that("--never-ready");
     site.deployment()
-        .deploys(slow, &[])
+        .run_deploy(slow, &[])
         .with(1)
         .saying(&["was not ready within 2s"]);
-    site.serves("v1");
+    site.await_version("v1");
 
     fs::write(&file, "deploy-timeout = 'soon'\n").unwrap();
     let status = site.wait_until("it is a problem", |status| {
         status.configuration_problem.is_some()
     });
-    let problem = status.configuration_problem.unwrap();
+    let problem = status.configuration_problem.clone().unwrap();
     assert!(problem.contains("site.toml:1: deploy-timeout"), "{problem}");
-    site.serves("v1");
+    site.await_version("v1");
 }
 
 #[test]
@@ -248,16 +248,16 @@ fn more_is_logged_as_soon_as_the_file_says_so() {
         .start("v1");
     assert_eq!(site.log(), "");
     fs::write(&file, "log-level = 'debug'\n").unwrap();
-    site.logs("event=\"configuration_reloaded\" options=\"log-level\"");
-    site.deployment().deploys("v2", &[]).with(0);
-    site.logs("promoted");
+    site.await_log("event=\"configuration_reloaded\" options=\"log-level\"");
+    site.deployment().run_deploy("v2", &[]).with(0);
+    site.await_log("promoted");
 }
 
 #[test]
 fn a_file_that_comes_later_counts_from_then_on() {
     let site = Site::watching_a_pointer().start("v1");
     fs::write(site.site().join("handoff.toml"), "deploy-timeout = '2s'\n").unwrap();
-    site.logs("the configuration has changed");
+    site.await_log("the configuration has changed");
     let slow = app("v2").that("--never-ready");
-    site.deployment().deploys(slow, &[]).with(1);
+    site.deployment().run_deploy(slow, &[]).with(1);
 }

@@ -3,11 +3,13 @@
 
 use rustix::process::Signal;
 use tests::processes::{is_reaped, signal};
+use tests::status::Outcome;
 use tests::{Running, Site, app, eventually};
 
 fn active_pid(site: &Running) -> u32 {
     site.status()
         .active
+        .clone()
         .expect("an active one")
         .pid
         .expect("its process")
@@ -34,9 +36,9 @@ fn an_app_killed_with_9_is_served_again_and_requests_meanwhile_are_held() {
     }
     let status = site.wait_until("the second launch is active", |status| {
         let active = status.active.as_ref();
-        active.is_some_and(|active| active.generation == 2)
+        active.is_some_and(|active| active.generation.0 == 2)
     });
-    let failure = status.last_failure.unwrap();
+    let failure = status.last_failure.clone().unwrap();
     let exit = failure.exit.unwrap();
     assert!(exit.contains("signal: 9"), "{exit}");
     assert!(
@@ -69,8 +71,8 @@ fn a_request_in_flight_to_a_killed_app_fails_visibly() {
     signal(active_pid(&site), Signal::KILL);
 
     assert_eq!(unanswered.answer().unwrap().status, 502);
-    stream.is_cut();
-    site.serves("v1");
+    stream.assert_cut();
+    site.await_version("v1");
 }
 
 #[test]
@@ -80,10 +82,13 @@ fn a_release_that_crashes_again_and_again_gives_way_to_the_one_before() {
         .start("v1");
     site.deploy(app("v2").that("--crash-after=1s"));
     let status = site.wait_until("v1 is back", |status| {
-        status.has_outcome("v2", "refused") && status.is_active("v1")
+        status.has_outcome("v2", Outcome::Refused) && status.is_active("v1")
     });
-    assert!(status.handoff("v1").unwrap().generation > 2, "{status:#?}");
-    site.serves("v1");
+    assert!(
+        status.handoff("v1").unwrap().generation.0 > 2,
+        "{status:#?}"
+    );
+    site.await_version("v1");
 }
 
 #[test]
@@ -95,15 +100,15 @@ fn a_candidate_killed_with_9_is_refused() {
         candidate.is_some_and(|candidate| candidate.pid.is_some())
     });
     signal(
-        status.candidate.unwrap().pid.expect("its process"),
+        status.candidate.clone().unwrap().pid.expect("its process"),
         Signal::KILL,
     );
     let status = site.wait_until("v2 is refused", |status| {
-        status.has_outcome("v2", "refused")
+        status.has_outcome("v2", Outcome::Refused)
     });
-    let exit = status.last_failure.unwrap().exit.unwrap();
+    let exit = status.last_failure.clone().unwrap().exit.unwrap();
     assert!(exit.contains("signal: 9"), "{exit}");
-    site.serves("v1");
+    site.await_version("v1");
 }
 
 #[test]
@@ -111,13 +116,13 @@ fn the_apps_end_when_handoff_itself_is_killed_with_9() {
     let site = Site::watching_a_pointer().start("v1");
     let upload = site.begin_upload("/upload");
     site.deploy("v2");
-    site.activates("v2");
+    site.await_active("v2");
     site.deploy(app("v3").that("--never-ready").that("--ignore-stop"));
     site.wait_until("all states are there", |status| {
         let candidate = status.candidate.as_ref();
         status.is_draining("v1") && candidate.is_some_and(|candidate| candidate.pid.is_some())
     });
     site.kill();
-    site.leaves_nothing_behind();
+    site.await_no_processes();
     drop(upload);
 }

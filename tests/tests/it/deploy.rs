@@ -13,12 +13,13 @@ fn serving_v1() -> Running {
 #[test]
 fn a_good_release_is_deployed_when_the_command_ends_with_0() {
     let site = serving_v1();
-    let deployed = site.deployment().deploys("v2", &[]).with(0);
+    let deployed = site.deployment().run_deploy("v2", &[]).with(0);
     let status = site.status();
     assert!(
         status
             .active
-            .is_some_and(|active| active.release.starts_with("v2-"))
+            .clone()
+            .is_some_and(|active| active.release.as_str().starts_with("v2-"))
     );
     let digest = sha256(&site.deployment().build("v2"));
     let name = format!("v2-{}", &digest[..8]);
@@ -36,7 +37,7 @@ fn a_good_release_is_deployed_when_the_command_ends_with_0() {
         lines[1..],
         [format!("sha256={digest}"), format!("id={name}")]
     );
-    site.serves("v2");
+    site.await_version("v2");
 }
 
 #[test]
@@ -44,7 +45,7 @@ fn a_bad_release_ends_with_1_and_all_that_is_known_of_why_and_the_old_pointer_is
     let site = serving_v1();
     let before = site.deployment().pointer();
     let bad = app("v2").that("--exit-code=3");
-    site.deployment().deploys(bad, &[]).with(1).saying(&[
+    site.deployment().run_deploy(bad, &[]).with(1).saying(&[
         "was refused by sidecar",
         "before it was ready",
         "v2 exits at once with 3, as told by --exit-code",
@@ -52,9 +53,9 @@ fn a_bad_release_ends_with_1_and_all_that_is_known_of_why_and_the_old_pointer_is
         "again",
     ]);
     assert_eq!(site.deployment().pointer(), before);
-    site.serves("v1");
-    site.deployment().deploys("v3", &[]).with(0);
-    site.serves("v3");
+    site.await_version("v1");
+    site.deployment().run_deploy("v3", &[]).with(0);
+    site.await_version("v3");
 }
 
 #[test]
@@ -64,7 +65,7 @@ fn one_that_is_never_ready_shows_what_the_health_check_says_all_the_time() {
         .start("v1");
     let bad = app("v2").that("--never-ready");
     let deploy = site.deployment().begin_deploy(bad, &[]);
-    deploy.says("probing: GET / answered 503");
+    deploy.await_stderr("probing: GET / answered 503");
     deploy
         .end()
         .with(1)
@@ -75,7 +76,7 @@ fn one_that_is_never_ready_shows_what_the_health_check_says_all_the_time() {
 fn one_that_crashes_while_it_is_checked_shows_the_last_health_check() {
     let site = serving_v1();
     let bad = app("v2").that("--never-ready").that("--crash-after=2s");
-    let ended = site.deployment().deploys(bad, &[]).with(1);
+    let ended = site.deployment().run_deploy(bad, &[]).with(1);
     ended.saying(&[
         "before it was ready",
         "last health check: GET / answered 503",
@@ -85,12 +86,12 @@ fn one_that_crashes_while_it_is_checked_shows_the_last_health_check() {
 #[test]
 fn the_same_content_again_is_no_deploy() {
     let site = serving_v1();
-    site.deployment().deploys("v2", &[]).with(0);
+    site.deployment().run_deploy("v2", &[]).with(0);
     site.deployment()
-        .deploys("v2", &[])
+        .run_deploy("v2", &[])
         .with(0)
         .saying(&["already active"]);
-    site.has_launched(2);
+    site.await_launches(2);
     let uploads = fs::read_dir(site.site().join("releases")).unwrap().count();
     assert_eq!(uploads, 2, "the artifact and its digest");
 }
@@ -108,47 +109,52 @@ fn serving_v1_before_a_v2_that_needs_a_database() -> Running {
 #[test]
 fn one_that_was_refused_and_is_deployed_again_is_tried_again() {
     let site = serving_v1_before_a_v2_that_needs_a_database();
-    let deploys_v2 = || site.deployment().deploys("v2", &["--timeout", "30s"]);
+    let deploys_v2 = || site.deployment().run_deploy("v2", &["--timeout", "30s"]);
     for turn in 1..=2 {
         // By the pointer that names v1 again, and v2 again.
         deploys_v2().with(1).saying(&["exit status: 9"]);
         // Until that is followed, a retry starts what the pointer named before, and takes it back.
-        site.logs_times(1 + turn, "event=\"artifact_detected\" release=v1");
+        site.await_log_times(1 + turn, "event=\"artifact_detected\" release=v1");
     }
     // `{dir}` is the folder that the artifact was deployed in.
     fs::write(site.site().join("releases/database"), "").unwrap();
     deploys_v2().with(0);
-    site.serves("v2");
+    site.await_version("v2");
     let status = site.wait_until("it is at rest", tests::Status::is_at_rest);
-    let outcomes = |outcome: &str| {
+    use tests::status::Outcome;
+
+    let outcomes = |outcome| {
         let handoffs = status.handoffs.iter();
         handoffs
             .filter(|handoff| handoff.outcome == outcome)
             .count()
     };
-    assert_eq!((outcomes("refused"), outcomes("promoted")), (2, 2));
+    assert_eq!(
+        (outcomes(Outcome::Refused), outcomes(Outcome::Promoted)),
+        (2, 2)
+    );
 }
 
 #[cfg(unix)]
 #[test]
 fn one_that_was_refused_is_tried_again_also_after_another_deploy() {
     let site = serving_v1_before_a_v2_that_needs_a_database();
-    let deploys = |release| site.deployment().deploys(release, &["--timeout", "30s"]);
+    let deploys = |release| site.deployment().run_deploy(release, &["--timeout", "30s"]);
     deploys("v2").with(1);
     deploys("v3").with(0);
     deploys("v2").with(1).saying(&["exit status: 9"]);
     deploys("v4").with(0);
     fs::write(site.site().join("releases/database"), "").unwrap();
     deploys("v2").with(0);
-    site.serves("v2");
+    site.await_version("v2");
     // Also what somebody went back from.
     let mut rollback = tests::program::handoff();
     rollback.arg("rollback").args(site.deployment().place());
     command::start(rollback).end().with(0);
-    site.serves("v4");
+    site.await_version("v4");
     deploys("v5").with(0);
     deploys("v2").with(0);
-    site.serves("v2");
+    site.await_version("v2");
 }
 
 #[test]
@@ -168,9 +174,9 @@ fn a_folder_is_deployed_too() {
     }
     let page = |text| folder("pages", &[("index.html", text)]);
     let site = site.running(&command).start(page("one"));
-    site.shows("/index.html", "one");
-    site.deployment().deploys(page("two"), &[]).with(0);
-    site.shows("/index.html", "two");
+    site.await_shown("/index.html", "one");
+    site.deployment().run_deploy(page("two"), &[]).with(0);
+    site.await_shown("/index.html", "two");
 }
 
 #[test]
@@ -180,9 +186,9 @@ fn what_drains_is_shown_and_waited_for_only_if_asked_to() {
     let (mut tunnel, _) = WebSocket::open(site.connect());
     site.wait_until("both are in flight", |status| status.in_flight() == 2);
     let mut waits = site.deployment().begin_deploy("v2", &["--wait", "drained"]);
-    waits.says("drains: 1 request and 1 tunnel left");
-    site.deployment().deploys("v2", &[]).with(0);
-    assert!(waits.is_running());
+    waits.await_stderr("drains: 1 request and 1 tunnel left");
+    site.deployment().run_deploy("v2", &[]).with(0);
+    waits.assert_running();
     assert_eq!(tunnel.echo("still there").unwrap(), "still there");
     drop(tunnel);
     assert_eq!(upload.finish().unwrap().status, 200);
@@ -197,32 +203,34 @@ fn too_slow_a_release_ends_with_3_and_stays_deployed() {
     let site = serving_v1();
     let slow = app("v2").that("--ready-after=10s");
     site.deployment()
-        .deploys(slow, &["--timeout", "5s"])
+        .run_deploy(slow, &["--timeout", "5s"])
         .with(3)
         .saying(&[
             "is not active everywhere after 5s; it stays deployed",
             "probing: GET / answered 503",
         ]);
-    site.serves("v2");
+    site.await_version("v2");
 }
 
 #[test]
 fn where_no_sidecar_runs_it_ends_with_4_and_takes_effect_at_the_next_start() {
     let deployment = Deployment::default();
     deployment
-        .deploys("v1", &[])
+        .run_deploy("v1", &[])
         .with(4)
         .saying(&["no sidecar runs"]);
-    deployment.deploys("v2", &["--if-idle", "accept"]).with(0);
+    deployment
+        .run_deploy("v2", &["--if-idle", "accept"])
+        .with(0);
     let site = Site::watching_a_pointer().launch_in(&deployment);
-    site.serves("v2");
+    site.await_version("v2");
 }
 
 #[test]
 fn a_dead_sidecar_is_neither_waited_for_nor_obeyed() {
     let site = serving_v1();
     let dead = Site::watching_a_pointer().launch_in(site.deployment());
-    dead.activates("v1");
+    dead.await_active("v1");
     dead.kill();
     // Another machine's, of which only the heartbeat tells.
     let sidecars = site.deployment().state().join("sidecars");
@@ -230,7 +238,7 @@ fn a_dead_sidecar_is_neither_waited_for_nor_obeyed() {
         "started_ms":1,"heartbeat_ms":1,"phase":"running"}"#;
     fs::write(sidecars.join("dead.json"), elsewhere).unwrap();
     site.deployment()
-        .deploys("v2", &[])
+        .run_deploy("v2", &[])
         .with(0)
         .saying(&["active in 1 sidecar"]);
 }
@@ -242,9 +250,9 @@ fn when_one_of_two_refuses_both_serve_what_they_did_before() {
     let picky = "case {release} in v2*) sleep 2; exit 7;; esac; exec {artifact} -port {port}";
     let picky = Site::watching_a_pointer().running(&["sh", "-c", picky]);
     let picky = picky.launch_in(site.deployment());
-    picky.activates("v1");
+    picky.await_active("v1");
     let before = site.deployment().pointer();
-    let ended = site.deployment().deploys("v2", &["--json"]).with(1);
+    let ended = site.deployment().run_deploy("v2", &["--json"]).with(1);
     let ended = ended.saying(&["1 that had promoted it go back", "they are back"]);
     let report = ended.json();
     assert_eq!(report["outcome"], "refused", "{report:#}");
@@ -258,7 +266,7 @@ fn when_one_of_two_refuses_both_serve_what_they_did_before() {
     assert_eq!(site.deployment().pointer(), before);
     for sidecar in [&site, &picky] {
         assert!(sidecar.status().is_active("v1"));
-        sidecar.serves("v1");
+        sidecar.await_version("v1");
     }
 }
 
@@ -267,14 +275,14 @@ fn when_one_of_two_finds_it_too_slow_both_serve_what_they_did_before() {
     let site = serving_v1();
     let strict = Site::watching_a_pointer().with("--deploy-timeout", "2s");
     let strict = strict.launch_in(site.deployment());
-    strict.activates("v1");
+    strict.await_active("v1");
     let slow = app("v2").that("--ready-after=4s");
     site.deployment()
-        .deploys(slow, &[])
+        .run_deploy(slow, &[])
         .with(1)
         .saying(&["was not ready within 2s: GET / answered 503", "names"]);
     for sidecar in [&site, &strict] {
-        sidecar.serves("v1");
+        sidecar.await_version("v1");
     }
 }
 
@@ -287,17 +295,15 @@ fn an_archive_that_no_sidecar_accepts_is_refused_and_not_waited_for() {
     let content = tests::archive::zip(&[("app", vec![b'x'; 100], true)]);
     let archive = tests::file("evil.zip", &content);
     for _ in 0..2 {
-        site.deployment().deploys(&archive, &[]).with(1).saying(&[
-            "was refused by sidecar",
-            "is refused: ",
-            "names",
-            "again",
-        ]);
+        site.deployment()
+            .run_deploy(&archive, &[])
+            .with(1)
+            .saying(&["was refused by sidecar", "is refused: ", "names", "again"]);
         assert_eq!(site.deployment().pointer(), before);
     }
-    site.serves("v1");
-    site.deployment().deploys("v3", &[]).with(0);
-    site.has_launched(2);
+    site.await_version("v1");
+    site.deployment().run_deploy("v3", &[]).with(0);
+    site.await_launches(2);
 }
 
 #[test]
@@ -307,7 +313,7 @@ fn a_site_that_cannot_be_woken_ends_with_4_and_the_reason() {
         return;
     }
     let wake = ["--wake", "http://127.0.0.1:9/", "--timeout", "5s"];
-    let ended = Deployment::default().deploys("v1", &wake).with(4);
+    let ended = Deployment::default().run_deploy("v1", &wake).with(4);
     ended.saying(&[
         "no sidecar runs: requesting",
         "it takes effect",
@@ -337,7 +343,7 @@ fn each_outcome_is_told_as_json() {
     let site = serving_v1();
     let deploys = |release, options: &[&str], code| {
         let options = [&["--json"], options].concat();
-        let report = site.deployment().deploys(release, &options).with(code);
+        let report = site.deployment().run_deploy(release, &options).with(code);
         let report = report.json();
         assert_eq!(
             (&report["schema"], &report["exit"]),
@@ -354,7 +360,7 @@ fn each_outcome_is_told_as_json() {
     let late = deploys(slow, &["--timeout", "8s"], 3);
     assert_eq!(late["outcome"], "timeout", "{late:#}");
     assert_eq!(late["sidecars"][0]["step"], "probing", "{late:#}");
-    let idle = Deployment::default().deploys("v1", &["--json"]).with(4);
+    let idle = Deployment::default().run_deploy("v1", &["--json"]).with(4);
     assert_eq!(idle.json()["outcome"], "idle");
     let failed = command::run(&["deploy", "no-such-app", "--to", "x", "--json"]).with(1);
     assert_eq!(failed.json()["outcome"], "failed");
@@ -365,14 +371,14 @@ fn a_pointer_that_somebody_else_has_written_meanwhile_is_theirs() {
     let site = serving_v1();
     let slow = app("v2").that("--never-ready");
     let deploy = site.deployment().begin_deploy(slow, &[]);
-    deploy.says("probing");
+    deploy.await_stderr("probing");
     let v3 = site.upload("v3");
     site.point(format!("{}\n", v3.display()));
     deploy
         .end()
         .with(1)
         .saying(&["another deploy came in between"]);
-    site.serves("v3");
+    site.await_version("v3");
     assert!(site.deployment().pointer().contains("v3"));
 }
 

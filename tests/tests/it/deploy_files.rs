@@ -1,4 +1,4 @@
-//! Where `handoff deploy` puts what it deploys, and whose that is.
+//! The files that `handoff deploy` writes, and their owners.
 
 use std::fs;
 
@@ -27,16 +27,16 @@ fn a_drop_folder_needs_no_pointer() {
         command::run(&[&deploy[..], &place].concat())
     };
     deploys(app("v2")).with(0);
-    site.serves("v2");
+    site.await_version("v2");
     deploys(app("v3").that("--exit-code=3"))
         .with(1)
         .saying(&["is removed again"]);
-    site.serves("v2");
+    site.await_version("v2");
     // An older content is the newest arrival all the same.
     deploys(app("v4")).with(0);
     deploys(app("v2")).with(0);
-    site.serves("v2");
-    site.has_launched(5);
+    site.await_version("v2");
+    site.await_launches(5);
     let left: Vec<_> = fs::read_dir(to).unwrap().flatten().collect();
     assert!(
         left.iter()
@@ -52,14 +52,16 @@ fn the_sidecars_themselves_say_where_to_deploy() {
     let state = state.to_str().unwrap();
     let deploy = ["deploy", artifact.to_str().unwrap(), "--state", state];
     command::run(&deploy).with(0);
-    site.serves("v2");
+    site.await_version("v2");
 }
 
 #[test]
 fn only_the_newest_and_those_in_use_stay_in_the_folder() {
     let site = serving_v1();
     for version in ["v2", "v3", "v4", "v5"] {
-        site.deployment().deploys(version, &["--keep", "1"]).with(0);
+        site.deployment()
+            .run_deploy(version, &["--keep", "1"])
+            .with(0);
     }
     let left = fs::read_dir(site.site().join("releases"))
         .unwrap()

@@ -1,4 +1,4 @@
-//! What is asked for through `desired.json`.
+//! Commands through `desired.json`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,14 +28,14 @@ fn a_restart_is_a_handoff_to_a_new_instance_of_the_same_release() {
     acknowledged(&site, 1);
     site.ask(r#"{"schema":1,"serial":2,"restart":1}"#);
     acknowledged(&site, 2);
-    site.has_launched(2);
+    site.await_launches(2);
 
     // What is found at the start was fulfilled by it.
     site.kill();
-    site.starts_again();
+    site.start_again();
     acknowledged(&site, 2);
-    site.activates("v1");
-    site.has_launched(1);
+    site.await_active("v1");
+    site.await_launches(1);
 }
 
 #[test]
@@ -48,7 +48,11 @@ fn a_pause_holds_new_requests_and_lets_those_in_flight_end() {
     acknowledged(&site, 1);
     let mut held = site.begin("/version");
     let status = site.wait_until("one is held", |status| status.held == 1);
-    assert_eq!(status.paused.expect("a pause").in_flight, 1, "the upload");
+    assert_eq!(
+        status.paused.clone().expect("a pause").in_flight,
+        1,
+        "the upload"
+    );
     assert_eq!(upload.finish().unwrap().release(), "v1");
     site.wait_until("nothing is in flight", |status| {
         status
@@ -58,7 +62,7 @@ fn a_pause_holds_new_requests_and_lets_those_in_flight_end() {
     });
     // A release that comes meanwhile gets what is held.
     site.deploy("v2");
-    site.activates("v2");
+    site.await_active("v2");
     assert_eq!(site.status().held, 1);
 
     site.ask(r#"{"serial":2,"pause":null}"#);
@@ -76,7 +80,7 @@ fn a_pause_ends_by_the_sidecars_own_clock() {
         r#"{{"serial":1,"pause":{{"until_ms":{until},"max_ms":1500}}}}"#
     ));
     site.wait_until("it is paused", |status| status.paused.is_some());
-    site.serves("v1");
+    site.await_version("v1");
     site.wait_until("it is not paused", |status| status.paused.is_none());
 }
 
@@ -89,7 +93,7 @@ fn a_pause_outlasts_a_restart_of_the_sidecar() {
     ));
     site.wait_until("it is paused", |status| status.paused.is_some());
     site.kill();
-    site.starts_again();
+    site.start_again();
     site.wait_until("it is paused again", |status| status.paused.is_some());
     let mut held = site.begin("/version");
     site.wait_until("one is held", |status| {
@@ -104,11 +108,11 @@ fn a_broken_file_is_a_problem_in_the_status_and_nothing_else() {
     let site = Site::watching_a_pointer().start("v1");
     site.ask(r#"{"serial": 1, "restart""#);
     let status = site.wait_until("it is a problem", |status| status.desired_problem.is_some());
-    let problem = status.desired_problem.expect("a problem");
+    let problem = status.desired_problem.clone().expect("a problem");
     assert!(problem.contains("desired.json"), "{problem}");
-    site.serves("v1");
+    site.await_version("v1");
     site.ask(r#"{"serial":2,"of_tomorrow":{"x":1},"restart":null,"retry":null}"#);
     let status = acknowledged(&site, 2);
     assert_eq!(status.desired_problem, None);
-    site.has_launched(1);
+    site.await_launches(1);
 }

@@ -1,4 +1,4 @@
-//! What happens when handoff, or its app, can take no more connections.
+//! A handoff, or an app, that can take no more connections.
 #![cfg(unix)] // Windows has no such limit for a process.
 
 use std::net::TcpStream;
@@ -43,7 +43,12 @@ impl Drop for Halted {
 #[test]
 fn an_app_that_accepts_no_connection_in_time_is_a_504() {
     let stage = Stage::with(&[("--connect-timeout", "1s"), ("--hold-timeout", "1h")]);
-    let active = stage.site().status().active.expect("an active instance");
+    let active = stage
+        .site()
+        .status()
+        .active
+        .clone()
+        .expect("an active instance");
     let halted = Halted::new(active.pid.expect("a process"));
     let app = active.address.expect("an address");
     let mut waiting = Vec::new();
@@ -58,7 +63,7 @@ fn an_app_that_accepts_no_connection_in_time_is_a_504() {
 #[test]
 fn without_descriptors_handoff_waits_and_serves_on_when_some_are_free_again() {
     let site = Site::watching_a_pointer().start("v1");
-    site.serves("v1");
+    site.await_version("v1");
     limit(site.status().pid, 64);
     let mut clients = Vec::new();
     eventually(
@@ -71,5 +76,5 @@ fn without_descriptors_handoff_waits_and_serves_on_when_some_are_free_again() {
         },
     );
     drop(clients);
-    site.serves("v1");
+    site.await_version("v1");
 }

@@ -1,18 +1,19 @@
 //! A candidate that fails changes nothing for clients, and is refused with its reason.
 
 use tests::status::Failure;
+use tests::status::Outcome;
 use tests::{Release, Running, Site, app, file, folder};
 
 /// Deploys what has to fail while v1 serves, and gives the reason.
 fn refused(site: &Running, bad: impl Into<Release>, name: &str) -> Failure {
-    site.serves("v1");
-    let before = site.status().active.expect("an active one");
+    site.await_version("v1");
+    let before = site.status().active.clone().expect("an active one");
     site.deploy(bad);
     let what = format!("{name} is refused, its processes are gone, and clients get v1");
     let status = site.wait_until(&what, |status| {
         let answer = site.get("/version");
         assert_eq!((answer.status, answer.text()), (200, "v1"));
-        status.has_outcome(name, "refused") && status.is_at_rest()
+        status.has_outcome(name, Outcome::Refused) && status.is_at_rest()
     });
     let after = status.active.clone().expect("an active one");
     assert_eq!(
@@ -21,7 +22,7 @@ fn refused(site: &Running, bad: impl Into<Release>, name: &str) -> Failure {
         "v1 never noticed"
     );
     let failure = status.last_failure.clone().expect("a failure");
-    assert_eq!(failure.generation, 2, "{status:#?}");
+    assert_eq!(failure.generation.0, 2, "{status:#?}");
     assert_eq!(
         status.handoff(name).expect("its launch").reason.as_deref(),
         Some(failure.reason.as_str())
@@ -32,10 +33,10 @@ fn refused(site: &Running, bad: impl Into<Release>, name: &str) -> Failure {
 /// Refused once, it stays so; what comes next is not affected.
 fn the_next_one_takes_over(site: &Running) {
     site.deploy("v3");
-    site.serves("v3");
-    let status = site.activates("v3");
-    let generation = status.active.expect("an active one").generation;
-    assert_eq!(generation, 3, "v2 was not tried again");
+    site.await_version("v3");
+    let status = site.await_active("v3");
+    let generation = status.active.clone().expect("an active one").generation;
+    assert_eq!(generation.0, 3, "v2 was not tried again");
 }
 
 #[test]
@@ -52,7 +53,7 @@ fn one_that_exits_at_once_is_refused_with_its_exit_status_and_last_words() {
     let last_words = "v2 exits at once with 3, as told by --exit-code";
     let has_last_words = failure.output.iter().any(|line| line.contains(last_words));
     assert!(has_last_words, "{failure:#?}");
-    site.logs(last_words);
+    site.await_log(last_words);
     the_next_one_takes_over(&site);
 }
 
@@ -104,7 +105,7 @@ fn one_that_listens_elsewhere_is_refused_with_where() {
     let site = site.start("v1");
     // It wins over PORT in the environment: an app with its port written down.
     let failure = refused(&site, app("v2").that("--port=0"), "v2");
-    let said = failure.output.join("\n");
+    let said = Vec::from(failure.output.clone()).join("\n");
     let (_, address) = said.rsplit_once("listening on ").expect("its address");
     let hint = format!("it listens on {}, not on its port", address.trim());
     assert!(failure.reason.contains(&hint), "{failure:#?}");
@@ -138,13 +139,13 @@ fn one_that_was_refused_is_not_tried_again_but_mended_it_is() {
     let site = Site::overwritten_in_place().start("v1");
     site.deploy(app("v2").that("--exit-code=3"));
     let refused = |status: &tests::Status| {
-        let last = status.handoffs.last();
-        last.is_some_and(|last| last.generation == 2 && last.outcome == "refused")
+        let last = status.handoffs.back();
+        last.is_some_and(|last| last.generation.0 == 2 && last.outcome == Outcome::Refused)
     };
     site.wait_until("v2 is refused", refused);
     site.deploy(app("v2").that("--exit-code=3"));
-    site.logs_times(3, "artifact detected");
+    site.await_log_times(3, "artifact detected");
     site.deploy(app("v2"));
-    site.serves("v2");
-    site.has_launched(3);
+    site.await_version("v2");
+    site.await_launches(3);
 }

@@ -1,4 +1,4 @@
-//! What passes through, byte by byte.
+//! Bodies that pass through, byte by byte.
 
 use std::io::Write as _;
 

@@ -1,10 +1,10 @@
-//! While nothing is active, requests wait: so many, and so long.
+//! Requests that are held while nothing is active: their number and their time.
 
 use std::time::{Duration, Instant};
 
 use tests::{Answer, Site, app};
 
-fn is_turned_away(answer: &Answer) {
+fn assert_turned_away(answer: &Answer) {
     assert_eq!(answer.status, 503, "{answer:?}");
     let retry_after = answer.header("retry-after").map(str::parse::<u32>);
     assert!(matches!(retry_after, Some(Ok(1..))), "{answer:?}");
@@ -23,7 +23,7 @@ fn requests_before_the_first_release_is_ready_are_held_and_then_answered() {
     }
     let answer = upload.answer().unwrap();
     assert!(answer.text().contains("\"length\":8"), "{answer:?}");
-    site.has_launched(1);
+    site.await_launches(1);
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_request_held_for_too_long_before_the_first_release_gets_503_and_when_to_com
     let start = Instant::now();
     let answer = site.get("/version");
     let waited = start.elapsed();
-    is_turned_away(&answer);
+    assert_turned_away(&answer);
     assert!(waited >= Duration::from_secs(1), "only {waited:?}");
 }
 
@@ -44,17 +44,17 @@ fn more_requests_than_may_wait_get_503_at_once_and_the_others_are_answered() {
     let mut held = [site.begin("/version"), site.begin("/version")];
     site.wait_until("two are held", |status| status.held == 2);
 
-    is_turned_away(&site.get("/version"));
+    assert_turned_away(&site.get("/version"));
 
     site.deploy("v2");
     for request in &mut held {
         let answer = request.answer().unwrap();
         assert_eq!((answer.status, answer.text()), (200, "v2"));
     }
-    is_back_to_none(&site);
+    await_none_held(&site);
 }
 
-fn is_back_to_none(site: &tests::Running) {
+fn await_none_held(site: &tests::Running) {
     site.wait_until("none is held", |status| status.held == 0);
 }
 
@@ -65,7 +65,7 @@ fn a_held_request_whose_client_goes_away_makes_room() {
     let gone = site.begin("/version");
     site.wait_until("it is held", |status| status.held == 1);
     drop(gone);
-    is_back_to_none(&site);
+    await_none_held(&site);
 }
 
 #[cfg(unix)]
@@ -86,11 +86,13 @@ mod with_a_shell {
         let site = Site::watching_a_pointer().running(&COMMAND).launch("v1");
         let mut held = site.begin("/version");
         let failures = |status: &tests::Status| {
-            let failed = |handoff: &&tests::status::Handoff| handoff.outcome == "failed";
+            let failed = |handoff: &&tests::status::Handoff| {
+                handoff.outcome == tests::status::Outcome::Failed
+            };
             status.handoffs.iter().filter(failed).count()
         };
         let status = site.wait_until("it has failed twice", |status| failures(status) >= 2);
-        let failure = status.last_failure.unwrap();
+        let failure = status.last_failure.clone().unwrap();
         assert_eq!(failure.exit.as_deref(), Some("exit status: 3"));
         assert_eq!(failure.output, ["not yet"]);
 
@@ -98,8 +100,11 @@ mod with_a_shell {
 
         let answer = held.answer().unwrap();
         assert_eq!((answer.status, answer.text()), (200, "v1"));
-        let status = site.activates("v1");
-        assert!(status.has_outcome("v1", "promoted"), "{status:#?}");
+        let status = site.await_active("v1");
+        assert!(
+            status.has_outcome("v1", tests::status::Outcome::Promoted),
+            "{status:#?}"
+        );
     }
 
     #[test]
@@ -108,17 +113,22 @@ mod with_a_shell {
         let site = site.running(&COMMAND).launch("v1");
         let ready = site.shared().join("ready");
         std::fs::write(&ready, "").unwrap();
-        site.serves("v1");
-        let v1 = site.activates("v1");
+        site.await_version("v1");
+        let v1 = site.await_active("v1");
 
         std::fs::remove_file(&ready).unwrap();
-        let pid = v1.active.expect("an active one").pid.expect("its process");
+        let pid = v1
+            .active
+            .clone()
+            .expect("an active one")
+            .pid
+            .expect("its process");
         signal(pid, Signal::KILL);
         site.wait_until("nothing is active", |status| status.active.is_none());
-        is_turned_away(&site.get("/version"));
+        assert_turned_away(&site.get("/version"));
 
         std::fs::write(&ready, "").unwrap();
-        site.activates("v1");
-        site.serves("v1");
+        site.await_active("v1");
+        site.await_version("v1");
     }
 }

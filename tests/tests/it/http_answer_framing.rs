@@ -1,4 +1,4 @@
-//! Where an answer ends: what comes after it never reaches anybody.
+//! The end of an answer: what comes after it reaches no client.
 
 use tests::stage::{GET, GET_PASSED_ON, OK, OK_PASSED_ON, Stage, chunked, fields};
 
@@ -75,8 +75,8 @@ fn bytes_after_an_answer_never_reach_anybody() {
         fresh.expect(GET_PASSED_ON);
         fresh.send(OK);
         client.expect_answer(OK_PASSED_ON, "ok");
-        app.ends_soon();
-        stage.nothing_more_reaches([fresh]);
+        app.await_end_soon();
+        stage.assert_nothing_more_reaches([fresh]);
     }
 }
 
@@ -85,13 +85,13 @@ fn bytes_that_an_app_sends_on_an_idle_connection_never_reach_anybody() {
     let stage = Stage::new();
     let (mut client, mut app) = stage.kept();
     app.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
-    app.ends_soon();
+    app.await_end_soon();
     client.send(GET);
     let mut fresh = stage.app();
     fresh.expect(GET_PASSED_ON);
     fresh.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    stage.nothing_more_reaches([fresh]);
+    stage.assert_nothing_more_reaches([fresh]);
 }
 
 #[test]
@@ -107,6 +107,6 @@ fn what_an_app_sends_after_the_head_of_an_answer_to_head_never_reaches_anybody()
     fresh.expect(GET_PASSED_ON);
     fresh.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    app.ends_soon();
-    stage.nothing_more_reaches([fresh]);
+    app.await_end_soon();
+    stage.assert_nothing_more_reaches([fresh]);
 }

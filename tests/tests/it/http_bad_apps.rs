@@ -15,18 +15,18 @@ fn asked(stage: &Stage, request: &str) -> (Wire, Wire) {
 
 /// The client gets 502, the app's connection is not used again, and the client's is.
 #[track_caller]
-fn is_a_bad_gateway(answer: impl AsRef<[u8]>) {
+fn assert_bad_gateway(answer: impl AsRef<[u8]>) {
     let stage = Stage::new();
     let (mut client, mut app) = asked(&stage, GET);
     app.send(answer);
     client.expect_refusal(502);
-    app.ends_soon();
+    app.await_end_soon();
     client.send(GET);
     let mut app = stage.app();
     app.expect(GET_PASSED_ON);
     app.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -44,13 +44,13 @@ fn what_is_not_http_is_a_bad_gateway() {
         "http/1.1 200 OK\r\n\r\n",
         "HTTP/1.1  200 OK\r\n\r\n",
     ] {
-        is_a_bad_gateway(answer);
+        assert_bad_gateway(answer);
     }
 }
 
 #[test]
 fn an_answer_without_a_head_is_a_bad_gateway() {
-    is_a_bad_gateway("<html><body>as in HTTP/0.9</body></html>");
+    assert_bad_gateway("<html><body>as in HTTP/0.9</body></html>");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn an_answer_with_an_odd_field_is_a_bad_gateway() {
         "X: a\rb",
         " X: a",
     ] {
-        is_a_bad_gateway(format!(
+        assert_bad_gateway(format!(
             "HTTP/1.1 200 OK\r\n{line}\r\nContent-Length: 2\r\n\r\nok"
         ));
     }
@@ -78,7 +78,7 @@ fn an_answer_with_an_odd_field_is_a_bad_gateway() {
 #[test]
 fn an_answer_with_two_lengths_is_a_bad_gateway() {
     for lengths in ["2\r\nContent-Length: 3", "3\r\nContent-Length: 2", "2, 3"] {
-        is_a_bad_gateway(format!(
+        assert_bad_gateway(format!(
             "HTTP/1.1 200 OK\r\nContent-Length: {lengths}\r\n\r\nok!"
         ));
     }
@@ -92,7 +92,7 @@ fn two_lengths_are_a_bad_gateway_also_where_there_is_no_body() {
     app.expect("HEAD / HTTP/1.1\r\nhost: a\r\n\r\n");
     app.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n");
     assert!(client.answer_head().starts_with("HTTP/1.1 502 "));
-    app.ends_soon();
+    app.await_end_soon();
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn an_answer_whose_length_is_none_is_a_bad_gateway() {
         "2,",
         ",",
     ] {
-        is_a_bad_gateway(format!(
+        assert_bad_gateway(format!(
             "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\nok"
         ));
     }
@@ -126,7 +126,7 @@ fn an_answer_in_an_unknown_coding_is_a_bad_gateway() {
         "chunked, chunked",
     ] {
         let fields = format!("Transfer-Encoding: {coding}");
-        is_a_bad_gateway(format!(
+        assert_bad_gateway(format!(
             "HTTP/1.1 200 OK\r\n{fields}\r\n\r\n2\r\nok\r\n0\r\n\r\n"
         ));
     }
@@ -134,13 +134,13 @@ fn an_answer_in_an_unknown_coding_is_a_bad_gateway() {
 
 #[test]
 fn an_answer_of_version_1_0_in_chunks_is_a_bad_gateway() {
-    is_a_bad_gateway("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+    assert_bad_gateway("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
 }
 
 #[test]
 fn an_endless_head_is_a_bad_gateway() {
-    is_a_bad_gateway(format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(100_000)));
-    is_a_bad_gateway(format!(
+    assert_bad_gateway(format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(100_000)));
+    assert_bad_gateway(format!(
         "HTTP/1.1 200 OK\r\n{}\r\n",
         "X: y\r\n".repeat(1_000)
     ));
@@ -163,7 +163,7 @@ fn an_app_that_closes_without_a_byte_is_a_bad_gateway() {
     let (mut client, app) = asked(&stage, GET);
     drop(app);
     client.expect_refusal(502);
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn an_app_that_resets_without_a_byte_is_a_bad_gateway() {
     let (mut client, app) = asked(&stage, GET);
     app.reset();
     client.expect_refusal(502);
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
@@ -187,28 +187,30 @@ fn an_app_that_ends_within_a_head_is_a_bad_gateway() {
             let stage = Stage::new();
             let (mut client, mut app) = asked(&stage, GET);
             app.send(part);
-            match is_reset {
-                true => app.reset(),
-                false => drop(app),
+            if is_reset {
+                app.reset()
+            } else {
+                drop(app)
             }
             client.expect_refusal(502);
-            stage.nothing_more_reaches([]);
+            stage.assert_nothing_more_reaches([]);
         }
     }
 }
 
 /// The client gets what there was, and then a reset, however the app ended.
 #[track_caller]
-fn is_cut(request: &str, answer: &str, arrives: &str, is_reset: bool) {
+fn assert_cut(request: &str, answer: &str, arrives: &str, is_reset: bool) {
     let stage = Stage::new();
     let (mut client, mut app) = asked(&stage, request);
     app.send(answer);
     let head = client.answer_head();
     assert!(head.contains(" 200 OK\r\n"), "{head}");
     client.expect(arrives);
-    match is_reset {
-        true => app.reset(),
-        false => drop(app),
+    if is_reset {
+        app.reset()
+    } else {
+        drop(app)
     }
     assert_eq!(client.end(), End::Reset, "{request:?} {answer:?}");
 }
@@ -217,8 +219,8 @@ fn is_cut(request: &str, answer: &str, arrives: &str, is_reset: bool) {
 fn an_answer_that_is_shorter_than_its_length_breaks_off() {
     for is_reset in [false, true] {
         let answer = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc";
-        is_cut(GET, answer, "abc", is_reset);
-        is_cut(OLD_GET, answer, "abc", is_reset);
+        assert_cut(GET, answer, "abc", is_reset);
+        assert_cut(OLD_GET, answer, "abc", is_reset);
     }
 }
 
@@ -228,10 +230,10 @@ fn an_answer_that_ends_before_its_last_chunk_breaks_off() {
         let start = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         for end in ["", "5", "0\r\n", "0\r\nX: y\r\n"] {
             let answer = format!("{start}3\r\nabc\r\n{end}");
-            is_cut(GET, &answer, "3\r\nabc\r\n", is_reset);
-            is_cut(OLD_GET, &answer, "abc", is_reset);
+            assert_cut(GET, &answer, "3\r\nabc\r\n", is_reset);
+            assert_cut(OLD_GET, &answer, "abc", is_reset);
         }
-        is_cut(GET, &format!("{start}5\r\nabc"), "3\r\nabc\r\n", is_reset);
+        assert_cut(GET, &format!("{start}5\r\nabc"), "3\r\nabc\r\n", is_reset);
     }
 }
 
@@ -253,7 +255,7 @@ fn an_answer_with_a_bad_chunk_breaks_off() {
         let (rest, end) = client.rest();
         assert!(!rest.contains("0\r\n\r\n"), "{bad:?}: {rest:?}");
         assert_eq!(end, End::Reset, "{bad:?}");
-        app.ends_soon();
+        app.await_end_soon();
     }
 }
 

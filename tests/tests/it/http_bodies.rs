@@ -3,12 +3,13 @@
 use std::thread;
 use std::time::Duration;
 
-use tests::stage::{End, GET, GET_PASSED_ON, OK, OK_PASSED_ON, Stage, Wire, field, pass};
+use tests::stage::{End, GET, GET_PASSED_ON, OK, OK_PASSED_ON, Stage, Wire, field};
+use tests::wait::sleep_for;
 
 const LARGE: usize = 64 << 20;
 const PIECE: usize = 64 << 10;
 
-/// The same bytes on both sides, and none of them where another one should be.
+/// Returns a piece of a body that differs from every other piece.
 fn piece(number: usize) -> Vec<u8> {
     let mut piece = vec![(number * 7) as u8; PIECE];
     piece[..8].copy_from_slice(&number.to_le_bytes());
@@ -35,9 +36,10 @@ fn receive_large(from: &mut Wire, is_chunked: bool) {
     let (mut received, mut expected) = (Vec::new(), Vec::new());
     let (mut number, mut total) = (0, 0);
     while total < LARGE {
-        let part = match is_chunked {
-            true => from.chunk_bytes(),
-            false => from.bytes(PIECE),
+        let part = if is_chunked {
+            from.chunk_bytes()
+        } else {
+            from.bytes(PIECE)
         };
         assert!(!part.is_empty(), "the end after {total} bytes");
         total += part.len();
@@ -57,9 +59,10 @@ fn receive_large(from: &mut Wire, is_chunked: bool) {
 }
 
 fn framing(is_chunked: bool) -> String {
-    match is_chunked {
-        true => "Transfer-Encoding: chunked".to_owned(),
-        false => format!("Content-Length: {LARGE}"),
+    if is_chunked {
+        "Transfer-Encoding: chunked".to_owned()
+    } else {
+        format!("Content-Length: {LARGE}")
     }
 }
 
@@ -80,7 +83,7 @@ fn a_large_upload_arrives(is_chunked: bool) {
     });
     app.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[track_caller]
@@ -265,7 +268,7 @@ fn a_complete_answer_ends_its_request_and_the_client_can_go_on() {
     app.expect(GET_PASSED_ON);
     app.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -281,16 +284,16 @@ fn the_rest_is_no_slow_head(begin: &str, rest: &str) {
     app.head();
     app.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    app.stops();
+    app.shut_down();
     client.send(rest);
-    pass(Duration::from_secs(5));
+    sleep_for(Duration::from_secs(5), "longer than the limit");
     assert!(!client.has_received(), "nothing came that nobody asked for");
     client.send(GET);
     let mut app = stage.app();
     app.expect(GET_PASSED_ON);
     app.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -306,7 +309,7 @@ fn a_slow_client_does_not_make_an_answer_pile_up() {
     let taken = app.sends_until_full(MORE);
     assert!(taken < MORE / 2, "{taken} bytes have gone somewhere");
     drop(client);
-    app.ends_soon();
+    app.await_end_soon();
 }
 
 #[test]

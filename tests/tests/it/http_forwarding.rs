@@ -1,8 +1,8 @@
-//! What the app is told of the client (`--forwarded`).
+//! The fields about the client (`--forwarded`).
 
 use tests::stage::{OK, Stage, field, fields};
 
-/// What the app gets of a request with these fields.
+/// Returns the head that the app gets of a request with these fields.
 fn at_the_app(mode: &str, request: &str) -> String {
     let stage = Stage::with(&[("--forwarded", mode)]);
     let mut client = stage.client_sends(request);
@@ -14,7 +14,7 @@ fn at_the_app(mode: &str, request: &str) -> String {
 }
 
 #[track_caller]
-fn says(head: &str, client: Option<&str>, proto: Option<&str>, host: Option<&str>) {
+fn assert_says(head: &str, client: Option<&str>, proto: Option<&str>, host: Option<&str>) {
     assert_eq!(
         fields(head, "x-forwarded-for"),
         Vec::from_iter(client),
@@ -41,14 +41,14 @@ const TWICE: &str = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n
 #[test]
 fn auto_names_the_client_when_nobody_has() {
     let head = at_the_app("auto", PLAIN);
-    says(&head, Some("127.0.0.1"), Some("http"), Some("a:8080"));
+    assert_says(&head, Some("127.0.0.1"), Some("http"), Some("a:8080"));
     assert_eq!(field(&head, "host"), Some("a:8080"));
 }
 
 #[test]
 fn auto_leaves_what_a_local_front_end_said() {
     let head = at_the_app("auto", NAMED);
-    says(&head, Some("192.0.2.7:1234"), Some("https"), Some("b"));
+    assert_says(&head, Some("192.0.2.7:1234"), Some("https"), Some("b"));
     let head = at_the_app("auto", TWICE);
     let named = fields(&head, "x-forwarded-for");
     assert_eq!(named, ["192.0.2.7", "192.0.2.8, 192.0.2.9"]);
@@ -57,7 +57,7 @@ fn auto_leaves_what_a_local_front_end_said() {
 #[test]
 fn append_adds_the_client_in_one_field_and_what_is_missing() {
     let head = at_the_app("append", NAMED);
-    says(
+    assert_says(
         &head,
         Some("192.0.2.7:1234, 127.0.0.1"),
         Some("https"),
@@ -65,21 +65,21 @@ fn append_adds_the_client_in_one_field_and_what_is_missing() {
     );
     let head = at_the_app("append", TWICE);
     let all = Some("192.0.2.7, 192.0.2.8, 192.0.2.9, 127.0.0.1");
-    says(&head, all, Some("http"), Some("a"));
+    assert_says(&head, all, Some("http"), Some("a"));
 }
 
 #[test]
 fn keep_leaves_everything_as_it_came() {
-    says(&at_the_app("keep", PLAIN), None, None, None);
+    assert_says(&at_the_app("keep", PLAIN), None, None, None);
     let head = at_the_app("keep", NAMED);
-    says(&head, Some("192.0.2.7:1234"), Some("https"), Some("b"));
+    assert_says(&head, Some("192.0.2.7:1234"), Some("https"), Some("b"));
 }
 
 #[test]
 fn replace_believes_nobody() {
     for request in [NAMED, TWICE] {
         let head = at_the_app("replace", request);
-        says(&head, Some("127.0.0.1"), Some("http"), Some("a"));
+        assert_says(&head, Some("127.0.0.1"), Some("http"), Some("a"));
     }
 }
 
@@ -88,7 +88,7 @@ fn connection_cannot_take_away_what_is_said_of_the_client() {
     let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: x-forwarded-for, x-forwarded-host, \
                    x-forwarded-proto\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n";
     for mode in ["append", "replace"] {
-        says(
+        assert_says(
             &at_the_app(mode, request),
             Some("127.0.0.1"),
             Some("http"),
@@ -101,7 +101,7 @@ fn connection_cannot_take_away_what_is_said_of_the_client() {
 fn the_host_is_the_absolute_targets_also_as_it_is_forwarded() {
     let request = "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n";
     let head = at_the_app("append", request);
-    says(&head, Some("127.0.0.1"), Some("http"), Some("b"));
+    assert_says(&head, Some("127.0.0.1"), Some("http"), Some("b"));
     assert_eq!(fields(&head, "host"), ["b"]);
 }
 

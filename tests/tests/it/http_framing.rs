@@ -1,17 +1,17 @@
-//! Where one message ends and the next begins: one request never becomes two, and what is left of
+//! The boundaries of messages: one request never becomes two, and what is left of
 //! one never becomes the start of somebody else's.
 
 use tests::stage::{GET, GET_PASSED_ON, OK, OK_PASSED_ON, Stage, chunked, field};
 
 /// It is answered with 400, its connection ends, and the app never hears of it.
 #[track_caller]
-fn is_refused(request: impl AsRef<[u8]>) {
+fn assert_refused(request: impl AsRef<[u8]>) {
     let stage = Stage::new();
     // What follows it shall not be taken for a request, either.
     let mut client = stage.client_sends([request.as_ref(), GET.as_bytes()].concat());
     client.expect_refusal(400);
     assert_eq!(client.rest().0, "");
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 fn post(fields: &str, body: &str) -> String {
@@ -20,7 +20,7 @@ fn post(fields: &str, body: &str) -> String {
 
 /// A request that is answered, and then its connection ends, whatever followed.
 #[track_caller]
-fn is_passed_on_as(request: &str, expected: &str) {
+fn assert_passed_on_as(request: &str, expected: &str) {
     let stage = Stage::new();
     let mut client = stage.client_sends(request);
     let mut app = stage.app();
@@ -30,7 +30,7 @@ fn is_passed_on_as(request: &str, expected: &str) {
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     client.expect("ok");
     drop(client);
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -53,23 +53,23 @@ fn of_length_and_chunks_in_a_request_the_chunks_count_and_the_connection_ends() 
         assert_eq!(field(&client.answer_head(), "connection"), Some("close"));
         client.expect("ok");
         client.end();
-        stage.nothing_more_reaches([app]);
+        stage.assert_nothing_more_reaches([app]);
     }
 }
 
 #[test]
 fn two_lengths_are_refused() {
-    is_refused(post("Content-Length: 5\r\nContent-Length: 6\r\n", "five!"));
+    assert_refused(post("Content-Length: 5\r\nContent-Length: 6\r\n", "five!"));
 }
 
 #[test]
 fn two_lengths_in_one_field_are_refused() {
-    is_refused(post("Content-Length: 5, 5\r\n", "five!"));
+    assert_refused(post("Content-Length: 5, 5\r\n", "five!"));
 }
 
 #[test]
 fn the_same_length_twice_is_passed_on_once() {
-    is_passed_on_as(
+    assert_passed_on_as(
         &post("Content-Length: 5\r\nContent-Length: 5\r\n", "five!"),
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nfive!",
     );
@@ -89,7 +89,7 @@ fn a_length_is_digits() {
         "99999999999999999999",
         "18446744073709551616",
     ] {
-        is_refused(post(&format!("Content-Length: {length}\r\n"), "five!"));
+        assert_refused(post(&format!("Content-Length: {length}\r\n"), "five!"));
     }
 }
 
@@ -106,7 +106,7 @@ fn a_coding_that_is_not_chunked_is_refused() {
         "chunked\u{b}",
         "",
     ] {
-        is_refused(post(
+        assert_refused(post(
             &format!("Transfer-Encoding: {coding}\r\n"),
             &chunked("a", 1),
         ));
@@ -121,7 +121,7 @@ fn a_coding_below_the_chunks_is_refused_as_the_app_would_not_hear_of_it() {
         "chunked, chunked",
         "xchunked,chunked",
     ] {
-        is_refused(post(
+        assert_refused(post(
             &format!("Transfer-Encoding: {coding}\r\n"),
             &chunked("a", 1),
         ));
@@ -137,13 +137,13 @@ fn codings_in_two_fields_are_refused() {
         ("chunked", ""),
     ] {
         let fields = format!("Transfer-Encoding: {first}\r\nTransfer-Encoding: {second}\r\n");
-        is_refused(post(&fields, &chunked("a", 1)));
+        assert_refused(post(&fields, &chunked("a", 1)));
     }
 }
 
 #[test]
 fn a_coding_is_chunked_in_any_case() {
-    is_passed_on_as(
+    assert_passed_on_as(
         &post("Transfer-Encoding: CHUNKED\r\n", &chunked("five!", 5)),
         "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfive!\r\n0\r\n\r\n",
     );
@@ -152,7 +152,7 @@ fn a_coding_is_chunked_in_any_case() {
 #[test]
 fn chunks_from_a_client_of_version_1_0_are_refused() {
     let fields = "Host: a\r\nTransfer-Encoding: chunked\r\n";
-    is_refused(format!(
+    assert_refused(format!(
         "POST / HTTP/1.0\r\n{fields}\r\n{}",
         chunked("a", 1)
     ));
@@ -160,16 +160,16 @@ fn chunks_from_a_client_of_version_1_0_are_refused() {
 
 #[test]
 fn a_blank_before_a_colon_is_refused() {
-    is_refused(post("Content-Length : 5\r\n", "five!"));
-    is_refused(post("Transfer-Encoding : chunked\r\n", &chunked("a", 1)));
-    is_refused(post("X\t: a\r\n", ""));
+    assert_refused(post("Content-Length : 5\r\n", "five!"));
+    assert_refused(post("Transfer-Encoding : chunked\r\n", &chunked("a", 1)));
+    assert_refused(post("X\t: a\r\n", ""));
 }
 
 #[test]
 fn a_folded_field_is_refused() {
-    is_refused(post("X: a\r\n b\r\n", ""));
-    is_refused(post("X: a\r\n\tContent-Length: 5\r\n", ""));
-    is_refused("POST / HTTP/1.1\r\n Host: a\r\n\r\n");
+    assert_refused(post("X: a\r\n b\r\n", ""));
+    assert_refused(post("X: a\r\n\tContent-Length: 5\r\n", ""));
+    assert_refused("POST / HTTP/1.1\r\n Host: a\r\n\r\n");
 }
 
 #[test]
@@ -186,13 +186,13 @@ fn odd_bytes_in_a_field_are_refused() {
         "X(a): b",
         "\u{b}Content-Length: 5",
     ] {
-        is_refused(post(&format!("{line}\r\n"), ""));
+        assert_refused(post(&format!("{line}\r\n"), ""));
     }
 }
 
 #[test]
 fn lines_that_end_in_a_bare_lf_are_lines_which_hyper_allows_and_the_app_gets_crlf() {
-    is_passed_on_as(
+    assert_passed_on_as(
         "POST / HTTP/1.1\nHost: a\nContent-Length: 5\n\nfive!",
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nfive!",
     );
@@ -200,14 +200,14 @@ fn lines_that_end_in_a_bare_lf_are_lines_which_hyper_allows_and_the_app_gets_crl
 
 #[test]
 fn a_lone_cr_is_no_line_end() {
-    is_refused("POST / HTTP/1.1\r\nHost: a\rContent-Length: 5\r\n\r\n");
-    is_refused("POST / HTTP/1.1\rHost: a\r\r");
+    assert_refused("POST / HTTP/1.1\r\nHost: a\rContent-Length: 5\r\n\r\n");
+    assert_refused("POST / HTTP/1.1\rHost: a\r\r");
 }
 
 #[test]
 fn extensions_of_chunks_end_here() {
     let body = "5;a=b;c=\"d\"\r\nfive!\r\n0;e\r\n\r\n";
-    is_passed_on_as(
+    assert_passed_on_as(
         &post("Transfer-Encoding: chunked\r\n", body),
         "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfive!\r\n0\r\n\r\n",
     );
@@ -216,7 +216,7 @@ fn extensions_of_chunks_end_here() {
 /// The head has been passed on when the body turns out to be bad: the app must not take what it has
 /// got for a whole request, and nobody may take the rest for a request.
 #[track_caller]
-fn is_cut(body: &str) {
+fn assert_cut(body: &str) {
     let stage = Stage::new();
     let request = post("Transfer-Encoding: chunked\r\n", body);
     let mut client = stage.client_sends(request + GET);
@@ -230,49 +230,49 @@ fn is_cut(body: &str) {
         "{answer}"
     );
     assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
 fn a_chunk_size_that_is_none_cuts_the_request() {
     for size in ["-1", "+1", "0x1", "g", " 1", "", "1 1", "1\u{b}"] {
-        is_cut(&format!("{size}\r\na\r\n0\r\n\r\n"));
+        assert_cut(&format!("{size}\r\na\r\n0\r\n\r\n"));
     }
 }
 
 #[test]
 fn a_chunk_size_that_overflows_cuts_the_request() {
-    is_cut("10000000000000001\r\na\r\n0\r\n\r\n");
-    is_cut("fffffffffffffffff\r\na\r\n0\r\n\r\n");
+    assert_cut("10000000000000001\r\na\r\n0\r\n\r\n");
+    assert_cut("fffffffffffffffff\r\na\r\n0\r\n\r\n");
 }
 
 #[test]
 fn a_chunk_that_is_longer_than_it_says_cuts_the_request() {
-    is_cut("1\r\nab\r\n0\r\n\r\n");
-    is_cut("1\r\na0\r\n\r\n");
+    assert_cut("1\r\nab\r\n0\r\n\r\n");
+    assert_cut("1\r\na0\r\n\r\n");
 }
 
 #[test]
 fn a_chunk_size_that_ends_in_a_bare_lf_cuts_the_request() {
-    is_cut("1\na\n0\n\n");
-    is_cut("1;a\nb\r\na\r\n0\r\n\r\n");
+    assert_cut("1\na\n0\n\n");
+    assert_cut("1;a\nb\r\na\r\n0\r\n\r\n");
 }
 
 #[test]
 fn endless_extensions_of_chunks_cut_the_request() {
-    is_cut(&format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(40_000)));
+    assert_cut(&format!("1;{}\r\na\r\n0\r\n\r\n", "x".repeat(40_000)));
 }
 
 #[test]
 fn what_connection_names_cannot_take_the_framing_away() {
-    is_passed_on_as(
+    assert_passed_on_as(
         &post(
             "Connection: content-length, host\r\nContent-Length: 5\r\n",
             "five!",
         ),
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nfive!",
     );
-    is_passed_on_as(
+    assert_passed_on_as(
         &post(
             "Connection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n",
             &chunked("a", 1),
@@ -283,14 +283,14 @@ fn what_connection_names_cannot_take_the_framing_away() {
 
 #[test]
 fn a_get_with_a_body_keeps_it() {
-    is_passed_on_as(
+    assert_passed_on_as(
         "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nfive!",
         "GET / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nfive!",
     );
     let body = chunked("five!", 5);
     for method in ["GET", "DELETE", "OPTIONS", "PROPFIND", "PUT"] {
         let head = format!("{method} / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
-        is_passed_on_as(
+        assert_passed_on_as(
             &(head.clone() + &body),
             &(head
                 .replace("Host", "host")
@@ -302,16 +302,16 @@ fn a_get_with_a_body_keeps_it() {
 
 #[test]
 fn a_length_of_zero_and_no_length_arrive_as_they_came() {
-    is_passed_on_as(
+    assert_passed_on_as(
         &post("Content-Length: 0\r\n", ""),
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n",
     );
-    is_passed_on_as(&post("", ""), "POST / HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_passed_on_as(&post("", ""), "POST / HTTP/1.1\r\nhost: a\r\n\r\n");
 }
 
 #[test]
 fn a_body_without_a_byte_in_chunks_arrives_in_chunks() {
-    is_passed_on_as(
+    assert_passed_on_as(
         &post("Transfer-Encoding: chunked\r\n", "0\r\n\r\n"),
         "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
     );
@@ -335,7 +335,7 @@ fn requests_sent_ahead_are_answered_in_their_order() {
             &n.to_string(),
         );
     }
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -363,5 +363,5 @@ fn a_request_behind_a_body_is_the_next_request() {
     for _ in 0..3 {
         client.expect_answer(OK_PASSED_ON, "ok");
     }
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }

@@ -1,8 +1,8 @@
-//! What is meant for one connection ends with it; everything else arrives as it was sent.
+//! Fields that are meant for one connection end with it; everything else arrives as it was sent.
 
 use tests::stage::{GET_PASSED_ON, OK, OK_PASSED_ON, Stage, fields};
 
-/// What the app gets of a GET with these fields, without request line and Host.
+/// Returns what the app gets of a GET with these fields, without request line and Host.
 fn at_the_app(request_fields: &str) -> String {
     let stage = Stage::new();
     let mut client =
@@ -15,7 +15,7 @@ fn at_the_app(request_fields: &str) -> String {
     head.strip_prefix(start).expect(&head).to_owned()
 }
 
-/// What a client gets of an answer with these fields, without the status line.
+/// Returns what a client gets of an answer with these fields, without the status line.
 fn at_the_client(answer_fields: &str) -> String {
     let stage = Stage::new();
     let mut client = stage.client_sends(GET);
@@ -68,7 +68,7 @@ fn close_is_for_the_clients_connection_only() {
     app.expect(GET_PASSED_ON);
     app.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Which host and which target a request is for, as the app hears of it.
+//! The host and the target of a request, as the app gets them.
 
 use tests::stage::{GET_PASSED_ON, OK, OK_PASSED_ON, Stage, Wire};
 
-/// What the app gets of a request that may be passed on.
+/// Returns what the app gets of a request that may be passed on.
 fn passed_on(stage: &Stage, app: &mut Option<Wire>, request: &str) -> String {
     let mut client = stage.client_sends(request);
     let app = app.get_or_insert_with(|| stage.app());
@@ -13,27 +13,27 @@ fn passed_on(stage: &Stage, app: &mut Option<Wire>, request: &str) -> String {
 }
 
 #[track_caller]
-fn is_refused(request: impl AsRef<[u8]>) {
+fn assert_refused(request: impl AsRef<[u8]>) {
     let stage = Stage::new();
     let mut client = stage.client_sends(&request);
     client.expect_refusal(400);
     drop(client);
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
 fn a_request_of_version_1_1_without_a_host_is_refused() {
-    is_refused("GET / HTTP/1.1\r\n\r\n");
+    assert_refused("GET / HTTP/1.1\r\n\r\n");
 }
 
 #[test]
 fn a_request_with_two_hosts_is_refused() {
-    is_refused("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n");
+    assert_refused("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n");
 }
 
 #[test]
 fn a_request_of_version_1_0_with_two_hosts_is_refused() {
-    is_refused("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n");
+    assert_refused("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n");
 }
 
 #[test]
@@ -46,22 +46,22 @@ fn an_invalid_host_is_refused() {
         let mut client = stage.client_sends(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         client.expect_refusal(400);
     }
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
 fn an_absolute_target_without_a_host_is_refused() {
-    is_refused("GET http://a/ HTTP/1.1\r\n\r\n");
+    assert_refused("GET http://a/ HTTP/1.1\r\n\r\n");
 }
 
 #[test]
 fn an_absolute_target_with_two_hosts_is_refused() {
-    is_refused("GET http://a/ HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n");
+    assert_refused("GET http://a/ HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n");
 }
 
 #[test]
 fn an_authority_is_a_target_for_connect_only() {
-    is_refused("GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_refused("GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n");
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn clients_of_version_1_0_share_one_connection_to_the_app() {
         client.expect_answer("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n", "ok");
         client.end();
     }
-    stage.nothing_more_reaches(app);
+    stage.assert_nothing_more_reaches(app);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn every_byte_of_a_target_arrives_as_it_came_but_for_some_that_hyper_does_not_al
     let stage = Stage::new();
     let (mut client, app) = stage.kept();
     std::thread::scope(|scope| {
-        let app = scope.spawn(|| app.answers_all());
+        let app = scope.spawn(|| app.answer_all());
         let mut passed_on = Vec::new();
         let refused = ["/", "/?"].map(|start| {
             let mut refused = String::new();
@@ -211,7 +211,7 @@ fn every_byte_of_a_target_arrives_as_it_came_but_for_some_that_hyper_does_not_al
         });
         assert_eq!(refused, ["<>`", "\"<>"]);
         drop(client);
-        stage.nothing_more_reaches([]);
+        stage.assert_nothing_more_reaches([]);
         assert_eq!(app.join().unwrap(), passed_on);
     });
 }
@@ -231,7 +231,7 @@ fn bytes_that_are_no_text_are_refused_in_a_target_which_hyper_does_not_allow() {
         let mut client = stage.client_sends(request);
         client.expect_refusal(400);
     }
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
@@ -278,10 +278,11 @@ fn connect_is_refused() {
     let mut client = stage.client_sends("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n");
     client.expect_refusal(501);
     drop(client);
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
-/// What the app gets of a request by this method with this `Max-Forwards`: its own, in its words.
+/// Returns what the app gets of a request by this method with this `Max-Forwards`: its own, in its
+/// words.
 fn forwards_left(method: &str, forwards: &str) -> String {
     let stage = Stage::new();
     let mut client = stage.client_sends(format!(
@@ -327,7 +328,7 @@ fn a_request_without_forwards_left_is_answered_here() {
             "{head}"
         );
         drop(client);
-        stage.nothing_more_reaches([]);
+        stage.assert_nothing_more_reaches([]);
     }
 }
 
@@ -349,15 +350,15 @@ fn what_is_not_http_1_is_refused() {
         client.expect_refusal(400);
         client.end();
     }
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
 fn the_preface_of_http_2_ends_the_connection() {
     let stage = Stage::new();
     let mut client = stage.client_sends("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    client.ends_soon();
-    stage.nothing_more_reaches([]);
+    client.await_end_soon();
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! A client that leaves takes its request along, in every phase of it; and one that still sends gets
-//! an early answer.
+//! A client that leaves takes its request along, in every phase of it; and one that still sends
+//! gets an early answer.
 
 use std::thread;
 
@@ -7,7 +7,7 @@ use tests::stage::{End, GET, GET_PASSED_ON, OK, OK_PASSED_ON, Stage, Wire, field
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
 
-/// What the client may do.
+/// A way in which a client leaves.
 type Leave = fn(Wire);
 
 const WAYS: [Leave; 2] = [drop::<Wire>, Wire::reset];
@@ -20,7 +20,7 @@ fn a_client_that_leaves_while_it_waits_cancels_its_request() {
         let mut app = stage.app();
         app.expect(GET_PASSED_ON);
         leave(client);
-        app.ends_soon();
+        app.await_end_soon();
     }
 }
 
@@ -31,8 +31,8 @@ fn a_client_that_half_closes_while_it_waits_has_left() {
     let mut app = stage.app();
     app.expect(GET_PASSED_ON);
     client.half_close();
-    app.ends_soon();
-    client.ends_soon();
+    app.await_end_soon();
+    client.await_end_soon();
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_client_that_leaves_within_its_request_cancels_it() {
         client.send("abc");
         app.expect("abc");
         leave(client);
-        app.ends_soon();
+        app.await_end_soon();
     }
 }
 
@@ -88,7 +88,7 @@ fn a_client_that_leaves_with_a_body_that_nobody_reads_cancels_its_request() {
     for leave in WAYS {
         let stage = Stage::new();
         let mut client = stage.client();
-        client.holds_little_back();
+        client.shrink_send_buffer();
         client.send(POST.replace("1000000", "1000000000"));
         let mut app = stage.app();
         app.head();
@@ -100,7 +100,7 @@ fn a_client_that_leaves_with_a_body_that_nobody_reads_cancels_its_request() {
         site.wait_until("it is in flight", |status| status.in_flight() == 1);
         leave(client);
         site.wait_until("it is cancelled", |status| status.in_flight() == 0);
-        app.ends_soon();
+        app.await_end_soon();
     }
 }
 
@@ -112,8 +112,8 @@ fn a_client_that_leaves_with_requests_sent_ahead_cancels_them() {
         let mut app = stage.app();
         app.expect(GET_PASSED_ON);
         leave(client);
-        app.ends_soon();
-        stage.nothing_more_reaches([]);
+        app.await_end_soon();
+        stage.assert_nothing_more_reaches([]);
     }
 }
 
@@ -128,7 +128,7 @@ fn a_client_that_leaves_within_an_answer_cancels_it() {
         client.answer_head();
         client.expect("abc");
         leave(client);
-        app.ends_soon();
+        app.await_end_soon();
     }
 }
 
@@ -143,7 +143,7 @@ fn a_client_that_leaves_a_silent_event_stream_ends_it() {
         client.answer_head();
         client.expect("9\r\ndata: 1\n\n\r\n");
         leave(client);
-        app.ends_soon();
+        app.await_end_soon();
     }
 }
 
@@ -157,7 +157,7 @@ fn a_client_that_leaves_without_taking_its_answer_ends_it() {
         app.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
         app.sends_until_full(1_000_000_000);
         leave(client);
-        app.ends_soon();
+        app.await_end_soon();
     }
 }
 
@@ -173,8 +173,8 @@ fn a_client_that_leaves_while_it_is_held_is_forgotten() {
         stage
             .site()
             .wait_until("it is forgotten", |status| status.held == 0);
-        stage.becomes_ready();
-        stage.nothing_more_reaches([]);
+        stage.make_ready();
+        stage.assert_nothing_more_reaches([]);
     }
 }
 
@@ -185,7 +185,7 @@ fn a_held_request_is_answered_when_the_app_is_ready() {
     stage
         .site()
         .wait_until("it is held", |status| status.held == 1);
-    stage.becomes_ready();
+    stage.make_ready();
     let mut app = stage.app();
     app.expect(GET_PASSED_ON);
     app.send(OK);
@@ -201,7 +201,7 @@ fn a_client_that_leaves_after_its_answer_leaves_the_apps_connection_for_others()
     app.expect(GET_PASSED_ON);
     app.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn connections_that_only_open_and_close_are_nothing() {
         drop(stage.client_sends("GET / HT"));
     }
     let (_client, app) = stage.kept();
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 const TOO_LARGE: &str =
@@ -244,7 +244,7 @@ fn gets_an_early_answer(head: &str, answers: fn(Wire)) {
         let head = client.answer_head();
         assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
         client.expect("no!");
-        client.stops();
+        client.shut_down();
     });
 }
 
@@ -310,9 +310,9 @@ fn a_refusal_of_ours_reaches_a_client_that_still_sends() {
         let mut sender = client.sender();
         scope.spawn(move || while sender.try_send([0; 64 << 10]).is_ok() {});
         client.expect_refusal(400);
-        client.stops();
+        client.shut_down();
     });
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
@@ -327,5 +327,5 @@ fn a_client_that_sends_much_more_than_it_said_is_no_request_more() {
     client.send("\r\n\r\n");
     client.expect_refusal(400);
     assert_eq!(client.end(), End::Closed);
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }

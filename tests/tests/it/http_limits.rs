@@ -1,8 +1,12 @@
-//! What is too large, too slow or too much, and what the client hears of it.
+//! Limits of size, time and number, and the answers to what exceeds them.
 
 use std::time::{Duration, Instant};
 
-use tests::stage::{End, GET, GET_PASSED_ON, OK, OK_PASSED_ON, Stage, field, pass};
+use tests::stage::{End, GET, GET_PASSED_ON, OK, OK_PASSED_ON, Stage, field};
+use tests::wait::sleep_for;
+
+/// Reason to pass time: a limit has to be seen not to apply.
+const NO_LIMIT: &str = "longer than a limit that does not apply";
 
 fn get_with(fields: &str) -> String {
     format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")
@@ -19,7 +23,7 @@ fn a_head_that_is_too_large_is_a_431() {
     let mut client = stage.client_sends(get_with(&format!("X: {}\r\n", "x".repeat(2_000))));
     client.expect_refusal(431);
     assert_eq!(client.end(), End::Closed);
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -35,9 +39,9 @@ fn a_head_that_never_ends_is_a_431() {
             {}
         });
         client.expect_refusal(431);
-        client.stops();
+        client.shut_down();
     });
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
@@ -52,7 +56,7 @@ fn too_many_fields_are_a_431() {
     client.send(fields(100));
     client.expect_refusal(431);
     assert_eq!(client.end(), End::Closed);
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -71,7 +75,7 @@ fn a_target_that_is_too_long_is_a_414() {
     client.expect_answer(OK_PASSED_ON, "ok");
     client.send(get(101));
     client.expect_refusal(414);
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -81,15 +85,15 @@ fn a_head_that_comes_too_slowly_is_a_408() {
     let mut sender = client.sender();
     let slowly = std::thread::spawn(move || {
         while sender.try_send("x").is_ok() {
-            pass(Duration::from_millis(50));
+            sleep_for(Duration::from_millis(50), "a slow client");
         }
     });
     let head = client.answer_head();
     let expected = "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     assert_eq!(head, expected);
-    client.stops();
+    client.shut_down();
     slowly.join().unwrap();
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
@@ -98,8 +102,8 @@ fn a_second_head_that_comes_too_slowly_is_a_408() {
     let (mut client, app) = stage.kept();
     client.send("GET / HTTP/1.1\r\n");
     client.expect_refusal(408);
-    client.ends_soon();
-    stage.nothing_more_reaches([app]);
+    client.await_end_soon();
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -107,7 +111,7 @@ fn a_client_that_sends_nothing_is_closed_without_a_word() {
     let stage = Stage::with(&[("--header-timeout", "1s")]);
     let mut client = stage.client();
     assert_eq!(client.end(), End::Closed);
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
@@ -115,7 +119,7 @@ fn an_idle_client_is_closed_without_a_word() {
     let stage = Stage::with(&[("--idle-timeout", "1s")]);
     let (mut client, app) = stage.kept();
     assert_eq!(client.end(), End::Closed);
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -124,11 +128,11 @@ fn a_request_that_lasts_is_neither_idle_nor_slow() {
     let mut client = stage.client_sends(GET);
     let mut app = stage.app();
     app.expect(GET_PASSED_ON);
-    pass(Duration::from_secs(3));
+    sleep_for(Duration::from_secs(3), NO_LIMIT);
     app.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
     client.answer_head();
     client.expect("ab");
-    pass(Duration::from_secs(3));
+    sleep_for(Duration::from_secs(3), NO_LIMIT);
     app.send("cd");
     client.expect("cd");
 }
@@ -141,7 +145,7 @@ fn an_upload_that_lasts_is_neither_idle_nor_slow() {
     let mut app = stage.app();
     app.head();
     app.expect("ab");
-    pass(Duration::from_secs(3));
+    sleep_for(Duration::from_secs(3), NO_LIMIT);
     client.send("cd");
     app.expect("cd");
     app.send(OK);
@@ -162,7 +166,7 @@ fn an_app_that_does_not_answer_in_time_is_a_504() {
     app.expect(GET_PASSED_ON);
     app.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -176,7 +180,7 @@ fn an_app_that_has_a_whole_body_in_chunks_and_does_not_answer_is_a_504() {
     assert_eq!((app.chunk(), app.chunk()), ("x".to_owned(), String::new()));
     client.expect_refusal(504);
     app.end();
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
@@ -187,10 +191,10 @@ fn the_time_for_an_answer_begins_with_the_end_of_the_body() {
     let mut app = stage.app();
     app.head();
     assert_eq!(app.chunk(), "x");
-    pass(Duration::from_secs(2));
+    sleep_for(Duration::from_secs(2), "a part of the limit");
     client.send("0\r\n\r\n");
     assert_eq!(app.chunk(), "");
-    pass(Duration::from_secs(2));
+    sleep_for(Duration::from_secs(2), "a part of the limit");
     app.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
 }
@@ -214,7 +218,7 @@ fn a_get_that_timed_out_on_a_kept_connection_is_not_sent_again() {
     app.expect(GET_PASSED_ON);
     client.expect_refusal(504);
     app.end();
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
@@ -225,9 +229,9 @@ fn a_client_that_stops_in_its_body_is_a_408() {
     app.head();
     app.expect("x");
     client.expect_refusal(408);
-    client.ends_soon();
+    client.await_end_soon();
     app.end();
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
@@ -241,7 +245,7 @@ fn a_long_upload_does_not_count_as_the_apps_time() {
     while since.elapsed() < Duration::from_secs(5) {
         client.send("1\r\nx\r\n");
         assert_eq!(app.chunk(), "x");
-        pass(Duration::from_millis(100));
+        sleep_for(Duration::from_millis(100), "a slow upload");
     }
     client.send("0\r\n\r\n");
     assert_eq!(app.chunk(), "");
@@ -258,7 +262,7 @@ fn the_time_for_an_answer_ends_with_its_head() {
     app.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no");
     client.answer_head();
     client.expect("o");
-    pass(Duration::from_secs(3));
+    sleep_for(Duration::from_secs(3), NO_LIMIT);
     app.send("k");
     client.expect("k");
 }
@@ -275,7 +279,7 @@ fn the_time_for_an_answer_ends_with_its_head_also_while_the_client_still_sends()
     client.expect("o");
     client.send("1\r\nx\r\n");
     assert_eq!(app.chunk(), "x");
-    pass(Duration::from_secs(3));
+    sleep_for(Duration::from_secs(3), NO_LIMIT);
     client.send("1\r\ny\r\n");
     assert_eq!(app.chunk(), "y");
     app.send("k");
@@ -293,7 +297,7 @@ fn more_connections_than_allowed_wait_until_one_ends() {
     app.expect(GET_PASSED_ON);
     app.send(OK);
     first.expect_answer(OK_PASSED_ON, "ok");
-    pass(Duration::from_millis(300));
+    sleep_for(Duration::from_millis(300), "nothing may come meanwhile");
     assert!(!third.has_received() && !app.has_received());
     drop(second);
     app.expect(GET_PASSED_ON);
@@ -313,12 +317,12 @@ fn more_requests_than_may_be_held_are_refused_at_once() {
         field(&refused.expect_refusal(503), "retry-after"),
         Some("1")
     );
-    stage.becomes_ready();
+    stage.make_ready();
     let mut app = stage.app();
     app.expect(GET_PASSED_ON);
     app.send(OK);
     held.expect_answer(OK_PASSED_ON, "ok");
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -326,6 +330,6 @@ fn a_request_is_not_held_for_ever() {
     let stage = Stage::starting_with(&[("--first-hold-timeout", "1s")]);
     let mut client = stage.client_sends(GET);
     assert_eq!(field(&client.expect_refusal(503), "retry-after"), Some("1"));
-    stage.becomes_ready();
-    stage.nothing_more_reaches([]);
+    stage.make_ready();
+    stage.assert_nothing_more_reaches([]);
 }

@@ -1,9 +1,10 @@
-//! What is sent again, and what never is: an app's connection may end just when it is used.
+//! Requests that are sent again, and those that never are: an app's connection may end just when it
+//! is used.
 
 use tests::stage::{GET, GET_PASSED_ON, OK, OK_PASSED_ON, Stage};
 
-/// On a kept connection the app gets this request, and ends the connection instead of answering.
-/// The request comes again on a new connection, or is answered with 502.
+/// Plays an exchange. On a kept connection the app gets this request, and ends the connection
+/// instead of answering. The request comes again on a new connection, or is answered with 502.
 #[track_caller]
 fn ends_unanswered(request: &str, comes_again: bool, is_reset: bool) {
     let stage = Stage::new();
@@ -13,19 +14,20 @@ fn ends_unanswered(request: &str, comes_again: bool, is_reset: bool) {
         .replace("Host", "host")
         .replace("Content-Length", "content-length");
     app.expect(&expected);
-    match is_reset {
-        true => app.reset(),
-        false => drop(app),
+    if is_reset {
+        app.reset()
+    } else {
+        drop(app)
     }
     if !comes_again {
         client.expect_refusal(502);
-        return stage.nothing_more_reaches([]);
+        return stage.assert_nothing_more_reaches([]);
     }
     let mut app = stage.app();
     app.expect(&expected);
     app.send("HTTP/1.1 204 No Content\r\n\r\n");
     client.expect_answer("HTTP/1.1 204 No Content\r\n\r\n", "");
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -72,7 +74,7 @@ fn what_was_sent_on_a_new_connection_is_not_sent_again() {
     app.expect(GET_PASSED_ON);
     drop(app);
     client.expect_refusal(502);
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
@@ -86,7 +88,7 @@ fn what_was_sent_again_is_not_sent_a_third_time() {
     app.expect(GET_PASSED_ON);
     drop(app);
     client.expect_refusal(502);
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
@@ -99,7 +101,7 @@ fn what_has_been_answered_in_part_is_not_sent_again() {
         app.send(part);
         drop(app);
         client.expect_refusal(502);
-        stage.nothing_more_reaches([]);
+        stage.assert_nothing_more_reaches([]);
     }
 }
 
@@ -113,7 +115,7 @@ fn what_has_been_answered_for_the_time_being_is_not_sent_again() {
         app.send(format!("HTTP/1.1 {status}\r\n\r\n"));
         drop(app);
         client.expect_refusal(502);
-        stage.nothing_more_reaches([]);
+        stage.assert_nothing_more_reaches([]);
     }
 }
 
@@ -130,7 +132,7 @@ fn a_connection_that_the_app_has_closed_is_not_used() {
     app.expect(post.replace("Host", "host"));
     app.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]

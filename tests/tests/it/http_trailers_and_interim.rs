@@ -1,4 +1,4 @@
-//! What comes before and after a message: interim answers, expectations, trailers.
+//! The parts before and after a message: interim answers, expectations, trailers.
 
 use tests::stage::{GET, GET_PASSED_ON, OK, OK_PASSED_ON, Stage, field};
 
@@ -16,7 +16,7 @@ fn a_client_that_expects_100_gets_it_and_the_app_does_not_hear_of_it() {
     app.expect("five!");
     app.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn a_client_that_expects_100_and_does_not_wait_is_served() {
         assert_eq!(head, OK_PASSED_ON);
         client.expect("ok");
     }
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn a_client_that_is_refused_is_not_told_to_go_on() {
     let head = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
     let mut client = stage.client_sends(head);
     client.expect_refusal(400);
-    stage.nothing_more_reaches([]);
+    stage.assert_nothing_more_reaches([]);
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn an_interim_answer_never_breaks_the_final_one_and_does_not_pass_which_hyper_ca
             app.expect(GET_PASSED_ON);
             app.send(OK);
             client.expect_answer(OK_PASSED_ON, "ok");
-            stage.nothing_more_reaches([app]);
+            stage.assert_nothing_more_reaches([app]);
         }
     }
 }
@@ -127,7 +127,7 @@ fn trailers_of_a_request_arrive() {
     app.expect("2\r\nok\r\n0\r\nx-sum: 7\r\nx-two: 8\r\n\r\n");
     app.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -143,10 +143,10 @@ fn trailers_of_a_request_cannot_frame_or_route_it() {
     app.expect("2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n");
     app.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
-/// What a client gets of a chunked answer with trailers.
+/// Returns what a client gets of a chunked answer with trailers.
 fn answered_with_trailers(request_fields: &str, answer_fields: &str) -> String {
     let stage = Stage::new();
     let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{request_fields}\r\n");

@@ -32,9 +32,10 @@ fn sorted(head: &str) -> Vec<&str> {
 /// A short frame; a client's is masked.
 fn frame(payload: &[u8], is_masked: bool) -> Vec<u8> {
     let length = u8::try_from(payload.len()).expect("a short frame");
-    match is_masked {
-        true => [&[0x82, 0x80 | length, 0, 0, 0, 0], payload].concat(),
-        false => [&[0x82, length], payload].concat(),
+    if is_masked {
+        [&[0x82, 0x80 | length, 0, 0, 0, 0], payload].concat()
+    } else {
+        [&[0x82, length], payload].concat()
     }
 }
 
@@ -146,7 +147,7 @@ fn an_upgrade_that_the_app_does_not_want_is_a_request_like_any_other() {
     app.expect(GET_PASSED_ON);
     app.send(OK);
     client.expect_answer(OK_PASSED_ON, "ok");
-    stage.nothing_more_reaches([app]);
+    stage.assert_nothing_more_reaches([app]);
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn a_101_that_nobody_asked_for_is_a_bad_gateway() {
     app.expect(GET_PASSED_ON);
     app.send(SWITCH.to_owned() + OK);
     client.expect_refusal(502);
-    app.ends_soon();
+    app.await_end_soon();
 }
 
 #[test]
@@ -169,7 +170,7 @@ fn a_101_to_another_protocol_is_a_bad_gateway() {
         app.head();
         app.send(SWITCH.replace("websocket\r\n", &format!("{protocol}\r\n")));
         client.expect_refusal(502);
-        app.ends_soon();
+        app.await_end_soon();
     }
 }
 
@@ -181,7 +182,7 @@ fn a_101_without_a_protocol_is_a_bad_gateway() {
     app.head();
     app.send("HTTP/1.1 101 Switching Protocols\r\n\r\n");
     client.expect_refusal(502);
-    app.ends_soon();
+    app.await_end_soon();
 }
 
 #[test]
@@ -249,7 +250,7 @@ fn a_client_that_leaves_before_the_switch_cancels_it() {
     let mut app = stage.app();
     app.head();
     drop(client);
-    app.ends_soon();
+    app.await_end_soon();
 }
 
 #[test]
@@ -305,7 +306,7 @@ fn a_shutdown_asks_a_websocket_to_end_and_does_not_wait_for_it() {
     assert_eq!(app.end(), End::Closed);
     // One that does not answer is cut.
     silent.expect(CLOSE_TO_CLIENT);
-    stage.site().exit_status();
+    stage.site().await_exit();
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! Who answers on an app's port has to be the app.
+//! The process that answers on an app's port has to be the app.
 #![cfg(unix)]
 
 use rustix::process::Signal;
 use tests::processes::signal;
 use tests::{Running, Site, app};
 
-/// What listens is not in the tree of what was started.
+/// A program whose listener is not in the tree of what was started.
 const ANOTHER: &str = r#"
     setsid "$0" -port "$1" > /dev/null 2>&1 &
     echo $! > "$2/pid"
@@ -20,8 +20,8 @@ fn end_the_other(site: &Running) {
 #[test]
 fn another_program_on_its_port_is_warned_about() {
     let site = Site::watching_a_pointer().running(&COMMAND).start("v1");
-    let status = site.activates("v1");
-    let warning = status.active.expect("an active one").warning;
+    let status = site.await_active("v1");
+    let warning = status.active.clone().expect("an active one").warning;
     end_the_other(&site);
     let warning = warning.expect("a warning");
     assert!(warning.contains("which it has not started"), "{warning}");
@@ -36,7 +36,7 @@ fn where_that_is_required_it_is_not_ready() {
     let site = site.launch("v1");
     let status = site.wait_until("it has failed", |status| status.last_failure.is_some());
     end_the_other(&site);
-    let failure = status.last_failure.expect("a failure");
+    let failure = status.last_failure.clone().expect("a failure");
     assert!(
         failure.reason.contains("which it has not started"),
         "{failure:#?}"
@@ -50,21 +50,26 @@ fn where_nobody_asks_nothing_is_said() {
         .running(&COMMAND)
         .with("--health-identity", "off");
     let site = site.start("v1");
-    let status = site.activates("v1");
+    let status = site.await_active("v1");
     end_the_other(&site);
-    assert_eq!(status.active.expect("an active one").warning, None);
+    assert_eq!(status.active.clone().expect("an active one").warning, None);
 }
 
 #[test]
 fn a_listener_that_others_may_reach_is_warned_about() {
     let site = Site::watching_a_pointer().with("--health-identity", "require");
     let site = site.start(app("v1").that("--host=0.0.0.0"));
-    let warning = site.activates("v1").active.expect("an active one").warning;
+    let warning = site
+        .await_active("v1")
+        .active
+        .clone()
+        .expect("an active one")
+        .warning;
     let warning = warning.expect("a warning");
     assert!(warning.contains("0.0.0.0"), "{warning}");
     site.deploy("v2");
-    let status = site.activates("v2");
-    assert_eq!(status.active.expect("an active one").warning, None);
+    let status = site.await_active("v2");
+    assert_eq!(status.active.clone().expect("an active one").warning, None);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is in flight during a swap ends on the release that it began on.
+//! Requests in flight during a swap end on the release that they began on.
 
 use tests::wait::with_enough_time;
 use tests::websocket::WebSocket;
@@ -7,7 +7,7 @@ use tests::{Running, Site};
 /// Swaps, and says whether the old release still had something in flight then.
 fn swap_meanwhile(site: &Running) -> bool {
     site.deploy("v2");
-    site.activates("v2").is_draining("v1")
+    site.await_active("v2").is_draining("v1")
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn a_slow_request_ends_on_the_release_it_began_on() {
         let overlapped = swap_meanwhile(&site);
         let answer = request.answer().unwrap();
         assert_eq!((answer.status, answer.release()), (200, "v1"));
-        site.serves("v2");
+        site.await_version("v2");
         overlapped
     });
 }
@@ -68,7 +68,7 @@ fn an_upload_arrives_whole_where_it_began() {
     let upload = site.begin_upload("/upload");
 
     assert!(swap_meanwhile(&site));
-    site.serves("v2");
+    site.await_version("v2");
 
     let answer = upload.finish().unwrap();
     assert_eq!((answer.status, answer.release()), (200, "v1"));
@@ -89,7 +89,7 @@ fn a_download_that_the_client_takes_its_time_for_arrives_whole() {
     assert_eq!((head.status, head.release()), (200, "v1"));
 
     assert!(swap_meanwhile(&site));
-    site.serves("v2");
+    site.await_version("v2");
 
     assert_eq!(download.bytes(BYTES).unwrap().len(), BYTES);
     site.wait_until("v1 is gone", |status| status.is_at_rest());
@@ -98,11 +98,11 @@ fn a_download_that_the_client_takes_its_time_for_arrives_whole() {
 #[test]
 fn the_old_release_is_not_stopped_while_anything_is_in_flight() {
     let site = Site::watching_a_pointer().start("v1");
-    let v1 = site.status().active.expect("an active one");
+    let v1 = site.status().active.clone().expect("an active one");
     let upload = site.begin_upload("/upload");
     for version in ["v2", "v3"] {
         site.deploy(version);
-        let status = site.activates(version);
+        let status = site.await_active(version);
         assert!(status.is_draining("v1"), "{status:#?}");
     }
     let direct = tests::Connection::open(v1.address.unwrap());

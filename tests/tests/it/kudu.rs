@@ -15,9 +15,9 @@ use tests::{Deployment, Release, Site, app, binaries};
 /// A site as App Service has it, and Kudu beside it.
 struct Kudu {
     deployment: Deployment,
-    /// Of the site, for who wakes it.
+    /// URL of the site, to wake it.
     url: String,
-    /// By cargo, and not pushed as a binary.
+    /// True if cargo builds the program, false if it is pushed as a binary.
     is_built: bool,
 }
 
@@ -44,7 +44,7 @@ impl Kudu {
             .to_owned()
     }
 
-    /// What runs when this is pushed.
+    /// Pushes a commit, and starts what Kudu runs then.
     fn push(&self, commit: &str, release: impl Into<Release>) -> command::Command {
         let source = self.home().join("site/repository");
         fs::create_dir_all(&source).expect("a file or folder");
@@ -52,9 +52,10 @@ impl Kudu {
         for file in ["deploy.sh", ".deployment"] {
             fs::copy(sample.join(file), source.join(file)).expect("a file or folder");
         }
-        match self.is_built {
-            false => release.into().write_to(&source.join("app.exe")),
-            true => fs::write(source.join("Cargo.toml"), "").expect("a file or folder"),
+        if self.is_built {
+            fs::write(source.join("Cargo.toml"), "").expect("a file or folder")
+        } else {
+            release.into().write_to(&source.join("app.exe"))
         }
 
         let deployment = fs::read_to_string(source.join(".deployment")).expect("a file");
@@ -111,9 +112,9 @@ fn two_commits_in_a_row_are_two_releases_named_after_site_and_commit() {
                 .pointer()
                 .starts_with(&format!("releases/{name}.exe\n"))
         );
-        site.serves(version);
+        site.await_version(version);
     }
-    site.has_launched(2);
+    site.await_launches(2);
 }
 
 #[test]
@@ -128,9 +129,9 @@ fn a_bad_build_fails_the_deployment_with_its_reason_and_the_site_does_not_notice
             "exit status: 3",
             "v2 exits at once with 3, as told by --exit-code",
         ]);
-    site.serves("v1");
+    site.await_version("v1");
     kudu.pushed(THIRD, "v3").with(0);
-    site.serves("v3");
+    site.await_version("v3");
 }
 
 #[test]
@@ -152,13 +153,13 @@ fn a_sleeping_site_is_woken_and_serves_its_old_release_before_it_is_given_the_ne
     let length = request.read(&mut head).unwrap();
     assert!(head[..length].starts_with(b"GET / HTTP/1.1\r\n"));
     let site = Site::watching_a_pointer().launch_in(&kudu.deployment);
-    site.activates("mysite-0123456789");
+    site.await_active("mysite-0123456789");
     request
         .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
         .unwrap();
     push.end().with(0).saying(&["no sidecar runs: requesting"]);
-    site.serves("v2");
-    site.has_launched(2);
+    site.await_version("v2");
+    site.await_launches(2);
 }
 
 #[test]
@@ -188,7 +189,7 @@ fn a_build_is_waited_for_and_not_silent_either() {
     kudu.pushed(FIRST, "v1")
         .with(0)
         .saying(&["still at it: cargo"]);
-    site.serves("v1");
+    site.await_version("v1");
     fs::write(
         tools.join("cargo"),
         "#!/bin/sh\necho error: no such type\nexit 101\n",
@@ -197,7 +198,7 @@ fn a_build_is_waited_for_and_not_silent_either() {
     kudu.pushed(SECOND, "v2")
         .with(101)
         .saying(&["error: no such type"]);
-    site.serves("v1");
+    site.await_version("v1");
 }
 
 #[test]

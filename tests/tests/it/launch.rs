@@ -1,4 +1,5 @@
-//! What an app is told: by placeholders, by the environment, by where it runs.
+//! The ways to tell an app its port and names: by placeholders, by the environment, by where it
+//! runs.
 
 use tests::Site;
 
@@ -10,7 +11,7 @@ fn an_app_is_told_its_port_by_argument_or_by_environment() {
         &["--port={port}", "--host", "{host}"],
     ] {
         let site = Site::watching_a_pointer().running(command).start("v1");
-        site.serves("v1");
+        site.await_version("v1");
     }
 }
 
@@ -18,16 +19,17 @@ fn an_app_is_told_its_port_by_argument_or_by_environment() {
 fn an_app_is_told_the_name_of_its_release() {
     let command = ["--version-name", "{release}"];
     let site = Site::watching_a_pointer().running(&command).start("v1");
-    let release = site.status().active.expect("an active one").release;
+    let release = site.status().active.clone().expect("an active one").release;
+    let release = release.as_str();
     assert!(release.starts_with("v1-"), "{release}");
-    site.serves(&release);
+    site.await_version(release);
 }
 
 #[test]
 fn a_file_runs_from_a_copy_in_the_folder_it_was_deployed_in() {
     let site = Site::overwritten_in_place().start("v1");
     std::fs::write(site.site().join("page.txt"), "beside the app").unwrap();
-    site.shows("/page.txt", "beside the app");
+    site.await_shown("/page.txt", "beside the app");
 }
 
 #[cfg(unix)]
@@ -58,11 +60,11 @@ mod with_a_shell {
         let words =
             "'{port}' '{host}' '{artifact}' '{dir}' '{release}' '{shared}' '{other}' \"$PWD\"";
         let (site, seen) = told(words, Site::watching_a_pointer());
-        let active = site.status().active.expect("an active one");
+        let active = site.status().active.clone().expect("an active one");
         let address = active.address.unwrap();
         let dir = site.site().join("uploads").display().to_string();
         let copy = site.site().with_file_name("cache").join("releases");
-        let artifact = copy.join(&active.release).join("v1");
+        let artifact = copy.join(active.release.as_str()).join("v1");
         assert_eq!(
             seen,
             [
@@ -70,7 +72,7 @@ mod with_a_shell {
                 "127.0.0.1".to_owned(),
                 artifact.display().to_string(),
                 dir.clone(),
-                active.release,
+                active.release.to_string(),
                 site.shared().display().to_string(),
                 "{other}".to_owned(),
                 dir,
@@ -95,6 +97,7 @@ mod with_a_shell {
         let port = site
             .status()
             .active
+            .clone()
             .expect("an active one")
             .address
             .unwrap()
@@ -138,7 +141,7 @@ mod with_a_shell {
         let v2 = site.upload("v2");
         std::fs::set_permissions(&v2, std::fs::Permissions::from_mode(0o644)).unwrap();
         site.point(v2.display().to_string());
-        site.serves("v2");
+        site.await_version("v2");
     }
 
     #[test]
@@ -149,7 +152,7 @@ mod with_a_shell {
         let site = site.launch(run);
         // Without the right to be run; what matters is where it was looked for.
         let status = site.wait_until("it fails", |status| status.last_failure.is_some());
-        let reason = status.last_failure.unwrap().reason;
+        let reason = status.last_failure.clone().unwrap().reason;
         let copy = site.site().with_file_name("cache").join("releases");
         assert!(reason.contains(copy.to_str().unwrap()), "{reason}");
         assert!(reason.contains("v1/bin/run"), "{reason}");
@@ -161,7 +164,7 @@ mod with_a_shell {
         let site = Site::watching_a_pointer().running(&["-x", "{port}"]);
         let site = site.launch(file("v1", script));
         let status = site.wait_until("it fails", |status| status.last_failure.is_some());
-        let failure = status.last_failure.unwrap();
+        let failure = status.last_failure.clone().unwrap();
         assert_eq!(failure.exit.as_deref(), Some("exit status: 5"));
         assert_eq!(failure.output, ["a script got -x"]);
     }

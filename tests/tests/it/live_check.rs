@@ -1,8 +1,9 @@
 //! The active release is watched. A fallen check never kills first.
 
+use tests::status::Outcome;
 use tests::{Running, Site};
 
-/// What each instance looks for when it is asked whether it is well.
+/// Returns the path of the file without which the live check of each instance fails.
 fn alive(site: &Running) -> std::path::PathBuf {
     site.site().join("uploads").join("alive")
 }
@@ -30,18 +31,18 @@ fn an_instance_that_is_not_well_serves_on_when_a_second_one_is_no_better() {
     std::fs::remove_file(alive(&site)).unwrap();
 
     let status = site.wait_until("the second one was no better", |status| {
-        let second = status.handoffs.last().expect("a launch");
-        status.alarm.is_some() && second.outcome == "failed" && status.is_at_rest()
+        let second = status.handoffs.back().expect("a launch");
+        status.alarm.is_some() && second.outcome == Outcome::Failed && status.is_at_rest()
     });
 
     assert_eq!(status.generation(), before.generation(), "nothing moves");
-    let alarm = status.alarm.expect("an alarm");
+    let alarm = status.alarm.clone().expect("an alarm");
     assert!(
         alarm.reason.contains("GET /alive answered 404"),
         "{alarm:?}"
     );
     assert!(status.refused.is_empty(), "{:#?}", status.refused);
-    site.serves("v1");
+    site.await_version("v1");
     let launches = site.status().handoffs.len();
 
     std::fs::write(alive(&site), "yes").unwrap();
@@ -57,7 +58,7 @@ fn a_second_instance_that_is_well_takes_over() {
     let command = ["sh", "-c", script, "{artifact}", "{port}", "{shared}"];
     let site = watched().running(&command).start("v1");
     let upload = site.begin_upload("/upload");
-    let first = site.status().active.expect("an active one");
+    let first = site.status().active.clone().expect("an active one");
     let port = first.address.expect("its address").port();
     let own = site.shared().join(port.to_string()).join("alive");
 
@@ -70,7 +71,7 @@ fn a_second_instance_that_is_well_takes_over() {
     assert!(status.alarm.is_none(), "{status:#?}");
     let answer = upload.finish().unwrap();
     assert_eq!((answer.status, answer.release()), (200, "v1"));
-    site.has_launched(2);
+    site.await_launches(2);
 }
 
 #[test]
@@ -83,5 +84,5 @@ fn without_a_path_its_answers_do_not_count() {
         assert_eq!(site.get("/health").status, 503);
     }
     assert!(site.status().alarm.is_none());
-    site.has_launched(1);
+    site.await_launches(1);
 }

@@ -43,7 +43,7 @@ fn swaps(name: &str) {
     assert_eq!(found["stall_ms"].as_f64() > Some(0.0), !withheld);
 }
 
-/// The same for one that may be missing.
+/// Asserts that a contender swaps, if its program is there.
 #[track_caller]
 fn swaps_where_there_is(program: &str, version: &str, name: &str) {
     for (tool, argument) in [

@@ -12,10 +12,10 @@ use tests::binaries;
 use tests::faulty::{Fault, Faulty};
 use tests::loadtest::loadtest;
 
-/// What loadtest says, as far as it matters here.
+/// The part of loadtest's report that matters here.
 #[derive(Debug, Deserialize)]
 struct Found {
-    /// How many requests really suffered.
+    /// Number of requests that really suffered.
     #[serde(skip)]
     suffered: u64,
     passed: bool,
@@ -65,7 +65,7 @@ fn app(version: &str, journal: &Path) -> (App, SocketAddr) {
     (App(child), address)
 }
 
-/// What loadtest finds behind a proxy with this fault.
+/// Runs loadtest behind a proxy with this fault.
 fn found(fault: Fault) -> Found {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = folder.path().join("journal");

@@ -20,7 +20,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[track_caller]
-fn says(file: &Path, part: &str) {
+fn await_line(file: &Path, part: &str) {
     let text = || fs::read_to_string(file).unwrap_or_default();
     eventually(
         || format!("{file:?} says {part:?}:\n{}", text()),
@@ -45,13 +45,13 @@ fn the_whole_log_is_in_the_file_and_stderr_says_where() {
 
     assert_eq!(files(&logs), std::slice::from_ref(&file));
     for part in ["INFO listening", "sample-app v1 listening on", "promoted"] {
-        says(&file, part);
+        await_line(&file, part);
     }
     assert!(
         !fs::read_to_string(&file).unwrap().contains('\u{1b}'),
         "no colours"
     );
-    site.logs("the log is in");
+    site.await_log("the log is in");
     assert_eq!(stderr_lines(&site), 1, "{}", site.log());
 }
 
@@ -64,7 +64,7 @@ fn files_are_full_at_the_size_that_was_said() {
     let site = site.start("v1");
     for version in ["v2", "v3", "v4"] {
         site.deploy(version);
-        site.serves(version);
+        site.await_version(version);
     }
     eventually(
         || format!("three files: {:?}", files(folder.path())),
@@ -84,9 +84,9 @@ fn a_file_that_cannot_be_written_ends_nothing() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("in-the-way"), "").unwrap();
     let site = logging(folder.path(), "in-the-way/handoff.log").start("v1");
-    site.logs("cannot write the log file");
-    site.logs("promoted");
-    site.serves("v1");
+    site.await_log("cannot write the log file");
+    site.await_log("promoted");
+    site.await_version("v1");
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn the_last_lines_are_written_before_the_end() {
     let folder = TempDir::new().unwrap();
     let site = logging(folder.path(), "handoff.log").start("v1");
     site.ask_to_stop();
-    assert_eq!(site.exit_status().code(), Some(0));
+    assert_eq!(site.await_exit().code(), Some(0));
     let text = fs::read_to_string(folder.path().join("handoff.log")).unwrap();
     assert!(
         text.trim_end().ends_with("event=\"shutdown_completed\""),
@@ -112,7 +112,7 @@ fn a_file_that_hangs_holds_up_nobody() {
     assert!(made.unwrap().success());
     let site = logging(folder.path(), "handoff.log").start("v1");
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
     site.ask_to_stop();
-    assert_eq!(site.exit_status().code(), Some(0));
+    assert_eq!(site.await_exit().code(), Some(0));
 }

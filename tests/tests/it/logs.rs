@@ -1,4 +1,4 @@
-//! What is written of what happens: state changes, requests, apps' output, and who is told at once.
+//! The log: state changes, requests, apps' output, and who is told at once.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ fn lines(path: &PathBuf, count: usize) -> Vec<String> {
     )
 }
 
-/// From, to and why of each change of a generation, in order.
+/// Returns from, to and reason of each change of a generation, in order.
 fn changes(site: &Running, generation: &str) -> Vec<[String; 3]> {
     let log = site.log();
     let all = log.lines().filter_map(|line| {
@@ -79,7 +79,7 @@ fn each_change_of_a_state_is_told_once_with_its_reason() {
         "a new artifact",
         "generation 2 is ready",
         "generation 1 has nothing in flight",
-        "the trial of generation 2 is over",
+        "generation 2 has ended its trial",
         // "exit status" on Unix, "exit code" on Windows.
         ": 7",
     ] {
@@ -218,7 +218,7 @@ fn what_an_app_writes_goes_where_it_is_wanted() {
         .with("--app-log", file.to_str().unwrap())
         .launch(talks("talks"));
     let status = site.wait_until("it has ended", |status| status.last_failure.is_some());
-    let output = status.last_failure.unwrap().output;
+    let output = status.last_failure.clone().unwrap().output;
     assert!(output.contains(&"{\"a\": 1}".to_owned()), "{output:?}");
     let said = lines(&file, 2);
     let marked = |part: &str| {
@@ -276,7 +276,7 @@ fn somebody_is_told_at_once() {
             .contains("sample-app")
     );
 
-    let pid = site.status().active.unwrap().pid.unwrap();
+    let pid = site.status().active.clone().unwrap().pid.unwrap();
     tests::processes::signal(pid, rustix::process::Signal::KILL);
     let all: Vec<Value> = lines(&told, 3)
         .iter()
@@ -303,6 +303,6 @@ fn who_is_told_and_hangs_holds_up_nothing() {
     site.deploy(app("v2").that("--exit-code=7"));
     site.wait_until("v2 is refused", |status| status.refusal("v2").is_some());
     site.deploy("v3");
-    site.serves("v3");
+    site.await_version("v3");
     // Its end ends the command too, which is seen when the site is dropped.
 }

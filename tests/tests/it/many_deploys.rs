@@ -3,14 +3,16 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use tests::status::Outcome;
 use tests::{Release, Running, Site, file};
 
 /// A release is a few words: what it costs is starting it.
 fn release(number: usize) -> Release {
     let app = tests::binaries::sample_app().display().to_string();
-    let misbehaves = match is_bad(number) {
-        true => "--never-ready --crash-after 300ms --exit-code 3",
-        false => "",
+    let misbehaves = if is_bad(number) {
+        "--never-ready --crash-after 300ms --exit-code 3"
+    } else {
+        ""
     };
     let version = version(number);
     let script = format!("#!/bin/sh\nexec {app} --version-name {version} {misbehaves} \"$@\"\n");
@@ -49,7 +51,7 @@ fn deploy(site: &Running, number: usize) {
     let digest = tests::release::sha256(&path);
     site.point(format!("{}\nsha256={digest}\n", path.display()));
     if !is_bad(number) {
-        site.activates(&version);
+        site.await_active(&version);
         return;
     }
     let status = site.wait_until(&format!("{version} is refused"), |status| {
@@ -103,7 +105,7 @@ fn no_request_fails(deploys: usize) {
     assert!(answers > deploys, "only {answers} answers");
     let status = site.wait_until("nothing else moves", |status| status.is_at_rest());
     assert!(
-        status.handoffs.iter().all(|h| h.outcome != "failed"),
+        status.handoffs.iter().all(|h| h.outcome != Outcome::Failed),
         "{status:#?}"
     );
 }

@@ -1,6 +1,6 @@
-//! What a deployment has learnt is not forgotten, neither by a restart nor by a sibling.
+//! The memory of a deployment is kept, neither lost by a restart nor by a sibling.
 
-use tests::{Running, Site, app, eventually};
+use tests::{Running, Site, app};
 
 fn refuses(site: &Running, name: &str) {
     site.wait_until(&format!("{name} is refused"), |status| {
@@ -15,12 +15,12 @@ fn after_a_restart_the_last_good_release_starts_and_not_the_newest_bad_one() {
     refuses(&site, "v2");
     site.kill();
     #[cfg(unix)]
-    site.leaves_nothing_behind();
+    site.await_no_processes();
 
-    site.starts_again();
+    site.start_again();
 
-    site.serves("v1");
-    let status = site.activates("v1");
+    site.await_version("v1");
+    let status = site.await_active("v1");
     assert_eq!(status.handoffs.len(), 1, "{status:#?}");
     let reason = &status.refusal("v2").expect("it is remembered").reason;
     // "exit status" on Unix, "exit code" on Windows.
@@ -29,7 +29,7 @@ fn after_a_restart_the_last_good_release_starts_and_not_the_newest_bad_one() {
         "{reason}"
     );
     site.deploy("v3");
-    site.serves("v3");
+    site.await_version("v3");
 }
 
 #[test]
@@ -38,9 +38,9 @@ fn after_a_restart_the_last_good_release_starts_though_nothing_is_deployed_any_m
     site.kill();
     site.point("no/such/file");
 
-    site.starts_again();
+    site.start_again();
 
-    site.serves("v1");
+    site.await_version("v1");
     assert!(site.status().artifact_problem.is_some());
 }
 
@@ -51,17 +51,17 @@ fn what_was_on_trial_when_handoff_was_killed_has_to_wait_for_the_last_good_one()
     site.wait_until("v2 starts", |status| status.is_candidate("v2"));
     site.kill();
     #[cfg(unix)]
-    site.leaves_nothing_behind();
+    site.await_no_processes();
 
-    site.starts_again();
+    site.start_again();
 
     // Nobody waits for v2, which may take as long as a first start to be given up.
-    site.serves("v1");
+    site.await_version("v1");
     site.wait_until("v2 has its trial", |status| {
         status.is_active("v1") && status.is_candidate("v2")
     });
     site.deploy("v3");
-    site.serves("v3");
+    site.await_version("v3");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn what_was_refused_is_tried_again_when_somebody_asks() {
                 && status.refusal("v2").is_some()
         });
     }
-    site.serves("v1");
+    site.await_version("v1");
 }
 
 #[test]
@@ -97,10 +97,10 @@ fn the_same_content_again_is_no_deploy_whatever_it_is_called() {
     let same = v1.with_file_name("another-name");
     std::fs::copy(&v1, &same).unwrap();
     site.point(same.display().to_string());
-    site.logs_times(2, "artifact detected");
+    site.await_log_times(2, "artifact detected");
     site.point(v1.display().to_string());
-    site.logs_times(3, "artifact detected");
-    site.has_launched(1);
+    site.await_log_times(3, "artifact detected");
+    site.await_launches(1);
 }
 
 #[test]
@@ -114,11 +114,11 @@ fn a_sibling_does_not_try_what_was_refused_here() {
         .with("--cache", cache.to_str().expect("a path"))
         .launch_in(site.deployment());
 
-    sibling.serves("v1");
-    sibling.has_launched(1);
+    sibling.await_version("v1");
+    sibling.await_launches(1);
     site.deploy("v3");
-    sibling.serves("v3");
-    site.serves("v3");
+    sibling.await_version("v3");
+    site.await_version("v3");
 }
 
 #[test]
@@ -129,11 +129,11 @@ fn a_sidecar_that_knows_nothing_prefers_what_its_siblings_run_to_what_they_refus
 
     let sibling = Site::watching_a_pointer().launch_in(site.deployment());
 
-    sibling.serves("v1");
-    sibling.has_launched(1);
+    sibling.await_version("v1");
+    sibling.await_launches(1);
     site.deploy("v3");
-    sibling.serves("v3");
-    site.serves("v3");
+    sibling.await_version("v3");
+    site.await_version("v3");
 }
 
 #[cfg(unix)]
@@ -159,11 +159,11 @@ fn a_failure_that_is_not_the_releases_is_not_remembered() {
     let status = site.status();
     assert_eq!(status.generation(), Some(2), "{status:#?}");
     assert!(status.refused.is_empty(), "{status:#?}");
-    let reason = status.last_failure.expect("a failure").reason;
+    let reason = status.last_failure.clone().expect("a failure").reason;
     assert!(reason.contains("port was taken"), "{reason}");
 }
 
-/// As an outgoing connection of any program may take it, before the app binds it.
+/// Takes the port before the app binds it, as an outgoing connection of any program may.
 #[cfg(unix)]
 #[test]
 fn a_port_that_an_outgoing_connection_took_is_not_the_releases_fault() {
@@ -174,7 +174,7 @@ fn a_port_that_an_outgoing_connection_took_is_not_the_releases_fault() {
         exec "$0" -port "$1""#;
     let command = ["sh", "-c", script, "{artifact}", "{port}", "{shared}"];
     let site = Site::watching_a_pointer().running(&command).launch("v1");
-    let port = eventually(
+    let port = tests::eventually(
         || "the app knows its port".to_owned(),
         || std::fs::read_to_string(site.shared().join("port")).ok(),
     );
@@ -189,10 +189,10 @@ fn a_port_that_an_outgoing_connection_took_is_not_the_releases_fault() {
         .unwrap();
     std::fs::write(site.shared().join("go"), "").unwrap();
 
-    site.serves("v1");
-    let status = site.activates("v1");
+    site.await_version("v1");
+    let status = site.await_active("v1");
     assert_eq!(status.generation(), Some(2), "{status:#?}");
     assert!(status.refused.is_empty(), "{status:#?}");
-    let reason = status.last_failure.expect("a failure").reason;
+    let reason = status.last_failure.clone().expect("a failure").reason;
     assert!(reason.contains("port was taken"), "{reason}");
 }

@@ -1,4 +1,5 @@
-//! What escapes its instance ends with it, and what a killed handoff leaves ends with the next one.
+//! Processes that escape their instance end with it; those that a killed handoff leaves, with the
+//! next.
 #![cfg(unix)] // Windows' part is in windows.rs: only a refused job leaves anything there.
 
 use std::fs;
@@ -28,7 +29,7 @@ fn daemon(site: &Running) -> u32 {
 }
 
 #[track_caller]
-fn ends(daemon: u32) {
+fn await_end(daemon: u32) {
     eventually(
         || format!("the daemon {daemon} ends"),
         || (!is_alive(daemon)).then_some(()),
@@ -41,10 +42,10 @@ fn a_daemon_ends_with_the_next_handoff_when_its_own_was_killed() {
     let orphan = daemon(&site);
     site.kill();
     assert!(is_alive(orphan), "nothing else ends it");
-    site.starts_again();
-    ends(orphan);
-    site.logs("a dead sidecar left behind");
-    site.serves("v1");
+    site.start_again();
+    await_end(orphan);
+    site.await_log("a dead sidecar left behind");
+    site.await_version("v1");
     assert!(is_alive(daemon(&site)));
 }
 
@@ -53,9 +54,9 @@ fn a_daemon_ends_with_its_superseded_release() {
     let site = with_a_daemon().start("v1");
     let first = daemon(&site);
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
     site.wait_until("v1 is stopped", |status| status.is_at_rest());
-    ends(first);
+    await_end(first);
     assert!(is_alive(daemon(&site)));
 }
 
@@ -66,6 +67,6 @@ fn a_siblings_daemon_is_left_alone() {
     let cache = site.cache();
     let sibling = with_a_daemon().with("--cache", cache.to_str().expect("a path"));
     let sibling = sibling.start("v1");
-    sibling.serves("v1");
+    sibling.await_version("v1");
     assert!(is_alive(first));
 }

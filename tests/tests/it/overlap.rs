@@ -34,7 +34,7 @@ fn requests_wait_while_the_old_one_ends_and_the_new_one_starts() {
 
     let answer = held.answer().unwrap();
     assert_eq!((answer.status, answer.text()), (200, "v2"));
-    site.has_launched(2);
+    site.await_launches(2);
     never_ran_twice(&site);
 }
 
@@ -48,9 +48,9 @@ fn when_the_new_one_fails_the_old_one_starts_again() {
     assert_eq!(status.generation(), Some(3));
     let reason = &status.refusal("v2").expect("v2 is refused").reason;
     assert!(reason.contains("exit status: 3"), "{reason}");
-    site.serves("v1");
+    site.await_version("v1");
     site.deploy("v3");
-    site.serves("v3");
+    site.await_version("v3");
     never_ran_twice(&site);
 }
 
@@ -65,8 +65,8 @@ fn one_that_is_not_wanted_any_more_before_the_old_one_has_ended_is_not_started()
     let status = site.wait_until("v1 serves on", |status| status.is_active("v1"));
     assert_eq!(status.generation(), Some(1));
     assert_eq!(upload.finish().unwrap().release(), "v1");
-    site.serves("v1");
-    site.has_launched(1);
+    site.await_version("v1");
+    site.await_launches(1);
     never_ran_twice(&site);
 }
 
@@ -78,10 +78,10 @@ fn a_restart_and_a_rollback_make_room_too() {
         status.is_active("v1") && status.generation() == Some(2)
     });
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
     site.ask(r#"{"serial":2,"restart":1,"rollback":{"to":null,"serial":1}}"#);
-    site.serves("v1");
-    site.has_launched(4);
+    site.await_version("v1");
+    site.await_launches(4);
     never_ran_twice(&site);
 }
 
@@ -89,8 +89,8 @@ fn a_restart_and_a_rollback_make_room_too() {
 fn a_rollback_during_a_deploy_goes_to_what_made_room_for_it() {
     let site = alone().start("v1");
     site.deploy("v2");
-    site.serves("v2");
-    site.has_launched(2);
+    site.await_version("v2");
+    site.await_launches(2);
     site.deploy(app("v3").that("--ready-after=10m"));
     site.wait_until("v3 starts", |status| status.is_candidate("v3"));
 
@@ -101,7 +101,7 @@ fn a_rollback_during_a_deploy_goes_to_what_made_room_for_it() {
         .with(0)
         .saying(&["v2-", "serves again"]);
 
-    site.serves("v2");
+    site.await_version("v2");
     let status = site.status();
     assert!(status.refusal("v3").is_some(), "{status:#?}");
     assert!(status.refusal("v2").is_none(), "{status:#?}");

@@ -1,6 +1,7 @@
-//! What HttpPlatformHandler and ASP.NET Core's module do with the process that they start.
+//! The dealings of HttpPlatformHandler and ASP.NET Core's module with the process that they start.
 
 use tests::stage::{OK, Stage};
+use tests::status::Phase;
 use tests::{Answer, Running, Site, eventually};
 
 const TOKEN: &str = "7b0b2a0a-3c5e-4b0e-9d2f-5f0d3a1c9e77";
@@ -32,10 +33,10 @@ fn the_shutdown_request_is_understood_and_a_request_in_flight_finished() {
         let answer = shutdown_request(&site, "/iisintegration", TOKEN);
 
         assert_eq!((answer.status, answer.release()), (202, "none"));
-        site.wait_until("it shuts down", |status| status.phase == "stopping");
+        site.wait_until("it shuts down", |status| status.phase == Phase::Stopping);
         assert_eq!(upload.finish().unwrap().status, 200);
-        assert_eq!(site.exit_status().code(), Some(0), "{}", site.log());
-        site.logs("the platform's request");
+        assert_eq!(site.await_exit().code(), Some(0), "{}", site.log());
+        site.await_log("the platform's request");
     }
 }
 
@@ -49,8 +50,8 @@ fn eight_seconds_are_enough_for_what_does_not_end() {
         shutdown_request(&site, "/iisintegration", TOKEN).status,
         202
     );
-    assert_eq!(site.exit_status().code(), Some(0), "{}", site.log());
-    site.logs("connections are cut: the shutdown timeout is over");
+    assert_eq!(site.await_exit().code(), Some(0), "{}", site.log());
+    site.await_log("connections are cut: the shutdown timeout is over");
 }
 
 #[test]
@@ -63,7 +64,7 @@ fn it_comes_below_the_applications_path() {
     assert_eq!(elsewhere.release(), "v1", "the app's to answer");
     let answer = shutdown_request(&site, "/shop/iisintegration", TOKEN);
     assert_eq!(answer.status, 202);
-    site.exit_status();
+    site.await_exit();
 }
 
 #[test]
@@ -74,7 +75,7 @@ fn with_another_token_it_is_a_request_like_any_other() {
         let answer = shutdown_request(&site, "/iisintegration", wrong);
         assert_eq!(answer.release(), "v1", "{wrong:?}: the app's to answer");
     }
-    assert_eq!(site.status().phase, "running");
+    assert_eq!(site.status().phase, Phase::Running);
 }
 
 #[test]
@@ -86,7 +87,7 @@ fn where_there_is_no_token_none_is_right() {
     }
 }
 
-/// What the module looks at, and what Azure's does: the port opens, and the connection closes.
+/// Probes the port as the module does, and Azure's: the port opens, and the connection closes.
 fn look_whether_the_port_is_open(site: &Running) {
     for _ in 0..20 {
         drop(site.connect());
@@ -94,7 +95,7 @@ fn look_whether_the_port_is_open(site: &Running) {
 }
 
 /// Waits until there is something to launch.
-fn is_copied(site: &Running) {
+fn assert_copied(site: &Running) {
     let releases = site.site().with_file_name("cache").join("releases");
     eventually(
         || "the artifact is copied".to_owned(),
@@ -110,15 +111,15 @@ fn connections_without_a_byte_launch_nothing_and_the_first_request_does() {
     let site = under_the_platform()
         .with("--first-launch-delay", "1h")
         .launch("v1");
-    is_copied(&site);
+    assert_copied(&site);
     look_whether_the_port_is_open(&site);
     let status = site.status();
     assert!(status.handoffs.is_empty(), "{status:#?}");
 
-    site.serves("v1");
+    site.await_version("v1");
 
     look_whether_the_port_is_open(&site);
-    site.serves("v1");
+    site.await_version("v1");
     let log = site.log();
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }
@@ -126,8 +127,8 @@ fn connections_without_a_byte_launch_nothing_and_the_first_request_does() {
 #[test]
 fn without_a_request_the_first_instance_is_launched_all_the_same() {
     let site = under_the_platform().launch("v1");
-    site.logs("event=\"first_launch_delayed\" delay=5s");
-    site.activates("v1");
+    site.await_log("event=\"first_launch_delayed\" delay=5s");
+    site.await_active("v1");
 }
 
 #[test]
@@ -141,7 +142,7 @@ fn what_is_newer_when_the_first_request_comes_is_launched_alone() {
     let site = under_the_platform()
         .with("--first-launch-delay", "1h")
         .launch("v1");
-    is_copied(&site);
+    assert_copied(&site);
     site.deploy("v2");
     let releases = site.site().with_file_name("cache").join("releases");
     eventually(
@@ -152,8 +153,8 @@ fn what_is_newer_when_the_first_request_comes_is_launched_alone() {
             (folders.count() == 2).then_some(())
         },
     );
-    site.serves("v2");
-    site.has_launched(1);
+    site.await_version("v2");
+    site.await_launches(1);
 }
 
 #[cfg(unix)]
@@ -161,7 +162,7 @@ fn what_is_newer_when_the_first_request_comes_is_launched_alone() {
 fn the_app_gets_its_own_port_and_keeps_the_token() {
     let site = under_the_platform().with_variable("ASPNETCORE_TOKEN", TOKEN);
     let site = site.start("v1");
-    let active = site.status().active.expect("an active one");
+    let active = site.status().active.clone().expect("an active one");
     let pid = active.pid.expect("its process");
     let variables = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
     let variables = String::from_utf8_lossy(&variables).into_owned();
@@ -171,7 +172,7 @@ fn the_app_gets_its_own_port_and_keeps_the_token() {
     assert!(has(&format!("ASPNETCORE_TOKEN={TOKEN}")), "{variables}");
 }
 
-/// What the front end of App Service, ARR and the module add.
+/// Fields that the front end of App Service, ARR and the module add.
 const ADDED: &[(&str, &str)] = &[
     ("max-forwards", "10"),
     ("x-waws-unencoded-url", "/a%2Fb?c=%20"),
@@ -249,13 +250,13 @@ fn a_client_that_names_every_handle_does_no_harm() {
             client.send("GET", "/version", &format!("{field}: {handle:x}\r\n"));
             assert_eq!(client.answer().unwrap().status, 200, "{handle:x}");
         }
-        site.serves("v1");
+        site.await_version("v1");
         site.deploy("v2");
-        site.serves("v2");
+        site.await_version("v2");
     }
 }
 
-/// What a module that has left a token in handoff makes the app get, and what becomes of the token.
+/// Returns the field that the app gets from a module that left a token in handoff.
 #[cfg(windows)]
 #[track_caller]
 fn field_of_a_real_token(mode: &str) -> Option<String> {
@@ -275,7 +276,7 @@ fn field_of_a_real_token(mode: &str) -> Option<String> {
     let head = app.head();
     let given = tests::stage::field(&head, "x-iis-windowsauthtoken").map(str::to_owned);
     if let Some(given) = &given {
-        let active = stage.site().status().active.expect("an active one");
+        let active = stage.site().status().active.clone().expect("an active one");
         let app = active.pid.expect("its process");
         let given = usize::from_str_radix(given, 16).expect("a handle");
         assert!(tokens::is_one_of(app, given), "{head}");

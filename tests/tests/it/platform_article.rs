@@ -51,11 +51,11 @@ fn with_handoff() -> Tally {
     let home = Home::new();
     home.deploy("v0");
     let iis = Iis::start(&home, module());
-    iis.serves("v0");
+    iis.await_version("v0");
     let load = Load::offer(iis.address(), RATE);
     for number in 1..=DEPLOYS {
         home.deploy(format!("v{number}"));
-        iis.serves(&format!("v{number}"));
+        iis.await_version(&format!("v{number}"));
     }
     load.end()
 }
@@ -80,8 +80,8 @@ fn with_the_article() -> Tally {
     load.end()
 }
 
-/// In the order that is kindest to the article: the pointer first, and the whole file at once, so
-/// that no half of it is run and the old app not started again.
+/// Deploys in the order that is kindest to the article: the pointer first, and the whole file at
+/// once, so that no half of it is run and the old app not started again.
 fn deploy(home: &Home, program: &Path, version: &str) {
     let name = format!("{version}{}", std::env::consts::EXE_SUFFIX);
     let overlay = Overlay {

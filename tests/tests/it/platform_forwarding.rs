@@ -17,7 +17,7 @@ fn app(attributes: &str) -> Home {
     )
 }
 
-/// What the app is sent comes to the test.
+/// Makes a home whose app is the test.
 fn the_test_is_the_app() -> (TcpListener, Home) {
     let app = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = app.local_addr().expect("an address").port();

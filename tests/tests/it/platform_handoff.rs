@@ -16,10 +16,11 @@ fn modules() -> [Module; 3] {
 }
 
 fn home(module: Module) -> Home {
-    let home = match module.asks {
+    let home = if module.asks {
         // Its schema lacks the attribute.
-        true => Home::edited(&[("startupRetryCount=\"3\"", "")]),
-        false => Home::new(),
+        Home::edited(&[("startupRetryCount=\"3\"", "")])
+    } else {
+        Home::new()
     };
     home.deploy("v1");
     home
@@ -65,11 +66,11 @@ fn deploys_under_load_lose_nothing() {
     for module in modules() {
         let home = home(module);
         let iis = Iis::start(&home, module);
-        iis.serves("v1");
+        iis.await_version("v1");
         let load = Load::offer(iis.address(), 100);
         for version in ["v2", "v3", "v4"] {
             home.deploy(version);
-            iis.serves(version);
+            iis.await_version(version);
         }
         let tally = load.end();
         assert_eq!(
@@ -88,15 +89,15 @@ fn a_crash_of_the_app_goes_unseen_by_the_module() {
     for module in modules() {
         let home = home(module);
         let iis = Iis::start(&home, module);
-        iis.serves("v1");
+        iis.await_version("v1");
         let first = sidecar(&iis, &home, "it serves", |status| status.active.is_some());
-        let instance = first.active.unwrap();
+        let instance = first.active.clone().unwrap();
         iis.kill(instance.pid.unwrap());
         sidecar(&iis, &home, "another instance serves", |status| {
             let active = status.active.as_ref();
             active.is_some_and(|active| active.generation > instance.generation)
         });
-        iis.serves("v1");
+        iis.await_version("v1");
         assert_eq!(iis.starts(), 1);
         assert_eq!(iis.count(is_crash), 0);
     }
@@ -107,19 +108,19 @@ fn a_crash_of_handoff_leaves_no_orphan_and_the_next_request_starts_it_anew() {
     for module in modules() {
         let home = home(module);
         let iis = Iis::start(&home, module);
-        iis.serves("v1");
+        iis.await_version("v1");
         iis.kill(iis.started()[0].0);
         iis.waits_for(1, "the crash is seen", is_crash);
         if cfg!(windows) && !module.has_jobs {
             // Its app is still there, and neither in a job nor known to the module.
-            iis.serves("v1");
+            iis.await_version("v1");
             let log = || home.log();
             eventually(log, || {
                 log().contains("a dead sidecar left behind").then_some(())
             });
         } else {
-            iis.leaves_nothing_behind();
-            iis.serves("v1");
+            iis.await_no_processes();
+            iis.await_version("v1");
         }
         assert_eq!(iis.starts(), 2);
     }
@@ -180,7 +181,7 @@ fn a_shutdown_request_ends_it_in_time_and_leaves_nothing() {
     let module = Module::v2();
     let home = home(module);
     let iis = Iis::start(&home, module);
-    iis.serves("v1");
+    iis.await_version("v1");
     let (pid, _) = iis.started()[0];
     iis.stop();
     let asked = Event::Asked { pid, by: "request" };
@@ -192,8 +193,8 @@ fn a_shutdown_request_ends_it_in_time_and_leaves_nothing() {
         "{:#?}",
         iis.events()
     );
-    iis.leaves_nothing_behind();
-    iis.serves("v1");
+    iis.await_no_processes();
+    iis.await_version("v1");
 }
 
 #[test]
@@ -201,13 +202,13 @@ fn a_shutdown_request_without_the_token_is_a_request_like_any_other() {
     let module = Module::v2();
     let home = home(module);
     let iis = Iis::start(&home, module);
-    iis.serves("v1");
+    iis.await_version("v1");
     let forged = "MS-ASPNETCORE-EVENT: shutdown\r\nMS-ASPNETCORE-TOKEN: guess\r\n\
                   Content-Length: 0\r\n";
     let mut client = iis.connect();
     client.send("POST", "/iisintegration", forged);
     assert_ne!(client.answer().unwrap().status, 202);
-    iis.serves("v1");
+    iis.await_version("v1");
     assert_eq!(iis.starts(), 1);
 }
 
@@ -216,11 +217,11 @@ fn a_websocket_works_and_outlives_a_deploy() {
     for module in modules() {
         let home = home(module).setting("HANDOFF_TUNNEL_DRAIN_TIMEOUT", "1h");
         let iis = Iis::start(&home, module);
-        iis.serves("v1");
+        iis.await_version("v1");
         let (mut socket, release) = WebSocket::open(iis.connect());
         assert_eq!(release, "v1");
         home.deploy("v2");
-        iis.serves("v2");
+        iis.await_version("v2");
         assert_eq!(socket.echo("still here").unwrap(), "still here");
     }
 }

@@ -58,7 +58,7 @@ fn a_file_that_changes_ends_what_depends_on_it() {
     fs::write(home.wwwroot().join("other.txt"), "1").unwrap();
     fs::write(home.wwwroot().join("watched.txt"), "1").unwrap();
     iis.waits_for(1, "it has changed", |event| *event == Event::Reconfigured);
-    iis.leaves_nothing_behind();
+    iis.await_no_processes();
     assert_eq!(iis.get("/").status, 200);
     assert_eq!(iis.starts(), 2);
 }
@@ -85,7 +85,7 @@ fn what_never_listens_is_killed_after_the_startup_time_limit() {
     iis.waits_for(1, "it starts", is_start);
     iis.clock().advance(Duration::from_secs(3600));
     assert_eq!(waiting.answer().unwrap().status, 502);
-    iis.leaves_nothing_behind();
+    iis.await_no_processes();
 }
 
 #[cfg_attr(windows, ignore = "Wine: does not say which process listens where")]
@@ -127,7 +127,7 @@ fn more_than_sixteen_processes_are_too_many() {
     let answer = iis.get("/");
     assert_eq!(answer.status, 502);
     assert!(answer.text().contains("17 processes"), "{}", answer.text());
-    iis.leaves_nothing_behind();
+    iis.await_no_processes();
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn a_stop_ends_what_is_known() {
         // On Windows a console's host may be a third.
         assert!(iis.processes().len() >= 2);
         iis.stop();
-        iis.leaves_nothing_behind();
+        iis.await_no_processes();
     }
 }
 
@@ -231,7 +231,7 @@ fn a_changed_web_config_ends_what_runs_and_a_broken_one_is_answered_with_its_fau
     assert_eq!(iis.get("/version").text(), "v1");
     home.configure("<configuration />");
     iis.waits_for(1, "it is read again", |event| *event == Event::Reconfigured);
-    iis.leaves_nothing_behind();
+    iis.await_no_processes();
     let answer = iis.get("/version");
     assert_eq!(answer.status, 500);
     assert!(
@@ -249,7 +249,7 @@ fn an_overlapped_recycle_finishes_what_is_in_flight() {
     let mut slow = iis.connect();
     slow.send("POST", "/upload", "Content-Length: 2\r\n");
     slow.write(b"a");
-    iis.has_in_flight(1);
+    iis.await_in_flight(1);
     iis.recycle();
     iis.waits_for(1, "another worker", |event| *event == Event::Recycled);
     assert_eq!(iis.get("/version").text(), "v1");

@@ -22,7 +22,7 @@ fn overlapped_recycles_under_load_lose_nothing() {
     for module in [Module::v1(), Module::azure()] {
         let home = home();
         let iis = Iis::start(&home, module);
-        iis.serves("v1");
+        iis.await_version("v1");
         let load = Load::offer(iis.address(), 100);
         for count in 1..=3 {
             iis.recycle();
@@ -49,14 +49,14 @@ fn overlapped_recycles_under_load_lose_nothing() {
 fn a_deploy_in_the_middle_of_a_recycle_reaches_both_sidecars() {
     let home = home();
     let iis = Iis::start(&home, Module::v1());
-    iis.serves("v1");
+    iis.await_version("v1");
     // It keeps the first worker from ending.
     let (mut socket, _) = WebSocket::open(iis.connect());
     iis.recycle();
     iis.waits_for(1, "another worker", |event| *event == Event::Recycled);
-    iis.serves("v1");
+    iis.await_version("v1");
     home.deploy("v2");
-    iis.serves("v2");
+    iis.await_version("v2");
     eventually(
         || iis.failure("both have it"),
         || {
@@ -68,7 +68,7 @@ fn a_deploy_in_the_middle_of_a_recycle_reaches_both_sidecars() {
     assert_eq!(socket.echo("a").unwrap(), "a");
     iis.clock().advance(Duration::from_secs(90));
     iis.waits_for(1, "the first has ended", worker_ended);
-    iis.serves("v2");
+    iis.await_version("v2");
     assert_eq!(iis.starts(), 2);
 }
 
@@ -76,16 +76,16 @@ fn a_deploy_in_the_middle_of_a_recycle_reaches_both_sidecars() {
 fn a_touch_of_web_config_starts_it_anew_with_the_same_release() {
     let home = home();
     let iis = Iis::start(&home, Module::v1());
-    iis.serves("v1");
+    iis.await_version("v1");
     home.deploy("v2");
-    iis.serves("v2");
+    iis.await_version("v2");
     home.touch_web_config();
     iis.waits_for(1, "it is read again", |event| *event == Event::Reconfigured);
     iis.waits_for(1, "what ran is ended", |event| {
         matches!(event, Event::Stopped { .. })
     });
-    iis.leaves_nothing_behind();
-    iis.serves("v2");
+    iis.await_no_processes();
+    iis.await_version("v2");
     assert_eq!(iis.starts(), 2);
 }
 
@@ -98,8 +98,8 @@ fn two_processes_take_turns_and_both_follow_a_deploy() {
     let home = Home::edited(&edits);
     home.deploy("v1");
     let iis = Iis::start(&home, Module::v1());
-    iis.serves("v1");
-    iis.serves("v1");
+    iis.await_version("v1");
+    iis.await_version("v1");
     assert_eq!(iis.starts(), 2);
     let load = Load::offer(iis.address(), 100);
     home.deploy("v2");
@@ -124,7 +124,7 @@ fn two_processes_take_turns_and_both_follow_a_deploy() {
         matches!(event, Event::Crashed { .. })
     });
     for _ in 0..4 {
-        iis.serves("v2");
+        iis.await_version("v2");
     }
     assert_eq!(iis.starts(), 3);
 }

@@ -10,7 +10,7 @@ fn home() -> Home {
     home
 }
 
-/// What clients see while something is done to the site.
+/// Returns what clients see while something is done to the site.
 fn under_load(iis: &Iis<'_>, act: impl FnOnce()) -> Tally {
     let load = Load::offer(iis.address(), 50);
     act();
@@ -41,7 +41,7 @@ fn all_serve(iis: &Iis<'_>, home: &Home, sidecars: usize, release: &str) {
 fn an_artifact_that_is_still_being_written_is_not_run() {
     let home = home();
     let iis = Iis::start(&home, Module::azure());
-    iis.serves("v1");
+    iis.await_version("v1");
     under_load(&iis, || {
         let upload = home.begin_upload("v2");
         // The pointer names it already.
@@ -55,7 +55,7 @@ fn an_artifact_that_is_still_being_written_is_not_run() {
         );
         assert_eq!(iis.get("/version").text(), "v1");
         upload.finish();
-        iis.serves("v2");
+        iis.await_version("v2");
     });
     let status = &home.sidecars()[0];
     assert_eq!(status.handoffs.len(), 2, "no half was tried: {status:#?}");
@@ -65,7 +65,7 @@ fn an_artifact_that_is_still_being_written_is_not_run() {
 fn a_pointer_that_comes_before_its_artifact_is_waited_for() {
     let home = home();
     let iis = Iis::start(&home, Module::azure());
-    iis.serves("v1");
+    iis.await_version("v1");
     under_load(&iis, || {
         let name = format!("v2{}", std::env::consts::EXE_SUFFIX);
         home.point_to(&home.releases().join(name));
@@ -74,7 +74,7 @@ fn a_pointer_that_comes_before_its_artifact_is_waited_for() {
             || home.sidecars()[0].artifact_problem.clone(),
         );
         home.begin_upload("v2").finish();
-        iis.serves("v2");
+        iis.await_version("v2");
     });
 }
 
@@ -89,7 +89,7 @@ fn a_folder_that_tells_of_no_change_is_looked_at_all_the_same() {
     let home = Home::edited(&edits);
     home.begin_upload("v1").finish();
     let iis = Iis::start(&home, Module::azure());
-    iis.serves("v1");
+    iis.await_version("v1");
     home.lose_change_events();
     // Moved, it is looked at once more.
     eventually(
@@ -98,7 +98,7 @@ fn a_folder_that_tells_of_no_change_is_looked_at_all_the_same() {
     );
     under_load(&iis, || {
         home.begin_upload("v2").finish();
-        iis.serves("v2");
+        iis.await_version("v2");
     });
 }
 
@@ -106,11 +106,11 @@ fn a_folder_that_tells_of_no_change_is_looked_at_all_the_same() {
 fn events_without_news_are_no_deploys() {
     let home = home();
     let iis = Iis::start(&home, Module::azure());
-    iis.serves("v1");
+    iis.await_version("v1");
     under_load(&iis, || {
         home.deploy_again("v1", 20);
         home.deploy("v2");
-        iis.serves("v2");
+        iis.await_version("v2");
     });
     assert_eq!(home.sidecars()[0].handoffs.len(), 2);
 }
@@ -120,8 +120,8 @@ fn two_machines_on_one_folder_deploy_alike_and_each_by_itself() {
     let home = home();
     let one = Iis::start_on(&home, Module::azure(), "one");
     let two = Iis::start_on(&home, Module::azure(), "two");
-    one.serves("v1");
-    two.serves("v1");
+    one.await_version("v1");
+    two.await_version("v1");
     under_load(&one, || {
         under_load(&two, || {
             home.deploy("v2");
@@ -134,9 +134,9 @@ fn two_machines_on_one_folder_deploy_alike_and_each_by_itself() {
     one.stop();
     // Without a job its app stays until the next one starts there. (The real sandbox ends with it.)
     #[cfg(unix)]
-    one.leaves_nothing_behind();
-    two.serves("v3");
+    one.await_no_processes();
+    two.await_version("v3");
     home.deploy("v4");
-    two.serves("v4");
-    one.serves("v4");
+    two.await_version("v4");
+    one.await_version("v4");
 }

@@ -22,18 +22,18 @@ fn a_pointer_is_understood_however_it_was_written() {
     let site = Site::watching_a_pointer().start("v1");
     let v2 = path(&site, "v2");
     site.point(utf16(&format!("{v2}\r\n")));
-    site.serves("v2");
+    site.await_version("v2");
     let v3 = path(&site, "v3");
     site.point(format!("\"{v3}\" \r\n"));
-    site.serves("v3");
+    site.await_version("v3");
     let v4 = path(&site, "v4");
     site.point(utf16(&format!("'{v4}'\r\n\r\n")));
-    site.serves("v4");
+    site.await_version("v4");
     // Relative to its own folder.
     let v5 = site.upload("v5");
     let name = v5.file_name().unwrap().to_str().unwrap().to_owned();
     site.point(format!("\u{feff}uploads/{name}"));
-    site.serves("v5");
+    site.await_version("v5");
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_variable_in_a_pointer_is_handoffs() {
     let site = site.start("v1");
     let v2 = path(&site, "v2");
     site.point(v2.replace("v2", "%WHICH%"));
-    site.serves("v2");
+    site.await_version("v2");
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_pointer_that_names_nothing_changes_nothing_and_says_so() {
         assert_eq!(site.get("/version").text(), "v1");
     }
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
     let status = site.wait_until("the problem is over", |s| s.artifact_problem.is_none());
     assert_eq!(status.handoffs.len(), 2, "{status:#?}");
 }
@@ -71,10 +71,10 @@ fn what_a_pointer_names_may_come_later() {
     let site = Site::watching_a_pointer().start("v1");
     let path = site.site().join("later").join(tests::app("v2").file_name());
     site.point(path.display().to_string());
-    let status = site.has_problem("does not exist");
+    let status = site.await_problem("does not exist");
     assert!(status.is_active("v1"), "{status:#?}");
     tests::app("v2").write_to(&path);
-    site.serves("v2");
+    site.await_version("v2");
     let status = site.wait_until("the problem is over", |s| s.artifact_problem.is_none());
     assert_eq!(status.handoffs.len(), 2, "{status:#?}");
 }
@@ -88,7 +88,7 @@ fn a_digest_proves_that_an_artifact_is_whole_without_any_settling() {
         let artifact = site.upload(version);
         let digest = sha256(&artifact);
         site.point(format!("{}\r\nsha256={digest}\r\n", artifact.display()));
-        let status = site.activates(version);
+        let status = site.await_active(version);
         let handoff = status.handoff(version).unwrap();
         assert_eq!(handoff.digest, format!("sha256:{digest}"));
     }
@@ -108,11 +108,11 @@ fn an_artifact_is_not_launched_until_it_is_what_its_digest_says() {
     });
     assert_eq!(status.handoffs.len(), 1, "{status:#?}");
     assert!(status.is_active("v1") && status.candidate.is_none());
-    site.serves("v1");
+    site.await_version("v1");
 
     fs::write(&artifact, &whole).unwrap();
 
-    site.serves("v2");
+    site.await_version("v2");
     let status = site.wait_until("the problem is over", |s| s.artifact_problem.is_none());
     assert_eq!(
         status.handoffs.len(),
@@ -132,7 +132,7 @@ fn a_digest_beside_an_artifact_counts_too() {
     let digest = sha256(&artifact);
     let beside = format!("{}.sha256", artifact.display());
     fs::write(beside, format!("{digest}  v1\n")).unwrap();
-    site.serves("v1");
+    site.await_version("v1");
 }
 
 #[test]
@@ -150,6 +150,6 @@ fn an_artifact_that_is_still_written_is_not_launched() {
     });
     std::io::Write::write_all(&mut copy, &whole[whole.len() / 2..]).unwrap();
     drop(copy);
-    site.serves("v2");
-    site.has_launched(2);
+    site.await_version("v2");
+    site.await_launches(2);
 }

@@ -1,4 +1,4 @@
-//! What an app starts ends with it, and an app that does not want to end does.
+//! The processes that an app starts end with it, and so does an app that ignores the request.
 #![cfg(unix)]
 
 use tests::processes::{group, is_alive};
@@ -9,6 +9,7 @@ fn tree(site: &Running) -> Vec<u32> {
     let root = site
         .status()
         .active
+        .clone()
         .expect("an active one")
         .pid
         .expect("its process");
@@ -18,7 +19,7 @@ fn tree(site: &Running) -> Vec<u32> {
     )
 }
 
-fn is_gone(tree: &[u32]) {
+fn await_end(tree: &[u32]) {
     let left = || {
         tree.iter()
             .filter(|&&pid| is_alive(pid))
@@ -35,12 +36,12 @@ fn a_child_that_outlives_its_app_is_ended_with_a_superseded_release() {
     let site = Site::watching_a_pointer().start(app("v1").that("--leak-child"));
     let tree = tree(&site);
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
     site.wait_until("v1 is stopped", |status| {
         let handoff = status.handoff("v2");
         handoff.is_some_and(|v2| v2.stopped_ms.is_some()) && status.is_at_rest()
     });
-    is_gone(&tree);
+    await_end(&tree);
 }
 
 #[test]
@@ -50,15 +51,15 @@ fn a_child_that_ignores_being_asked_is_ended_too() {
     let site = site.start(leaking);
     let tree = tree(&site);
     site.deploy("v2");
-    site.serves("v2");
-    is_gone(&tree);
+    site.await_version("v2");
+    await_end(&tree);
 }
 
 #[test]
 fn a_child_is_ended_when_its_app_crashes() {
     let leaking = app("v1").that("--leak-child").that("--crash-after=2s");
     let site = Site::watching_a_pointer().start(leaking);
-    is_gone(&tree(&site));
+    await_end(&tree(&site));
 }
 
 #[test]
@@ -66,8 +67,8 @@ fn a_child_is_ended_when_handoff_shuts_down() {
     let site = Site::watching_a_pointer().start(app("v1").that("--leak-child"));
     let tree = tree(&site);
     site.ask_to_stop();
-    assert_eq!(site.exit_status().code(), Some(0));
-    is_gone(&tree);
+    assert_eq!(site.await_exit().code(), Some(0));
+    await_end(&tree);
 }
 
 #[test]
@@ -75,12 +76,12 @@ fn an_app_that_ignores_being_asked_to_stop_is_killed_after_the_stop_timeout() {
     let site = Site::watching_a_pointer().with("--stop-timeout", "500ms");
     let site = site.start(app("v1").that("--ignore-stop"));
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
     let status = site.wait_until("v1 is gone", |status| status.is_at_rest());
-    site.logs("sample-app ignores SIGTERM");
-    site.logs("signal: 9");
+    site.await_log("sample-app ignores SIGTERM");
+    site.await_log("signal: 9");
     let v2 = status.handoff("v2").unwrap();
-    let took = v2.stopped_ms.unwrap() - v2.drained_ms.unwrap();
+    let took = v2.stopped_ms.unwrap().0 - v2.drained_ms.unwrap().0;
     assert!(took >= 500, "killed after {took} ms");
     assert!(status.last_failure.is_none(), "no crash: {status:#?}");
 }

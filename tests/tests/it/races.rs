@@ -1,8 +1,9 @@
-//! What comes in the middle of something else.
+//! Events in the middle of something else.
 #![cfg(unix)]
 
 use rustix::process::Signal;
 use tests::processes::{is_reaped, signal};
+use tests::status::{Outcome, Phase};
 use tests::{Running, Site, Status, app, eventually};
 
 fn candidate_pid(status: &Status, name: &str) -> Option<u32> {
@@ -23,11 +24,11 @@ fn starts_without_end(site: &Running, name: &str) -> u32 {
 }
 
 fn active_pid(site: &Running) -> u32 {
-    let active = site.status().active.expect("an active one");
+    let active = site.status().active.clone().expect("an active one");
     active.pid.expect("its process")
 }
 
-fn is_gone(pid: u32) {
+fn await_gone(pid: u32) {
     eventually(|| format!("{pid} is gone"), || is_reaped(pid).then_some(()));
 }
 
@@ -36,15 +37,15 @@ fn a_third_artifact_while_the_second_starts_takes_its_place() {
     let site = Site::watching_a_pointer().start("v1");
     let second = starts_without_end(&site, "v2");
     site.deploy("v3");
-    site.serves("v3");
-    is_gone(second);
-    let status = site.activates("v3");
-    assert!(status.has_outcome("v2", "abandoned"), "{status:#?}");
+    site.await_version("v3");
+    await_gone(second);
+    let status = site.await_active("v3");
+    assert!(status.has_outcome("v2", Outcome::Abandoned), "{status:#?}");
     assert!(
         status.refused.is_empty(),
         "it was not given the time to fail"
     );
-    site.has_launched(3);
+    site.await_launches(3);
 }
 
 #[test]
@@ -52,29 +53,29 @@ fn a_deploy_while_what_crashed_starts_again_waits_until_that_serves() {
     let site = Site::watching_a_pointer().start(app("v1").that("--ready-after=1s"));
     let first = active_pid(&site);
     signal(first, Signal::KILL);
-    is_gone(first);
+    await_gone(first);
     site.wait_until("v1 starts again", |status| status.is_candidate("v1"));
     starts_without_end(&site, "v2");
     // Were it the only one, requests would wait for as long as a start may take.
-    site.serves("v1");
-    let status = site.activates("v1");
+    site.await_version("v1");
+    let status = site.await_active("v1");
     assert!(status.is_candidate("v2"), "{status:#?}");
     site.deploy("v3");
-    site.serves("v3");
+    site.await_version("v3");
 }
 
 #[test]
 fn a_rollback_while_a_candidate_starts_takes_that_back() {
     let site = Site::watching_a_pointer().start("v1");
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
     let third = starts_without_end(&site, "v3");
     site.ask(r#"{"serial":1,"rollback":{"to":null,"serial":1}}"#);
-    is_gone(third);
+    await_gone(third);
     let status = site.wait_until("v3 is refused", |status| status.refusal("v3").is_some());
     assert!(status.is_active("v2"), "{status:#?}");
-    site.serves("v2");
-    site.has_launched(3);
+    site.await_version("v2");
+    site.await_launches(3);
 }
 
 #[test]
@@ -84,13 +85,13 @@ fn a_crash_of_the_active_one_during_a_handoff_is_outlived_by_the_candidate() {
     site.wait_until("v2 starts", |status| candidate_pid(status, "v2").is_some());
     let first = active_pid(&site);
     signal(first, Signal::KILL);
-    is_gone(first);
+    await_gone(first);
     let mut held: Vec<_> = (0..5).map(|_| site.begin("/version")).collect();
     for request in &mut held {
         let answer = request.answer().unwrap();
         assert_eq!((answer.status, answer.text()), (200, "v2"));
     }
-    site.has_launched(2);
+    site.await_launches(2);
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn a_crash_of_the_active_one_and_then_of_the_candidate_brings_the_last_good_one_
     let second = starts_without_end(&site, "v2");
     let first = active_pid(&site);
     signal(first, Signal::KILL);
-    is_gone(first);
+    await_gone(first);
     let mut held = site.begin("/version");
     signal(second, Signal::KILL);
     let answer = held.answer().unwrap();
@@ -117,7 +118,7 @@ fn a_flapping_pointer_ends_where_it_stays() {
         site.get("/version");
     }
     site.point(&two);
-    site.serves("v2");
+    site.await_version("v2");
     let status = site.wait_until("nothing else moves", |status| status.is_at_rest());
     assert!(
         status.is_active("v2") && status.refused.is_empty(),
@@ -131,19 +132,19 @@ fn a_deploy_of_the_release_that_runs_moves_nothing() {
     let before = active_pid(&site);
     for again in 2..=4 {
         site.deploy("v1");
-        site.logs_times(again, "artifact detected");
+        site.await_log_times(again, "artifact detected");
     }
     assert_eq!(active_pid(&site), before);
-    site.has_launched(1);
+    site.await_launches(1);
 }
 
 mod a_shutdown_ends_it {
     use super::*;
 
-    fn ends(site: &Running) {
+    fn assert_ends(site: &Running) {
         site.ask_to_stop();
-        assert_eq!(site.exit_status().code(), Some(0), "{}", site.log());
-        site.leaves_nothing_behind();
+        assert_eq!(site.await_exit().code(), Some(0), "{}", site.log());
+        site.await_no_processes();
     }
 
     #[test]
@@ -151,7 +152,7 @@ mod a_shutdown_ends_it {
         let site = Site::watching_a_pointer().with("--bake", "10m").start("v1");
         site.deploy("v2");
         site.wait_until("v1 is on standby", |status| status.is_on_standby("v1"));
-        ends(&site);
+        assert_ends(&site);
     }
 
     #[test]
@@ -175,7 +176,7 @@ mod a_shutdown_ends_it {
         site.deploy("v2");
         site.wait_until("v1 makes room", |status| status.is_draining("v1"));
         site.ask_to_stop();
-        site.wait_until("it stops", |status| status.phase == "stopping");
+        site.wait_until("it stops", |status| status.phase == Phase::Stopping);
         assert_eq!(upload.finish().unwrap().status, 200);
         ends_by_itself(&site);
     }
@@ -184,7 +185,7 @@ mod a_shutdown_ends_it {
     fn while_a_crashed_one_waits_for_its_next_start() {
         let site = Site::watching_a_pointer().launch(app("v1").that("--exit-code=3"));
         site.wait_until("it has failed twice", |status| status.handoffs.len() >= 2);
-        ends(&site);
+        assert_ends(&site);
     }
 
     #[test]
@@ -203,7 +204,7 @@ mod a_shutdown_ends_it {
     }
 
     fn ends_by_itself(site: &Running) {
-        assert_eq!(site.exit_status().code(), Some(0), "{}", site.log());
-        site.leaves_nothing_behind();
+        assert_eq!(site.await_exit().code(), Some(0), "{}", site.log());
+        site.await_no_processes();
     }
 }

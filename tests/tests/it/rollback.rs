@@ -16,24 +16,24 @@ fn ask_back(site: &Running, serial: u64, to: &str) {
 fn the_release_before_takes_over_as_a_candidate_and_what_was_left_stays_away() {
     let mut site = Site::watching_a_pointer().start("v1");
     site.deploy("v2");
-    site.serves("v2");
-    site.has_launched(2);
+    site.await_version("v2");
+    site.await_launches(2);
 
     ask_back(&site, 1, "null");
 
-    site.serves("v1");
-    site.has_launched(3);
+    site.await_version("v1");
+    site.await_launches(3);
     let status = site.status();
     let reason = &status.refusal("v2").expect("v2 is refused").reason;
     assert_eq!(reason, "a rollback was requested");
     assert!(!site.log().contains(" ERROR "), "{}", site.log());
     // The pointer still names v2: also after a restart.
     site.kill();
-    site.starts_again();
-    site.serves("v1");
-    site.has_launched(1);
+    site.start_again();
+    site.await_version("v1");
+    site.await_launches(1);
     site.deploy("v3");
-    site.serves("v3");
+    site.await_version("v3");
 }
 
 #[test]
@@ -41,17 +41,17 @@ fn one_that_still_drains_takes_over_at_once() {
     let site = Site::watching_a_pointer().start("v1");
     let upload = site.begin_upload("/upload");
     site.deploy("v2");
-    site.activates("v2");
+    site.await_active("v2");
 
     ask_back(&site, 1, "null");
 
-    let status = site.activates("v1");
+    let status = site.await_active("v1");
     assert_eq!(status.generation(), Some(1), "no new instance");
-    let back = status.last_rollback.expect("a rollback");
-    assert_eq!((back.from, back.to), (2, 1));
+    let back = status.last_rollback.clone().expect("a rollback");
+    assert_eq!((back.from.0, back.to.0), (2, 1));
     assert_eq!(upload.finish().unwrap().release(), "v1");
-    site.serves("v1");
-    site.has_launched(2);
+    site.await_version("v1");
+    site.await_launches(2);
 }
 
 #[test]
@@ -59,25 +59,25 @@ fn any_release_that_is_kept_can_be_named() {
     let site = Site::watching_a_pointer().start("v1");
     for version in ["v2", "v3"] {
         site.deploy(version);
-        site.serves(version);
+        site.await_version(version);
     }
     ask_back(&site, 1, r#""v1""#);
-    site.serves("v1");
+    site.await_version("v1");
     let full = site.status().handoff("v2").expect("v2").release.clone();
     ask_back(&site, 2, &format!("{full:?}"));
-    site.serves("v2");
+    site.await_version("v2");
 }
 
 #[test]
 fn without_a_release_to_go_back_to_the_status_says_so_and_nothing_moves() {
     let site = Site::watching_a_pointer().start("v1");
     ask_back(&site, 1, "null");
-    let problem = site.status().desired_problem.expect("a problem");
+    let problem = site.status().desired_problem.clone().expect("a problem");
     assert!(problem.contains("no release to go back to"), "{problem}");
     ask_back(&site, 2, r#""v7""#);
-    let problem = site.status().desired_problem.expect("a problem");
+    let problem = site.status().desired_problem.clone().expect("a problem");
     assert!(problem.contains("\"v7\""), "{problem}");
-    site.has_launched(1);
+    site.await_launches(1);
 }
 
 #[test]
@@ -85,13 +85,13 @@ fn a_release_to_go_back_to_that_does_not_start_changes_nothing() {
     let site = Site::watching_a_pointer();
     let site = site.start(app("v1").that("--ready-after=0s"));
     site.deploy("v2");
-    site.serves("v2");
-    site.has_launched(2);
+    site.await_version("v2");
+    site.await_launches(2);
     let copies = site.site().with_file_name("cache").join("releases");
     let v1 = site.status().handoff("v1").expect("v1").release.clone();
     let program = format!("v1{}", std::env::consts::EXE_SUFFIX);
     // One that is gone would be copied again.
-    std::fs::write(copies.join(v1).join(program), "no program").unwrap();
+    std::fs::write(copies.join(v1.as_str()).join(program), "no program").unwrap();
 
     ask_back(&site, 1, "null");
 
@@ -99,7 +99,7 @@ fn a_release_to_go_back_to_that_does_not_start_changes_nothing() {
         status
             .last_failure
             .as_ref()
-            .is_some_and(|failure| failure.generation == 3)
+            .is_some_and(|failure| failure.generation.0 == 3)
     });
-    site.serves("v2");
+    site.await_version("v2");
 }

@@ -2,11 +2,12 @@
 
 use std::io::ErrorKind;
 
+use tests::status::Phase;
 use tests::websocket::WebSocket;
 use tests::{Connection, Running, Site, app, eventually};
 
 fn stops_cleanly(site: &Running) {
-    assert_eq!(site.exit_status().code(), Some(0), "{}", site.log());
+    assert_eq!(site.await_exit().code(), Some(0), "{}", site.log());
 }
 
 #[test]
@@ -21,7 +22,7 @@ fn a_shutdown_finishes_requests_and_answers_new_ones_meanwhile() {
     let upload = site.begin_upload("/upload");
 
     site.ask_to_stop();
-    site.wait_until("it shuts down", |status| status.phase == "stopping");
+    site.wait_until("it shuts down", |status| status.phase == Phase::Stopping);
 
     for mut connection in [site.connect(), kept] {
         let answer = connection.get("/version").unwrap();
@@ -76,7 +77,7 @@ fn ctrl_c_is_a_shutdown_like_any_other() {
     let site = Site::watching_a_pointer().start("v1");
     tests::processes::signal(site.status().pid, rustix::process::Signal::INT);
     stops_cleanly(&site);
-    site.logs("SIGINT");
+    site.await_log("SIGINT");
 }
 
 #[cfg(unix)]
@@ -102,9 +103,9 @@ fn signals_that_ask_for_no_end_end_nothing() {
         (Signal::URG, ""),
     ] {
         tests::processes::signal(pid, signal);
-        site.logs(name);
+        site.await_log(name);
     }
-    site.serves("v1");
+    site.await_version("v1");
     let answer = upload.finish().unwrap();
     assert_eq!((answer.status, answer.release()), (200, "v1"));
 }
@@ -115,7 +116,7 @@ fn sigquit_is_a_shutdown_like_any_other() {
     let site = Site::watching_a_pointer().start("v1");
     let upload = site.begin_upload("/upload");
     tests::processes::signal(site.status().pid, rustix::process::Signal::QUIT);
-    site.logs("SIGQUIT");
+    site.await_log("SIGQUIT");
     let answer = upload.finish().unwrap();
     assert_eq!((answer.status, answer.release()), (200, "v1"));
     stops_cleanly(&site);
@@ -148,12 +149,12 @@ fn a_shutdown_in_the_middle_of_a_handoff_serves_until_its_end() {
     let site = Site::watching_a_pointer().start("v1");
     let upload = site.begin_upload("/upload");
     site.deploy("v2");
-    site.activates("v2");
+    site.await_active("v2");
     site.deploy(app("v3").that("--never-ready"));
     site.wait_until("v3 starts", |status| status.is_candidate("v3"));
     site.ask_to_stop();
     site.wait_until("the candidate is not waited for", |status| {
-        status.phase == "stopping" && status.candidate.is_none()
+        status.phase == Phase::Stopping && status.candidate.is_none()
     });
     assert_eq!(upload.finish().unwrap().release(), "v1");
     stops_cleanly(&site);

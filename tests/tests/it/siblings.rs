@@ -57,7 +57,7 @@ impl Sibling {
     }
 
     #[track_caller]
-    fn activates(&self, release: &str) -> Status {
+    fn await_active(&self, release: &str) -> Status {
         eventually(
             || {
                 let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -110,9 +110,9 @@ fn app_of(status: &Status) -> u32 {
     active.pid.expect("its process")
 }
 
-/// Whatever the first one's end did, the second one goes on as if it had been alone.
+/// Asserts that the second one goes on as if it had been alone.
 #[track_caller]
-fn is_undisturbed(second: &Sibling, before: &Status, deploy: impl Fn(&str)) {
+fn assert_undisturbed(second: &Sibling, before: &Status, deploy: impl Fn(&str)) {
     let app = app_of(before);
     assert!(is_alive(app), "its app runs");
     assert!(copy_of(app).starts_with(second.state.with_file_name("cache")));
@@ -120,7 +120,7 @@ fn is_undisturbed(second: &Sibling, before: &Status, deploy: impl Fn(&str)) {
     assert_eq!(app_of(&status), app, "its app was not restarted");
     assert_eq!(second.version(), "v2");
     deploy("v3");
-    second.activates("v3");
+    second.await_active("v3");
     assert_eq!(second.version(), "v3");
 }
 
@@ -128,11 +128,11 @@ fn is_undisturbed(second: &Sibling, before: &Status, deploy: impl Fn(&str)) {
 fn both_promote_what_is_deployed_each_with_an_app_of_its_own() {
     let one = first();
     let two = Sibling::of(&one);
-    let apps = [app_of(&one.status()), app_of(&two.activates("v1"))];
+    let apps = [app_of(&one.status()), app_of(&two.await_active("v1"))];
     assert_ne!(apps[0], apps[1]);
     one.deploy("v2");
-    one.serves("v2");
-    two.activates("v2");
+    one.await_version("v2");
+    two.await_active("v2");
     assert_eq!(two.version(), "v2");
 }
 
@@ -141,15 +141,15 @@ fn one_that_is_killed_leaves_the_other_undisturbed() {
     let one = first();
     let two = Sibling::of(&one);
     one.deploy("v2");
-    one.activates("v2");
-    let before = two.activates("v2");
+    one.await_active("v2");
+    let before = two.await_active("v2");
     let killed = app_of(&one.status());
     one.kill();
     eventually(
         || "the killed one's app is gone".to_owned(),
         || (!is_alive(killed)).then_some(()),
     );
-    is_undisturbed(&two, &before, |version| one.deploy(version));
+    assert_undisturbed(&two, &before, |version| one.deploy(version));
 }
 
 #[test]
@@ -157,11 +157,11 @@ fn one_that_ends_leaves_the_other_undisturbed() {
     let one = first();
     let two = Sibling::of(&one);
     one.deploy("v2");
-    one.activates("v2");
-    let before = two.activates("v2");
+    one.await_active("v2");
+    let before = two.await_active("v2");
     one.ask_to_stop();
-    assert_eq!(one.exit_status().code(), Some(0), "{}", one.log());
-    is_undisturbed(&two, &before, |version| one.deploy(version));
+    assert_eq!(one.await_exit().code(), Some(0), "{}", one.log());
+    assert_undisturbed(&two, &before, |version| one.deploy(version));
 }
 
 #[test]
@@ -169,12 +169,12 @@ fn one_that_starts_after_another_was_killed_disturbs_nobody_either() {
     let one = first();
     let two = Sibling::of(&one);
     one.deploy("v2");
-    let before = two.activates("v2");
+    let before = two.await_active("v2");
     one.kill();
     let three = Sibling::of(&one);
-    three.activates("v2");
-    is_undisturbed(&two, &before, |version| one.deploy(version));
-    three.activates("v3");
+    three.await_active("v2");
+    assert_undisturbed(&two, &before, |version| one.deploy(version));
+    three.await_active("v3");
 }
 
 fn copies(cache: &Path) -> Vec<String> {
@@ -193,7 +193,7 @@ fn copies(cache: &Path) -> Vec<String> {
 fn a_copy_that_one_still_runs_is_not_the_others_to_prune() {
     let one = first();
     let two = Sibling::of(&one);
-    two.activates("v1");
+    two.await_active("v1");
     let cache = one.site().with_file_name("cache");
     let has = |version: &str| {
         let prefix = format!("{version}-");
@@ -205,8 +205,8 @@ fn a_copy_that_one_still_runs_is_not_the_others_to_prune() {
     for version in 2..=7 {
         let version = &format!("v{version}");
         one.deploy(version.as_str());
-        one.activates(version);
-        two.activates(version);
+        one.await_active(version);
+        two.await_active(version);
     }
     eventually(
         || format!("what nobody runs is pruned: {:?}", copies(&cache)),
@@ -219,5 +219,5 @@ fn a_copy_that_one_still_runs_is_not_the_others_to_prune() {
         || (!has("v1")).then_some(()),
     );
     assert_eq!(two.version(), "v7");
-    one.serves("v7");
+    one.await_version("v7");
 }

@@ -14,7 +14,7 @@ fn asking(way: &str) -> Site {
 #[track_caller]
 fn supersede(site: &Running) -> Status {
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
     let status = site.wait_until("v1 is gone", |status| {
         let v2 = status.handoff("v2");
         status.is_at_rest() && v2.is_some_and(|v2| v2.stopped_ms.is_some())
@@ -28,7 +28,7 @@ fn supersede(site: &Running) -> Status {
 fn stops_by(way: &str, release: impl Into<Release>, on: &str) {
     let site = asking(way).start(release);
     supersede(&site);
-    site.logs(&format!("sample-app stops on {on}"));
+    site.await_log(&format!("sample-app stops on {on}"));
     assert!(!site.log().contains("killed"), "{}", site.log());
 }
 
@@ -66,7 +66,7 @@ fn standard_input_ends() {
 fn standard_input_is_empty_where_its_end_is_not_the_way_to_stop() {
     let site = asking("kill").with("--rapid-fails", "1000");
     let site = site.launch(app("v1").that("--stop-at-stdin-end").that("--never-ready"));
-    site.logs("sample-app stops on the end of standard input");
+    site.await_log("sample-app stops on the end of standard input");
 }
 
 #[test]
@@ -84,8 +84,8 @@ fn a_kill_asks_nobody() {
 fn an_app_that_says_no_is_killed_at_once_and_the_log_says_why() {
     let site = asking("http:POST:/nothing/here").start("v1");
     supersede(&site);
-    site.logs("POST /nothing/here answered 40");
-    site.logs("cannot be asked to stop (--stop), so it is killed");
+    site.await_log("POST /nothing/here answered 40");
+    site.await_log("cannot be asked to stop (--stop), so it is killed");
 }
 
 #[test]
@@ -97,9 +97,9 @@ fn an_app_that_does_not_care_is_killed_after_the_stop_timeout() {
         let site = asking(way).with("--stop-timeout", "500ms");
         let site = site.start(app("v1").that(told).that("--ignore-stop"));
         let status = supersede(&site);
-        site.logs("sample-app ignores");
+        site.await_log("sample-app ignores");
         let v2 = status.handoff("v2").unwrap();
-        let took = v2.stopped_ms.unwrap() - v2.drained_ms.unwrap();
+        let took = v2.stopped_ms.unwrap().0 - v2.drained_ms.unwrap().0;
         assert!(took >= 500, "{way}: killed after {took} ms");
     }
 }
@@ -110,10 +110,10 @@ fn a_shutdown_asks_in_the_same_way_and_what_is_left_behind_is_asked_next() {
     let release = app("v1").that("--stop-path=/stop").that("--leak-child");
     let site = asking("http:POST:/stop").start(release);
     site.ask_to_stop();
-    assert_eq!(site.exit_status().code(), Some(0), "{}", site.log());
-    site.logs("sample-app stops on a request");
-    site.logs("sample-app stops on SIGTERM");
-    site.leaves_nothing_behind();
+    assert_eq!(site.await_exit().code(), Some(0), "{}", site.log());
+    site.await_log("sample-app stops on a request");
+    site.await_log("sample-app stops on SIGTERM");
+    site.await_no_processes();
 }
 
 #[test]
@@ -126,9 +126,10 @@ fn what_is_no_way_to_stop_here_is_refused_with_what_is() {
         assert_eq!(run.status.code(), Some(2), "{way}");
         String::from_utf8_lossy(&run.stderr).into_owned()
     };
-    let (elsewhere, instead) = match cfg!(windows) {
-        true => ("term", "Windows has no SIGTERM: use ctrl-break"),
-        false => ("ctrl-break", "Windows only: use term (SIGTERM)"),
+    let (elsewhere, instead) = if cfg!(windows) {
+        ("term", "Windows has no SIGTERM: use ctrl-break")
+    } else {
+        ("ctrl-break", "Windows only: use term (SIGTERM)")
     };
     let error = said(elsewhere);
     assert!(

@@ -8,39 +8,40 @@ use tests::{Connection, Running, Site, app};
 #[test]
 fn a_pointer_that_names_another_artifact_swaps_to_it() {
     let site = Site::watching_a_pointer().start("v1");
-    site.serves("v1");
+    site.await_version("v1");
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
     site.wait_until("v1 is gone", |status| {
         let handoff = status.handoff("v2");
-        status.is_at_rest() && handoff.is_some_and(|v2| v2.superseded_generation == Some(1))
+        status.is_at_rest()
+            && handoff.is_some_and(|v2| v2.superseded_generation.map(|old| old.0) == Some(1))
     });
 }
 
 #[test]
 fn a_new_artifact_in_a_watched_folder_swaps_to_it() {
     let site = Site::watching_a_folder().start("v1");
-    site.serves("v1");
+    site.await_version("v1");
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
 }
 
 #[test]
 fn an_older_name_is_newer_when_it_comes_later() {
     let site = Site::watching_a_folder().start("v9");
-    site.serves("v9");
+    site.await_version("v9");
     site.deploy("v10");
-    site.serves("v10");
+    site.await_version("v10");
 }
 
 #[test]
 fn an_artifact_overwritten_while_it_runs_swaps_to_the_new_one() {
     let site = Site::overwritten_in_place().start("v1");
-    site.serves("v1");
+    site.await_version("v1");
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
     site.deploy("v1");
-    site.serves("v1");
+    site.await_version("v1");
 }
 
 #[test]
@@ -48,10 +49,10 @@ fn the_same_content_again_is_no_deploy() {
     for site in [Site::overwritten_in_place(), Site::watching_a_pointer()] {
         let site = site.start("v1");
         site.deploy("v1");
-        site.logs_times(2, "artifact detected");
+        site.await_log_times(2, "artifact detected");
         site.deploy("v2");
-        site.serves("v2");
-        site.has_launched(2);
+        site.await_version("v2");
+        site.await_launches(2);
     }
 }
 
@@ -59,9 +60,9 @@ fn the_same_content_again_is_no_deploy() {
 fn going_back_to_an_earlier_artifact_is_a_deploy_like_any_other() {
     let site = Site::watching_a_pointer().start("v1");
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
     site.deploy("v1");
-    site.serves("v1");
+    site.await_version("v1");
 }
 
 #[test]
@@ -69,7 +70,7 @@ fn a_slow_start_keeps_the_old_release_serving_until_the_new_one_is_ready() {
     let site = Site::watching_a_pointer().start("v1");
     site.deploy(app("v2").that("--ready-after=1s"));
     site.wait_until("v2 starts", |status| status.is_candidate("v2"));
-    site.serves("v2");
+    site.await_version("v2");
 }
 
 #[test]
@@ -89,7 +90,7 @@ fn many_clients_see_five_quick_swaps_as_nothing_but_newer_versions() {
         }
         for version in 2..=LAST {
             site.deploy(format!("v{version}"));
-            site.activates(&format!("v{version}"));
+            site.await_active(&format!("v{version}"));
         }
         is_over.store(true, Ordering::Relaxed);
         for client in clients {

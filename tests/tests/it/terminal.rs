@@ -1,4 +1,4 @@
-//! What commands show on a terminal: a real pseudo-terminal, which `script` makes.
+//! Commands on a terminal: a real pseudo-terminal, which `script` makes.
 #![cfg(target_os = "linux")]
 
 use tests::command::{self, Command};
@@ -42,7 +42,7 @@ fn a_deploy_shows_each_sidecar_in_one_line_that_changes() {
     let site = Site::watching_a_pointer().start("v1");
     let slow = site.deployment().build(app("v2").that("--ready-after=2s"));
     let deploy = on_a_terminal(&site, &["deploy", slow.to_str().unwrap()]);
-    deploy.prints("probing: GET / answered 503");
+    deploy.await_stdout("probing: GET / answered 503");
     let ended = deploy.end().with(0);
     assert!(ended.stdout.contains(CLEAR), "{ended:#?}");
     let left = left(&ended.stdout);
@@ -64,10 +64,10 @@ fn a_watched_status_is_drawn_over_itself() {
     }
     let site = Site::watching_a_pointer().start("v1");
     let watch = on_a_terminal(&site, &["status", "--watch"]);
-    watch.prints("v1-");
-    site.deployment().deploys("v2", &[]).with(0);
+    watch.await_stdout("v1-");
+    site.deployment().run_deploy("v2", &[]).with(0);
     // Only the first picture begins with an empty screen.
-    watch.prints("v2-");
+    watch.await_stdout("v2-");
     let shown = watch.printed();
     assert_eq!(shown.matches("\u{1b}[2J").count(), 1, "{shown:?}");
     assert!(shown.matches("sidecar ").count() > 1, "{shown:?}");

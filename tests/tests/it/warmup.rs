@@ -1,4 +1,4 @@
-//! What has to be true before a release gets requests, beside one good answer.
+//! Conditions for the first request to a release, beside one good answer.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use tests::{Running, Site, app};
 
 const WITH_JOURNAL: [&str; 4] = ["-port", "{port}", "--journal", "{shared}/journal"];
 
-/// What the one app was asked for. On Windows its process is in the file's name.
+/// Returns the journal of the one app. On Windows its process is in the file's name.
 fn journal(site: &Running) -> String {
     let entries = fs::read_dir(site.shared()).expect("a folder").flatten();
     let journal = entries.map(|entry| entry.path()).next().expect("a journal");
@@ -44,7 +44,7 @@ fn a_page_that_is_not_answered_in_time_keeps_the_release_from_its_requests() {
         .with("--warmup", "/slow?ms=3600000");
     let site = site.launch("v1");
     let status = site.wait_until("it has failed", |status| status.last_failure.is_some());
-    let reason = status.last_failure.expect("a failure").reason;
+    let reason = status.last_failure.clone().expect("a failure").reason;
     assert!(reason.contains("warm-up GET /slow?ms=3600000"), "{reason}");
 }
 
@@ -66,5 +66,5 @@ fn other_status_codes_may_be_good() {
         .with("--health-path", "/health")
         .with("--health-status", "503");
     let site = site.start(app("v1").that("--never-ready"));
-    site.serves("v1");
+    site.await_version("v1");
 }

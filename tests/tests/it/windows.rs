@@ -1,5 +1,5 @@
-//! What only Windows has: paths of other kinds, batch files, handles that children inherit, and
-//! machines that refuse a job.
+//! Cases that only Windows has: paths of other kinds, batch files, handles that children inherit,
+//! and machines that refuse a job.
 #![cfg(windows)]
 
 use std::fs::File;
@@ -16,9 +16,9 @@ fn without_jobs() -> Site {
     Site::watching_a_pointer().with_variable(REFUSES_JOBS.0, REFUSES_JOBS.1)
 }
 
-/// Where the app itself listens.
+/// Returns the address on which the app itself listens.
 fn app_of(site: &Running) -> SocketAddr {
-    let active = site.status().active.expect("an active one");
+    let active = site.status().active.clone().expect("an active one");
     active.address.expect("its address")
 }
 
@@ -27,7 +27,7 @@ fn accepts(address: SocketAddr) -> bool {
 }
 
 #[track_caller]
-fn is_gone(address: SocketAddr) {
+fn await_gone(address: SocketAddr) {
     eventually(
         || format!("nobody listens on {address}"),
         || {
@@ -50,8 +50,8 @@ fn an_app_ends_with_a_handoff_that_is_killed() {
     let site = Site::watching_a_pointer().start(app("v1").that("--leak-child"));
     let app = app_of(&site);
     site.kill();
-    is_gone(app);
-    is_gone(site.address());
+    await_gone(app);
+    await_gone(site.address());
 }
 
 #[test]
@@ -60,15 +60,15 @@ fn what_a_batch_file_starts_serves_and_ends_with_it() {
         let command = ["{artifact}", "-port", "{port}"];
         let site = Site::watching_a_pointer().running(&command);
         let site = site.start(launcher(&format!("v1.{suffix}")));
-        site.serves("v1");
+        site.await_version("v1");
         let v1 = app_of(&site);
         site.deploy(launcher(&format!("v2.{suffix}")));
-        site.serves("v2");
+        site.await_version("v2");
         site.wait_until("v1 is stopped", |status| status.is_at_rest());
-        is_gone(v1);
+        await_gone(v1);
         let v2 = app_of(&site);
         site.kill();
-        is_gone(v2);
+        await_gone(v2);
     }
 }
 
@@ -76,14 +76,14 @@ fn what_a_batch_file_starts_serves_and_ends_with_it() {
 fn where_jobs_are_refused_releases_are_handed_off_all_the_same() {
     let site = without_jobs().running(&["{artifact}", "-port", "{port}"]);
     let site = site.start(launcher("v1.cmd"));
-    site.serves("v1");
-    site.logs("no job object");
+    site.await_version("v1");
+    site.await_log("no job object");
     let v1 = app_of(&site);
     site.deploy(launcher("v2.cmd"));
-    site.serves("v2");
+    site.await_version("v2");
     site.wait_until("v1 is stopped", |status| status.is_at_rest());
     // What the batch file has started, too.
-    is_gone(v1);
+    await_gone(v1);
 }
 
 #[test]
@@ -93,19 +93,19 @@ fn an_app_that_outlives_a_killed_handoff_holds_nothing_of_it_and_is_ended_by_the
     let mut client = site.connect();
     assert_eq!(client.get("/version").expect("an answer").text(), "v1");
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
     site.wait_until("v1 is stopped", |status| status.is_at_rest());
     let orphan = app_of(&site);
 
     site.kill();
     assert!(accepts(orphan), "without a job it outlives handoff");
-    is_gone(site.address());
+    await_gone(site.address());
     client.rest();
 
-    site.starts_again();
-    is_gone(orphan);
-    site.logs("a dead sidecar left behind");
-    site.serves("v2");
+    site.start_again();
+    await_gone(orphan);
+    site.await_log("a dead sidecar left behind");
+    site.await_version("v2");
 }
 
 #[test]
@@ -118,9 +118,9 @@ fn a_handoff_ends_though_what_its_app_started_outlives_the_app() {
     );
     let site = without_jobs().running(&["{artifact}", "-port", "{port}"]);
     let site = site.start(file("v1.cmd", batch.as_bytes()));
-    site.serves("v1");
+    site.await_version("v1");
     site.ask_to_stop();
-    assert_eq!(site.exit_status().code(), Some(0), "{}", site.log());
+    assert_eq!(site.await_exit().code(), Some(0), "{}", site.log());
 }
 
 #[test]
@@ -130,9 +130,9 @@ fn a_siblings_app_is_left_alone() {
     let cache = site.cache();
     let sibling = without_jobs().with("--cache", cache.to_str().expect("a path"));
     let sibling = sibling.start("v1");
-    sibling.serves("v1");
+    sibling.await_version("v1");
     assert!(accepts(apps));
-    site.serves("v1");
+    site.await_version("v1");
 }
 
 #[test]
@@ -159,20 +159,20 @@ fn an_artifact_and_a_pointer_that_are_locked_are_waited_for() {
     let v2 = site.upload("v2");
     let lock = locked(&v2);
     site.point(v2.display().to_string());
-    site.has_problem("is open for writing");
-    site.serves("v1");
+    site.await_problem("is open for writing");
+    site.await_version("v1");
     drop(lock);
-    site.serves("v2");
+    site.await_version("v2");
 
     let v3 = site.upload("v3");
     let folder = v3.ancestors().nth(2).expect("the site's folder");
     let mut pointer = locked(&folder.join("_artifact.txt"));
     pointer.set_len(0).expect("it is empty");
     write!(pointer, "{}", v3.display()).expect("it is written");
-    site.has_problem("os error 32");
-    site.serves("v2");
+    site.await_problem("os error 32");
+    site.await_version("v2");
     drop(pointer);
-    site.serves("v3");
+    site.await_version("v3");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn an_artifact_that_somebody_reads_is_copied() {
         let reader = File::options().read(true).share_mode(share).open(&path);
         let _reader = reader.expect("a reader");
         site.point(path.display().to_string());
-        site.serves(version);
+        site.await_version(version);
     }
 }
 
@@ -201,9 +201,9 @@ fn works_at(place: fn(PathBuf) -> PathBuf) {
         Site::overwritten_in_place(),
     ] {
         let site = site.at(place).start("v1");
-        site.serves("v1");
+        site.await_version("v1");
         site.deploy("v2");
-        site.serves("v2");
+        site.await_version("v2");
         site.wait_until("v1 is stopped", |status| status.is_at_rest());
         std::fs::write(site.shared().join("kept"), "").expect("a file");
     }
@@ -224,9 +224,9 @@ fn the_path_of_a_batch_file_may_have_them_too() {
         for suffix in ["cmd", "bat"] {
             let site = Site::watching_a_pointer().running(&command).at(place);
             let site = site.start(launcher(&format!("v1.{suffix}")));
-            site.serves("v1");
+            site.await_version("v1");
             site.deploy(launcher(&format!("v2.{suffix}")));
-            site.serves("v2");
+            site.await_version("v2");
         }
     }
 }
@@ -256,9 +256,9 @@ fn a_path_may_be_long_but_not_that_of_the_working_directory() {
         .with("--workdir", elsewhere)
         .with("--cache", elsewhere);
     let site = site.at(deep).start("v1");
-    site.serves("v1");
+    site.await_version("v1");
     site.deploy("v2");
-    site.serves("v2");
+    site.await_version("v2");
 }
 
 fn on_a_share(folder: PathBuf) -> PathBuf {
@@ -278,5 +278,5 @@ fn a_batch_file_may_be_on_a_share() {
     let command = ["{artifact}", "-port", "{port}"];
     let site = Site::watching_a_pointer().running(&command).at(on_a_share);
     let site = site.start(launcher("v1.cmd"));
-    site.serves("v1");
+    site.await_version("v1");
 }

@@ -12,7 +12,7 @@ fn asks(deployment: &Deployment, wish: &[&str]) -> Ended {
 
 fn serving_v2_after_v1() -> Running {
     let site = Site::watching_a_pointer().start("v1");
-    site.deployment().deploys("v2", &[]).with(0);
+    site.deployment().run_deploy("v2", &[]).with(0);
     site
 }
 
@@ -29,7 +29,7 @@ fn a_rollback_ends_with_0_when_the_release_before_serves() {
     asks(site.deployment(), &["rollback"])
         .with(0)
         .saying(&["v1-", "serves again in 1 sidecar"]);
-    site.serves("v1");
+    site.await_version("v1");
     // By name, and the other way round.
     let forth = asks(site.deployment(), &["rollback", "v2", "--json"]).with(0);
     let report = forth.json();
@@ -38,9 +38,9 @@ fn a_rollback_ends_with_0_when_the_release_before_serves() {
         report["releases"][0].as_str().unwrap().starts_with("v2-"),
         "{report:#}"
     );
-    site.serves("v2");
+    site.await_version("v2");
     asks(site.deployment(), &["rollback", "v2"]).with(0);
-    site.has_launched(4);
+    site.await_launches(4);
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_rollback_to_nothing_ends_with_1_and_the_reason() {
     asks(site.deployment(), &["rollback", "v0"])
         .with(1)
         .saying(&["cannot go back to \"v0\"", "no earlier one is kept"]);
-    site.has_launched(1);
+    site.await_launches(1);
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn when_one_of_two_cannot_go_back_it_is_told_and_the_other_does() {
     let site = serving_v2_after_v1();
     // It has never run anything else.
     let new = Site::watching_a_pointer().launch_in(site.deployment());
-    new.activates("v2");
+    new.await_active("v2");
     leaves_a_dead_one(&site);
     let ended = asks(site.deployment(), &["rollback", "--json"]).with(1);
     let report = ended.json();
@@ -70,15 +70,15 @@ fn when_one_of_two_cannot_go_back_it_is_told_and_the_other_does() {
     assert_eq!((steps("done"), steps("refused")), (1, 1), "{report:#}");
     let message = report["message"].as_str().unwrap();
     assert!(message.contains("no release to go back to"), "{report:#}");
-    site.serves("v1");
-    new.serves("v2");
+    site.await_version("v1");
+    new.await_version("v2");
 }
 
 #[test]
 fn a_restart_ends_with_0_when_all_serve_from_a_new_instance() {
     let site = Site::watching_a_pointer().start("v1");
     let other = Site::watching_a_pointer().launch_in(site.deployment());
-    other.activates("v1");
+    other.await_active("v1");
     leaves_a_dead_one(&site);
     let upload = site.begin_upload("/upload");
     asks(site.deployment(), &["restart"])
@@ -100,7 +100,7 @@ fn a_restart_that_fails_in_one_of_two_ends_with_1_and_the_reason() {
         format!("test -e {started} && exit 7; touch {started}; exec {{artifact}} -port {{port}}");
     let once = Site::watching_a_pointer().running(&["sh", "-c", &once]);
     let once = once.launch_in(site.deployment());
-    once.activates("v1");
+    once.await_active("v1");
     asks(site.deployment(), &["restart"]).with(1).saying(&[
         "not all have done it",
         "exit status: 7",
@@ -108,14 +108,14 @@ fn a_restart_that_fails_in_one_of_two_ends_with_1_and_the_reason() {
     ]);
     assert_eq!(site.status().generation(), Some(2));
     assert_eq!(once.status().generation(), Some(1));
-    once.serves("v1");
+    once.await_version("v1");
 }
 
 #[test]
 fn a_pause_ends_with_0_when_no_request_is_in_flight_and_tunnels_go_on() {
     let site = Site::watching_a_pointer().start("v1");
     let other = Site::watching_a_pointer().launch_in(site.deployment());
-    other.activates("v1");
+    other.await_active("v1");
     leaves_a_dead_one(&site);
     let (mut tunnel, _) = WebSocket::open(site.connect());
     asks(site.deployment(), &["pause", "--max", "10m"])
@@ -137,7 +137,7 @@ fn a_pause_ends_with_0_when_no_request_is_in_flight_and_tunnels_go_on() {
 fn a_pause_ends_with_3_and_all_resumed_while_a_request_goes_on_in_one_of_two() {
     let site = Site::watching_a_pointer().start("v1");
     let other = Site::watching_a_pointer().launch_in(site.deployment());
-    other.activates("v1");
+    other.await_active("v1");
     let upload = site.begin_upload("/upload");
     let wish = ["pause", "--max", "10m", "--timeout", "2s"];
     asks(site.deployment(), &wish)
@@ -145,7 +145,7 @@ fn a_pause_ends_with_3_and_all_resumed_while_a_request_goes_on_in_one_of_two() {
         .saying(&["paused, 1 request in flight", "all is resumed"]);
     for sidecar in [&site, &other] {
         assert!(sidecar.status().paused.is_none());
-        sidecar.serves("v1");
+        sidecar.await_version("v1");
     }
     assert_eq!(upload.finish().unwrap().status, 200);
 }
@@ -154,7 +154,7 @@ fn a_pause_ends_with_3_and_all_resumed_while_a_request_goes_on_in_one_of_two() {
 fn a_pause_that_nobody_ends_is_ended_by_the_sidecar() {
     let site = Site::watching_a_pointer().start("v1");
     asks(site.deployment(), &["pause", "--max", "2s"]).with(0);
-    site.serves("v1");
+    site.await_version("v1");
     site.wait_until("it is over", |status| status.paused.is_none());
 }
 
@@ -166,7 +166,7 @@ fn somebody_elses_end_of_a_pause_is_told() {
     command.args(["pause", "--max", "10m"]);
     command.args(site.deployment().place());
     let pausing = command::start(command);
-    pausing.says("1 request in flight");
+    pausing.await_stderr("1 request in flight");
     asks(site.deployment(), &["resume"]).with(0);
     pausing.end().with(1).saying(&["another command"]);
     assert_eq!(upload.finish().unwrap().status, 200);
@@ -199,9 +199,9 @@ fn too_slow_a_restart_ends_with_3() {
 fn too_slow_a_rollback_ends_with_3() {
     let site = Site::watching_a_pointer().start(tests::app("v1").that("--ready-after=4s"));
     site.deployment()
-        .deploys("v2", &["--wait", "drained"])
+        .run_deploy("v2", &["--wait", "drained"])
         .with(0);
-    site.has_launched(2);
+    site.await_launches(2);
     let ended = asks(
         site.deployment(),
         &["rollback", "--timeout", "1s", "--json"],
@@ -210,7 +210,7 @@ fn too_slow_a_rollback_ends_with_3() {
     let report = ended.json();
     assert_eq!(report["outcome"], "timeout", "{report:#}");
     assert_eq!(report["exit"], 3);
-    site.serves("v1");
+    site.await_version("v1");
 }
 
 #[cfg(unix)]

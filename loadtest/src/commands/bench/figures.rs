@@ -99,9 +99,6 @@ impl Case {
     }
 
     /// Returns the row of a target whose figures can be quoted.
-    ///
-    /// # Errors
-    /// They cannot; the text is for a person.
     pub fn quoted(&self, target: TargetName) -> Result<&Row, String> {
         let name = name_of(target);
         let row = self.targets.iter().find(|row| row.name == target);

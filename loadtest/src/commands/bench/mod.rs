@@ -26,12 +26,13 @@ use self::target::{Baseline, Target};
 use super::{CommandError, runtime};
 use crate::cli::bench::{Options, TargetName, name_of};
 use crate::generator::allow_open_files;
-use crate::host::binaries::{self, BinariesError};
+use crate::host::binaries;
 use crate::host::install;
 use crate::host::interrupt::wait_for_interrupt;
 use crate::host::scratch;
 use crate::host::system::System;
 use crate::report::{Machine, write_json};
+use crate::session::SessionError;
 
 /// Number of descriptors for 5,000 connections at both ends of one process.
 const DESCRIPTORS: usize = 16_384;
@@ -47,24 +48,8 @@ const TARGETS: [TargetName; 8] = [
     TargetName::HandoffMetrics,
 ];
 
-/// An error that fits "failed to {…}".
-#[derive(Debug, thiserror::Error)]
-pub enum BenchError {
-    #[error(transparent)]
-    Binaries(#[from] BinariesError),
-    #[error(transparent)]
-    Command(#[from] CommandError),
-    #[error("measure the direct way: {0}")]
-    Direct(String),
-    #[error("finish: interrupted")]
-    Interrupted,
-}
-
 /// Measures; returns whether every check holds.
-///
-/// # Errors
-/// There are no figures.
-pub fn run(options: &Options) -> Result<bool, BenchError> {
+pub fn run(options: &Options) -> Result<bool, CommandError> {
     binaries::warn_of_dev_build();
     if let Err(error) = allow_open_files(DESCRIPTORS) {
         eprintln!("loadtest: failed to raise the number of open files: {error}");
@@ -82,7 +67,7 @@ pub fn run(options: &Options) -> Result<bool, BenchError> {
     if options.install {
         runtime.block_on(install::install(&[install::PROXIES, install::TOOLS]));
     }
-    let baseline = Baseline::create(folder.path(), handoff).map_err(BenchError::Direct)?;
+    let baseline = Baseline::create(folder.path(), handoff).map_err(direct_failed)?;
     let report = runtime.block_on(bench(options, &baseline))?;
     print!("{}", report::text(&report));
     if let Some(file) = &options.json {
@@ -91,14 +76,14 @@ pub fn run(options: &Options) -> Result<bool, BenchError> {
     Ok(report.passed.unwrap_or(true))
 }
 
-async fn bench(options: &Options, baseline: &Baseline) -> Result<BenchReport, BenchError> {
+async fn bench(options: &Options, baseline: &Baseline) -> Result<BenchReport, CommandError> {
     let began = Instant::now();
     let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     // Outside of the interrupted future, so that they are stopped and not only killed.
     let mut targets = Vec::new();
     let measured = tokio::select! {
         measured = measure(options, baseline, &mut targets) => measured,
-        () = wait_for_interrupt() => Err(BenchError::Interrupted),
+        () = wait_for_interrupt() => Err(CommandError::Session(SessionError::Interrupted(0))),
     };
     let versions = targets.iter().map(|target| Note {
         name: target.name,
@@ -137,8 +122,8 @@ async fn measure(
     options: &Options,
     baseline: &Baseline,
     targets: &mut Vec<Target>,
-) -> Result<Results, BenchError> {
-    let direct = baseline.direct().await.map_err(BenchError::Direct)?;
+) -> Result<Results, CommandError> {
+    let direct = baseline.direct().await.map_err(direct_failed)?;
     let backend = direct.server;
     targets.push(direct);
     let mut missing = Vec::new();
@@ -166,4 +151,9 @@ async fn measure(
         None
     };
     Ok((missing, cases, footprint))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
+fn direct_failed(why: String) -> CommandError {
+    CommandError::Other(format!("measure the direct way: {why}"))
 }

@@ -93,9 +93,6 @@ pub fn fixture(name: TargetName) -> Option<Fixture> {
 }
 
 /// Gives kamal-proxy its app, once it accepts commands.
-///
-/// # Errors
-/// It does not take it in time.
 pub async fn deploy_to_kamal(program: &Path, proxy: &Proxy) -> Result<(), String> {
     let target = format!("127.0.0.1:{}", proxy.places.backend);
     let deadline = Instant::now() + DEPLOY;

@@ -41,7 +41,7 @@ const POLL: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct Baseline {
     pub folder: PathBuf,
-    /// A copy of nginx: the processes of the backend are told apart by it.
+    /// Copy of nginx, by which the processes of the backend are recognised.
     backend: PathBuf,
     handoff: Option<PathBuf>,
 }
@@ -72,9 +72,6 @@ pub struct Sidecar {
 
 impl Baseline {
     /// Writes the backend to `folder`.
-    ///
-    /// # Errors
-    /// nginx is not installed, or a file cannot be written; the text is for a person.
     pub fn create(folder: &Path, handoff: Option<PathBuf>) -> Result<Self, String> {
         let nginx = BACKEND.find()?;
         let create = || -> io::Result<Self> {
@@ -98,9 +95,6 @@ impl Baseline {
     }
 
     /// Starts one backend as the direct way.
-    ///
-    /// # Errors
-    /// It does not serve; the text is for a person.
     pub async fn direct(&self) -> Result<Target, String> {
         let places = Places::find(self.folder.join("backend")).map_err(|e| e.to_string())?;
         let started = BACKEND.start(&self.backend, places).await;
@@ -115,9 +109,6 @@ impl Baseline {
     }
 
     /// Starts a target in front of `backend`.
-    ///
-    /// # Errors
-    /// It cannot be measured; the text is for a person.
     pub async fn start(&self, name: TargetName, backend: SocketAddr) -> Result<Target, String> {
         let Some(fixture) = rivals::fixture(name) else {
             return self.start_handoff(name).await;
@@ -177,9 +168,6 @@ impl Baseline {
 
     /// Starts a handoff in the folder `name`, with default settings but for these lines of
     /// `handoff.toml`.
-    ///
-    /// # Errors
-    /// It does not serve; the text is for a person.
     pub async fn sidecar(&self, name: &str, settings: &str) -> Result<Sidecar, String> {
         let binary = self.handoff.as_deref().ok_or("handoff was not built")?;
         let folder = self.folder.join(name);
@@ -265,9 +253,6 @@ impl Target {
 }
 
 /// Checks that the backend answers.
-///
-/// # Errors
-/// The answer is missing or wrong; the text is for a person.
 async fn check_small(server: SocketAddr) -> Result<(), String> {
     let response = get(server, "/small")
         .await
@@ -296,9 +281,6 @@ impl Sidecar {
     }
 
     /// Deploys release `number` and waits until it serves.
-    ///
-    /// # Errors
-    /// It does not; the text is for a person.
     pub async fn swap(&mut self, number: u32) -> Result<(), String> {
         let release = release(&self.folder, number).map_err(|error| error.to_string())?;
         let swap = async {
@@ -311,9 +293,6 @@ impl Sidecar {
     }
 
     /// Waits until all but one of its apps have ended.
-    ///
-    /// # Errors
-    /// They do not.
     pub async fn wait_until_settled(&self, baseline: &Baseline) -> Result<(), String> {
         let pid = self.pid()?;
         let deadline = Instant::now() + SETTLE;

@@ -13,9 +13,9 @@ use crate::units::median;
 /// A load, and the tool that offers it.
 #[derive(Clone, Copy, Debug)]
 pub enum Load {
-    /// As many requests as possible on kept connections, with wrk.
+    /// Maximum number of requests on kept connections, with wrk.
     Kept { connections: usize },
-    /// As many requests as possible on a new connection each, with ab.
+    /// Maximum number of requests on a new connection each, with ab.
     New { connections: usize },
     /// Requests at a rate on kept connections, with h2load.
     Paced { connections: usize, per_second: f64 },
@@ -48,9 +48,6 @@ impl Load {
     }
 
     /// Offers the load for whole seconds; `folder` is for the tool's files.
-    ///
-    /// # Errors
-    /// The tool is missing, or a request was lost or answered wrongly; the text is for a person.
     pub async fn offer(
         self,
         server: SocketAddr,
@@ -110,9 +107,6 @@ impl Load {
 }
 
 /// Sends a number of requests on kept connections.
-///
-/// # Errors
-/// As [`Load::offer`].
 pub async fn send(server: SocketAddr, requests: u64, connections: usize) -> Result<u64, String> {
     let (requests, connections) = (requests.to_string(), connections.to_string());
     let url = format!("http://{server}/small");

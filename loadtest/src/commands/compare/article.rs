@@ -38,9 +38,6 @@ pub struct Article {
 
 impl Article {
     /// Starts the platform, deploys the first release and waits until it answers.
-    ///
-    /// # Errors
-    /// The platform does not start, or the release does not answer in time.
     pub async fn start(
         platform: &Path,
         launcher: &Path,

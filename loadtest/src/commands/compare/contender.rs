@@ -127,9 +127,6 @@ impl Setup {
     }
 
     /// Finds the program.
-    ///
-    /// # Errors
-    /// It is not installed, or a program of its script is not; the text is for a person.
     pub fn find(&self) -> Result<PathBuf, String> {
         if let Some(tool) = TOOLS.into_iter().find(|tool| find(tool).is_none()) {
             return Err(format!("{tool} is not installed"));
@@ -154,9 +151,6 @@ impl Setup {
 
 impl Contender {
     /// Starts it, and deploys the first release.
-    ///
-    /// # Errors
-    /// It does not start, or the deploy fails.
     pub async fn start(
         setup: &Setup,
         program: &Path,

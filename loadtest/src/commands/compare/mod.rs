@@ -6,7 +6,6 @@ mod markdown;
 mod table;
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -21,7 +20,7 @@ use crate::deploy::handoff::Handoff;
 use crate::deploy::release::{self, Release};
 use crate::deploy::restart::Restart;
 use crate::deploy::site::Site;
-use crate::host::binaries::{self, BinariesError};
+use crate::host::binaries;
 use crate::host::install::{self, first_line};
 use crate::host::scratch;
 use crate::host::system::System;
@@ -31,27 +30,7 @@ use crate::report::{Machine, Report, write_json};
 use crate::session::{self, SessionError};
 use crate::units::millis;
 
-/// An error that fits "failed to {…}".
-#[derive(Debug, thiserror::Error)]
-pub enum CompareError {
-    #[error(transparent)]
-    Binaries(#[from] BinariesError),
-    #[error(transparent)]
-    Command(#[from] CommandError),
-    #[error("finish: interrupted")]
-    Interrupted,
-}
-
-/// A reason for which one of them could not be run; fits "failed to {…}".
-#[derive(Debug, thiserror::Error)]
-enum MeasureError {
-    #[error("prepare its files: {0}")]
-    Prepare(#[from] io::Error),
-    #[error(transparent)]
-    Session(#[from] SessionError),
-}
-
-/// What all ways to deploy share.
+/// The programs, releases and options of all ways to deploy.
 struct Baseline<'a> {
     options: &'a Options,
     folder: &'a Path,
@@ -63,10 +42,7 @@ struct Baseline<'a> {
 }
 
 /// Compares them; returns whether all could be run and handoff failed nothing.
-///
-/// # Errors
-/// There is no table.
-pub fn run(options: &Options) -> Result<bool, CompareError> {
+pub fn run(options: &Options) -> Result<bool, CommandError> {
     binaries::warn_of_dev_build();
     let mut programs = vec!["handoff", "sample-app"];
     if takes_part(options, ContenderName::Article) {
@@ -110,7 +86,7 @@ fn takes_part(options: &Options, name: ContenderName) -> bool {
 // === impl Baseline ===
 
 impl Baseline<'_> {
-    async fn compare(&self) -> Result<Comparison, CompareError> {
+    async fn compare(&self) -> Result<Comparison, CommandError> {
         let options = self.options;
         if options.install {
             install::install(&[install::PROXIES]).await;
@@ -139,8 +115,8 @@ impl Baseline<'_> {
                 None => String::new(),
             };
             let report = match self.measure(name, found).await {
-                Err(MeasureError::Session(SessionError::Interrupted(_))) => {
-                    return Err(CompareError::Interrupted);
+                Err(error @ CommandError::Session(SessionError::Interrupted(_))) => {
+                    return Err(error);
                 }
                 report => report,
             };
@@ -165,22 +141,26 @@ impl Baseline<'_> {
         &self,
         name: ContenderName,
         found: Option<(Setup, PathBuf)>,
-    ) -> Result<Report, MeasureError> {
+    ) -> Result<Report, CommandError> {
         let folder = self.folder.join(name_of(name));
-        fs::create_dir_all(&folder)?;
+        fs::create_dir_all(&folder).map_err(CommandError::folder(&folder))?;
         let log = folder.join("output.log");
         let spec = self.spec(name);
         let (first, every) = (&self.releases[0], self.options.swap_every);
         let plan = demo::plan(&spec, &self.releases, every);
-        let site = || Site::create(folder.join("site"), DeployBy::Pointer, System::Native);
+        let site = || {
+            let site = Site::create(folder.join("site"), DeployBy::Pointer, System::Native);
+            site.map_err(CommandError::folder(&folder))
+        };
         let part = match (found, name, &self.article) {
             (Some((setup, program)), _, _) => {
-                let start = Contender::start(&setup, &program, folder, first);
+                let start = Contender::start(&setup, &program, folder.clone(), first);
                 session::hold(start, &plan).await?
             }
             (None, ContenderName::Article, Some([platform, article])) => {
                 let numbers = 1..=self.options.swaps.saturating_add(1);
-                let releases = release::make(article, &folder, numbers, &[], &System::Native)?;
+                let made = release::make(article, &folder, numbers, &[], &System::Native);
+                let releases = made.map_err(CommandError::Releases)?;
                 let start = Article::start(platform, article, &releases[0], &log);
                 session::hold(start, &demo::plan(&spec, &releases, every)).await?
             }

@@ -62,7 +62,7 @@ pub struct Row {
     pub found: Option<Found>,
 }
 
-/// What its clients saw.
+/// Figures of its clients.
 #[derive(Debug, Serialize)]
 pub struct Found {
     pub failed_total: u64,

@@ -1,11 +1,11 @@
 //! `run`: the load on any running server, to which others deploy meanwhile.
 
-pub mod probe;
+mod probe;
 
 use std::path::Path;
 use std::time::Duration;
 
-use self::probe::{Found, ProbeError};
+use self::probe::Found;
 use super::{CommandError, Outputs, publish, runtime};
 use crate::cli::run::Options;
 use crate::deploy::hook::Hook;
@@ -13,40 +13,21 @@ use crate::deploy::release::Release;
 use crate::generator::mix::Mix;
 use crate::host::{revision, scratch};
 use crate::report::part::PartSpec;
-use crate::session::{self, SessionError, SessionPace, SessionPlan};
+use crate::session::{self, SessionPace, SessionPlan};
 use crate::units::millis;
 
 /// Default number of swaps, and time without swaps.
 const SWAPS: u32 = 10;
 const TIME: Duration = Duration::from_secs(10);
 
-/// An error that fits "failed to {…}".
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    #[error(transparent)]
-    Probe(#[from] ProbeError),
-    #[error(
-        "offer {option} to {url}: its answers do not name their release in X-Release as v1, v2, …; \
-         put sample-app behind it, or leave {option} out"
-    )]
-    NotSampleApp { option: &'static str, url: String },
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    #[error(transparent)]
-    Command(#[from] CommandError),
-}
-
 /// Offers the load; returns whether it passed.
-///
-/// # Errors
-/// There is no result, as the load could not be offered.
-pub fn run(options: &Options) -> Result<bool, RunError> {
+pub fn run(options: &Options) -> Result<bool, CommandError> {
     let folder = scratch::create("handoff-loadtest-", false);
     let folder = folder.map_err(CommandError::folder(&std::env::temp_dir()))?;
     runtime()?.block_on(run_in(folder.path(), options))
 }
 
-async fn run_in(folder: &Path, options: &Options) -> Result<bool, RunError> {
+async fn run_in(folder: &Path, options: &Options) -> Result<bool, CommandError> {
     let found = probe::probe(&options.url).await?;
     let destination = &options.url.destination;
     let url = format!("http://{}{}", destination.host, destination.page);
@@ -58,7 +39,10 @@ async fn run_in(folder: &Path, options: &Options) -> Result<bool, RunError> {
         .into_iter()
         .find(|(_, is_wanted)| *is_wanted && found.release.is_none());
     if let Some((option, _)) = refused {
-        return Err(RunError::NotSampleApp { option, url });
+        return Err(CommandError::Other(format!(
+            "offer {option} to {url}: its answers do not name their release in X-Release as v1, v2, \
+             …; put sample-app behind it, or leave {option} out"
+        )));
     }
 
     let releases = releases(options, &found);
@@ -97,7 +81,7 @@ async fn run_in(folder: &Path, options: &Options) -> Result<bool, RunError> {
         html: options.html.clone(),
         ..Outputs::default()
     };
-    Ok(publish(&[part], &outputs)?)
+    publish(&[part], &outputs)
 }
 
 fn spec(

@@ -1,12 +1,12 @@
 //! One request before the load, which finds the server and its release.
 
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
+use super::super::CommandError;
 use crate::cli::url::Url;
 use crate::generator::client::Client;
 use crate::generator::http::{Response, Version};
@@ -23,28 +23,13 @@ pub struct Found {
     pub release: Option<u32>,
 }
 
-/// An error that fits "failed to {…}".
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    #[error("find the address of {host}: {source}")]
-    Lookup { host: String, source: io::Error },
-    #[error("reach {url}: {why}; start the server first, or correct --url")]
-    Unreachable { url: String, why: String },
-    #[error("load {url}: it answers with {status}; name a path (--url) that answers with 200")]
-    Status { url: String, status: u16 },
-}
-
 /// Requests the URL once.
-///
-/// # Errors
-/// There is no answer, or one that would count as failed.
-pub async fn probe(url: &Url) -> Result<Found, ProbeError> {
+pub async fn probe(url: &Url) -> Result<Found, CommandError> {
     let destination = &url.destination;
     let name = || format!("http://{}{}", destination.host, destination.page);
     let addresses = lookup_host((url.host.as_str(), url.port)).await;
-    let addresses = addresses.map_err(|source| ProbeError::Lookup {
-        host: url.host.clone(),
-        source,
+    let addresses = addresses.map_err(|error| {
+        CommandError::Other(format!("find the address of {}: {error}", url.host))
     })?;
     let mut why = "its name has no address".to_owned();
     for server in addresses {
@@ -59,14 +44,19 @@ pub async fn probe(url: &Url) -> Result<Found, ProbeError> {
                 return Ok(Found { server, release });
             }
             Ok(Ok(Response { status, .. })) => {
-                let url = name();
-                return Err(ProbeError::Status { url, status });
+                return Err(CommandError::Other(format!(
+                    "load {}: it answers with {status}; name a path (--url) that answers with 200",
+                    name()
+                )));
             }
             Ok(Err(failed)) => failed.detail,
             Err(_) => format!("no answer in {LIMIT:?}"),
         };
     }
-    Err(ProbeError::Unreachable { url: name(), why })
+    Err(CommandError::Other(format!(
+        "reach {}: {why}; start the server first, or correct --url",
+        name()
+    )))
 }
 
 async fn ask(server: SocketAddr, request: &str) -> Result<Response, Failed> {

@@ -1,4 +1,4 @@
-//! Where WebSocket frames end.
+//! The boundaries of WebSocket frames.
 
 use handoff::data_plane::websocket::{FrameTracker, Sender, going_away};
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! What of a head is meant for the other end.
+//! The fields of a head that are meant for the other end.
 
 use handoff::data_plane::Forwarded;
 use handoff::data_plane::headers::{self, HeaderFlags, Peer, RewrittenRequest, UpgradeField};
@@ -115,14 +115,15 @@ fn names(map: &HeaderMap, of: HeaderName) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// What was the sender's and nobody's business on the way is the same, in the same order.
+/// Asserts that end-to-end fields are the same, in the same order.
 fn end_to_end_stays(before: &HeaderMap, after: &HeaderMap) -> Result<(), TestCaseError> {
     let named = names(before, header::CONNECTION);
     for name in ["x-a", "x-b", "cookie", "content-type"] {
         let values = |map: &HeaderMap| map.get_all(name).iter().cloned().collect::<Vec<_>>();
-        match named.contains(&name.as_bytes().to_vec()) {
-            true => prop_assert!(!after.contains_key(name)),
-            false => prop_assert_eq!(values(before), values(after)),
+        if named.contains(&name.as_bytes().to_vec()) {
+            prop_assert!(!after.contains_key(name))
+        } else {
+            prop_assert_eq!(values(before), values(after))
         }
     }
     Ok(())

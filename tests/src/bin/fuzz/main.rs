@@ -22,7 +22,7 @@ mod headers;
 mod pointer;
 mod wire;
 
-/// So many inputs between two looks at the clock.
+/// Number of inputs between two looks at the clock.
 const BATCH: u32 = 500;
 const USAGE: &str = "usage: fuzz [--seconds N] [--seed N] [--target NAME]";
 

@@ -1,4 +1,4 @@
-//! Who belongs to whom: the job object of one server process, and the sandbox around them all.
+//! Groups of processes: the job object of one server process, and the sandbox around them all.
 //!
 //! Linux has no jobs that an ordinary user may make. There every descendant carries two variables
 //! in its environment that say where it belongs, also when its parent is gone.
@@ -60,7 +60,7 @@ impl Sandbox {
 // === impl Job ===
 
 impl Job {
-    /// Where jobs are refused it only shows what belongs together, and its end ends nothing.
+    /// Makes a group. One that ends nothing shows what belongs together, and its end ends nothing.
     pub(super) fn new(ends_it: bool) -> io::Result<Self> {
         let group = os::Group::new("PLATFORM_JOB", ends_it)?;
         Ok(Self { group, ends_it })

@@ -1,9 +1,8 @@
-//! Where the app gets its port and its flags from.
+//! The sources of the app's port and flags.
 
 use std::net::TcpListener;
 
-use crate::client::get;
-use crate::running::Release;
+use super::running::{Release, get};
 
 #[test]
 fn the_overlay_gives_version_and_flags() {
@@ -48,7 +47,7 @@ fn a_port_in_use_is_an_error_that_names_it() {
     let mut app = Release::new("v1", &[]).spawn(&["--port", &address.port().to_string()]);
 
     app.stderr.wait_for(&format!("cannot listen on {address}"));
-    assert_eq!(app.exit_status().code(), Some(1));
+    assert_eq!(app.await_exit().code(), Some(1));
 }
 
 #[test]
@@ -56,5 +55,5 @@ fn a_flag_that_does_not_exist_is_an_error_that_names_it() {
     let mut app = Release::new("v1", &["--be-nice"]).spawn(&["--port", "0"]);
 
     app.stderr.wait_for("--be-nice");
-    assert_eq!(app.exit_status().code(), Some(2));
+    assert_eq!(app.await_exit().code(), Some(2));
 }

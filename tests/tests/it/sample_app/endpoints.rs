@@ -1,9 +1,8 @@
-//! What a well-behaved app answers.
+//! The answers of a well-behaved app.
 
 use std::time::{Duration, Instant};
 
-use crate::client::{Connection, get, request};
-use crate::running::{Release, start};
+use super::running::{Release, connect, get, request, start};
 
 #[test]
 fn every_answer_names_the_release() {
@@ -33,7 +32,7 @@ fn every_answer_names_the_release() {
 #[test]
 fn a_connection_serves_more_than_one_request() {
     let (_app, address) = start(&[]);
-    let mut connection = Connection::open(address);
+    let mut connection = connect(address);
 
     for _ in 0..3 {
         connection.send("GET", "/version", "");
@@ -44,18 +43,18 @@ fn a_connection_serves_more_than_one_request() {
         connection.answer().unwrap().header("connection"),
         Some("close")
     );
-    assert_eq!(connection.rest().unwrap(), b"");
+    assert_eq!(connection.read_to_end().unwrap(), b"");
 }
 
 #[test]
 fn http_2_is_not_spoken() {
     let (_app, address) = start(&[]);
-    let mut connection = Connection::open(address);
+    let mut connection = connect(address);
 
     connection.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
 
     // A settings frame would be `00 00 len 04`; the app refuses in words, or says nothing.
-    let answer = connection.rest().unwrap_or_default();
+    let answer = connection.read_to_end().unwrap_or_default();
     assert!(
         answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"),
         "{answer:?}"
@@ -94,7 +93,7 @@ fn slow_sends_as_many_bytes_as_asked_for() {
 #[test]
 fn slow_reads_an_upload_first_and_so_keeps_the_connection() {
     let (_app, address) = start(&[]);
-    let mut connection = Connection::open(address);
+    let mut connection = connect(address);
     let body = vec![b'u'; 2_000_000];
 
     connection.send(
@@ -121,7 +120,7 @@ fn a_query_that_makes_no_sense_is_refused() {
 #[test]
 fn a_stream_sends_its_events_one_by_one() {
     let (_app, address) = start(&[]);
-    let mut connection = Connection::open(address);
+    let mut connection = connect(address);
 
     let begin = Instant::now();
     connection.send("GET", "/stream?events=3&every=100", "");
@@ -145,7 +144,7 @@ fn a_stream_sends_its_events_one_by_one() {
 #[test]
 fn a_stream_sends_an_event_before_the_next_one_is_due() {
     let (_app, address) = start(&[]);
-    let mut connection = Connection::open(address);
+    let mut connection = connect(address);
 
     connection.send("GET", "/stream?events=2&every=3600000", "");
 
@@ -169,7 +168,7 @@ fn an_upload_is_answered_with_its_digest_and_length() {
 #[test]
 fn an_upload_may_come_in_chunks() {
     let (_app, address) = start(&[]);
-    let mut connection = Connection::open(address);
+    let mut connection = connect(address);
 
     connection.send("PUT", "/upload", "Transfer-Encoding: chunked\r\n");
     connection.write_chunk(b"ab");
@@ -242,7 +241,7 @@ fn echo_gives_any_method_its_body_back() {
 #[test]
 fn echo_answers_head_without_a_body() {
     let (_app, address) = start(&[]);
-    let mut connection = Connection::open(address);
+    let mut connection = connect(address);
 
     connection.send("HEAD", "/echo", "Connection: close\r\n");
 
@@ -250,13 +249,13 @@ fn echo_answers_head_without_a_body() {
         connection.head().unwrap().header("x-echo-method"),
         Some("HEAD")
     );
-    assert_eq!(connection.rest().unwrap(), b"");
+    assert_eq!(connection.read_to_end().unwrap(), b"");
 }
 
 #[test]
 fn echo_sends_back_what_has_arrived_before_the_rest_is_there() {
     let (_app, address) = start(&[]);
-    let mut connection = Connection::open(address);
+    let mut connection = connect(address);
 
     connection.send("POST", "/echo", "Transfer-Encoding: chunked\r\n");
     for chunk in [&b"first"[..], b"second"] {
@@ -274,7 +273,7 @@ fn echo_sends_back_what_has_arrived_before_the_rest_is_there() {
 fn an_upload_that_breaks_off_leaves_the_app_unharmed() {
     let (_app, address) = start(&[]);
     for target in ["/upload", "/echo", "/slow"] {
-        let mut connection = Connection::open(address);
+        let mut connection = connect(address);
         connection.send("POST", target, "Content-Length: 100\r\n");
         connection.write(b"not a hundred");
         drop(connection);

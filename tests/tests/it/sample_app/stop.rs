@@ -5,18 +5,18 @@ use std::net::{SocketAddr, TcpStream};
 
 use rustix::process::Signal;
 use sample_app::journal;
+use tests::Connection;
 
-use crate::client::{Connection, get};
-use crate::running::{Release, Running, eventually, start};
+use super::running::{Release, Running, await_fact, connect, get, start};
 
 /// Sends `target` on a connection of its own and waits until the app has begun to work on it.
 ///
 /// The target is the request's id as well: an id that two requests shared would be found for the
 /// second as soon as the first has arrived.
 fn in_flight(app: &Running, address: SocketAddr, target: &str) -> Connection {
-    let mut connection = Connection::open(address);
+    let mut connection = connect(address);
     connection.send("GET", target, &format!("X-Request-ID: {target}\r\n"));
-    eventually("the app has the request", || {
+    await_fact("the app has the request", || {
         let journal = journal::read(&app.release.beside("journal"));
         journal.is_ok_and(|entries| entries.iter().any(|entry| entry.id == target))
     });
@@ -41,7 +41,7 @@ fn requests_in_flight_are_finished_and_new_connections_refused() {
 
     app.signal(Signal::TERM);
     app.stderr.wait_for("stops on SIGTERM");
-    eventually("new connections are refused", || is_refused(address));
+    await_fact("new connections are refused", || is_refused(address));
 
     let answer = slow.answer().unwrap();
     assert_eq!((answer.status, answer.body.len()), (200, 100_000));
@@ -50,23 +50,23 @@ fn requests_in_flight_are_finished_and_new_connections_refused() {
         stream.answer().unwrap().text().matches("from v1").count(),
         6
     );
-    assert_eq!(app.exit_status().code(), Some(0));
+    assert_eq!(app.await_exit().code(), Some(0));
 }
 
 #[test]
 fn idle_connections_are_closed() {
     let (mut app, address) = start(&[]);
-    let mut fresh = Connection::open(address);
-    let mut used = Connection::open(address);
+    let mut fresh = connect(address);
+    let mut used = connect(address);
     used.send("GET", "/", "");
     used.answer().unwrap();
 
     app.signal(Signal::TERM);
 
-    assert_eq!(app.exit_status().code(), Some(0));
-    assert_eq!(used.rest().unwrap(), b"");
+    assert_eq!(app.await_exit().code(), Some(0));
+    assert_eq!(used.read_to_end().unwrap(), b"");
     // The app may have stopped before it accepted this one, which is a reset.
-    assert_eq!(fresh.rest().unwrap_or_default(), b"");
+    assert_eq!(fresh.read_to_end().unwrap_or_default(), b"");
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn ctrl_c_does_the_same() {
     app.signal(Signal::INT);
 
     app.stderr.wait_for("stops on SIGINT");
-    assert_eq!(app.exit_status().code(), Some(0));
+    assert_eq!(app.await_exit().code(), Some(0));
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_second_signal_changes_nothing() {
     app.signal(Signal::INT);
 
     assert_eq!(slow.answer().unwrap().status, 200);
-    assert_eq!(app.exit_status().code(), Some(0));
+    assert_eq!(app.await_exit().code(), Some(0));
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn an_app_that_never_listens_stops_as_well() {
 
     app.signal(Signal::TERM);
 
-    assert_eq!(app.exit_status().code(), Some(0));
+    assert_eq!(app.await_exit().code(), Some(0));
 }
 
 #[test]
@@ -110,17 +110,17 @@ fn an_app_that_never_gets_ready_stops_as_well() {
 
     app.signal(Signal::TERM);
 
-    assert_eq!(app.exit_status().code(), Some(0));
+    assert_eq!(app.await_exit().code(), Some(0));
 }
 
 #[test]
 fn a_request_to_its_stop_path_does_the_same() {
     let (mut app, address) = start(&["--stop-path", "/admin/stop"]);
-    let mut connection = Connection::open(address);
+    let mut connection = connect(address);
     connection.send("POST", "/admin/stop", "Content-Length: 0\r\n");
     assert_eq!(connection.answer().unwrap().status, 202);
     app.stderr.wait_for("stops on a request");
-    assert_eq!(app.exit_status().code(), Some(0));
+    assert_eq!(app.await_exit().code(), Some(0));
 }
 
 #[test]
@@ -128,5 +128,5 @@ fn the_end_of_standard_input_does_the_same_if_it_was_told_so() {
     // Its standard input is empty.
     let mut app = Release::new("v1", &["--never-bind"]).spawn(&["--stop-at-stdin-end"]);
     app.stderr.wait_for("stops on the end of standard input");
-    assert_eq!(app.exit_status().code(), Some(0));
+    assert_eq!(app.await_exit().code(), Some(0));
 }

@@ -6,18 +6,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use sample_app::overlay::{self, Overlay};
 use tempfile::TempDir;
-
-use crate::client::DEADLINE;
-
-/// A child forked while another thread writes an executable inherits it open for writing, and
-/// until that child has become another program nobody may run the new executable.
-static WRITE_OR_SPAWN: Mutex<()> = Mutex::new(());
+use tests::binaries::spawn;
+use tests::wait::{DEADLINE, eventually};
+use tests::{Answer, Connection, app};
 
 /// An executable with an overlay in a folder of its own, and a working directory beside it.
 #[derive(Debug)]
@@ -35,7 +30,7 @@ pub(crate) struct Running {
     child: Child,
 }
 
-/// What a process prints, line by line.
+/// The output of a process, line by line.
 #[derive(Debug)]
 pub(crate) struct Lines(Receiver<String>);
 
@@ -44,37 +39,49 @@ pub(crate) fn start(args: &[&str]) -> (Running, SocketAddr) {
     Release::new("v1", &[]).listen(args)
 }
 
-/// Waits for a fact that no event tells.
-pub(crate) fn eventually(fact: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not in time: {fact}");
-        thread::sleep(Duration::from_millis(5));
-    }
+/// Waits until a fact holds.
+#[track_caller]
+pub(crate) fn await_fact(fact: &str, mut holds: impl FnMut() -> bool) {
+    eventually(|| fact.to_owned(), || holds().then_some(()));
+}
+
+/// Opens a connection.
+pub(crate) fn connect(address: SocketAddr) -> Connection {
+    Connection::open(address).expect("a connection")
+}
+
+/// Sends a GET on a connection of its own.
+pub(crate) fn get(address: SocketAddr, target: &str) -> Answer {
+    request(address, "GET", target, "", b"")
+}
+
+/// Sends a request on a connection of its own; `headers` are whole lines.
+pub(crate) fn request(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &str,
+    body: &[u8],
+) -> Answer {
+    let mut connection = connect(address);
+    let length = format!("Content-Length: {}\r\n{headers}", body.len());
+    connection.send(method, target, &length);
+    connection.write(body);
+    let answer = connection.answer();
+    answer.unwrap_or_else(|error| panic!("{method} {target}: {error}"))
 }
 
 impl Release {
     pub(crate) fn new(version: &str, args: &[&str]) -> Self {
         let dir = TempDir::new().expect("a folder");
-        let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        let overlay = Overlay {
-            version: version.to_owned(),
-            args,
-        };
         let release = Self {
             dir,
             env: Vec::new(),
         };
         fs::create_dir(release.site()).expect("a working directory");
-        let _guard = WRITE_OR_SPAWN
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        overlay::write(
-            env!("CARGO_BIN_EXE_sample-app").as_ref(),
-            &release.executable(),
-            &overlay,
-        )
-        .expect("a release");
+        let args = args.iter();
+        let app = args.fold(app(version), |app, argument| app.that(argument));
+        app.write_to(&release.executable());
         release
     }
 
@@ -111,11 +118,7 @@ impl Release {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let guard = WRITE_OR_SPAWN
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut child = command.spawn().expect("start the release");
-        drop(guard);
+        let mut child = spawn(&mut command).expect("start the release");
         let stdout = Lines::of(child.stdout.take().expect("a pipe"));
         let stderr = Lines::of(child.stderr.take().expect("a pipe"));
         Running {
@@ -151,13 +154,18 @@ impl Running {
         rustix::process::kill_process(pid, signal).expect("send a signal");
     }
 
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("its state").is_none()
+    /// Asserts that it still runs.
+    #[track_caller]
+    pub(crate) fn assert_running(&mut self) {
+        let ended = self.child.try_wait().expect("its state");
+        assert!(ended.is_none(), "{ended:?}");
     }
 
-    pub(crate) fn exit_status(&mut self) -> ExitStatus {
-        eventually("the app has exited", || !self.is_running());
-        self.child.wait().expect("its status")
+    /// Waits until it has ended.
+    #[track_caller]
+    pub(crate) fn await_exit(&mut self) -> ExitStatus {
+        let exited = || "the app has exited".to_owned();
+        eventually(exited, || self.child.try_wait().expect("its state"))
     }
 }
 

@@ -5,8 +5,7 @@ use std::thread;
 
 use sample_app::journal::{Entry, read};
 
-use crate::client::{Connection, get, request};
-use crate::running::{Release, eventually, start};
+use super::running::{Release, await_fact, connect, get, request, start};
 
 #[test]
 fn each_request_leaves_a_line() {
@@ -55,11 +54,11 @@ fn the_line_is_there_before_the_answer() {
     let release = Release::new("v1", &[]);
     let path = release.beside("journal");
     let (_app, address) = release.listen(&["--journal", path.to_str().unwrap()]);
-    let mut connection = Connection::open(address);
+    let mut connection = connect(address);
 
     connection.send("GET", "/slow?ms=3600000", "X-Request-ID: early\r\n");
 
-    eventually("the journal has the request", || {
+    await_fact("the journal has the request", || {
         let entries = read(&path).unwrap();
         entries.iter().any(|entry| entry.id == "early")
     });
@@ -80,7 +79,7 @@ fn two_releases_may_share_a_journal() {
             .enumerate()
         {
             scope.spawn(move || {
-                let mut connection = Connection::open(address);
+                let mut connection = connect(address);
                 for n in 0..REQUESTS {
                     connection.send("GET", "/", &format!("X-Request-ID: {client}-{n}\r\n"));
                     connection.answer().unwrap();
@@ -116,5 +115,5 @@ fn a_journal_that_cannot_be_opened_is_an_error_that_names_it() {
     let mut app = Release::new("v1", &[]).spawn(&["--port", "0", "--journal", "no/such/folder"]);
 
     app.stderr.wait_for("--journal no/such/folder");
-    assert_eq!(app.exit_status().code(), Some(1));
+    assert_eq!(app.await_exit().code(), Some(1));
 }

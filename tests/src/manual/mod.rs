@@ -10,9 +10,11 @@
 //! | `<!-- file: NAME -->` | the content of a file |
 //! | `<!-- printed -->` | what the block before it has printed, but for `…` and words with digits |
 
-use std::collections::BTreeSet;
+mod links;
+
 use std::fmt::Write as _;
 use std::fs;
+use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -101,7 +103,7 @@ impl Page {
         blocks
     }
 
-    /// The page without its fenced blocks.
+    /// Returns the page without its fenced blocks.
     fn prose(&self) -> String {
         let mut is_code = false;
         let is_prose = |line: &&str| {
@@ -169,20 +171,20 @@ impl Page {
 
     /// Runs the blocks, and returns what differs from the page.
     ///
-    /// # Panics
-    /// When no folder can be made or no process started.
-    pub fn run(&self) -> Vec<String> {
-        let room = tempfile::tempdir().unwrap();
-        let room = room.path().canonicalize().unwrap();
+    /// # Errors
+    /// A folder that cannot be made, or a shell that cannot be started.
+    pub fn run(&self) -> io::Result<Vec<String>> {
+        let room = tempfile::tempdir()?;
+        let room = room.path().canonicalize()?;
         let home = room.join("home/me");
         let bin = room.join("bin");
-        fs::create_dir_all(&home).unwrap();
-        fs::create_dir_all(&bin).unwrap();
-        symlink(binaries::handoff(), bin.join("handoff")).unwrap();
+        fs::create_dir_all(&home)?;
+        fs::create_dir_all(&bin)?;
+        symlink(binaries::handoff(), bin.join("handoff"))?;
 
         // Both are held until the second is known: they differ.
-        let listeners = [(); PORTS.len()].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let ports = listeners.map(|listener| listener.local_addr().unwrap().port().to_string());
+        let held = [listen()?, listen()?];
+        let ports = held.map(|(_listener, port)| port.to_string());
         let localized = |text: &str| {
             let text = text.replace("/srv/", &format!("{}/srv/", room.display()));
             PORTS
@@ -200,7 +202,7 @@ impl Page {
             }
         }
         let file = room.join("page.sh");
-        fs::write(&file, script).unwrap();
+        fs::write(&file, script)?;
         let path = std::env::var("PATH").unwrap_or_default();
         // Ends the shell and what it has started, too.
         let mut shell = Command::new("timeout");
@@ -219,7 +221,7 @@ impl Page {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let status = binaries::spawn(&mut shell).unwrap().wait().unwrap();
+        let status = binaries::spawn(&mut shell)?.wait()?;
 
         let mut faults = self.differences(&room);
         if !status.success() {
@@ -229,7 +231,7 @@ impl Page {
             let last = last.unwrap_or_default();
             faults.push(format!("{}: {status}\n{last}\n{log}", self.path));
         }
-        faults
+        Ok(faults)
     }
 
     /// Returns what the page shows otherwise than its blocks have printed.
@@ -252,30 +254,6 @@ impl Page {
         faults
     }
 
-    /// Returns the links that lead nowhere.
-    pub fn broken_links(&self) -> Vec<String> {
-        let prose = self.prose();
-        let defined = prose
-            .lines()
-            .filter_map(|line| line.strip_prefix('[')?.split_once("]: "));
-        let defined: Vec<_> = defined.collect();
-        let labels: BTreeSet<_> = defined.iter().map(|(label, _)| *label).collect();
-        let inline = prose
-            .split("](")
-            .skip(1)
-            .filter_map(|rest| rest.split(')').next());
-        let used = prose
-            .split("][")
-            .skip(1)
-            .filter_map(|rest| rest.split(']').next());
-        let undefined = used.filter(|label| !labels.contains(label));
-        let undefined = undefined.map(|label| format!("{}: [{label}] is not defined", self.path));
-        let targets = defined.iter().map(|(_, target)| *target).chain(inline);
-        let broken = targets.filter(|target| !target.contains("://") && !self.has_target(target));
-        let broken = broken.map(|target| format!("{}: nothing at {target}", self.path));
-        broken.chain(undefined).collect()
-    }
-
     /// Returns the commands that handoff does not accept, of those that are not run.
     pub fn refused_commands(&self) -> Vec<String> {
         let commands = self.commands().into_iter();
@@ -283,28 +261,12 @@ impl Page {
             .filter_map(|command| Some(format!("{}: {}", self.path, refusal(&command)?)))
             .collect()
     }
-
-    fn has_target(&self, target: &str) -> bool {
-        let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
-        let own = root().join(&self.path);
-        let path = match path {
-            "" => own,
-            path => own.with_file_name("").join(path),
-        };
-        if anchor.is_empty() {
-            return path.exists();
-        }
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        text.lines()
-            .filter(|line| line.starts_with('#'))
-            .any(|line| slug(line.trim_start_matches('#')) == anchor)
-    }
 }
 
 // === impl Block ===
 
 impl Block<'_> {
-    /// The commands of bash that the block stands for.
+    /// Returns the commands of bash that the block stands for.
     fn script(&self) -> Option<String> {
         let is_run = self.marker == Marker::None && ["sh", "bash"].contains(&self.language);
         if let Marker::File(name) = self.marker {
@@ -345,46 +307,59 @@ pub fn root() -> &'static Path {
 
 /// Returns README, the manual and the files for contributors.
 ///
-/// # Panics
-/// When they cannot be read.
-pub fn pages() -> Vec<Page> {
+/// # Errors
+/// A page that cannot be read.
+pub fn pages() -> io::Result<Vec<Page>> {
     pages_below(&["proxy", ".github"])
 }
 
 /// Returns README and all pages in these folders of the repository.
 ///
-/// # Panics
-/// When one cannot be read.
-pub fn pages_below(folders: &[&str]) -> Vec<Page> {
+/// # Errors
+/// A page that cannot be read.
+pub fn pages_below(folders: &[&str]) -> io::Result<Vec<Page>> {
     let mut pages = Vec::new();
     let mut add = |path: &Path, text| {
-        let path = path.strip_prefix(root()).unwrap();
-        let path = path.to_str().unwrap().to_owned();
+        let path = path.strip_prefix(root()).unwrap_or(path);
+        let path = path.display().to_string();
         pages.push(Page { path, text });
     };
     let readme = root().join("README.md");
-    add(&readme, fs::read_to_string(&readme).unwrap());
+    add(&readme, fs::read_to_string(&readme)?);
     for folder in folders {
-        each_file(&root().join(folder), "md", &mut add);
+        each_file(&root().join(folder), "md", &mut add)?;
     }
-    pages
+    Ok(pages)
 }
 
 /// Calls `see` with each file below `folder` that has the extension, in the order of their paths.
 ///
-/// # Panics
-/// When one cannot be read.
-pub fn each_file(folder: &Path, extension: &str, see: &mut impl FnMut(&Path, String)) {
-    let entries = fs::read_dir(folder).unwrap();
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+/// # Errors
+/// A file that cannot be read.
+pub fn each_file(
+    folder: &Path,
+    extension: &str,
+    see: &mut impl FnMut(&Path, String),
+) -> io::Result<()> {
+    let entries = fs::read_dir(folder)?;
+    let paths = entries.map(|entry| Ok(entry?.path()));
+    let mut paths = paths.collect::<io::Result<Vec<PathBuf>>>()?;
     paths.sort();
     for path in paths {
         if path.is_dir() {
-            each_file(&path, extension, see);
+            each_file(&path, extension, see)?;
         } else if path.extension().is_some_and(|own| own == extension) {
-            see(&path, fs::read_to_string(&path).unwrap());
+            see(&path, fs::read_to_string(&path)?);
         }
     }
+    Ok(())
+}
+
+/// Returns a listener on a free port: as long as it lives, no other gets the same.
+fn listen() -> io::Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    Ok((listener, port))
 }
 
 /// Returns the first line that was not printed, in order; lines with `…` alone stand for any.
@@ -429,17 +404,7 @@ pub fn refusal(line: &str) -> Option<String> {
     handoff.stdin(Stdio::null()).stdout(Stdio::null());
     handoff.stderr(Stdio::piped());
     let ended = binaries::spawn(&mut handoff).and_then(|child| child.wait_with_output());
-    let ended = ended.unwrap();
+    let ended = ended.expect("handoff can be started");
     let error = String::from_utf8_lossy(&ended.stderr);
     (!ended.status.success()).then(|| format!("{line}: {error}"))
-}
-
-/// Returns the anchor of a heading.
-fn slug(heading: &str) -> String {
-    let kept = |c: char| match c {
-        ' ' => Some('-'),
-        c if c.is_alphanumeric() || c == '-' || c == '_' => Some(c.to_ascii_lowercase()),
-        _ => None,
-    };
-    heading.trim().chars().filter_map(kept).collect()
 }

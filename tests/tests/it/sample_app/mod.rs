@@ -1,6 +1,5 @@
-//! The real binary, made into a release by an overlay, seen through a plain TCP client.
+//! The sample app: the real binary, made into a release by an overlay, as its clients see it.
 
-mod client;
 mod endpoints;
 mod files;
 mod journal;

@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use crate::client::get;
-use crate::running::start;
+use super::running::{get, start};
 
 #[test]
 fn files_of_the_working_directory_are_served() {

@@ -1,10 +1,9 @@
-//! What the app does wrong when told to.
+//! The faults that the app can be told to have.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use crate::client::{Connection, get};
-use crate::running::{Release, eventually, start};
+use super::running::{Release, await_fact, connect, get, start};
 
 #[test]
 fn ready_after_answers_503_until_then() {
@@ -12,7 +11,7 @@ fn ready_after_answers_503_until_then() {
     let (_app, address) = start(&["--ready-after", "400ms"]);
 
     assert_eq!(get(address, "/version").status, 200);
-    eventually("/health answers 200", || {
+    await_fact("/health answers 200", || {
         get(address, "/health").status == 200
     });
 
@@ -47,13 +46,13 @@ fn never_bind_runs_and_does_not_listen() {
     let mut app = Release::new("v1", &["--never-bind"]).spawn(&["--port", &port]);
 
     app.stdout.wait_for("v1 never listens");
-    assert!(app.is_running());
+    app.assert_running();
 }
 
 #[test]
 fn crash_after_ends_the_app_in_the_middle_of_a_request() {
     let (mut app, address) = start(&["--crash-after", "1500ms", "--exit-code", "7"]);
-    let mut connection = Connection::open(address);
+    let mut connection = connect(address);
     connection.send("GET", "/stream?events=1000000&every=3600000", "");
 
     let cut_off = connection.answer();
@@ -61,14 +60,14 @@ fn crash_after_ends_the_app_in_the_middle_of_a_request() {
     assert!(cut_off.is_err(), "{cut_off:?}");
     app.stderr
         .wait_for("v1 crashes with 7, as told by --crash-after");
-    assert_eq!(app.exit_status().code(), Some(7));
+    assert_eq!(app.await_exit().code(), Some(7));
 }
 
 #[test]
 fn crash_after_has_an_exit_code_of_its_own() {
     let mut app = Release::new("v1", &["--crash-after", "1ms", "--never-bind"]).spawn(&[]);
 
-    assert_eq!(app.exit_status().code(), Some(1));
+    assert_eq!(app.await_exit().code(), Some(1));
 }
 
 #[test]
@@ -77,7 +76,7 @@ fn exit_code_ends_the_app_at_once_and_says_why() {
 
     app.stderr
         .wait_for("v1 exits at once with 3, as told by --exit-code");
-    assert_eq!(app.exit_status().code(), Some(3));
+    assert_eq!(app.await_exit().code(), Some(3));
 }
 
 #[cfg(unix)]
@@ -97,15 +96,15 @@ fn ignore_stop_goes_on_serving() {
     }
 
     assert_eq!(get(address, "/version").text(), "v1");
-    assert!(app.is_running());
+    app.assert_running();
 }
 
 #[cfg(target_os = "linux")]
 mod leak_child {
     use rustix::process::{Pid, Signal, kill_process};
 
+    use super::super::running::Running;
     use super::*;
-    use crate::running::Running;
 
     /// Ended at the latest with this value.
     struct Leaked(Pid);
@@ -139,7 +138,7 @@ mod leak_child {
         let child = Leaked::of(&app);
 
         app.signal(Signal::TERM);
-        assert_eq!(app.exit_status().code(), Some(0));
+        assert_eq!(app.await_exit().code(), Some(0));
 
         let parent = format!("PPid:\t{}", app.pid());
         assert!(child.is_running());
@@ -155,7 +154,7 @@ mod leak_child {
         let (app, _) = Release::new("v1", &["--leak-child"]).listen(&[]);
         let child = Leaked::of(&app);
 
-        eventually("the child listens for signals", || {
+        await_fact("the child listens for signals", || {
             // Bit 14 of the mask is signal 15.
             let status = child.file("status");
             let caught = status
@@ -171,6 +170,6 @@ mod leak_child {
             "sample-app stops on SIGTERM"
         );
         // The app does not wait for its child, so what is left of it is a zombie.
-        eventually("the child has ended", || !child.is_running());
+        await_fact("the child has ended", || !child.is_running());
     }
 }

@@ -1,0 +1,31 @@
+//! The paths of a deployment's files.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::Running;
+
+impl Running {
+    /// The folder that is deployed to.
+    pub fn site(&self) -> PathBuf {
+        self.deployment().site()
+    }
+
+    /// The private copies that there are, by their releases.
+    pub fn copies(&self) -> Vec<String> {
+        let releases = fs::read_dir(self.root().join("cache/releases")).expect("the cache");
+        let names = releases.flatten().map(|entry| entry.file_name());
+        let names = names.filter_map(|name| name.into_string().ok());
+        names.filter(|name| !name.ends_with(".lock")).collect()
+    }
+
+    /// Returns the folder of private copies.
+    pub fn cache(&self) -> PathBuf {
+        self.root().join("cache")
+    }
+
+    /// `{shared}`.
+    pub fn shared(&self) -> PathBuf {
+        self.deployment().state().join("shared")
+    }
+}
