@@ -62,7 +62,7 @@ pub fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId
 /// Returns the key of the deployment with the folder `state`, which names its private copies in the
 /// cache. Other paths to the same folder mean the same deployment.
 pub fn deployment_key(state: &Path) -> String {
-    let state = files::canonical_so_far(state);
+    let state = files::canonical_existing(state);
     let hash = Sha256::new_with_prefix(state.as_os_str().as_encoded_bytes());
     Digest::finish(hash).hex()[..16].to_owned()
 }
