@@ -155,7 +155,7 @@ fn publish_status(
     let admin = bind_admin(config.admin.take())?;
     let mut status = Status::new(Arc::clone(sidecar), listen, (&config.watch.source).into());
     status.command = Some(config.store.command.key());
-    status.log_file = config.log.file.as_ref().map(|file| file.path_of(sidecar));
+    status.log_file = config.log.path_of(sidecar);
     status.admin = admin.as_ref().map(Admin::address);
     let (publisher, published) = watch::channel(status);
     if let (Some(admin), Some(tallies)) = (admin, tallies) {

@@ -100,7 +100,7 @@ impl Config {
         let admin = observing::admin(run)?;
         Ok(Self {
             files: Box::new(reload::ConfigFiles::new(run)),
-            log: observing::log(run, platform, admin.as_ref()),
+            log: observing::log(run, platform, admin.as_ref(), &state),
             lines: observing::lines(run),
             on_event: run.observability.on_event.clone(),
             admin,
