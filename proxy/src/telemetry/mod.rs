@@ -14,11 +14,13 @@ use tracing_subscriber::{Layer as _, Registry, fmt, registry, reload};
 
 use self::queue::MAX_QUEUED;
 
+mod line_format;
 mod log_file;
 pub mod queue;
 pub mod sinks;
 mod tail;
 
+use line_format::LineFormat;
 use log_file::LogFile;
 pub use log_file::LogFileSettings;
 pub use queue::{Queue, QueueWriter};
@@ -81,14 +83,20 @@ pub fn init(settings: &LogSettings, sidecar: &str) -> io::Result<LogGuard> {
             .with_ansi(false)
             .with_target(false)
             .with_writer(tail)
+            .map_event_format(|inner| LineFormat::new(inner, LogFormat::Text))
     });
     let lines = fmt::layer()
         .with_writer(queue)
-        .with_ansi(settings.file.is_none() && io::stderr().is_terminal())
+        .with_ansi(settings.file.is_none() && io::stderr().is_terminal() && !forbids_colour())
         .with_target(false);
     let lines = match settings.format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().boxed(),
+        LogFormat::Text => lines
+            .map_event_format(|inner| LineFormat::new(inner, LogFormat::Text))
+            .boxed(),
+        LogFormat::Json => lines
+            .json()
+            .map_event_format(|inner| LineFormat::new(inner, LogFormat::Json))
+            .boxed(),
     };
     // A filter of the whole subscriber: events below the level cost nothing.
     let (level, handle) = reload::Layer::new(settings.level);
@@ -102,6 +110,11 @@ pub fn init(settings: &LogSettings, sidecar: &str) -> io::Result<LogGuard> {
         }));
     }
     Ok(LogGuard { _writer: writer })
+}
+
+/// Returns whether the user wants no colours: no-color.org.
+fn forbids_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// Returns the line that stands for dropped ones in the log.
