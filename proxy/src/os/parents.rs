@@ -1,11 +1,14 @@
 //! The parents of all processes.
 
-use std::collections::{BTreeMap, BTreeSet};
+#[cfg(windows)]
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+#[cfg(windows)]
 use std::io;
 
 /// Returns a process with those that descend from it, and on Unix those of its group.
 pub(crate) fn family(root: u32) -> BTreeSet<u32> {
-    let all = parents().unwrap_or_default();
+    let all = links();
     let mut family = BTreeSet::from([root]);
     loop {
         let before = family.len();
@@ -20,17 +23,21 @@ pub(crate) fn family(root: u32) -> BTreeSet<u32> {
     }
 }
 
-/// Returns the parent of each process; of a member of a process group, the leader of the group, which
-/// stays when a parent has ended.
+/// Returns each process with its parent, and with the leader of its group: that stays its leader when
+/// its parent has ended.
 #[cfg(unix)]
-fn parents() -> io::Result<BTreeMap<u32, u32>> {
+fn links() -> Vec<(u32, u32)> {
     use super::procfs::{ProcessStat, pids};
-    let parent = |pid| {
-        let stat = ProcessStat::read(pid)?;
-        let is_leader = stat.group == pid || stat.group == 0;
-        Some((pid, if is_leader { stat.parent } else { stat.group }))
-    };
-    Ok(pids().filter_map(parent).collect())
+    let stats = pids().filter_map(|pid| Some((pid, ProcessStat::read(pid)?)));
+    stats
+        .flat_map(|(pid, stat)| [(pid, stat.parent), (pid, stat.group)])
+        .collect()
+}
+
+/// Returns each process with its parent.
+#[cfg(windows)]
+fn links() -> Vec<(u32, u32)> {
+    parents().unwrap_or_default().into_iter().collect()
 }
 
 /// Returns the parent of each process, as the process names it.

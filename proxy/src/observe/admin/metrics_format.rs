@@ -25,7 +25,8 @@ impl MetricsFormat {
         for range in accepted.flat_map(|value| value.split(',')) {
             let mut parts = range.split(';').map(str::trim);
             let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+            let weight =
+                parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
             let weight: f32 = weight.and_then(|weight| weight.parse().ok()).unwrap_or(1.0);
             match kind.as_str() {
                 "application/openmetrics-text" => open_metrics = open_metrics.max(weight),
