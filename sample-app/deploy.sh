@@ -50,7 +50,7 @@ newest_handoff() {
 
 cd "$DEPLOYMENT_SOURCE"
 handoff=${HANDOFF:-$(newest_handoff)}
-[ -n "$handoff" ] || fail "no handoff.exe in $HOME/handoff/VERSION: put it there (see handoff's README)"
+[ -n "$handoff" ] || fail "no handoff.exe in $HOME/handoff/VERSION: put it there (see proxy/docs/iis-azure.md)"
 
 app=${APP:-app.exe}
 if [ ! -f "$app" ]; then

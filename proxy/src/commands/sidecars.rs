@@ -17,11 +17,11 @@ const SILENT: Duration = Duration::from_secs(10);
 pub(super) struct Sidecars {
     folder: PathBuf,
     machine: Option<String>,
-    known: BTreeMap<OsString, Known>,
+    known: BTreeMap<OsString, KnownSidecar>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownSidecar {
     status: Status,
     first_seen: Instant,
     /// Time at which the heartbeat was seen to change.
@@ -66,7 +66,7 @@ impl Sidecars {
 
     fn seen(&mut self, name: OsString, status: Status) {
         let now = Instant::now();
-        let known = self.known.entry(name).or_insert_with(|| Known {
+        let known = self.known.entry(name).or_insert_with(|| KnownSidecar {
             status: status.clone(),
             first_seen: now,
             moved: None,
@@ -102,9 +102,9 @@ impl Sidecars {
     }
 }
 
-// === impl Known ===
+// === impl KnownSidecar ===
 
-impl Known {
+impl KnownSidecar {
     /// Returns true if the heartbeat was seen to change lately or, before that can be seen, is not
     /// old. The clocks of a deployment's machines may differ.
     fn is_alive(&self, now: Instant, unix: UnixMillis, machine: Option<&str>) -> bool {
@@ -126,12 +126,12 @@ impl Known {
 mod tests {
     use super::*;
 
-    fn known(heartbeat: UnixMillis) -> Known {
+    fn known(heartbeat: UnixMillis) -> KnownSidecar {
         let listen = ([127, 0, 0, 1], 80).into();
         let mut status = Status::new("s".into(), listen, Default::default());
         status.heartbeat_ms = heartbeat;
         status.machine = None;
-        Known {
+        KnownSidecar {
             status,
             first_seen: Instant::now(),
             moved: None,
@@ -174,7 +174,7 @@ mod tests {
         let mut dead = known(UnixMillis(0));
         dead.status.pid = child.id();
         let is_alive =
-            |known: &Known, machine| known.is_alive(Instant::now(), UnixMillis(0), machine);
+            |known: &KnownSidecar, machine| known.is_alive(Instant::now(), UnixMillis(0), machine);
         dead.status.machine = Some("here".to_owned());
         assert!(!is_alive(&dead, Some("here")));
         assert!(is_alive(&dead, Some("elsewhere")));

@@ -3,7 +3,6 @@
 use std::fs;
 
 use tests::release::sha256;
-use tests::status::Outcome;
 use tests::websocket::WebSocket;
 use tests::{Deployment, Running, Site, app, command, folder};
 
@@ -122,6 +121,8 @@ fn one_that_was_refused_and_is_deployed_again_is_tried_again() {
     deploys_v2().with(0);
     site.await_version("v2");
     let status = site.wait_until("it is at rest", tests::Status::is_at_rest);
+    use tests::status::Outcome;
+
     let outcomes = |outcome| {
         let handoffs = status.handoffs.iter();
         handoffs

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use tests::status::Outcome;
 use tests::{Answer, Site, app};
 
 fn assert_turned_away(answer: &Answer) {
@@ -87,7 +86,9 @@ mod with_a_shell {
         let site = Site::watching_a_pointer().running(&COMMAND).launch("v1");
         let mut held = site.begin("/version");
         let failures = |status: &tests::Status| {
-            let failed = |handoff: &&tests::status::Handoff| handoff.outcome == Outcome::Failed;
+            let failed = |handoff: &&tests::status::Handoff| {
+                handoff.outcome == tests::status::Outcome::Failed
+            };
             status.handoffs.iter().filter(failed).count()
         };
         let status = site.wait_until("it has failed twice", |status| failures(status) >= 2);
@@ -100,7 +101,10 @@ mod with_a_shell {
         let answer = held.answer().unwrap();
         assert_eq!((answer.status, answer.text()), (200, "v1"));
         let status = site.await_active("v1");
-        assert!(status.has_outcome("v1", Outcome::Promoted), "{status:#?}");
+        assert!(
+            status.has_outcome("v1", tests::status::Outcome::Promoted),
+            "{status:#?}"
+        );
     }
 
     #[test]

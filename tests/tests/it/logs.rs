@@ -79,7 +79,7 @@ fn each_change_of_a_state_is_told_once_with_its_reason() {
         "a new artifact",
         "generation 2 is ready",
         "generation 1 has nothing in flight",
-        "the trial of generation 2 is over",
+        "generation 2 has ended its trial",
         // "exit status" on Unix, "exit code" on Windows.
         ": 7",
     ] {

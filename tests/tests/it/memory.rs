@@ -1,6 +1,6 @@
 //! The memory of a deployment is kept, neither lost by a restart nor by a sibling.
 
-use tests::{Running, Site, app, eventually};
+use tests::{Running, Site, app};
 
 fn refuses(site: &Running, name: &str) {
     site.wait_until(&format!("{name} is refused"), |status| {
@@ -163,7 +163,7 @@ fn a_failure_that_is_not_the_releases_is_not_remembered() {
     assert!(reason.contains("port was taken"), "{reason}");
 }
 
-/// As an outgoing connection of any program may take it, before the app binds it.
+/// Takes the port before the app binds it, as an outgoing connection of any program may.
 #[cfg(unix)]
 #[test]
 fn a_port_that_an_outgoing_connection_took_is_not_the_releases_fault() {
@@ -174,7 +174,7 @@ fn a_port_that_an_outgoing_connection_took_is_not_the_releases_fault() {
         exec "$0" -port "$1""#;
     let command = ["sh", "-c", script, "{artifact}", "{port}", "{shared}"];
     let site = Site::watching_a_pointer().running(&command).launch("v1");
-    let port = eventually(
+    let port = tests::eventually(
         || "the app knows its port".to_owned(),
         || std::fs::read_to_string(site.shared().join("port")).ok(),
     );

@@ -276,7 +276,7 @@ fn field_of_a_real_token(mode: &str) -> Option<String> {
     let head = app.head();
     let given = tests::stage::field(&head, "x-iis-windowsauthtoken").map(str::to_owned);
     if let Some(given) = &given {
-        let active = stage.site().status().active.expect("an active one");
+        let active = stage.site().status().active.clone().expect("an active one");
         let app = active.pid.expect("its process");
         let given = usize::from_str_radix(given, 16).expect("a handle");
         assert!(tokens::is_one_of(app, given), "{head}");

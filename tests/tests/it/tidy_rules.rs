@@ -101,8 +101,6 @@ fn every_rule_can_be_broken() {
     assert_eq!(breaks(concat!("match a { tr", "ue if b => 1, _ => 2 }")), 1);
 
     let sources = [source("")];
-    assert_eq!(undeclared("mod a;\nmod x;", &sources), Vec::<&str>::new());
-    assert_eq!(undeclared("mod xy;", &sources), ["proxy/src/x.rs"]);
     assert_eq!(
         without_layer(&[("x.rs", &[])], &sources),
         Vec::<&str>::new()
@@ -185,6 +183,23 @@ fn a_circle_and_a_wrong_arrow_are_found() {
     assert_eq!(beyond(table, &imports), ["c/d.rs names b.rs"]);
     let table: &[(&str, &[&str])] = &[("a/", ANY), ("b.rs", &[]), ("c/", ANY)];
     assert_eq!(beyond(table, &imports), ["b.rs names c/d.rs"]);
+}
+
+#[test]
+fn a_file_that_no_module_declares_is_found() {
+    let file = |path: &str, text: &str| Source {
+        path: format!("it/{path}"),
+        text: text.to_owned(),
+    };
+    let sources = [
+        file("main.rs", "mod a;\nmod b;"),
+        file("a.rs", ""),
+        file("b/mod.rs", "mod c;"),
+        file("b/c.rs", ""),
+        file("b/d.rs", ""),
+        file("e.rs", ""),
+    ];
+    assert_eq!(undeclared(&sources), ["it/b/d.rs", "it/e.rs"]);
 }
 
 /// Returns the doc comments that begin with a word that none begins with.
@@ -280,17 +295,39 @@ pub(crate) fn imports(root: &str, sources: &[Source]) -> Imports {
     Imports::read(sources)
 }
 
-/// Returns the files that `main` declares neither as a module nor as a part of one.
-pub(crate) fn undeclared<'a>(main: &str, sources: &'a [Source]) -> Vec<&'a str> {
+/// Returns the files that the module above them does not declare.
+pub(crate) fn undeclared(sources: &[Source]) -> Vec<&str> {
+    let declares = |file: &Path, module: &str| {
+        let declaration = format!("mod {module};");
+        let mut found = sources
+            .iter()
+            .filter(|source| Path::new(&source.path) == file);
+        found.any(|source| source.text.lines().any(|line| line.trim() == declaration))
+    };
+    let is_declared = |path: &Path| {
+        let name = |path: &Path| {
+            path.file_stem()
+                .and_then(|name| name.to_str().map(str::to_owned))
+        };
+        let (Some(folder), Some(file)) = (path.parent(), name(path)) else {
+            return false;
+        };
+        let (module, folder) = if file == "mod" {
+            (
+                name(folder).unwrap_or_default(),
+                folder.parent().unwrap_or(folder),
+            )
+        } else {
+            (file, folder)
+        };
+        let roots = ["main.rs", "mod.rs"];
+        module == "main"
+            || roots
+                .iter()
+                .any(|root| declares(&folder.join(root), &module))
+    };
     let paths = sources.iter().map(|source| source.path.as_str());
-    paths
-        .filter(|path| {
-            let file = Path::new(path).file_stem().and_then(|name| name.to_str());
-            let name = file.unwrap_or_default();
-            let declaration = format!("mod {name};");
-            name != "main" && !main.lines().any(|line| line.trim() == declaration)
-        })
-        .collect()
+    paths.filter(|path| !is_declared(Path::new(path))).collect()
 }
 
 pub(crate) fn impure(source: &Source) -> Vec<String> {

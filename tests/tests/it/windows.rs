@@ -18,7 +18,7 @@ fn without_jobs() -> Site {
 
 /// Returns the address on which the app itself listens.
 fn app_of(site: &Running) -> SocketAddr {
-    let active = site.status().active.expect("an active one");
+    let active = site.status().active.clone().expect("an active one");
     active.address.expect("its address")
 }
 

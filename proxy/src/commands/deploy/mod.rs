@@ -71,7 +71,7 @@ impl DeployError {
 /// Deploys an artifact, and prints the result.
 pub fn run(deploy: &DeployArgs) -> ExitStatus {
     let mut progress = Progress::new();
-    let report = match Deploying::prepare(deploy, &mut progress) {
+    let report = match DeployRun::prepare(deploy, &mut progress) {
         Ok(mut deploying) => deploying.run(&mut progress),
         Err(error) => Err(error),
     };
@@ -82,7 +82,7 @@ pub fn run(deploy: &DeployArgs) -> ExitStatus {
 }
 
 /// One execution of the command.
-struct Deploying<'a> {
+struct DeployRun<'a> {
     options: &'a DeployArgs,
     place: DeploymentPaths,
     artifact: PathBuf,
@@ -98,13 +98,13 @@ struct Deploying<'a> {
 }
 
 /// The changes that a deploy has made.
-struct Changes {
+struct DeployChanges {
     release: ReleaseId,
     uploaded: Uploaded,
-    pointer: Option<pointer::Written>,
+    pointer: Option<pointer::WrittenPointer>,
 }
 
-impl<'a> Deploying<'a> {
+impl<'a> DeployRun<'a> {
     fn prepare(options: &'a DeployArgs, progress: &mut Progress) -> Result<Self, DeployError> {
         let deadline = Instant::now() + *options.timeout;
         let DeployArgs {
@@ -212,7 +212,7 @@ impl<'a> Deploying<'a> {
         named == Some(self.digest) && self.follower.sidecars.live().all(has_it)
     }
 
-    fn write(&self, progress: &mut Progress) -> Result<Changes, DeployError> {
+    fn write(&self, progress: &mut Progress) -> Result<DeployChanges, DeployError> {
         let DeploymentPaths {
             pointer,
             uploads,
@@ -262,14 +262,18 @@ impl<'a> Deploying<'a> {
             }
         };
         let id = written.as_ref().map(|_| stem.as_str());
-        Ok(Changes {
+        Ok(DeployChanges {
             release: release_id(id, &uploaded.path, self.digest),
             uploaded,
             pointer: written,
         })
     }
 
-    fn follow(&mut self, changes: Option<&Changes>, progress: &mut Progress) -> DeployOutcome {
+    fn follow(
+        &mut self,
+        changes: Option<&DeployChanges>,
+        progress: &mut Progress,
+    ) -> DeployOutcome {
         loop {
             self.follower.sidecars.refresh();
             let steps = self.steps();
@@ -289,7 +293,7 @@ impl<'a> Deploying<'a> {
             }
             if let (Some(file), Some(changes)) = (&self.place.pointer, changes)
                 && let Some(written) = &changes.pointer
-                && !written.holds(file)
+                && !written.is_current(file)
             {
                 return DeployOutcome::Superseded;
             }
@@ -312,14 +316,14 @@ impl<'a> Deploying<'a> {
     }
 
     /// Puts back the release before, and waits until no sidecar runs this one.
-    fn go_back(&mut self, changes: &Changes, progress: &mut Progress) {
+    fn go_back(&mut self, changes: &DeployChanges, progress: &mut Progress) {
         let back = match (&self.place.pointer, &changes.pointer) {
             (Some(file), Some(written)) => {
                 let named = written.before(file).map(|pointer| pointer.path);
                 let named = named.map_or_else(|| "nothing".to_owned(), |path| format!("{path:?}"));
                 match written.put_back(file) {
                     Ok(true) => Ok(format!("{file:?} names {named} again")),
-                    Ok(false) if written.changed_nothing() => {
+                    Ok(false) if written.is_unchanged() => {
                         Ok(format!("{file:?} named it before, and still does"))
                     }
                     Ok(false) => Ok(format!("{file:?} names something else by now")),
@@ -362,7 +366,7 @@ impl<'a> Deploying<'a> {
         }
     }
 
-    fn prune(&self, changes: &Changes) {
+    fn prune(&self, changes: &DeployChanges) {
         let mut named = vec![changes.uploaded.path.clone()];
         if let (Some(file), Some(written)) = (&self.place.pointer, &changes.pointer) {
             named.extend(

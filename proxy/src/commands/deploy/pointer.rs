@@ -10,7 +10,7 @@ use crate::release::Digest;
 
 /// A pointer file that this deploy has written.
 #[derive(Debug)]
-pub(super) struct Written {
+pub(super) struct WrittenPointer {
     before: Option<Vec<u8>>,
     ours: Vec<u8>,
 }
@@ -24,7 +24,12 @@ pub(super) fn read(file: &Path) -> Option<Pointer> {
 ///
 /// # Errors
 /// When it cannot be written, also because a pointer file cannot express the path.
-pub(super) fn write(file: &Path, artifact: &Path, digest: Digest, id: &str) -> io::Result<Written> {
+pub(super) fn write(
+    file: &Path,
+    artifact: &Path,
+    digest: Digest,
+    id: &str,
+) -> io::Result<WrittenPointer> {
     let folder = file.parent().unwrap_or(file);
     files::make_folder(folder)?;
     // Relative where possible: other containers may mount the folder at another path.
@@ -42,14 +47,14 @@ pub(super) fn write(file: &Path, artifact: &Path, digest: Digest, id: &str) -> i
     if before.as_ref() != Some(&ours) {
         files::write_atomically(file, &ours)?;
     }
-    Ok(Written { before, ours })
+    Ok(WrittenPointer { before, ours })
 }
 
-// === impl Written ===
+// === impl WrittenPointer ===
 
-impl Written {
+impl WrittenPointer {
     /// Returns true if the file still has the content that this deploy has written.
-    pub(super) fn holds(&self, file: &Path) -> bool {
+    pub(super) fn is_current(&self, file: &Path) -> bool {
         match fs::read(file) {
             Ok(content) => content == self.ours,
             Err(error) => error.kind() != io::ErrorKind::NotFound,
@@ -57,7 +62,7 @@ impl Written {
     }
 
     /// Returns true if it had the same content before.
-    pub(super) fn changed_nothing(&self) -> bool {
+    pub(super) fn is_unchanged(&self) -> bool {
         self.before.as_ref() == Some(&self.ours)
     }
 
@@ -75,7 +80,7 @@ impl Written {
     /// # Errors
     /// When the file cannot be written.
     pub(super) fn put_back(&self, file: &Path) -> io::Result<bool> {
-        if self.changed_nothing() || !self.holds(file) {
+        if self.is_unchanged() || !self.is_current(file) {
             return Ok(false);
         }
         match &self.before {
@@ -115,7 +120,7 @@ mod tests {
 
         let third = write("v3");
         fs::write(&file, "by-hand").unwrap();
-        assert!(!third.holds(&file));
+        assert!(!third.is_current(&file));
         assert!(!third.put_back(&file).unwrap());
         assert_eq!(named(), Some(folder.path().join("by-hand")));
     }

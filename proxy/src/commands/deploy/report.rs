@@ -6,19 +6,19 @@ use std::path::Path;
 use serde_json::json;
 
 use super::outcome::DeployOutcome;
-use super::{Changes, Deploying};
+use super::{DeployChanges, DeployRun};
 use crate::cli::deploy::IfIdle;
 use crate::commands::follow::{CommandOutcome, Report, SidecarReport};
 use crate::commands::{ELSEWHERE, ExitStatus, count};
 use crate::deployment::names::release_id;
 use crate::release::ReleaseId;
 
-impl Deploying<'_> {
+impl DeployRun<'_> {
     pub(super) fn report(
         &self,
         deploy_outcome: &DeployOutcome,
         active: CommandOutcome,
-        changes: Option<&Changes>,
+        changes: Option<&DeployChanges>,
     ) -> Report {
         let (outcome, exit_status) = match (deploy_outcome, self.options.if_idle) {
             (DeployOutcome::Active, _) => (active, ExitStatus::Done),

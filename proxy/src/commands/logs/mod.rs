@@ -34,9 +34,9 @@ fn show(options: &LogsArgs) -> Result<ExitStatus, UnknownDeployment> {
         ));
         return Ok(ExitStatus::Idle);
     }
-    let mut shown = Shown {
+    let mut shown = LogPrinter {
         json: options.json,
-        ..Shown::default()
+        ..LogPrinter::default()
     };
     let mut problems = Vec::new();
     for (sidecar, file) in of_the_living(&sidecars) {
@@ -95,14 +95,14 @@ fn of_the_living(sidecars: &Sidecars) -> Vec<(Arc<str>, Option<PathBuf>)> {
 
 /// The log files that are shown.
 #[derive(Default)]
-struct Shown {
+struct LogPrinter {
     /// The files, each with the sidecar that writes it.
     tails: BTreeMap<PathBuf, (Arc<str>, Tail)>,
     last: Option<Arc<str>>,
     json: bool,
 }
 
-impl Shown {
+impl LogPrinter {
     /// Prints the lines that are new.
     fn print(&mut self) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
