@@ -21,13 +21,13 @@ fn lines(path: &PathBuf, count: usize) -> Vec<String> {
 }
 
 /// Returns from, to and reason of each change of a generation, in order.
-fn changes(site: &Running, generation: &str) -> Vec<[String; 3]> {
+fn changes(site: &Running, generation: u64) -> Vec<[String; 3]> {
     let log = site.log();
     let all = log.lines().filter_map(|line| {
         let line: Value = serde_json::from_str(line).ok()?;
         let fields = &line["fields"];
         let text = |name: &str| fields[name].as_str().map(str::to_owned);
-        let is_change = fields["generation"].to_string() == generation && text("from").is_some();
+        let is_change = fields["generation"].as_u64()? == generation && text("from").is_some();
         is_change.then(|| {
             assert!(text("release").is_some(), "{line}");
             ["from", "to", "reason"].map(|name| text(name).unwrap_or_default())
@@ -67,14 +67,14 @@ fn each_change_of_a_state_is_told_once_with_its_reason() {
         "stopping",
         "gone",
     ];
-    assert_eq!(steps("1"), chain(&first));
-    assert_eq!(steps("2"), chain(&first[..3]));
-    assert_eq!(steps("3"), chain(&["nothing", "candidate", "gone"]));
+    assert_eq!(steps(1), chain(&first));
+    assert_eq!(steps(2), chain(&first[..3]));
+    assert_eq!(steps(3), chain(&["nothing", "candidate", "gone"]));
     let reasons = |generation| -> Vec<String> {
         let changes = changes(&site, generation).into_iter();
         changes.map(|[_, _, reason]| reason).collect()
     };
-    let reasons = [reasons("1"), reasons("2"), reasons("3")].concat();
+    let reasons = [reasons(1), reasons(2), reasons(3)].concat();
     for part in [
         "a new artifact",
         "generation 2 is ready",
