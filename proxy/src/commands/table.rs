@@ -177,7 +177,11 @@ fn instances(status: &Status, now: UnixMillis) -> String {
                     format!("{requests} and {}", count(instance.tunnels, "tunnel"))
                 }
             };
-            let parts = [Some(what), instance.warning.clone()].into_iter().flatten();
+            let notes = [&instance.warning, &instance.note].map(Option::clone);
+            let memory = instance
+                .memory_bytes
+                .map(|bytes| format!("{} MiB", bytes >> 20));
+            let parts = [Some(what), memory].into_iter().chain(notes).flatten();
             let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
             let address = instance.address.map(|address| address.to_string());
             rows.add(

@@ -12,7 +12,7 @@ use super::archive::{self, ArchiveError};
 use super::store::{Copying, Store, StoreSettings, Workdir};
 use crate::deployment::copy::{self, Executable};
 use crate::deployment::digest::digest;
-use crate::deployment::names::{ArchiveFormat, release_id};
+use crate::deployment::names::{ArchiveFormat, is_unsupported_archive, release_id};
 use crate::deployment::{Fingerprint, Target};
 use crate::os::files;
 use crate::release::{Digest, Release};
@@ -200,6 +200,9 @@ impl<'a> Deployed<'a> {
             inspect().map_err(|error| copy_error(&target.path, &settings.cache, error))?;
         let name = path.file_name().unwrap_or_else(|| "artifact".as_ref());
         let format = name.to_str().and_then(ArchiveFormat::of);
+        if !fingerprint.is_folder && is_unsupported_archive(&name.to_string_lossy()) {
+            return Err(AcceptError::UnsupportedArchive(path));
+        }
         let handling = match (format, settings.copying) {
             (Some((format, stem)), _) if !fingerprint.is_folder => Handling::Unpack {
                 format,

@@ -82,7 +82,7 @@ impl StatusJournal {
     ) {
         tracing::info!(
             event = change.event(),
-            %generation,
+            generation = generation.0,
             %release,
             from = from.map_or("nothing", InstanceState::name),
             to = to.map_or("gone", InstanceState::name),
@@ -186,7 +186,7 @@ impl StatusJournal {
     ) {
         tracing::error!(
             event = "instance_failed",
-            %generation,
+            generation = generation.0,
             %release,
             %reason,
             "instance failed"
