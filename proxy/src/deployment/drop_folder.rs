@@ -9,6 +9,51 @@ use std::time::SystemTime;
 
 use crate::os::files;
 
+/// Endings of unfinished files, of backups, and of files that belong to an artifact: checksums,
+/// signatures and attestations.
+const SUFFIXES_OF_OTHERS: [&str; 30] = [
+    ".tmp",
+    ".temp",
+    ".part",
+    ".partial",
+    // WinSCP
+    ".filepart",
+    // Browsers
+    ".crdownload",
+    ".download",
+    ".opdownload",
+    ".aria2",
+    ".lock",
+    ".swp",
+    ".bak",
+    ".old",
+    ".orig",
+    ".md5",
+    ".sha1",
+    ".sha224",
+    ".sha256",
+    ".sha384",
+    ".sha512",
+    ".b3",
+    ".blake3",
+    ".asc",
+    ".sig",
+    ".sign",
+    ".minisig",
+    ".sigstore",
+    ".sigstore.json",
+    ".intoto.jsonl",
+    ".sbom",
+];
+/// Names that tools leave in a folder. Kudu puts `app_offline.htm` beside the files that it deploys.
+const NAMES_OF_OTHERS: [&str; 5] = [
+    "app_offline.htm",
+    "_artifact.txt",
+    "lost+found",
+    "desktop.ini",
+    "thumbs.db",
+];
+
 /// The artifacts of a drop folder in the order of their arrival.
 #[derive(Debug, Default)]
 pub struct DropFolder {
@@ -68,18 +113,29 @@ impl DropFolder {
     }
 }
 
-/// Returns true if a file of this name can be an artifact: not an unfinished one, nor one that belongs to
-/// another.
+/// Returns true if a file of this name can be an artifact: not an unfinished one, nor one that
+/// describes or belongs to another.
 pub fn is_artifact(name: &OsStr) -> bool {
     let name = name.to_string_lossy().to_lowercase();
-    let temporary = name.starts_with('.')
-        || name.ends_with('~')
-        // WinSCP adds `.filepart`.
-        || [".tmp", ".part", ".sha256", ".filepart"]
+    let is_temporary = name.starts_with('.') || name.ends_with('~');
+    // `app.zip.sbom`: no artifact's name goes on after the ending of an archive.
+    let is_companion = [".zip.", ".tgz.", ".tar.gz."]
+        .iter()
+        .any(|ending| name.contains(ending))
+        || SUFFIXES_OF_OTHERS
             .iter()
             .any(|suffix| name.ends_with(suffix));
-    // Kudu puts app_offline.htm beside the files that it deploys.
-    !temporary && name != "app_offline.htm" && name != "_artifact.txt"
+    // `SHA256SUMS`, `app_1.2_checksums.txt`.
+    let list = name.strip_suffix(".txt").unwrap_or(&name);
+    let list = list.strip_suffix('s').unwrap_or(list);
+    let is_list = ["checksum", "md5sum", "b2sum", "b3sum"]
+        .iter()
+        .any(|ending| list.ends_with(ending))
+        || list.rsplit_once("sha").is_some_and(|(_, sum)| {
+            let bits = sum.strip_suffix("sum");
+            bits.is_some_and(|bits| bits.bytes().all(|byte| byte.is_ascii_digit()))
+        });
+    !(is_temporary || is_companion || is_list || NAMES_OF_OTHERS.contains(&name.as_str()))
 }
 
 #[cfg(test)]
@@ -122,12 +178,40 @@ mod tests {
             "app.sha256",
             "app.zip.SHA256",
             "app.exe.filepart",
+            "app-2.zip.asc",
+            "app.sig",
+            "app.minisig",
+            "app.md5",
+            "app.sha1",
+            "app.jar.SHA512",
+            "app.partial",
+            "Unconfirmed 1.crdownload",
+            "app.exe.bak",
+            "app.zip.3f2A1b9c",
+            "app-2.tar.gz.spdx.json",
+            "app.sigstore.json",
+            "SHA256SUMS",
+            "checksums.txt",
+            "app_2.0_checksums.txt",
+            "SHA512SUMS.asc",
+            "app.sha256sum",
+            "lost+found",
             "App_Offline.htm",
             "_ARTIFACT.txt",
         ] {
             fs::write(folder.path().join(name), name).unwrap();
         }
         assert_eq!(newest(&mut DropFolder::default(), folder.path()), None);
+        for name in [
+            "app",
+            "app-1.2",
+            "app.zip",
+            "app.old.zip",
+            "sums.jar",
+            "gosums",
+        ] {
+            assert!(is_artifact(name.as_ref()), "{name}");
+        }
         let pointer = folder.path().join("current");
         fs::write(&pointer, "app").unwrap();
         let mut seen = DropFolder::default();
