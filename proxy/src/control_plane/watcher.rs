@@ -21,6 +21,7 @@ use super::config_source::{ConfigReload, ConfigSource};
 use super::desired_file::{DesiredChange, DesiredFile};
 use super::settings::SupervisorSettings;
 use crate::deployment::desired::Desired;
+use crate::deployment::drop_folder::TimeOfArrival;
 use crate::deployment::{DropFolder, Fingerprint, Source, Target};
 use crate::os::thread::{self, JoinOnDrop};
 use crate::release::{Digest, Release, ReleaseId};
@@ -193,12 +194,12 @@ impl WatchThread {
             },
             retry_policy: RetryPolicy::default(),
             settling: SettleTracker::new(settings.settle),
+            folder: drop_folder(&store),
             settings,
             store,
             desired,
             config,
             found,
-            folder: DropFolder::default(),
             detected: None,
             accepted: None,
             problem: None,
@@ -380,6 +381,17 @@ impl WatchThread {
             let _ = self.found.send(WatchEvent::Problem(problem));
         }
     }
+}
+
+/// Returns a drop folder whose order is remembered on this machine.
+fn drop_folder(store: &Store) -> DropFolder {
+    // A deployment that an older version served may depend on the order of that version.
+    let without = if store.has_copies() {
+        TimeOfArrival::Changed
+    } else {
+        TimeOfArrival::Modified
+    };
+    DropFolder::remembered_in(store.cache().join("memory"), without)
 }
 
 #[cfg(test)]
