@@ -40,6 +40,7 @@ impl<L: Launch> Supervisor<L> {
                 };
                 self.fail(generation, reason, details);
                 self.on(Event::NeverReady(generation));
+                self.fall_back();
             }
             InstanceEvent::PortTaken => {
                 let reason = "its port was taken by another program before it could listen";
@@ -71,6 +72,7 @@ impl<L: Launch> Supervisor<L> {
         self.record_failure(generation, format!("ended {moment} ({status})"), details);
         self.remove(generation, status);
         self.on(Event::Exited(generation));
+        self.fall_back();
         // Writing takes its time, and requests went to the instance until now: they come first.
         self.journal.remember_launch(generation, &self.releases);
         self.finish_end(generation);
@@ -86,7 +88,15 @@ impl<L: Launch> Supervisor<L> {
     pub(super) fn gone(&mut self, generation: Generation) {
         self.remove(generation, "the instance could not be started".to_owned());
         self.on(Event::Exited(generation));
+        self.fall_back();
         self.finish_end(generation);
+    }
+
+    /// Requests an older artifact if nothing has served so far.
+    fn fall_back(&self) {
+        if !self.lifecycle.has_served() {
+            self.watcher.fall_back();
+        }
     }
 
     /// Removes an instance that has no process, or none any more.
