@@ -77,7 +77,12 @@ pub(super) fn sidecar(
         let _ = writeln!(text, "  on trial for {} more", between(now, until));
     }
     if let Some(problem) = &status.artifact_problem {
-        let _ = writeln!(text, "  no artifact can be accepted: {problem}");
+        let what = if status.active.is_some() {
+            "the newest artifact is not accepted"
+        } else {
+            "no artifact can be accepted"
+        };
+        let _ = writeln!(text, "  {what}: {problem}");
     }
     if let Some(problem) = &status.configuration_problem {
         let _ = writeln!(text, "  the configuration stays as it was: {problem}");
