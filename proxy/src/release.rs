@@ -32,6 +32,9 @@ pub struct Release {
     pub id: ReleaseId,
     /// The content's digest: equal content is the same release.
     pub digest: Digest,
+    /// Hash of the rights to be run and of the empty folders, which are not in the digest; empty
+    /// when it is not known.
+    pub shape: String,
     /// The private copy that runs, a file or a folder: `{artifact}`.
     pub artifact: PathBuf,
     /// The working directory, and `{dir}`.

@@ -24,7 +24,7 @@ use crate::deployment::desired::Desired;
 use crate::deployment::drop_folder::TimeOfArrival;
 use crate::deployment::{DropFolder, Fingerprint, Source, Target};
 use crate::os::thread::{self, JoinOnDrop};
-use crate::release::{Digest, Release, ReleaseId};
+use crate::release::{Digest, Release};
 
 /// Minimum time from one scan to the next, since a folder may be written to all the time.
 const COALESCE_PERIOD: Duration = Duration::from_millis(50);
@@ -104,7 +104,7 @@ pub struct Watcher {
 
 enum WatchRequest {
     Changed,
-    Prune(Vec<ReleaseId>),
+    Prune(Vec<PathBuf>),
     Fetch(Target),
     Restore(Box<Release>, Option<PathBuf>),
     FallBack,
@@ -167,8 +167,8 @@ impl Watcher {
         let _ = self.wake.try_send(WatchRequest::FallBack);
     }
 
-    /// Removes the copies that are not among `needed`.
-    pub fn prune(&self, needed: Vec<ReleaseId>) {
+    /// Removes copies, except for those of the artifacts `needed`.
+    pub fn prune(&self, needed: Vec<PathBuf>) {
         // A full channel is no loss: the next call has the same names, or more.
         let _ = self.wake.try_send(WatchRequest::Prune(needed));
     }
@@ -349,9 +349,18 @@ impl WatchThread {
                 return poll;
             }
         };
-        // The artifact has been removed since; the next scan reports it.
-        let Ok(fingerprint) = Fingerprint::of(&target.path) else {
-            return RETRY_DELAY.min(poll);
+        let fingerprint = match Fingerprint::of(&target.path) {
+            Ok(fingerprint) => fingerprint,
+            Err(error) => {
+                // What has been removed since is no problem, or the next scan's.
+                if error.kind() != std::io::ErrorKind::NotFound {
+                    self.report(Some(ArtifactProblem {
+                        reason: error.to_string(),
+                        refused: None,
+                    }));
+                }
+                return RETRY_DELAY.min(poll);
+            }
         };
         if self
             .accepted

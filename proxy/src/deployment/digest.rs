@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use super::file_error::NameFile as _;
+use crate::os::files;
 use crate::release::Digest;
 
 const BUFFER: usize = 64 * 1024;
@@ -19,6 +21,9 @@ pub(crate) struct Entry {
     pub(crate) relative: PathBuf,
     pub(crate) path: PathBuf,
     pub(crate) kind: EntryKind,
+    /// True if it belongs to a version control system or an editor: it is copied, and a change of
+    /// it makes no other artifact.
+    pub(crate) is_aside: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +31,77 @@ pub(crate) enum EntryKind {
     Folder,
     File,
     Link,
+}
+
+/// The digests of an artifact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Digests {
+    /// The documented digest: everything counts.
+    pub(crate) whole: Digest,
+    /// The digest without version control folders and editor files.
+    pub(crate) code: Digest,
+}
+
+/// The hashes of a folder while it is read.
+#[derive(Default)]
+pub(crate) struct Hashes {
+    whole: Sha256,
+    /// `None` as long as both are the same.
+    code: Option<Sha256>,
+    is_aside: bool,
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// `WouldBlock` when a process writes to it, unless it is an editor's or of version control.
+    pub(crate) fn open_unwritten(&self) -> io::Result<File> {
+        if self.is_aside {
+            File::open(&self.path).reading(&self.path)
+        } else {
+            files::open_unwritten(&self.path).reading(&self.path)
+        }
+    }
+}
+
+// === impl Hashes ===
+
+impl Hashes {
+    /// Begins an entry with a content of `length` bytes.
+    pub(crate) fn begin(&mut self, entry: &Entry, length: u64) {
+        if entry.is_aside && self.code.is_none() {
+            self.code = Some(self.whole.clone());
+        }
+        self.is_aside = entry.is_aside;
+        self.update(&entry.name);
+        self.update(&[0]);
+        self.update(&length.to_le_bytes());
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        self.whole.update(bytes);
+        if let Some(code) = &mut self.code
+            && !self.is_aside
+        {
+            code.update(bytes);
+        }
+    }
+
+    /// Hashes a link, which counts as a file that contains its target.
+    pub(crate) fn add_link(&mut self, entry: &Entry, target: &Path) {
+        let target = target.to_string_lossy().replace('\\', "/");
+        self.begin(entry, target.len() as u64);
+        self.update(target.as_bytes());
+    }
+
+    pub(crate) fn finish(self) -> Digests {
+        let whole = Digest::finish(self.whole);
+        let code = self.code.map_or(whole, Digest::finish);
+        Digests { whole, code }
+    }
 }
 
 /// Returns the digest of a file's content, or of a folder's sorted paths, lengths and contents.
@@ -36,41 +112,55 @@ pub(crate) enum EntryKind {
 /// # Errors
 /// When it cannot be read.
 pub fn digest(path: &Path) -> io::Result<Digest> {
-    let mut hash = Sha256::new();
-    if fs::metadata(path)?.is_dir() {
-        for entry in entries(path)? {
-            match entry.kind {
-                EntryKind::Folder => {}
-                EntryKind::Link => hash_link(&mut hash, &entry)?,
-                EntryKind::File => {
-                    let mut file = File::open(&entry.path)?;
-                    hash_name(&mut hash, &entry, file.metadata()?.len());
-                    transfer(&mut file, &mut hash, &mut io::sink())?;
-                }
+    Ok(digests(path)?.whole)
+}
+
+/// Returns the digest of a file or a folder, with and without what version control systems and
+/// editors keep in it.
+pub(crate) fn digests(path: &Path) -> io::Result<Digests> {
+    let mut hashes = Hashes::default();
+    if !fs::metadata(path).reading(path)?.is_dir() {
+        let mut file = File::open(path).reading(path)?;
+        transfer((&mut file, path), &mut hashes, (&mut io::sink(), path))?;
+        return Ok(hashes.finish());
+    }
+    for entry in entries(path)? {
+        match entry.kind {
+            EntryKind::Folder => {}
+            EntryKind::Link => {
+                let target = fs::read_link(&entry.path).reading(&entry.path)?;
+                hashes.add_link(&entry, &target);
+            }
+            EntryKind::File => {
+                let mut file = File::open(&entry.path).reading(&entry.path)?;
+                let length = file.metadata().reading(&entry.path)?.len();
+                hashes.begin(&entry, length);
+                let from = (&mut file, &*entry.path);
+                transfer(from, &mut hashes, (&mut io::sink(), &entry.path))?;
             }
         }
-    } else {
-        transfer(&mut File::open(path)?, &mut hash, &mut io::sink())?;
     }
-    Ok(Digest::finish(hash))
+    Ok(hashes.finish())
 }
 
 /// Lists everything in a folder in the order in which it is hashed, folders before their contents.
 pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
-    let mut folders = vec![(folder.to_owned(), Vec::new(), PathBuf::new())];
-    while let Some((path, prefix, above)) = folders.pop() {
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
+    let mut folders = vec![(folder.to_owned(), Vec::new(), PathBuf::new(), false)];
+    while let Some((path, prefix, above, is_aside)) = folders.pop() {
+        for entry in fs::read_dir(&path).reading(&path)? {
+            let entry = entry.reading(&path)?;
+            let file_name = entry.file_name();
             let mut name: Vec<u8> = prefix.clone();
-            name.extend(entry.file_name().as_encoded_bytes());
-            let relative = above.join(entry.file_name());
-            let file_type = entry.file_type()?;
+            name.extend(file_name.as_encoded_bytes());
+            let relative = above.join(&file_name);
+            let is_aside = is_aside || belongs_aside(file_name.as_encoded_bytes());
+            let file_type = entry.file_type().reading(&path)?;
             let kind = if file_type.is_symlink() {
                 EntryKind::Link
             } else if file_type.is_dir() {
                 let prefix = [&*name, b"/"].concat();
-                folders.push((entry.path(), prefix, relative.clone()));
+                folders.push((entry.path(), prefix, relative.clone(), is_aside));
                 EntryKind::Folder
             } else if file_type.is_file() {
                 EntryKind::File
@@ -83,6 +173,7 @@ pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
                 relative,
                 path: entry.path(),
                 kind,
+                is_aside,
             });
         }
     }
@@ -90,11 +181,26 @@ pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Hashes `source` and copies it to `sink`, so that the digest is that of the copy.
+/// Returns true if this is the name of a version control folder, or of a file that an editor makes
+/// beside the one that it changes: a backup, a swap file (vim), a lock or an autosave (emacs).
+fn belongs_aside(name: &[u8]) -> bool {
+    let is_swap_file = || {
+        let (_, extension) = name.split_at(name.len().saturating_sub(4));
+        name.len() > 5 && name[0] == b'.' && extension.starts_with(b".sw")
+    };
+    matches!(name, b".git" | b".hg" | b".svn" | b"4913")
+        || name.ends_with(b"~")
+        || name.starts_with(b".#")
+        || name.len() > 2 && name.starts_with(b"#") && name.ends_with(b"#")
+        || is_swap_file()
+}
+
+/// Hashes a source and copies it to a sink, so that the digest is that of the copy. Errors name the
+/// path beside each.
 pub(crate) fn transfer(
-    source: &mut impl Read,
-    hash: &mut Sha256,
-    sink: &mut impl Write,
+    (source, from): (&mut impl Read, &Path),
+    hashes: &mut Hashes,
+    (sink, to): (&mut impl Write, &Path),
 ) -> io::Result<u64> {
     let mut buffer = vec![0; BUFFER];
     let mut total = 0;
@@ -102,28 +208,14 @@ pub(crate) fn transfer(
         match source.read(&mut buffer) {
             Ok(0) => return Ok(total),
             Ok(n) => {
-                hash.update(&buffer[..n]);
-                sink.write_all(&buffer[..n])?;
+                hashes.update(&buffer[..n]);
+                sink.write_all(&buffer[..n]).writing(to)?;
                 total += n as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error).reading(from),
         }
     }
-}
-
-pub(crate) fn hash_name(hash: &mut Sha256, entry: &Entry, length: u64) {
-    hash.update(&entry.name);
-    hash.update([0]);
-    hash.update(length.to_le_bytes());
-}
-
-pub(crate) fn hash_link(hash: &mut Sha256, entry: &Entry) -> io::Result<()> {
-    let target = fs::read_link(&entry.path)?;
-    let target = target.to_string_lossy().replace('\\', "/");
-    hash_name(hash, entry, target.len() as u64);
-    hash.update(target.as_bytes());
-    Ok(())
 }
 
 #[cfg(test)]
@@ -190,6 +282,43 @@ mod tests {
         }
         let said = Digest::finish(hash);
         assert_eq!(digest(folder.path()).unwrap(), said);
+    }
+
+    #[test]
+    fn version_control_and_editors_change_the_whole_digest_and_not_that_of_the_code() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        };
+        write("app.py", "1");
+        write("lib/.gitignore", "x");
+        let before = digests(folder.path()).unwrap();
+        assert_eq!(before.whole, before.code);
+        let aside = [
+            ".git/index",
+            "lib/module/.git",
+            ".hg/store",
+            ".svn/wc.db",
+            "app.py~",
+            "lib/.app.py.swp",
+            ".#app.py",
+            "#app.py#",
+            "4913",
+        ];
+        for name in aside {
+            write(name, "x");
+        }
+        let after = digests(folder.path()).unwrap();
+        assert_ne!(before.whole, after.whole);
+        assert_eq!(before.code, after.code);
+        for name in ["app.py", "a.swp", "49130", "git/index", "#", ".swp"] {
+            write(name, "2");
+            let other = digests(folder.path()).unwrap();
+            assert_ne!(other.code, after.code, "{name}");
+            fs::remove_file(folder.path().join(name)).unwrap();
+        }
     }
 
     #[cfg(unix)]

@@ -7,13 +7,16 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::digest::entries;
+use super::file_error::NameFile as _;
 use crate::os::files;
 
-/// The lengths and times of an artifact: while they are equal, so is its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The lengths, times and permissions of an artifact: while they are equal, so is its content.
+///
+/// Version control folders and editor files are left out: they never cause a deploy.
+#[derive(Clone, Debug)]
 pub struct Fingerprint {
     hash: u64,
-    /// Time of the latest change of any file in it.
+    /// Time of the latest change in it, also of a name that is left out.
     pub changed: SystemTime,
     /// True for a folder.
     pub is_folder: bool,
@@ -28,21 +31,25 @@ impl Fingerprint {
     /// When it cannot be read, also because an entry of a folder was removed meanwhile.
     pub fn of(path: &Path) -> io::Result<Self> {
         let mut hash = DefaultHasher::new();
-        let top = fs::metadata(path)?;
+        let top = fs::metadata(path).reading(path)?;
         let mut changed = SystemTime::UNIX_EPOCH;
         let mut look = |name: &[u8], metadata: &fs::Metadata| {
             let arrival = files::arrival(metadata);
-            // A folder's own time changes with each name in it, and names are hashed anyway.
-            if metadata.is_file() {
-                (metadata.len(), metadata.modified().ok()).hash(&mut hash);
+            (name, files::mode(metadata)).hash(&mut hash);
+            // A folder's own time changes with each name in it, also with an editor's. Its names
+            // are hashed anyway.
+            if !metadata.is_dir() {
+                (arrival, metadata.len(), metadata.modified().ok()).hash(&mut hash);
             }
-            (name, arrival).hash(&mut hash);
             changed = changed.max(arrival);
         };
         look(b"", &top);
         if top.is_dir() {
-            for entry in entries(path)? {
-                look(&entry.name, &fs::symlink_metadata(&entry.path)?);
+            for entry in entries(path)?.iter().filter(|entry| !entry.is_aside) {
+                look(
+                    &entry.name,
+                    &fs::symlink_metadata(&entry.path).reading(&entry.path)?,
+                );
             }
         }
         Ok(Self {
@@ -52,6 +59,14 @@ impl Fingerprint {
         })
     }
 }
+
+impl PartialEq for Fingerprint {
+    fn eq(&self, other: &Self) -> bool {
+        (self.hash, self.is_folder) == (other.hash, other.is_folder)
+    }
+}
+
+impl Eq for Fingerprint {}
 
 #[cfg(test)]
 mod tests {
@@ -70,5 +85,22 @@ mod tests {
         assert_ne!(before, after);
         fs::remove_file(&file).unwrap();
         assert_ne!(after, Fingerprint::of(folder.path()).unwrap());
+    }
+
+    #[test]
+    fn version_control_and_editors_change_nothing_and_an_empty_folder_does() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["app", ".git/index", "lib/app"] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "1").unwrap();
+        }
+        let before = Fingerprint::of(folder.path()).unwrap();
+        for name in [".git/index", ".git/FETCH_HEAD", "app~", "lib/.app.swp"] {
+            fs::write(folder.path().join(name), "other").unwrap();
+        }
+        assert_eq!(Fingerprint::of(folder.path()).unwrap(), before);
+        fs::create_dir(folder.path().join("lib/empty")).unwrap();
+        assert_ne!(Fingerprint::of(folder.path()).unwrap(), before);
     }
 }

@@ -15,6 +15,7 @@ pub mod copy;
 pub mod desired;
 pub mod digest;
 pub mod drop_folder;
+pub(crate) mod file_error;
 pub mod fingerprint;
 pub mod former_state;
 pub mod names;

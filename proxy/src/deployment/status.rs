@@ -282,6 +282,10 @@ pub struct Refusal {
     pub release: ReleaseId,
     /// Digest of the content: `sha256:…`.
     pub digest: String,
+    /// Hash of the rights to be run and of the empty folders: with others, the release is tried
+    /// again. Empty if only a command makes that happen.
+    #[serde(default)]
+    pub shape: String,
     /// Time of the refusal.
     pub at_ms: UnixMillis,
     /// Reason, as one line for a person.

@@ -13,13 +13,23 @@ impl Running {
 
     /// The private copies that there are, by their releases.
     pub fn copies(&self) -> Vec<String> {
-        let releases = fs::read_dir(self.root().join("cache/releases")).expect("the cache");
-        let names = releases.flatten().map(|entry| entry.file_name());
+        let copies = fs::read_dir(self.copies_folder()).expect("the cache");
+        let names = copies.flatten().map(|entry| entry.file_name());
         let names = names.filter_map(|name| name.into_string().ok());
         names.filter(|name| !name.ends_with(".lock")).collect()
     }
 
-    /// Returns the folder of private copies.
+    /// Returns the folder of the deployment's private copies: there is no other deployment.
+    pub fn copies_folder(&self) -> PathBuf {
+        let releases = fs::read_dir(self.root().join("cache/releases")).expect("the cache");
+        let folders: Vec<_> = releases.flatten().map(|entry| entry.path()).collect();
+        let [only] = &folders[..] else {
+            panic!("not one deployment: {folders:?}");
+        };
+        only.clone()
+    }
+
+    /// Returns the folder of the cache.
     pub fn cache(&self) -> PathBuf {
         self.root().join("cache")
     }

@@ -24,7 +24,7 @@ fn copies_are_pruned_to_those_in_use_and_some_more() {
 
 #[test]
 #[cfg_attr(windows, ignore = "Wine: has no Python")]
-fn a_script_that_leads_back_to_what_was_deployed_is_warned_about() {
+fn what_leads_back_to_what_was_deployed_is_warned_about_if_it_can_be_reached() {
     if !tools::has("python3") {
         return;
     }
@@ -33,13 +33,69 @@ fn a_script_that_leads_back_to_what_was_deployed_is_warned_about() {
     let site = site.launch(folder("v1", &[("index.html", "one")]));
     let venv = site.site().join("uploads/v2");
     let script = format!("#!{}/venv/bin/python\nimport app\n", venv.display());
+    let module = venv.join("src").display().to_string();
     site.deploy(folder(
         "v2",
-        &[("index.html", "two"), ("venv/bin/uvicorn", &script)],
+        &[
+            ("index.html", "two"),
+            ("venv/bin/uvicorn", &script),
+            ("venv/lib/_app.pth", &module),
+        ],
     ));
     site.await_shown("/index.html", "two");
     site.await_log("lead back into the deployed folder");
-    site.await_log("venv/bin/uvicorn");
+    site.await_log("venv/lib/_app.pth");
+    // Nothing starts it.
+    assert!(!site.log().contains("venv/bin/uvicorn,"));
+}
+
+#[test]
+#[cfg_attr(windows, ignore = "Wine: has no Python")]
+fn an_empty_folder_beside_what_serves_takes_nothing_from_it() {
+    if !tools::has("python3") {
+        return;
+    }
+    let server = ["python3", "-m", "http.server", "--bind", "{host}", "{port}"];
+    let site = Site::watching_a_pointer().running(&server);
+    let site = site.launch(folder("v1", &[("sub/index.html", "one")]));
+    site.await_shown("/sub/index.html", "one");
+    std::fs::create_dir(site.site().join("uploads/v1/tmp")).expect("a folder");
+    site.await_log("copy_replaced");
+    site.await_shown("/sub/index.html", "one");
+    tests::eventually(
+        || format!("the first one stays, of {:?}", site.copies()),
+        || (site.copies().len() == 2).then_some(()),
+    );
+    site.await_launches(1);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_refused_release_is_tried_again_when_its_program_may_be_run() {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    if !tools::has("python3") {
+        return;
+    }
+    let script = "#!/bin/sh\nexec python3 -m http.server --bind 127.0.0.1 $PORT\n";
+    let release = |name| folder(name, &[("run", script), ("index.html", name)]);
+    let site = Site::watching_a_pointer().running(&["./run"]);
+    let site = site.launch(release("v1"));
+    let may_run = |name: &str| {
+        let run = site.site().join("uploads").join(name).join("run");
+        let permissions = Permissions::from_mode(0o755);
+        std::fs::set_permissions(run, permissions).expect("a program");
+    };
+    may_run("v1");
+    site.await_shown("/index.html", "v1");
+    site.deploy(release("v2"));
+    site.wait_until("v2 is refused", |status| {
+        status.has_outcome("v2", tests::status::Outcome::Refused)
+    });
+    may_run("v2");
+    site.await_shown("/index.html", "v2");
+    site.await_log("release_reshaped");
 }
 
 #[cfg(unix)]

@@ -63,7 +63,7 @@ mod with_a_shell {
         let active = site.status().active.clone().expect("an active one");
         let address = active.address.unwrap();
         let dir = site.site().join("uploads").display().to_string();
-        let copy = site.site().with_file_name("cache").join("releases");
+        let copy = site.copies_folder();
         let artifact = copy.join(active.release.as_str()).join("v1");
         assert_eq!(
             seen,

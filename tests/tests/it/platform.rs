@@ -96,11 +96,11 @@ fn look_whether_the_port_is_open(site: &Running) {
 
 /// Waits until there is something to launch.
 fn assert_copied(site: &Running) {
-    let releases = site.site().with_file_name("cache").join("releases");
+    let copies = site.copies_folder();
     eventually(
         || "the artifact is copied".to_owned(),
         || {
-            let entries = std::fs::read_dir(&releases).ok()?.flatten();
+            let entries = std::fs::read_dir(&copies).ok()?.flatten();
             entries.map(|entry| entry.path()).find(|path| path.is_dir())
         },
     );
@@ -144,11 +144,11 @@ fn what_is_newer_when_the_first_request_comes_is_launched_alone() {
         .launch("v1");
     assert_copied(&site);
     site.deploy("v2");
-    let releases = site.site().with_file_name("cache").join("releases");
+    let copies = site.copies_folder();
     eventually(
         || "both are copied".to_owned(),
         || {
-            let entries = std::fs::read_dir(&releases).ok()?.flatten();
+            let entries = std::fs::read_dir(&copies).ok()?.flatten();
             let folders = entries.filter(|entry| entry.path().is_dir());
             (folders.count() == 2).then_some(())
         },

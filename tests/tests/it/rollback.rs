@@ -87,7 +87,7 @@ fn a_release_to_go_back_to_that_does_not_start_changes_nothing() {
     site.deploy("v2");
     site.await_version("v2");
     site.await_launches(2);
-    let copies = site.site().with_file_name("cache").join("releases");
+    let copies = site.copies_folder();
     let v1 = site.status().handoff("v1").expect("v1").release.clone();
     let program = format!("v1{}", std::env::consts::EXE_SUFFIX);
     // One that is gone would be copied again.

@@ -178,10 +178,11 @@ fn one_that_starts_after_another_was_killed_disturbs_nobody_either() {
 }
 
 fn copies(cache: &Path) -> Vec<String> {
-    let entries = fs::read_dir(cache.join("releases"))
-        .expect("the cache")
-        .flatten();
-    let folders = entries.filter(|entry| entry.path().is_dir());
+    let deployments = fs::read_dir(cache.join("releases")).expect("the cache");
+    let copies = deployments
+        .flatten()
+        .flat_map(|entry| fs::read_dir(entry.path()).expect("copies").flatten());
+    let folders = copies.filter(|entry| entry.path().is_dir());
     let mut names: Vec<_> = folders
         .map(|folder| folder.file_name().to_string_lossy().into_owned())
         .collect();

@@ -1,8 +1,8 @@
 //! The steps from a deployed artifact to a release: read or copy, prove, unpack, keep, check.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -10,12 +10,20 @@ use tempfile::TempDir;
 use super::accept_error::AcceptError;
 use super::archive::{self, ArchiveError};
 use super::store::{Copying, Store, StoreSettings, Workdir};
-use crate::deployment::copy::{self, Executable};
-use crate::deployment::digest::digest;
+use crate::deployment::copy::{self, Executable, WayBack, WayBackKind};
+use crate::deployment::digest::{self, Digests, EntryKind, digests};
+use crate::deployment::file_error::{FileError, NameFile as _};
 use crate::deployment::names::{ArchiveFormat, is_unsupported_archive, release_id};
 use crate::deployment::{Fingerprint, Target};
 use crate::os::files;
-use crate::release::{Digest, Release};
+use crate::release::Release;
+
+/// Name of the file that marks a deploy under way (IIS).
+const OFFLINE: &str = "app_offline.htm";
+/// Maximum number of files that a log line names.
+const MAX_NAMES: usize = 5;
+/// Maximum length of a script that is searched for the scripts that it starts, in bytes.
+const MAX_SCRIPT: u64 = 64 * 1024;
 
 /// A deployed artifact, before it is read.
 struct Deployed<'a> {
@@ -38,9 +46,12 @@ enum Handling {
 
 /// The content of an artifact that has been read.
 struct Content {
-    digest: Digest,
-    /// Scripts and links in the copy that lead into the original, by their names.
-    leads_back: Vec<String>,
+    digests: Digests,
+    shape: String,
+    /// Entries of the copy that lead into the original.
+    ways_back: Vec<WayBack>,
+    /// Programs that lose privileges in the copy, by their names.
+    unprivileged: Vec<String>,
     /// The private copy: a folder, and a name in it.
     copy: Option<(TempDir, OsString)>,
 }
@@ -54,10 +65,12 @@ impl Store {
     /// [`AcceptError`] when it is not whole, or cannot be copied or run.
     pub fn accept(&mut self, target: &Target) -> Result<Release, AcceptError> {
         let deployed = Deployed::inspect(target, &self.settings)?;
-        let content = self.read(&deployed)?;
+        let mut content = self.read(&deployed)?;
         deployed.prove(&content)?;
-        warn_of_ways_back(&deployed.path, &content.leads_back);
-        let digest = content.digest;
+        let ways_back = std::mem::take(&mut content.ways_back);
+        warn_of_lost_privileges(&deployed.path, &content.unprivileged);
+        // A fetch in a checkout makes no other release, unless the deployer says so.
+        let digest = target.digest.unwrap_or(content.digests.code);
         let content = self.unpack(&deployed, content)?;
         let id = release_id(target.id.as_deref(), &deployed.path, digest);
         let artifact = match content.copy {
@@ -71,10 +84,12 @@ impl Store {
             dir: self.workdir(&deployed.path, &artifact),
             id,
             digest,
+            shape: content.shape,
             artifact,
         };
         self.check_launchable(&release)?;
-        self.newest = Some(release.id.clone());
+        self.warn_of_ways_back(&deployed.path, &release, &ways_back);
+        self.newest = Some(release.artifact.clone());
         Ok(release)
     }
 
@@ -83,14 +98,15 @@ impl Store {
         let path = &deployed.path;
         let mut read = || -> io::Result<Content> {
             if let Handling::InPlace = deployed.handling {
-                let digest = digest(path)?;
                 return Ok(Content {
-                    digest,
-                    leads_back: Vec::new(),
+                    digests: digests(path)?,
+                    shape: copy::shape(path)?,
+                    ways_back: Vec::new(),
+                    unprivileged: Vec::new(),
                     copy: None,
                 });
             }
-            let folder = self.staging.folder()?;
+            let folder = self.staging.folder().writing(&self.settings.cache)?;
             let to = folder.path().join(&deployed.name);
             let copied = match deployed.handling {
                 Handling::Copy if deployed.fingerprint.is_folder => {
@@ -102,8 +118,10 @@ impl Store {
                 }
             };
             Ok(Content {
-                digest: copied.digest,
-                leads_back: copied.leads_back,
+                digests: copied.digests,
+                shape: copied.shape,
+                ways_back: copied.ways_back,
+                unprivileged: copied.unprivileged,
                 copy: Some((folder, deployed.name.clone())),
             })
         };
@@ -138,6 +156,41 @@ impl Store {
             copy: Some((folder, stem.into())),
             ..content
         })
+    }
+
+    /// Warns of a private copy that would run what is in the deployed folder, as far as the command
+    /// comes there: a virtual environment has scripts that nothing starts.
+    fn warn_of_ways_back(&self, path: &Path, release: &Release, ways_back: &[WayBack]) {
+        let command = &self.settings.command;
+        let starts = || {
+            let mut text = command.to_string();
+            if let Some(script) = command.program(release).and_then(|path| read_script(&path)) {
+                text.push('\n');
+                text.push_str(&script);
+            }
+            text
+        };
+        let text = if ways_back.is_empty() {
+            String::new()
+        } else {
+            starts()
+        };
+        let is_taken = |way: &&WayBack| way.kind == WayBackKind::Open || starts_script(&text, way);
+        let taken = ways_back.iter().filter(is_taken);
+        let names: Vec<&str> = taken.map(|way| way.name.as_str()).collect();
+        if names.is_empty() {
+            return;
+        }
+        tracing::warn!(
+            event = "copy_leads_back",
+            folder = %path.display(),
+            files = list(&names),
+            count = names.len(),
+            "files in the private copy lead back into the deployed folder: what they start or open \
+             is not the private copy, and changes with the next deploy. In a Python virtual \
+             environment, start `venv/bin/python -m uvicorn` instead of `venv/bin/uvicorn`, and \
+             install packages without --editable"
+        );
     }
 
     /// Returns the working directory of an artifact that was deployed at `path`.
@@ -191,13 +244,16 @@ impl<'a> Deployed<'a> {
     /// Looks at an artifact that is not open for writing.
     fn inspect(target: &'a Target, settings: &StoreSettings) -> Result<Self, AcceptError> {
         let inspect = || -> io::Result<(PathBuf, Fingerprint)> {
-            let path = files::canonical(&target.path)?;
+            let path = files::canonical(&target.path).reading(&target.path)?;
             copy::check_unwritten(&path)?;
             let fingerprint = Fingerprint::of(&path)?;
             Ok((path, fingerprint))
         };
-        let (path, fingerprint) =
-            inspect().map_err(|error| copy_error(&target.path, &settings.cache, error))?;
+        let error = |error| copy_error(&target.path, &settings.cache, error);
+        if target.path.is_dir() {
+            check_folder(&target.path).map_err(error)??;
+        }
+        let (path, fingerprint) = inspect().map_err(error)?;
         let name = path.file_name().unwrap_or_else(|| "artifact".as_ref());
         let format = name.to_str().and_then(ArchiveFormat::of);
         if !fingerprint.is_folder && is_unsupported_archive(&name.to_string_lossy()) {
@@ -226,19 +282,20 @@ impl<'a> Deployed<'a> {
     /// because it is the same when it is read again.
     fn prove(&self, content: &Content) -> Result<(), AcceptError> {
         let path = &self.path;
-        let found = content.digest;
+        let Digests { whole, code } = content.digests;
         if let Some(expected) = self.target.digest {
-            if expected == found {
+            // The digest of a release leaves out what is aside.
+            if [whole, code].contains(&expected) {
                 return Ok(());
             }
             return Err(AcceptError::Digest {
                 path: path.clone(),
                 expected,
-                found,
+                found: whole,
             });
         }
         let is_unchanged = || -> io::Result<bool> {
-            let is_same = content.copy.is_none() || digest(path)? == found;
+            let is_same = content.copy.is_none() || digests(path)?.code == code;
             Ok(is_same && Fingerprint::of(path)? == self.fingerprint)
         };
         if is_unchanged().map_err(|error| self.copy_error(error))? {
@@ -254,29 +311,72 @@ impl<'a> Deployed<'a> {
 }
 
 fn copy_error(path: &Path, cache: &Path, source: io::Error) -> AcceptError {
-    let path = path.to_owned();
     if source.kind() == io::ErrorKind::WouldBlock {
-        return AcceptError::Busy(path);
+        let open = FileError::of(&source).map_or(path, |error| &error.path);
+        return AcceptError::Busy(open.to_owned());
     }
     AcceptError::Copy {
-        path,
+        path: path.to_owned(),
         cache: cache.to_owned(),
         source,
     }
 }
 
-/// Warns of a private copy that would start programs of the deployed folder.
-fn warn_of_ways_back(path: &Path, leads_back: &[String]) {
-    let Some(first) = leads_back.first() else {
-        return;
+/// Checks that no deploy into a folder is under way as far as the folder tells. An emptied folder
+/// is about to be filled.
+fn check_folder(path: &Path) -> io::Result<Result<(), AcceptError>> {
+    for entry in fs::read_dir(path).reading(path)? {
+        let entry = entry.reading(path)?;
+        if entry.file_name().eq_ignore_ascii_case(OFFLINE) {
+            return Ok(Err(AcceptError::Offline(entry.path())));
+        }
+    }
+    let entries = digest::entries(path)?;
+    let is_content = |entry: &digest::Entry| entry.kind != EntryKind::Folder && !entry.is_aside;
+    if entries.iter().any(is_content) {
+        Ok(Ok(()))
+    } else {
+        Ok(Err(AcceptError::Empty(path.to_owned())))
+    }
+}
+
+/// Reads a program, if it is a script.
+fn read_script(path: &Path) -> Option<String> {
+    let mut script = Vec::new();
+    let file = File::open(path).ok()?;
+    file.take(MAX_SCRIPT).read_to_end(&mut script).ok()?;
+    let is_script = script.starts_with(b"#!");
+    is_script.then(|| String::from_utf8_lossy(&script).into_owned())
+}
+
+/// Returns true if a command line or a script has a word that is the path of another script.
+fn starts_script(text: &str, script: &WayBack) -> bool {
+    let Some(name) = Path::new(&script.name).file_name() else {
+        return false;
     };
+    let is_separator = |c: char| c.is_whitespace() || "\"'`;&|()<>$=".contains(c);
+    text.split(is_separator)
+        .map(Path::new)
+        .any(|word| word.components().count() > 1 && word.file_name() == Some(name))
+}
+
+fn warn_of_lost_privileges(path: &Path, programs: &[String]) {
+    if programs.is_empty() {
+        return;
+    }
     tracing::warn!(
-        event = "copy_leads_back",
-        folder = %path.display(),
-        %first,
-        count = leads_back.len(),
-        "scripts or links in the private copy lead back into the deployed folder, as in a Python \
-         virtual environment: what they start is not the private copy. Start the copy's own \
-         interpreter instead, for example `-- venv/bin/python -m uvicorn` for `venv/bin/uvicorn`"
+        event = "file_capabilities_lost",
+        artifact = %path.display(),
+        files = list(programs),
+        count = programs.len(),
+        "file capabilities and the setuid bit are not copied: these programs have them no more. \
+         Give the capabilities to handoff, whose apps inherit them (systemd: \
+         AmbientCapabilities=), or run the programs where they are deployed, with `--copy never`"
     );
+}
+
+/// Joins the first names for a log line.
+fn list(names: &[impl AsRef<str>]) -> String {
+    let names = names.iter().take(MAX_NAMES).map(AsRef::as_ref);
+    names.collect::<Vec<_>>().join(", ")
 }

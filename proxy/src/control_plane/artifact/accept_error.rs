@@ -12,6 +12,12 @@ pub enum AcceptError {
     /// A process writes to the artifact.
     #[error("{0:?} is open for writing")]
     Busy(PathBuf),
+    /// The deployed folder has no file in it.
+    #[error("the folder {0:?} is empty: it is accepted when there is something in it")]
+    Empty(PathBuf),
+    /// The deployed folder has the mark of a deploy under way.
+    #[error("{0:?} marks a deploy under way: the folder is accepted when that file is removed")]
+    Offline(PathBuf),
     /// The artifact changed while it was copied.
     #[error("{0:?} changed while it was copied")]
     Changed(PathBuf),

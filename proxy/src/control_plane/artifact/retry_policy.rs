@@ -117,9 +117,10 @@ impl RetryPolicy {
         });
         let delay = RETRY_DELAY.saturating_mul(1 << (tries - 1).min(16));
         let (delay, is_reported) = match error {
-            AcceptError::Busy(_) | AcceptError::Changed(_) => {
-                (Some(delay.min(MAX_CHECK_DELAY)), true)
-            }
+            AcceptError::Busy(_)
+            | AcceptError::Changed(_)
+            | AcceptError::Empty(_)
+            | AcceptError::Offline(_) => (Some(delay.min(MAX_CHECK_DELAY)), true),
             AcceptError::Copy { .. } => (Some(delay.min(MAX_RETRY_DELAY)), true),
             AcceptError::Digest { .. } | AcceptError::Broken { .. } => {
                 let again = (tries < CONTENT_TRIES).then_some(delay);

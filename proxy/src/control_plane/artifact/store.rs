@@ -1,27 +1,31 @@
 //! The private copies of artifacts, which deployers cannot change.
 //!
 //! ```text
-//! <cache>/releases/<id>/…        a complete copy: the file or the folder, under its own name
-//! <cache>/releases/<id>.lock     held, shared, by each sidecar that may launch it
-//! <cache>/staging/<random>/…     unfinished copies of one sidecar
-//! <cache>/staging/<random>.lock  held by that sidecar
+//! <cache>/releases/<key>/<id>/…     a complete copy: the file or the folder, under its own name
+//! <cache>/releases/<key>/<id>.lock  held, shared, by each sidecar that may launch it
+//! <cache>/staging/<random>/…        unfinished copies of one sidecar
+//! <cache>/staging/<random>.lock     held by that sidecar
 //! ```
-//! The id contains the start of the content's digest, so the sidecars of one machine share copies.
-//! A finished copy is never changed.
+//! The key is the deployment's, so that no app finds what another one has written into its copy. The
+//! id contains the start of the content's digest: the sidecars of a deployment share copies. A
+//! finished copy is never changed, since processes may run from it: one that lacks something is
+//! followed by another one, `<id>~2`.
+//!
+//! Version 0.1.0 had the copies of all deployments in `<cache>/releases/<id>`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use tempfile::TempDir;
 
 use super::accept_error::AcceptError;
 use super::archive::Limits;
 use super::staging::Staging;
-use crate::deployment::Target;
 use crate::deployment::digest;
+use crate::deployment::file_error::NameFile as _;
+use crate::deployment::{Target, deployment_key};
 use crate::os::files;
 use crate::process::template::Command;
 use crate::release::{Release, ReleaseId};
@@ -74,9 +78,12 @@ pub enum Workdir {
 pub struct Store {
     pub(super) settings: StoreSettings,
     pub(super) staging: Staging,
-    locks: HashMap<ReleaseId, File>,
-    /// The release that was accepted last: the supervisor may not need it yet.
-    pub(super) newest: Option<ReleaseId>,
+    /// Folder of the deployment's copies.
+    copies: PathBuf,
+    /// Locks of the copies that may be launched, by their paths.
+    locks: HashMap<PathBuf, File>,
+    /// The artifact that was accepted last: the supervisor may not need it yet.
+    pub(super) newest: Option<PathBuf>,
 }
 
 // === impl Store ===
@@ -87,9 +94,12 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made or used.
     pub fn open(settings: StoreSettings) -> io::Result<Self> {
-        fs::create_dir_all(settings.cache.join("releases"))?;
+        fs::create_dir_all(&settings.cache)?;
         let cache = files::canonical(&settings.cache)?;
+        let copies = cache.join("releases").join(deployment_key(&settings.state));
+        fs::create_dir_all(&copies)?;
         Ok(Self {
+            copies,
             staging: Staging::open(&cache.join("staging"))?,
             settings: StoreSettings { cache, ..settings },
             locks: HashMap::new(),
@@ -116,17 +126,19 @@ impl Store {
     /// Locks the copy of a release that an earlier sidecar accepted. Returns `false` when the copy
     /// is incomplete or gone.
     pub fn adopt(&mut self, release: &Release) -> bool {
-        let kept = self.path_of(&release.id);
-        if !release.artifact.starts_with(&kept) {
+        let releases = self.settings.cache.join("releases");
+        let copy = release.artifact.parent();
+        let Some(copy) = copy.filter(|copy| copy.starts_with(&releases) && *copy != releases)
+        else {
             return false;
-        }
+        };
         // The lock comes first: a sidecar that holds it alone may be removing the copy.
-        let Ok(lock) = files::lock_shared(&lock_path(&kept)) else {
+        let Ok(lock) = files::lock_shared(&lock_path(copy)) else {
             return false;
         };
         let is_there = release.artifact.exists() && release.dir.is_dir();
         if is_there {
-            self.locks.insert(release.id.clone(), lock);
+            self.locks.insert(copy.to_owned(), lock);
         }
         is_there
     }
@@ -141,80 +153,110 @@ impl Store {
         &self.settings.cache
     }
 
-    /// Removes the copies that no sidecar needs, except for the newest ones.
-    pub fn prune(&mut self, needed: &[ReleaseId]) {
-        let newest = self.newest.clone();
-        let is_needed = |id: &str| {
-            needed
-                .iter()
-                .chain(&newest)
-                .any(|needed| needed.as_str() == id)
-        };
-        self.locks.retain(|id, _| is_needed(id.as_str()));
-        let Ok(releases) = fs::read_dir(self.settings.cache.join("releases")) else {
-            return;
-        };
-        let mut copies: Vec<(SystemTime, PathBuf)> = releases
-            .flatten()
-            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-            .filter(|entry| !entry.file_name().to_str().is_some_and(is_needed))
-            .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+    /// Removes the copies that no sidecar needs, except for the newest ones. `needed` are the
+    /// artifacts that may be launched, that run, and that are remembered.
+    pub fn prune(&mut self, needed: &[PathBuf]) {
+        let needed = needed.iter().chain(&self.newest);
+        let needed: HashSet<&Path> = needed.filter_map(|artifact| artifact.parent()).collect();
+        self.locks.retain(|copy, _| needed.contains(&**copy));
+        let mut copies: Vec<_> = folders(&self.copies)
+            .filter(|copy| !needed.contains(&**copy))
+            .filter_map(|copy| Some((fs::metadata(&copy).ok()?.modified().ok()?, copy)))
             .collect();
         copies.sort();
         let excess = copies.len().saturating_sub(self.settings.keep);
         for (_, copy) in copies.into_iter().take(excess) {
+            remove(&copy);
+        }
+        // Other folders there have no lock: they belong to deployments.
+        let of_old_version: Vec<_> = folders(&self.settings.cache.join("releases"))
+            .filter(|copy| lock_path(copy).is_file() && !needed.contains(&**copy))
+            .collect();
+        if !of_old_version.is_empty() {
+            let memories = self.read_memories();
+            let is_remembered = |copy: &PathBuf| {
+                let id = copy.file_name().and_then(|id| id.to_str());
+                id.is_some_and(|id| memories.contains(id))
+            };
+            let forgotten = of_old_version.iter().filter(|copy| !is_remembered(copy));
+            forgotten.for_each(|copy| remove(copy));
+        }
+    }
+
+    /// Reads the memories of all deployments of this machine.
+    fn read_memories(&self) -> String {
+        let entries = fs::read_dir(self.settings.cache.join("memory"));
+        let entries = entries.into_iter().flatten().flatten();
+        let contents = entries.filter_map(|entry| fs::read(entry.path()).ok());
+        contents
+            .map(|content| String::from_utf8_lossy(&content).into_owned())
+            .collect()
+    }
+
+    /// Moves a finished copy to its place, unless one with all that it has is there already, and
+    /// locks it.
+    pub(super) fn keep_copy(&mut self, id: &ReleaseId, folder: TempDir) -> io::Result<PathBuf> {
+        // A cleaner of temporary folders may have removed it.
+        fs::create_dir_all(&self.copies).writing(&self.copies)?;
+        let mut number = 1;
+        let mut copy = self.copies.join(id.as_str());
+        let lock = loop {
             let lock = lock_path(&copy);
-            // A sidecar that may launch the copy holds its lock.
-            if let Some(alone) = files::try_lock(&lock) {
-                let removed = fs::remove_dir_all(&copy);
-                let removed = removed.and_then(|()| files::remove_lock(&lock, alone));
-                if let Err(error) = removed {
-                    tracing::debug!(
-                        event = "copy_not_removed",
-                        copy = %copy.display(),
-                        %error,
-                        "cannot remove an old private copy"
-                    );
+            let lock = files::lock_shared(&lock).writing(&lock)?;
+            if !copy.is_dir() {
+                // After a power loss, no name may refer to half a copy.
+                let renamed =
+                    files::sync(folder.path()).and_then(|()| files::rename(folder.path(), &copy));
+                match renamed {
+                    Ok(()) => {
+                        let _ = folder.keep();
+                        break lock;
+                    }
+                    // Another sidecar has made a copy.
+                    Err(_) if copy.is_dir() => {}
+                    Err(error) => return Err(error).writing(&copy),
                 }
             }
-        }
-    }
-
-    /// Moves a finished copy to its place, unless an equal one is there already, and locks it.
-    pub(super) fn keep_copy(&mut self, id: &ReleaseId, folder: TempDir) -> io::Result<PathBuf> {
-        let kept = self.path_of(id);
-        // A cleaner of temporary folders may have removed it.
-        fs::create_dir_all(self.settings.cache.join("releases"))?;
-        let lock = files::lock_shared(&lock_path(&kept))?;
-        if kept.is_dir() && !repair_copy(&kept, folder.path())? {
-            // Processes that run from the damaged copy go on.
-            tracing::warn!(
+            if is_complete(&copy, folder.path())? {
+                break lock;
+            }
+            number += 1;
+            let next = self.copies.join(format!("{id}~{number}"));
+            tracing::info!(
                 event = "copy_replaced",
-                copy = %kept.display(),
-                "parts of a private copy are missing: it is replaced"
+                copy = %copy.display(),
+                next = %next.display(),
+                "a private copy lacks a part or a permission: the next launch uses another one"
             );
-            let damaged = self.staging.folder()?;
-            files::rename(&kept, &damaged.path().join("damaged"))?;
-        }
-        // Windows reports a folder that is to be replaced as locked.
-        let renamed = if kept.is_dir() {
-            Err(io::ErrorKind::AlreadyExists.into())
-        } else {
-            // After a power loss, no name may refer to half a copy.
-            files::sync(folder.path()).and_then(|()| files::rename(folder.path(), &kept))
+            copy = next;
         };
-        match renamed {
-            Ok(()) => drop(folder.keep()),
-            // Another sidecar has made the same copy.
-            Err(_) if kept.is_dir() => {}
-            Err(error) => return Err(error),
-        }
-        self.locks.insert(id.clone(), lock);
-        Ok(kept)
+        self.locks.insert(copy.clone(), lock);
+        Ok(copy)
     }
+}
 
-    fn path_of(&self, id: &ReleaseId) -> PathBuf {
-        self.settings.cache.join("releases").join(id.as_str())
+/// Lists the folders in a folder.
+fn folders(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.map(|entry| entry.path())
+}
+
+/// Removes a copy, unless a sidecar that may launch it holds its lock.
+fn remove(copy: &Path) {
+    let lock = lock_path(copy);
+    let Some(alone) = files::try_lock(&lock) else {
+        return;
+    };
+    let removed = fs::remove_dir_all(copy);
+    let removed = removed.and_then(|()| files::remove_lock(&lock, alone));
+    if let Err(error) = removed {
+        tracing::debug!(
+            event = "copy_not_removed",
+            copy = %copy.display(),
+            %error,
+            "cannot remove an old private copy"
+        );
     }
 }
 
@@ -222,24 +264,23 @@ fn lock_path(copy: &Path) -> PathBuf {
     copy.with_added_extension("lock")
 }
 
-/// Compares the copy `kept` with the equal copy `new`, and adds missing permissions to it. Returns
-/// `false` when parts of it are missing; an app may have written more into it.
-fn repair_copy(kept: &Path, new: &Path) -> io::Result<bool> {
+/// Checks that a copy has all that the equal copy `new` has, with all its permissions. The app may
+/// have written more into it.
+fn is_complete(copy: &Path, new: &Path) -> io::Result<bool> {
     for entry in digest::entries(new)? {
-        let there = kept.join(&entry.relative);
-        let Ok(metadata) = fs::symlink_metadata(&there) else {
+        // No part of what is deployed.
+        if entry.is_aside {
+            continue;
+        }
+        let Ok(metadata) = fs::symlink_metadata(copy.join(&entry.relative)) else {
             return Ok(false);
         };
-        let new = fs::symlink_metadata(&entry.path)?;
-        if metadata.file_type() != new.file_type() {
+        let new = fs::symlink_metadata(&entry.path).reading(&entry.path)?;
+        // A power loss cuts files off; files that have grown were written to by the app.
+        let is_cut = new.is_file() && metadata.len() < new.len();
+        let lacks_permission = files::mode(&new) & !files::mode(&metadata) != 0;
+        if metadata.file_type() != new.file_type() || is_cut || lacks_permission {
             return Ok(false);
-        }
-        if new.is_file() {
-            // A power loss cuts files off; files that have grown were written to by the app.
-            if metadata.len() < new.len() {
-                return Ok(false);
-            }
-            files::copy_mode(&new, &there, false)?;
         }
     }
     Ok(true)
@@ -391,6 +432,61 @@ mod tests {
         assert!(matches!(refused, Err(AcceptError::Busy(_))), "{refused:?}");
         drop(writer);
         site.accept(&app, None).unwrap();
+        // Of a folder, it is that very file.
+        site.write("pages/index.html", "one");
+        let log = site.write("pages/log/nohup.out", "");
+        let writer = File::options().append(true).open(&log).unwrap();
+        let folder = site.folder.path().join("site/pages");
+        let refused = site.accept(&folder, None).unwrap_err();
+        let named = files::canonical(&log).unwrap();
+        assert_eq!(
+            refused.to_string(),
+            format!("{named:?} is open for writing")
+        );
+        drop(writer);
+        // An editor's is no part of the release.
+        let swap = site.write("pages/.index.html.swp", "");
+        let _writer = File::options().append(true).open(swap).unwrap();
+        site.accept(&folder, None).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_was_emptied_or_is_marked_offline_is_no_artifact() {
+        let mut site = Site::new(Workdir::Auto);
+        let mark = site.write("pages/App_Offline.htm", "back soon");
+        let folder = site.folder.path().join("site/pages");
+        let page = site.write("pages/index.html", "one");
+        let refused = site.accept(&folder, None);
+        assert!(
+            matches!(refused, Err(AcceptError::Offline(_))),
+            "{refused:?}"
+        );
+        fs::remove_file(mark).unwrap();
+        site.accept(&folder, None).unwrap();
+        fs::remove_file(page).unwrap();
+        site.write("pages/.git/HEAD", "main");
+        fs::create_dir(folder.join("tmp")).unwrap();
+        let refused = site.accept(&folder, None);
+        assert!(matches!(refused, Err(AcceptError::Empty(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn a_fetch_in_a_checkout_makes_no_other_release_unless_a_digest_says_so() {
+        let mut site = Site::new(Workdir::Auto);
+        site.write("pages/index.html", "one");
+        site.write("pages/.git/FETCH_HEAD", "1");
+        let folder = site.folder.path().join("site/pages");
+        let first = site.accept(&folder, None).unwrap();
+        assert!(first.dir.join(".git/FETCH_HEAD").exists(), "it is copied");
+        site.write("pages/.git/FETCH_HEAD", "2");
+        site.write("pages/.git/packed-refs", "2");
+        let again = site.accept(&folder, None).unwrap();
+        assert_eq!((&again.id, &again.artifact), (&first.id, &first.artifact));
+        let whole = digest(&folder).unwrap();
+        let proved = site.accept(&folder, Some(whole)).unwrap();
+        assert_eq!(proved.digest, whole);
+        // A copy that was lost is made again though the checkout has changed.
+        site.accept(&folder, Some(first.digest)).unwrap();
     }
 
     #[test]
@@ -427,14 +523,14 @@ mod tests {
             let app = site.write("app", content);
             releases.push(site.accept(&app, None).unwrap());
         }
-        site.store.prune(&[releases[0].id.clone()]);
+        site.store.prune(&[releases[0].artifact.clone()]);
         let kept: Vec<_> = releases.iter().map(|r| r.artifact.exists()).collect();
         // The first is needed, the last has just come, and one more is kept.
         assert_eq!(kept, [true, false, true, true]);
     }
 
     #[test]
-    fn a_copy_of_which_parts_were_cleaned_away_is_made_again() {
+    fn a_copy_that_lacks_a_part_stays_and_another_one_follows() {
         let mut site = Site::new(Workdir::Auto);
         let page = site.write("pages/sub/index.html", "one");
         let folder = site.folder.path().join("site/pages");
@@ -444,30 +540,50 @@ mod tests {
         // What the app has written there itself is no damage.
         fs::write(first.dir.join("cache"), "x").unwrap();
         fs::write(page, "one").unwrap();
-        site.accept(&folder, None).unwrap();
-        assert_eq!(fs::read_to_string(copied).unwrap(), "one");
-        assert!(!first.dir.join("cache").exists());
-        fs::write(first.dir.join("cache"), "x").unwrap();
-        site.accept(&folder, None).unwrap();
-        assert!(first.dir.join("cache").exists());
+        let second = site.accept(&folder, None).unwrap();
+        assert_eq!((&second.id, second.digest), (&first.id, first.digest));
+        let whole = fs::read_to_string(second.dir.join("sub/index.html"));
+        assert_eq!(whole.unwrap(), "one");
+        assert!(!second.dir.join("cache").exists());
+        // A process may run in it.
+        assert!(first.dir.join("cache").exists() && !copied.exists());
+        fs::write(second.dir.join("cache"), "x").unwrap();
+        assert_eq!(site.accept(&folder, None).unwrap().dir, second.dir);
+        site.store.prune(&[first.artifact]);
+        assert!(copied.parent().unwrap().exists(), "it runs");
     }
 
     #[test]
-    fn a_copy_that_was_cut_off_is_made_again_and_one_that_has_grown_is_not() {
+    fn what_changes_around_the_content_moves_no_copy() {
+        let mut site = Site::new(Workdir::Auto);
+        site.write("pages/index.html", "one");
+        let folder = site.folder.path().join("site/pages");
+        let first = site.accept(&folder, None).unwrap();
+        fs::create_dir(folder.join("tmp")).unwrap();
+        let second = site.accept(&folder, None).unwrap();
+        assert!(first.dir.is_dir() && !first.dir.join("tmp").exists());
+        assert!(second.dir.join("tmp").is_dir());
+        let again = File::open(folder.join("index.html")).unwrap();
+        again.set_modified(std::time::SystemTime::UNIX_EPOCH).ok();
+        fs::write(folder.join("index.html~"), "two").unwrap();
+        assert_eq!(site.accept(&folder, None).unwrap().dir, second.dir);
+    }
+
+    #[test]
+    fn a_copy_that_was_cut_off_is_followed_and_one_that_has_grown_is_not() {
         let mut site = Site::new(Workdir::Auto);
         let app = site.write("app", "one");
         let copied = site.accept(&app, None).unwrap().artifact;
-        fs::write(&copied, "o").unwrap();
-        site.accept(&app, None).unwrap();
-        assert_eq!(fs::read_to_string(&copied).unwrap(), "one");
         fs::write(&copied, "one more").unwrap();
-        site.accept(&app, None).unwrap();
-        assert_eq!(fs::read_to_string(&copied).unwrap(), "one more");
+        assert_eq!(site.accept(&app, None).unwrap().artifact, copied);
+        fs::write(&copied, "o").unwrap();
+        let next = site.accept(&app, None).unwrap().artifact;
+        assert_eq!(fs::read_to_string(&next).unwrap(), "one");
     }
 
     #[cfg(unix)]
     #[test]
-    fn the_right_to_be_run_reaches_a_copy_that_is_there_already() {
+    fn the_right_to_be_run_is_in_the_next_copy_and_changes_no_other() {
         use std::os::unix::fs::PermissionsExt as _;
 
         let mut site = Site::new(Workdir::Auto);
@@ -475,9 +591,71 @@ mod tests {
         let folder = site.folder.path().join("site/pages");
         let first = site.accept(&folder, None).unwrap();
         fs::set_permissions(run, fs::Permissions::from_mode(0o755)).unwrap();
-        site.accept(&folder, None).unwrap();
-        let copied = fs::metadata(first.dir.join("run")).unwrap();
-        assert_eq!(copied.permissions().mode() & 0o111, 0o111);
+        let second = site.accept(&folder, None).unwrap();
+        let can_run = |dir: &Path| {
+            let copied = fs::metadata(dir.join("run")).unwrap();
+            copied.permissions().mode() & 0o111 == 0o111
+        };
+        assert!(can_run(&second.dir) && !can_run(&first.dir));
+        assert_ne!(
+            first.shape, second.shape,
+            "it may do what the first could not"
+        );
+        assert_eq!(first.digest, second.digest);
+    }
+
+    #[test]
+    fn deployments_with_one_cache_share_no_copy_and_keep_as_many_each() {
+        let mut site = Site::new(Workdir::Auto);
+        let mut other = Store::open(StoreSettings {
+            state: site.folder.path().join("other"),
+            ..site.store.settings.clone()
+        })
+        .unwrap();
+        let mut kept = Vec::new();
+        for content in ["1", "2", "3"] {
+            let path = site.write("app", content);
+            let (digest, id) = (None, None);
+            let theirs = other.accept(&Target { path, digest, id }).unwrap();
+            kept.push(theirs.artifact);
+        }
+        let app = site.write("app", "3");
+        let ours = site.accept(&app, None).unwrap();
+        assert!(!kept.contains(&ours.artifact));
+        for content in ["4", "5", "6"] {
+            let app = site.write("app", content);
+            site.accept(&app, None).unwrap();
+        }
+        site.store.prune(&[]);
+        assert!(!ours.artifact.exists());
+        assert!(kept.iter().all(|kept| kept.exists()));
+    }
+
+    #[test]
+    fn copies_of_the_version_before_are_used_and_removed_when_no_memory_names_them() {
+        let mut site = Site::new(Workdir::Auto);
+        let app = site.write("app", "one");
+        let release = site.accept(&app, None).unwrap();
+        let cache = site.folder.path().join("cache");
+        let old = |id: &str| {
+            let copy = files::canonical(&cache).unwrap().join("releases").join(id);
+            fs::create_dir(&copy).unwrap();
+            fs::write(lock_path(&copy), "").unwrap();
+            fs::write(copy.join("app"), "one").unwrap();
+            copy.join("app")
+        };
+        let [used, remembered, forgotten] = ["app-1", "app-2", "app-3"].map(old);
+        let earlier = Release {
+            artifact: used.clone(),
+            ..release
+        };
+        assert!(site.store.adopt(&earlier));
+        fs::create_dir(cache.join("memory")).unwrap();
+        fs::write(cache.join("memory/0.log"), "{\"artifact\":\"/app-2/app\"}").unwrap();
+        site.store.prune(std::slice::from_ref(&used));
+        assert!(used.exists() && remembered.exists() && !forgotten.exists());
+        site.store.prune(&[]);
+        assert!(!used.exists() && remembered.exists());
     }
 
     #[test]

@@ -177,6 +177,7 @@ impl Memory {
             Some(Release {
                 id: launch.handoff.release.clone(),
                 digest: Digest::parse(&launch.handoff.digest).ok()?,
+                shape: String::new(),
                 artifact: launch.artifact.clone(),
                 dir: launch.dir.clone(),
             })

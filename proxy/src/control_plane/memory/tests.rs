@@ -23,6 +23,7 @@ pub(super) fn release(name: &str) -> Release {
     Release {
         id: ReleaseId::new(name),
         digest: Digest::finish(Sha256::new_with_prefix(name)),
+        shape: String::new(),
         artifact: "/copies".into(),
         dir: "/site".into(),
     }
@@ -42,6 +43,7 @@ fn refusal(release: &Release) -> Refusal {
     Refusal {
         release: release.id.clone(),
         digest: release.digest.to_string(),
+        shape: String::new(),
         at_ms: UnixMillis(1),
         reason: "exited with exit status: 3".to_owned(),
         exit: Some("exit status: 3".to_owned()),

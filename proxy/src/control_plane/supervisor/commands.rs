@@ -42,7 +42,7 @@ impl<L: Launch> Supervisor<L> {
         }
     }
 
-    fn retry(&mut self, digest: Digest) {
+    pub(super) fn retry(&mut self, digest: Digest) {
         self.journal.memory.forgive(digest);
         if let Some(id) = self.releases.with_digest(digest) {
             self.on(Event::RetryRequested(id));

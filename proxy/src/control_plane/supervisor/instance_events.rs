@@ -1,8 +1,8 @@
 //! The handling of what instances report.
 
-use super::Supervisor;
 use super::instances::InstanceState;
 use super::journal::{Change, FailureDetails};
+use super::{Message, Supervisor};
 use crate::control_plane::instance::{InstanceEvent, PortFinding};
 use crate::control_plane::lifecycle::{Event, RefusalCause};
 use crate::control_plane::liveness::LivenessChange;
@@ -190,7 +190,16 @@ impl<L: Launch> Supervisor<L> {
         }
         let refusal = (cause, reason);
         self.journal
-            .record_refusal(generation, release, refusal, &self.releases);
+            .record_refusal(generation, release.clone(), refusal, &self.releases);
+        if let Some(accepted) = self.releases.get(&release) {
+            let (digest, shape) = (accepted.release.digest, &accepted.release.shape);
+            let refused = accepted.refused_shape(cause);
+            if !refused.is_empty() && refused != *shape {
+                // The deployed files were repaired while it ran.
+                self.journal.memory.forgive(digest);
+                self.send(Message::Lifecycle(Event::RetryRequested(release)));
+            }
+        }
     }
 
     fn describe_refusal(

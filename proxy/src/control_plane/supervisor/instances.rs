@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::control_plane::instance::LastProbe;
 use crate::deployment::status::{InstanceStatus, Status, UnixMillis};
 use crate::os::memory::tree_memory;
 use crate::process::variables::Variables;
-use crate::release::{Generation, ReleaseId};
+use crate::release::{Generation, Release, ReleaseId};
 use crate::router::{ResponseCounts, Upstream};
 
 /// Age from which the memory of an instance is measured again: a look at all processes costs some
@@ -33,6 +34,8 @@ pub(super) struct Instances(BTreeMap<Generation, Instance>);
 #[derive(Debug)]
 pub(super) struct Instance {
     pub(super) release: ReleaseId,
+    /// The private copy that it runs.
+    artifact: PathBuf,
     pub(super) state: InstanceState,
     since: UnixMillis,
     pub(super) pid: Option<u32>,
@@ -95,6 +98,11 @@ impl Instances {
     }
 
     /// Returns true if any instance of the release has not ended.
+    /// Returns the private copies that all instances run.
+    pub(super) fn artifacts(&self) -> impl Iterator<Item = &PathBuf> {
+        self.0.values().map(|instance| &instance.artifact)
+    }
+
     pub(super) fn has_release(&self, id: &ReleaseId) -> bool {
         self.0.values().any(|instance| instance.release == *id)
     }
@@ -142,12 +150,13 @@ impl Instances {
 impl Instance {
     /// Creates a candidate of the release. Its responses are counted in `answers`, if given.
     pub(super) fn new(
-        release: ReleaseId,
+        release: &Release,
         environment: Variables,
         answers: Option<Arc<ResponseCounts>>,
     ) -> Self {
         Self {
-            release,
+            release: release.id.clone(),
+            artifact: release.artifact.clone(),
             state: InstanceState::Candidate,
             since: UnixMillis::now(),
             pid: None,

@@ -241,6 +241,7 @@ impl StatusJournal {
         let failure = self.failure_of(&release).cloned();
         let mut refusal = Refusal {
             digest: accepted.release.digest.to_string(),
+            shape: accepted.refused_shape(cause),
             release,
             at_ms: UnixMillis::now(),
             reason,

@@ -31,7 +31,7 @@ struct LaunchFailure {
 
 impl<L: Launch> Supervisor<L> {
     pub(super) fn launch(&mut self, generation: Generation, id: &ReleaseId, purpose: Purpose) {
-        let Some(accepted) = self.releases.get(id) else {
+        let Some(accepted) = self.releases.get_mut(id) else {
             // Every release that the lifecycle may launch is kept while it is needed.
             tracing::error!(
                 event = "release_unknown",
@@ -42,10 +42,16 @@ impl<L: Launch> Supervisor<L> {
             return self.send(Message::LaunchFailed(generation));
         };
         let answers = self.settings.bake_max_errors.map(|_| Arc::default());
-        let instance = Instance::new(id.clone(), self.settings.environment.clone(), answers);
+        accepted.launched_shape = Some(accepted.release.shape.clone());
+        let accepted = accepted.clone();
+        let instance = Instance::new(
+            &accepted.release,
+            self.settings.environment.clone(),
+            answers,
+        );
         let (stop_time, last_probe) = (instance.stop_time(), instance.last_probe());
         self.instances.insert(generation, instance);
-        self.journal.record_launch(accepted, generation);
+        self.journal.record_launch(&accepted, generation);
         let change = (None, Some(InstanceState::Candidate));
         let (process, port) = match self.start_process(generation, &accepted.release) {
             Ok(started) => started,

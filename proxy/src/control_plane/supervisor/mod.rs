@@ -245,7 +245,16 @@ impl<L: Launch> Supervisor<L> {
             .retain(|id| needed.contains(id) || instances.has_release(id));
         let releases = &self.releases;
         self.lifecycle.forget_refused(|id| releases.contains(id));
-        self.watcher.prune(self.releases.ids().cloned().collect());
+        self.prune_copies();
+    }
+
+    /// Removes the private copies that can neither be launched nor run, here or in the next sidecar.
+    fn prune_copies(&self) {
+        let remembered = self.journal.memory.good_releases().into_iter();
+        let needed = self.releases.artifacts().chain(self.instances.artifacts());
+        let needed = needed.cloned();
+        let needed = needed.chain(remembered.map(|release| release.artifact));
+        self.watcher.prune(needed.collect());
     }
 
     fn publish(&self) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use crate::control_plane::lifecycle::RefusalCause;
 use crate::release::{Digest, Release, ReleaseId};
 
 /// The table of accepted releases.
@@ -16,8 +17,24 @@ pub(super) struct Accepted {
     pub(super) release: Release,
     /// Path at which the artifact was deployed, if that is known.
     pub(super) source: Option<PathBuf>,
+    /// Shape of the release at its latest launch.
+    pub(super) launched_shape: Option<String>,
     pub(super) detected: SystemTime,
     pub(super) copied: SystemTime,
+}
+
+// === impl Accepted ===
+
+impl Accepted {
+    /// Returns the shape with which the release was refused. What a person has rolled back comes
+    /// again only when a person says so.
+    pub(super) fn refused_shape(&self, cause: RefusalCause) -> String {
+        if cause == RefusalCause::RolledBack {
+            return String::new();
+        }
+        let launched = self.launched_shape.as_ref();
+        launched.unwrap_or(&self.release.shape).clone()
+    }
 }
 
 // === impl Releases ===
@@ -31,6 +48,7 @@ impl Releases {
             let accepted = Accepted {
                 release,
                 source: None,
+                launched_shape: None,
                 detected: now,
                 copied: now,
             };
@@ -39,7 +57,10 @@ impl Releases {
         Self(releases.into_iter().map(accepted).collect())
     }
 
-    pub(super) fn insert(&mut self, accepted: Accepted) {
+    pub(super) fn insert(&mut self, mut accepted: Accepted) {
+        if let Some(before) = self.get(&accepted.release.id) {
+            accepted.launched_shape.clone_from(&before.launched_shape);
+        }
         self.0.insert(accepted.release.id.clone(), accepted);
     }
 
@@ -51,7 +72,12 @@ impl Releases {
         self.0.get_mut(id)
     }
 
-    pub(super) fn ids(&self) -> impl Iterator<Item = &ReleaseId> {
+    /// Returns the private copies of all releases.
+    pub(super) fn artifacts(&self) -> impl Iterator<Item = &PathBuf> {
+        self.0.values().map(|accepted| &accepted.release.artifact)
+    }
+
+    fn ids(&self) -> impl Iterator<Item = &ReleaseId> {
         self.0.keys()
     }
 

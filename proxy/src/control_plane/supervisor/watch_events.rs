@@ -9,7 +9,7 @@ use crate::control_plane::lifecycle::Event;
 use crate::control_plane::settings::SupervisorSettings;
 use crate::control_plane::watcher::WatchEvent;
 use crate::process::Launch;
-use crate::release::Release;
+use crate::release::{Digest, Release, ReleaseId};
 
 impl<L: Launch> Supervisor<L> {
     pub(super) fn handle_watch_event(&mut self, event: WatchEvent) {
@@ -31,6 +31,7 @@ impl<L: Launch> Supervisor<L> {
                 self.detected(Accepted {
                     release,
                     source,
+                    launched_shape: None,
                     detected,
                     copied,
                 });
@@ -45,6 +46,7 @@ impl<L: Launch> Supervisor<L> {
                 self.older_detected(Accepted {
                     release,
                     source,
+                    launched_shape: None,
                     detected,
                     copied,
                 });
@@ -148,11 +150,13 @@ impl<L: Launch> Supervisor<L> {
         }
         let known = self.releases.with_digest(digest);
         let id = known.unwrap_or_else(|| accepted.release.id.clone());
+        let shape = accepted.release.shape.clone();
         if id == accepted.release.id {
             self.releases.insert(accepted);
         }
         // A sibling, or an earlier sidecar, may have tried it.
         self.journal.memory.refresh();
+        self.retry_if_reshaped(digest, &id, &shape);
         if !self.instances.has_release(&id) {
             if let Some(refusal) = self.journal.memory.refusal(digest) {
                 tracing::warn!(
@@ -172,6 +176,23 @@ impl<L: Launch> Supervisor<L> {
             }
         }
         self.on(Event::Detected(id));
+        // It may have another copy now.
+        self.prune_copies();
+    }
+
+    /// Forgives a refused release whose rights to be run or empty folders are others now.
+    fn retry_if_reshaped(&mut self, digest: Digest, id: &ReleaseId, shape: &str) {
+        let refusal = self.journal.memory.refusal(digest);
+        let refused = refusal.map(|refusal| refusal.shape.as_str());
+        if refused.is_some_and(|refused| !refused.is_empty() && refused != shape) {
+            tracing::info!(
+                event = "release_reshaped",
+                release = %id,
+                "executable bits or empty folders have changed since the release was refused: it is \
+                 tried again"
+            );
+            self.retry(digest);
+        }
     }
 
     /// Handles an artifact that is older than the newest, which cannot serve.
@@ -208,7 +229,7 @@ impl<L: Launch> Supervisor<L> {
                 self.releases.insert(Accepted {
                     release,
                     source: Some(source),
-                    ..deferred
+                    ..deferred.clone()
                 });
             }
             Err(reason) => tracing::warn!(

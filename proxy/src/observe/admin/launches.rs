@@ -133,6 +133,7 @@ mod tests {
         let release = Release {
             id: ReleaseId::new(release),
             digest: Digest::parse(&"0".repeat(64)).unwrap(),
+            shape: String::new(),
             artifact: PathBuf::new(),
             dir: PathBuf::new(),
         };

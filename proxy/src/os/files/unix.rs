@@ -5,7 +5,9 @@
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -75,6 +77,50 @@ pub fn copy_mode(original: &Metadata, copy: &Path, executable: bool) -> io::Resu
     let run = if executable { 0o111 } else { 0 };
     let mode = original.mode() & 0o777 | 0o600 | run;
     fs::set_permissions(copy, Permissions::from_mode(mode))
+}
+
+/// Makes a file that nobody else can read until [`copy_mode`] gives it its permissions.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Makes a folder that nobody else can use until [`finish_folder`] gives it its permissions.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+/// Gives a folder of ours these permissions and this time. The time is best effort: only static file
+/// servers use it.
+pub fn finish_folder(path: &Path, mode: u32, modified: Option<SystemTime>) -> io::Result<()> {
+    if let Some(modified) = modified {
+        let _ = File::open(path).and_then(|folder| folder.set_modified(modified));
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode & 0o7777 | 0o700))
+}
+
+/// Returns true if the owner may run it.
+pub fn is_executable(metadata: &Metadata) -> bool {
+    metadata.mode() & 0o100 != 0
+}
+
+/// Returns the permissions.
+pub fn mode(metadata: &Metadata) -> u32 {
+    metadata.mode() & 0o7777
+}
+
+/// Returns true if a file takes less room than its length: it has holes.
+pub fn is_sparse(metadata: &Metadata) -> bool {
+    metadata.blocks().saturating_mul(512) < metadata.len()
+}
+
+/// Returns true if a program has file capabilities (capabilities(7)), or runs as its owner.
+pub fn is_privileged(file: &File, metadata: &Metadata) -> bool {
+    let has_capabilities = || {
+        let mut value = [0_u8; 64];
+        rustix::fs::fgetxattr(file, "security.capability", &mut value).is_ok()
+    };
+    metadata.mode() & 0o111 != 0 && (metadata.mode() & 0o6000 != 0 || has_capabilities())
 }
 
 /// Gives a file these permissions, without set-user-ID and the like.
@@ -178,8 +224,6 @@ pub(super) fn is_locked(_: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::OpenOptionsExt as _;
-
     use super::*;
 
     /// Fails by the end of the whole test program.

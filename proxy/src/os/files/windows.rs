@@ -103,6 +103,41 @@ pub fn copy_mode(_: &Metadata, _: &Path, _executable: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a file; its permissions are the folder's.
+pub fn create_private(path: &Path) -> io::Result<File> {
+    File::create_new(path)
+}
+
+/// Makes a folder; its permissions are those of the one above.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    fs::create_dir(path)
+}
+
+/// Does nothing, as [`copy_mode`].
+pub fn finish_folder(_: &Path, _mode: u32, _: Option<SystemTime>) -> io::Result<()> {
+    Ok(())
+}
+
+/// Returns false: what may be run is no matter of permissions.
+pub fn is_executable(_: &Metadata) -> bool {
+    false
+}
+
+/// Returns the same for all.
+pub fn mode(_: &Metadata) -> u32 {
+    0
+}
+
+/// Returns false: holes are written only into files that are marked for them.
+pub fn is_sparse(_: &Metadata) -> bool {
+    false
+}
+
+/// Returns false: no program has more rights than the process that starts it.
+pub fn is_privileged(_: &File, _: &Metadata) -> bool {
+    false
+}
+
 /// Does nothing, as [`copy_mode`].
 pub fn set_mode(_: &Path, _mode: u32) -> io::Result<()> {
     Ok(())

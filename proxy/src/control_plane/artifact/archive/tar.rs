@@ -73,7 +73,7 @@ fn unpack_entry(entry: &mut Entry<'_, impl Read>, to: &mut Unpacker) -> Result<(
         )
     };
     if kind.is_dir() {
-        to.folder(&components)
+        to.folder(&components, mode, modified)
     } else if kind.is_file() || kind.is_contiguous() || kind.is_gnu_sparse() {
         to.file(&components, mode, modified, entry)
     } else if kind.is_symlink() {

@@ -524,3 +524,35 @@ mod unix {
         }
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn a_folder_has_the_permissions_and_the_time_that_the_archive_says() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mut tar = ::tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    for (kind, name, mode) in [
+        (EntryType::Directory, "private", 0o700),
+        (EntryType::Regular, "private/key", 0o644),
+        (EntryType::Directory, "unsaid", 0),
+    ] {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_mtime(1_000_000_000);
+        header.set_size(0);
+        tar.append_data(&mut header, name, &b""[..]).unwrap();
+    }
+    let tar = tar.into_inner().unwrap().finish().unwrap();
+    let unpacked = unpack_with(ArchiveFormat::TarGz, &tar, LIMITS);
+    let look = |name: &str| fs::metadata(unpacked.path(name)).unwrap();
+    let private = look("private");
+    assert_eq!(private.permissions().mode() & 0o777, 0o700);
+    let time = std::time::Duration::from_secs(1_000_000_000);
+    let since = private
+        .modified()
+        .unwrap()
+        .duration_since(std::time::UNIX_EPOCH);
+    assert_eq!(since.unwrap(), time);
+    assert_ne!(look("unsaid").permissions().mode() & 0o700, 0);
+}

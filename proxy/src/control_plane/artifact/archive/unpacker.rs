@@ -1,5 +1,6 @@
 //! Writes the entries of an archive, and counts them.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,8 @@ pub(super) struct Unpacker {
     entries: u64,
     /// Links are made at the end: until then no name can lead through one.
     links: Vec<(PathBuf, String)>,
+    /// Folders get their permissions and times at the end: until then they are filled.
+    folders: BTreeMap<PathBuf, (u32, Option<SystemTime>)>,
 }
 
 // === impl Unpacker ===
@@ -34,11 +37,21 @@ impl Unpacker {
             bytes: 0,
             entries: 0,
             links: Vec::new(),
+            folders: BTreeMap::new(),
         })
     }
 
-    pub(super) fn folder(&mut self, components: &[&str]) -> Result<(), ArchiveError> {
+    pub(super) fn folder(
+        &mut self,
+        components: &[&str],
+        mode: Option<u32>,
+        modified: Option<SystemTime>,
+    ) -> Result<(), ArchiveError> {
         self.make_folders(components)?;
+        // Some packers say nothing with zero.
+        if let Some(mode) = mode.map(|mode| mode & 0o777).filter(|mode| *mode != 0) {
+            self.folders.insert(self.path(components), (mode, modified));
+        }
         Ok(())
     }
 
@@ -113,7 +126,7 @@ impl Unpacker {
         fs::hard_link(original, path).map_err(|error| twice(error, components))
     }
 
-    /// Makes the links: all or none, since the folder is incomplete without them.
+    /// Makes the links, and finishes the folders: all or none, since the folder is incomplete without them.
     pub(super) fn finish(self) -> Result<(), ArchiveError> {
         for (path, target) in &self.links {
             let name = path.strip_prefix(&self.top).unwrap_or(path);
@@ -125,6 +138,10 @@ impl Unpacker {
                 let said = format!("cannot make the link {name:?}: {error}");
                 ArchiveError::Write(io::Error::new(error.kind(), said))
             })?;
+        }
+        // The deepest first: a time of a folder changes with what is made in it.
+        for (path, (mode, modified)) in self.folders.iter().rev() {
+            files::finish_folder(path, *mode, *modified)?;
         }
         Ok(())
     }

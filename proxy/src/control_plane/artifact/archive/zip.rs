@@ -45,8 +45,10 @@ pub(super) fn unpack(archive: &mut File, to: &mut Unpacker) -> Result<(), Archiv
         let name = entry.name().map_err(broken)?.into_owned();
         let components =
             components(&name, Separators::SlashAndBackslash).map_err(ArchiveError::Refused)?;
+        let said = entry.unix_mode().filter(|_| entry.system() == System::Unix);
+        let said = said.filter(|mode| mode & 0o777 != 0);
         if entry.is_dir() || name.ends_with('\\') {
-            to.folder(&components)?;
+            to.folder(&components, said, None)?;
         } else if entry.is_symlink() {
             let mut target = String::new();
             (&mut entry)
@@ -55,9 +57,8 @@ pub(super) fn unpack(archive: &mut File, to: &mut Unpacker) -> Result<(), Archiv
                 .map_err(|error| ArchiveError::Broken(format!("{name:?}: {error}")))?;
             to.link(&components, &target)?;
         } else {
-            let said = entry.unix_mode().filter(|_| entry.system() == System::Unix);
-            let mode = said.filter(|mode| mode & 0o777 != 0).unwrap_or(UNSAID_MODE);
-            to.file(&components, Some(mode), None, &mut entry)?;
+            let mode = Some(said.unwrap_or(UNSAID_MODE));
+            to.file(&components, mode, None, &mut entry)?;
         }
     }
     Ok(())
