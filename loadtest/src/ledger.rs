@@ -4,8 +4,21 @@ use std::collections::BTreeMap;
 
 use sample_app::journal::{Arrivals, Entry, Times};
 
-use crate::generator::outcome::{Failed, Failure};
-use crate::tally::Sample;
+use crate::generator::failure::{Failed, Failure};
+use crate::generator::request::Request;
+
+/// One request, as small as possible: a run has millions.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    pub request: Request,
+    pub due_us: u64,
+    pub ended_us: u64,
+    pub latency_us: u64,
+    pub service_us: u64,
+    pub release: Option<u32>,
+    /// Failure that the client saw.
+    pub failed: Option<Failure>,
+}
 
 /// The result of the join.
 #[derive(Debug, Default, Eq, PartialEq)]
@@ -68,7 +81,7 @@ fn find_failure(sample: &Sample, lines: &[&Entry], times: Times) -> Option<Faile
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::generator::request::{Call, Connection, Request};
+    use crate::generator::request::{Call, Connection};
 
     fn sample(seq: u64, call: Call, release: Option<u32>) -> Sample {
         Sample {

@@ -6,11 +6,12 @@ use std::time::Duration;
 use sample_app::journal::Entry;
 use serde::{Deserialize, Serialize};
 
+use crate::generator::failure::{Failed, Failure};
 use crate::generator::mix::Class;
-use crate::generator::outcome::{Failed, Failure, Outcome};
+use crate::generator::outcome::Outcome;
 use crate::generator::request::{Connection, Request};
 use crate::histogram::Histogram;
-use crate::ledger::{self, Account};
+use crate::ledger::{self, Account, Sample};
 use crate::units::micros;
 
 /// Length of one point of the latency over time.
@@ -18,19 +19,6 @@ pub const MOMENT: Duration = Duration::from_millis(500);
 
 /// Maximum number of failures that are kept in words.
 const EXAMPLES: usize = 20;
-
-/// One request, as small as possible: a run has millions.
-#[derive(Clone, Copy, Debug)]
-pub struct Sample {
-    pub request: Request,
-    pub due_us: u64,
-    pub ended_us: u64,
-    pub latency_us: u64,
-    pub service_us: u64,
-    pub release: Option<u32>,
-    /// Failure that the client saw.
-    pub failed: Option<Failure>,
-}
 
 /// The outcomes so far.
 #[derive(Debug)]
@@ -415,11 +403,11 @@ mod tests {
         }
     }
 
-    fn failed(kind: Failure, outcome: Outcome) -> Outcome {
+    fn failed(kind: Failure, seq: u64, due: u64, took: u64) -> Outcome {
         Outcome {
             release: None,
             failed: Some(Failed::new(kind, "so")),
-            ..outcome
+            ..outcome(seq, Call::Home, due, took)
         }
     }
 
@@ -511,7 +499,7 @@ mod tests {
         let mut outcomes: Vec<Outcome> = kinds
             .into_iter()
             .enumerate()
-            .map(|(seq, kind)| failed(kind, outcome(seq as u64, Call::Home, 10, 5)))
+            .map(|(seq, kind)| failed(kind, seq as u64, 10, 5))
             .collect();
         outcomes.push(outcome(3, Call::Home, 3_000, 20));
         let counts = counts(&outcomes, None);
@@ -530,7 +518,7 @@ mod tests {
         let stall = |outcomes: &[Outcome]| counts(outcomes, None).stall;
         let slow = || outcome(0, Call::Slow(ms(9_000)), 3_000, 9_100);
         assert_eq!(stall(&[slow()]), ms(100));
-        let timeout = failed(Failure::Timeout, outcome(1, Call::Home, 1_000, 3_000));
+        let timeout = failed(Failure::Timeout, 1, 1_000, 3_000);
         let quick = outcome(2, Call::Home, 5_000, 1);
         assert_eq!(stall(&[slow(), timeout, quick]), ms(3_000));
     }
@@ -543,7 +531,7 @@ mod tests {
             .enumerate()
             .map(|(seq, (due, took))| outcome(seq as u64, Call::Home, due, took))
             .collect();
-        outcomes.push(failed(Failure::Refused, outcome(9, Call::Home, 700, 1)));
+        outcomes.push(failed(Failure::Refused, 9, 700, 1));
         assert_eq!(
             counts(&outcomes, None).gap,
             ms(600),

@@ -113,7 +113,7 @@ impl Options {
 }
 
 /// Returns the name on the command line.
-pub fn name_of(value: impl ValueEnum) -> String {
+pub fn name_of(value: impl ValueEnum + Copy) -> String {
     let value = value.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().to_owned())
 }

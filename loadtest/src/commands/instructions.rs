@@ -1,7 +1,7 @@
 //! `instructions`: handoff's instructions for each request, counted with callgrind.
 //!
-//! A case is run with N and with 2N requests. The difference of the smallest counts, divided by N, is
-//! the figure: start and end of the process cancel out.
+//! A case is run with few requests and with many. The difference of the smallest counts, divided by
+//! that of the requests, is the figure: start and end of the process cancel out.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,7 @@ use crate::deploy::handoff::Handoff;
 use crate::deploy::release::Release;
 use crate::deploy::site::Site;
 use crate::generator::client::Client;
-use crate::generator::outcome::{Failed, Failure};
+use crate::generator::failure::{Failed, Failure};
 use crate::host::binaries::{self, Profile};
 use crate::host::install::{self, find};
 use crate::host::system::System;
@@ -40,7 +40,7 @@ const RUNS: usize = 3;
 #[derive(Clone, Copy, Debug)]
 struct Case {
     name: &'static str,
-    /// Number of requests: N.
+    /// Number of requests; a tenth of it in the run with few.
     requests: u64,
     is_kept: bool,
     cookies: usize,
@@ -50,28 +50,28 @@ struct Case {
 const CASES: [Case; 4] = [
     Case {
         name: "get_kept",
-        requests: 3_000,
+        requests: 5_000,
         is_kept: true,
         cookies: 0,
         body: 0,
     },
     Case {
         name: "get_new",
-        requests: 2_000,
+        requests: 3_000,
         is_kept: false,
         cookies: 0,
         body: 0,
     },
     Case {
         name: "cookies_4_kib",
-        requests: 3_000,
+        requests: 5_000,
         is_kept: true,
         cookies: 4096,
         body: 0,
     },
     Case {
         name: "body_64_kib",
-        requests: 1_000,
+        requests: 1_500,
         is_kept: true,
         cookies: 0,
         body: 64 * 1024,
@@ -107,15 +107,18 @@ pub fn run(options: &InstructionsOptions) -> Result<bool, CommandError> {
     let folder = folder.map_err(CommandError::folder(&std::env::temp_dir()))?;
     let mut instructions = BTreeMap::new();
     for case in CASES {
+        let few = case.requests / 10;
         let mut counts = [u64::MAX; 2];
         for run in 0..RUNS {
-            for (count, times) in counts.iter_mut().zip([1, 2]) {
-                let own = folder.path().join(format!("{}-{times}-{run}", case.name));
-                let counted = count_run(&own, case, times, &valgrind, &built[0], &built[1]);
+            for (count, requests) in counts.iter_mut().zip([few, case.requests]) {
+                let own = folder
+                    .path()
+                    .join(format!("{}-{requests}-{run}", case.name));
+                let counted = count_run(&own, case, requests, &valgrind, &built[0], &built[1]);
                 *count = runtime.block_on(counted)?.min(*count);
             }
         }
-        let figure = counts[1].saturating_sub(counts[0]) / case.requests;
+        let figure = counts[1].saturating_sub(counts[0]) / (case.requests - few);
         eprintln!("{}: {} instructions", case.name, thousands(figure));
         instructions.insert(case.name.to_owned(), figure);
     }
@@ -137,11 +140,11 @@ pub fn run(options: &InstructionsOptions) -> Result<bool, CommandError> {
     Ok(true)
 }
 
-/// Runs handoff under callgrind while `times` N requests are sent; returns all its instructions.
+/// Runs handoff under callgrind while the requests are sent; returns all its instructions.
 async fn count_run(
     folder: &Path,
     case: Case,
-    times: u64,
+    requests: u64,
     valgrind: &Path,
     handoff: &Path,
     app: &Path,
@@ -169,7 +172,7 @@ async fn count_run(
     let command = [app.into(), "-port".into(), "{port}".into()];
     let log = folder.join("output.log");
     let mut handoff = Handoff::start(&wrapper, site, &release, &command, folder, &log).await?;
-    let sent = case.send(handoff.server(), case.requests * times).await;
+    let sent = case.send(handoff.server(), requests).await;
     handoff.stop().await?;
     sent.map_err(|failed| {
         CommandError::Other(format!(

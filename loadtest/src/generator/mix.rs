@@ -303,9 +303,12 @@ mod tests {
 
     #[test]
     fn websockets_end_with_a_close_frame_and_without() {
-        let closes = (0..10_000).filter_map(|seq| match of_classes(seq).call {
-            Call::WebSocket { close, .. } => Some(close),
-            _ => None,
+        let closes = (0..10_000).filter_map(|seq| {
+            if let Call::WebSocket { close, .. } = of_classes(seq).call {
+                Some(close)
+            } else {
+                None
+            }
         });
         let (with, without): (Vec<bool>, Vec<bool>) = closes.partition(|close| *close);
         assert!(with.len() > 50 && without.len() > 50);

@@ -4,6 +4,7 @@ pub mod bounds;
 pub mod html;
 pub mod part;
 pub mod plots;
+mod problems;
 pub mod table;
 pub mod text;
 pub mod totals;
@@ -17,16 +18,17 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use self::bounds::{Bounds, OVER_CONTROL_MS};
+use self::bounds::Bounds;
 use self::part::Part;
+use self::problems::{describe_lateness, problems};
 use crate::cli::DeployBy;
 use crate::deploy::swap::Swap;
+use crate::generator::failure::Failure;
 use crate::generator::mix::Class;
-use crate::generator::outcome::Failure;
 use crate::generator::request::Connection;
 use crate::histogram::Histogram;
 use crate::tally::{ClassCounts, Example};
-use crate::units::{rounded, thousands};
+use crate::units::rounded;
 
 /// Maximum lateness of the generator (99th percentile, in milliseconds). Above it, latencies would
 /// describe the generator and not the server, and are withheld.
@@ -334,24 +336,6 @@ pub fn write_json(result: &impl Serialize, file: &Path) -> io::Result<()> {
     fs::write(file, json)
 }
 
-/// Describes a generator that was later than `limit_ms` in any part, each of which has to count.
-fn describe_lateness(parts: &[Part], limit_ms: f64) -> Option<String> {
-    let late = |part: &Part| Some((part.lateness.at(0.99)?, part.spec.number));
-    let parts_late = parts.iter().filter_map(late);
-    let (p99, number) = parts_late.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    let part = if parts.len() > 1 {
-        format!("in part {number} ")
-    } else {
-        String::new()
-    };
-    (p99 > limit_ms).then(|| {
-        format!(
-            "{part}the generator itself was late by {p99:.0} ms at the 99th percentile (more than \
-             {limit_ms:.0}): this machine is too busy for this rate"
-        )
-    })
-}
-
 fn failures(parts: &[Part], has_journal: bool) -> BTreeMap<&'static str, u64> {
     let kinds: &[Failure] = if has_journal {
         &Failure::ALL
@@ -417,68 +401,6 @@ fn setup(parts: &[Part], swaps: usize, bounds: Option<&Bounds>, duration_s: f64)
         commit: spec.commit.clone(),
         programs: spec.programs.clone(),
     }
-}
-
-fn problems(
-    parts: &[Part],
-    failed: &BTreeMap<&'static str, u64>,
-    bounds: Option<&Bounds>,
-) -> Vec<String> {
-    let mut problems = Vec::new();
-    let failures: u64 = failed.values().sum();
-    let sent: u64 = parts.iter().map(|part| part.sent).sum();
-    let asked: u64 = parts.iter().map(|part| part.spec.requests).sum();
-    if failures > 0 {
-        let (failures, sent) = (thousands(failures), thousands(sent));
-        problems.push(format!("{failures} of {sent} requests failed"));
-    }
-    if sent == 0 {
-        problems.push("no request was sent".to_owned());
-    } else if sent < asked {
-        let (sent, asked) = (thousands(sent), thousands(asked));
-        problems.push(format!("{sent} of {asked} requests were sent"));
-    }
-    let swaps: usize = parts.iter().map(|part| part.swaps.len()).sum();
-    let asked: u32 = parts.iter().map(|part| part.spec.swaps).sum();
-    if swaps < asked as usize {
-        problems.push(format!("{swaps} of {asked} swaps were made"));
-    }
-    for part in parts {
-        let prefix = if parts.len() > 1 {
-            format!("part {}: ", part.spec.number)
-        } else {
-            String::new()
-        };
-        let own = part.problems.iter().cloned().chain(problems_of_swaps(part));
-        problems.extend(own.map(|problem| format!("{prefix}{problem}")));
-    }
-    if let Some(bounds) = bounds.filter(|bounds| bounds.decide) {
-        // The lateness of the generator is part of what is compared, and raises the limit.
-        problems.extend(describe_lateness(parts, OVER_CONTROL_MS));
-        problems.extend(bounds.problems());
-    }
-    problems
-}
-
-fn problems_of_swaps(part: &Part) -> Vec<String> {
-    let mut problems = Vec::new();
-    // After an early end, an unfinished last swap follows from the problem before it.
-    let is_complete = part.swaps.len() >= part.spec.swaps as usize;
-    for swap in &part.swaps {
-        let release = &swap.release;
-        if let Some(reason) = &swap.refused {
-            problems.push(format!("{release} was refused: {reason}"));
-        } else if swap.seen_ms.is_none() && part.spec.names_releases {
-            problems.push(format!("clients never saw {release}"));
-        } else if !swap.is_over() && (is_complete || part.spec.has_journal) {
-            problems.push(format!("the release before {release} was not stopped"));
-        }
-    }
-    let unfinished = part.control_runs.iter().filter(|swap| !swap.is_over());
-    problems.extend(
-        unfinished.map(|swap| format!("the control release {} was not refused", swap.release)),
-    );
-    problems
 }
 
 // === impl Quantiles ===

@@ -37,7 +37,7 @@ pub struct Status {
     pub version: Cow<'static, str>,
     /// Process id of handoff.
     pub pid: u32,
-    /// Machine on which `pid` has a meaning; see [`machine`].
+    /// Machine on which `pid` has a meaning.
     pub machine: Option<String>,
     /// Public address.
     pub listen: SocketAddr,

@@ -64,7 +64,7 @@ fn any_release_that_is_kept_can_be_named() {
     ask_back(&site, 1, r#""v1""#);
     site.await_version("v1");
     let full = site.status().handoff("v2").expect("v2").release.clone();
-    ask_back(&site, 2, &format!("{full:?}"));
+    ask_back(&site, 2, &format!("\"{full}\""));
     site.await_version("v2");
 }
 

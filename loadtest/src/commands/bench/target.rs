@@ -57,7 +57,7 @@ pub struct Target {
 
 #[derive(Debug)]
 enum Kind {
-    Proxy(Proxy),
+    Proxy(Box<Proxy>),
     Handoff(Box<Sidecar>),
 }
 
@@ -103,7 +103,7 @@ impl Baseline {
             name: TargetName::Direct,
             version: first_line(&self.backend, BACKEND.version).await,
             server: proxy.server(),
-            kind: Kind::Proxy(proxy),
+            kind: Kind::Proxy(Box::new(proxy)),
         };
         target.wait_until_answering().await
     }
@@ -131,7 +131,7 @@ impl Baseline {
             name,
             version: first_line(&program, fixture.version).await,
             server: proxy.server(),
-            kind: Kind::Proxy(proxy),
+            kind: Kind::Proxy(Box::new(proxy)),
         };
         target.wait_until_answering().await.map_err(explain)
     }

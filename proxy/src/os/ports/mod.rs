@@ -75,20 +75,27 @@ fn outside_of(outgoing: &RangeInclusive<u16>) -> Option<RangeInclusive<u16>> {
 ///
 /// Without `SO_REUSEADDR`, since the app may not set it either.
 fn bind(port: u16) -> io::Result<Socket> {
-    let bind = |domain, address: SocketAddr| -> io::Result<Socket> {
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        if domain == Domain::IPV6 {
-            socket.set_only_v6(false)?;
-        }
-        socket.bind(&address.into())?;
-        Ok(socket)
-    };
-    match bind(Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into()) {
+    if cfg!(windows) {
+        // All addresses do not conflict with one there (Microsoft's documentation of
+        // SO_EXCLUSIVEADDRUSE).
+        bind_to((Ipv4Addr::LOCALHOST, port).into())?;
+    }
+    match bind_to((Ipv6Addr::UNSPECIFIED, port).into()) {
         Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
-            bind(Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into())
+            bind_to((Ipv4Addr::UNSPECIFIED, port).into())
         }
         bound => bound,
     }
+}
+
+fn bind_to(address: SocketAddr) -> io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -128,8 +135,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let listening = listener.local_addr().unwrap();
         assert!(is_taken(listening.port()));
-        let outgoing = TcpStream::connect(listening).unwrap();
-        assert!(is_taken(outgoing.local_addr().unwrap().port()));
+        // Wine sets SO_REUSEADDR on every socket, so that only a listener conflicts there.
+        if cfg!(unix) {
+            let outgoing = TcpStream::connect(listening).unwrap();
+            assert!(is_taken(outgoing.local_addr().unwrap().port()));
+        }
         let [free] = choose(1).unwrap()[..] else {
             panic!("one port");
         };
