@@ -156,7 +156,9 @@ fn deployment_in(folder: &Path) -> Result<Here, UnknownDeployment> {
     match (&states[..], source) {
         ([state], _) => Ok(Here::State(state.clone())),
         // It may not have run yet, and the others do not run any more.
-        (states, Some(source)) if !states.iter().any(has_sidecars) => Ok(Here::Source(source)),
+        (states, Some(source)) if !states.iter().any(|state| has_sidecars(state)) => {
+            Ok(Here::Source(source))
+        }
         ([], _) => Err(UnknownDeployment::Nowhere),
         _ => Err(UnknownDeployment::Several(states)),
     }
@@ -186,14 +188,14 @@ fn states_in(folder: &Path) -> Vec<PathBuf> {
     states.sort();
     states.dedup();
     // Where some run, the others are remains.
-    if states.len() > 1 && states.iter().any(has_sidecars) {
-        states.retain(has_sidecars);
+    if states.len() > 1 && states.iter().any(|state| has_sidecars(state)) {
+        states.retain(|state| has_sidecars(state));
     }
     states
 }
 
 /// Returns true if sidecars run in this state folder, or were killed.
-fn has_sidecars(state: &PathBuf) -> bool {
+fn has_sidecars(state: &Path) -> bool {
     let mut sidecars = Sidecars::of(state);
     sidecars.refresh();
     sidecars.all().next().is_some()
