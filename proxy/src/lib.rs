@@ -46,7 +46,8 @@
 //! - **Nothing outlives the sidecar.** What still escapes is ended at the next start.
 //! - **A client sees the failure of an upstream as a failure.** A truncated body aborts the response.
 //! - **A request that never reached the app is sent again.** One that may have reached it, once, and
-//!   only if it is idempotent, has no body, and no byte of a response was seen.
+//!   only if it is idempotent, has no body, and no byte of a response was seen; never one whose
+//!   instance died by itself.
 //! - **Each sidecar writes only its own files**, and only commands write the desired state.
 //!
 //! [`docs::architecture`] says more, [`docs::glossary`] defines the words, and [`docs::decisions`] gives

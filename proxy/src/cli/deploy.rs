@@ -18,7 +18,7 @@ Exit codes:
 ///
 /// Copies ARTIFACT under a new name beside the other artifacts, writes the pointer file, and follows
 /// every sidecar. If one refuses the release, prints the reason, and puts back what was deployed
-/// before.
+/// before. With --artifact, replaces that file or folder instead.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXIT_CODES)]
 pub struct DeployArgs {
@@ -34,6 +34,10 @@ pub struct DeployArgs {
     /// [default: releases or _target in the working directory, if it exists]
     #[arg(long, env = "HANDOFF_WATCH", value_name = "DIR")]
     pub(crate) to: Option<PathBuf>,
+
+    /// Artifact to replace, in one step, if the sidecars run it in place: their --artifact
+    #[arg(long = "artifact", env = "HANDOFF_ARTIFACT", value_name = "PATH")]
+    pub(crate) in_place: Option<PathBuf>,
 
     /// State folder of the sidecars: their --state; without --pointer and --to, these sidecars'
     /// status names the place to deploy to

@@ -1,5 +1,6 @@
 //! The paths of a deployment, from the options of a command.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::sidecars::Sidecars;
@@ -13,6 +14,8 @@ use crate::deployment::status::SourceStatus;
 pub(super) struct DeploymentPaths {
     /// The pointer file; without it, sidecars run the newest artifact in `uploads`.
     pub(super) pointer: Option<PathBuf>,
+    /// Artifact that the sidecars run in place.
+    pub(super) in_place: Option<PathBuf>,
     /// Folder for artifacts.
     pub(super) uploads: PathBuf,
     /// State folder, in which sidecars publish their status.
@@ -24,19 +27,18 @@ pub(super) struct DeploymentPaths {
 pub(super) enum UnknownDeployment {
     /// Neither an option nor the working directory names a deployment.
     #[error(
-        "which deployment? Give --state DIR, --pointer FILE or --to DIR (or start in a folder with \
-         _artifact.txt, releases or _target in it)"
+        "which deployment? Give --pointer FILE, --to DIR, --artifact PATH or --state DIR (or start in \
+         the folder of a deployment)"
     )]
     Nowhere,
     /// There is no sidecar that has published its options.
-    #[error("no sidecar has published where it looks in {0:?}: give --pointer FILE or --to DIR")]
-    Untold(PathBuf),
-    /// The sidecars run a single file or folder, which a deploy cannot replace.
     #[error(
-        "the sidecars run {0:?} itself (--artifact): replace that file, or run them with --pointer \
-         or --watch"
+        "no sidecar has published where it looks in {0:?}: give --pointer FILE, --to DIR or --artifact PATH"
     )]
-    InPlace(PathBuf),
+    Untold(PathBuf),
+    /// The working directory has several deployments.
+    #[error("which deployment? Give one of these: {}", .0.iter().map(|state| format!("--state {state:?}")).collect::<Vec<_>>().join(", "))]
+    Several(Vec<PathBuf>),
 }
 
 // === impl DeploymentPaths ===
@@ -47,29 +49,48 @@ impl DeploymentPaths {
     pub(super) fn find(
         pointer: Option<PathBuf>,
         folder: Option<PathBuf>,
+        artifact: Option<PathBuf>,
         state: Option<PathBuf>,
     ) -> Result<Self, UnknownDeployment> {
-        let [pointer, folder, state] = [pointer, folder, state].map(|path| path.map(absolute));
-        let source = match (pointer, folder, &state) {
-            (Some(file), folder, _) => Source::Pointer { file, folder },
-            (None, Some(folder), _) => Source::Folder(folder),
-            (None, None, Some(state)) => published(state)?,
-            (None, None, None) => here()?,
+        let (source, found) = match source_of(pointer, folder, artifact) {
+            Some(source) => (source, None),
+            None => match state.clone().map(absolute) {
+                Some(state) => (published(&state)?, None),
+                None => match here()? {
+                    Here::Source(source) => (source, None),
+                    Here::State(state) => {
+                        let source = published(&state)?;
+                        // A folder that was merely found has to belong to what it names.
+                        if source.present_state() != state {
+                            return Err(UnknownDeployment::Untold(state));
+                        }
+                        (source, Some(state))
+                    }
+                },
+            },
         };
+        let state = state.map(absolute).or(found);
         let state = state.unwrap_or_else(|| source.present_state());
-        match source {
-            Source::Artifact(path) => Err(UnknownDeployment::InPlace(path)),
-            Source::Folder(uploads) => Ok(Self {
+        Ok(match source {
+            Source::Artifact(path) => Self {
                 pointer: None,
+                uploads: path.parent().unwrap_or(&path).to_owned(),
+                in_place: Some(path),
+                state,
+            },
+            Source::Folder(uploads) => Self {
+                pointer: None,
+                in_place: None,
                 uploads,
                 state,
-            }),
-            Source::Pointer { file, folder } => Ok(Self {
+            },
+            Source::Pointer { file, folder } => Self {
                 uploads: folder.unwrap_or_else(|| uploads_beside(&file)),
                 pointer: Some(file),
+                in_place: None,
                 state,
-            }),
-        }
+            },
+        })
     }
 }
 
@@ -88,21 +109,96 @@ impl DeploymentArgs {
         if let Some(state) = state.map(absolute) {
             return Ok(state);
         }
-        let [pointer, to, artifact] = [pointer, to, artifact].map(|path| path.map(absolute));
-        let source = match (pointer, to, artifact) {
-            (Some(file), folder, _) => Source::Pointer { file, folder },
-            (None, Some(folder), _) => Source::Folder(folder),
-            (None, None, Some(path)) => Source::Artifact(path),
-            (None, None, None) => here()?,
-        };
-        Ok(source.present_state())
+        Ok(match source_of(pointer, to, artifact) {
+            Some(source) => source.present_state(),
+            None => match here()? {
+                Here::Source(source) => source.present_state(),
+                Here::State(state) => state,
+            },
+        })
     }
 }
 
-/// Returns the conventional source in the working directory.
-fn here() -> Result<Source, UnknownDeployment> {
+/// Returns the source that the options name.
+fn source_of(
+    pointer: Option<PathBuf>,
+    folder: Option<PathBuf>,
+    artifact: Option<PathBuf>,
+) -> Option<Source> {
+    let [pointer, folder, artifact] = [pointer, folder, artifact].map(|path| path.map(absolute));
+    match (pointer, folder, artifact) {
+        (Some(file), folder, _) => Some(Source::Pointer { file, folder }),
+        (None, Some(folder), _) => Some(Source::Folder(folder)),
+        (None, None, artifact) => artifact.map(Source::Artifact),
+    }
+}
+
+/// The deployment of the working directory.
+enum Here {
+    Source(Source),
+    State(PathBuf),
+}
+
+/// Returns the deployment of the working directory: the conventional source, or the state folder
+/// that sidecars have there.
+fn here() -> Result<Here, UnknownDeployment> {
     let here = std::env::current_dir().map_err(|_| UnknownDeployment::Nowhere)?;
-    Source::conventional(&here).ok_or(UnknownDeployment::Nowhere)
+    deployment_in(&here)
+}
+
+fn deployment_in(folder: &Path) -> Result<Here, UnknownDeployment> {
+    let source = Source::conventional(folder);
+    match source {
+        Some(source) if source.present_state().exists() => return Ok(Here::Source(source)),
+        _ => {}
+    }
+    let states = states_in(folder);
+    match (&states[..], source) {
+        ([state], _) => Ok(Here::State(state.clone())),
+        // It may not have run yet, and the others do not run any more.
+        (states, Some(source)) if !states.iter().any(|state| has_sidecars(state)) => {
+            Ok(Here::Source(source))
+        }
+        ([], _) => Err(UnknownDeployment::Nowhere),
+        _ => Err(UnknownDeployment::Several(states)),
+    }
+}
+
+/// Returns the default state folders of what is in `folder`, or is that folder.
+fn states_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = |folder: &Path| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let is_state = |path: &PathBuf| path.join("sidecars").is_dir();
+    let of_artifact = Source::Artifact(folder.to_owned()).default_state();
+    let beside = Source::Folder(folder.to_owned()).default_state();
+    let mut states = vec![of_artifact, beside.clone()];
+    states.extend(entries(&beside));
+    for path in entries(folder) {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "handoff")
+        {
+            states.extend(entries(&path));
+            states.push(path);
+        }
+    }
+    states.retain(is_state);
+    states.sort();
+    states.dedup();
+    // Where some run, the others are remains.
+    if states.len() > 1 && states.iter().any(|state| has_sidecars(state)) {
+        states.retain(|state| has_sidecars(state));
+    }
+    states
+}
+
+/// Returns true if sidecars run in this state folder, or were killed.
+fn has_sidecars(state: &Path) -> bool {
+    let mut sidecars = Sidecars::of(state);
+    sidecars.refresh();
+    sidecars.all().next().is_some()
 }
 
 /// Returns the source of the sidecar that wrote its status last.
@@ -147,7 +243,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let pointer = folder.path().join("_artifact.txt");
         let uploads = || {
-            let place = DeploymentPaths::find(Some(pointer.clone()), None, None).unwrap();
+            let place = DeploymentPaths::find(Some(pointer.clone()), None, None, None).unwrap();
             place
                 .uploads
                 .strip_prefix(folder.path())
@@ -155,24 +251,55 @@ mod tests {
                 .to_owned()
         };
         assert_eq!(uploads(), Path::new("releases"));
-        std::fs::create_dir(folder.path().join("_target")).unwrap();
+        fs::create_dir(folder.path().join("_target")).unwrap();
         assert_eq!(uploads(), Path::new("_target"));
-        let state = DeploymentPaths::find(Some(pointer.clone()), None, None)
+        let state = DeploymentPaths::find(Some(pointer.clone()), None, None, None)
             .unwrap()
             .state;
         assert_eq!(state, folder.path().join("_artifact.txt.handoff"));
         let with_slash = folder.path().join("_target/");
-        let paths = DeploymentPaths::find(None, Some(with_slash), None).unwrap();
+        let paths = DeploymentPaths::find(None, Some(with_slash), None, None).unwrap();
         assert_eq!(paths.state, folder.path().join("_target.handoff"));
     }
 
     #[test]
     fn a_state_that_tells_nothing_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let untold = DeploymentPaths::find(None, None, Some(folder.path().to_owned()));
+        let untold = DeploymentPaths::find(None, None, None, Some(folder.path().to_owned()));
         assert_eq!(
             untold,
             Err(UnknownDeployment::Untold(folder.path().to_owned()))
         );
+    }
+
+    #[test]
+    fn a_deployment_is_found_in_its_own_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let site = folder.path().join("site");
+        fs::create_dir_all(site.join("www")).unwrap();
+        let found = |folder: &Path| match deployment_in(folder) {
+            Ok(Here::State(state)) => Ok(vec![state]),
+            Ok(Here::Source(source)) => Ok(vec![source.present_state()]),
+            Err(UnknownDeployment::Several(states)) => Err(states),
+            Err(_) => Err(Vec::new()),
+        };
+        let make = |source: Source| {
+            let state = source.default_state();
+            fs::create_dir_all(state.join("sidecars")).unwrap();
+            state
+        };
+        assert_eq!(found(&site), Err(vec![]));
+        let app = make(Source::Artifact(site.join("app")));
+        assert_eq!(found(&site), Ok(vec![app.clone()]));
+        let www = make(Source::Artifact(site.join("www")));
+        assert_eq!(found(&site.join("www")), Ok(vec![www.clone()]));
+        assert_eq!(found(&site), Err(vec![app, www]));
+        let pointer = make(Source::Pointer {
+            file: site.join("www/_artifact.txt"),
+            folder: None,
+        });
+        assert_eq!(found(&site.join("www")).unwrap_err().len(), 2);
+        fs::write(site.join("www/_artifact.txt"), "v1").unwrap();
+        assert_eq!(found(&site.join("www")), Ok(vec![pointer]));
     }
 }

@@ -67,6 +67,7 @@ mod tests {
             digest: Digest::finish(Sha256::new()),
             artifact: "/cache/app".into(),
             dir: "/site".into(),
+            shape: String::new(),
         };
         let values = Values {
             release: &release,

@@ -80,7 +80,7 @@ fn only_the_newest_and_those_in_use_stay_in_the_folder() {
 }
 
 #[test]
-fn sidecars_that_run_one_file_say_that_it_is_to_be_replaced() {
+fn sidecars_that_run_one_file_have_it_replaced() {
     let site = Site::overwritten_in_place().start("v1");
     let artifact = site.deployment().build("v2");
     let state = site.deployment().state();
@@ -90,7 +90,8 @@ fn sidecars_that_run_one_file_say_that_it_is_to_be_replaced() {
         "--state",
         state.to_str().unwrap(),
     ];
-    command::run(&deploy).with(2).saying(&["--artifact"]);
+    command::run(&deploy).with(0).saying(&["replacing"]);
+    site.await_version("v2");
 }
 
 #[cfg(unix)]

@@ -21,6 +21,7 @@ mod configuration;
 mod crash;
 mod deploy;
 mod deploy_files;
+mod deploy_in_place;
 mod desired;
 mod documentation;
 mod drain;

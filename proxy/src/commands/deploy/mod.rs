@@ -1,7 +1,7 @@
 //! `handoff deploy`: puts an artifact into a deployment, and waits until its sidecars run it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -19,11 +19,12 @@ use crate::deployment::DropFolder;
 use crate::deployment::desired::{self, ControlCommand};
 use crate::deployment::digest::digest;
 use crate::deployment::drop_folder::is_artifact;
-use crate::deployment::names::release_id;
+use crate::deployment::names::{ArchiveFormat, release_id};
 use crate::deployment::source::absolute;
 use crate::deployment::status::Status;
 use crate::release::{Digest, Generation, ReleaseId};
 
+mod in_place;
 mod outcome;
 mod pointer;
 mod report;
@@ -42,6 +43,10 @@ enum DeployError {
     DeploymentPaths(#[from] UnknownDeployment),
     #[error("an artifact cannot be called {0:?}: give another name with --id NAME")]
     Name(String),
+    #[error("the sidecars run {0:?} (--artifact), whose name says another format than {1:?}")]
+    Format(PathBuf, PathBuf),
+    #[error("the release is named after {0:?}, which the sidecars run (--artifact): omit --id")]
+    NoName(PathBuf),
     #[error("cannot read {path:?}: {source}")]
     Read {
         path: PathBuf,
@@ -62,7 +67,9 @@ enum DeployError {
 impl DeployError {
     fn exit_status(&self) -> ExitStatus {
         match self {
-            Self::DeploymentPaths(_) | Self::Name(_) => ExitStatus::Usage,
+            Self::DeploymentPaths(_) | Self::Name(_) | Self::Format(..) | Self::NoName(_) => {
+                ExitStatus::Usage
+            }
             Self::Read { .. } | Self::Upload { .. } | Self::Pointer { .. } => ExitStatus::Refused,
         }
     }
@@ -102,15 +109,20 @@ struct DeployChanges {
     release: ReleaseId,
     uploaded: Uploaded,
     pointer: Option<pointer::WrittenPointer>,
+    in_place: Option<in_place::ReplacedArtifact>,
 }
 
 impl<'a> DeployRun<'a> {
     fn prepare(options: &'a DeployArgs, progress: &mut Progress) -> Result<Self, DeployError> {
         let deadline = Instant::now() + *options.timeout;
         let DeployArgs {
-            pointer, to, state, ..
+            pointer,
+            to,
+            state,
+            in_place,
+            ..
         } = options.clone();
-        let place = DeploymentPaths::find(pointer, to, state)?;
+        let place = DeploymentPaths::find(pointer, to, in_place, state)?;
         let artifact = absolute(options.artifact.clone());
         let reading = format!("reading {artifact:?}");
         let digest = progress.show_during(&reading, || digest(&artifact));
@@ -194,9 +206,10 @@ impl<'a> DeployRun<'a> {
 
     /// Returns true if the files and all sidecars have this artifact already.
     fn is_deployed(&self, progress: &mut Progress) -> bool {
-        let named = match &self.place.pointer {
-            Some(file) => pointer::read(file).and_then(|pointer| pointer.digest),
-            None => {
+        let named = match (&self.place.pointer, &self.place.in_place) {
+            (Some(file), _) => pointer::read(file).and_then(|pointer| pointer.digest),
+            (None, Some(path)) => digest(path).ok(),
+            (None, None) => {
                 let newest = DropFolder::default().newest(&self.place.uploads, None);
                 newest.ok().flatten().and_then(|newest| {
                     let reading = format!("reading {newest:?}");
@@ -215,9 +228,13 @@ impl<'a> DeployRun<'a> {
     fn write(&self, progress: &mut Progress) -> Result<DeployChanges, DeployError> {
         let DeploymentPaths {
             pointer,
+            in_place,
             uploads,
             state,
         } = &self.place;
+        if let Some(path) = in_place {
+            return self.replace(path, progress);
+        }
         let id = self.options.id.as_deref();
         let (stem, suffix) = upload::name(&self.artifact, id, self.digest);
         let name = format!("{stem}{suffix}");
@@ -226,11 +243,7 @@ impl<'a> DeployRun<'a> {
         }
         let target = uploads.join(&name);
         progress.say(&format!("copying {:?} to {target:?}", self.artifact));
-        // Written before the artifact appears: a release that was refused before is tried again at
-        // once.
-        if let Err(error) = desired::write_command(state, ControlCommand::Retry(self.digest)) {
-            progress.say(&format!("cannot ask for a retry in {state:?}: {error}"));
-        }
+        self.ask_for_retry(state, progress);
         let same_content = if pointer.is_some() {
             SameContent::Reuse
         } else {
@@ -266,7 +279,47 @@ impl<'a> DeployRun<'a> {
             release: release_id(id, &uploaded.path, self.digest),
             uploaded,
             pointer: written,
+            in_place: None,
         })
+    }
+
+    /// Replaces the artifact that the sidecars run in place.
+    fn replace(&self, path: &Path, progress: &mut Progress) -> Result<DeployChanges, DeployError> {
+        let format = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            ArchiveFormat::of(&name).map(|(format, _)| format)
+        };
+        if self.options.id.is_some() {
+            return Err(DeployError::NoName(path.to_owned()));
+        }
+        if self.artifact.is_file() && format(&self.artifact) != format(path) {
+            let artifact = self.artifact.clone();
+            return Err(DeployError::Format(path.to_owned(), artifact));
+        }
+        progress.say(&format!("replacing {path:?} by {:?}", self.artifact));
+        self.ask_for_retry(&self.place.state, progress);
+        let replaced = in_place::replace(&self.artifact, self.digest, path, progress);
+        let replaced = replaced.map_err(|source| DeployError::Upload {
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(DeployChanges {
+            release: release_id(None, path, self.digest),
+            uploaded: Uploaded {
+                path: path.to_owned(),
+                is_new: false,
+            },
+            pointer: None,
+            in_place: Some(replaced),
+        })
+    }
+
+    /// Asks for another try of a release that was refused before. It is written before the artifact
+    /// appears.
+    fn ask_for_retry(&self, state: &Path, progress: &mut Progress) {
+        if let Err(error) = desired::write_command(state, ControlCommand::Retry(self.digest)) {
+            progress.say(&format!("cannot ask for a retry in {state:?}: {error}"));
+        }
     }
 
     fn follow(
@@ -294,6 +347,11 @@ impl<'a> DeployRun<'a> {
             if let (Some(file), Some(changes)) = (&self.place.pointer, changes)
                 && let Some(written) = &changes.pointer
                 && !written.is_current(file)
+            {
+                return DeployOutcome::Superseded;
+            }
+            if let Some(replaced) = changes.and_then(|changes| changes.in_place.as_ref())
+                && !replaced.is_current()
             {
                 return DeployOutcome::Superseded;
             }
@@ -328,6 +386,18 @@ impl<'a> DeployRun<'a> {
                     }
                     Ok(false) => Ok(format!("{file:?} names something else by now")),
                     Err(error) => Err(format!("{file:?} still names it: {error}")),
+                }
+            }
+            _ if changes.in_place.is_some() => {
+                let path = &changes.uploaded.path;
+                let back = changes
+                    .in_place
+                    .as_ref()
+                    .map(|replaced| replaced.put_back());
+                match back {
+                    Some(Err(error)) => Err(format!("{path:?} stays: {error}")),
+                    Some(Ok(false)) => Ok(format!("{path:?} was replaced again by now")),
+                    Some(Ok(true)) | None => Ok(format!("{path:?} is what it was before")),
                 }
             }
             _ => match upload::take_back(&changes.uploaded) {
@@ -367,6 +437,9 @@ impl<'a> DeployRun<'a> {
     }
 
     fn prune(&self, changes: &DeployChanges) {
+        if changes.in_place.is_some() {
+            return;
+        }
         let mut named = vec![changes.uploaded.path.clone()];
         if let (Some(file), Some(written)) = (&self.place.pointer, &changes.pointer) {
             named.extend(

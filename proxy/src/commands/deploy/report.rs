@@ -78,8 +78,13 @@ impl DeployRun<'_> {
                 format!("{release} was refused by sidecar {sidecar}: {refusal}")
             }
             DeployOutcome::Superseded => format!(
-                "{release}: another deploy came in between; {} names something else now",
-                shown(self.place.pointer.as_deref())
+                "{release}: another deploy came in between; {} is something else now",
+                shown(
+                    self.place
+                        .pointer
+                        .as_deref()
+                        .or(self.place.in_place.as_deref())
+                )
             ),
             DeployOutcome::Timeout => {
                 let timeout = self.options.timeout;

@@ -69,22 +69,33 @@ pub(super) fn upload(
         .suffix(".tmp")
         .tempdir_in(folder)?;
     let copy = staging.path().join(name);
-    let copied = copy_once_written(artifact, &copy, progress)?;
-    if copied != digest {
-        let changed = format!("{artifact:?} changed while it was copied");
-        return Err(io::Error::other(changed));
-    }
-    let again = "reading the copy";
-    if copy.is_dir() && progress.show_during(again, || digest_at(&copy))? != digest {
-        let differs = format!("a link in {artifact:?} leads out of it, and would lead elsewhere");
-        return Err(io::Error::other(differs));
-    }
+    copy_proved(artifact, digest, &copy, progress)?;
     files::adopt_all(&copy, folder)?;
     // The checksum file comes first: the artifact is proved when it appears.
     let line = checksum_file::content(&file_name(&path), digest);
     files::write_atomically(&checksum_file::path_for(&path), line.as_bytes())?;
     files::rename(&copy, &path)?;
     Ok(Uploaded { path, is_new: true })
+}
+
+/// Copies `artifact` to `copy`, and checks that the copy has this digest.
+pub(super) fn copy_proved(
+    artifact: &Path,
+    digest: Digest,
+    copy: &Path,
+    progress: &mut Progress,
+) -> io::Result<()> {
+    let copied = copy_once_written(artifact, copy, progress)?;
+    if copied != digest {
+        let changed = format!("{artifact:?} changed while it was copied");
+        return Err(io::Error::other(changed));
+    }
+    let again = "reading the copy";
+    if copy.is_dir() && progress.show_during(again, || digest_at(copy))? != digest {
+        let differs = format!("a link in {artifact:?} leads out of it, and would lead elsewhere");
+        return Err(io::Error::other(differs));
+    }
+    Ok(())
 }
 
 /// Removes what [`upload`] copied.

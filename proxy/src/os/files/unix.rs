@@ -162,6 +162,22 @@ pub fn sync(folder: &Path) -> io::Result<()> {
     Ok(rustix::fs::syncfs(opened)?)
 }
 
+/// Exchanges two paths in one step.
+///
+/// # Errors
+/// When the file system cannot do that.
+#[cfg(target_os = "linux")]
+pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    Ok(renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?)
+}
+
+/// Returns an error: the system cannot exchange paths.
+#[cfg(not(target_os = "linux"))]
+pub fn exchange(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Creates the symbolic link `link` to `target`.
 pub fn make_link(target: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)

@@ -176,6 +176,11 @@ pub fn sync(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Returns an error: the system cannot exchange paths.
+pub fn exchange(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Creates the symbolic link `link` to `target`, of the kind for folders if that is one.
 ///
 /// # Errors
