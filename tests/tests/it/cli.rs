@@ -52,7 +52,7 @@ fn what_cannot_be_understood_exits_with_2_and_is_named() {
         (&["--no-such-option"][..], "--no-such-option"),
         (&["--drain-timeout", "soon"], "--drain-timeout"),
         (&["--max-held", "many"], "--max-held"),
-        (&["--listen", "8080"], "--listen"),
+        (&["--listen", "example.org:80"], "--listen"),
         (&["--poll", "0s"], "--poll"),
         (&["--health-path", "health"], "--health-path"),
         (&["--watch", "somewhere"], "--watch"),
