@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sample_app::journal::{Arrivals, Entry, Times};
 
-use crate::generator::outcome::{Failed, Failure};
+use crate::generator::failure::{Failed, Failure};
 use crate::generator::request::Request;
 
 /// One request, as small as possible: a run has millions.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use sample_app::journal::Entry;
 use serde::{Deserialize, Serialize};
 
+use crate::generator::failure::{Failed, Failure};
 use crate::generator::mix::Class;
-use crate::generator::outcome::{Failed, Failure, Outcome};
+use crate::generator::outcome::Outcome;
 use crate::generator::request::{Connection, Request};
 use crate::histogram::Histogram;
 use crate::ledger::{self, Account, Sample};

@@ -58,7 +58,10 @@ pub enum AppError {
         source: io::Error,
     },
     /// A folder cannot be used.
-    #[error("cannot use the {what} folder {path:?}: {source}; choose another with --{what}")]
+    #[error(
+        "cannot use the {what} folder {path:?}: {source}; make it writable for the user that runs \
+         handoff, or choose another with --{what} DIR, outside of the folder in which the app runs"
+    )]
     Folder {
         /// `state` or `cache`
         what: &'static str,
@@ -111,7 +114,8 @@ async fn start(
     sidecar: Arc<str>,
     launcher: impl Launch + 'static,
 ) -> Result<RunningSidecar, AppError> {
-    // Who starts handoff waits for its port, and requests are held from then on.
+    let status_file = make_folders(&config, &sidecar)?;
+    // The process that starts handoff waits for its port, and requests are held from then on.
     let listener = open_listener(config.listen).await?;
     let listen = listener.local_address().map_err(AppError::Thread)?;
     let router = Arc::new(Router::new(config.hold));
@@ -121,7 +125,7 @@ async fn start(
         DataPlane::start(listener, &router, &config.data_plane).map_err(AppError::Thread)?;
 
     let (publisher, status_writer) =
-        publish_status(&mut config, &sidecar, listen, &router, tallies)?;
+        publish_status(&mut config, status_file, &sidecar, listen, &router, tallies)?;
     log_start(&config, &sidecar, listen);
 
     let platform_request = config.data_plane.shutdown_request.clone();
@@ -142,15 +146,16 @@ async fn start(
 /// Publishes the first status, and starts all that observes the status.
 fn publish_status(
     config: &mut Config,
+    status_file: PathBuf,
     sidecar: &Arc<str>,
     listen: SocketAddr,
     router: &Arc<Router>,
     tallies: Option<TrafficCounters>,
 ) -> Result<(watch::Sender<Status>, JoinOnDrop), AppError> {
-    let status_file = make_folders(config, sidecar)?;
     let admin = bind_admin(config.admin.take())?;
     let mut status = Status::new(Arc::clone(sidecar), listen, (&config.watch.source).into());
-    status.log_file = config.log.file.as_ref().map(|file| file.path_of(sidecar));
+    status.command = Some(config.store.command.key());
+    status.log_file = config.log.path_of(sidecar);
     status.admin = admin.as_ref().map(Admin::address);
     let (publisher, published) = watch::channel(status);
     if let (Some(admin), Some(tallies)) = (admin, tallies) {
@@ -212,14 +217,15 @@ fn restore(
     sidecar: Arc<str>,
 ) -> Result<(Store, RestoredState), AppError> {
     let cache = settings.cache.clone();
+    let command = settings.command.key();
     let error = |source| AppError::Folder {
         what: "cache",
         path: cache.clone(),
         source,
     };
     let mut store = Store::open(settings).map_err(error)?;
-    let siblings = Siblings::read(state, &sidecar, UnixMillis::now());
-    let memory = Memory::open(&cache, state, sidecar).map_err(error)?;
+    let siblings = Siblings::read(state, &command, &sidecar, UnixMillis::now());
+    let memory = Memory::open(&cache, state, &command, sidecar).map_err(error)?;
     let good = memory.good_releases();
     let good = good.into_iter().filter(|release| store.adopt(release));
     let past = RestoredState {
@@ -372,15 +378,45 @@ fn bind_admin(settings: Option<admin::AdminSettings>) -> Result<Option<Admin>, A
 
 /// Makes the shared folders, and returns the path of this sidecar's status file.
 fn make_folders(config: &Config, sidecar: &str) -> Result<PathBuf, AppError> {
+    take_over_former_state(config);
     let folder = config.state.join("sidecars");
     let shared = &config.supervisor.shared;
-    let made = std::fs::create_dir_all(&folder).and_then(|()| std::fs::create_dir_all(shared));
-    made.map_err(|source| AppError::Folder {
-        what: "state",
-        path: config.state.clone(),
-        source,
-    })?;
-    Ok(folder.join(format!("{sidecar}.json")))
+    let made = std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::create_dir_all(shared))
+        .and_then(|()| tempfile::tempfile_in(&folder).map(drop));
+    match made {
+        // A full disk ends, a missing right does not.
+        Err(source) if source.kind() != io::ErrorKind::StorageFull => Err(AppError::Folder {
+            what: "state",
+            path: config.state.clone(),
+            source,
+        }),
+        _ => Ok(folder.join(format!("{sidecar}.json"))),
+    }
+}
+
+/// Takes over the state of version 0.1. Without it, handoff starts as if nothing had served before.
+fn take_over_former_state(config: &Config) {
+    let Some(former) = &config.former_state else {
+        return;
+    };
+    let command = config.store.command.key();
+    match Memory::take_over(former, &config.store.cache, &config.state, &command) {
+        Ok(false) => {}
+        Ok(true) => tracing::info!(
+            event = "state_taken_over",
+            from = %former.folder.display(),
+            state = %config.state.display(),
+            "the state of an earlier version was taken over"
+        ),
+        Err(error) => tracing::warn!(
+            event = "state_not_taken_over",
+            from = %former.folder.display(),
+            state = %config.state.display(),
+            %error,
+            "the state of an earlier version cannot be taken over"
+        ),
+    }
 }
 
 /// Returns the id of a sidecar: distinct among those of a deployment, and short enough to read out.

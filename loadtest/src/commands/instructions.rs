@@ -21,7 +21,7 @@ use crate::deploy::handoff::Handoff;
 use crate::deploy::release::Release;
 use crate::deploy::site::Site;
 use crate::generator::client::Client;
-use crate::generator::outcome::{Failed, Failure};
+use crate::generator::failure::{Failed, Failure};
 use crate::host::binaries::{self, Profile};
 use crate::host::install::{self, find};
 use crate::host::system::System;

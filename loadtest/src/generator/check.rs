@@ -2,8 +2,8 @@
 
 use sample_app::answers;
 
+use super::failure::{Failed, Failure};
 use super::http::Response;
-use super::outcome::{Failed, Failure};
 use super::request::{Call, Request};
 
 /// The releases that may answer a request.

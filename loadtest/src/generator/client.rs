@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until};
 
+use super::failure::{Failed, Failure};
 use super::http::{Malformed, Reader, Response, Version};
-use super::outcome::{Failed, Failure};
 use super::request::{Call, Connection, Destination, Request};
 use super::websocket::{ACCEPT, Exchange};
 

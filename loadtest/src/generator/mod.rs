@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod client;
+pub mod failure;
 pub mod http;
 pub mod mix;
 pub mod outcome;
@@ -30,9 +31,10 @@ use tokio::time::timeout;
 
 use self::check::{Possible, check, check_status};
 use self::client::{Client, Idle, converse};
+use self::failure::{Failed, Failure};
 use self::http::{Response, Version};
 use self::mix::Mix;
-use self::outcome::{Failed, Failure, Outcome};
+use self::outcome::Outcome;
 use self::pacer::{Pace, Pacer};
 use self::request::{Connection, Destination, Request};
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tungstenite::protocol::frame::{Frame, FrameHeader};
 
-use super::outcome::{Failed, Failure};
+use super::failure::{Failed, Failure};
 
 /// The example of RFC 6455, section 1.3, and its answer: nothing here is secret.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";

@@ -52,7 +52,7 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::super::tests::part;
     use super::*;
-    use crate::generator::outcome::Failure;
+    use crate::generator::failure::Failure;
     use crate::tally::Moment;
 
     fn page(change: impl FnOnce(&mut Part)) -> String {

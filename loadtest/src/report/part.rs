@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::DeployBy;
 use crate::deploy::swap::Swap;
-use crate::generator::outcome::Failure;
+use crate::generator::failure::Failure;
 use crate::histogram::Histogram;
 use crate::tally::{ClassCounts, Example, Moment};
 

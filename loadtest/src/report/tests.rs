@@ -3,7 +3,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use super::part::PartSpec;
 use super::*;
 use crate::deploy::swap::Phases;
-use crate::generator::outcome::Failed;
+use crate::generator::failure::Failed;
 
 fn spec(requests: u64, swaps: u32) -> PartSpec {
     let (rate, connections) = (NonZeroU32::new(1000), NonZeroUsize::new(64));

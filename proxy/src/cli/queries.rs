@@ -63,7 +63,7 @@ pub struct HistoryArgs {
 
 /// Show the log files of the live sidecars, else of the one that lived last.
 ///
-/// A sidecar has a log file with --log-file, and on Azure App Service. Full files, which have a
+/// A sidecar has a log file in its state folder, or where --log-file says. Full files, which have a
 /// number in their names, are read too.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = LOGS_EXIT_CODES)]

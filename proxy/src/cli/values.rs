@@ -1,5 +1,6 @@
 //! The values of options.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -61,6 +62,24 @@ impl FromStr for StatusRange {
     }
 }
 
+/// Reads the public address: a port alone is one of this machine only, and one after a colon is open
+/// on every IPv4 address.
+pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
+    const EXPECTED: &str = "expected a port, or an IP address with one: 8080 or 127.0.0.1:8080 for \
+                            this machine only, :8080 or 0.0.0.0:8080 for every IPv4 address";
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let (host, port) = text.rsplit_once(':').unwrap_or(("localhost", text));
+    let address = match host {
+        "localhost" => Ipv4Addr::LOCALHOST,
+        "" | "*" => Ipv4Addr::UNSPECIFIED,
+        _ => return Err(EXPECTED),
+    };
+    let port: u16 = port.parse().map_err(|_| EXPECTED)?;
+    Ok((address, port).into())
+}
+
 /// Reads a percentage as a share of one.
 pub(super) fn parse_share(text: &str) -> Result<f64, &'static str> {
     let number = text.strip_suffix('%').unwrap_or(text).trim();
@@ -92,7 +111,7 @@ pub(super) fn with_conventions(command: Command) -> Command {
     let mut names = vec![
         ("DURATION", value_parser!(Duration).into()),
         ("SIZE", value_parser!(Size).into()),
-        ("ADDR", value_parser!(std::net::SocketAddr).into()),
+        ("ADDR", value_parser!(SocketAddr).into()),
     ];
     names.extend(numbers.map(|number| ("N", number)));
     command.mut_args(|option| {
@@ -119,6 +138,25 @@ fn name_of(option: &Arg, names: &[(&'static str, ValueParser)]) -> Option<&'stat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_read_as_other_servers_take_it() {
+        let read = |text| parse_listen(text).map(|address| address.to_string());
+        for (text, address) in [
+            ("8080", "127.0.0.1:8080"),
+            ("localhost:8080", "127.0.0.1:8080"),
+            (":8080", "0.0.0.0:8080"),
+            ("*:8080", "0.0.0.0:8080"),
+            ("0.0.0.0:80", "0.0.0.0:80"),
+            ("[::1]:80", "[::1]:80"),
+        ] {
+            assert_eq!(read(text), Ok(address.to_owned()), "{text:?}");
+        }
+        for text in ["", ":", "99999", "example.org:80", "127.0.0.1", "::1"] {
+            let error = read(text).unwrap_err();
+            assert!(error.contains("127.0.0.1:8080"), "{text:?}: {error}");
+        }
+    }
 
     #[test]
     fn a_size_is_read_with_its_unit() {

@@ -78,7 +78,10 @@ pub fn resume(options: &ResumeArgs) -> ExitStatus {
 enum ControlError {
     #[error(transparent)]
     Place(#[from] UnknownDeployment),
-    #[error("cannot write desired.json in {state:?}: {source}")]
+    #[error(
+        "cannot write desired.json in {state:?}, by which sidecars receive commands: {source}{}",
+        if source.kind() == io::ErrorKind::StorageFull { "; free some space there, and try again" } else { "" }
+    )]
     Write { state: PathBuf, source: io::Error },
 }
 

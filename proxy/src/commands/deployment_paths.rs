@@ -56,7 +56,7 @@ impl DeploymentPaths {
             (None, None, Some(state)) => published(state)?,
             (None, None, None) => here()?,
         };
-        let state = state.unwrap_or_else(|| source.default_state());
+        let state = state.unwrap_or_else(|| source.present_state());
         match source {
             Source::Artifact(path) => Err(UnknownDeployment::InPlace(path)),
             Source::Folder(uploads) => Ok(Self {
@@ -95,7 +95,7 @@ impl DeploymentArgs {
             (None, None, Some(path)) => Source::Artifact(path),
             (None, None, None) => here()?,
         };
-        Ok(source.default_state())
+        Ok(source.present_state())
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::deployment::status::{Phase, Status, UnixMillis};
-use crate::os::machine::{is_gone, shared_pid_namespace};
+use crate::os::machine::{is_gone, is_same_program, shared_pid_namespace};
 
 /// Maximum age of a live sidecar's heartbeat. It writes every second; disks and shares may be slow.
 const SILENT: Duration = Duration::from_secs(10);
@@ -28,6 +28,25 @@ struct KnownSidecar {
     moved: Option<Instant>,
     /// Number of readings since the file was found.
     missed: u32,
+}
+
+/// The life of a sidecar, as far as it can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Liveness {
+    /// It writes its status.
+    Live,
+    /// Its process runs on this machine, but its status is old: it cannot be written.
+    Silent,
+    Dead,
+}
+
+// === impl Liveness ===
+
+impl Liveness {
+    /// Returns true for a sidecar that runs.
+    pub(super) fn is_alive(self) -> bool {
+        self != Self::Dead
+    }
 }
 
 // === impl Sidecars ===
@@ -84,19 +103,19 @@ impl Sidecars {
         self.known.values().map(|known| &known.status)
     }
 
-    /// Returns all sidecars, each with whether it is alive.
-    pub(super) fn with_liveness(&self) -> impl Iterator<Item = (&Status, bool)> {
+    /// Returns all sidecars, each with its liveness.
+    pub(super) fn with_liveness(&self) -> impl Iterator<Item = (&Status, Liveness)> {
         let (now, unix) = (Instant::now(), UnixMillis::now());
         self.known.values().map(move |known| {
-            let is_alive = known.is_alive(now, unix, self.machine.as_deref());
-            (&known.status, is_alive)
+            let liveness = known.liveness(now, unix, self.machine.as_deref());
+            (&known.status, liveness)
         })
     }
 
     /// Returns the sidecars that are alive and do not shut down.
     pub(super) fn live(&self) -> impl Iterator<Item = &Status> {
         self.with_liveness()
-            .filter(|(_, is_alive)| *is_alive)
+            .filter(|(_, liveness)| liveness.is_alive())
             .map(|(status, _)| status)
             .filter(|status| status.phase != Phase::Stopping)
     }
@@ -105,15 +124,22 @@ impl Sidecars {
 // === impl KnownSidecar ===
 
 impl KnownSidecar {
+    fn liveness(&self, now: Instant, unix: UnixMillis, machine: Option<&str>) -> Liveness {
+        let is_here = machine.is_some() && self.status.machine.as_deref() == machine;
+        if is_here && is_gone(self.status.pid) {
+            Liveness::Dead
+        } else if self.has_heartbeat(now, unix) {
+            Liveness::Live
+        } else if is_here && is_same_program(self.status.pid) {
+            Liveness::Silent
+        } else {
+            Liveness::Dead
+        }
+    }
+
     /// Returns true if the heartbeat was seen to change lately or, before that can be seen, is not
     /// old. The clocks of a deployment's machines may differ.
-    fn is_alive(&self, now: Instant, unix: UnixMillis, machine: Option<&str>) -> bool {
-        if machine.is_some()
-            && self.status.machine.as_deref() == machine
-            && is_gone(self.status.pid)
-        {
-            return false;
-        }
+    fn has_heartbeat(&self, now: Instant, unix: UnixMillis) -> bool {
         if let Some(moved) = self.moved {
             return now.duration_since(moved) <= SILENT;
         }
@@ -142,7 +168,7 @@ mod tests {
     #[test]
     fn a_heartbeat_that_is_too_old_is_a_dead_sidecars() {
         let is_alive =
-            |then, now| known(UnixMillis(then)).is_alive(Instant::now(), UnixMillis(now), None);
+            |then, now| known(UnixMillis(then)).has_heartbeat(Instant::now(), UnixMillis(now));
         assert!(is_alive(0, 9_999));
         assert!(!is_alive(0, 10_001));
         assert!(is_alive(9_999, 0));
@@ -155,15 +181,15 @@ mod tests {
         let now = Instant::now();
         other_clock.moved = Some(now);
         let unix = UnixMillis(3_600_000);
-        assert!(other_clock.is_alive(now + SILENT, unix, None));
-        assert!(!other_clock.is_alive(now + SILENT * 2, unix, None));
+        assert!(other_clock.has_heartbeat(now + SILENT, unix));
+        assert!(!other_clock.has_heartbeat(now + SILENT * 2, unix));
     }
 
     #[test]
     fn one_whose_clock_is_ahead_is_not_taken_to_live_for_ever() {
         let ahead = known(UnixMillis(5_000));
         let later = ahead.first_seen + SILENT * 2;
-        assert!(!ahead.is_alive(later, UnixMillis(0), None));
+        assert!(!ahead.has_heartbeat(later, UnixMillis(0)));
     }
 
     #[cfg(target_os = "linux")]
@@ -173,12 +199,30 @@ mod tests {
         child.wait().unwrap();
         let mut dead = known(UnixMillis(0));
         dead.status.pid = child.id();
-        let is_alive =
-            |known: &KnownSidecar, machine| known.is_alive(Instant::now(), UnixMillis(0), machine);
+        let is_alive = |known: &KnownSidecar, machine| {
+            known
+                .liveness(Instant::now(), UnixMillis(0), machine)
+                .is_alive()
+        };
         dead.status.machine = Some("here".to_owned());
         assert!(!is_alive(&dead, Some("here")));
         assert!(is_alive(&dead, Some("elsewhere")));
         assert!(is_alive(&dead, None));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn one_that_cannot_write_its_status_lives_as_long_as_its_process() {
+        let mut silent = known(UnixMillis(0));
+        silent.status.machine = Some("here".to_owned());
+        let unix = UnixMillis(3_600_000);
+        let liveness =
+            |silent: &KnownSidecar, machine| silent.liveness(Instant::now(), unix, machine);
+        assert_eq!(liveness(&silent, Some("here")), Liveness::Silent);
+        assert_eq!(liveness(&silent, Some("elsewhere")), Liveness::Dead);
+        // The number may be another program's by now.
+        silent.status.pid = 1;
+        assert_eq!(liveness(&silent, Some("here")), Liveness::Dead);
     }
 
     #[test]

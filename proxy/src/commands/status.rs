@@ -9,7 +9,7 @@ use console::{Term, truncate_str};
 use serde_json::{Value, json};
 
 use super::deployment_paths::UnknownDeployment;
-use super::sidecars::Sidecars;
+use super::sidecars::{Liveness, Sidecars};
 use super::{ELSEWHERE, ExitStatus, count, exit_status_of, table};
 use crate::cli::queries::StatusArgs;
 use crate::deployment::status::UnixMillis;
@@ -38,7 +38,8 @@ fn show(options: &StatusArgs) -> Result<ExitStatus, UnknownDeployment> {
         print(&shown(options, &state, &sidecars))
     };
     // A closed stdout ends `--watch`.
-    let is_alive = sidecars.with_liveness().any(|(_, is_alive)| is_alive);
+    let mut all = sidecars.with_liveness();
+    let is_alive = all.any(|(_, liveness)| liveness.is_alive());
     Ok(if is_alive || shown.is_err() {
         ExitStatus::Done
     } else {
@@ -112,25 +113,28 @@ fn as_text(state: &Path, sidecars: &Sidecars) -> String {
     let now = UnixMillis::now();
     let mut all: Vec<_> = sidecars.with_liveness().collect();
     // Live sidecars come first, the oldest first; then dead ones, the last one first.
-    all.sort_by_key(|(status, is_alive)| {
-        if *is_alive {
+    all.sort_by_key(|(status, liveness)| {
+        if liveness.is_alive() {
             (false, status.started_ms.0)
         } else {
             (true, u64::MAX - status.heartbeat_ms.0)
         }
     });
-    let live = all.iter().filter(|(_, is_alive)| *is_alive).count();
+    let live = all
+        .iter()
+        .filter(|(_, liveness)| liveness.is_alive())
+        .count();
     let more = all.len().saturating_sub(live + DEAD);
     all.truncate(live + DEAD);
     let mut shown: Vec<_> = all
         .into_iter()
-        .map(|(status, is_alive)| {
-            let handoffs = if is_alive || live == 0 {
+        .map(|(status, liveness)| {
+            let handoffs = if liveness.is_alive() || live == 0 {
                 HANDOFFS
             } else {
                 HANDOFFS_OF_DEAD
             };
-            table::sidecar(status, is_alive, handoffs, now)
+            table::sidecar(status, liveness, handoffs, now)
         })
         .collect();
     if more > 0 {
@@ -147,7 +151,10 @@ fn as_text(state: &Path, sidecars: &Sidecars) -> String {
 fn as_json(state: &Path, sidecars: &Sidecars) -> Value {
     let sidecars: Vec<_> = sidecars
         .with_liveness()
-        .map(|(status, is_alive)| json!({"alive": is_alive, "status": status}))
+        .map(|(status, liveness)| {
+            let is_silent = liveness == Liveness::Silent;
+            json!({"alive": liveness.is_alive(), "silent": is_silent, "status": status})
+        })
         .collect();
     json!({"schema": SCHEMA, "state": state, "sidecars": sidecars})
 }

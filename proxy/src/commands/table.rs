@@ -8,13 +8,20 @@ use comfy_table::{Table, presets};
 use console::{Style, style};
 
 use super::count;
+use super::sidecars::Liveness;
 use crate::deployment::status::{Failure, Handoff, Outcome, Phase, Status, UnixMillis};
 
 /// Number of lines of output shown of a failed instance.
 const OUTPUT: usize = 10;
 
 /// Returns a sidecar with its instances and its last handoffs.
-pub(super) fn sidecar(status: &Status, is_alive: bool, handoffs: usize, now: UnixMillis) -> String {
+pub(super) fn sidecar(
+    status: &Status,
+    liveness: Liveness,
+    handoffs: usize,
+    now: UnixMillis,
+) -> String {
+    let is_alive = liveness.is_alive();
     let state = match (is_alive, status.phase) {
         (false, _) => style("dead").red().to_string(),
         (true, Phase::Stopping) => style("shutting down").yellow().to_string(),
@@ -32,6 +39,14 @@ pub(super) fn sidecar(status: &Status, is_alive: bool, handoffs: usize, now: Uni
         status.version,
         status.pid
     );
+    if liveness == Liveness::Silent {
+        let age = between(status.heartbeat_ms, now);
+        let what = style(format!("its status is {age} old")).yellow();
+        let _ = writeln!(
+            text,
+            "  {what}: the process runs, but cannot write into the state folder (a full disk?)"
+        );
+    }
     let log = status.log_file.as_ref();
     let log = log.map(|file| format!("log in {}", file.display()));
     let page = status.admin.map(|page| format!("page at http://{page}/"));
@@ -62,7 +77,12 @@ pub(super) fn sidecar(status: &Status, is_alive: bool, handoffs: usize, now: Uni
         let _ = writeln!(text, "  on trial for {} more", between(now, until));
     }
     if let Some(problem) = &status.artifact_problem {
-        let _ = writeln!(text, "  no artifact can be accepted: {problem}");
+        let what = if status.active.is_some() {
+            "the newest artifact is not accepted"
+        } else {
+            "no artifact can be accepted"
+        };
+        let _ = writeln!(text, "  {what}: {problem}");
     }
     if let Some(problem) = &status.configuration_problem {
         let _ = writeln!(text, "  the configuration stays as it was: {problem}");
@@ -335,7 +355,7 @@ mod tests {
                 "launched_ms": 1_000, "ready_ms": 1_250}],
         });
         let status = serde_json::from_value(status).unwrap();
-        let text = sidecar(&status, true, 10, UnixMillis(61_000));
+        let text = sidecar(&status, Liveness::Live, 10, UnixMillis(61_000));
         let text = console::strip_ansi_codes(&text);
         for part in [
             "sidecar abc up for 1m on 127.0.0.1:80, handoff 0.1.0, process 7",
@@ -351,7 +371,7 @@ mod tests {
             !text.contains("live check") && !text.contains("rollback"),
             "{text}"
         );
-        let dead = sidecar(&status, false, 10, UnixMillis(61_000));
+        let dead = sidecar(&status, Liveness::Dead, 10, UnixMillis(61_000));
         let dead = console::strip_ansi_codes(&dead).into_owned();
         assert!(dead.contains("dead for 1s"), "{dead}");
     }
@@ -370,7 +390,7 @@ mod tests {
             "refused": [{"digest": "e", "release": "v3", "at_ms": 1_000, "reason": "it crashed"}],
         });
         let status = serde_json::from_value(status).unwrap();
-        let text = sidecar(&status, true, 10, UnixMillis(61_000));
+        let text = sidecar(&status, Liveness::Live, 10, UnixMillis(61_000));
         let text = console::strip_ansi_codes(&text);
         for part in [
             "it listens on 0.0.0.0:40001",

@@ -13,6 +13,7 @@ use crate::control_plane::config_source::ConfigSource;
 use crate::control_plane::settings::SupervisorSettings;
 use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane;
+use crate::deployment::FormerState;
 use crate::observe::admin;
 use crate::process::template::Command;
 use crate::router::HoldLimits;
@@ -39,6 +40,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Folder for state that sidecars and commands share.
     pub state: PathBuf,
+    /// Former default of it, from which state is taken over.
+    pub former_state: Option<FormerState>,
     /// The private copies.
     pub store: StoreSettings,
     /// The source of artifacts, and their detection.
@@ -91,6 +94,7 @@ impl Config {
     fn of(run: &Run, platform: &Platform<'_>) -> Result<Self, ConfigError> {
         let source = paths::source(run)?;
         let state = paths::state(run, &source);
+        let former_state = paths::former_state(run, &source);
         let command = Command::new(run.app.command.clone());
         let checked = command.check_placeholders(&run.app.port_name);
         checked.map_err(|typo| ConfigError::Placeholder {
@@ -102,7 +106,7 @@ impl Config {
         let admin = observing::admin(run)?;
         Ok(Self {
             files: Box::new(reload::ConfigFiles::new(run)),
-            log: observing::log(run, platform, admin.as_ref()),
+            log: observing::log(run, platform, admin.as_ref(), &state),
             lines: observing::lines(run),
             on_event: run.observability.on_event.clone(),
             admin,
@@ -115,6 +119,7 @@ impl Config {
             first_launch_delay: platform.first_launch_delay(run),
             shutdown: platform.shutdown(run),
             supervisor,
+            former_state,
             state,
         })
     }
@@ -144,7 +149,11 @@ mod tests {
     fn the_state_lies_beside_what_is_watched() {
         let state = |args| config(args).unwrap().state;
         let root = |path| absolute(PathBuf::from(path));
-        assert_eq!(state(&["--artifact", "/site/app"]), root("/site.handoff"));
+        let artifact = state(&["--artifact", "/site/app"]);
+        assert_eq!(artifact, root("/site.handoff/app"));
+        assert_eq!(state(&["--artifact", "/app/"]), root("/.handoff/app"));
+        let shared = state(&["--artifact", "/site/shared"]);
+        assert_eq!(shared, root("/site.handoff/shared_"));
         assert_eq!(state(&["--watch", "/site/r"]), root("/site/r.handoff"));
         assert_eq!(state(&["--watch", "/site/r/"]), root("/site/r.handoff"));
         let pointer = state(&["--pointer", "/site/p.txt", "--watch", "/site/r"]);

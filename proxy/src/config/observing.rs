@@ -9,12 +9,17 @@ use crate::observe::admin;
 use crate::process::template::find_typo;
 use crate::telemetry::{self, LogFileSettings, Tail, sinks};
 
+/// Maximum size of the default log file and of its predecessor.
+const LOG_COPY_SIZE: u64 = 1 << 20;
+
 pub(super) fn log(
     run: &Run,
     platform: &Platform<'_>,
     admin: Option<&admin::AdminSettings>,
+    state: &Path,
 ) -> telemetry::LogSettings {
     telemetry::LogSettings {
+        copy: log_copy(run, platform, state),
         level: run.reloadable.log_level,
         format: run.log.log_format,
         file: log_file(run, platform),
@@ -29,6 +34,17 @@ fn log_file(run: &Run, platform: &Platform<'_>) -> Option<LogFileSettings> {
         None => platform.log_file()?,
     };
     Some(file(run, path))
+}
+
+/// Returns the file for `handoff logs` that has the lines of stderr too, unless there is another log
+/// file or an option says that there is none.
+fn log_copy(run: &Run, platform: &Platform<'_>, state: &Path) -> Option<LogFileSettings> {
+    let has_default = run.log.log_file.is_none() && platform.log_file().is_none();
+    has_default.then(|| LogFileSettings {
+        path: state.join("log").join("{sidecar}.log"),
+        size: LOG_COPY_SIZE,
+        keep: 1,
+    })
 }
 
 /// Checks that `{sidecar}` is not misspelt in the path of a log file.
@@ -99,6 +115,22 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Subcommands};
+
+    #[test]
+    fn without_an_option_the_log_is_in_the_state_folder_too() {
+        let path = |args: &[&str]| {
+            let args = [&["handoff", "run"], args].concat();
+            let Subcommands::Run(run) = Cli::parse_from(args).command else {
+                unreachable!("nothing else was asked for");
+            };
+            let copy = log_copy(&run, &Platform::new(&|_| None), Path::new("state"));
+            copy.map(|file| file.path_of("s1"))
+        };
+        assert_eq!(path(&[]), Some(Path::new("state/log/s1.log").into()));
+        for file in ["-", "other.log"] {
+            assert_eq!(path(&["--log-file", file]), None);
+        }
+    }
 
     #[test]
     fn the_log_goes_to_a_file_where_azure_shows_it_or_where_it_is_told_to() {

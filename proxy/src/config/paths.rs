@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use super::ConfigError;
 use crate::cli::Run;
 use crate::control_plane::artifact::Workdir;
-use crate::deployment::Source;
 use crate::deployment::source::absolute;
+use crate::deployment::{FormerState, Source};
 
 pub(super) fn source(run: &Run) -> Result<Source, ConfigError> {
     let two = |other: &str| {
@@ -33,6 +33,12 @@ pub(super) fn source(run: &Run) -> Result<Source, ConfigError> {
 pub(super) fn state(run: &Run, source: &Source) -> PathBuf {
     let configured = run.storage.state.clone();
     absolute(configured.unwrap_or_else(|| source.default_state()))
+}
+
+/// Returns the default state folder that version 0.1 had, where the default has changed.
+pub(super) fn former_state(run: &Run, source: &Source) -> Option<FormerState> {
+    let is_default = run.storage.state.is_none();
+    FormerState::of(source).filter(|_| is_default)
 }
 
 pub(super) fn shared(run: &Run, state: &Path) -> PathBuf {

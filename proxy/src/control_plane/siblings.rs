@@ -36,6 +36,7 @@ struct SiblingStatus {
     sidecar: String,
     heartbeat_ms: UnixMillis,
     phase: Phase,
+    command: Option<String>,
     active: Option<RunningRelease>,
     #[serde(default)]
     refused: Vec<RefusedRelease>,
@@ -49,8 +50,9 @@ struct RefusedRelease {
 // === impl Siblings ===
 
 impl Siblings {
-    /// Reads the status of all sidecars that publish in the folder `state`, except `me`.
-    pub fn read(state: &Path, me: &str, now: UnixMillis) -> Self {
+    /// Reads the status of all sidecars that publish in the folder `state` and run the command with
+    /// this key, except `me`.
+    pub fn read(state: &Path, command: &str, me: &str, now: UnixMillis) -> Self {
         let files = fs::read_dir(state.join("sidecars"));
         let mut siblings = Self::default();
         for file in files.into_iter().flatten().flatten() {
@@ -60,7 +62,9 @@ impl Siblings {
                 continue;
             };
             let is_alive = status.heartbeat_ms.0.abs_diff(now.0) < SILENCE_MS;
-            if is_alive && status.sidecar != me && status.phase == Phase::Running {
+            // Sidecars before 0.2 publish no command.
+            let is_ours = status.command.is_none_or(|theirs| theirs == command);
+            if is_alive && is_ours && status.sidecar != me && status.phase == Phase::Running {
                 siblings.running.extend(status.active);
                 let digests = status.refused.into_iter().map(|refused| refused.digest);
                 siblings.refused.extend(digests);
@@ -115,7 +119,7 @@ mod tests {
             let file = state.path().join(format!("sidecars/{number}.json"));
             fs::write(file, status).unwrap();
         }
-        Siblings::read(state.path(), "me", NOW)
+        Siblings::read(state.path(), "command", "me", NOW)
     }
 
     #[test]
@@ -135,6 +139,16 @@ mod tests {
             status("b", NOW.0, "disputed", "bad"),
         ]);
         assert_eq!(siblings.alternative_to(digest("disputed")), None);
+    }
+
+    #[test]
+    fn another_app_in_the_same_state_folder_is_no_sibling() {
+        let of = |command: &str| {
+            let status = status("a", NOW.0, "good", "bad");
+            status.replacen('{', &format!(r#"{{"command":"{command}","#), 1)
+        };
+        assert_eq!(read(&[of("other")]), Siblings::default());
+        assert_ne!(read(&[of("command")]), Siblings::default());
     }
 
     #[test]

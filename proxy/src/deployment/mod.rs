@@ -16,6 +16,7 @@ pub mod desired;
 pub mod digest;
 pub mod drop_folder;
 pub mod fingerprint;
+pub mod former_state;
 pub mod names;
 pub(crate) mod path_serde;
 pub mod pointer;
@@ -25,5 +26,7 @@ mod text;
 
 pub use drop_folder::DropFolder;
 pub use fingerprint::Fingerprint;
+pub use former_state::FormerState;
+pub use names::deployment_key;
 pub use pointer::Pointer;
 pub use source::{Source, Target};

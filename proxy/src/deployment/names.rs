@@ -1,7 +1,10 @@
-//! Names of artifacts, and of the releases that are made of them.
+//! Names of artifacts, of the releases that are made of them, and of deployments.
 
 use std::path::Path;
 
+use sha2::{Digest as _, Sha256};
+
+use crate::os::files;
 use crate::release::{Digest, ReleaseId};
 
 /// The format of an archive, which its name tells.
@@ -65,4 +68,12 @@ pub fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId
     let name = name.strip_suffix(&suffix).unwrap_or(&name);
     let name: String = name.chars().map(safe).take(64).collect();
     ReleaseId::new(format!("{name}{suffix}"))
+}
+
+/// Returns the key of the deployment with the folder `state`, which names its private copies in the
+/// cache. Other paths to the same folder mean the same deployment.
+pub fn deployment_key(state: &Path) -> String {
+    let state = files::canonical_existing(state);
+    let hash = Sha256::new_with_prefix(state.as_os_str().as_encoded_bytes());
+    Digest::finish(hash).hex()[..16].to_owned()
 }

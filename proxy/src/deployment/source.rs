@@ -1,11 +1,13 @@
 //! The options that name what to run, and the artifact that they mean at the moment.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::checksum_file;
 use super::drop_folder::DropFolder;
+use super::former_state::FormerState;
 use super::pointer::{Pointer, PointerError};
 use crate::release::Digest;
 
@@ -95,14 +97,25 @@ impl Source {
         }
     }
 
-    /// Returns the state folder to use without `--state`.
+    /// Returns the state folder to use without `--state`. It is the same before the artifact exists.
     pub fn default_state(&self) -> PathBuf {
-        let path = match self {
-            Self::Artifact(path) => path.parent().unwrap_or(path),
-            Self::Pointer { file, .. } => file,
-            Self::Folder(folder) => folder,
-        };
-        path.with_added_extension("handoff")
+        match self {
+            // Not in the artifact's folder, which may be the app's working directory.
+            Self::Artifact(path) => beside(parent(path)).join(state_name(path)),
+            Self::Pointer { file, .. } => beside(file),
+            Self::Folder(folder) => beside(folder),
+        }
+    }
+
+    /// Returns the state folder in which sidecars without `--state` publish at the moment: until
+    /// they are upgraded, those of 0.1 have another one.
+    pub fn present_state(&self) -> PathBuf {
+        let state = self.default_state();
+        let former = FormerState::of(self).filter(FormerState::is_published);
+        match former {
+            Some(former) if !state.join("sidecars").exists() => former.folder,
+            _ => state,
+        }
     }
 
     /// Returns the folders in which a change may mean a new artifact, `target` being the present
@@ -141,6 +154,19 @@ impl Source {
             Self::Folder(folder) => newest(folder, None, drop_folder),
         }
     }
+
+    /// Returns the artifacts of the drop folder that are older than its newest, the latest first;
+    /// none if a path says which artifact is to run.
+    pub fn older_targets(&self, drop_folder: &DropFolder) -> Vec<Target> {
+        match self {
+            Self::Artifact(_) => Vec::new(),
+            Self::Pointer { file, .. } if file.exists() => Vec::new(),
+            Self::Pointer { .. } | Self::Folder(_) => drop_folder
+                .older()
+                .filter_map(|path| target_at(path.to_owned()).ok())
+                .collect(),
+        }
+    }
 }
 
 /// Returns the path of an option as sidecars and commands use it, wherever they run: absolute, and
@@ -148,6 +174,26 @@ impl Source {
 pub fn absolute(path: PathBuf) -> PathBuf {
     let path = std::path::absolute(&path).unwrap_or(path);
     path.components().collect()
+}
+
+/// Returns `path` with `.handoff` at its end; in the root folder, which has no name, a folder of
+/// that name.
+pub(super) fn beside(path: &Path) -> PathBuf {
+    match path.file_name() {
+        Some(_) => path.with_added_extension("handoff"),
+        None => path.join(".handoff"),
+    }
+}
+
+/// Returns the name of an artifact's folder among the states of its neighbours. Names that a state
+/// folder contains itself get an underscore.
+fn state_name(artifact: &Path) -> OsString {
+    let mut name = artifact.file_name().unwrap_or_default().to_owned();
+    let stem = name.to_string_lossy().trim_end_matches('_').to_lowercase();
+    if ["sidecars", "shared", "log"].contains(&stem.as_str()) {
+        name.push("_");
+    }
+    name
 }
 
 /// Returns the drop folder in `folder`: `releases`, or else `_target`.

@@ -37,7 +37,7 @@ pub struct Status {
     pub version: Cow<'static, str>,
     /// Process id of handoff.
     pub pid: u32,
-    /// Machine on which `pid` has a meaning; see [`machine`].
+    /// Machine on which `pid` has a meaning.
     pub machine: Option<String>,
     /// Public address.
     pub listen: SocketAddr,
@@ -46,6 +46,8 @@ pub struct Status {
     /// Options that name the artifact: a command needs only `--state` to find them.
     #[serde(default)]
     pub source: SourceStatus,
+    /// Key of the app's command line, which the sidecars of a deployment have in common.
+    pub command: Option<String>,
     /// Path of the log file, if there is one.
     #[serde(serialize_with = "path_serde::shown")]
     pub log_file: Option<PathBuf>,
@@ -344,6 +346,7 @@ impl Status {
             listen,
             admin: None,
             source,
+            command: None,
             log_file: None,
             started_ms: now,
             heartbeat_ms: now,

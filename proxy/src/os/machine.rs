@@ -64,6 +64,21 @@ pub fn is_gone(pid: u32) -> bool {
     }
 }
 
+/// Returns true if this process certainly runs the same program as the calling one.
+#[cfg(unix)]
+pub fn is_same_program(pid: u32) -> bool {
+    let name = |path: std::path::PathBuf| path.file_name().map(std::ffi::OsStr::to_owned);
+    let theirs = super::procfs::executable(pid).and_then(name);
+    theirs.is_some() && theirs == std::env::current_exe().ok().and_then(name) && !is_gone(pid)
+}
+
+/// Returns true if this process certainly runs the same program as the calling one. Windows uses
+/// ids again soon, so that is never certain.
+#[cfg(windows)]
+pub fn is_same_program(_pid: u32) -> bool {
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::release::{Release, ReleaseId};
+use sha2::{Digest as _, Sha256};
+
+use crate::release::{Digest, Release, ReleaseId};
 
 /// Names of the placeholders, without those of further ports.
 const PLACEHOLDERS: [&str; 6] = ["port", "host", "artifact", "dir", "release", "shared"];
@@ -68,6 +70,18 @@ impl Command {
             _ => None,
         };
         Self { program, args }
+    }
+
+    /// Returns a key that is the same for equal commands only.
+    pub fn key(&self) -> String {
+        let mut hash = Sha256::new();
+        for word in self.program.iter().chain(&self.args) {
+            hash.update(word);
+            hash.update([0]);
+        }
+        // An argument alone is no program.
+        hash.update([u8::from(self.program.is_some())]);
+        Digest::finish(hash).hex()[..8].to_owned()
     }
 
     /// Checks that no placeholder is misspelt.

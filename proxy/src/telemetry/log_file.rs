@@ -69,6 +69,13 @@ impl LogFileSettings {
             None => self.path.clone(),
         }
     }
+
+    fn rotation(&self) -> Rotation {
+        Rotation {
+            size: self.size,
+            keep: self.keep,
+        }
+    }
 }
 
 // === impl LogFile ===
@@ -77,17 +84,21 @@ impl LogFile {
     /// Returns the log file of this sidecar, and removes old ones of other sidecars, whose names differ
     /// in `{sidecar}` only.
     pub(super) fn new(settings: &LogFileSettings, sidecar: &str) -> Self {
-        let rotation = Rotation {
-            size: settings.size,
-            keep: settings.keep,
-        };
         remove_others(&settings.path, SystemTime::now());
-        Self::to(settings.path_of(sidecar), rotation, io::stderr())
+        Self::to(settings.path_of(sidecar), settings.rotation(), io::stderr())
     }
 
     /// Returns its path.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+impl LogFile<io::Sink> {
+    /// Returns a log file whose lines are on stderr in any case.
+    pub(super) fn beside_stderr(settings: &LogFileSettings, sidecar: &str) -> Self {
+        remove_others(&settings.path, SystemTime::now());
+        Self::to(settings.path_of(sidecar), settings.rotation(), io::sink())
     }
 }
 

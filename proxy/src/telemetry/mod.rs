@@ -5,12 +5,15 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::panic;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use tracing::Subscriber;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer as _, Registry, fmt, registry, reload};
+use tracing_subscriber::{Layer, Registry, fmt, registry, reload};
 
 use self::queue::MAX_QUEUED;
 
@@ -44,6 +47,8 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// Destination; stderr if there is none.
     pub file: Option<LogFileSettings>,
+    /// File that receives the lines in addition.
+    pub copy: Option<LogFileSettings>,
     /// Buffer that keeps the last lines too.
     pub tail: Option<Tail>,
 }
@@ -51,7 +56,17 @@ pub struct LogSettings {
 /// Guard of the log. Dropping it writes the lines that are still queued.
 #[derive(Debug)]
 pub struct LogGuard {
-    _writer: QueueWriter,
+    _writers: Vec<QueueWriter>,
+}
+
+// === impl LogSettings ===
+
+impl LogSettings {
+    /// Returns the path of the file with the lines of this sidecar, if there is one.
+    pub fn path_of(&self, sidecar: &str) -> Option<PathBuf> {
+        let file = self.file.as_ref().or(self.copy.as_ref())?;
+        Some(file.path_of(sidecar))
+    }
 }
 
 /// Handle to the level of the log, of which a process has one.
@@ -77,6 +92,16 @@ pub fn init(settings: &LogSettings, sidecar: &str) -> io::Result<LogGuard> {
             Queue::start("log", MAX_QUEUED, note_dropped, log_file)?
         }
     };
+    let mut writers = vec![writer];
+    let copy = match &settings.copy {
+        None => None,
+        Some(file) => {
+            let log_file = LogFile::beside_stderr(file, sidecar);
+            let (queue, writer) = Queue::start("log-copy", MAX_QUEUED, note_dropped, log_file)?;
+            writers.push(writer);
+            Some(lines_layer(settings.format, queue, false))
+        }
+    };
     let tail = settings.tail.clone().map(|tail| {
         tail.watch_queue("log", &queue);
         fmt::layer()
@@ -85,23 +110,17 @@ pub fn init(settings: &LogSettings, sidecar: &str) -> io::Result<LogGuard> {
             .with_writer(tail)
             .map_event_format(|inner| LineFormat::new(inner, LogFormat::Text))
     });
-    let lines = fmt::layer()
-        .with_writer(queue)
-        .with_ansi(settings.file.is_none() && io::stderr().is_terminal() && !forbids_colour())
-        .with_target(false);
-    let lines = match settings.format {
-        LogFormat::Text => lines
-            .map_event_format(|inner| LineFormat::new(inner, LogFormat::Text))
-            .boxed(),
-        LogFormat::Json => lines
-            .json()
-            .map_event_format(|inner| LineFormat::new(inner, LogFormat::Json))
-            .boxed(),
-    };
+    let is_coloured = settings.file.is_none() && io::stderr().is_terminal() && !forbids_colour();
+    let lines = lines_layer(settings.format, queue, is_coloured);
     // A filter of the whole subscriber: events below the level cost nothing.
     let (level, handle) = reload::Layer::new(settings.level);
     let _ = LEVEL.set(handle);
-    registry().with(level).with(tail).with(lines).init();
+    registry()
+        .with(level)
+        .with(tail)
+        .with(copy)
+        .with(lines)
+        .init();
     if settings.file.is_some() {
         let to_stderr = panic::take_hook();
         panic::set_hook(Box::new(move |panicked| {
@@ -109,7 +128,31 @@ pub fn init(settings: &LogSettings, sidecar: &str) -> io::Result<LogGuard> {
             to_stderr(panicked);
         }));
     }
-    Ok(LogGuard { _writer: writer })
+    Ok(LogGuard { _writers: writers })
+}
+
+/// Returns the layer that writes lines of this format into a queue.
+fn lines_layer<S>(
+    format: LogFormat,
+    queue: Queue,
+    is_coloured: bool,
+) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let lines = fmt::layer()
+        .with_writer(queue)
+        .with_ansi(is_coloured)
+        .with_target(false);
+    match format {
+        LogFormat::Text => lines
+            .map_event_format(|inner| LineFormat::new(inner, LogFormat::Text))
+            .boxed(),
+        LogFormat::Json => lines
+            .json()
+            .map_event_format(|inner| LineFormat::new(inner, LogFormat::Json))
+            .boxed(),
+    }
 }
 
 /// Returns whether the user wants no colours: no-color.org.

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use super::target::{Baseline, Sidecar};
 use super::tool;
 use crate::generator::client::Client;
-use crate::generator::outcome::Failed;
+use crate::generator::failure::Failed;
 use crate::units::median;
 
 const REQUESTS: u64 = 1_000_000;

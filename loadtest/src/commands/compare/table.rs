@@ -5,7 +5,7 @@ use std::fmt::{Display, Write as _};
 use serde::Serialize;
 
 use crate::cli::compare::ContenderName;
-use crate::generator::outcome::Failure;
+use crate::generator::failure::Failure;
 use crate::report::table::{Style, add_row, join, render, table};
 use crate::report::{Machine, Report};
 use crate::units::{median, ms, thousands};

@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use super::super::CommandError;
 use crate::cli::url::Url;
 use crate::generator::client::Client;
+use crate::generator::failure::Failed;
 use crate::generator::http::{Response, Version};
-use crate::generator::outcome::Failed;
 
 /// Maximum time of the answer.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -34,8 +34,8 @@ pub struct SourceOptions {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Storage")]
 pub struct StorageOptions {
-    /// Folder for state that sidecars and commands share [default: the path of the pointer file,
-    /// the watched folder or the artifact's folder, plus `.handoff`]
+    /// Folder for state that sidecars and commands share [default: the path of the pointer file
+    /// or of the watched folder, plus `.handoff`; for --artifact /srv/app, /srv.handoff/app]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
 

@@ -13,7 +13,8 @@ use crate::telemetry::LogFormat;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Log")]
 pub struct LogOptions {
-    /// File to log to instead of stderr; `-` is stderr [default: stderr; on Azure App Service
+    /// File to log to instead of stderr; `-` is stderr alone [default: stderr, and `handoff logs`
+    /// finds the last 2 MiB in log/{sidecar}.log in the state folder; on Azure App Service
     /// %HOME%\LogFiles\handoff-{sidecar}.log]
     ///
     /// It may contain {sidecar}, and has to if several sidecars run.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 
-use crate::cli::values::Duration;
+use crate::cli::values::{Duration, parse_listen};
 use crate::data_plane::Forwarded;
 use crate::user_tokens::WindowsAuth;
 
@@ -13,7 +13,9 @@ use crate::user_tokens::WindowsAuth;
 #[command(next_help_heading = "Client connections")]
 pub struct ClientOptions {
     /// Public address to listen on [default: 127.0.0.1:$HTTP_PLATFORM_PORT, else 127.0.0.1:8080]
-    #[arg(long)]
+    ///
+    /// 8080 or localhost:8080 is 127.0.0.1:8080, for this machine only; :8080 is 0.0.0.0:8080.
+    #[arg(long, value_name = "ADDR", value_parser = parse_listen)]
     pub listen: Option<SocketAddr>,
 
     /// Number of threads that serve requests [default: one per processor]

@@ -1,8 +1,9 @@
 //! `handoff logs`: shows the log files of the sidecars and their apps.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
 
@@ -28,7 +29,8 @@ fn show(options: &LogsArgs) -> Result<ExitStatus, UnknownDeployment> {
     let state = options.deployment.state()?;
     let mut sidecars = Sidecars::of(&state);
     sidecars.refresh();
-    if sidecars.all().next().is_none() {
+    let last = last_log(&state);
+    if sidecars.all().next().is_none() && last.is_none() {
         eprint_line(format_args!(
             "handoff: no sidecar has published anything in {state:?}; {ELSEWHERE}"
         ));
@@ -39,12 +41,16 @@ fn show(options: &LogsArgs) -> Result<ExitStatus, UnknownDeployment> {
         ..LogPrinter::default()
     };
     let mut problems = Vec::new();
-    for (sidecar, file) in of_the_living(&sidecars) {
+    let mut logs = of_the_living(&sidecars);
+    if logs.is_empty() {
+        logs.extend(last.map(|(sidecar, file)| (sidecar, Some(file))));
+    }
+    for (sidecar, file) in logs {
         match file {
             None => problems.push(format!(
                 "sidecar {sidecar} has no log file, it logs to stderr, wherever that goes (under \
-                 systemd `journalctl --unit NAME` shows it); to have one, run it with --log-file \
-                 FILE"
+                 systemd `journalctl --unit NAME` shows it); run it without `--log-file -`, or with \
+                 --log-file FILE, to have one"
             )),
             Some(file) => match Tail::open(&file, options.lines) {
                 Ok(tail) => {
@@ -84,13 +90,27 @@ fn show(options: &LogsArgs) -> Result<ExitStatus, UnknownDeployment> {
 /// Returns each live sidecar with its log file, or else the sidecar that died last.
 fn of_the_living(sidecars: &Sidecars) -> Vec<(Arc<str>, Option<PathBuf>)> {
     let log = |status: &Status| (Arc::clone(&status.sidecar), status.log_file.clone());
-    let living = sidecars.with_liveness().filter(|(_, is_alive)| *is_alive);
+    let living = sidecars.with_liveness();
+    let living = living.filter(|(_, liveness)| liveness.is_alive());
     let living: Vec<_> = living.map(|(status, _)| log(status)).collect();
     if !living.is_empty() {
         return living;
     }
     let last = sidecars.all().max_by_key(|status| status.heartbeat_ms);
     last.map(log).into_iter().collect()
+}
+
+/// Returns the newest default log file, with its sidecar: one that has ended publishes no status.
+fn last_log(state: &Path) -> Option<(Arc<str>, PathBuf)> {
+    let files = fs::read_dir(state.join("log")).ok()?.flatten();
+    let files = files.filter_map(|entry| {
+        let path = entry.path();
+        let is_log = path.extension().is_some_and(|extension| extension == "log");
+        let written = entry.metadata().ok()?.modified().ok()?;
+        is_log.then_some((written, path))
+    });
+    let (_, path) = files.max()?;
+    Some((path.file_stem()?.to_string_lossy().into(), path))
 }
 
 /// The log files that are shown.

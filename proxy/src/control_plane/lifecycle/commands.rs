@@ -62,6 +62,24 @@ impl Lifecycle {
         }
     }
 
+    /// Returns the target of the rollback that is under way.
+    pub(super) fn rollback_target(&self) -> Option<&ReleaseId> {
+        let (target, purpose) = self.incoming.planned()?;
+        (purpose == Purpose::Rollback).then_some(target)
+    }
+
+    /// Reports the end of a rollback to `target` that is neither done nor refused.
+    pub(super) fn report_given_up(&self, target: ReleaseId, actions: &mut Vec<Action>) {
+        let is_over = self.rollback_target() == Some(&target)
+            || self.is_serving(&target)
+            || self.refused.contains(&target)
+            || self.is_shutting_down();
+        if !is_over {
+            let instead = self.incoming.release().or_else(|| self.serving.release());
+            actions.push(Action::ReportRollbackGivenUp(target, instead.cloned()));
+        }
+    }
+
     /// Returns the target of a rollback that names no release: the release that serves, or was
     /// displaced, if a deploy is on its way; else the release before it.
     pub fn before_the_latest(&self) -> Option<ReleaseId> {

@@ -12,10 +12,17 @@ impl Lifecycle {
             self.crashes.clear();
         }
         self.wanted = Some(release.clone());
+        let is_refused = self.refused.contains(release);
+        // After a refused deploy, its pointer is put back to the release that a rollback leaves. Only
+        // a release that can serve instead supersedes the rollback.
+        if self.rollback_target().is_some()
+            && (is_refused || self.serving.release() == Some(release))
+        {
+            return;
+        }
         if self.serving.active().is_some() && !self.is_incoming(release) {
             self.incoming.take_backing_off();
         }
-        let is_refused = self.refused.contains(release);
         if !is_refused && !self.unproven.contains(release) {
             // While the last good release recovers, a new one does not replace it, as it may never
             // be ready. It starts as soon as the other one serves.
@@ -59,6 +66,18 @@ impl Lifecycle {
         let is_idle = self.serving.active().is_none() && self.incoming == Incoming::None;
         if is_idle && let Some(good) = self.good.last().cloned() {
             self.approach(&good, actions);
+        }
+    }
+
+    /// Launches an older artifact while nothing has served: the newest one and it take turns.
+    pub(super) fn older_detected(&mut self, release: ReleaseId, actions: &mut Vec<Action>) {
+        if self.has_served || self.is_shutting_down() {
+            return;
+        }
+        self.record_good(&release);
+        if self.incoming.starting().is_none() {
+            self.incoming.take_backing_off();
+            self.approach(&release, actions);
         }
     }
 
@@ -238,6 +257,8 @@ impl Lifecycle {
         }
         let before = self.good.iter().rev().find(|good| **good != release);
         match before.cloned() {
+            // The next try of a rollback is due.
+            _ if self.rollback_target().is_some() => {}
             // Another instance of the same release serves instead.
             _ if self.is_serving(&release) => self.return_to_wanted(actions),
             Some(before) if may_go_back && crashes >= self.policy.rapid_fails => {

@@ -127,6 +127,8 @@ pub enum Event {
     Detected(ReleaseId),
     /// There is no artifact that can be launched.
     NothingDetected,
+    /// An older artifact than the newest, which cannot serve, has been accepted.
+    OlderDetected(ReleaseId),
     /// The launch failed for a reason outside the release: it may succeed the next time.
     LaunchFailed(Generation),
     /// The readiness check succeeded.
@@ -190,6 +192,8 @@ pub enum Action {
     RetryAfter(u32),
     /// Reports that there is no release to go back to.
     ReportNoRollbackTarget,
+    /// Reports that the rollback to the first release was given up for the second one.
+    ReportRollbackGivenUp(ReleaseId, Option<ReleaseId>),
     /// Holds new requests, even if an instance is routed.
     Pause,
     /// Ends the pause.
@@ -259,9 +263,13 @@ impl Lifecycle {
     pub fn on(&mut self, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         let to = &mut actions;
+        // Another rollback in its place is reported by its own command.
+        let is_rollback = matches!(event, Event::RollbackRequested(_));
+        let rollback = self.rollback_target().filter(|_| !is_rollback).cloned();
         match event {
             Event::Detected(release) => self.detected(&release, to),
             Event::NothingDetected => self.nothing_detected(to),
+            Event::OlderDetected(release) => self.older_detected(release, to),
             Event::Ready(generation) => self.ready(generation, to),
             Event::NeverReady(generation) => self.never_ready(generation, to),
             Event::LaunchFailed(generation) => self.launch_failed(generation, to),
@@ -286,6 +294,9 @@ impl Lifecycle {
             Event::PauseEnded => self.resume(to),
             Event::ShutdownRequested => self.shut_down(to),
             Event::PortClosed => self.port_closed(to),
+        }
+        if let Some(target) = rollback {
+            self.report_given_up(target, to);
         }
         self.launch_waiting(to);
         actions

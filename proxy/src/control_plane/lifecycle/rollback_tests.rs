@@ -61,3 +61,53 @@ fn a_deploy_whose_launch_is_due_again_is_taken_back_by_staying() {
     assert_eq!(lifecycle.on(Event::RollbackRequested(None)), [refuse_v3()]);
     assert_eq!(lifecycle.on(Event::RetryDue), []);
 }
+
+/// `v2` serves after `v1`, `v3` was refused, and a rollback to `v1` has begun as generation 4.
+fn after_a_refused_deploy() -> Lifecycle {
+    let mut lifecycle = serving();
+    lifecycle.on(detected("v2"));
+    lifecycle.on(Event::Ready(Generation(2)));
+    lifecycle.on(Event::Drained(Generation(1)));
+    lifecycle.on(Event::Exited(Generation(1)));
+    lifecycle.on(detected("v3"));
+    lifecycle.on(Event::Exited(Generation(3)));
+    let back = Action::Launch(Generation(4), release("v1"), Purpose::Rollback);
+    assert_eq!(lifecycle.on(Event::RollbackRequested(None)), [back]);
+    lifecycle
+}
+
+#[test]
+fn the_pointer_that_a_refused_deploy_puts_back_does_not_end_it() {
+    for seen in ["v2", "v3"] {
+        let mut lifecycle = after_a_refused_deploy();
+        assert_eq!(lifecycle.on(detected(seen)), []);
+        let done = lifecycle.on(Event::Ready(Generation(4)));
+        assert!(done.contains(&Action::Promote(Generation(4))), "{done:?}");
+
+        let mut delayed = after_a_refused_deploy();
+        delayed.on(Event::LaunchFailed(Generation(4)));
+        assert_eq!(delayed.on(detected(seen)), []);
+        let again = Action::Launch(Generation(5), release("v1"), Purpose::Rollback);
+        assert_eq!(delayed.on(Event::RetryDue), [again]);
+    }
+}
+
+#[test]
+fn a_new_release_ends_it_and_says_so() {
+    let mut lifecycle = after_a_refused_deploy();
+    let given_up = Action::ReportRollbackGivenUp(release("v1"), Some(release("v4")));
+    let actions = lifecycle.on(detected("v4"));
+    assert!(actions.contains(&given_up), "{actions:?}");
+}
+
+#[test]
+fn a_crash_of_what_serves_does_not_end_it() {
+    let mut lifecycle = after_a_refused_deploy();
+    lifecycle.on(Event::LaunchFailed(Generation(4)));
+    assert_eq!(
+        lifecycle.on(Event::Exited(Generation(2))),
+        [Action::Withdraw]
+    );
+    let again = Action::Launch(Generation(5), release("v1"), Purpose::Rollback);
+    assert_eq!(lifecycle.on(Event::RetryDue), [again]);
+}

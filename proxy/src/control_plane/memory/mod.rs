@@ -1,7 +1,7 @@
 //! The memory of a deployment on this machine: launches, and contents that are refused.
 //!
-//! It is one file in the cache, `memory/<hash of the state folder>.log`, shared by the sidecars of
-//! one deployment on one machine. Each line is a record after its checksum. The file is replaced as
+//! It is one file in the cache, `memory/<key of the state folder>-<key of the command>.log`, shared
+//! by the sidecars of one deployment on one machine. Another command line begins a new memory. Each line is a record after its checksum. The file is replaced as
 //! a whole, under a lock, and a line that does not match its checksum is skipped: a file that is
 //! cut at any byte yields all records before the cut.
 
@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::lifecycle::GOOD;
-use crate::deployment::path_serde;
+use crate::deployment::names::deployment_key;
 use crate::deployment::status::{Handoff, Outcome, Refusal};
+use crate::deployment::{FormerState, path_serde};
 use crate::os::files;
 use crate::release::{Digest, Release};
 
@@ -75,24 +76,63 @@ enum Change {
 // === impl Memory ===
 
 impl Memory {
-    /// Reads the memory of the deployment with the folder `state`, for `sidecar`.
+    /// Reads the memory of the deployment with the folder `state` and the key of its command, for
+    /// `sidecar`.
     ///
     /// # Errors
     /// When the folder cannot be made. A file that cannot be read is an empty memory.
-    pub fn open(cache: &Path, state: &Path, sidecar: Arc<str>) -> io::Result<Self> {
+    pub fn open(cache: &Path, state: &Path, command: &str, sidecar: Arc<str>) -> io::Result<Self> {
         let folder = cache.join("memory");
         fs::create_dir_all(&folder)?;
-        // Other paths to the same folder mean the same deployment.
-        let state = fs::canonicalize(state).unwrap_or_else(|_| state.to_owned());
-        let hash = Sha256::new_with_prefix(state.as_os_str().as_encoded_bytes());
-        let name = &Digest::finish(hash).hex()[..16];
-        let file = folder.join(format!("{name}.log"));
+        let name = deployment_key(state);
+        let file = folder.join(format!("{name}-{command}.log"));
+        let of_all_commands = former_file(&folder, state);
+        if !file.exists() && of_all_commands.exists() {
+            // Version 0.1 had one memory for all commands. The first one takes it.
+            files::rename(&of_all_commands, &file)?;
+        }
         Ok(Self {
             records: Records::read(&file),
             file,
             sidecar,
             pending: Vec::new(),
         })
+    }
+
+    /// Moves what version 0.1 left of an artifact into the folder `state` and the memory of its
+    /// command. It is done once.
+    ///
+    /// # Errors
+    /// When files cannot be moved.
+    pub fn take_over(
+        former: &FormerState,
+        cache: &Path,
+        state: &Path,
+        command: &str,
+    ) -> io::Result<bool> {
+        let folder = cache.join("memory");
+        let all = Records::read(&former_file(&folder, &former.folder));
+        let mut records = all.clone();
+        records
+            .launches
+            .retain(|launch| former.is_release(&launch.handoff.release, &launch.handoff.digest));
+        records
+            .refusals
+            .retain(|refusal| former.is_release(&refusal.release, &refusal.digest));
+        let has_ours = records.len() > 0;
+        let has_others = records.len() < all.len();
+        let is_moved = former.move_to(state, has_ours, has_others)?;
+        let key = format!("{}-", deployment_key(state));
+        let is_known = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let is_known = is_known
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .any(|name| name.starts_with(&key));
+        if is_known || !has_ours {
+            return Ok(is_moved);
+        }
+        let file = folder.join(format!("{key}{command}.log"));
+        files::write_atomically(&file, records.to_text().as_bytes())?;
+        Ok(true)
     }
 
     /// Reads what siblings have written.
@@ -117,7 +157,7 @@ impl Memory {
 
     /// Returns true if nothing is known of this deployment.
     pub fn is_empty(&self) -> bool {
-        self.records.launches.is_empty() && self.records.refusals.is_empty()
+        self.records.len() == 0
     }
 
     /// Returns true if another sidecar launched this content last, with no known outcome: that
@@ -258,6 +298,10 @@ impl Records {
         records
     }
 
+    fn len(&self) -> usize {
+        self.launches.len() + self.refusals.len()
+    }
+
     fn to_text(&self) -> String {
         let launches = self
             .launches
@@ -326,6 +370,14 @@ impl Records {
         served.truncate(GOOD);
         served
     }
+}
+
+/// Returns the file of version 0.1, which knew no command.
+fn former_file(folder: &Path, state: &Path) -> PathBuf {
+    let state = fs::canonicalize(state).unwrap_or_else(|_| state.to_owned());
+    let hash = Sha256::new_with_prefix(state.as_os_str().as_encoded_bytes());
+    let name = &Digest::finish(hash).hex()[..16];
+    folder.join(format!("{name}.log"))
 }
 
 fn record(line: &[u8]) -> Option<Record> {

@@ -15,7 +15,7 @@ impl Site {
 
     pub(super) fn memory(&self, sidecar: &str) -> Memory {
         let (cache, state) = (self.folder.path(), self.folder.path().join("state"));
-        Memory::open(cache, &state, sidecar.into()).unwrap()
+        Memory::open(cache, &state, "command", sidecar.into()).unwrap()
     }
 }
 
@@ -181,7 +181,7 @@ fn another_path_to_the_same_folder_is_the_same_deployment() {
     let mut memory = site.memory("one");
     memory.refuse(refusal(&release("bad")));
     let roundabout = site.folder.path().join("state").join("..").join("state");
-    let memory = Memory::open(site.folder.path(), &roundabout, "two".into()).unwrap();
+    let memory = Memory::open(site.folder.path(), &roundabout, "command", "two".into()).unwrap();
     assert!(memory.refusal(release("bad").digest).is_some());
 }
 
@@ -197,4 +197,60 @@ fn a_launch_of_which_nothing_came_is_known_to_whoever_comes_after() {
     assert!(site.memory("second").is_unproven(v1.digest));
     first.record_promotion(&v1, handoff(&v1, 1, Some(7)));
     assert!(!site.memory("second").is_unproven(v1.digest));
+}
+
+#[test]
+fn another_command_begins_anew_and_the_first_one_takes_the_memory_of_an_earlier_version() {
+    let site = Site::new();
+    let (cache, state) = (site.folder.path(), site.folder.path().join("state"));
+    let v1 = release("v1");
+    site.memory("one")
+        .record_promotion(&v1, handoff(&v1, 1, Some(1)));
+    let open = |command| Memory::open(cache, &state, command, "two".into()).unwrap();
+    assert!(open("other").is_empty());
+    assert!(!open("command").is_empty());
+
+    let written = open("command").file;
+    fs::rename(written, former_file(&cache.join("memory"), &state)).unwrap();
+    assert!(!open("new").is_empty());
+    assert!(open("command").is_empty());
+}
+
+#[test]
+fn an_app_takes_its_own_launches_and_refusals_out_of_a_memory_that_others_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    let [shop, blog] = ["shop", "blog"].map(|name| {
+        let path = folder.path().join("www").join(name);
+        let source = crate::deployment::Source::Artifact(path.clone());
+        (source, release_of(&path))
+    });
+    let former = FormerState::of(&shop.0).unwrap();
+    fs::create_dir_all(former.folder.join("sidecars")).unwrap();
+    let mut shared = Memory::open(&cache, &former.folder, "old", "one".into()).unwrap();
+    for (generation, (_, release)) in [(1, &shop), (2, &blog)] {
+        shared.record_promotion(release, handoff(release, generation, Some(generation)));
+    }
+    fs::rename(
+        &shared.file,
+        former_file(&cache.join("memory"), &former.folder),
+    )
+    .unwrap();
+
+    for (source, release) in [&shop, &blog] {
+        let (former, state) = (FormerState::of(source).unwrap(), source.default_state());
+        assert!(Memory::take_over(&former, &cache, &state, "command").unwrap());
+        assert!(!Memory::take_over(&former, &cache, &state, "command").unwrap());
+        let memory = Memory::open(&cache, &state, "command", "two".into()).unwrap();
+        assert_eq!(good(&memory), [release.id.to_string()]);
+    }
+}
+
+fn release_of(path: &Path) -> Release {
+    let digest = release("content").digest;
+    Release {
+        id: crate::deployment::names::release_id(None, path, digest),
+        digest,
+        ..release("content")
+    }
 }

@@ -90,6 +90,13 @@ impl<L: Launch> Supervisor<L> {
         self.reject_command(format!("there is no release to go back to; {earlier}"));
     }
 
+    pub(super) fn report_rollback_given_up(&mut self, to: &ReleaseId, by: Option<&ReleaseId>) {
+        let by = by.map_or("nothing", ReleaseId::as_str);
+        self.reject_command(format!(
+            "the rollback to {to} was superseded: {by} runs instead"
+        ));
+    }
+
     fn reject_command(&mut self, reason: String) {
         tracing::warn!(
             event = "command_rejected",

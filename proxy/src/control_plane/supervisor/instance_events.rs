@@ -56,6 +56,7 @@ impl<L: Launch> Supervisor<L> {
                 };
                 self.fail(generation, reason, details);
                 self.on(Event::NeverReady(generation));
+                self.fall_back();
             }
             InstanceEvent::PortTaken => {
                 let reason = "its port was taken by another program before it could listen";
@@ -98,6 +99,7 @@ impl<L: Launch> Supervisor<L> {
         );
         self.remove(generation, status);
         self.on(Event::Exited(generation));
+        self.fall_back();
         // Writing takes its time, and requests went to the instance until now: they come first.
         self.journal.remember_launch(generation, &self.releases);
         self.finish_end(generation);
@@ -113,7 +115,15 @@ impl<L: Launch> Supervisor<L> {
     pub(super) fn gone(&mut self, generation: Generation) {
         self.remove(generation, "the instance could not be started".to_owned());
         self.on(Event::Exited(generation));
+        self.fall_back();
         self.finish_end(generation);
+    }
+
+    /// Requests an older artifact if nothing has served so far.
+    fn fall_back(&self) {
+        if !self.lifecycle.has_served() {
+            self.watcher.fall_back();
+        }
     }
 
     /// Removes an instance that has no process, or none any more.

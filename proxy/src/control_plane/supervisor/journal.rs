@@ -303,6 +303,7 @@ impl From<&Event> for Cause {
         Self::now(match event {
             Event::Detected(_) => "a new artifact was detected".to_owned(),
             Event::NothingDetected => "there is no artifact any more".to_owned(),
+            Event::OlderDetected(_) => "the newest artifact cannot serve".to_owned(),
             Event::LaunchFailed(generation) => of(generation, "could not be started"),
             Event::Ready(generation) => of(generation, "is ready"),
             Event::NeverReady(generation) => of(generation, "was not ready in time"),

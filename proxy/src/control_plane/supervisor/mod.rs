@@ -229,6 +229,9 @@ impl<L: Launch> Supervisor<L> {
             Action::BeginTrial(generation) => self.begin_trial(generation),
             Action::RetryAfter(failures) => self.retry_after(failures),
             Action::ReportNoRollbackTarget => self.report_no_rollback_target(),
+            Action::ReportRollbackGivenUp(to, instead) => {
+                self.report_rollback_given_up(&to, instead.as_ref());
+            }
             Action::Pause => self.router.pause(),
             Action::Resume => self.resume(),
         }

@@ -28,6 +28,8 @@ pub(super) struct World {
     paused: bool,
     shutdown: bool,
     closed: bool,
+    /// Target of a rollback that has begun, until it is done, refused or reported as given up.
+    rollback: Option<ReleaseId>,
     /// True if the last event permits to route backwards.
     may_go_back: bool,
     /// True if the last event was a request for it: the only permission without auto-rollback.
@@ -68,6 +70,7 @@ impl World {
             paused: false,
             shutdown: false,
             closed: false,
+            rollback: None,
             may_go_back: false,
             asked: false,
         }
@@ -111,6 +114,9 @@ impl World {
                     (_, true) => events.push(Event::LivenessRecovered(generation)),
                 }
             }
+        }
+        if !self.served {
+            events.push(Event::OlderDetected(ReleaseId::new("a")));
         }
         if let Some(on_trial) = self.on_trial {
             events.push(Event::TrialEnded(on_trial));
@@ -184,6 +190,7 @@ impl World {
             Event::RollbackRequested(to) => {
                 self.may_go_back = true;
                 self.asked = true;
+                self.rollback = None;
                 if let Some(to) = to {
                     self.refused.remove(to);
                 }
@@ -191,10 +198,14 @@ impl World {
             Event::RetryRequested(release) => {
                 self.refused.remove(release);
             }
-            Event::ShutdownRequested => self.shutdown = true,
+            Event::ShutdownRequested => {
+                self.shutdown = true;
+                self.rollback = None;
+            }
             Event::PortClosed => self.closed = true,
             Event::Detected(release) => self.wanted = Some(release.clone()),
             Event::NothingDetected
+            | Event::OlderDetected(_)
             | Event::RestartRequested
             | Event::PauseRequested
             | Event::PauseEnded => {}
@@ -203,7 +214,12 @@ impl World {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Launch(generation, release, _) => self.launch(generation, release),
+            Action::Launch(generation, release, purpose) => {
+                if purpose == Purpose::Rollback {
+                    self.rollback = Some(release.clone());
+                }
+                self.launch(generation, release);
+            }
             Action::Promote(generation) => self.promote(generation),
             Action::Withdraw => {
                 self.routed = None;
@@ -244,8 +260,10 @@ impl World {
                     self.asked || cause != RefusalCause::RolledBack || self.promoted_a_rollback(),
                     "rolled back though nobody asked"
                 );
+                self.rollback.take_if(|rollback| *rollback == release);
                 self.refused.insert(release);
             }
+            Action::ReportRollbackGivenUp(..) => self.rollback = None,
             Action::BeginTrial(generation) => {
                 assert_eq!(self.routed, Some(generation), "bakes what does not serve");
                 assert!(self.policy().has_trials, "bakes uninvited");
@@ -305,6 +323,8 @@ impl World {
             forwards || by_itself || from.is_none() || from == to,
             "went back though nobody asked"
         );
+        self.rollback
+            .take_if(|rollback| Some(&*rollback) == to.as_ref());
         let process = self.process(generation);
         assert!(process.ready, "promoted before it was ready");
         assert!(!process.stopped, "promoted after it was stopped");
@@ -349,6 +369,11 @@ impl World {
                 "a deploy was forgotten"
             );
         }
+        let planned = self.lifecycle.incoming.release();
+        assert!(
+            self.rollback.is_none() || self.rollback.as_ref() == planned,
+            "a rollback was forgotten"
+        );
         for (generation, process) in &self.alive {
             let known = self.routed == Some(*generation)
                 || process.draining
