@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::deployment::status::{Failure, Handoff, Outcome, Status, UnixMillis};
 use crate::os::inherit;
 use crate::process::command::remove_own_variables;
-use crate::process::program;
+use crate::process::program::{self, SearchPath};
 use crate::process::variables::Variables;
 use crate::release::{Generation, ReleaseId};
 
@@ -73,8 +73,11 @@ struct EventDetector {
 /// There is no such program.
 pub fn program(command: &str) -> Result<String, String> {
     let (name, _) = words(command, |path| Path::new(path).is_file());
-    let search_path = program::search_path(&Variables::default());
-    match program::find(name.as_ref(), &search_path) {
+    let search_path = SearchPath {
+        folders: &program::path_variable(&Variables::default()),
+        workdir: Path::new(""),
+    };
+    match program::find(name.as_ref(), search_path) {
         Ok(_) => Ok(name.to_owned()),
         Err(missing) => Err(format!("{missing} (--on-event)")),
     }

@@ -15,6 +15,7 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use super::orphans::{MARK, ProcessFamily, ProcessRecords};
 use super::output::{AppLog, Output, OutputStream};
+use super::program::SearchPath;
 use super::stop::Stop;
 use super::{
     Exit, Launch, LaunchError, LaunchSpec, PortOwner, Process, StopFuture, os, program,
@@ -165,9 +166,12 @@ impl Launch for OsLauncher {
 
 /// Returns the reason for which the program of a launch cannot be run, if it can be known.
 fn fault(spec: &LaunchSpec) -> Option<String> {
-    let search_path = program::search_path(&spec.env);
-    match program::find(&spec.program, &search_path) {
-        Ok(file) => program::fault(&file, &search_path),
+    let search_path = SearchPath {
+        folders: &program::path_variable(&spec.env),
+        workdir: &spec.workdir,
+    };
+    match program::find(&spec.program, search_path) {
+        Ok(file) => program::fault(&file, search_path),
         Err(missing) => Some(missing),
     }
 }

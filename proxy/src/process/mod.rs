@@ -32,7 +32,7 @@ mod os;
 #[path = "windows.rs"]
 mod os;
 
-pub use output::{APP_TARGET, AppLog, LineOrigin, OutputStream};
+pub use output::{AppLog, LineOrigin, OutputStream};
 
 /// A request to stop that completes when the app has received it.
 pub type StopFuture = Pin<Box<dyn Future<Output = io::Result<()>>>>;

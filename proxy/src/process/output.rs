@@ -18,8 +18,8 @@ const MAX_LINE: usize = 64 * 1024;
 /// Number of bytes that are kept of a line.
 const KEPT_LENGTH: usize = 4 * 1024;
 
-/// Target of the log events that are lines of apps.
-pub const APP_TARGET: &str = "app";
+/// Target of the log events that are lines of apps: the log formats these differently.
+const APP_TARGET: &str = "app";
 
 /// A stream to which apps write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

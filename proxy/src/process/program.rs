@@ -22,12 +22,20 @@ const FORMATS: [(&[u8], &str); 10] = [
     (b"%PDF", "a PDF document"),
 ];
 
-/// Finds the file of a program. A name without a slash is searched in the folders of `search_path`,
-/// the value of `PATH`.
+/// The places at which a process finds programs.
+#[derive(Clone, Copy, Debug)]
+pub struct SearchPath<'a> {
+    /// Value of `PATH`.
+    pub folders: &'a OsStr,
+    /// Working directory, to which relative folders refer.
+    pub workdir: &'a Path,
+}
+
+/// Finds the file of a program. A name without a slash is searched in the folders of `PATH`.
 ///
 /// # Errors
 /// A text that names the program, and where it was expected.
-pub fn find(program: &OsStr, search_path: &OsStr) -> Result<PathBuf, String> {
+pub fn find(program: &OsStr, search_path: SearchPath<'_>) -> Result<PathBuf, String> {
     let with_suffix = |path: &Path| {
         let mut name = path.as_os_str().to_owned();
         name.push(std::env::consts::EXE_SUFFIX);
@@ -46,22 +54,23 @@ pub fn find(program: &OsStr, search_path: &OsStr) -> Result<PathBuf, String> {
             }
         });
     }
-    let mut folders = std::env::split_paths(search_path);
+    let mut folders = std::env::split_paths(search_path.folders);
     let found = folders.find_map(|folder| {
-        with_suffix(&folder.join(path)).filter(|file| cfg!(windows) || is_executable(file))
+        with_suffix(&search_path.workdir.join(folder).join(path))
+            .filter(|file| cfg!(windows) || is_executable(file))
     });
     found.ok_or_else(|| {
         format!(
             "there is no program {} in any folder of PATH ({}); one in the release is written with \
              a slash, such as ./app",
             path.display(),
-            search_path.display()
+            search_path.folders.display()
         )
     })
 }
 
 /// Returns the value of `PATH` that an app with these variables gets.
-pub fn search_path(variables: &super::variables::Variables) -> OsString {
+pub fn path_variable(variables: &super::variables::Variables) -> OsString {
     let is_path = |name: &OsStr| name.eq_ignore_ascii_case("PATH");
     let own = variables.iter().find(|(name, _)| is_path(name));
     let value = own.map(|(_, value)| value.to_owned());
@@ -72,7 +81,7 @@ pub fn search_path(variables: &super::variables::Variables) -> OsString {
 
 /// Returns the reason for which the system cannot run a file; `None` if there is none, or it cannot
 /// be known.
-pub fn fault(file: &Path, search_path: &OsStr) -> Option<String> {
+pub fn fault(file: &Path, search_path: SearchPath<'_>) -> Option<String> {
     let mut head = Vec::new();
     File::open(file)
         .ok()?
@@ -122,15 +131,16 @@ fn describe(head: &[u8]) -> String {
 }
 
 /// Checks the interpreter that the first line of a script names, without its `#!`.
-fn script_fault(line: &[u8], search_path: &OsStr) -> Option<String> {
+fn script_fault(line: &[u8], search_path: SearchPath<'_>) -> Option<String> {
     let end = line.iter().position(|&byte| byte == b'\n');
     let line = String::from_utf8_lossy(&line[..end.unwrap_or(line.len())]).into_owned();
     let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
     let interpreter = words.next().unwrap_or_default();
     let is_env = Path::new(interpreter.trim_end()).file_name() == Some("env".as_ref());
-    // Of `env`, the interpreter is the first word that is no option.
-    let by_env = words.find(|word| !word.starts_with('-') && !word.contains('='));
-    let named = by_env.filter(|_| is_env).unwrap_or(interpreter);
+    // Other options of `env` may change where it searches.
+    let by_env = words.find(|word| *word != "-S");
+    let by_env = by_env.filter(|word| is_env && !word.starts_with('-') && !word.contains('='));
+    let named = by_env.unwrap_or(interpreter);
     if interpreter.ends_with('\r') || named.ends_with('\r') {
         let named = named.trim_end();
         return Some(format!(
@@ -141,18 +151,15 @@ fn script_fault(line: &[u8], search_path: &OsStr) -> Option<String> {
     if interpreter.is_empty() {
         return Some("its first line (#!) names no interpreter".to_owned());
     }
-    if !Path::new(interpreter).exists() {
+    if !search_path.workdir.join(interpreter).exists() {
         return Some(format!(
             "its interpreter {interpreter}, which its first line (#!) names, does not exist"
         ));
     }
-    if is_env && by_env.is_some() {
-        let missing = find(OsStr::new(named), search_path).err()?;
-        return Some(format!(
-            "its first line (#!) names the interpreter {named}: {missing}"
-        ));
-    }
-    None
+    let missing = find(OsStr::new(by_env?), search_path).err()?;
+    Some(format!(
+        "its first line (#!) names the interpreter {named}: {missing}"
+    ))
 }
 
 #[cfg(unix)]
@@ -276,6 +283,13 @@ fn is_registered_by(entry: &str, head: &[u8], file: &Path) -> bool {
 mod tests {
     use super::*;
 
+    fn in_folders(folders: &str) -> SearchPath<'_> {
+        SearchPath {
+            folders: folders.as_ref(),
+            workdir: Path::new("/"),
+        }
+    }
+
     /// Writes an executable file, and returns why it cannot be run.
     #[cfg(unix)]
     fn fault_of(content: &[u8]) -> Option<String> {
@@ -284,7 +298,7 @@ mod tests {
         let file = folder.path().join("app");
         fs::write(&file, content).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
-        fault(&file, OsStr::new("/usr/bin:/bin"))
+        fault(&file, in_folders("/usr/bin:/bin"))
     }
 
     #[cfg(unix)]
@@ -314,11 +328,15 @@ mod tests {
             assert!(found.contains(part), "{text:?}: {found}");
             assert_eq!(found.is_empty(), part.is_empty(), "{text:?}: {found}");
         }
-        for good in [&b"#!/bin/sh\n"[..], b"#!/usr/bin/env -S A=1 sh -e\n"] {
+        for good in [
+            &b"#!/bin/sh\n"[..],
+            b"#!/usr/bin/env -S A=1 sh -e\n",
+            b"#!/usr/bin/env -u A sh\n",
+        ] {
             assert_eq!(fault_of(good), None);
         }
         let own = std::env::current_exe().unwrap();
-        assert_eq!(fault(&own, OsStr::new("")), None);
+        assert_eq!(fault(&own, in_folders("")), None);
     }
 
     #[cfg(unix)]
@@ -352,12 +370,23 @@ mod tests {
     #[test]
     fn a_program_is_searched_in_the_path() {
         let sh = if cfg!(windows) { "cmd" } else { "sh" };
-        let path = std::env::var_os("PATH").unwrap();
-        assert!(find(OsStr::new(sh), &path).is_ok());
-        let missing = find(OsStr::new("nodee"), &path).unwrap_err();
+        let path = std::env::var("PATH").unwrap();
+        assert!(find(OsStr::new(sh), in_folders(&path)).is_ok());
+        let missing = find(OsStr::new("nodee"), in_folders(&path)).unwrap_err();
         assert!(
             missing.contains("nodee") && missing.contains("PATH"),
             "{missing}"
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_relative_folder_of_the_path_is_in_the_working_directory() {
+        let search_path = SearchPath {
+            folders: "no/such:bin".as_ref(),
+            workdir: Path::new("/usr"),
+        };
+        let found = find(OsStr::new("env"), search_path).unwrap();
+        assert_eq!(found, Path::new("/usr/bin/env"));
     }
 }

@@ -10,7 +10,9 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::LogFormat;
-use crate::process::APP_TARGET;
+
+/// Target of the events that are lines of apps.
+const APP_TARGET: &str = "app";
 
 /// A format that marks the lines of apps: text at its start, JSON with the key `source`.
 #[derive(Debug)]

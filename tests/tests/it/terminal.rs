@@ -10,6 +10,10 @@ const CLEAR: &str = "\u{1b}[2K";
 
 /// `handoff` with these words, on a terminal.
 fn on_a_terminal(site: &Running, words: &[&str]) -> Command {
+    command::start(script(site, words))
+}
+
+fn script(site: &Running, words: &[&str]) -> std::process::Command {
     let program = handoff();
     let place = site.deployment().place();
     let program = program.get_program().to_str().expect("a path");
@@ -21,8 +25,8 @@ fn on_a_terminal(site: &Running, words: &[&str]) -> Command {
     let quoted: Vec<_> = words.iter().map(|word| format!("'{word}'")).collect();
     let mut script = std::process::Command::new("script");
     script.args(["-q", "-e", "-c", &quoted.join(" "), "/dev/null"]);
-    script.env("TERM", "xterm-256color");
-    command::start(script)
+    script.env("TERM", "xterm-256color").env_remove("NO_COLOR");
+    script
 }
 
 /// The lines that are left to be read when all is over.
@@ -71,4 +75,29 @@ fn a_watched_status_is_drawn_over_itself() {
     let shown = watch.printed();
     assert_eq!(shown.matches("\u{1b}[2J").count(), 1, "{shown:?}");
     assert!(shown.matches("sidecar ").count() > 1, "{shown:?}");
+}
+
+#[test]
+fn the_log_on_a_terminal_has_colours_unless_the_user_wants_none() {
+    if !tests::tools::has("script") {
+        return;
+    }
+    let site = Site::watching_a_pointer().start("v1");
+    // Its port is taken: it gives up after some seconds.
+    let listen = site.address().to_string();
+    for (no_color, is_coloured) in [(None, true), (Some(""), true), (Some("1"), false)] {
+        let cache = site.site().with_file_name("another-cache");
+        let words = [
+            "run",
+            "--listen",
+            &listen,
+            "--cache",
+            cache.to_str().unwrap(),
+        ];
+        let mut script = script(&site, &words);
+        script.envs(no_color.map(|value| ("NO_COLOR", value)));
+        let ended = command::start(script).end().with(1);
+        assert!(ended.stdout.contains("port_in_use"), "{ended:#?}");
+        assert_eq!(ended.stdout.contains("\u{1b}["), is_coloured, "{ended:#?}");
+    }
 }

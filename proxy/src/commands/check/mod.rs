@@ -18,7 +18,7 @@ use crate::deployment::DropFolder;
 use crate::observe::event_hook;
 use crate::os::files;
 use crate::os::listening::describe_listener;
-use crate::process::program;
+use crate::process::program::{self, SearchPath};
 use crate::process::template::Values;
 use crate::release::Release;
 
@@ -140,6 +140,13 @@ fn artifact(config: &Config) -> Vec<Finding> {
         let mut store = Store::open(settings).map_err(|error| error.to_string())?;
         let release = store.accept(&target).map_err(|error| error.to_string())?;
         let command = command(config, &release);
+        // The temporary copy is gone when its path is printed.
+        let copy = [(&release.artifact, "{artifact}"), (&release.dir, "{dir}")];
+        let command = command.map_err(|problem| {
+            copy.iter().fold(problem, |text, (path, word)| {
+                text.replace(&*path.to_string_lossy(), word)
+            })
+        });
         Ok((release.id, command))
     });
     match copied {
@@ -167,10 +174,13 @@ fn command(config: &Config, release: &Release) -> Result<String, String> {
         .expand(values)
         .map_err(|error| error.to_string())?;
     let words = settings.command.to_string();
-    let search_path = program::search_path(&settings.environment);
-    let file = program::find(&program, &search_path);
+    let search_path = SearchPath {
+        folders: &program::path_variable(&settings.environment),
+        workdir: &release.dir,
+    };
+    let file = program::find(&program, search_path);
     let file = file.map_err(|missing| format!("{words}: {missing}"))?;
-    match program::fault(&file, &search_path) {
+    match program::fault(&file, search_path) {
         Some(fault) => Err(format!("{words}: cannot run {}: {fault}", file.display())),
         None => Ok(words),
     }
