@@ -15,8 +15,8 @@ mod os;
 pub mod rotation;
 
 pub use os::{
-    FileIdentity, arrival, canonical, copy_mode, identity, inode, is_noexec, make_link,
-    open_unwritten, set_mode, sync, unusable_name,
+    FileIdentity, arrival, can_see_writers, canonical, copy_mode, identity, inode, is_noexec,
+    make_link, open_unwritten, set_mode, sync, unusable_name,
 };
 
 /// Maximum number of retries while a file is locked on Windows: a scanner, an indexer or a reader
