@@ -9,7 +9,7 @@ use console::{Style, style};
 
 use super::count;
 use super::sidecars::Liveness;
-use crate::deployment::status::{Failure, Handoff, Outcome, Phase, Status, UnixMillis};
+use crate::deployment::status::{Failure, Handoff, Outcome, Phase, Settling, Status, UnixMillis};
 
 /// Number of lines of output shown of a failed instance.
 const OUTPUT: usize = 10;
@@ -84,6 +84,9 @@ pub(super) fn sidecar(
         };
         let _ = writeln!(text, "  {what}: {problem}");
     }
+    if let Some(settling) = &status.settling {
+        text += &self::settling(settling, now);
+    }
     if let Some(problem) = &status.configuration_problem {
         let _ = writeln!(text, "  the configuration stays as it was: {problem}");
     }
@@ -106,6 +109,21 @@ pub(super) fn sidecar(
         let _ = writeln!(text, "{}", indented(&self::handoffs(last, now)));
     }
     text
+}
+
+/// Returns what an artifact that may still change waits for.
+fn settling(settling: &Settling, now: UnixMillis) -> String {
+    let artifact = &settling.artifact;
+    let period = humantime::format_duration(Duration::from_millis(settling.period_ms));
+    let changed = precise(settling.changed_ms, now);
+    let proof = if settling.sees_writers {
+        ""
+    } else {
+        " (it cannot be seen whether another user still writes)"
+    };
+    format!(
+        "  waiting until {artifact} has not changed for {period}; last change {changed} ago{proof}\n"
+    )
 }
 
 /// Returns a table of launches, in the order given, with their sidecars if there are several.

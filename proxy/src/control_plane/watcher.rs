@@ -14,7 +14,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
 use super::artifact::{
-    ArtifactProblem, Postponed, RETRY_DELAY, RetryPolicy, SettlePeriods, SettleTracker, Store,
+    ArtifactProblem, Postponed, RETRY_DELAY, RetryPolicy, SettlePeriods, SettleProgress,
+    SettleTracker, Store, can_see_writers,
 };
 use super::change_events::ChangeEvents;
 use super::config_source::{ConfigReload, ConfigSource};
@@ -22,6 +23,7 @@ use super::desired_file::{DesiredChange, DesiredFile};
 use super::settings::SupervisorSettings;
 use crate::deployment::desired::Desired;
 use crate::deployment::drop_folder::TimeOfArrival;
+use crate::deployment::status::Settling;
 use crate::deployment::{DropFolder, Fingerprint, Source, Target};
 use crate::os::thread::{self, JoinOnDrop};
 use crate::release::{Digest, Release};
@@ -76,6 +78,8 @@ pub enum WatchEvent {
     },
     /// The result of [`Watcher::restore`].
     Restored(Release),
+    /// The artifact that may still change; `None` when there is none.
+    Settling(Option<Settling>),
     /// The reason why there is no artifact, once for each new reason; `None` when that is over.
     Problem(Option<ArtifactProblem>),
     /// The content of `desired.json`.
@@ -189,6 +193,10 @@ struct WatchThread {
     accepted: Option<Accepted>,
     problem: Option<ArtifactProblem>,
     older: OlderArtifacts,
+    /// The settling artifact that is reported.
+    settling_shown: Option<SettleProgress>,
+    /// The settling artifact that was logged last.
+    settling_logged: Option<PathBuf>,
 }
 
 /// The older artifacts, which are launched if the newest one cannot serve at a first start.
@@ -225,6 +233,8 @@ impl WatchThread {
             },
             retry_policy: RetryPolicy::default(),
             settling: SettleTracker::new(settings.settle),
+            settling_shown: None,
+            settling_logged: None,
             folder: drop_folder(&store),
             older: OlderArtifacts {
                 are_needed: !store.has_copies(),
@@ -385,14 +395,18 @@ impl WatchThread {
         self.detected = Some((target.path.clone(), detected));
         if target.digest.is_none() {
             let age = clock.duration_since(fingerprint.changed).ok();
-            let wait = self.settling.observe(&target.path, &fingerprint, now, age);
+            let see = || can_see_writers(&target.path);
+            let wait = (self.settling).observe(&target.path, &fingerprint, now, age, see);
             if !wait.is_zero() {
+                self.show_settling(self.settling.progress());
                 return wait.min(poll);
             }
         }
+        self.show_settling(None);
         match self.store.accept(&target) {
             Ok(release) => {
                 self.retry_policy.record_success();
+                self.settling_logged = None;
                 let source = target.path.clone();
                 self.accepted = Some(Accepted {
                     target,
@@ -424,6 +438,7 @@ impl WatchThread {
     }
 
     fn report(&mut self, problem: Option<ArtifactProblem>) {
+        self.show_settling(None);
         let is_problem = problem.is_some();
         if self.problem != problem {
             self.problem.clone_from(&problem);
@@ -432,6 +447,34 @@ impl WatchThread {
         if is_problem && self.accepted.is_none() && !self.older.has_replaced_newest {
             self.older.has_replaced_newest = self.fall_back();
         }
+    }
+
+    fn show_settling(&mut self, progress: Option<SettleProgress>) {
+        if self.settling_shown == progress {
+            return;
+        }
+        let settling = progress.as_ref().map(|progress| {
+            let changed = SystemTime::now().checked_sub(progress.unchanged_since.elapsed());
+            Settling {
+                artifact: progress.path.display().to_string(),
+                period_ms: u64::try_from(progress.period.as_millis()).unwrap_or(u64::MAX),
+                changed_ms: changed.unwrap_or(SystemTime::UNIX_EPOCH).into(),
+                sees_writers: progress.sees_writers,
+            }
+        });
+        if let Some(progress) = &progress
+            && self.settling_logged.as_ref() != Some(&progress.path)
+        {
+            self.settling_logged = Some(progress.path.clone());
+            tracing::info!(
+                event = "settling",
+                artifact = %progress.path.display(),
+                period = %humantime::format_duration(progress.period),
+                "an artifact without a digest is accepted when it has stopped changing"
+            );
+        }
+        self.settling_shown = progress;
+        let _ = self.found.send(WatchEvent::Settling(settling));
     }
 
     /// Copies the latest of the older artifacts that is complete. Returns false if there is none.

@@ -74,6 +74,8 @@ pub struct Status {
     pub held: usize,
     /// Reason why no artifact can be accepted at the moment.
     pub artifact_problem: Option<String>,
+    /// The artifact that is accepted when it has stopped changing.
+    pub settling: Option<Settling>,
     /// Digest of an artifact that can never be accepted, if the digest came with it.
     pub artifact_refused: Option<String>,
     /// The last failure of an instance.
@@ -104,6 +106,19 @@ pub struct Status {
     pub refused: Vec<Refusal>,
     /// The last time that requests returned to an earlier instance.
     pub last_rollback: Option<Rollback>,
+}
+
+/// An artifact without a digest that may still change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settling {
+    /// Path of the artifact.
+    pub artifact: String,
+    /// Time in milliseconds for which it must not change.
+    pub period_ms: u64,
+    /// Time of its last change.
+    pub changed_ms: UnixMillis,
+    /// True if a process that has it open for writing would be seen.
+    pub sees_writers: bool,
 }
 
 /// A pause: new requests are held.
@@ -362,6 +377,7 @@ impl Status {
             stopping: Vec::new(),
             held: 0,
             artifact_problem: None,
+            settling: None,
             artifact_refused: None,
             last_failure: None,
             handoffs: VecDeque::new(),

@@ -11,5 +11,5 @@ mod store;
 pub use accept_error::AcceptError;
 pub use archive::{ArchiveError, Limits};
 pub use retry_policy::{ArtifactProblem, Postponed, RETRY_DELAY, RetryPolicy};
-pub use settle::{SettlePeriods, SettleTracker};
+pub use settle::{SettlePeriods, SettleProgress, SettleTracker, can_see_writers};
 pub use store::{Copying, Store, StoreSettings, Workdir};

@@ -15,6 +15,7 @@ impl<L: Launch> Supervisor<L> {
     pub(super) fn handle_watch_event(&mut self, event: WatchEvent) {
         match event {
             WatchEvent::Problem(problem) => self.artifact_problem(problem),
+            WatchEvent::Settling(settling) => self.journal.status.settling = settling,
             WatchEvent::Release {
                 release,
                 source,

@@ -15,9 +15,9 @@ mod os;
 pub mod rotation;
 
 pub use os::{
-    FileIdentity, arrival, canonical, copy_mode, create_private, exchange, finish_folder, identity,
-    inode, is_executable, is_noexec, is_privileged, is_sparse, make_link, make_private_folder,
-    mode, open_unwritten, set_mode, sync, unusable_name,
+    FileIdentity, arrival, can_see_writers, canonical, copy_mode, create_private, exchange,
+    finish_folder, identity, inode, is_executable, is_noexec, is_privileged, is_sparse, make_link,
+    make_private_folder, mode, open_unwritten, set_mode, sync, unusable_name,
 };
 
 /// Maximum number of retries while a file is locked on Windows: a scanner, an indexer or a reader

@@ -34,6 +34,22 @@ pub fn open_unwritten(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Returns true if [`open_unwritten`] would see a process that writes to the file.
+///
+/// A file of another owner cannot be leased without CAP_LEASE (fcntl(2)).
+pub fn can_see_writers(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else {
+        // It cannot be read either, which is reported.
+        return true;
+    };
+    match take_lease(&file) {
+        Ok(()) => drop_lease(&file),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        Err(_) => return false,
+    }
+    true
+}
+
 /// Takes a read lease on a file.
 ///
 /// If a process opens the file for writing meanwhile, the kernel sends this process a signal. By
