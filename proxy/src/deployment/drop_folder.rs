@@ -242,7 +242,7 @@ fn compare_naturally(one: &Path, other: &Path) -> Ordering {
             let by_value = number.len().cmp(&other_number.len());
             match by_value.then_with(|| number.cmp(other_number)) {
                 Ordering::Equal => (one, other) = (rest, other_rest),
-                differs => return differs,
+                differs @ (Ordering::Less | Ordering::Greater) => return differs,
             }
         } else if first == second {
             (one, other) = (&one[1..], &other[1..]);

@@ -70,14 +70,14 @@ impl Lifecycle {
     }
 
     /// Launches an older artifact while nothing has served: the newest one and it take turns.
-    pub(super) fn older_detected(&mut self, release: ReleaseId, actions: &mut Vec<Action>) {
+    pub(super) fn older_detected(&mut self, release: &ReleaseId, actions: &mut Vec<Action>) {
         if self.has_served || self.is_shutting_down() {
             return;
         }
-        self.record_good(&release);
+        self.record_good(release);
         if self.incoming.starting().is_none() {
             self.incoming.take_backing_off();
-            self.approach(&release, actions);
+            self.approach(release, actions);
         }
     }
 

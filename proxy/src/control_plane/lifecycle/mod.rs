@@ -269,7 +269,7 @@ impl Lifecycle {
         match event {
             Event::Detected(release) => self.detected(&release, to),
             Event::NothingDetected => self.nothing_detected(to),
-            Event::OlderDetected(release) => self.older_detected(release, to),
+            Event::OlderDetected(release) => self.older_detected(&release, to),
             Event::Ready(generation) => self.ready(generation, to),
             Event::NeverReady(generation) => self.never_ready(generation, to),
             Event::LaunchFailed(generation) => self.launch_failed(generation, to),

@@ -22,11 +22,14 @@ use super::config_source::{ConfigReload, ConfigSource};
 use super::desired_file::{DesiredChange, DesiredFile};
 use super::settings::SupervisorSettings;
 use crate::deployment::desired::Desired;
-use crate::deployment::drop_folder::TimeOfArrival;
 use crate::deployment::status::Settling;
 use crate::deployment::{DropFolder, Fingerprint, Source, Target};
 use crate::os::thread::{self, JoinOnDrop};
 use crate::release::{Digest, Release};
+
+mod incomplete;
+
+use incomplete::{OlderArtifacts, drop_folder};
 
 /// Minimum time from one scan to the next, since a folder may be written to all the time.
 const COALESCE_PERIOD: Duration = Duration::from_millis(50);
@@ -197,17 +200,6 @@ struct WatchThread {
     settling_shown: Option<SettleProgress>,
     /// The settling artifact that was logged last.
     settling_logged: Option<PathBuf>,
-}
-
-/// The older artifacts, which are launched if the newest one cannot serve at a first start.
-#[derive(Debug)]
-struct OlderArtifacts {
-    /// False if an earlier sidecar has left a release that can serve.
-    are_needed: bool,
-    /// True once one was copied because no newer one could be.
-    has_replaced_newest: bool,
-    /// Artifacts that are not tried again until they change.
-    tried: Vec<(PathBuf, Fingerprint)>,
 }
 
 impl WatchThread {
@@ -448,76 +440,6 @@ impl WatchThread {
             self.older.has_replaced_newest = self.fall_back();
         }
     }
-
-    fn show_settling(&mut self, progress: Option<SettleProgress>) {
-        if self.settling_shown == progress {
-            return;
-        }
-        let settling = progress.as_ref().map(|progress| {
-            let changed = SystemTime::now().checked_sub(progress.unchanged_since.elapsed());
-            Settling {
-                artifact: progress.path.display().to_string(),
-                period_ms: u64::try_from(progress.period.as_millis()).unwrap_or(u64::MAX),
-                changed_ms: changed.unwrap_or(SystemTime::UNIX_EPOCH).into(),
-                sees_writers: progress.sees_writers,
-            }
-        });
-        if let Some(progress) = &progress
-            && self.settling_logged.as_ref() != Some(&progress.path)
-        {
-            self.settling_logged = Some(progress.path.clone());
-            tracing::info!(
-                event = "settling",
-                artifact = %progress.path.display(),
-                period = %humantime::format_duration(progress.period),
-                "an artifact without a digest is accepted when it has stopped changing"
-            );
-        }
-        self.settling_shown = progress;
-        let _ = self.found.send(WatchEvent::Settling(settling));
-    }
-
-    /// Copies the latest of the older artifacts that is complete. Returns false if there is none.
-    fn fall_back(&mut self) -> bool {
-        if !self.older.are_needed {
-            return false;
-        }
-        for target in self.settings.source.older_targets(&self.folder) {
-            let Ok(fingerprint) = Fingerprint::of(&target.path) else {
-                continue;
-            };
-            let detected = SystemTime::now();
-            let age = detected.duration_since(fingerprint.changed);
-            let is_settled = age.is_ok_and(|age| age >= self.settings.settle.of(&fingerprint));
-            let attempt = (target.path.clone(), fingerprint);
-            if self.older.tried.contains(&attempt) || target.digest.is_none() && !is_settled {
-                continue;
-            }
-            self.older.tried.push(attempt);
-            // The newest one's problem is the one to report.
-            if let Ok(release) = self.store.accept(&target) {
-                let _ = self.found.send(WatchEvent::Older {
-                    release,
-                    source: target.path,
-                    detected,
-                    copied: SystemTime::now(),
-                });
-                return true;
-            }
-        }
-        false
-    }
-}
-
-/// Returns a drop folder whose order is remembered on this machine.
-fn drop_folder(store: &Store) -> DropFolder {
-    // A deployment that an older version served may depend on the order of that version.
-    let without = if store.has_copies() {
-        TimeOfArrival::Changed
-    } else {
-        TimeOfArrival::Modified
-    };
-    DropFolder::remembered_in(store.cache().join("memory"), without)
 }
 
 #[cfg(test)]
