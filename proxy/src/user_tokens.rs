@@ -101,7 +101,7 @@ impl UserToken for ForwardedToken {
                 let generation = upstream.generation;
                 tracing::debug!(
                     event = "user_token_lost",
-                    %generation, %error, "a user's token could not be passed on to the app"
+                    generation = generation.0, %error, "a user's token could not be passed on to the app"
                 );
                 None
             }
@@ -122,7 +122,7 @@ impl Recipients {
         let process = Recipient::open(self.roots.of(generation)?).inspect_err(|error| {
             tracing::warn!(
                 event = "user_tokens_unavailable",
-                %generation, %error, "users' tokens cannot be passed on to the app"
+                generation = generation.0, %error, "users' tokens cannot be passed on to the app"
             );
         });
         let process = process.ok().map(Arc::new);

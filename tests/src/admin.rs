@@ -37,7 +37,8 @@ impl Running {
     /// The metrics as they are now.
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
-        let answer = self.look("/metrics");
+        let fields = "Host: localhost\r\nAccept: application/openmetrics-text\r\n";
+        let answer = self.look_as("GET", "/metrics", fields);
         assert_eq!(answer.status, 200, "{answer:?}");
         Metrics::parse(answer.text())
     }

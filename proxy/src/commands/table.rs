@@ -77,7 +77,12 @@ pub(super) fn sidecar(
         let _ = writeln!(text, "  on trial for {} more", between(now, until));
     }
     if let Some(problem) = &status.artifact_problem {
-        let _ = writeln!(text, "  no artifact can be accepted: {problem}");
+        let what = if status.active.is_some() {
+            "the newest artifact is not accepted"
+        } else {
+            "no artifact can be accepted"
+        };
+        let _ = writeln!(text, "  {what}: {problem}");
     }
     if let Some(problem) = &status.configuration_problem {
         let _ = writeln!(text, "  the configuration stays as it was: {problem}");
@@ -177,7 +182,11 @@ fn instances(status: &Status, now: UnixMillis) -> String {
                     format!("{requests} and {}", count(instance.tunnels, "tunnel"))
                 }
             };
-            let parts = [Some(what), instance.warning.clone()].into_iter().flatten();
+            let notes = [&instance.warning, &instance.note].map(Option::clone);
+            let memory = instance
+                .memory_bytes
+                .map(|bytes| format!("{} MiB", bytes >> 20));
+            let parts = [Some(what), memory].into_iter().chain(notes).flatten();
             let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
             let address = instance.address.map(|address| address.to_string());
             rows.add(

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::cli::Run;
+use crate::process::template::PlaceholderTypo;
 
 /// A reason for which a run cannot start.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +36,14 @@ pub enum ConfigError {
         /// Description of the mistake, without any value.
         reason: String,
     },
+    /// A placeholder of the command or of a log file is misspelt.
+    #[error("{key}: {typo}")]
+    Placeholder {
+        /// Name of the option.
+        key: Cow<'static, str>,
+        /// The word, and the one that is meant.
+        typo: PlaceholderTypo,
+    },
     /// The environment names no folder for private copies.
     #[error("no cache folder is known: give --cache DIR")]
     NoCache,
@@ -45,7 +54,7 @@ pub enum ConfigError {
 impl ConfigError {
     /// Renames the option after its origin: the flag, the variable, or the line in the file.
     pub(super) fn named_by_origin(mut self, run: &Run) -> Self {
-        if let Self::Value { key, .. } = &mut self {
+        if let Self::Value { key, .. } | Self::Placeholder { key, .. } = &mut self {
             *key = run.origins.name_of(key).into();
         }
         self

@@ -96,6 +96,12 @@ impl Config {
         let state = paths::state(run, &source);
         let former_state = paths::former_state(run, &source);
         let command = Command::new(run.app.command.clone());
+        let checked = command.check_placeholders(&run.app.port_name);
+        checked.map_err(|typo| ConfigError::Placeholder {
+            key: "command".into(),
+            typo,
+        })?;
+        observing::check_placeholders(run)?;
         let supervisor = instances::supervisor(run, &state, &command)?;
         let admin = observing::admin(run)?;
         Ok(Self {
@@ -175,6 +181,23 @@ mod tests {
             "--artifact cannot be used together with --watch: choose one"
         );
         assert!(error(&[]).starts_with("nothing to run: give --artifact"));
+    }
+
+    #[test]
+    fn a_misspelt_placeholder_is_an_error_of_the_configuration() {
+        let typo = error(&["--artifact", "/a", "--", "./app", "--port={prot}"]);
+        assert!(
+            typo.contains("{prot} is no placeholder: write {port}."),
+            "{typo}"
+        );
+        for option in ["--log-file", "--app-log", "--access-log"] {
+            let typo = error(&["--artifact", "/a", option, "/l/{sidcar}.log"]);
+            assert!(typo.starts_with(option), "{typo}");
+            assert!(
+                typo.contains("{sidcar} is no placeholder: write {sidecar}"),
+                "{typo}"
+            );
+        }
     }
 
     #[test]

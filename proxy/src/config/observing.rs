@@ -6,6 +6,7 @@ use super::{ConfigError, Platform};
 use crate::cli::Run;
 use crate::deployment::source::absolute;
 use crate::observe::admin;
+use crate::process::template::find_typo;
 use crate::telemetry::{self, LogFileSettings, Tail, sinks};
 
 /// Maximum size of the default log file and of its predecessor.
@@ -43,6 +44,24 @@ fn log_copy(run: &Run, platform: &Platform<'_>, state: &Path) -> Option<LogFileS
         path: state.join("log").join("{sidecar}.log"),
         size: LOG_COPY_SIZE,
         keep: 1,
+    })
+}
+
+/// Checks that `{sidecar}` is not misspelt in the path of a log file.
+pub(super) fn check_placeholders(run: &Run) -> Result<(), ConfigError> {
+    let known = ["sidecar".to_owned()];
+    let options = &run.observability;
+    let files = [
+        ("--log-file", run.log.log_file.as_ref()),
+        ("--app-log", Some(&options.app_log)),
+        ("--access-log", options.access_log.as_ref()),
+    ];
+    files.into_iter().try_for_each(|(key, file)| {
+        let text = file.and_then(|file| file.to_str()).unwrap_or_default();
+        find_typo(text, &known).map_err(|typo| ConfigError::Placeholder {
+            key: key.into(),
+            typo,
+        })
     })
 }
 

@@ -14,6 +14,10 @@ use super::readiness::{OwnerCheck, Readiness, ReadinessTimeout};
 use crate::os::ports;
 use crate::process::{Exit, PortOwner, Process};
 
+/// Time after which an instance that is not ready is first searched for other ports. Each next time
+/// is twice as long: a look costs some milliseconds.
+const FIRST_LOOK_ELSEWHERE: Duration = Duration::from_secs(2);
+
 /// An event in the life of an instance, in this order.
 #[derive(Debug)]
 pub(super) enum InstanceEvent {
@@ -21,8 +25,8 @@ pub(super) enum InstanceEvent {
     Ready {
         /// Address at which the instance listens.
         address: SocketAddr,
-        /// Problem with the owner of the port, or with the address.
-        warning: Option<String>,
+        /// Result of the look at the port.
+        port_finding: PortFinding,
     },
     /// The instance was not ready in time.
     NeverReady {
@@ -42,6 +46,17 @@ pub(super) enum InstanceEvent {
         /// Result of the last probe, if the instance never became ready.
         probe: Option<String>,
     },
+}
+
+/// The result of a look at the listener on an instance's port.
+#[derive(Debug)]
+pub(super) enum PortFinding {
+    /// Nothing to report.
+    Fine,
+    /// A fact that is no problem, as a sentence about "it".
+    Note(String),
+    /// A problem with the owner of the port.
+    Warning(String),
 }
 
 /// Settings for the checks and the stop of one instance.
@@ -66,7 +81,7 @@ pub(super) type StopTime = watch::Receiver<Option<Instant>>;
 
 /// The result of a start.
 enum StartResult {
-    Ready(SocketAddr, Option<String>),
+    Ready(SocketAddr, PortFinding),
     NeverReady(String),
     Exited(Exit),
     StopRequested,
@@ -80,9 +95,12 @@ pub(super) async fn follow<P: Process>(
     report: impl Fn(InstanceEvent),
 ) {
     match start(&mut process, &config, &mut stop_time).await {
-        StartResult::Ready(address, warning) => {
+        StartResult::Ready(address, port_finding) => {
             config.last_probe.take();
-            report(InstanceEvent::Ready { address, warning });
+            report(InstanceEvent::Ready {
+                address,
+                port_finding,
+            });
         }
         StartResult::NeverReady(probe) => report(InstanceEvent::NeverReady {
             reason: describe_timeout(&process, &config, &probe),
@@ -118,12 +136,24 @@ async fn start<P: Process>(
     stop_time: &mut StopTime,
 ) -> StartResult {
     let last_probe = config.last_probe.as_ref();
+    let hint = RefCell::default();
+    let mut look_after = FIRST_LOOK_ELSEWHERE;
     let deadline = Instant::now() + config.start_timeout;
     loop {
-        let ready = tokio::select! {
-            exit = process.exited() => return StartResult::Exited(exit),
-            _ = stop_time.changed() => return StartResult::StopRequested,
-            ready = config.readiness.wait_until_ready(config.port, deadline, last_probe) => ready,
+        let ready = config
+            .readiness
+            .wait_until_ready(config.port, deadline, last_probe, &hint);
+        tokio::pin!(ready);
+        let ready = loop {
+            tokio::select! {
+                exit = process.exited() => return StartResult::Exited(exit),
+                _ = stop_time.changed() => return StartResult::StopRequested,
+                ready = &mut ready => break ready,
+                () = tokio::time::sleep(look_after) => {
+                    look_after *= 2;
+                    look_elsewhere(process, config.port, &hint);
+                }
+            }
         };
         let address = match ready {
             Ok(address) => address,
@@ -132,9 +162,9 @@ async fn start<P: Process>(
         let owner = check_owner(process, config);
         let preparing = async {
             match owner {
-                Ok(warning) => {
+                Ok(finding) => {
                     config.prepare(address, last_probe).await;
-                    Some(warning)
+                    Some(finding)
                 }
                 Err(reason) => {
                     last_probe.replace(Some(reason));
@@ -149,7 +179,7 @@ async fn start<P: Process>(
             prepared = tokio::time::timeout_at(deadline, preparing) => prepared,
         };
         match prepared {
-            Ok(Some(warning)) => return StartResult::Ready(address, warning),
+            Ok(Some(finding)) => return StartResult::Ready(address, finding),
             Ok(None) => {}
             Err(_elapsed) => {
                 return StartResult::NeverReady(last_probe.take().unwrap_or_default());
@@ -158,26 +188,29 @@ async fn start<P: Process>(
     }
 }
 
-/// Checks that the instance owns the listener on its port. Returns a warning for a listener that
-/// is not as it should be, and an error for one that counts as not ready.
-fn check_owner<P: Process>(process: &P, config: &InstanceConfig) -> Result<Option<String>, String> {
+/// Checks that the instance owns the listener on its port. Returns an error for one that counts as
+/// not ready.
+fn check_owner<P: Process>(process: &P, config: &InstanceConfig) -> Result<PortFinding, String> {
     if config.readiness.owner_check == OwnerCheck::Off {
-        return Ok(None);
+        return Ok(PortFinding::Fine);
     }
     let port = config.port;
     match process.owner(port) {
-        PortOwner::Unknown => Ok(None),
+        PortOwner::Unknown => Ok(PortFinding::Fine),
         PortOwner::Tree(addresses) => {
             let public = addresses.iter().find(|address| !address.ip().is_loopback());
-            Ok(public.map(|address| {
-                format!("it listens on {address}, which others may reach; pass it {{host}}")
+            Ok(public.map_or(PortFinding::Fine, |address| {
+                PortFinding::Note(format!(
+                    "it listens on {address}: unless a firewall protects the port, others reach it \
+                     without handoff; an app that can takes {{host}}"
+                ))
             }))
         }
         PortOwner::Another(other) => {
             let reason = format!("on its port {port} answers {other}, which it has not started");
             match config.readiness.owner_check {
                 OwnerCheck::Require => Err(reason),
-                OwnerCheck::Warn | OwnerCheck::Off => Ok(Some(reason)),
+                OwnerCheck::Warn | OwnerCheck::Off => Ok(PortFinding::Warning(reason)),
             }
         }
     }
@@ -228,20 +261,38 @@ async fn stop<P: Process>(process: &mut P, mut stop_time: StopTime) -> Exit {
 
 fn describe_timeout<P: Process>(process: &P, config: &InstanceConfig, probe: &str) -> String {
     let timeout = humantime::format_duration(config.start_timeout);
-    let elsewhere: Vec<_> = process
-        .listeners()
-        .into_iter()
-        .filter(|listener| listener.port() != config.port)
+    let hint = describe_elsewhere(process, config.port).filter(|hint| !probe.contains(hint));
+    format!(
+        "was not ready within {timeout}: {probe}{}",
+        hint.unwrap_or_default()
+    )
+}
+
+/// Looks at which other ports the instance listens, and logs the first finding.
+fn look_elsewhere<P: Process>(process: &P, port: u16, hint: &RefCell<String>) {
+    let found = describe_elsewhere(process, port).unwrap_or_default();
+    if hint.borrow().is_empty() && !found.is_empty() {
+        tracing::info!(
+            event = "listens_elsewhere",
+            pid = process.pid(),
+            port,
+            "an instance is not ready{found}"
+        );
+    }
+    hint.replace(found);
+}
+
+fn describe_elsewhere<P: Process>(process: &P, port: u16) -> Option<String> {
+    let all = process.listeners().into_iter();
+    let elsewhere: Vec<_> = all
+        .filter(|listener| listener.port() != port)
         .map(|listener| listener.to_string())
         .collect();
-    let hint = if elsewhere.is_empty() {
-        String::new()
-    } else {
+    let elsewhere = (!elsewhere.is_empty()).then(|| elsewhere.join(" and "));
+    elsewhere.map(|elsewhere| {
         format!(
-            "; it listens on {}, not on its port {}: pass it {{port}}, or let it read PORT",
-            elsewhere.join(" and "),
-            config.port
+            "; it listens on {elsewhere}, not on its port {port}: pass it {{port}}, or let it read \
+             PORT"
         )
-    };
-    format!("was not ready within {timeout}: {probe}{hint}")
+    })
 }

@@ -53,7 +53,7 @@ pub struct ReadinessTimeout {
 
 impl Readiness {
     /// Probes until enough probes in a row succeed, and returns the address that answered. The
-    /// result of the last failed probe is in `last_probe` meanwhile.
+    /// result of the last failed probe is in `last_probe` meanwhile, followed by `hint`.
     ///
     /// # Errors
     /// [`ReadinessTimeout`] at the deadline.
@@ -62,6 +62,7 @@ impl Readiness {
         port: u16,
         deadline: Instant,
         last_probe: &RefCell<Option<String>>,
+        hint: &RefCell<String>,
     ) -> Result<SocketAddr, ReadinessTimeout> {
         let ready = async {
             let begun = Instant::now();
@@ -76,7 +77,7 @@ impl Readiness {
                     }
                     Err(failure) => {
                         successes = 0;
-                        last_probe.replace(Some(failure.to_string()));
+                        last_probe.replace(Some(format!("{failure}{}", hint.borrow())));
                     }
                 }
                 tokio::time::sleep(self.pause_after(begun.elapsed())).await;
@@ -107,14 +108,14 @@ impl Readiness {
                     event = "warmup_failed",
                     %address,
                     %path,
-                    %status,
+                    status = status.as_u16(),
                     "a warm-up request was answered with an error"
                 ),
                 Ok(status) => tracing::debug!(
                     event = "warmup_answered",
                     %address,
                     %path,
-                    %status,
+                    status = status.as_u16(),
                     "a warm-up request was answered"
                 ),
                 Err(error) => tracing::warn!(
@@ -199,7 +200,7 @@ mod tests {
         deadline: Instant,
     ) -> Result<SocketAddr, ReadinessTimeout> {
         readiness
-            .wait_until_ready(port, deadline, &RefCell::default())
+            .wait_until_ready(port, deadline, &RefCell::default(), &RefCell::default())
             .await
     }
 

@@ -21,6 +21,7 @@ use super::config_source::{ConfigReload, ConfigSource};
 use super::desired_file::{DesiredChange, DesiredFile};
 use super::settings::SupervisorSettings;
 use crate::deployment::desired::Desired;
+use crate::deployment::drop_folder::TimeOfArrival;
 use crate::deployment::{DropFolder, Fingerprint, Source, Target};
 use crate::os::thread::{self, JoinOnDrop};
 use crate::release::{Digest, Release};
@@ -51,6 +52,17 @@ pub enum WatchEvent {
         /// Path at which it was deployed.
         source: PathBuf,
         /// Time at which it was first seen.
+        detected: SystemTime,
+        /// Time at which its private copy was complete.
+        copied: SystemTime,
+    },
+    /// An older artifact has been copied, since the newest cannot serve.
+    Older {
+        /// The release to launch.
+        release: Release,
+        /// Path at which it was deployed.
+        source: PathBuf,
+        /// Time at which it was looked at.
         detected: SystemTime,
         /// Time at which its private copy was complete.
         copied: SystemTime,
@@ -95,6 +107,7 @@ enum WatchRequest {
     Prune(Vec<PathBuf>),
     Fetch(Target),
     Restore(Box<Release>, Option<PathBuf>),
+    FallBack,
 }
 
 /// The artifact that was accepted last.
@@ -147,6 +160,13 @@ impl Watcher {
             .try_send(WatchRequest::Restore(Box::new(lost), deployed));
     }
 
+    /// Copies the next older artifact of the drop folder, if no release has served on this machine:
+    /// the newest one cannot. [`WatchEvent::Older`] follows if there is one.
+    pub fn fall_back(&self) {
+        // A full channel is no loss: the next failure asks again.
+        let _ = self.wake.try_send(WatchRequest::FallBack);
+    }
+
     /// Removes copies, except for those of the artifacts `needed`.
     pub fn prune(&self, needed: Vec<PathBuf>) {
         // A full channel is no loss: the next call has the same names, or more.
@@ -168,6 +188,18 @@ struct WatchThread {
     detected: Option<(PathBuf, SystemTime)>,
     accepted: Option<Accepted>,
     problem: Option<ArtifactProblem>,
+    older: OlderArtifacts,
+}
+
+/// The older artifacts, which are launched if the newest one cannot serve at a first start.
+#[derive(Debug)]
+struct OlderArtifacts {
+    /// False if an earlier sidecar has left a release that can serve.
+    are_needed: bool,
+    /// True once one was copied because no newer one could be.
+    has_replaced_newest: bool,
+    /// Artifacts that are not tried again until they change.
+    tried: Vec<(PathBuf, Fingerprint)>,
 }
 
 impl WatchThread {
@@ -193,12 +225,17 @@ impl WatchThread {
             },
             retry_policy: RetryPolicy::default(),
             settling: SettleTracker::new(settings.settle),
+            folder: drop_folder(&store),
+            older: OlderArtifacts {
+                are_needed: !store.has_copies(),
+                has_replaced_newest: false,
+                tried: Vec::new(),
+            },
             settings,
             store,
             desired,
             config,
             found,
-            folder: DropFolder::default(),
             detected: None,
             accepted: None,
             problem: None,
@@ -222,6 +259,9 @@ impl WatchThread {
                     Ok(WatchRequest::Prune(needed)) => self.store.prune(&needed),
                     Ok(WatchRequest::Fetch(target)) => self.fetch(target),
                     Ok(WatchRequest::Restore(lost, deployed)) => self.restore(&lost, deployed),
+                    Ok(WatchRequest::FallBack) => {
+                        self.fall_back();
+                    }
                     Ok(WatchRequest::Changed) => {}
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -384,11 +424,57 @@ impl WatchThread {
     }
 
     fn report(&mut self, problem: Option<ArtifactProblem>) {
+        let is_problem = problem.is_some();
         if self.problem != problem {
             self.problem.clone_from(&problem);
             let _ = self.found.send(WatchEvent::Problem(problem));
         }
+        if is_problem && self.accepted.is_none() && !self.older.has_replaced_newest {
+            self.older.has_replaced_newest = self.fall_back();
+        }
     }
+
+    /// Copies the latest of the older artifacts that is complete. Returns false if there is none.
+    fn fall_back(&mut self) -> bool {
+        if !self.older.are_needed {
+            return false;
+        }
+        for target in self.settings.source.older_targets(&self.folder) {
+            let Ok(fingerprint) = Fingerprint::of(&target.path) else {
+                continue;
+            };
+            let detected = SystemTime::now();
+            let age = detected.duration_since(fingerprint.changed);
+            let is_settled = age.is_ok_and(|age| age >= self.settings.settle.of(&fingerprint));
+            let attempt = (target.path.clone(), fingerprint);
+            if self.older.tried.contains(&attempt) || target.digest.is_none() && !is_settled {
+                continue;
+            }
+            self.older.tried.push(attempt);
+            // The newest one's problem is the one to report.
+            if let Ok(release) = self.store.accept(&target) {
+                let _ = self.found.send(WatchEvent::Older {
+                    release,
+                    source: target.path,
+                    detected,
+                    copied: SystemTime::now(),
+                });
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Returns a drop folder whose order is remembered on this machine.
+fn drop_folder(store: &Store) -> DropFolder {
+    // A deployment that an older version served may depend on the order of that version.
+    let without = if store.has_copies() {
+        TimeOfArrival::Changed
+    } else {
+        TimeOfArrival::Modified
+    };
+    DropFolder::remembered_in(store.cache().join("memory"), without)
 }
 
 #[cfg(test)]

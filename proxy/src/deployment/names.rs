@@ -34,6 +34,17 @@ impl ArchiveFormat {
     }
 }
 
+/// Returns whether a file of this name is an archive, or compressed, in a format that is not supported.
+pub fn is_unsupported_archive(name: &str) -> bool {
+    const EXTENSIONS: [&str; 22] = [
+        "tar", "gz", "xz", "txz", "zst", "tzst", "bz2", "tbz", "tbz2", "lz", "tlz", "lz4", "lzma",
+        "br", "z", "7z", "rar", "cab", "cpio", "deb", "rpm", "dmg",
+    ];
+    let extension = Path::new(name).extension().unwrap_or_default();
+    let mut all = EXTENSIONS.iter();
+    ArchiveFormat::of(name).is_none() && all.any(|it| extension.eq_ignore_ascii_case(it))
+}
+
 /// Returns the id of a release: its name, without the suffix of a program or an archive, and the
 /// start of its digest.
 pub fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId {

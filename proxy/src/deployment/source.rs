@@ -154,6 +154,19 @@ impl Source {
             Self::Folder(folder) => newest(folder, None, drop_folder),
         }
     }
+
+    /// Returns the artifacts of the drop folder that are older than its newest, the latest first;
+    /// none if a path says which artifact is to run.
+    pub fn older_targets(&self, drop_folder: &DropFolder) -> Vec<Target> {
+        match self {
+            Self::Artifact(_) => Vec::new(),
+            Self::Pointer { file, .. } if file.exists() => Vec::new(),
+            Self::Pointer { .. } | Self::Folder(_) => drop_folder
+                .older()
+                .filter_map(|path| target_at(path.to_owned()).ok())
+                .collect(),
+        }
+    }
 }
 
 /// Returns the path of an option as sidecars and commands use it, wherever they run: absolute, and

@@ -195,6 +195,12 @@ pub struct InstanceStatus {
     pub probe: Option<String>,
     /// Problem with the process that listens on its port.
     pub warning: Option<String>,
+    /// Fact about its port that is worth knowing and no problem.
+    #[serde(default)]
+    pub note: Option<String>,
+    /// Resident memory of all its processes, in bytes; at most ten seconds old.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
 }
 
 /// The failure of an instance.

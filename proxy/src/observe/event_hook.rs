@@ -19,6 +19,8 @@ use tokio::time::timeout;
 use crate::deployment::status::{Failure, Handoff, Outcome, Status, UnixMillis};
 use crate::os::inherit;
 use crate::process::command::remove_own_variables;
+use crate::process::program;
+use crate::process::variables::Variables;
 use crate::release::{Generation, ReleaseId};
 
 /// Maximum number of queued events.
@@ -70,23 +72,11 @@ struct EventDetector {
 /// # Errors
 /// There is no such program.
 pub fn program(command: &str) -> Result<String, String> {
-    let (program, _) = words(command, |path| Path::new(path).is_file());
-    let path = Path::new(program);
-    let with_suffix = |path: &Path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(std::env::consts::EXE_SUFFIX);
-        [path.to_owned(), name.into()]
-    };
-    let is_there = |path: &Path| with_suffix(path).iter().any(|path| path.is_file());
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let is_found = match path.components().count() {
-        1 => std::env::split_paths(&folders).any(|folder| is_there(&folder.join(path))),
-        _ => is_there(path),
-    };
-    if is_found {
-        Ok(program.to_owned())
-    } else {
-        Err(format!("there is no program {program:?} (--on-event)"))
+    let (name, _) = words(command, |path| Path::new(path).is_file());
+    let search_path = program::search_path(&Variables::default());
+    match program::find(name.as_ref(), &search_path) {
+        Ok(_) => Ok(name.to_owned()),
+        Err(missing) => Err(format!("{missing} (--on-event)")),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod listening;
 pub(crate) mod loopback;
 pub(crate) mod machine;
 pub(crate) mod memory;
+pub(crate) mod parents;
 pub mod ports;
 #[cfg(unix)]
 pub mod procfs;

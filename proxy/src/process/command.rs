@@ -6,7 +6,7 @@ use std::future::ready;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,10 +14,11 @@ use parking_lot::Mutex;
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::orphans::{MARK, ProcessFamily, ProcessRecords};
-use super::output::{AppLog, Output};
+use super::output::{AppLog, Output, OutputStream};
 use super::stop::Stop;
 use super::{
-    Exit, Launch, LaunchError, LaunchSpec, PortOwner, Process, StopFuture, os, stop_request,
+    Exit, Launch, LaunchError, LaunchSpec, PortOwner, Process, StopFuture, os, program,
+    stop_request,
 };
 use crate::os::inherit;
 use crate::os::listening;
@@ -112,6 +113,13 @@ impl Launch for OsLauncher {
 
     fn launch(&self, spec: LaunchSpec) -> Result<OsProcess, LaunchError> {
         let start = || -> io::Result<OsProcess> {
+            // Otherwise the system may report that a program does not exist which is there, or run
+            // any file as a shell script.
+            if cfg!(unix)
+                && let Some(fault) = fault(&spec)
+            {
+                return Err(io::Error::new(io::ErrorKind::Unsupported, fault));
+            }
             let records = self.records();
             let mut command = command(&spec);
             if let Some(records) = records {
@@ -124,10 +132,10 @@ impl Launch for OsLauncher {
             let mut output =
                 Output::new(spec.generation, spec.release.clone(), self.app_log.clone());
             if let Some(stdout) = child.stdout.take() {
-                output.follow(stdout);
+                output.follow(stdout, OutputStream::Stdout);
             }
             if let Some(stderr) = child.stderr.take() {
-                output.follow(stderr);
+                output.follow(stderr, OutputStream::Stderr);
             }
             self.roots.0.lock().insert(spec.generation, pid);
             Ok(OsProcess {
@@ -146,11 +154,29 @@ impl Launch for OsLauncher {
             })
         };
         start().map_err(|source| LaunchError {
-            is_releases_fault: os::is_releases_fault(&source),
+            is_releases_fault: source.kind() == io::ErrorKind::Unsupported
+                || os::is_releases_fault(&source),
             program: spec.program.clone(),
-            source: os::explain_error(source, &spec.workdir),
+            source: explain_error(source, &spec),
             workdir: spec.workdir.clone(),
         })
+    }
+}
+
+/// Returns the reason for which the program of a launch cannot be run, if it can be known.
+fn fault(spec: &LaunchSpec) -> Option<String> {
+    let search_path = program::search_path(&spec.env);
+    match program::find(&spec.program, &search_path) {
+        Ok(file) => program::fault(&file, &search_path),
+        Err(missing) => Some(missing),
+    }
+}
+
+/// Adds to an error of the system what it leaves out.
+fn explain_error(error: io::Error, spec: &LaunchSpec) -> io::Error {
+    match fault(spec).filter(|_| cfg!(windows) && os::is_releases_fault(&error)) {
+        Some(fault) => io::Error::new(error.kind(), format!("{error} ({fault})")),
+        None => os::explain_error(error, &spec.workdir),
     }
 }
 
@@ -202,12 +228,15 @@ impl Process for OsProcess {
     }
 
     async fn exited(&mut self) -> Exit {
-        let status = match self.tree.wait(&mut self.child).await {
+        let ended = self.tree.wait(&mut self.child).await;
+        let is_success = ended.as_ref().is_ok_and(ExitStatus::success);
+        let status = match ended {
             Ok(status) => status.to_string(),
             Err(error) => format!("exit status unknown: {error}"),
         };
         Exit {
             status,
+            is_success,
             output: self.output.last_lines().await,
         }
     }

@@ -19,6 +19,7 @@ pub mod command;
 pub mod console;
 mod orphans;
 mod output;
+pub mod program;
 pub mod stop;
 mod stop_request;
 pub mod template;
@@ -31,7 +32,7 @@ mod os;
 #[path = "windows.rs"]
 mod os;
 
-pub use output::AppLog;
+pub use output::{APP_TARGET, AppLog, LineOrigin, OutputStream};
 
 /// A request to stop that completes when the app has received it.
 pub type StopFuture = Pin<Box<dyn Future<Output = io::Result<()>>>>;
@@ -112,6 +113,8 @@ pub struct LaunchSpec {
 pub struct Exit {
     /// Exit status in the words of the system: `exit status: 3`, `signal: 9 (SIGKILL)`.
     pub status: String,
+    /// `true` if the app reported success: exit status 0.
+    pub is_success: bool,
     /// Last lines that it wrote to stdout and stderr, in the order in which they were read.
     pub output: VecDeque<String>,
 }

@@ -18,12 +18,35 @@ const MAX_LINE: usize = 64 * 1024;
 /// Number of bytes that are kept of a line.
 const KEPT_LENGTH: usize = 4 * 1024;
 
+/// Target of the log events that are lines of apps.
+pub const APP_TARGET: &str = "app";
+
+/// A stream to which apps write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// The origin of an app's line.
+#[derive(Clone, Debug)]
+pub struct LineOrigin {
+    /// Launch number of the instance.
+    pub generation: Generation,
+    /// Release that it runs.
+    pub release: ReleaseId,
+    /// Stream to which it wrote the line.
+    pub stream: OutputStream,
+}
+
 /// A receiver of the lines of apps in place of the log. It never blocks.
 #[derive(Clone)]
 pub struct AppLog(Rc<LineHandler>);
 
-/// A function that receives a line without its end, and the launch and release that it comes from.
-type LineHandler = dyn Fn(Generation, &ReleaseId, &[u8]);
+/// A function that receives a line without its end, and its origin.
+type LineHandler = dyn Fn(&LineOrigin, &[u8]);
 
 /// The output of one instance.
 #[derive(Debug)]
@@ -35,11 +58,23 @@ pub(super) struct Output {
     log: Option<AppLog>,
 }
 
+// === impl OutputStream ===
+
+impl OutputStream {
+    /// Returns its word in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
 // === impl AppLog ===
 
 impl AppLog {
     /// Returns one that passes each line to `handler`.
-    pub fn new(handler: impl Fn(Generation, &ReleaseId, &[u8]) + 'static) -> Self {
+    pub fn new(handler: impl Fn(&LineOrigin, &[u8]) + 'static) -> Self {
         Self(Rc::new(handler))
     }
 }
@@ -64,17 +99,29 @@ impl Output {
     }
 
     /// Logs the lines that come from `pipe` until it is closed: a full pipe would block the app.
-    pub(super) fn follow(&mut self, mut pipe: impl AsyncRead + Unpin + 'static) {
+    pub(super) fn follow(
+        &mut self,
+        mut pipe: impl AsyncRead + Unpin + 'static,
+        stream: OutputStream,
+    ) {
         let tail = Rc::clone(&self.tail);
-        let (generation, release) = (self.generation, self.release.clone());
+        let origin = LineOrigin {
+            generation: self.generation,
+            release: self.release.clone(),
+            stream,
+        };
         let log = self.log.clone();
         let mut handle = move |line: &[u8]| {
             match &log {
-                Some(AppLog(handler)) => handler(generation, &release, line),
-                None => {
-                    let line = String::from_utf8_lossy(line);
-                    tracing::info!(target: "app", %generation, %release, "{line}");
-                }
+                Some(AppLog(handler)) => handler(&origin, line),
+                None => tracing::info!(
+                    target: APP_TARGET,
+                    generation = origin.generation.0,
+                    release = %origin.release,
+                    stream = origin.stream.name(),
+                    "{}",
+                    String::from_utf8_lossy(line)
+                ),
             }
             keep(&tail, line);
         };

@@ -8,6 +8,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::release::{Digest, Release, ReleaseId};
 
+/// Names of the placeholders, without those of further ports.
+const PLACEHOLDERS: [&str; 6] = ["port", "host", "artifact", "dir", "release", "shared"];
+
 /// The command line of every instance, with its placeholders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Command {
@@ -39,6 +42,22 @@ pub struct Values<'a> {
 )]
 pub struct NoCommand(pub ReleaseId);
 
+/// A word in braces that is no placeholder, and so similar to one that it has to be a typo.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{{{word}}} is no placeholder: write {{{meant}}}. The placeholders are {}; braces that the app \
+     itself is to see can be passed in a variable ([env])",
+    known.iter().map(|known| format!("{{{known}}}")).collect::<Vec<_>>().join(", ")
+)]
+pub struct PlaceholderTypo {
+    /// The word.
+    pub word: String,
+    /// The placeholder that it resembles.
+    pub meant: String,
+    /// All placeholders.
+    pub known: Vec<String>,
+}
+
 // === impl Command ===
 
 impl Command {
@@ -63,6 +82,18 @@ impl Command {
         // An argument alone is no program.
         hash.update([u8::from(self.program.is_some())]);
         Digest::finish(hash).hex()[..8].to_owned()
+    }
+
+    /// Checks that no placeholder is misspelt.
+    ///
+    /// # Errors
+    /// [`PlaceholderTypo`] with the first one that is.
+    pub fn check_placeholders(&self, port_names: &[String]) -> Result<(), PlaceholderTypo> {
+        let ports = port_names.iter().map(|name| format!("port:{name}"));
+        let known = PLACEHOLDERS.iter().map(|&name| name.to_owned());
+        let known: Vec<String> = ports.chain(known).collect();
+        let mut words = self.program.iter().chain(&self.args);
+        words.try_for_each(|word| find_typo(word, &known))
     }
 
     /// Returns the program and its arguments for one launch.
@@ -159,6 +190,56 @@ fn fill(text: &str, value: impl Fn(&str) -> Option<OsString>) -> OsString {
     filled
 }
 
+/// Finds a word in braces that resembles one of the `known` ones. `${word}` is a variable of a shell.
+pub fn find_typo(text: &str, known: &[String]) -> Result<(), PlaceholderTypo> {
+    for (close, _) in text.match_indices('}') {
+        let Some(open) = text[..close].rfind('{') else {
+            continue;
+        };
+        let word = &text[open + 1..close];
+        if text[..open].ends_with('$') || known.iter().any(|known| known == word) {
+            continue;
+        }
+        if let Some(meant) = known.iter().find(|known| resembles(word, known)) {
+            return Err(PlaceholderTypo {
+                word: word.to_owned(),
+                meant: meant.clone(),
+                known: known.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether a word may be meant to be `known`: in another case, with blanks around it, as one
+/// of two words, or with few letters that are wrong. In a short one a changed letter does not count:
+/// `{post}` is no typo of `{port}`.
+fn resembles(word: &str, known: &str) -> bool {
+    let word = word.trim().to_lowercase();
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    if word.is_empty() || word.len() > 2 * known.len() + 8 || !word.chars().all(is_name) {
+        return false;
+    }
+    match (word.split_once(':'), known.contains(':')) {
+        (Some((head, _)), false) => return known == "port" && resembles(head, known),
+        (None, true) => return false,
+        (Some(_), true) | (None, false) => {}
+    }
+    let letters = |text: &str| {
+        let mut letters: Vec<char> = text.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let distance = strsim::osa_distance(&word, known);
+    let is_near = if known.len() > 4 {
+        distance <= 2
+    } else {
+        let is_changed = word.len() == known.len() && letters(&word) != letters(known);
+        distance <= 1 && !is_changed
+    };
+    is_near || word.split(['-', '_', '.']).any(|part| part == known)
+}
+
 /// Returns the value of a placeholder that is the same in each launch of a release.
 fn release_value(release: &Release, name: &str) -> Option<OsString> {
     match name {
@@ -228,6 +309,50 @@ mod tests {
     fn a_further_port_has_a_name() {
         let (_, args) = expand(&["--admin={port:admin}", "{port:other}"]);
         assert_eq!(args, ["--admin=4002", "{port:other}"]);
+    }
+
+    #[test]
+    fn a_misspelt_placeholder_is_named_with_the_one_that_is_meant() {
+        let typo = |word: &str| {
+            let command = Command::new(vec!["./app".to_owned(), word.to_owned()]);
+            let checked = command.check_placeholders(&["admin".to_owned()]);
+            checked.err().map(|typo| typo.meant)
+        };
+        for (word, meant) in [
+            ("-port={prot}", "port"),
+            ("{prt}", "port"),
+            ("{PORT}", "port"),
+            ("{ port }", "port"),
+            ("{app_port}", "port"),
+            ("{prot:admin}", "port:admin"),
+            ("{port:admn}", "port:admin"),
+            ("{port:other}", "port"),
+            ("http://{hots}:{port}", "host"),
+            ("{artefact}/x", "artifact"),
+            ("{relaese}", "release"),
+            ("{share}", "shared"),
+            ("{{dri}}", "dir"),
+            ("sh -c 'exec {dri}/run'", "dir"),
+        ] {
+            assert_eq!(typo(word).as_deref(), Some(meant), "{word}");
+        }
+        for word in [
+            "{port}{host}{artifact}{dir}{release}{shared}{port:admin}",
+            "{\"port\": {port}, \"a\": {\"host\": 1}}",
+            "${PORT} ${port}",
+            "awk '{print $1}' {nothing} {id} {name} {post} {user:id}",
+            "{}",
+            "{",
+            "}{",
+        ] {
+            assert_eq!(typo(word), None, "{word}");
+        }
+        let command = Command::new(vec!["{prot}/app".to_owned()]);
+        let error = command.check_placeholders(&[]).unwrap_err().to_string();
+        assert!(
+            error.starts_with("{prot} is no placeholder: write {port}."),
+            "{error}"
+        );
     }
 
     #[test]

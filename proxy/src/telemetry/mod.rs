@@ -17,11 +17,13 @@ use tracing_subscriber::{Layer, Registry, fmt, registry, reload};
 
 use self::queue::MAX_QUEUED;
 
+mod line_format;
 mod log_file;
 pub mod queue;
 pub mod sinks;
 mod tail;
 
+use line_format::LineFormat;
 use log_file::LogFile;
 pub use log_file::LogFileSettings;
 pub use queue::{Queue, QueueWriter};
@@ -106,8 +108,9 @@ pub fn init(settings: &LogSettings, sidecar: &str) -> io::Result<LogGuard> {
             .with_ansi(false)
             .with_target(false)
             .with_writer(tail)
+            .map_event_format(|inner| LineFormat::new(inner, LogFormat::Text))
     });
-    let is_coloured = settings.file.is_none() && io::stderr().is_terminal();
+    let is_coloured = settings.file.is_none() && io::stderr().is_terminal() && !forbids_colour();
     let lines = lines_layer(settings.format, queue, is_coloured);
     // A filter of the whole subscriber: events below the level cost nothing.
     let (level, handle) = reload::Layer::new(settings.level);
@@ -142,9 +145,19 @@ where
         .with_ansi(is_coloured)
         .with_target(false);
     match format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().boxed(),
+        LogFormat::Text => lines
+            .map_event_format(|inner| LineFormat::new(inner, LogFormat::Text))
+            .boxed(),
+        LogFormat::Json => lines
+            .json()
+            .map_event_format(|inner| LineFormat::new(inner, LogFormat::Json))
+            .boxed(),
     }
+}
+
+/// Returns whether the user wants no colours: no-color.org.
+fn forbids_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// Returns the line that stands for dropped ones in the log.

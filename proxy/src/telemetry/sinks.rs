@@ -127,7 +127,7 @@ fn warn_of_dropped(lines: u64) -> Option<String> {
 
 /// Writes the lines of apps as they are.
 fn raw_app_log(queue: Queue, tail: Option<Tail>) -> AppLog {
-    AppLog::new(move |_, _, line| {
+    AppLog::new(move |_, line| {
         queue.push([line, b"\n"].concat(), 1);
         if let Some(tail) = &tail {
             tail.push(line);
@@ -135,10 +135,11 @@ fn raw_app_log(queue: Queue, tail: Option<Tail>) -> AppLog {
     })
 }
 
-/// Writes the lines of apps behind the generation and the release that they come from.
+/// Writes the lines of apps behind their origin: generation, release and stream.
 fn marked_app_log(queue: Queue, tail: Option<Tail>) -> AppLog {
-    AppLog::new(move |generation, release, line| {
-        let mark = format!("{generation} {release} | ");
+    AppLog::new(move |origin, line| {
+        let (generation, release) = (origin.generation, &origin.release);
+        let mark = format!("{generation} {release} {} | ", origin.stream.name());
         queue.push([mark.as_bytes(), line, b"\n"].concat(), 1);
         if let Some(tail) = &tail {
             tail.push(line);

@@ -102,6 +102,47 @@ fn launches_are_counted_by_what_became_of_them_and_their_phases_are_timed() {
     assert!(apps.unwrap() > 1e5, "{apps:?}");
 }
 
+#[test]
+fn a_client_that_does_not_ask_for_open_metrics_gets_text_with_the_build() {
+    let site = site().start("v1");
+    let answer = site.look("/metrics");
+    let kind = answer.header("content-type").unwrap();
+    assert!(kind.starts_with("text/plain; version=0.0.4"), "{kind}");
+    let text = answer.text();
+    assert!(
+        text.contains("# TYPE handoff_requests_total counter\n"),
+        "{text}"
+    );
+    assert!(!text.contains("# EOF"), "{text}");
+    let build = [("version", env!("CARGO_PKG_VERSION"))];
+    assert_eq!(
+        site.metrics().value("handoff_build_info", &build),
+        Some(1.0)
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn the_memory_of_an_app_is_that_of_all_its_processes() {
+    // The child holds 40 MB: a line without end, which its `sort` awaits.
+    let script = "(head -c 40000000 /dev/zero; sleep 600) | sort > /dev/null & \
+        exec \"$0\" -port \"$1\"";
+    let site = site().running(&["sh", "-c", script, "{artifact}", "{port}"]);
+    let site = site.start("v1");
+    let name = "handoff_instance_resident_memory_bytes";
+    tests::eventually(
+        || "the memory of its child counts".to_owned(),
+        || {
+            let value = site.metrics().value(name, &[("generation", "1")]);
+            (value.unwrap_or_default() > 4e7).then_some(())
+        },
+    );
+    site.wait_until("the status shows it", |status| {
+        let active = status.active.as_ref();
+        active.is_some_and(|active| active.memory_bytes.is_some_and(|bytes| bytes > 40_000_000))
+    });
+}
+
 #[cfg(unix)]
 #[test]
 fn an_app_that_is_started_again_is_counted() {

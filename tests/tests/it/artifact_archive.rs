@@ -103,3 +103,16 @@ fn an_archive_that_leads_out_or_is_a_bomb_is_refused_while_the_active_one_serves
     site.deploy(file("v4.zip", &zip(&entries("v4"))));
     site.await_version("v4");
 }
+
+#[test]
+fn an_archive_of_another_kind_is_named_and_never_run_as_a_program() {
+    for name in ["v2.tar.xz", "v2.tar", "v2.tar.zst", "v2.7z"] {
+        let site = site().start(file("v1.zip", &zip(&entries("v1"))));
+        site.deploy(file(name, b"\xfd7zXZ\0"));
+        let status = site.wait_until("it is named", |status| status.artifact_problem.is_some());
+        let problem = format!("{:?}", status.artifact_problem);
+        assert!(problem.contains("not a known kind of archive"), "{problem}");
+        assert_eq!(site.get("/version").text(), "v1");
+        site.await_launches(1);
+    }
+}

@@ -188,3 +188,16 @@ fn what_is_wrong_with_the_file_ends_with_2_and_is_named_with_its_line() {
         .with(2)
         .saying(&["no-such.toml"]);
 }
+
+#[test]
+fn a_check_finds_a_program_that_is_not_in_the_path_and_a_misspelt_placeholder() {
+    let deployment = configured("command = ['nodee', 'server.js']");
+    asks(&deployment, &["check", "--listen", "127.0.0.1:0"])
+        .with(1)
+        .saying(&["command", "FAILED", "nodee", "PATH"]);
+    let deployment = configured("command = ['{artifact}', '-port', '{prot}']");
+    for command in ["check", "run"] {
+        let saying = "handoff.toml:1: command: {prot} is no placeholder: write {port}.";
+        asks(&deployment, &[command]).with(2).saying(&[saying]);
+    }
+}

@@ -116,11 +116,8 @@ fn one_that_listens_elsewhere_is_refused_with_where() {
 fn one_that_is_no_program_is_refused() {
     let site = Site::watching_a_pointer().start("v1");
     let failure = refused(&site, file("v2", b"\x7fELF and no more"), "v2");
-    // The C library gives to the shell what the system does not take for a program.
-    let exit = failure.exit.as_deref();
-    let is_shells = exit == Some("exit status: 127") && !failure.output.is_empty();
-    let is_systems = exit.is_none() && failure.reason.contains("cannot start");
-    assert!(is_shells || is_systems, "{failure:#?}");
+    assert_eq!(failure.exit, None);
+    assert!(failure.reason.contains("cannot start"), "{failure:#?}");
     the_next_one_takes_over(&site);
 }
 
@@ -148,4 +145,49 @@ fn one_that_was_refused_is_not_tried_again_but_mended_it_is() {
     site.deploy(app("v2"));
     site.await_version("v2");
     site.await_launches(3);
+}
+
+#[cfg(unix)]
+#[test]
+fn one_that_cannot_run_is_refused_with_its_kind_and_no_shell_runs_it() {
+    let mut foreign = b"\x7fELF\x02\x01\x01".to_vec();
+    foreign.resize(64, 0);
+    foreign[18] = if cfg!(target_arch = "s390x") { 8 } else { 22 };
+    for (content, part) in [
+        (&foreign[..], "for another machine"),
+        (b"MZ\x90", "for Windows"),
+        (b"echo run by a shell; exit 3", "names no interpreter"),
+        (b"#!/bin/sh\r\nexit 3\r\n", "CR LF"),
+        (b"#!/usr/bin/env sh\r\nexit 3\r\n", "CR LF"),
+        (b"#!/no/such/interpreter\n", "/no/such/interpreter"),
+    ] {
+        let site = Site::watching_a_pointer().start("v1");
+        let failure = refused(&site, file("v2", content), "v2");
+        assert!(failure.reason.contains(part), "{failure:#?}");
+        assert_eq!((failure.exit, failure.output.len()), (None, 0));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn one_that_goes_into_the_background_is_refused_as_a_daemon() {
+    let site = Site::watching_a_pointer().start("v1");
+    let daemon = file("v2", b"#!/bin/sh\nsleep 60 &\n");
+    let failure = refused(&site, daemon, "v2");
+    assert!(
+        failure.reason.contains("looks like a daemon"),
+        "{failure:#?}"
+    );
+}
+
+#[test]
+#[cfg_attr(windows, ignore = "Wine: does not say which process listens where")]
+fn one_that_listens_elsewhere_is_shown_while_it_is_awaited() {
+    let site = Site::watching_a_pointer().start("v1");
+    site.deploy(app("v2").that("--port=0"));
+    site.wait_until("its other port is named", |status| {
+        let probe = status.candidate.as_ref().and_then(|it| it.probe.as_deref());
+        probe.is_some_and(|probe| probe.contains("it listens on 127.0.0.1:"))
+    });
+    site.await_log("listens_elsewhere");
 }

@@ -56,20 +56,18 @@ fn where_nobody_asks_nothing_is_said() {
 }
 
 #[test]
-fn a_listener_that_others_may_reach_is_warned_about() {
+fn a_listener_that_others_may_reach_is_noted_and_not_warned_about() {
     let site = Site::watching_a_pointer().with("--health-identity", "require");
     let site = site.start(app("v1").that("--host=0.0.0.0"));
-    let warning = site
-        .await_active("v1")
-        .active
-        .clone()
-        .expect("an active one")
-        .warning;
-    let warning = warning.expect("a warning");
-    assert!(warning.contains("0.0.0.0"), "{warning}");
+    let active = || site.status().active.clone().expect("an active one");
+    site.await_active("v1");
+    let note = active().note.expect("a note");
+    assert!(note.contains("0.0.0.0"), "{note}");
+    assert_eq!(active().warning, None);
+    assert!(!site.log().contains("WARN"), "{}", site.log());
     site.deploy("v2");
-    let status = site.await_active("v2");
-    assert_eq!(status.active.clone().expect("an active one").warning, None);
+    site.await_active("v2");
+    assert_eq!((active().warning, active().note), (None, None));
 }
 
 #[test]

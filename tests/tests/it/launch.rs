@@ -89,6 +89,7 @@ mod with_a_shell {
             "ASPNETCORE_PORT",
             "ASPNETCORE_URLS",
             "SHARED_DIR",
+            "HOST",
             "MINE",
         ];
         let words = names.map(|name| format!("\"${name}\"")).join(" ");
@@ -107,7 +108,16 @@ mod with_a_shell {
         let port = port.to_string();
         assert_eq!(
             seen,
-            [&*port, &*port, &*port, &*port, &*url, &*shared, "kept"]
+            [
+                &*port,
+                &*port,
+                &*port,
+                &*port,
+                &*url,
+                &*shared,
+                "127.0.0.1",
+                "kept"
+            ]
         );
     }
 

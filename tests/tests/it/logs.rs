@@ -21,13 +21,13 @@ fn lines(path: &PathBuf, count: usize) -> Vec<String> {
 }
 
 /// Returns from, to and reason of each change of a generation, in order.
-fn changes(site: &Running, generation: &str) -> Vec<[String; 3]> {
+fn changes(site: &Running, generation: u64) -> Vec<[String; 3]> {
     let log = site.log();
     let all = log.lines().filter_map(|line| {
         let line: Value = serde_json::from_str(line).ok()?;
         let fields = &line["fields"];
         let text = |name: &str| fields[name].as_str().map(str::to_owned);
-        let is_change = text("generation")? == generation && text("from").is_some();
+        let is_change = fields["generation"].as_u64()? == generation && text("from").is_some();
         is_change.then(|| {
             assert!(text("release").is_some(), "{line}");
             ["from", "to", "reason"].map(|name| text(name).unwrap_or_default())
@@ -67,14 +67,14 @@ fn each_change_of_a_state_is_told_once_with_its_reason() {
         "stopping",
         "gone",
     ];
-    assert_eq!(steps("1"), chain(&first));
-    assert_eq!(steps("2"), chain(&first[..3]));
-    assert_eq!(steps("3"), chain(&["nothing", "candidate", "gone"]));
+    assert_eq!(steps(1), chain(&first));
+    assert_eq!(steps(2), chain(&first[..3]));
+    assert_eq!(steps(3), chain(&["nothing", "candidate", "gone"]));
     let reasons = |generation| -> Vec<String> {
         let changes = changes(&site, generation).into_iter();
         changes.map(|[_, _, reason]| reason).collect()
     };
-    let reasons = [reasons("1"), reasons("2"), reasons("3")].concat();
+    let reasons = [reasons(1), reasons(2), reasons(3)].concat();
     for part in [
         "a new artifact",
         "generation 2 is ready",
@@ -305,4 +305,46 @@ fn who_is_told_and_hangs_holds_up_nothing() {
     site.deploy("v3");
     site.await_version("v3");
     // Its end ends the command too, which is seen when the site is dropped.
+}
+
+#[cfg(unix)]
+#[test]
+fn a_line_of_the_app_starts_with_its_origin_and_json_says_it_in_fields_with_types() {
+    let script = "#!/bin/sh\necho to stdout\nprintf 'to \\033[2Jstderr\\n' >&2\nexit 3\n";
+    let talks = || tests::file("talks", script.as_bytes());
+    let site = Site::watching_a_pointer().launch(talks());
+    site.await_log("to stdout");
+    let log = site.log();
+    let line = log
+        .lines()
+        .find(|line| line.ends_with("to stdout"))
+        .unwrap();
+    let (_, after_time) = line.split_once(' ').unwrap();
+    assert!(after_time.starts_with("app[1 talks-"), "{line}");
+    assert!(after_time.ends_with(" stdout] to stdout"), "{line}");
+    site.await_log(" stderr] to \\x1b[2Jstderr");
+
+    let site = Site::watching_a_pointer()
+        .with("--log-format", "json")
+        .launch(talks());
+    site.await_log("2Jstderr");
+    let log = site.log();
+    let lines = log.lines().filter(|line| line.starts_with('{'));
+    let lines: Vec<Value> = lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |source: &str, key: &str, value: &str| {
+        let mut lines = lines.iter().filter(|line| line["source"] == source);
+        let line = lines.find(|line| line["fields"][key] == value);
+        line.unwrap_or_else(|| panic!("{source} {key} {value}: {log}"))["fields"].clone()
+    };
+    for stream in ["stdout", "stderr"] {
+        let fields = of("app", "stream", stream);
+        assert_eq!(fields["generation"], 1, "{fields}");
+    }
+    let started = of("handoff", "event", "listening");
+    assert!(
+        !started["state"].as_str().unwrap().contains('"'),
+        "{started}"
+    );
 }

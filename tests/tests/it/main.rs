@@ -53,6 +53,7 @@ mod logs;
 mod many_deploys;
 mod memory;
 mod newer_artifact;
+mod older_artifact;
 mod orphans;
 mod overlap;
 mod platform;

@@ -44,7 +44,8 @@ pub struct ObservabilityOptions {
 
     /// Destination of the app's output: `prefix` (the log), `raw` (stdout, unchanged) or a file
     ///
-    /// In the log and in a file, each line is marked with the instance's generation and release.
+    /// In the log and in a file, each line starts with the instance's generation and release, and with
+    /// stdout or stderr.
     #[arg(long, value_name = "prefix|raw|FILE", default_value = "prefix")]
     pub app_log: PathBuf,
 

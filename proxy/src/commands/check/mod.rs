@@ -18,6 +18,7 @@ use crate::deployment::DropFolder;
 use crate::observe::event_hook;
 use crate::os::files;
 use crate::os::listening::describe_listener;
+use crate::process::program;
 use crate::process::template::Values;
 use crate::release::Release;
 
@@ -166,11 +167,12 @@ fn command(config: &Config, release: &Release) -> Result<String, String> {
         .expand(values)
         .map_err(|error| error.to_string())?;
     let words = settings.command.to_string();
-    let path = Path::new(&program);
-    if path.components().count() > 1 && !path.exists() {
-        Err(format!("{words}: there is no such program in the release"))
-    } else {
-        Ok(words)
+    let search_path = program::search_path(&settings.environment);
+    let file = program::find(&program, &search_path);
+    let file = file.map_err(|missing| format!("{words}: {missing}"))?;
+    match program::fault(&file, &search_path) {
+        Some(fault) => Err(format!("{words}: cannot run {}: {fault}", file.display())),
+        None => Ok(words),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use self::tail::Tail;
 use super::deployment_paths::UnknownDeployment;
@@ -138,7 +138,7 @@ impl LogPrinter {
             self.last = Some(Arc::clone(sidecar));
             for line in lines {
                 if self.json {
-                    writeln!(stdout, "{}", json!({"sidecar": sidecar, "line": line}))?
+                    writeln!(stdout, "{}", as_json(sidecar, &line))?
                 } else {
                     writeln!(stdout, "{line}")?
                 }
@@ -146,4 +146,13 @@ impl LogPrinter {
         }
         stdout.flush()
     }
+}
+
+/// Returns a line as JSON: one of `--log-format json` as the object that it is, with the sidecar.
+fn as_json(sidecar: &str, line: &str) -> Value {
+    if let Ok(Value::Object(mut object)) = serde_json::from_str(line) {
+        object.insert("sidecar".to_owned(), sidecar.into());
+        return Value::Object(object);
+    }
+    json!({"sidecar": sidecar, "line": line})
 }

@@ -13,7 +13,7 @@ use super::store::{Copying, Store, StoreSettings, Workdir};
 use crate::deployment::copy::{self, Executable, WayBack, WayBackKind};
 use crate::deployment::digest::{self, Digests, EntryKind, digests};
 use crate::deployment::file_error::{FileError, NameFile as _};
-use crate::deployment::names::{ArchiveFormat, release_id};
+use crate::deployment::names::{ArchiveFormat, is_unsupported_archive, release_id};
 use crate::deployment::{Fingerprint, Target};
 use crate::os::files;
 use crate::release::Release;
@@ -256,6 +256,9 @@ impl<'a> Deployed<'a> {
         let (path, fingerprint) = inspect().map_err(error)?;
         let name = path.file_name().unwrap_or_else(|| "artifact".as_ref());
         let format = name.to_str().and_then(ArchiveFormat::of);
+        if !fingerprint.is_folder && is_unsupported_archive(&name.to_string_lossy()) {
+            return Err(AcceptError::UnsupportedArchive(path));
+        }
         let handling = match (format, settings.copying) {
             (Some((format, stem)), _) if !fingerprint.is_folder => Handling::Unpack {
                 format,

@@ -31,6 +31,11 @@ pub enum AcceptError {
         /// Digest of its content.
         found: Digest,
     },
+    /// The archive is of another format.
+    #[error(
+        "{0:?} is not a known kind of archive: pack it as .zip, .tar.gz or .tgz, or deploy the folder"
+    )]
+    UnsupportedArchive(PathBuf),
     /// The archive is incomplete or damaged.
     #[error("{path:?} {source}")]
     Broken {

@@ -128,6 +128,7 @@ impl RetryPolicy {
             }
             AcceptError::Refused { .. }
             | AcceptError::NotExecutable { .. }
+            | AcceptError::UnsupportedArchive(_)
             | AcceptError::StateInWorkdir { .. } => (None, true),
         };
         // A content that its digest has proved does not change.

@@ -30,6 +30,19 @@ struct Observation {
     unchanged_since: Instant,
 }
 
+// === impl SettlePeriods ===
+
+impl SettlePeriods {
+    /// Returns the time for an artifact with this fingerprint.
+    pub fn of(self, fingerprint: &Fingerprint) -> Duration {
+        if fingerprint.is_folder {
+            self.folder
+        } else {
+            self.file
+        }
+    }
+}
+
 // === impl SettleTracker ===
 
 impl SettleTracker {
@@ -50,11 +63,7 @@ impl SettleTracker {
         now: Instant,
         age: Option<Duration>,
     ) -> Duration {
-        let settle = if fingerprint.is_folder {
-            self.settle.folder
-        } else {
-            self.settle.file
-        };
+        let settle = self.settle.of(fingerprint);
         let unchanged_for = match &self.last {
             Some(last) if last.path == path && last.fingerprint == *fingerprint => {
                 return settle.saturating_sub(now - last.unchanged_since);

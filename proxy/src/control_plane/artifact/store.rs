@@ -143,6 +143,16 @@ impl Store {
         is_there
     }
 
+    /// Returns true if it has copies that this sidecar may launch.
+    pub fn has_copies(&self) -> bool {
+        !self.locks.is_empty()
+    }
+
+    /// Returns the folder of this machine in which it is.
+    pub fn cache(&self) -> &Path {
+        &self.settings.cache
+    }
+
     /// Removes the copies that no sidecar needs, except for the newest ones. `needed` are the
     /// artifacts that may be launched, that run, and that are remembered.
     pub fn prune(&mut self, needed: &[PathBuf]) {

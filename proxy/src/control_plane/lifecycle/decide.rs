@@ -69,6 +69,18 @@ impl Lifecycle {
         }
     }
 
+    /// Launches an older artifact while nothing has served: the newest one and it take turns.
+    pub(super) fn older_detected(&mut self, release: ReleaseId, actions: &mut Vec<Action>) {
+        if self.has_served || self.is_shutting_down() {
+            return;
+        }
+        self.record_good(&release);
+        if self.incoming.starting().is_none() {
+            self.incoming.take_backing_off();
+            self.approach(&release, actions);
+        }
+    }
+
     pub(super) fn ready(&mut self, generation: Generation, actions: &mut Vec<Action>) {
         let Some(candidate) = self.incoming.take_candidate(generation) else {
             return;

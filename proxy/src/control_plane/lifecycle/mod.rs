@@ -127,6 +127,8 @@ pub enum Event {
     Detected(ReleaseId),
     /// There is no artifact that can be launched.
     NothingDetected,
+    /// An older artifact than the newest, which cannot serve, has been accepted.
+    OlderDetected(ReleaseId),
     /// The launch failed for a reason outside the release: it may succeed the next time.
     LaunchFailed(Generation),
     /// The readiness check succeeded.
@@ -267,6 +269,7 @@ impl Lifecycle {
         match event {
             Event::Detected(release) => self.detected(&release, to),
             Event::NothingDetected => self.nothing_detected(to),
+            Event::OlderDetected(release) => self.older_detected(release, to),
             Event::Ready(generation) => self.ready(generation, to),
             Event::NeverReady(generation) => self.never_ready(generation, to),
             Event::LaunchFailed(generation) => self.launch_failed(generation, to),

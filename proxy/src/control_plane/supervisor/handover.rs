@@ -189,7 +189,7 @@ async fn evict_all(
     };
     tracing::warn!(
         event = "requests_evicted",
-        %generation,
+        generation = generation.0,
         in_flight = upstream.strong_count(),
         reason,
         "requests to a draining instance are cut off"

@@ -3,7 +3,7 @@
 use super::instances::InstanceState;
 use super::journal::{Change, FailureDetails};
 use super::{Message, Supervisor};
-use crate::control_plane::instance::InstanceEvent;
+use crate::control_plane::instance::{InstanceEvent, PortFinding};
 use crate::control_plane::lifecycle::{Event, RefusalCause};
 use crate::control_plane::liveness::LivenessChange;
 use crate::process::{Exit, Launch};
@@ -12,11 +12,26 @@ use crate::release::{Generation, ReleaseId};
 impl<L: Launch> Supervisor<L> {
     pub(super) fn handle_instance_event(&mut self, generation: Generation, event: InstanceEvent) {
         match event {
-            InstanceEvent::Ready { address, warning } => {
+            InstanceEvent::Ready {
+                address,
+                port_finding,
+            } => {
+                let (warning, note) = match port_finding {
+                    PortFinding::Fine => (None, None),
+                    PortFinding::Note(note) => (None, Some(note)),
+                    PortFinding::Warning(warning) => (Some(warning), None),
+                };
+                if let Some(note) = &note {
+                    tracing::info!(
+                        event = "port_public",
+                        generation = generation.0,
+                        "the instance is ready, and {note}"
+                    );
+                }
                 if let Some(warning) = &warning {
                     tracing::warn!(
                         event = "port_suspect",
-                        %generation,
+                        generation = generation.0,
                         %warning,
                         "the instance is ready, but its port is not as it should be"
                     );
@@ -24,6 +39,7 @@ impl<L: Launch> Supervisor<L> {
                 if let Some(instance) = self.instances.get_mut(generation) {
                     instance.address = Some(address);
                     instance.warning = warning;
+                    instance.note = note;
                 }
                 self.journal.record_ready(generation);
                 self.on(Event::Ready(generation));
@@ -40,6 +56,7 @@ impl<L: Launch> Supervisor<L> {
                 };
                 self.fail(generation, reason, details);
                 self.on(Event::NeverReady(generation));
+                self.fall_back();
             }
             InstanceEvent::PortTaken => {
                 let reason = "its port was taken by another program before it could listen";
@@ -63,14 +80,26 @@ impl<L: Launch> Supervisor<L> {
                 return self.finish_end(generation);
             }
         };
+        let is_candidate = self.instances.state_of(generation) == Some(InstanceState::Candidate);
+        let hint = if is_candidate && exit.is_success {
+            "; it looks like a daemon, or a command that ends by itself: run the server in the \
+             foreground"
+        } else {
+            ""
+        };
         let details = FailureDetails {
             exit: Some(exit),
             probe,
             ..FailureDetails::default()
         };
-        self.record_failure(generation, format!("ended {moment} ({status})"), details);
+        self.record_failure(
+            generation,
+            format!("ended {moment} ({status}){hint}"),
+            details,
+        );
         self.remove(generation, status);
         self.on(Event::Exited(generation));
+        self.fall_back();
         // Writing takes its time, and requests went to the instance until now: they come first.
         self.journal.remember_launch(generation, &self.releases);
         self.finish_end(generation);
@@ -86,7 +115,15 @@ impl<L: Launch> Supervisor<L> {
     pub(super) fn gone(&mut self, generation: Generation) {
         self.remove(generation, "the instance could not be started".to_owned());
         self.on(Event::Exited(generation));
+        self.fall_back();
         self.finish_end(generation);
+    }
+
+    /// Requests an older artifact if nothing has served so far.
+    fn fall_back(&self) {
+        if !self.lifecycle.has_served() {
+            self.watcher.fall_back();
+        }
     }
 
     /// Removes an instance that has no process, or none any more.
@@ -203,7 +240,7 @@ impl<L: Launch> Supervisor<L> {
             LivenessChange::Lost(reason) => {
                 tracing::error!(
                     event = "liveness_lost",
-                    %generation,
+                    generation = generation.0,
                     %release,
                     %reason,
                     "the active instance fails its liveness check"
@@ -214,7 +251,7 @@ impl<L: Launch> Supervisor<L> {
             LivenessChange::Recovered => {
                 tracing::info!(
                     event = "liveness_recovered",
-                    %generation,
+                    generation = generation.0,
                     %release,
                     "the active instance passes its liveness check again"
                 );

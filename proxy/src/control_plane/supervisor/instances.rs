@@ -1,10 +1,12 @@
 //! The table of launched instances.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -15,9 +17,14 @@ use super::timer::Timer;
 use super::trial::ErrorShare;
 use crate::control_plane::instance::LastProbe;
 use crate::deployment::status::{InstanceStatus, Status, UnixMillis};
+use crate::os::memory::tree_memory;
 use crate::process::variables::Variables;
 use crate::release::{Generation, Release, ReleaseId};
 use crate::router::{ResponseCounts, Upstream};
+
+/// Age from which the memory of an instance is measured again: a look at all processes costs some
+/// milliseconds.
+const MEASURE_MEMORY_EVERY: Duration = Duration::from_secs(10);
 
 /// All instances that have been launched and have not ended.
 #[derive(Debug, Default)]
@@ -34,6 +41,9 @@ pub(super) struct Instance {
     pub(super) pid: Option<u32>,
     pub(super) address: Option<SocketAddr>,
     pub(super) warning: Option<String>,
+    pub(super) note: Option<String>,
+    /// Memory of its processes in bytes, and the time at which that was measured.
+    memory: Cell<Option<(Instant, u64)>>,
     /// The app's own variables at the launch.
     pub(super) environment: Variables,
     stop: watch::Sender<Option<Instant>>,
@@ -112,7 +122,7 @@ impl Instances {
         for (generation, instance) in &self.0 {
             tracing::warn!(
                 event = "instance_killed",
-                %generation,
+                generation = generation.0,
                 release = %instance.release,
                 "instance killed: the shutdown timeout is over"
             );
@@ -152,6 +162,8 @@ impl Instance {
             pid: None,
             address: None,
             warning: None,
+            note: None,
+            memory: Cell::default(),
             environment,
             stop: watch::Sender::new(None),
             last_probe: LastProbe::default(),
@@ -225,6 +237,20 @@ impl Instance {
         self.upstream.strong_count().saturating_sub(routed)
     }
 
+    /// Returns the memory of its processes, measured anew when the last measurement is old.
+    fn memory(&self) -> Option<u64> {
+        let last = self.memory.get();
+        if let Some((at, memory)) = last
+            && at.elapsed() < MEASURE_MEMORY_EVERY
+        {
+            return Some(memory);
+        }
+        let measured = self.pid.and_then(tree_memory);
+        self.memory
+            .set(measured.map(|memory| (Instant::now(), memory)));
+        measured
+    }
+
     fn show(&self, generation: Generation, releases: &Releases) -> InstanceStatus {
         InstanceStatus {
             generation,
@@ -238,6 +264,8 @@ impl Instance {
             tunnels: self.upstream.upgrade().map_or(0, |u| u.tunnels()),
             probe: self.last_probe.borrow().clone(),
             warning: self.warning.clone(),
+            note: self.note.clone(),
+            memory_bytes: self.memory(),
         }
     }
 }

@@ -82,7 +82,7 @@ impl StatusJournal {
     ) {
         tracing::info!(
             event = change.event(),
-            %generation,
+            generation = generation.0,
             %release,
             from = from.map_or("nothing", InstanceState::name),
             to = to.map_or("gone", InstanceState::name),
@@ -186,7 +186,7 @@ impl StatusJournal {
     ) {
         tracing::error!(
             event = "instance_failed",
-            %generation,
+            generation = generation.0,
             %release,
             %reason,
             "instance failed"
@@ -304,6 +304,7 @@ impl From<&Event> for Cause {
         Self::now(match event {
             Event::Detected(_) => "a new artifact was detected".to_owned(),
             Event::NothingDetected => "there is no artifact any more".to_owned(),
+            Event::OlderDetected(_) => "the newest artifact cannot serve".to_owned(),
             Event::LaunchFailed(generation) => of(generation, "could not be started"),
             Event::Ready(generation) => of(generation, "is ready"),
             Event::NeverReady(generation) => of(generation, "was not ready in time"),

@@ -35,7 +35,7 @@ impl<L: Launch> Supervisor<L> {
             // Every release that the lifecycle may launch is kept while it is needed.
             tracing::error!(
                 event = "release_unknown",
-                %generation,
+                generation = generation.0,
                 release = %id,
                 "cannot launch an instance: its release is not known"
             );

@@ -70,7 +70,7 @@ impl<L: Launch> Supervisor<L> {
         let bake = self.settings.bake;
         tracing::info!(
             event = "trial_began",
-            %generation,
+            generation = generation.0,
             duration = %humantime::format_duration(bake),
             "the new release is on trial"
         );
@@ -101,7 +101,7 @@ impl<L: Launch> Supervisor<L> {
         if is_short_of_memory() {
             tracing::warn!(
                 event = "trial_cut_short",
-                %generation,
+                generation = generation.0,
                 "the trial ends and its standby stops: memory is short"
             );
             return self.on(Event::TrialEnded(generation));

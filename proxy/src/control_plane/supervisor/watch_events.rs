@@ -36,6 +36,21 @@ impl<L: Launch> Supervisor<L> {
                     copied,
                 });
             }
+            WatchEvent::Older {
+                release,
+                source,
+                detected,
+                copied,
+            } => {
+                let source = Some(source);
+                self.older_detected(Accepted {
+                    release,
+                    launched_shape: None,
+                    source,
+                    detected,
+                    copied,
+                });
+            }
             WatchEvent::Fetched { release, source } => self.fetched(release, source),
             WatchEvent::Restored(release) => self.restored(release),
             WatchEvent::Desired { desired, at_start } => self.desired(desired, at_start),
@@ -178,6 +193,28 @@ impl<L: Launch> Supervisor<L> {
             );
             self.retry(digest);
         }
+    }
+
+    /// Handles an artifact that is older than the newest, which cannot serve.
+    fn older_detected(&mut self, accepted: Accepted) {
+        let digest = accepted.release.digest;
+        self.journal.memory.refresh();
+        if self.releases.with_digest(digest).is_some()
+            || self.journal.memory.refusal(digest).is_some()
+        {
+            return self.watcher.fall_back();
+        }
+        if self.lifecycle.has_served() {
+            return;
+        }
+        let id = accepted.release.id.clone();
+        tracing::warn!(
+            event = "older_artifact_launched",
+            release = %id,
+            "the newest artifact cannot serve, and nothing else does: an older one is launched"
+        );
+        self.releases.insert(accepted);
+        self.on(Event::OlderDetected(id));
     }
 
     /// Handles the copy of what siblings run, or the reason why there is none.

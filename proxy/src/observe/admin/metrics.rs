@@ -11,11 +11,8 @@ use super::launches::{self, LaunchCounts};
 use super::view::View;
 use crate::data_plane::{self, TrafficTotals};
 use crate::deployment::status::{InstanceStatus, Status};
-use crate::os::memory::resident_memory;
+use crate::os::memory::{resident_memory, tree_memory};
 use crate::release::Generation;
-
-/// Media type of the text: OpenMetrics 1.0, which Prometheus accepts since 2.5.
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Labels of the classes of status codes.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -35,7 +32,7 @@ struct MetricWriter<'a> {
     encoder: DescriptorEncoder<'a>,
 }
 
-/// Returns all metrics as text.
+/// Returns all metrics as OpenMetrics.
 pub(super) fn text(view: &View) -> String {
     let scrape = Scrape {
         status: view.status.borrow().clone(),
@@ -160,9 +157,9 @@ impl Scrape {
         )?;
         metric.gauges(
             "handoff_instance_resident_memory",
-            "Resident memory of the root process of an instance",
+            "Resident memory of all processes of an instance; shared memory counts for each of them",
             Some(&Unit::Bytes),
-            gauges(|instance| Some(resident_memory(instance.pid?)? as f64)),
+            gauges(|instance| Some(tree_memory(instance.pid?)? as f64)),
         )
     }
 
@@ -203,6 +200,15 @@ impl Scrape {
             "Always 1; labels name the sidecar and its version",
             None,
             [([version, sidecar], 1.0)],
+        )?;
+        let version = ("version", self.status.version.to_string());
+        let system = ("os", std::env::consts::OS.to_owned());
+        let machine = ("arch", std::env::consts::ARCH.to_owned());
+        metric.gauges(
+            "handoff_build_info",
+            "Always 1; labels name the version of handoff, its operating system and its processor",
+            None,
+            [([version, system, machine], 1.0)],
         )?;
         let dropped = self.dropped_lines.iter();
         metric.counters(

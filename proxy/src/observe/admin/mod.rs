@@ -38,6 +38,7 @@ mod events;
 mod guard;
 mod launches;
 mod metrics;
+mod metrics_format;
 mod page;
 mod readiness;
 mod response;

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 
 use super::events::Events;
+use super::metrics_format::MetricsFormat;
 use super::view::View;
 use super::{guard, metrics, page, readiness};
 
@@ -41,7 +42,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) fn respond<B>(view: &Rc<View>, request: &Request<B>) -> Response<ResponseBody> {
     let checked = guard::check(request.method(), request.uri(), request.headers());
     let mut response = match checked {
-        Ok(()) => respond_to(view, request.uri().path()),
+        Ok(()) => respond_to(view, request.uri().path(), request.headers()),
         Err(error) => {
             let mut response = text(error.status(), &error.to_string());
             if error.status() == StatusCode::METHOD_NOT_ALLOWED {
@@ -67,7 +68,7 @@ pub(super) fn respond<B>(view: &Rc<View>, request: &Request<B>) -> Response<Resp
     response
 }
 
-fn respond_to(view: &Rc<View>, path: &str) -> Response<ResponseBody> {
+fn respond_to(view: &Rc<View>, path: &str, fields: &HeaderMap) -> Response<ResponseBody> {
     match path {
         "/" => {
             let mut response = whole("text/html; charset=utf-8", page::HTML);
@@ -86,7 +87,12 @@ fn respond_to(view: &Rc<View>, path: &str) -> Response<ResponseBody> {
                 "too many connections to /events",
             ),
         },
-        "/metrics" => whole(metrics::CONTENT_TYPE, metrics::text(view)),
+        "/metrics" => {
+            let format = MetricsFormat::negotiate(fields);
+            let mut response = whole(format.media_type(), format.write(metrics::text(view)));
+            set(&mut response, header::VARY, "Accept");
+            response
+        }
         "/status" => {
             let json = serde_json::to_vec(&*view.status.borrow());
             whole("application/json", json.unwrap_or_default())

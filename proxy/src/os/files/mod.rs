@@ -15,7 +15,7 @@ mod os;
 pub mod rotation;
 
 pub use os::{
-    FileIdentity, arrival, canonical, copy_mode, create_private, finish_folder, identity,
+    FileIdentity, arrival, canonical, copy_mode, create_private, finish_folder, identity, inode,
     is_executable, is_noexec, is_privileged, is_sparse, make_link, make_private_folder, mode,
     open_unwritten, set_mode, sync, unusable_name,
 };

@@ -185,6 +185,11 @@ pub fn identity(metadata: &Metadata) -> FileIdentity {
     (metadata.dev(), metadata.ino())
 }
 
+/// Returns the number of a file in its volume; unlike the volume's own, it outlives a restart.
+pub fn inode(metadata: &Metadata) -> u64 {
+    metadata.ino()
+}
+
 /// Gives a new file or folder the owner of `model`, and its rights as far as they apply.
 ///
 /// Errors are ignored: only root may change owners, apart from groups of its own, and what a deployer

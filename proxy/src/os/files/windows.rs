@@ -209,6 +209,11 @@ pub fn identity(metadata: &Metadata) -> FileIdentity {
     metadata.creation_time()
 }
 
+/// Returns the creation time, which tells a file from another one that replaced it.
+pub fn inode(metadata: &Metadata) -> u64 {
+    metadata.creation_time()
+}
+
 /// Does nothing: a new file inherits the rights of its folder.
 pub(super) fn adopt(_: &Path, _: &Path) {}
 

@@ -4,7 +4,7 @@
 mod control_group;
 mod resident;
 
-pub use resident::resident_memory;
+pub use resident::{resident_memory, tree_memory};
 
 /// Memory is short when less than one part in this many is available.
 const SHARE: u64 = 10;

@@ -1,4 +1,14 @@
-//! Memory of one process.
+//! Memory of processes.
+
+use crate::os::parents::family;
+
+/// Returns the resident memory of a process and all its descendants in bytes. Memory that they share
+/// counts for each of them.
+pub fn tree_memory(root: u32) -> Option<u64> {
+    let own = resident_memory(root)?;
+    let others = family(root).into_iter().filter(|&pid| pid != root);
+    Some(own + others.filter_map(resident_memory).sum::<u64>())
+}
 
 /// Returns the resident memory of a process in bytes.
 #[cfg(unix)]

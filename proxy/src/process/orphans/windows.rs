@@ -7,17 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io;
-use std::mem::size_of;
 use std::os::windows::ffi::OsStringExt as _;
 use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use windows_sys::Win32::Foundation::{FILETIME, INVALID_HANDLE_VALUE, STILL_ACTIVE};
-use windows_sys::Win32::System::Diagnostics::ToolHelp::{
-    CreateToolhelp32Snapshot, PROCESSENTRY32W, Process32FirstW, Process32NextW, TH32CS_SNAPPROCESS,
-};
+use windows_sys::Win32::Foundation::{FILETIME, STILL_ACTIVE};
 use windows_sys::Win32::System::Threading::{
     GetExitCodeProcess, GetProcessTimes, OpenProcess, PROCESS_NAME_WIN32,
     PROCESS_QUERY_LIMITED_INFORMATION, PROCESS_TERMINATE, QueryFullProcessImageNameW,
@@ -25,6 +20,7 @@ use windows_sys::Win32::System::Threading::{
 };
 
 use super::identity::ProcessIdentity;
+use crate::os::parents::parents;
 
 /// Time between two polls, which run only where a job was refused. A parent that ends between two
 /// hides its children.
@@ -135,27 +131,4 @@ fn query(process: &OwnedHandle, pid: u32) -> Option<ProcessIdentity> {
         started: u64::from(created.dwHighDateTime) << 32 | u64::from(created.dwLowDateTime),
         executable: PathBuf::from(OsString::from_wide(name)),
     })
-}
-
-/// Returns the parent of each process, as the process names it.
-fn parents() -> io::Result<BTreeMap<u32, u32>> {
-    // SAFETY: takes two integers.
-    let snapshot = unsafe { CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0) };
-    if snapshot == INVALID_HANDLE_VALUE {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the handle was just made and has no other owner.
-    let snapshot = unsafe { OwnedHandle::from_raw_handle(snapshot) };
-    // SAFETY: all fields are integers, for which zero is a value.
-    let mut entry: PROCESSENTRY32W = unsafe { std::mem::zeroed() };
-    entry.dwSize = size_of::<PROCESSENTRY32W>() as u32;
-    let mut parents = BTreeMap::new();
-    // SAFETY: the snapshot is open, and the entry states its length.
-    let mut more = unsafe { Process32FirstW(snapshot.as_raw_handle(), &raw mut entry) };
-    while more != 0 {
-        parents.insert(entry.th32ProcessID, entry.th32ParentProcessID);
-        // SAFETY: the snapshot is open, and the entry states its length.
-        more = unsafe { Process32NextW(snapshot.as_raw_handle(), &raw mut entry) };
-    }
-    Ok(parents)
 }

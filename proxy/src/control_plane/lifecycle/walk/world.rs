@@ -115,6 +115,9 @@ impl World {
                 }
             }
         }
+        if !self.served {
+            events.push(Event::OlderDetected(ReleaseId::new("a")));
+        }
         if let Some(on_trial) = self.on_trial {
             events.push(Event::TrialEnded(on_trial));
             events.push(Event::TooManyErrors(on_trial));
@@ -202,6 +205,7 @@ impl World {
             Event::PortClosed => self.closed = true,
             Event::Detected(release) => self.wanted = Some(release.clone()),
             Event::NothingDetected
+            | Event::OlderDetected(_)
             | Event::RestartRequested
             | Event::PauseRequested
             | Event::PauseEnded => {}
