@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::sidecars::Sidecars;
 use crate::cli::deployment::DeploymentArgs;
 use crate::deployment::Source;
+use crate::deployment::former_state::present_state;
 use crate::deployment::source::{absolute, drop_folder};
 use crate::deployment::status::SourceStatus;
 
@@ -61,7 +62,7 @@ impl DeploymentPaths {
                     Here::State(state) => {
                         let source = published(&state)?;
                         // A folder that was merely found has to belong to what it names.
-                        if source.present_state() != state {
+                        if present_state(&source) != state {
                             return Err(UnknownDeployment::Untold(state));
                         }
                         (source, Some(state))
@@ -70,7 +71,7 @@ impl DeploymentPaths {
             },
         };
         let state = state.map(absolute).or(found);
-        let state = state.unwrap_or_else(|| source.present_state());
+        let state = state.unwrap_or_else(|| present_state(&source));
         Ok(match source {
             Source::Artifact(path) => Self {
                 pointer: None,
@@ -110,9 +111,9 @@ impl DeploymentArgs {
             return Ok(state);
         }
         Ok(match source_of(pointer, to, artifact) {
-            Some(source) => source.present_state(),
+            Some(source) => present_state(&source),
             None => match here()? {
-                Here::Source(source) => source.present_state(),
+                Here::Source(source) => present_state(&source),
                 Here::State(state) => state,
             },
         })
@@ -149,7 +150,7 @@ fn here() -> Result<Here, UnknownDeployment> {
 fn deployment_in(folder: &Path) -> Result<Here, UnknownDeployment> {
     let source = Source::conventional(folder);
     match source {
-        Some(source) if source.present_state().exists() => return Ok(Here::Source(source)),
+        Some(source) if present_state(&source).exists() => return Ok(Here::Source(source)),
         _ => {}
     }
     let states = states_in(folder);
@@ -279,7 +280,7 @@ mod tests {
         fs::create_dir_all(site.join("www")).unwrap();
         let found = |folder: &Path| match deployment_in(folder) {
             Ok(Here::State(state)) => Ok(vec![state]),
-            Ok(Here::Source(source)) => Ok(vec![source.present_state()]),
+            Ok(Here::Source(source)) => Ok(vec![present_state(&source)]),
             Err(UnknownDeployment::Several(states)) => Err(states),
             Err(_) => Err(Vec::new()),
         };

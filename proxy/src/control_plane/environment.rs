@@ -65,9 +65,9 @@ mod tests {
         let release = Release {
             id: ReleaseId::new("v1"),
             digest: Digest::finish(Sha256::new()),
+            shape: String::new(),
             artifact: "/cache/app".into(),
             dir: "/site".into(),
-            shape: String::new(),
         };
         let values = Values {
             release: &release,

@@ -28,6 +28,17 @@ struct SidecarStatus {
     source: super::status::SourceStatus,
 }
 
+/// Returns the state folder in which sidecars of `source` without `--state` publish at the moment:
+/// until they are upgraded, those of 0.1 have another one.
+pub fn present_state(source: &Source) -> PathBuf {
+    let state = source.default_state();
+    let former = FormerState::of(source).filter(FormerState::is_published);
+    match former {
+        Some(former) if !state.join("sidecars").exists() => former.folder,
+        _ => state,
+    }
+}
+
 // === impl FormerState ===
 
 impl FormerState {

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use super::checksum_file;
 use super::drop_folder::DropFolder;
-use super::former_state::FormerState;
 use super::pointer::{Pointer, PointerError};
 use crate::release::Digest;
 
@@ -104,17 +103,6 @@ impl Source {
             Self::Artifact(path) => beside(parent(path)).join(state_name(path)),
             Self::Pointer { file, .. } => beside(file),
             Self::Folder(folder) => beside(folder),
-        }
-    }
-
-    /// Returns the state folder in which sidecars without `--state` publish at the moment: until
-    /// they are upgraded, those of 0.1 have another one.
-    pub fn present_state(&self) -> PathBuf {
-        let state = self.default_state();
-        let former = FormerState::of(self).filter(FormerState::is_published);
-        match former {
-            Some(former) if !state.join("sidecars").exists() => former.folder,
-            _ => state,
         }
     }
 

@@ -16,8 +16,11 @@ fn start(artifacts: &[Release]) -> (Deployment, Running) {
             .join(artifact.file_name());
         artifact.write_to(&path);
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(60 * minute);
-        let written = fs::File::options().append(true).open(path).unwrap();
-        written.set_modified(time).unwrap();
+        let written = fs::File::options()
+            .append(true)
+            .open(path)
+            .expect("it was written");
+        written.set_modified(time).expect("a time");
     }
     let site = Site::watching_a_folder().launch_in(&deployment);
     (deployment, site)

@@ -46,8 +46,8 @@ impl<L: Launch> Supervisor<L> {
                 let source = Some(source);
                 self.older_detected(Accepted {
                     release,
-                    source,
                     launched_shape: None,
+                    source,
                     detected,
                     copied,
                 });
