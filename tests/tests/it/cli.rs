@@ -48,6 +48,8 @@ fn a_digest_of_nothing_exits_with_1_and_names_it() {
 fn what_cannot_be_understood_exits_with_2_and_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let cache = folder.path().to_str().unwrap();
+    let app = folder.path().join("site").join("app");
+    let app = app.to_str().unwrap();
     for (args, key) in [
         (&["--no-such-option"][..], "--no-such-option"),
         (&["--drain-timeout", "soon"], "--drain-timeout"),
@@ -57,8 +59,7 @@ fn what_cannot_be_understood_exits_with_2_and_is_named() {
         (&["--health-path", "health"], "--health-path"),
         (&["--watch", "somewhere"], "--watch"),
     ] {
-        let (code, said) =
-            failed(&[&["run", "--artifact", "app", "--cache", cache], args].concat());
+        let (code, said) = failed(&[&["run", "--artifact", app, "--cache", cache], args].concat());
         assert_eq!(code, Some(2), "{args:?}: {said}");
         assert!(said.contains(key), "{args:?}: {said}");
     }

@@ -24,6 +24,7 @@ use crate::deployment::source::absolute;
 use crate::deployment::status::Status;
 use crate::release::{Digest, Generation, ReleaseId};
 
+mod go_back;
 mod in_place;
 mod outcome;
 mod pointer;
@@ -371,69 +372,6 @@ impl<'a> DeployRun<'a> {
             let before = self.before.get(&status.sidecar).copied();
             Step::of(status, &self.digest_text, before.unwrap_or(Generation(0)))
         })
-    }
-
-    /// Puts back the release before, and waits until no sidecar runs this one.
-    fn go_back(&mut self, changes: &DeployChanges, progress: &mut Progress) {
-        let back = match (&self.place.pointer, &changes.pointer) {
-            (Some(file), Some(written)) => {
-                let named = written.before(file).map(|pointer| pointer.path);
-                let named = named.map_or_else(|| "nothing".to_owned(), |path| format!("{path:?}"));
-                match written.put_back(file) {
-                    Ok(true) => Ok(format!("{file:?} names {named} again")),
-                    Ok(false) if written.is_unchanged() => {
-                        Ok(format!("{file:?} named it before, and still does"))
-                    }
-                    Ok(false) => Ok(format!("{file:?} names something else by now")),
-                    Err(error) => Err(format!("{file:?} still names it: {error}")),
-                }
-            }
-            _ if changes.in_place.is_some() => {
-                let path = &changes.uploaded.path;
-                let back = changes
-                    .in_place
-                    .as_ref()
-                    .map(|replaced| replaced.put_back());
-                match back {
-                    Some(Err(error)) => Err(format!("{path:?} stays: {error}")),
-                    Some(Ok(false)) => Ok(format!("{path:?} was replaced again by now")),
-                    Some(Ok(true)) | None => Ok(format!("{path:?} is what it was before")),
-                }
-            }
-            _ => match upload::take_back(&changes.uploaded) {
-                Ok(()) => Ok(format!("{:?} is removed again", changes.uploaded.path)),
-                Err(error) => Err(format!("{:?} stays: {error}", changes.uploaded.path)),
-            },
-        };
-        let (Ok(line) | Err(line)) = &back;
-        progress.say(line);
-        if back.is_err() {
-            return;
-        }
-        let until = self.deadline.max(Instant::now() + POLL_INTERVAL);
-        let until = until.min(Instant::now() + FOLLOW_BACK);
-        let mut told = false;
-        loop {
-            self.follower.sidecars.refresh();
-            let has_it = |status: &&Status| {
-                let active = status.active.as_ref();
-                active.is_some_and(|active| active.digest == self.digest_text)
-            };
-            let left = self.follower.sidecars.live().filter(has_it).count();
-            match left {
-                0 if told => return progress.say("  they are back"),
-                0 => return,
-                _ if Instant::now() >= until => {
-                    return progress.say(&format!("  {left} still have it"));
-                }
-                left if !told || progress.is_due() => {
-                    told = true;
-                    progress.say(&format!("  {left} that had promoted it go back"));
-                }
-                _ => {}
-            }
-            sleep(POLL_INTERVAL);
-        }
     }
 
     fn prune(&self, changes: &DeployChanges) {
