@@ -50,8 +50,11 @@ fn an_idle_connection_does_not_keep_it_from_ending() {
     stops_cleanly(&site);
     let refused = Connection::open(site.address()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
-    let log = site.log();
-    assert!(!log.contains(" WARN ") && !log.contains(" ERROR "), "{log}");
+    // Wine lets no process into the console of an app, so that it has to be killed there.
+    if cfg!(unix) {
+        let log = site.log();
+        assert!(!log.contains(" WARN ") && !log.contains(" ERROR "), "{log}");
+    }
 }
 
 #[test]
