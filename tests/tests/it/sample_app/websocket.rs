@@ -25,6 +25,7 @@ fn close(code: u16) -> Message {
 }
 
 /// Asserts that the app closes with this code, and answers it.
+#[cfg(unix)]
 #[track_caller]
 fn expect_close(socket: &mut WebSocket, code: u16) {
     let message = socket.receive().expect("a message");
