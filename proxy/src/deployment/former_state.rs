@@ -95,8 +95,15 @@ impl FormerState {
         // The data stay where they are: another app, or an instance that still runs, uses them.
         let link = state.join("shared");
         let target = Path::new("..").join("shared");
-        if has_data && !link.exists() && files::make_link(&target, &link).is_err() {
-            files::rename(&shared, &link)?;
+        if has_data && !link.exists() {
+            // A link may be refused, or lead nowhere, on Windows.
+            let made = files::make_link(&target, &link);
+            if !link.is_dir() {
+                if made.is_ok() {
+                    let _ = fs::remove_file(&link).or_else(|_| fs::remove_dir(&link));
+                }
+                files::rename(&shared, &link)?;
+            }
         }
         Ok(true)
     }
