@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
+use super::names::path_key;
 use crate::os::files;
 use crate::release::Digest;
 
@@ -122,14 +123,13 @@ impl DropFolder {
         self.present.clear();
         let entries = fs::read_dir(folder)?;
         let is_first = !std::mem::replace(&mut self.has_scanned, true);
-        let memory = self.memory.as_ref().map(|memory| memory.file(folder));
         let mut by = TimeOfArrival::Changed;
         if is_first || self.order.is_empty() {
             by = TimeOfArrival::Modified;
-            if let (true, Some(file)) = (is_first, &memory) {
-                match fs::read_to_string(file) {
+            if let (true, Some(memory)) = (is_first, &self.memory) {
+                match fs::read_to_string(memory.file(folder)) {
                     Ok(lines) => self.order = lines.lines().map(str::to_owned).collect(),
-                    Err(_) => by = self.memory.as_ref().map_or(by, |memory| memory.without),
+                    Err(_) => by = memory.without,
                 }
             }
         }
@@ -174,8 +174,8 @@ impl DropFolder {
         self.present = present;
         if self.order != order {
             self.order = order;
-            if let Some(file) = memory {
-                self.remember(&file);
+            if let Some(memory) = &self.memory {
+                self.remember(&memory.file(folder));
             }
         }
         Ok(self.present.last().cloned())
@@ -208,9 +208,7 @@ impl ArrivalMemory {
     fn file(&self, folder: &Path) -> PathBuf {
         // Other paths to the same folder mean the same artifacts.
         let folder = files::canonical(folder).unwrap_or_else(|_| folder.to_owned());
-        let hash = Sha256::new_with_prefix(folder.as_os_str().as_encoded_bytes());
-        let name = &Digest::finish(hash).hex()[..16];
-        self.folder.join(format!("{name}.arrivals"))
+        self.folder.join(format!("{}.arrivals", path_key(&folder)))
     }
 }
 

@@ -73,7 +73,11 @@ pub fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId
 /// Returns the key of the deployment with the folder `state`, which names its private copies in the
 /// cache. Other paths to the same folder mean the same deployment.
 pub fn deployment_key(state: &Path) -> String {
-    let state = files::canonical_existing(state);
-    let hash = Sha256::new_with_prefix(state.as_os_str().as_encoded_bytes());
+    path_key(&files::canonical_existing(state))
+}
+
+/// Returns a short name for what is kept in the cache about a path.
+pub fn path_key(path: &Path) -> String {
+    let hash = Sha256::new_with_prefix(path.as_os_str().as_encoded_bytes());
     Digest::finish(hash).hex()[..16].to_owned()
 }

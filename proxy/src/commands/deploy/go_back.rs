@@ -1,11 +1,14 @@
 //! The return to what was deployed before a deploy that was refused.
 
 use std::thread::sleep;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{DeployChanges, DeployRun, FOLLOW_BACK, POLL_INTERVAL, upload};
+use super::{DeployChanges, DeployRun, POLL_INTERVAL, upload};
 use crate::commands::progress::Progress;
 use crate::deployment::status::Status;
+
+/// Maximum time for the other sidecars to return to the release before, after one has refused.
+const FOLLOW_BACK: Duration = Duration::from_secs(60);
 
 impl DeployRun<'_> {
     /// Undoes the changes, and follows the sidecars that had promoted the release.

@@ -34,8 +34,6 @@ mod wake;
 
 /// Maximum time for a woken sidecar to serve the release before.
 const WAKING: Duration = Duration::from_secs(60);
-/// Maximum time for the other sidecars to return to the release before, after one has refused.
-const FOLLOW_BACK: Duration = Duration::from_secs(60);
 
 /// The reason why nothing was deployed.
 #[derive(Debug, thiserror::Error)]

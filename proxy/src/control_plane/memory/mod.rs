@@ -1,9 +1,10 @@
 //! The memory of a deployment on this machine: launches, and contents that are refused.
 //!
 //! It is one file in the cache, `memory/<key of the state folder>-<key of the command>.log`, shared
-//! by the sidecars of one deployment on one machine. Another command line begins a new memory. Each line is a record after its checksum. The file is replaced as
-//! a whole, under a lock, and a line that does not match its checksum is skipped: a file that is
-//! cut at any byte yields all records before the cut.
+//! by the sidecars of one deployment on one machine. Another command line begins a new memory. Each
+//! line is a record after its checksum. The file is replaced as a whole, under a lock, and a line
+//! that does not match its checksum is skipped: a file that is cut at any byte yields all records
+//! before the cut.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::lifecycle::GOOD;
-use crate::deployment::names::deployment_key;
+use crate::deployment::names::{deployment_key, path_key};
 use crate::deployment::status::{Handoff, Outcome, Refusal};
 use crate::deployment::{FormerState, path_serde};
 use crate::os::files;
@@ -376,9 +377,7 @@ impl Records {
 /// Returns the file of version 0.1, which knew no command.
 fn former_file(folder: &Path, state: &Path) -> PathBuf {
     let state = fs::canonicalize(state).unwrap_or_else(|_| state.to_owned());
-    let hash = Sha256::new_with_prefix(state.as_os_str().as_encoded_bytes());
-    let name = &Digest::finish(hash).hex()[..16];
-    folder.join(format!("{name}.log"))
+    folder.join(format!("{}.log", path_key(&state)))
 }
 
 fn record(line: &[u8]) -> Option<Record> {
