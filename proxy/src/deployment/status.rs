@@ -76,6 +76,8 @@ pub struct Status {
     pub artifact_problem: Option<String>,
     /// The artifact that is accepted when it has stopped changing.
     pub settling: Option<Settling>,
+    /// Data that the release before has left in its private copy.
+    pub data_left: Option<DataLeft>,
     /// Digest of an artifact that can never be accepted, if the digest came with it.
     pub artifact_refused: Option<String>,
     /// The last failure of an instance.
@@ -119,6 +121,20 @@ pub struct Settling {
     pub changed_ms: UnixMillis,
     /// True if a process that has it open for writing would be seen.
     pub sees_writers: bool,
+}
+
+/// Data files that a superseded release has written into its private copy, where no other release
+/// finds them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataLeft {
+    /// The superseded release.
+    pub release: ReleaseId,
+    /// Path of its private copy.
+    pub folder: String,
+    /// Paths of some of the files in it.
+    pub files: Vec<String>,
+    /// Number of all such files.
+    pub count: usize,
 }
 
 /// A pause: new requests are held.
@@ -378,6 +394,7 @@ impl Status {
             held: 0,
             artifact_problem: None,
             settling: None,
+            data_left: None,
             artifact_refused: None,
             last_failure: None,
             handoffs: VecDeque::new(),
