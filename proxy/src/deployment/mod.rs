@@ -12,6 +12,7 @@
 
 pub mod checksum_file;
 pub mod copy;
+pub mod data_left;
 pub mod desired;
 pub mod digest;
 pub mod drop_folder;

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::data_left::DataLeft;
 use super::path_serde;
 use super::source::Source;
 use crate::os::machine::shared_pid_namespace;
@@ -121,20 +122,6 @@ pub struct Settling {
     pub changed_ms: UnixMillis,
     /// True if a process that has it open for writing would be seen.
     pub sees_writers: bool,
-}
-
-/// Data files that a superseded release has written into its private copy, where no other release
-/// finds them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DataLeft {
-    /// The superseded release.
-    pub release: ReleaseId,
-    /// Path of its private copy.
-    pub folder: String,
-    /// Paths of some of the files in it.
-    pub files: Vec<String>,
-    /// Number of all such files.
-    pub count: usize,
 }
 
 /// A pause: new requests are held.

@@ -1,13 +1,22 @@
 //! The watcher's look for data that a superseded release has left in its private copy.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{WatchEvent, WatchThread};
+use super::{WatchEvent, WatchRequest, WatchThread, Watcher};
 use crate::deployment::status::DataLeft;
 use crate::release::ReleaseId;
 
 /// Maximum number of files that are named.
 const MAX_NAMES: usize = 5;
+
+impl Watcher {
+    /// Looks for data that a superseded release has written into its private copy.
+    /// [`WatchEvent::DataLeft`] follows.
+    pub fn look_for_data(&self, release: ReleaseId, artifact: PathBuf) {
+        // A full channel loses a warning.
+        let _ = (self.wake).try_send(WatchRequest::LookForData(release, artifact));
+    }
+}
 
 impl WatchThread {
     pub(super) fn look_for_data(&self, release: ReleaseId, artifact: &Path) {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::artifact::{
@@ -112,6 +113,11 @@ pub struct Watcher {
     _thread: JoinOnDrop,
 }
 
+/// A handle that makes the watching thread read everything at once.
+#[derive(Clone, Debug)]
+pub struct Reloader(Weak<SyncSender<WatchRequest>>);
+
+#[derive(Debug)]
 enum WatchRequest {
     Changed,
     Prune(Vec<PathBuf>),
@@ -119,6 +125,8 @@ enum WatchRequest {
     Restore(Box<Release>, Option<PathBuf>),
     LookForData(ReleaseId, PathBuf),
     FallBack,
+    /// Read the configuration and look for a new artifact, then drop the sender.
+    Reload(oneshot::Sender<()>),
 }
 
 /// The artifact that was accepted last.
@@ -178,17 +186,30 @@ impl Watcher {
         let _ = self.wake.try_send(WatchRequest::FallBack);
     }
 
-    /// Looks for data that a superseded release has written into its private copy.
-    /// [`WatchEvent::DataLeft`] follows.
-    pub fn look_for_data(&self, release: ReleaseId, artifact: PathBuf) {
-        // A full channel loses a warning.
-        let _ = (self.wake).try_send(WatchRequest::LookForData(release, artifact));
+    /// Returns a handle that outlives no watcher.
+    pub fn reloader(&self) -> Reloader {
+        Reloader(Arc::downgrade(&self.wake))
     }
 
     /// Removes copies, except for those of the artifacts `needed`.
     pub fn prune(&self, needed: Vec<PathBuf>) {
         // A full channel is no loss: the next call has the same names, or more.
         let _ = self.wake.try_send(WatchRequest::Prune(needed));
+    }
+}
+
+// === impl Reloader ===
+
+impl Reloader {
+    /// Lets the thread read the configuration and look for a new artifact. Returns once the
+    /// configuration has been read, or when the thread is too busy or has ended.
+    pub async fn reload(&self) {
+        let (done, is_done) = oneshot::channel();
+        if let Some(wake) = self.0.upgrade() {
+            // A refused request drops its sender.
+            let _ = wake.try_send(WatchRequest::Reload(done));
+        }
+        let _ = is_done.await;
     }
 }
 
@@ -256,11 +277,13 @@ impl WatchThread {
     }
 
     fn run(&mut self, woken: &Receiver<WatchRequest>) {
+        let mut reloads = Vec::new();
         loop {
             // New settings apply to the next launch, so they are read first.
             let again = match self.poll_config() {
                 Some(soon) => soon,
                 None => {
+                    reloads.clear();
                     self.poll_desired();
                     self.scan()
                 }
@@ -280,6 +303,7 @@ impl WatchThread {
                     Ok(WatchRequest::FallBack) => {
                         self.fall_back();
                     }
+                    Ok(WatchRequest::Reload(done)) => reloads.push(done),
                     Ok(WatchRequest::Changed) => {}
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return,
