@@ -383,7 +383,7 @@ fn start_tunnel(
     let protocol = protocol.ok_or(ForwardError::Upgrade)?;
     in_flight.client.activity.enter(ClientState::Tunnel);
     in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
-    spawn_tunnel(client, *reader.connection, in_flight, &protocol);
+    spawn_tunnel(client, reader, in_flight, &protocol);
     Ok(build_response(head, ResponseBody::Empty))
 }
 

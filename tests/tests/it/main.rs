@@ -40,6 +40,7 @@ mod http_leaving_clients;
 mod http_limits;
 mod http_retries;
 mod http_trailers_and_interim;
+mod http_upgrade_requests;
 mod http_upgrades;
 mod identity;
 mod in_flight;

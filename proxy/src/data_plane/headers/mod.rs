@@ -128,7 +128,7 @@ pub fn rewrite_response(
         normalize_content_length(headers)?;
     }
     let protocol = match upgrade {
-        UpgradeField::Keep => headers.get(header::UPGRADE).cloned(),
+        UpgradeField::Keep => protocols(headers),
         UpgradeField::Remove => None,
     };
     strip_hop_by_hop(headers, flags);
@@ -263,7 +263,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, flags: HeaderFlags) -> Option<Heade
     if !flags.has_any(HeaderFlags::HOP_BY_HOP) {
         return None;
     }
-    let upgrade = headers.remove(header::UPGRADE);
+    let upgrade = protocols(headers);
+    headers.remove(header::UPGRADE);
     let mut names_upgrade = false;
     if flags.has_any(HeaderFlags::CONNECTION) {
         let connection: Vec<_> = headers
@@ -291,6 +292,18 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, flags: HeaderFlags) -> Option<Heade
         .and_then(|protocols| without_h2c(&protocols))
 }
 
+/// Returns the protocols of all `Upgrade` fields in one (RFC 9110, section 5.3).
+fn protocols(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut fields = headers.get_all(header::UPGRADE).iter();
+    let first = fields.next()?;
+    if fields.next().is_none() {
+        return Some(first.clone());
+    }
+    let fields = headers.get_all(header::UPGRADE).iter();
+    let fields: Vec<_> = fields.map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&fields.join(&b", "[..])).ok()
+}
+
 /// Removes h2c from the protocols: HTTP/2 in the clear would be opaque to this proxy.
 fn without_h2c(protocols: &HeaderValue) -> Option<HeaderValue> {
     let is_h2c = |token: &&[u8]| token.eq_ignore_ascii_case(b"h2c");
@@ -304,11 +317,11 @@ fn without_h2c(protocols: &HeaderValue) -> Option<HeaderValue> {
 
 /// Returns the protocols that the app has switched to, if all of them were requested.
 pub fn accepted_protocol(response: &HeaderMap, requested: &HeaderValue) -> Option<HeaderValue> {
-    let protocols = response.get(header::UPGRADE)?;
+    let protocols = protocols(response)?;
     let is_among =
         |token: &[u8]| tokens(requested).any(|requested| requested.eq_ignore_ascii_case(token));
-    let mut switched = tokens(protocols).peekable();
-    (switched.peek().is_some() && switched.all(is_among)).then(|| protocols.clone())
+    let is_accepted = tokens(&protocols).next().is_some() && tokens(&protocols).all(is_among);
+    is_accepted.then_some(protocols)
 }
 
 /// Returns `true` for a field that `Connection` may not remove: framing and routing.
