@@ -62,17 +62,18 @@ impl Forward {
 
     /// Starts a request. All that needs no waiting is done before the future is made: inside, it
     /// would triple the future's size.
-    fn respond(&self, mut request: Request<Incoming>) -> ResponseFuture {
+    fn respond(&self, request: Request<Incoming>) -> ResponseFuture {
         let Self { context, client } = self.clone();
         client.activity.enter(ClientState::Request);
         // Taken before the rewrite removes their fields; closed when the request ends in any way.
         let tokens = RequestTokens::take_from(request.headers(), context.user_tokens.as_ref());
-        let mut record = RequestRecord::begin(&mut request, &context, &client);
+        let mut record = RequestRecord::begin(&request, &context, &client);
         if let Some(response) = respond_locally(&context, &request) {
             client.begin_idle();
             return Box::pin(ready(Ok(finish_response(&context, &record, response))));
         }
-        let mut prepared = match PreparedRequest::new(request, tokens, &context, &client) {
+        let prepared = PreparedRequest::new(request, tokens, &record, &context, &client);
+        let mut prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 client.begin_idle();
@@ -126,6 +127,7 @@ impl PreparedRequest {
     fn new(
         request: Request<Incoming>,
         tokens: Option<RequestTokens>,
+        record: &RequestRecord,
         context: &ForwardContext,
         client: &Client,
     ) -> Result<Self, ForwardError> {
@@ -139,6 +141,7 @@ impl PreparedRequest {
         let RewrittenRequest { protocols, added } =
             headers::rewrite_request(&mut head, &client.peer, context.forwarded)
                 .map_err(ForwardError::BadRequest)?;
+        record.set_id(&mut head.headers);
         let body = RequestBody::new(body, &client.activity, &context.body_drain);
         Ok(Self {
             outgoing: OutgoingRequest::new(head, added, body),

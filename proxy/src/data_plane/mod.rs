@@ -50,7 +50,7 @@ mod worker;
 
 pub use access::{AccessForm, AccessLog, AccessSink};
 pub use counters::{BUCKETS, ResponseTotals, TrafficCounters, TrafficTotals};
-pub use headers::Forwarded;
+pub use headers::{Forwarded, TrustedProxies};
 pub(crate) use listener::Listener;
 pub use settings::{AppLimits, ClientLimits, DataPlaneSettings, RequestLimits};
 pub use shutdown_request::ShutdownRequest;

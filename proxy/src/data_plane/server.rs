@@ -14,7 +14,7 @@ use super::activity::{Activity, Clock};
 use super::connections::{Client, Connections, OpenConnection};
 use super::context::ForwardContext;
 use super::forward::Forward;
-use super::headers::Peer;
+use super::headers::{Peer, TrustedProxies};
 use super::settings::DataPlaneSettings;
 use super::stream::{ClientIo, Stream};
 
@@ -55,7 +55,10 @@ impl Server {
             clock,
             context,
             connections,
-            last_peer: RefCell::new(Peer::new(Ipv4Addr::LOCALHOST.into())),
+            last_peer: RefCell::new(Peer::new(
+                Ipv4Addr::LOCALHOST.into(),
+                &TrustedProxies::default(),
+            )),
         }
     }
 
@@ -102,7 +105,7 @@ impl Server {
     fn peer(&self, address: IpAddr) -> Peer {
         let mut last = self.last_peer.borrow_mut();
         if last.address() != address {
-            *last = Peer::new(address);
+            *last = Peer::new(address, &self.settings.trusted_proxies);
         }
         last.clone()
     }

@@ -12,9 +12,11 @@ use super::user_token::TOKEN_FIELDS;
 
 mod flags;
 mod forwarded;
+mod names;
 
 pub use flags::HeaderFlags;
-pub use forwarded::{AddedFields, Forwarded, Peer};
+pub use forwarded::{AddedFields, Forwarded, Peer, TrustedProxies};
+pub use names::{is_alias, is_own};
 
 /// The reason for which a request cannot be passed on (RFC 9112, section 3.2).
 pub type BadRequest = &'static str;
@@ -68,6 +70,9 @@ pub fn rewrite_request(
             .iter()
             .for_each(|name| drop(head.headers.remove(name)));
     }
+    if flags.has_any(HeaderFlags::ALIAS) {
+        remove_all(&mut head.headers, is_alias);
+    }
     if flags.has_any(HeaderFlags::EXPECT) {
         // hyper sends the client a 100 when the body is read; the app need not.
         head.headers.remove(header::EXPECT);
@@ -91,6 +96,7 @@ pub fn rewrite_request(
         let less = HeaderValue::from(left.saturating_sub(1));
         head.headers.insert(header::MAX_FORWARDS, less);
     }
+    // After all that a client could have removed, by its `Connection` field or an alias.
     let added = forwarded::apply(&mut head.headers, flags, peer, forwarded);
     // An HTTP/1.0 client's version would prevent the reuse of the app's connection.
     head.version = Version::HTTP_11;
@@ -276,8 +282,9 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, flags: HeaderFlags) -> Option<Heade
         for token in connection.iter().flat_map(tokens) {
             if token.eq_ignore_ascii_case(b"upgrade") {
                 names_upgrade = true;
-            } else if !is_protected(token)
+            } else if !is_about_connection(token)
                 && let Ok(name) = HeaderName::from_bytes(token)
+                && !is_protected(name.as_str())
             {
                 headers.remove(name);
             }
@@ -324,16 +331,24 @@ pub fn accepted_protocol(response: &HeaderMap, requested: &HeaderValue) -> Optio
     is_accepted.then_some(protocols)
 }
 
-/// Returns `true` for a field that `Connection` may not remove: framing and routing.
-fn is_protected(token: &[u8]) -> bool {
-    [
-        b"host".as_slice(),
-        b"content-length",
-        b"close",
-        b"keep-alive",
-    ]
-    .iter()
-    .any(|name| token.eq_ignore_ascii_case(name))
+/// Returns `true` for a word about the connection, which names no field.
+fn is_about_connection(token: &[u8]) -> bool {
+    token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close")
+}
+
+/// Returns `true` for a field that `Connection` may not remove: framing, routing, and what a proxy
+/// in front says of the client, who may have written the `Connection` field.
+fn is_protected(name: &str) -> bool {
+    matches!(name, "content-length" | "host" | "max-forwards") || names::is_forwarding(name)
+}
+
+/// Removes all fields of these names.
+fn remove_all(headers: &mut HeaderMap, is_removed: impl Fn(&str) -> bool) {
+    let names = headers.keys().filter(|name| is_removed(name.as_str()));
+    let names: Vec<_> = names.cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
 }
 
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
