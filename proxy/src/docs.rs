@@ -81,6 +81,7 @@ pages! {
         "decisions/0036-the-status-page-sets-text-only",
         "decisions/0037-the-folder-is-the-interface-between-deployers-and-sidecars",
         "decisions/0038-static-glibc-for-the-linux-program",
+        "decisions/0060-a-connection-that-a-login-authenticates-belongs-to-its-client",
         "decisions/0061-aliases-of-own-fields-are-dropped-other-odd-names-pass",
         "decisions/0062-only-proxies-on-this-machine-are-trusted-by-default",
         "decisions/0090-the-content-decides-about-a-copy",

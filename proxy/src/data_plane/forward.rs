@@ -15,11 +15,12 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::activity::ClientState;
+use super::bound::{Binding, BoundConnection};
 use super::connections::Client;
 use super::context::ForwardContext;
 use super::error::ForwardError;
 use super::exchange::{ExchangeError, OutgoingRequest, ResponseReader};
-use super::headers::{self, RewrittenRequest, UpgradeField};
+use super::headers::{self, ConnectionLogin, HeaderFlags, RewrittenRequest, UpgradeField};
 use super::pool::{Connection, IdleCheck};
 use super::request_body::RequestBody;
 use super::request_log::RequestRecord;
@@ -50,6 +51,7 @@ struct PreparedRequest {
     /// The client's side of an upgrade; awaited only after the app has switched protocols.
     upgrade: Option<OnUpgrade>,
     protocols: Option<HeaderValue>,
+    is_connection_login: bool,
     tokens: Option<RequestTokens>,
 }
 
@@ -138,9 +140,12 @@ impl PreparedRequest {
         let version = request.version();
         let (mut head, body) = request.into_parts();
         let upgrade = head.extensions.remove();
-        let RewrittenRequest { protocols, added } =
-            headers::rewrite_request(&mut head, &client.peer, context.forwarded)
-                .map_err(ForwardError::BadRequest)?;
+        let RewrittenRequest {
+            protocols,
+            added,
+            is_connection_login,
+        } = headers::rewrite_request(&mut head, &client.peer, context.forwarded)
+            .map_err(ForwardError::BadRequest)?;
         record.set_id(&mut head.headers);
         let body = RequestBody::new(body, &client.activity, &context.body_drain);
         Ok(Self {
@@ -148,6 +153,7 @@ impl PreparedRequest {
             version,
             upgrade,
             protocols,
+            is_connection_login,
             tokens,
         })
     }
@@ -159,20 +165,27 @@ impl PreparedRequest {
         record: &mut RequestRecord,
     ) -> Result<Response<ResponseBody>, ForwardError> {
         let is_replayable = self.protocols.is_none() && self.outgoing.is_replayable();
-        let (connection, upstream) = acquire_connection(context, is_replayable).await?;
+        let bound = client.bound.take();
+        let binding = if bound.is_some() || self.is_connection_login {
+            Binding::Client
+        } else {
+            Binding::Shared
+        };
+        let (connection, upstream) = acquire_connection(context, bound, is_replayable).await?;
         record.set_generation(upstream.generation);
         if let Some(tokens) = &self.tokens {
             let fields = tokens.app_fields(&upstream);
             fields.for_each(|(name, value)| self.outgoing.set_header(name, value));
         }
-        let in_flight = InFlight {
+        let mut in_flight = InFlight {
             tunnel: None,
+            binding,
             upstream,
             pool: Rc::clone(&context.pool),
             client: Rc::clone(client),
             access: record.access.clone(),
         };
-        let is_reused = connection.is_reused();
+        let is_reused = connection.is_reused;
         let (head, reader) = match self.outgoing.exchange(connection).await {
             Ok(response) => response,
             // The app closed an idle connection just when it was used.
@@ -198,6 +211,11 @@ impl PreparedRequest {
                 return Err(error);
             }
         };
+        if head.flags.has_any(HeaderFlags::CREDENTIALS)
+            && let Some(login) = ConnectionLogin::find(&head.headers)
+        {
+            in_flight.binding = Binding::after_response(login, head.status);
+        }
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             return forward_response(head, reader, in_flight, self.version);
         }
@@ -267,12 +285,17 @@ async fn retry(
 /// for another one, or for this one to come back.
 async fn acquire_connection(
     context: &ForwardContext,
+    mut bound: Option<Box<BoundConnection>>,
     is_replayable: bool,
 ) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
-    let upstream = match context.router.acquire() {
+    let login = bound.as_mut().and_then(|bound| bound.take_login());
+    let upstream = match login.or_else(|| context.router.acquire()) {
         Some(upstream) => upstream,
         None => Box::pin(context.router.acquire_or_hold(None)).await?,
     };
+    if let Some(connection) = bound.and_then(|bound| bound.into_connection(&upstream)) {
+        return Ok((connection, upstream));
+    }
     let check = if is_replayable {
         IdleCheck::Reactor
     } else {

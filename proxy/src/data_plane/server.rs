@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::activity::{Activity, Clock};
+use super::bound::BoundSlot;
 use super::connections::{Client, Connections, OpenConnection};
 use super::context::ForwardContext;
 use super::forward::Forward;
@@ -73,6 +74,7 @@ impl Server {
             peer: self.peer(peer.ip()),
             stream,
             activity,
+            bound: BoundSlot::default(),
             _open: open,
         });
         let forward = Forward::new(Rc::clone(&self.context), Rc::clone(&client));

@@ -30,6 +30,7 @@ mod failed_release;
 mod forwarding;
 mod holding;
 mod http_answer_framing;
+mod http_authentication;
 mod http_bad_apps;
 mod http_bodies;
 mod http_forwarding;

@@ -31,6 +31,8 @@ impl HeaderFlags {
     pub const FORWARDED: u16 = 64;
     /// The fields that name a user's token.
     pub const USER_TOKEN: u16 = 256;
+    /// Credentials, or a demand for some.
+    pub const CREDENTIALS: u16 = 512;
     /// Names with another character in the place of a hyphen.
     pub const ALIAS: u16 = 1024;
     /// `Upgrade`, `Proxy-Connection` and `HTTP2-Settings`.
@@ -59,6 +61,9 @@ impl HeaderFlags {
             "keep-alive" => Self::KEEP_ALIVE,
             "x-iis-windowsauthtoken" | "ms-aspnetcore-winauthtoken" => Self::USER_TOKEN,
             "upgrade" | "proxy-connection" | "http2-settings" => Self::OTHER_HOP_BY_HOP,
+            "authorization" | "proxy-authorization" | "www-authenticate" | "proxy-authenticate" => {
+                Self::CREDENTIALS
+            }
             other if !names::begins_as_own(other) => 0,
             other if names::is_forwarding(other) => Self::FORWARDED,
             other if names::may_be_alias(other) => Self::ALIAS,

@@ -4,16 +4,20 @@
 //! Pure: values in, values out. Maps are edited in place, as hyper reuses the map of a message that
 //! it has sent for the next one that it receives.
 
+use std::time::Duration;
+
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, Uri, Version, request};
 
 use super::user_token::TOKEN_FIELDS;
 
+mod authentication;
 mod flags;
 mod forwarded;
 mod names;
 
+pub use authentication::ConnectionLogin;
 pub use flags::HeaderFlags;
 pub use forwarded::{AddedFields, Forwarded, Peer, TrustedProxies};
 pub use names::{is_alias, is_own};
@@ -35,6 +39,8 @@ pub struct RewrittenRequest {
     pub protocols: Option<HeaderValue>,
     /// Fields to write beside those in its map.
     pub added: AddedFields,
+    /// It is part of a login that authenticates its connection.
+    pub is_connection_login: bool,
 }
 
 /// Treatment of a response's `Upgrade` field.
@@ -98,11 +104,14 @@ pub fn rewrite_request(
     }
     // After all that a client could have removed, by its `Connection` field or an alias.
     let added = forwarded::apply(&mut head.headers, flags, peer, forwarded);
+    let is_connection_login =
+        flags.has_any(HeaderFlags::CREDENTIALS) && ConnectionLogin::find(&head.headers).is_some();
     // An HTTP/1.0 client's version would prevent the reuse of the app's connection.
     head.version = Version::HTTP_11;
     Ok(RewrittenRequest {
         protocols: upgrade,
         added,
+        is_connection_login,
     })
 }
 
@@ -182,6 +191,15 @@ fn normalize_content_length(headers: &mut HeaderMap) -> Result<(), BadResponse> 
     let length = length.ok_or("invalid Content-Length")?;
     headers.insert(header::CONTENT_LENGTH, length);
     Ok(())
+}
+
+/// Returns the time for which the app keeps idle connections, as it announces it in
+/// `Keep-Alive: timeout=5`.
+pub fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(&KEEP_ALIVE)?.to_str().ok()?;
+    let mut parameters = value.split(',').map(str::trim);
+    let seconds = parameters.find_map(|word| word.strip_prefix("timeout="))?;
+    seconds.parse().ok().map(Duration::from_secs)
 }
 
 /// Returns `true` for an event stream, a response that lasts until one side ends it.

@@ -104,6 +104,18 @@ fn an_alias_of_a_field_of_handoffs_own_ends_here() {
 }
 
 #[test]
+fn a_login_of_a_connection_is_one_only_where_the_app_sees_it() {
+    let is_login = |fields: &[(&str, &str)]| {
+        let rewritten = rewrite_request(&mut head(fields), &peer("127.0.0.1"), Forwarded::Keep);
+        rewritten.unwrap().is_connection_login
+    };
+    let login = ("authorization", "NTLM TlRM");
+    assert!(is_login(&[login]));
+    assert!(!is_login(&[login, ("connection", "authorization")]));
+    assert!(!is_login(&[("authorization", "Basic YTpi")]));
+}
+
+#[test]
 fn an_upgrade_is_passed_on_when_the_connection_asks_for_it() {
     let websocket = [("connection", "Upgrade"), ("upgrade", "websocket")];
     assert_eq!(
