@@ -23,12 +23,16 @@ use super::config_source::{ConfigReload, ConfigSource};
 use super::desired_file::{DesiredChange, DesiredFile};
 use super::settings::SupervisorSettings;
 use crate::deployment::desired::Desired;
-use crate::deployment::status::Settling;
+use crate::deployment::status::{DataLeft, Settling};
 use crate::deployment::{DropFolder, Fingerprint, Source, Target};
 use crate::os::thread::{self, JoinOnDrop};
-use crate::release::{Digest, Release};
+use crate::release::{Digest, Release, ReleaseId};
 
+mod data_left;
 mod incomplete;
+mod reload;
+
+pub use reload::Reloader;
 
 use incomplete::{OlderArtifacts, drop_folder};
 
@@ -82,6 +86,8 @@ pub enum WatchEvent {
     },
     /// The result of [`Watcher::restore`].
     Restored(Release),
+    /// The data that a superseded release has left in its private copy; `None` when there is none.
+    DataLeft(Option<DataLeft>),
     /// The artifact that may still change; `None` when there is none.
     Settling(Option<Settling>),
     /// The reason why there is no artifact, once for each new reason; `None` when that is over.
@@ -110,16 +116,13 @@ pub struct Watcher {
     _thread: JoinOnDrop,
 }
 
-/// A handle that makes the watching thread read everything at once.
-#[derive(Clone, Debug)]
-pub struct Reloader(Weak<SyncSender<WatchRequest>>);
-
 #[derive(Debug)]
 enum WatchRequest {
     Changed,
     Prune(Vec<PathBuf>),
     Fetch(Target),
     Restore(Box<Release>, Option<PathBuf>),
+    LookForData(ReleaseId, PathBuf),
     FallBack,
     /// Read the configuration and look for a new artifact, then drop the sender.
     Reload(oneshot::Sender<()>),
@@ -184,28 +187,13 @@ impl Watcher {
 
     /// Returns a handle that outlives no watcher.
     pub fn reloader(&self) -> Reloader {
-        Reloader(Arc::downgrade(&self.wake))
+        Reloader::new(Arc::downgrade(&self.wake))
     }
 
     /// Removes copies, except for those of the artifacts `needed`.
     pub fn prune(&self, needed: Vec<PathBuf>) {
         // A full channel is no loss: the next call has the same names, or more.
         let _ = self.wake.try_send(WatchRequest::Prune(needed));
-    }
-}
-
-// === impl Reloader ===
-
-impl Reloader {
-    /// Lets the thread read the configuration and look for a new artifact. Returns once the
-    /// configuration has been read, or when the thread is too busy or has ended.
-    pub async fn reload(&self) {
-        let (done, is_done) = oneshot::channel();
-        if let Some(wake) = self.0.upgrade() {
-            // A refused request drops its sender.
-            let _ = wake.try_send(WatchRequest::Reload(done));
-        }
-        let _ = is_done.await;
     }
 }
 
@@ -284,6 +272,8 @@ impl WatchThread {
                     self.scan()
                 }
             };
+            // The app starts meanwhile.
+            self.store.sync_copies();
             let coalesced_at = Instant::now() + COALESCE_PERIOD;
             let mut wake = woken.recv_timeout(again);
             loop {
@@ -291,6 +281,9 @@ impl WatchThread {
                     Ok(WatchRequest::Prune(needed)) => self.store.prune(&needed),
                     Ok(WatchRequest::Fetch(target)) => self.fetch(target),
                     Ok(WatchRequest::Restore(lost, deployed)) => self.restore(&lost, deployed),
+                    Ok(WatchRequest::LookForData(release, artifact)) => {
+                        self.look_for_data(release, &artifact);
+                    }
                     Ok(WatchRequest::FallBack) => {
                         self.fall_back();
                     }
