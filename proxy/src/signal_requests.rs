@@ -8,7 +8,7 @@ use crate::os::signal::SignalRequest;
 use crate::telemetry::reopen_log_files;
 
 /// Does what signals ask for, until the process ends.
-async fn serve_requests(mut requests: mpsc::UnboundedReceiver<SignalRequest>, reloader: Reloader) {
+pub async fn serve(mut requests: UnboundedReceiver<SignalRequest>, reloader: Reloader) {
     while let Some(request) = requests.recv().await {
         match request {
             SignalRequest::Reload => {
