@@ -80,5 +80,8 @@ pages! {
         "decisions/0035-observers-read-the-status-and-block-nothing",
         "decisions/0036-the-status-page-sets-text-only",
         "decisions/0037-the-folder-is-the-interface-between-deployers-and-sidecars",
-        "decisions/0038-static-glibc-for-the-linux-program";
+        "decisions/0038-static-glibc-for-the-linux-program",
+        "decisions/0100-another-users-listener-gets-no-request",
+        "decisions/0101-a-release-that-crashes-again-and-again-rests",
+        "decisions/0102-health-is-what-users-would-get";
 }

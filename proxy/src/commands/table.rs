@@ -235,6 +235,20 @@ fn ways_back(status: &Status, now: UnixMillis) -> String {
             "  requests went back from generation {from} to {to}, {ago} ago"
         );
     }
+    if let Some(fallback) = &status.fallback {
+        let (from, to) = (&fallback.from, &fallback.to);
+        let ago = between(fallback.at_ms, now);
+        let next = if fallback.retry_ms > now {
+            format!("is tried again in {}", between(now, fallback.retry_ms))
+        } else {
+            "is being tried again".to_owned()
+        };
+        let _ = writeln!(
+            text,
+            "  {from} gave way to {to} {ago} ago because of its crashes, and {next}; handoff \
+             rollback keeps {to}"
+        );
+    }
     let names: Vec<_> = status
         .earlier
         .iter()

@@ -24,6 +24,7 @@ pub mod pointer;
 pub mod source;
 pub mod status;
 mod text;
+mod unix_millis;
 
 pub use drop_folder::DropFolder;
 pub use fingerprint::Fingerprint;

@@ -51,6 +51,8 @@ enum EventKind {
     Failed,
     /// An instance that had served ended by itself.
     Crashed,
+    /// A release crashed again and again: an earlier one serves, and it is tried again later.
+    GaveWay,
     /// Requests went back to an earlier release.
     RolledBack,
     /// An instance serves again after a crash or an alarm.
@@ -62,6 +64,7 @@ enum EventKind {
 struct EventDetector {
     refused: BTreeSet<Generation>,
     crashed: Option<Generation>,
+    gave_way: Option<Generation>,
     rolled_back_at: Option<UnixMillis>,
     is_down: bool,
 }
@@ -166,6 +169,7 @@ impl EventKind {
             Self::Refused => "refused",
             Self::Failed => "failed",
             Self::Crashed => "crashed",
+            Self::GaveWay => "gave_way",
             Self::RolledBack => "rolled_back",
             Self::Recovered => "recovered",
         }
@@ -210,6 +214,7 @@ impl EventDetector {
         let mut events = self.refusals(status);
         events.extend(self.crash(status));
         events.extend(self.failed_start(status));
+        events.extend(self.fallback(status));
         events.extend(self.rollback(status));
         events.extend(self.recovery(status));
         events
@@ -256,6 +261,16 @@ impl EventDetector {
         }
         self.is_down = true;
         Some(HookEvent::of_failure(EventKind::Failed, status, failure))
+    }
+
+    fn fallback(&mut self, status: &Status) -> Option<HookEvent> {
+        let fallback = status.fallback.as_ref()?;
+        if self.gave_way.replace(fallback.generation) == Some(fallback.generation) {
+            return None;
+        }
+        let reason = format!("it crashed too often, {} serves instead", fallback.to);
+        let kind = EventKind::GaveWay;
+        Some(HookEvent::new(kind, status, fallback.generation, &reason))
     }
 
     fn rollback(&mut self, status: &Status) -> Option<HookEvent> {

@@ -34,6 +34,7 @@ use crate::release::{Generation, Release};
 use crate::router::Router;
 
 mod commands;
+mod fallback;
 mod handover;
 mod instance_events;
 mod instances;
@@ -85,6 +86,8 @@ pub struct Supervisor<L> {
     /// The active instance for which a restart with the present variables has been requested.
     renewed: Option<Generation>,
     retry: Timer,
+    /// Pause of a release that gave way to another one.
+    rest: Timer,
     pause: Timer,
     messages: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
@@ -139,6 +142,7 @@ impl<L: Launch> Supervisor<L> {
             desired: None,
             renewed: None,
             retry: Timer::default(),
+            rest: Timer::default(),
             pause: Timer::default(),
             messages,
             inbox,
@@ -210,6 +214,10 @@ impl<L: Launch> Supervisor<L> {
             .status
             .alarm
             .take_if(|alarm| !lifecycle.is_active(alarm.generation));
+        self.journal
+            .status
+            .fallback
+            .take_if(|fallback| !lifecycle.has_given_way(&fallback.from));
     }
 
     fn perform(&mut self, action: Action) {
@@ -228,6 +236,10 @@ impl<L: Launch> Supervisor<L> {
             }
             Action::BeginTrial(generation) => self.begin_trial(generation),
             Action::RetryAfter(failures) => self.retry_after(failures),
+            Action::ReportFallback(generation, from, to) => {
+                self.report_fallback(generation, &from, &to);
+            }
+            Action::ReturnAfter(release, fallbacks) => self.return_after(release, fallbacks),
             Action::ReportNoRollbackTarget => self.report_no_rollback_target(),
             Action::ReportRollbackGivenUp(to, instead) => {
                 self.report_rollback_given_up(&to, instead.as_ref());
