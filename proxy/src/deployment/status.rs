@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::data_left::DataLeft;
 use super::path_serde;
 use super::source::Source;
 pub use super::unix_millis::UnixMillis;
@@ -72,6 +73,8 @@ pub struct Status {
     pub artifact_problem: Option<String>,
     /// The artifact that is accepted when it has stopped changing.
     pub settling: Option<Settling>,
+    /// Data that the release before has left in its private copy.
+    pub data_left: Option<DataLeft>,
     /// Digest of an artifact that can never be accepted, if the digest came with it.
     pub artifact_refused: Option<String>,
     /// The last failure of an instance.
@@ -104,19 +107,19 @@ pub struct Status {
     pub last_rollback: Option<Rollback>,
     /// The newest release while an earlier one serves because of its crashes, and until it has
     /// served for long enough again.
-    pub fallback: Option<Fallback>,
+    pub gave_way: Option<GaveWay>,
 }
 
 /// A release that gave way to an earlier one because it crashed again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fallback {
+pub struct GaveWay {
     /// Launch number of its last instance.
     pub generation: Generation,
     /// Release that gave way.
     pub from: ReleaseId,
     /// Release that serves instead.
     pub to: ReleaseId,
-    /// Time of the fallback.
+    /// Time at which it did.
     pub at_ms: UnixMillis,
     /// Time of the next try.
     pub retry_ms: UnixMillis,
@@ -379,6 +382,7 @@ impl Status {
             held: 0,
             artifact_problem: None,
             settling: None,
+            data_left: None,
             artifact_refused: None,
             last_failure: None,
             handoffs: VecDeque::new(),
@@ -392,7 +396,7 @@ impl Status {
             earlier: Vec::new(),
             refused: Vec::new(),
             last_rollback: None,
-            fallback: None,
+            gave_way: None,
         }
     }
 

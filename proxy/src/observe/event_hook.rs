@@ -214,7 +214,7 @@ impl EventDetector {
         let mut events = self.refusals(status);
         events.extend(self.crash(status));
         events.extend(self.failed_start(status));
-        events.extend(self.fallback(status));
+        events.extend(self.gave_way(status));
         events.extend(self.rollback(status));
         events.extend(self.recovery(status));
         events
@@ -263,14 +263,14 @@ impl EventDetector {
         Some(HookEvent::of_failure(EventKind::Failed, status, failure))
     }
 
-    fn fallback(&mut self, status: &Status) -> Option<HookEvent> {
-        let fallback = status.fallback.as_ref()?;
-        if self.gave_way.replace(fallback.generation) == Some(fallback.generation) {
+    fn gave_way(&mut self, status: &Status) -> Option<HookEvent> {
+        let given = status.gave_way.as_ref()?;
+        if self.gave_way.replace(given.generation) == Some(given.generation) {
             return None;
         }
-        let reason = format!("it crashed too often, {} serves instead", fallback.to);
+        let reason = format!("it crashed too often, {} serves instead", given.to);
         let kind = EventKind::GaveWay;
-        Some(HookEvent::new(kind, status, fallback.generation, &reason))
+        Some(HookEvent::new(kind, status, given.generation, &reason))
     }
 
     fn rollback(&mut self, status: &Status) -> Option<HookEvent> {

@@ -82,23 +82,23 @@ fn a_release_that_crashes_again_and_again_gives_way_and_is_tried_again() {
         .start("v1");
     site.deploy(app("v2").that("--crash-after=1s"));
     let status = site.wait_until("v1 is back", |status| {
-        status.fallback.is_some() && status.is_active("v1")
+        status.gave_way.is_some() && status.is_active("v1")
     });
     assert!(
         status.handoff("v1").unwrap().generation.0 > 2,
         "{status:#?}"
     );
-    let fallback = status.fallback.clone().expect("a fallback");
-    assert!(fallback.retry_ms > fallback.at_ms, "{fallback:?}");
+    let given = status.gave_way.clone().expect("it gave way");
+    assert!(given.retry_ms > given.at_ms, "{given:?}");
     site.await_log("release_gave_way");
     site.await_version("v1");
     // Requests of any client may have made it crash: that is no reason to refuse it for good.
     assert_eq!(status.refused.len(), 0, "{status:#?}");
-    let back = fallback.generation;
+    let back = given.generation;
     site.wait_until(
         "it is tried again, and gives way at its first crash",
         |status| {
-            let again = status.fallback.as_ref();
+            let again = status.gave_way.as_ref();
             again.is_some_and(|again| again.generation > back)
         },
     );

@@ -22,7 +22,7 @@ fn settled() -> Lifecycle {
 
 fn gives_way(actions: &[Action]) -> bool {
     let mut actions = actions.iter();
-    actions.any(|action| matches!(action, Action::ReportFallback(..)))
+    actions.any(|action| matches!(action, Action::ReportGaveWay(..)))
 }
 
 #[test]

@@ -10,10 +10,10 @@ impl Lifecycle {
         if self.wanted.as_ref() != Some(release) {
             self.failures = 0;
             self.crashes.clear();
-            self.fallback = None;
+            self.gave_way = None;
         }
         // Deployed again, it does not have to rest.
-        self.forget_fallback(release);
+        self.forget_giving_way(release);
         self.wanted = Some(release.clone());
         let is_refused = self.refused.contains(release);
         // After a refused deploy, its pointer is put back to the release that a rollback leaves. Only
@@ -93,8 +93,8 @@ impl Lifecycle {
         self.record_good(&release);
         self.refused.remove(&release);
         self.has_served = true;
-        if let Some(fallback) = self.fallback.as_mut().filter(|it| it.release == release) {
-            fallback.is_resting = false;
+        if let Some(given) = self.gave_way.as_mut().filter(|it| it.release == release) {
+            given.is_resting = false;
         }
         actions.push(Action::Promote(generation));
         let promoted = Serving::Active(Active::new(instance));
@@ -234,7 +234,7 @@ impl Lifecycle {
             let release = active.instance.release.clone();
             self.failures = 0;
             self.crashes.remove(&release);
-            self.forget_fallback(&release);
+            self.forget_giving_way(&release);
         }
     }
 
@@ -274,9 +274,9 @@ impl Lifecycle {
             // Another instance of the same release serves instead.
             _ if self.is_serving(&release) => self.return_to_wanted(actions),
             Some(before)
-                if self.may_fall_back(&release) && crashes >= self.crash_limit(&release) =>
+                if self.may_give_way(&release) && crashes >= self.crash_limit(&release) =>
             {
-                self.fall_back(generation, release, &before, actions);
+                self.give_way(generation, release, &before, actions);
             }
             // Something newer is due anyway.
             _ if self.serving.active().is_some() && self.incoming != Incoming::None => {}

@@ -42,14 +42,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::state::{
-    Active, Candidate, Draining, Fallback, Health, Incoming, Instance, Phase, Planned,
+    Active, Candidate, Draining, GaveWay, Health, Incoming, Instance, Phase, Planned,
 };
 use self::state::{Serving, Spare};
 use crate::release::{Generation, ReleaseId};
 
 mod commands;
 mod decide;
-mod fallback;
+mod giving_way;
 mod state;
 mod steps;
 
@@ -79,7 +79,7 @@ pub struct Lifecycle {
     /// Number of crashes of each release while it served, since an instance of it settled.
     crashes: BTreeMap<ReleaseId, u32>,
     /// The newest release that gave way to the one before, until an instance of it settles.
-    fallback: Option<Fallback>,
+    gave_way: Option<GaveWay>,
     has_served: bool,
     phase: Phase,
 }
@@ -198,8 +198,8 @@ pub enum Action {
     /// Reports [`Event::RetryDue`] after the back-off for this number of failures in a row.
     RetryAfter(u32),
     /// Reports that the release of this instance gives way to the second one after crashes.
-    ReportFallback(Generation, ReleaseId, ReleaseId),
-    /// Reports [`Event::ReturnDue`] for the release after the pause for this number of fallbacks.
+    ReportGaveWay(Generation, ReleaseId, ReleaseId),
+    /// Reports [`Event::ReturnDue`] for the release after a pause: it has given way so many times.
     ReturnAfter(ReleaseId, u32),
     /// Reports that there is no release to go back to.
     ReportNoRollbackTarget,
@@ -231,7 +231,7 @@ impl Lifecycle {
             unproven: BTreeSet::new(),
             failures: 0,
             crashes: BTreeMap::new(),
-            fallback: None,
+            gave_way: None,
             has_served: false,
             phase: Phase::Running,
         }
@@ -362,7 +362,7 @@ impl Lifecycle {
             .flatten()
             .chain(draining)
             .chain(&self.wanted)
-            .chain(self.fallback.as_ref().map(|fallback| &fallback.release))
+            .chain(self.gave_way.as_ref().map(|given| &given.release))
             .chain(&self.good)
     }
 
@@ -374,7 +374,7 @@ impl Lifecycle {
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
-mod fallback_tests;
+mod giving_way_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]

@@ -88,7 +88,7 @@ pub(super) struct Draining {
 
 /// A release that gave way to another one because it crashed again and again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Fallback {
+pub(super) struct GaveWay {
     pub(super) release: ReleaseId,
     /// Number of times that it has given way.
     pub(super) count: u32,

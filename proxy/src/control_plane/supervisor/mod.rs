@@ -9,6 +9,7 @@
 //!  instances ────▶ instance_events ─┘    (decides)       └──▶ journal ──▶ status, memory, log
 //! ```
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,11 +31,11 @@ use super::watcher::{WatchEvent, Watcher};
 use crate::deployment::desired::Desired;
 use crate::deployment::status::{Phase, Status};
 use crate::process::Launch;
-use crate::release::{Generation, Release};
+use crate::release::{Generation, Release, ReleaseId};
 use crate::router::Router;
 
 mod commands;
-mod fallback;
+mod giving_way;
 mod handover;
 mod instance_events;
 mod instances;
@@ -83,6 +84,8 @@ pub struct Supervisor<L> {
     /// An artifact that siblings refused: what they run is copied first.
     deferred: Option<Accepted>,
     desired: Option<Desired>,
+    /// The release that was active last, and its private copy.
+    served: Option<(ReleaseId, PathBuf)>,
     /// The active instance for which a restart with the present variables has been requested.
     renewed: Option<Generation>,
     retry: Timer,
@@ -140,6 +143,7 @@ impl<L: Launch> Supervisor<L> {
             siblings,
             deferred: None,
             desired: None,
+            served: None,
             renewed: None,
             retry: Timer::default(),
             rest: Timer::default(),
@@ -216,8 +220,8 @@ impl<L: Launch> Supervisor<L> {
             .take_if(|alarm| !lifecycle.is_active(alarm.generation));
         self.journal
             .status
-            .fallback
-            .take_if(|fallback| !lifecycle.has_given_way(&fallback.from));
+            .gave_way
+            .take_if(|given| !lifecycle.has_given_way(&given.from));
     }
 
     fn perform(&mut self, action: Action) {
@@ -236,10 +240,10 @@ impl<L: Launch> Supervisor<L> {
             }
             Action::BeginTrial(generation) => self.begin_trial(generation),
             Action::RetryAfter(failures) => self.retry_after(failures),
-            Action::ReportFallback(generation, from, to) => {
-                self.report_fallback(generation, &from, &to);
+            Action::ReportGaveWay(generation, from, to) => {
+                self.report_gave_way(generation, &from, &to);
             }
-            Action::ReturnAfter(release, fallbacks) => self.return_after(release, fallbacks),
+            Action::ReturnAfter(release, times) => self.return_after(release, times),
             Action::ReportNoRollbackTarget => self.report_no_rollback_target(),
             Action::ReportRollbackGivenUp(to, instead) => {
                 self.report_rollback_given_up(&to, instead.as_ref());

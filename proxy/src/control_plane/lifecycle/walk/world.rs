@@ -287,7 +287,7 @@ impl World {
                 assert!(!self.shutdown, "a retry during shutdown");
                 self.retry_armed = true;
             }
-            Action::ReportFallback(_, from, to) => {
+            Action::ReportGaveWay(_, from, to) => {
                 assert!(self.served && self.policy().may_go_back);
                 assert_ne!(from, to, "gave way to itself");
                 assert!(!self.refused.contains(&to), "gave way to a refused release");

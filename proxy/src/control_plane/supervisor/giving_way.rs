@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::{Message, Supervisor};
 use crate::control_plane::lifecycle::Event;
-use crate::deployment::status::{Fallback, UnixMillis};
+use crate::deployment::status::{GaveWay, UnixMillis};
 use crate::process::Launch;
 use crate::release::{Generation, ReleaseId};
 
@@ -12,7 +12,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const LAST_PAUSE: Duration = Duration::from_secs(30 * 60);
 
 impl<L: Launch> Supervisor<L> {
-    pub(super) fn report_fallback(
+    pub(super) fn report_gave_way(
         &mut self,
         generation: Generation,
         from: &ReleaseId,
@@ -27,7 +27,7 @@ impl<L: Launch> Supervisor<L> {
              again later, unless `handoff rollback` says that the earlier one is to stay"
         );
         let now = UnixMillis::now();
-        self.journal.status.fallback = Some(Fallback {
+        self.journal.status.gave_way = Some(GaveWay {
             generation,
             from: from.clone(),
             to: to.clone(),
@@ -36,18 +36,18 @@ impl<L: Launch> Supervisor<L> {
         });
     }
 
-    pub(super) fn return_after(&mut self, release: ReleaseId, fallbacks: u32) {
-        let pause = pause(fallbacks);
-        if let Some(fallback) = &mut self.journal.status.fallback {
-            fallback.retry_ms = UnixMillis::from(SystemTime::now() + pause);
+    pub(super) fn return_after(&mut self, release: ReleaseId, times: u32) {
+        let pause = pause(times);
+        if let Some(given) = &mut self.journal.status.gave_way {
+            given.retry_ms = UnixMillis::from(SystemTime::now() + pause);
         }
         self.rest = self.send_after(pause, Message::Lifecycle(Event::ReturnDue(release)));
     }
 }
 
-/// Returns the pause after this number of fallbacks of one release.
-fn pause(fallbacks: u32) -> Duration {
-    let doublings = fallbacks.saturating_sub(1).min(16);
+/// Returns the pause of a release that has given way so many times.
+fn pause(times: u32) -> Duration {
+    let doublings = times.saturating_sub(1).min(16);
     FIRST_PAUSE.saturating_mul(1 << doublings).min(LAST_PAUSE)
 }
 
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn each_pause_is_twice_as_long_up_to_a_limit() {
-        let seconds = [1, 2, 3, 99].map(|fallbacks| pause(fallbacks).as_secs());
+        let seconds = [1, 2, 3, 99].map(|times| pause(times).as_secs());
         assert_eq!(seconds, [30, 60, 120, 1800]);
     }
 }

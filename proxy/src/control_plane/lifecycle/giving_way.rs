@@ -4,7 +4,7 @@
 //! rests while the one before serves, and is tried again after a pause that grows, unless an operator
 //! rolls back.
 
-use super::state::Fallback;
+use super::state::GaveWay;
 use super::{Action, Lifecycle};
 use crate::release::{Generation, ReleaseId};
 
@@ -21,40 +21,40 @@ impl Lifecycle {
 
     /// Returns true if the release may give way. While another one rests, what serves instead of it
     /// does not: the two would take turns without a pause.
-    pub(super) fn may_fall_back(&self, release: &ReleaseId) -> bool {
-        self.policy.may_go_back && (self.fallback.is_none() || self.has_given_way(release))
+    pub(super) fn may_give_way(&self, release: &ReleaseId) -> bool {
+        self.policy.may_go_back && (self.gave_way.is_none() || self.has_given_way(release))
     }
 
     /// Returns true if the release has given way, and no instance of it has settled since.
     pub fn has_given_way(&self, release: &ReleaseId) -> bool {
-        let fallback = self.fallback.as_ref();
-        fallback.is_some_and(|fallback| fallback.release == *release)
+        let given = self.gave_way.as_ref();
+        given.is_some_and(|given| given.release == *release)
     }
 
     /// Returns true if the release is not to be tried yet.
     pub(super) fn is_resting(&self, release: &ReleaseId) -> bool {
-        let fallback = self.fallback.as_ref();
-        fallback.is_some_and(|fallback| fallback.release == *release && fallback.is_resting)
+        let given = self.gave_way.as_ref();
+        given.is_some_and(|given| given.release == *release && given.is_resting)
     }
 
     /// Lets `before` serve instead of the release that has crashed too often.
-    pub(super) fn fall_back(
+    pub(super) fn give_way(
         &mut self,
         generation: Generation,
         release: ReleaseId,
         before: &ReleaseId,
         actions: &mut Vec<Action>,
     ) {
-        let count = self.fallback.take().map_or(0, |fallback| fallback.count);
+        let count = self.gave_way.take().map_or(0, |given| given.count);
         let count = count.saturating_add(1);
-        self.fallback = Some(Fallback {
+        self.gave_way = Some(GaveWay {
             release: release.clone(),
             count,
             is_resting: true,
         });
         self.crashes.remove(&release);
         self.failures = 0;
-        let report = Action::ReportFallback(generation, release.clone(), before.clone());
+        let report = Action::ReportGaveWay(generation, release.clone(), before.clone());
         actions.push(report);
         actions.push(Action::ReturnAfter(release, count));
         self.approach(before, actions);
@@ -66,18 +66,17 @@ impl Lifecycle {
             return;
         }
         let is_busy = self.incoming.starting().is_some();
-        if let Some(fallback) = &mut self.fallback {
+        if let Some(given) = &mut self.gave_way {
             if is_busy {
-                return actions.push(Action::ReturnAfter(release.clone(), fallback.count));
+                return actions.push(Action::ReturnAfter(release.clone(), given.count));
             }
-            fallback.is_resting = false;
+            given.is_resting = false;
         }
         self.approach(release, actions);
     }
 
     /// Forgets that the release has given way: it has proved itself, or somebody decides about it.
-    pub(super) fn forget_fallback(&mut self, release: &ReleaseId) {
-        self.fallback
-            .take_if(|fallback| fallback.release == *release);
+    pub(super) fn forget_giving_way(&mut self, release: &ReleaseId) {
+        self.gave_way.take_if(|given| given.release == *release);
     }
 }

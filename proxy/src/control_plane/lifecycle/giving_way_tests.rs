@@ -1,4 +1,4 @@
-//! The fallback of a release that crashes again and again, and its return.
+//! The release that gives way because it crashes again and again, and its return.
 
 use super::tests::{detected, launch, release, serving};
 use super::*;
@@ -18,10 +18,10 @@ fn fallen() -> (Lifecycle, u64) {
     for crashes in 1.. {
         let actions = lifecycle.on(Event::Exited(Generation(generation)));
         if crashes == lifecycle.policy.rapid_fails {
-            let fallback =
-                Action::ReportFallback(Generation(generation), release("v2"), release("v1"));
+            let gave_way =
+                Action::ReportGaveWay(Generation(generation), release("v2"), release("v1"));
             let launched = launch(generation + 1, "v1");
-            assert_eq!(actions, [Action::Withdraw, fallback, returns(1), launched]);
+            assert_eq!(actions, [Action::Withdraw, gave_way, returns(1), launched]);
             break;
         }
         lifecycle.on(Event::RetryDue);
