@@ -81,8 +81,14 @@ pages! {
         "decisions/0036-the-status-page-sets-text-only",
         "decisions/0037-the-folder-is-the-interface-between-deployers-and-sidecars",
         "decisions/0038-static-glibc-for-the-linux-program",
+        "decisions/0060-a-connection-that-a-login-authenticates-belongs-to-its-client",
+        "decisions/0061-aliases-of-own-fields-are-dropped-other-odd-names-pass",
+        "decisions/0062-only-proxies-on-this-machine-are-trusted-by-default",
         "decisions/0090-the-content-decides-about-a-copy",
         "decisions/0091-a-copy-is-synced-after-its-launch",
         "decisions/0092-leases-only-on-local-file-systems",
-        "decisions/0093-contents-are-read-once-and-written-by-us";
+        "decisions/0093-contents-are-read-once-and-written-by-us",
+        "decisions/0100-another-users-listener-gets-no-request",
+        "decisions/0101-a-release-that-crashes-again-and-again-rests",
+        "decisions/0102-health-is-what-users-would-get";
 }

@@ -772,7 +772,8 @@ mod tests {
         let mut site = Site::new(Workdir::Auto);
         site.write("index.html", "one");
         let folder = site.folder.path().to_owned();
-        let said = site.accept(&folder, None).unwrap_err().to_string();
+        let refused = site.accept(&folder, None);
+        let said = refused.unwrap_err().to_string();
         assert!(said.contains("--cache"), "{said}");
     }
 

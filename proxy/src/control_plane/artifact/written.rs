@@ -1,6 +1,5 @@
 //! Files that an app has written into its private copy, where the next release does not find them.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -42,11 +41,11 @@ pub(super) fn data_written(folder: &Path, complete: SystemTime) -> io::Result<Ve
 }
 
 fn is_data(path: &Path) -> bool {
-    let lower = |name: &OsStr| name.to_string_lossy().to_lowercase();
+    let lower = |name: &std::ffi::OsStr| name.to_string_lossy().to_lowercase();
     let name = lower(path.file_name().unwrap_or_default());
     let folders = path.parent().unwrap_or(path).iter().map(lower);
-    let has_ending = |ending: &&str| name.ends_with(*ending);
-    !ENDINGS_OF_NO_DATA.iter().any(has_ending)
+    let is_ending = |ending: &&str| name.ends_with(*ending);
+    !ENDINGS_OF_NO_DATA.iter().any(is_ending)
         && !folders
             .into_iter()
             .any(|folder| FOLDERS_OF_NO_DATA.contains(&&*folder))
