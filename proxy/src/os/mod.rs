@@ -16,4 +16,5 @@ pub mod ports;
 pub mod procfs;
 pub mod service_manager;
 pub mod signal;
+pub mod terminal;
 pub mod thread;

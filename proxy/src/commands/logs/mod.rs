@@ -17,6 +17,7 @@ use super::{ELSEWHERE, ExitStatus, exit_status_of};
 use crate::cli::output::eprint_line;
 use crate::cli::queries::LogsArgs;
 use crate::deployment::status::Status;
+use crate::os::terminal::{printable, printable_json};
 
 mod tail;
 
@@ -133,14 +134,15 @@ impl LogPrinter {
                 continue;
             }
             if is_one_of_many && !self.json && self.last.as_ref() != Some(sidecar) {
-                writeln!(stdout, "==> sidecar {sidecar} <==")?;
+                writeln!(stdout, "==> sidecar {} <==", printable(sidecar))?;
             }
             self.last = Some(Arc::clone(sidecar));
             for line in lines {
                 if self.json {
-                    writeln!(stdout, "{}", as_json(sidecar, &line))?
+                    let json = as_json(sidecar, &line).to_string();
+                    writeln!(stdout, "{}", printable_json(&json))?
                 } else {
-                    writeln!(stdout, "{line}")?
+                    writeln!(stdout, "{}", printable(&line))?
                 }
             }
         }
