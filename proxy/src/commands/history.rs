@@ -17,7 +17,7 @@ pub fn run(options: &HistoryArgs) -> ExitStatus {
 }
 
 fn show(options: &HistoryArgs) -> Result<ExitStatus, UnknownDeployment> {
-    let state = options.deployment.state()?;
+    let state = options.deployment.enter()?;
     let mut sidecars = Sidecars::of(&state);
     sidecars.refresh();
     let exit_status = match sidecars.all().next() {

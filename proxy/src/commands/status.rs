@@ -30,7 +30,7 @@ pub fn run(options: &StatusArgs) -> ExitStatus {
 }
 
 fn show(options: &StatusArgs) -> Result<ExitStatus, UnknownDeployment> {
-    let state = options.deployment.state()?;
+    let state = options.deployment.enter()?;
     let mut sidecars = Sidecars::of(&state);
     sidecars.refresh();
     let shown = if options.watch {

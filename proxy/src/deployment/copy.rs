@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::digest::{self, Digests, Entry, EntryKind, Hashes};
 use super::file_error::NameFile as _;
 use crate::os::files;
+use crate::os::rights::as_reader;
 use crate::release::Digest;
 
 /// Length of the start of a file that is kept: more than the first line of a script (execve(2): 255
@@ -74,7 +75,7 @@ pub(crate) fn check_unwritten(from: &Path) -> io::Result<()> {
 /// `WouldBlock` when a process writes to the original; else the error of the system, which names
 /// the file.
 pub fn copy(from: &Path, to: &Path) -> io::Result<Digest> {
-    let copied = if fs::metadata(from).reading(from)?.is_dir() {
+    let copied = if as_reader(|| fs::metadata(from)).reading(from)?.is_dir() {
         copy_folder(from, from, to)?
     } else {
         copy_file(from, to, Executable::Yes)?
@@ -100,7 +101,7 @@ pub(crate) fn shape(path: &Path) -> io::Result<String> {
 /// Copies a file to a new path, with its time and permissions.
 pub(crate) fn copy_file(from: &Path, to: &Path, executable: Executable) -> io::Result<Copied> {
     let mut hashes = Hashes::default();
-    let source = files::open_unwritten(from).reading(from)?;
+    let source = as_reader(|| files::open_unwritten(from)).reading(from)?;
     let metadata = source.metadata().reading(from)?;
     let is_unprivileged = files::is_privileged(&source, &metadata);
     write_copy((source, from), &metadata, to, executable, &mut hashes)?;
@@ -129,7 +130,7 @@ pub(crate) fn copy_folder(from: &Path, also_known_as: &Path, to: &Path) -> io::R
     let originals = [from, also_known_as];
     let mut folders = vec![(from.to_owned(), to.to_owned())];
     files::make_private_folder(to).writing(to)?;
-    for entry in digest::entries(from)? {
+    for entry in as_reader(|| digest::entries(from))? {
         let to = to.join(&entry.relative);
         let name = || entry.relative.display().to_string();
         let kind = match entry.kind {
@@ -140,7 +141,7 @@ pub(crate) fn copy_folder(from: &Path, also_known_as: &Path, to: &Path) -> io::R
                 continue;
             }
             EntryKind::Link => {
-                let target = fs::read_link(&entry.path).reading(&entry.path)?;
+                let target = as_reader(|| fs::read_link(&entry.path)).reading(&entry.path)?;
                 hashes.add_link(&entry, &target);
                 let leads_out = target.is_absolute() || leaves(&entry, &target);
                 let kept = link_target(&entry, from, target);
@@ -148,11 +149,12 @@ pub(crate) fn copy_folder(from: &Path, also_known_as: &Path, to: &Path) -> io::R
                 let is_inside = |path: &Path| originals.iter().any(|top| path.starts_with(top));
                 let leads_back = leads_out
                     && (is_inside(&kept)
-                        || files::canonical(&entry.path).is_ok_and(|real| is_inside(&real)));
+                        || as_reader(|| files::canonical(&entry.path))
+                            .is_ok_and(|real| is_inside(&real)));
                 leads_back.then_some(WayBackKind::Open)
             }
             EntryKind::File => {
-                let source = entry.open_unwritten()?;
+                let source = as_reader(|| entry.open_unwritten())?;
                 let metadata = source.metadata().reading(&entry.path)?;
                 shape.add(&entry, &metadata);
                 if files::is_privileged(&source, &metadata) {
@@ -168,7 +170,7 @@ pub(crate) fn copy_folder(from: &Path, also_known_as: &Path, to: &Path) -> io::R
     }
     // The deepest first: what is made in a folder changes its time.
     for (from, to) in folders.iter().rev() {
-        let metadata = fs::metadata(from).reading(from)?;
+        let metadata = as_reader(|| fs::metadata(from)).reading(from)?;
         let modified = metadata.modified().ok();
         files::finish_folder(to, files::mode(&metadata), modified).writing(to)?;
     }

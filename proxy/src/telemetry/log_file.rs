@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::os::files::rotation::numbered;
+use crate::os::files::{append_to, make_folders};
 
 /// Placeholder of the sidecar's id in the path of a log file.
 const SIDECAR: &str = "{sidecar}";
@@ -178,9 +179,9 @@ impl<E: Write> Write for LogFile<E> {
 
 fn open(path: &Path, count_from: impl Fn(u64) -> u64) -> io::Result<FileState> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        make_folders(folder)?;
     }
-    let file = File::options().create(true).append(true).open(path)?;
+    let file = append_to(path)?;
     let written = count_from(file.metadata()?.len());
     Ok(FileState::Open { file, written })
 }

@@ -76,7 +76,8 @@ impl Store {
         let artifact = match content.copy {
             None => deployed.path.clone(),
             Some((folder, name)) => {
-                let kept = self.keep_copy(&id, folder);
+                let kept = files::limit_to_readers_of(&deployed.path, folder.path())
+                    .and_then(|()| self.keep_copy(&id, folder));
                 kept.map_err(|error| deployed.copy_error(error))?.join(name)
             }
         };

@@ -26,7 +26,7 @@ use super::staging::Staging;
 use crate::deployment::digest;
 use crate::deployment::file_error::NameFile as _;
 use crate::deployment::{Target, deployment_key};
-use crate::os::files;
+use crate::os::files::{self, Access};
 use crate::process::template::Command;
 use crate::release::{Release, ReleaseId};
 
@@ -94,10 +94,10 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made or used.
     pub fn open(settings: StoreSettings) -> io::Result<Self> {
-        fs::create_dir_all(&settings.cache)?;
+        files::make_own_folder(&settings.cache.join("releases"), Access::Enter)?;
         let cache = files::canonical(&settings.cache)?;
         let copies = cache.join("releases").join(deployment_key(&settings.state));
-        fs::create_dir_all(&copies)?;
+        files::make_own_folder(&copies, Access::Enter)?;
         Ok(Self {
             copies,
             staging: Staging::open(&cache.join("staging"))?,
@@ -187,7 +187,7 @@ impl Store {
     fn read_memories(&self) -> String {
         let entries = fs::read_dir(self.settings.cache.join("memory"));
         let entries = entries.into_iter().flatten().flatten();
-        let contents = entries.filter_map(|entry| fs::read(entry.path()).ok());
+        let contents = entries.filter_map(|entry| files::read_large(&entry.path()).ok());
         contents
             .map(|content| String::from_utf8_lossy(&content).into_owned())
             .collect()
@@ -197,7 +197,7 @@ impl Store {
     /// locks it.
     pub(super) fn keep_copy(&mut self, id: &ReleaseId, folder: TempDir) -> io::Result<PathBuf> {
         // A cleaner of temporary folders may have removed it.
-        fs::create_dir_all(&self.copies).writing(&self.copies)?;
+        files::make_own_folder(&self.copies, Access::Enter).writing(&self.copies)?;
         let mut number = 1;
         let mut copy = self.copies.join(id.as_str());
         let lock = loop {
