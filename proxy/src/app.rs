@@ -18,7 +18,7 @@ use crate::control_plane::memory::Memory;
 use crate::control_plane::siblings::Siblings;
 use crate::control_plane::status_file;
 use crate::control_plane::supervisor::{RestoredState, ShutdownCommand, Supervisor};
-use crate::control_plane::watcher::{WatchEvent, Watcher};
+use crate::control_plane::watcher::{Reloader, WatchEvent, Watcher};
 use crate::data_plane::{DataPlane, Listener, ShutdownRequest, TrafficCounters};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::observe::admin::{self, Admin};
@@ -26,9 +26,11 @@ use crate::observe::{event_hook, systemd};
 use crate::os::files;
 use crate::os::listening::describe_listener;
 use crate::os::service_manager::{ServiceNotification, notify, passed_listener};
+use crate::os::signal::SignalRequest;
 use crate::os::thread::JoinOnDrop;
 use crate::process::Launch;
 use crate::router::Router;
+use crate::telemetry::reopen_log_files;
 
 /// Maximum time for which a predecessor may still have the port.
 const BIND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,9 +99,10 @@ pub async fn run(
     sidecar: Arc<str>,
     launcher: impl Launch + 'static,
     shutdown: impl Future<Output = &'static str>,
+    requests: mpsc::UnboundedReceiver<SignalRequest>,
 ) -> Result<(), AppError> {
     let run = async {
-        let running = start(config, sidecar, launcher).await?;
+        let running = start(config, sidecar, launcher, requests).await?;
         let reason = running.wait_for_shutdown(shutdown).await;
         tracing::info!(event = "shutdown_started", reason, "shutting down");
         running.shut_down().await;
@@ -114,6 +117,7 @@ async fn start(
     mut config: Config,
     sidecar: Arc<str>,
     launcher: impl Launch + 'static,
+    requests: mpsc::UnboundedReceiver<SignalRequest>,
 ) -> Result<RunningSidecar, AppError> {
     let status_file = make_folders(&config, &sidecar)?;
     // The process that starts handoff waits for its port, and requests are held from then on.
@@ -132,7 +136,9 @@ async fn start(
     let platform_request = config.data_plane.shutdown_request.clone();
     let shutdown = config.shutdown;
     let (orders, ordered) = mpsc::unbounded_channel();
-    let supervisor = start_supervisor(config, sidecar, launcher, &router, publisher, ordered)?;
+    let supervisor = start_supervisor(
+        config, sidecar, launcher, &router, publisher, ordered, requests,
+    )?;
     Ok(RunningSidecar {
         router,
         data_plane,
@@ -191,6 +197,7 @@ fn start_supervisor(
     router: &Arc<Router>,
     publisher: watch::Sender<Status>,
     ordered: mpsc::UnboundedReceiver<ShutdownCommand>,
+    requests: mpsc::UnboundedReceiver<SignalRequest>,
 ) -> Result<JoinHandle<()>, AppError> {
     let (store, past) = restore(config.store, &config.state, sidecar)?;
     let desired = DesiredFile::new(&config.state);
@@ -200,6 +207,7 @@ fn start_supervisor(
     }
     let watcher = Watcher::start(config.watch, store, desired, config.files, finder)
         .map_err(AppError::Thread)?;
+    spawn_local(serve_requests(requests, watcher.reloader()));
     let supervisor = Supervisor::new(
         config.supervisor,
         launcher,
@@ -209,6 +217,30 @@ fn start_supervisor(
         past,
     );
     Ok(spawn_local(supervisor.run(found, ordered)))
+}
+
+/// Does what signals ask for, until the process ends.
+async fn serve_requests(mut requests: mpsc::UnboundedReceiver<SignalRequest>, reloader: Reloader) {
+    while let Some(request) = requests.recv().await {
+        match request {
+            SignalRequest::Reload => {
+                tracing::info!(
+                    event = "reload_requested",
+                    "SIGHUP: the configuration is read, and the artifact is looked at"
+                );
+                notify(ServiceNotification::Reloading);
+                reloader.reload().await;
+                notify(ServiceNotification::Ready);
+            }
+            SignalRequest::ReopenLogs => {
+                reopen_log_files();
+                tracing::info!(
+                    event = "log_files_reopened",
+                    "SIGUSR1: log files are opened again"
+                );
+            }
+        }
+    }
 }
 
 /// Opens the private copies, and the memory of what ran before.

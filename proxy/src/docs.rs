@@ -80,5 +80,9 @@ pages! {
         "decisions/0035-observers-read-the-status-and-block-nothing",
         "decisions/0036-the-status-page-sets-text-only",
         "decisions/0037-the-folder-is-the-interface-between-deployers-and-sidecars",
-        "decisions/0038-static-glibc-for-the-linux-program";
+        "decisions/0038-static-glibc-for-the-linux-program",
+        "decisions/0090-the-content-decides-about-a-copy",
+        "decisions/0091-a-copy-is-synced-after-its-launch",
+        "decisions/0092-leases-only-on-local-file-systems",
+        "decisions/0093-contents-are-read-once-and-written-by-us";
 }

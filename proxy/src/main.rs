@@ -69,7 +69,7 @@ fn run(run: Run) -> Result<(), Failure> {
         let _context = runtime.enter();
         signal::listen()
     };
-    let shutdown =
+    let (shutdown, requests) =
         shutdown.map_err(|error| Failure(FAILURE, format!("cannot handle signals: {error}")))?;
     let mut launcher = OsLauncher::new(&config.store.cache);
     let sinks = sinks::open(&config.lines, config.log.tail.as_ref(), &sidecar).map_err(no_log)?;
@@ -80,7 +80,7 @@ fn run(run: Run) -> Result<(), Failure> {
     }
     config.data_plane.access_log = sinks.access_log;
     config.data_plane.user_tokens = user_tokens::handler(config.windows_auth, launcher.roots());
-    let ended = runtime.block_on(app::run(config, sidecar, launcher, shutdown));
+    let ended = runtime.block_on(app::run(config, sidecar, launcher, shutdown, requests));
     // On Windows, threads of the runtime read the apps' output as long as any process that was left
     // behind has its other end.
     runtime.shutdown_timeout(thread::EXIT_GRACE);

@@ -8,6 +8,8 @@ pub use os::{notify, passed_listener, watchdog_period};
 pub enum ServiceNotification<'a> {
     /// The port is bound.
     Ready,
+    /// The configuration is being read again; [`Self::Ready`] follows.
+    Reloading,
     /// The shutdown has begun.
     Stopping,
     /// The state of the service, in one line.
@@ -62,6 +64,8 @@ mod os {
     #[derive(Debug)]
     enum QueuedNotification {
         Ready,
+        /// Reloading since this monotonic time, which systemd compares with that of its signal.
+        Reloading(NotifyState<'static>),
         Stopping,
         Status(String),
         Alive,
@@ -73,6 +77,10 @@ mod os {
         static SENDER: OnceLock<Option<SyncSender<QueuedNotification>>> = OnceLock::new();
         let queued = match notification {
             ServiceNotification::Ready => QueuedNotification::Ready,
+            ServiceNotification::Reloading => match NotifyState::monotonic_usec_now() {
+                Ok(now) => QueuedNotification::Reloading(now),
+                Err(_) => return,
+            },
             ServiceNotification::Stopping => QueuedNotification::Stopping,
             ServiceNotification::Status(line) => QueuedNotification::Status(line.to_owned()),
             ServiceNotification::Alive => QueuedNotification::Alive,
@@ -92,18 +100,26 @@ mod os {
     fn send_all(queue: &Receiver<QueuedNotification>) {
         while let Ok(queued) = queue.recv() {
             let state = match &queued {
+                QueuedNotification::Reloading(since) => {
+                    log_failure(sd_notify::notify(&[NotifyState::Reloading, since.clone()]));
+                    continue;
+                }
                 QueuedNotification::Ready => NotifyState::Ready,
                 QueuedNotification::Stopping => NotifyState::Stopping,
                 QueuedNotification::Status(line) => NotifyState::Status(line),
                 QueuedNotification::Alive => NotifyState::Watchdog,
             };
-            if let Err(error) = sd_notify::notify(&[state]) {
-                tracing::warn!(
-                    event = "service_notification_failed",
-                    %error,
-                    "cannot notify the service manager (NOTIFY_SOCKET)"
-                );
-            }
+            log_failure(sd_notify::notify(&[state]));
+        }
+    }
+
+    fn log_failure(sent: io::Result<()>) {
+        if let Err(error) = sent {
+            tracing::warn!(
+                event = "service_notification_failed",
+                %error,
+                "cannot notify the service manager (NOTIFY_SOCKET)"
+            );
         }
     }
 

@@ -1,8 +1,20 @@
-//! Requests to end, from the system or from a person.
+//! Requests from the system or from a person: to end, to reload, to open log files again.
 
 use std::io;
 
-/// Registers for requests to end; the future completes with the name of the first one.
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// A request that does not end the process. Windows has no signals for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalRequest {
+    /// SIGHUP: read the configuration, and look for a new artifact.
+    Reload,
+    /// SIGUSR1: open the log files again.
+    ReopenLogs,
+}
+
+/// Registers for requests to end; the future completes with the name of the first one. The receiver
+/// gets all others.
 ///
 /// They are SIGTERM, SIGINT and SIGQUIT; on Windows Ctrl-C, Ctrl-Break, and the end of the console or
 /// of the system. On Unix no other signal that can be caught ends the process from now on. Handlers,
@@ -10,7 +22,10 @@ use std::io;
 ///
 /// # Errors
 /// The system refuses a handler.
-pub fn listen() -> io::Result<impl Future<Output = &'static str>> {
+pub fn listen() -> io::Result<(
+    impl Future<Output = &'static str>,
+    UnboundedReceiver<SignalRequest>,
+)> {
     os::listen()
 }
 
@@ -19,11 +34,17 @@ mod os {
     use std::io;
 
     use tokio::signal::unix::{SignalKind, signal};
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::SignalRequest;
+
+    const REQUESTS: [(i32, SignalRequest); 2] = [
+        (libc::SIGHUP, SignalRequest::Reload),
+        (libc::SIGUSR1, SignalRequest::ReopenLogs),
+    ];
 
     /// Signals whose default action ends the process, although they are no request to end.
-    const NO_REQUESTS: [(&str, i32); 10] = [
-        ("SIGHUP", libc::SIGHUP),
-        ("SIGUSR1", libc::SIGUSR1),
+    const NO_REQUESTS: [(&str, i32); 8] = [
         ("SIGUSR2", libc::SIGUSR2),
         ("SIGALRM", libc::SIGALRM),
         ("SIGVTALRM", libc::SIGVTALRM),
@@ -35,10 +56,24 @@ mod os {
         ("SIGXFSZ", libc::SIGXFSZ),
     ];
 
-    pub(super) fn listen() -> io::Result<impl Future<Output = &'static str>> {
+    pub(super) fn listen() -> io::Result<(
+        impl Future<Output = &'static str>,
+        UnboundedReceiver<SignalRequest>,
+    )> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut quit = signal(SignalKind::quit())?;
+        let (sender, requests) = unbounded_channel();
+        for (number, request) in REQUESTS {
+            let mut received = signal(SignalKind::from_raw(number))?;
+            let sender = sender.clone();
+            tokio::spawn(async move {
+                while received.recv().await.is_some() {
+                    // The receiver ends only with the process.
+                    let _ = sender.send(request);
+                }
+            });
+        }
         for (name, number) in NO_REQUESTS {
             let mut received = signal(SignalKind::from_raw(number))?;
             tokio::spawn(async move {
@@ -46,19 +81,20 @@ mod os {
                     tracing::info!(
                         event = "signal_ignored",
                         signal = name,
-                        "a signal that asks for nothing was ignored: files are read again by \
-                         themselves when they change; SIGTERM ends handoff"
+                        "a signal that asks for nothing was ignored: SIGHUP reloads, SIGUSR1 opens \
+                         log files again, SIGTERM ends handoff"
                     );
                 }
             });
         }
-        Ok(async move {
+        let end = async move {
             tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
                 _ = quit.recv() => "SIGQUIT",
             }
-        })
+        };
+        Ok((end, requests))
     }
 }
 
@@ -67,22 +103,29 @@ mod os {
     use std::io;
 
     use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::SignalRequest;
 
     // CTRL_LOGOFF_EVENT is left to the default handler, which lets services go on (documentation of
     // SetConsoleCtrlHandler). Only services and their children, such as handoff under IIS, receive it,
     // whenever any user logs off, and it does not say which user (documentation of HandlerRoutine).
-    pub(super) fn listen() -> io::Result<impl Future<Output = &'static str>> {
+    pub(super) fn listen() -> io::Result<(
+        impl Future<Output = &'static str>,
+        UnboundedReceiver<SignalRequest>,
+    )> {
         let mut c = ctrl_c()?;
         let mut pause = ctrl_break()?;
         let mut close = ctrl_close()?;
         let mut shutdown = ctrl_shutdown()?;
-        Ok(async move {
+        let end = async move {
             tokio::select! {
                 _ = c.recv() => "Ctrl-C",
                 _ = pause.recv() => "Ctrl-Break",
                 _ = close.recv() => "the console's end",
                 _ = shutdown.recv() => "the system's end",
             }
-        })
+        };
+        Ok((end, unbounded_channel().1))
     }
 }

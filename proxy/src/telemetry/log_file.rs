@@ -7,19 +7,30 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::os::files::rotation::numbered;
-use crate::os::files::{append_to, make_folders};
+use crate::os::files::{FileIdentity, append_to, identity, make_folders};
 
 /// Placeholder of the sidecar's id in the path of a log file.
 const SIDECAR: &str = "{sidecar}";
 /// Time after which a file that could not be written is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Time from one look at whether the path still leads to the open file to the next.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
 /// Number of files of other sidecars that are kept in any case.
 const KEPT_OTHERS: usize = 20;
 /// Time for which all files of other sidecars are kept.
 const KEEP_OTHERS_FOR: Duration = Duration::from_secs(60 * 60);
+
+/// Number of requests to open all log files again.
+static REOPEN_REQUESTS: AtomicU32 = AtomicU32::new(0);
+
+/// Opens each log file again before its next line: another program may have renamed it.
+pub fn reopen_log_files() {
+    REOPEN_REQUESTS.fetch_add(1, Ordering::Relaxed);
+}
 
 /// Settings of a log file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +66,11 @@ enum FileState {
     Open {
         file: File,
         written: u64,
+        identity: FileIdentity,
+        /// Value of [`REOPEN_REQUESTS`] when it was opened.
+        requests: u32,
+        /// Time of the next look at the path.
+        look_at: Instant,
     },
     /// Failed: it is not tried again before this time.
     FailedUntil(Instant),
@@ -139,6 +155,7 @@ impl<E: Write> LogFile<E> {
     }
 
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        self.close_if_moved();
         if let FileState::Open { written, .. } = self.state
             && written > 0
             && written.saturating_add(line.len() as u64) > self.rotation.size
@@ -152,11 +169,38 @@ impl<E: Write> LogFile<E> {
         if !matches!(self.state, FileState::Open { .. }) {
             self.state = open(&self.path, |length| length)?;
         }
-        if let FileState::Open { file, written } = &mut self.state {
+        if let FileState::Open { file, written, .. } = &mut self.state {
             file.write_all(line)?;
             *written += line.len() as u64;
         }
         Ok(())
+    }
+
+    /// Closes a file that the path no longer leads to: somebody has renamed or removed it.
+    fn close_if_moved(&mut self) {
+        let FileState::Open {
+            identity: own,
+            requests,
+            look_at,
+            ..
+        } = &mut self.state
+        else {
+            return;
+        };
+        let now = Instant::now();
+        let is_asked = *requests != REOPEN_REQUESTS.load(Ordering::Relaxed);
+        if !is_asked && now < *look_at {
+            return;
+        }
+        *look_at = now + LOOK_AFTER;
+        // A path that cannot be looked at may be on a share that is away: the open file is better.
+        let has_moved = match fs::metadata(&self.path) {
+            Ok(metadata) => identity(&metadata) != *own,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if is_asked || has_moved {
+            self.state = FileState::Closed;
+        }
     }
 
     fn write_to_stderr(&mut self, line: &[u8]) {
@@ -182,8 +226,15 @@ fn open(path: &Path, count_from: impl Fn(u64) -> u64) -> io::Result<FileState> {
         make_folders(folder)?;
     }
     let file = append_to(path)?;
-    let written = count_from(file.metadata()?.len());
-    Ok(FileState::Open { file, written })
+    let requests = REOPEN_REQUESTS.load(Ordering::Relaxed);
+    let metadata = file.metadata()?;
+    Ok(FileState::Open {
+        written: count_from(metadata.len()),
+        identity: identity(&metadata),
+        requests,
+        look_at: Instant::now() + LOOK_AFTER,
+        file,
+    })
 }
 
 /// Renames `a.log` to `a.1.log`, that to `a.2.log`, and so on; the last one is removed.
@@ -331,6 +382,29 @@ mod tests {
         log.write_all(&[b'x'; 40]).unwrap();
         assert_eq!(text(&path).len(), 40);
         assert_eq!(text(&folder.path().join("log.1")), "from before\nshort\n");
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_or_removed_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let mut log = log(path.clone(), 1000, 1);
+        log.write_all(b"one\n").unwrap();
+        fs::rename(&path, folder.path().join("a.log-old")).unwrap();
+        log.write_all(b"two\n").unwrap();
+        assert_eq!(text(&folder.path().join("a.log-old")), "one\ntwo\n");
+        let FileState::Open { look_at, .. } = &mut log.state else {
+            panic!("it is open");
+        };
+        *look_at = Instant::now();
+        log.write_all(b"three\n").unwrap();
+        assert_eq!(text(&path), "three\n");
+
+        fs::remove_file(&path).unwrap();
+        reopen_log_files();
+        log.write_all(b"four\n").unwrap();
+        assert_eq!(text(&path), "four\n");
+        assert_eq!(names(folder.path()), ["a.log", "a.log-old"]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ mod tail;
 
 use line_format::LineFormat;
 use log_file::LogFile;
-pub use log_file::LogFileSettings;
+pub use log_file::{LogFileSettings, reopen_log_files};
 use printable::Printable;
 pub use queue::{Queue, QueueWriter};
 pub use tail::Tail;

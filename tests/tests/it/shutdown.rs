@@ -92,8 +92,8 @@ fn signals_that_ask_for_no_end_end_nothing() {
     let upload = site.begin_upload("/upload");
     let pid = site.status().pid;
     for (signal, name) in [
-        (Signal::HUP, "SIGHUP"),
-        (Signal::USR1, "SIGUSR1"),
+        (Signal::HUP, "event=\"reload_requested\""),
+        (Signal::USR1, "event=\"log_files_reopened\""),
         (Signal::USR2, "SIGUSR2"),
         (Signal::ALARM, "SIGALRM"),
         (Signal::VTALARM, "SIGVTALRM"),
@@ -111,6 +111,50 @@ fn signals_that_ask_for_no_end_end_nothing() {
     site.await_version("v1");
     let answer = upload.finish().unwrap();
     assert_eq!((answer.status, answer.release()), (200, "v1"));
+}
+
+/// Receives what handoff tells the service manager, up to the first message that begins like this.
+#[cfg(unix)]
+fn await_notification(manager: &std::os::unix::net::UnixDatagram, begin: &str) -> String {
+    let mut buffer = [0; 4096];
+    loop {
+        let length = manager.recv(&mut buffer).expect("a notification");
+        let message = String::from_utf8_lossy(&buffer[..length]);
+        if message.starts_with(begin) {
+            return message.into_owned();
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn sighup_reloads_and_tells_the_service_manager_when_that_is_done() {
+    use std::os::unix::net::UnixDatagram;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("manager");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager
+        .set_read_timeout(Some(std::time::Duration::from_secs(60)))
+        .unwrap();
+    // Without events, and long before the next poll, only the signal can make it look.
+    let site = Site::watching_a_pointer()
+        .with_variable("NOTIFY_SOCKET", path.to_str().unwrap())
+        .with_variable("HANDOFF_NO_EVENTS", "true")
+        .with("--poll", "1h")
+        .start("v1");
+    await_notification(&manager, "READY=1");
+    site.deploy("v2");
+    let upload = site.begin_upload("/upload");
+
+    tests::processes::signal(site.status().pid, rustix::process::Signal::HUP);
+
+    let reloading = await_notification(&manager, "RELOADING=1");
+    let since = reloading.split_once("MONOTONIC_USEC=").expect("the time").1;
+    assert!(since.trim().parse::<u64>().unwrap() > 0, "{reloading}");
+    await_notification(&manager, "READY=1");
+    site.await_version("v2");
+    assert_eq!(upload.finish().unwrap().status, 200);
 }
 
 #[cfg(unix)]

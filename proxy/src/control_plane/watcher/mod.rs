@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::artifact::{
@@ -22,11 +23,12 @@ use super::config_source::{ConfigReload, ConfigSource};
 use super::desired_file::{DesiredChange, DesiredFile};
 use super::settings::SupervisorSettings;
 use crate::deployment::desired::Desired;
-use crate::deployment::status::Settling;
+use crate::deployment::status::{DataLeft, Settling};
 use crate::deployment::{DropFolder, Fingerprint, Source, Target};
 use crate::os::thread::{self, JoinOnDrop};
-use crate::release::{Digest, Release};
+use crate::release::{Digest, Release, ReleaseId};
 
+mod data_left;
 mod incomplete;
 
 use incomplete::{OlderArtifacts, drop_folder};
@@ -81,6 +83,8 @@ pub enum WatchEvent {
     },
     /// The result of [`Watcher::restore`].
     Restored(Release),
+    /// The data that a superseded release has left in its private copy; `None` when there is none.
+    DataLeft(Option<DataLeft>),
     /// The artifact that may still change; `None` when there is none.
     Settling(Option<Settling>),
     /// The reason why there is no artifact, once for each new reason; `None` when that is over.
@@ -109,12 +113,20 @@ pub struct Watcher {
     _thread: JoinOnDrop,
 }
 
+/// A handle that makes the watching thread read everything at once.
+#[derive(Clone, Debug)]
+pub struct Reloader(Weak<SyncSender<WatchRequest>>);
+
+#[derive(Debug)]
 enum WatchRequest {
     Changed,
     Prune(Vec<PathBuf>),
     Fetch(Target),
     Restore(Box<Release>, Option<PathBuf>),
+    LookForData(ReleaseId, PathBuf),
     FallBack,
+    /// Read the configuration and look for a new artifact, then drop the sender.
+    Reload(oneshot::Sender<()>),
 }
 
 /// The artifact that was accepted last.
@@ -174,10 +186,30 @@ impl Watcher {
         let _ = self.wake.try_send(WatchRequest::FallBack);
     }
 
+    /// Returns a handle that outlives no watcher.
+    pub fn reloader(&self) -> Reloader {
+        Reloader(Arc::downgrade(&self.wake))
+    }
+
     /// Removes copies, except for those of the artifacts `needed`.
     pub fn prune(&self, needed: Vec<PathBuf>) {
         // A full channel is no loss: the next call has the same names, or more.
         let _ = self.wake.try_send(WatchRequest::Prune(needed));
+    }
+}
+
+// === impl Reloader ===
+
+impl Reloader {
+    /// Lets the thread read the configuration and look for a new artifact. Returns once the
+    /// configuration has been read, or when the thread is too busy or has ended.
+    pub async fn reload(&self) {
+        let (done, is_done) = oneshot::channel();
+        if let Some(wake) = self.0.upgrade() {
+            // A refused request drops its sender.
+            let _ = wake.try_send(WatchRequest::Reload(done));
+        }
+        let _ = is_done.await;
     }
 }
 
@@ -245,15 +277,19 @@ impl WatchThread {
     }
 
     fn run(&mut self, woken: &Receiver<WatchRequest>) {
+        let mut reloads = Vec::new();
         loop {
             // New settings apply to the next launch, so they are read first.
             let again = match self.poll_config() {
                 Some(soon) => soon,
                 None => {
+                    reloads.clear();
                     self.poll_desired();
                     self.scan()
                 }
             };
+            // The app starts meanwhile.
+            self.store.sync_copies();
             let coalesced_at = Instant::now() + COALESCE_PERIOD;
             let mut wake = woken.recv_timeout(again);
             loop {
@@ -261,9 +297,13 @@ impl WatchThread {
                     Ok(WatchRequest::Prune(needed)) => self.store.prune(&needed),
                     Ok(WatchRequest::Fetch(target)) => self.fetch(target),
                     Ok(WatchRequest::Restore(lost, deployed)) => self.restore(&lost, deployed),
+                    Ok(WatchRequest::LookForData(release, artifact)) => {
+                        self.look_for_data(release, &artifact);
+                    }
                     Ok(WatchRequest::FallBack) => {
                         self.fall_back();
                     }
+                    Ok(WatchRequest::Reload(done)) => reloads.push(done),
                     Ok(WatchRequest::Changed) => {}
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return,

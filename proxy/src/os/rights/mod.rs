@@ -13,6 +13,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::RwLock;
+
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod os;
@@ -22,8 +24,10 @@ mod os;
 
 thread_local! {
     static TAKEN_ON: RefCell<Rights> = RefCell::default();
-    static READER: RefCell<Option<Rights>> = const { RefCell::new(None) };
 }
+
+/// Rights for reading, also in the threads of a copy.
+static READER: RwLock<Option<Rights>> = RwLock::new(None);
 
 /// Rights over files: those of this process, or those of a folder's owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -77,9 +81,10 @@ impl Rights {
     /// # Errors
     /// The error of `work`, or the system refuses the rights. A denied permission names the owner.
     pub fn apply<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let entered = self.enter()?;
-        let result = work();
-        drop(entered);
+        let result = {
+            let _entered = self.enter()?;
+            work()
+        };
         result.map_err(|error| self.explain(error))
     }
 
@@ -88,7 +93,7 @@ impl Rights {
     /// # Errors
     /// The system refuses them.
     pub fn take_on(&self) -> io::Result<()> {
-        std::mem::forget(self.enter()?);
+        self.enter()?.keep();
         TAKEN_ON.set(self.clone());
         Ok(())
     }
@@ -129,11 +134,11 @@ pub fn explain(error: io::Error) -> io::Error {
 }
 
 /// Runs `work`, in which [`as_reader`] has the rights `reader`: a copy is read with other rights
-/// than it is written with.
+/// than it is written with. A process makes one such copy at a time.
 pub fn with_reader<T>(reader: &Rights, work: impl FnOnce() -> T) -> T {
-    let before = READER.replace(Some(reader.clone()));
+    *READER.write() = Some(reader.clone());
     let result = work();
-    READER.set(before);
+    *READER.write() = None;
     result
 }
 
@@ -142,7 +147,8 @@ pub fn with_reader<T>(reader: &Rights, work: impl FnOnce() -> T) -> T {
 /// # Errors
 /// As [`Rights::apply`].
 pub fn as_reader<T>(work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    match READER.with_borrow(Clone::clone) {
+    let reader = READER.read().clone();
+    match reader {
         Some(reader) => reader.apply(work),
         None => work(),
     }

@@ -147,6 +147,13 @@ impl fmt::Display for User {
 
 // === impl Entered ===
 
+impl Entered {
+    /// Lets the thread keep its new ids.
+    pub(super) fn keep(mut self) {
+        self.before = None;
+    }
+}
+
 impl Drop for Entered {
     fn drop(&mut self) {
         if let Some(before) = &self.before

@@ -27,6 +27,12 @@ impl fmt::Display for User {
     }
 }
 
+// === impl Entered ===
+
+impl Entered {
+    pub(super) fn keep(self) {}
+}
+
 /// Returns `None`: nobody's rights are taken on.
 pub(super) fn owner_of(_: &Path) -> Option<(User, PathBuf)> {
     None
