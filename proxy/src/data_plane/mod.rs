@@ -6,6 +6,7 @@
 //!                        │
 //!                        ├─ headers        the fields of one connection, and those for the other end
 //!                        ├─ pool           idle and new connections to a generation
+//!                        ├─ bound          the connection to it that belongs to one client
 //!                        ├─ exchange       one request and its response on such a connection
 //!                        ├─ response_body  holds the upstream until the last byte
 //!                        └─ upgrade        holds it until a tunnel ends
@@ -23,6 +24,7 @@ use crate::router::Router;
 mod accept;
 mod access;
 mod activity;
+mod bound;
 mod connections;
 mod context;
 mod counters;
@@ -50,7 +52,7 @@ mod worker;
 
 pub use access::{AccessForm, AccessLog, AccessSink};
 pub use counters::{BUCKETS, ResponseTotals, TrafficCounters, TrafficTotals};
-pub use headers::Forwarded;
+pub use headers::{Forwarded, TrustedProxies};
 pub(crate) use listener::Listener;
 pub use settings::{AppLimits, ClientLimits, DataPlaneSettings, RequestLimits};
 pub use shutdown_request::ShutdownRequest;

@@ -11,12 +11,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::activity::Clock;
+use super::headers;
 use super::settings::AppLimits;
 use super::stream::Stream;
 use crate::release::Generation;
@@ -50,7 +51,8 @@ pub(super) struct Connection {
     pub(super) handle: Rc<ConnectionHandle>,
     idle_since: Instant,
     idle_timeout: Duration,
-    is_reused: bool,
+    /// It has served a request before: its end may have nothing to do with the present one.
+    pub(super) is_reused: bool,
 }
 
 /// The connections of one generation.
@@ -166,20 +168,21 @@ impl Pool {
 
     /// Takes back a connection whose request is complete.
     pub(super) fn put_back(&self, mut connection: Box<Connection>) {
-        // Bytes behind a response belong to no request (RFC 9112, section 9.2).
-        if !connection.received.is_empty() || connection.handle.cut.get().is_some() {
+        if !connection.is_reusable() {
             return;
         }
         let mut generations = self.generations.borrow_mut();
         if let Some(pool) = find(&mut generations, connection.handle.generation)
             && !pool.is_superseded
         {
-            connection.is_reused = true;
-            connection.last_received = 0;
-            connection.idle_since = Instant::now();
-            connection.handle.class.set(Class::Request);
+            connection.renew();
             pool.idle.push(connection);
         }
+    }
+
+    /// Returns `true` if the generation gets no new requests.
+    pub(super) fn is_superseded(&self, generation: Generation) -> bool {
+        find(&mut self.generations.borrow_mut(), generation).is_none_or(|pool| pool.is_superseded)
     }
 
     /// Adds a connection to its generation.
@@ -350,23 +353,23 @@ impl Connection {
         received
     }
 
-    /// Returns `true` if it has served a request before: its end may then have nothing to do with
-    /// the present one.
-    pub(super) fn is_reused(&self) -> bool {
-        self.is_reused
+    /// Returns `true` if no byte follows its last response (RFC 9112, section 9.2).
+    pub(super) fn is_reusable(&self) -> bool {
+        self.received.is_empty() && self.handle.cut.get().is_none()
+    }
+
+    /// Prepares the connection for its next request.
+    pub(super) fn renew(&mut self) {
+        self.is_reused = true;
+        self.last_received = 0;
+        self.idle_since = Instant::now();
+        self.handle.class.set(Class::Request);
     }
 
     /// Sets the idle timeout to one second less than the app announces in `Keep-Alive: timeout=5`.
     pub(super) fn learn_idle_timeout(&mut self, headers: &HeaderMap) {
-        static KEEP_ALIVE: header::HeaderName = header::HeaderName::from_static("keep-alive");
-        let value = headers.get(&KEEP_ALIVE).and_then(|v| v.to_str().ok());
-        let timeout = value.and_then(|value| {
-            let mut parameters = value.split(',').map(str::trim);
-            let seconds = parameters.find_map(|word| word.strip_prefix("timeout="))?;
-            seconds.parse::<u64>().ok()
-        });
-        if let Some(seconds) = timeout {
-            self.idle_timeout = Duration::from_secs(seconds.saturating_sub(1));
+        if let Some(timeout) = headers::keep_alive_timeout(headers) {
+            self.idle_timeout = timeout.saturating_sub(Duration::from_secs(1));
         }
     }
 
