@@ -30,6 +30,9 @@ use crate::release::{Digest, Release, ReleaseId};
 
 mod data_left;
 mod incomplete;
+mod reload;
+
+pub use reload::Reloader;
 
 use incomplete::{OlderArtifacts, drop_folder};
 
@@ -113,10 +116,6 @@ pub struct Watcher {
     _thread: JoinOnDrop,
 }
 
-/// A handle that makes the watching thread read everything at once.
-#[derive(Clone, Debug)]
-pub struct Reloader(Weak<SyncSender<WatchRequest>>);
-
 #[derive(Debug)]
 enum WatchRequest {
     Changed,
@@ -188,28 +187,13 @@ impl Watcher {
 
     /// Returns a handle that outlives no watcher.
     pub fn reloader(&self) -> Reloader {
-        Reloader(Arc::downgrade(&self.wake))
+        Reloader::new(Arc::downgrade(&self.wake))
     }
 
     /// Removes copies, except for those of the artifacts `needed`.
     pub fn prune(&self, needed: Vec<PathBuf>) {
         // A full channel is no loss: the next call has the same names, or more.
         let _ = self.wake.try_send(WatchRequest::Prune(needed));
-    }
-}
-
-// === impl Reloader ===
-
-impl Reloader {
-    /// Lets the thread read the configuration and look for a new artifact. Returns once the
-    /// configuration has been read, or when the thread is too busy or has ended.
-    pub async fn reload(&self) {
-        let (done, is_done) = oneshot::channel();
-        if let Some(wake) = self.0.upgrade() {
-            // A refused request drops its sender.
-            let _ = wake.try_send(WatchRequest::Reload(done));
-        }
-        let _ = is_done.await;
     }
 }
 
