@@ -350,7 +350,9 @@ mod tests {
             fs::write(&source, content).unwrap();
             let digest = digest_of(content);
             let same = SameContent::Reuse;
-            let put = upload(&source, digest, drop.path(), content, same, &mut progress).unwrap();
+            let original = Original::new(source.to_path_buf());
+            let put = upload(&original, digest, drop.path(), content, same, &mut progress);
+            let put = put.unwrap();
             let checksum = checksum_file::path_for(&put.path);
             files::set_modified(&checksum, start - Duration::from_secs(age)).unwrap();
         }
@@ -371,7 +373,8 @@ mod tests {
             let digest = digest_at(&artifact).unwrap();
             let again = SameContent::CopyAgain;
             let name = file_name(&artifact);
-            let put = upload(&artifact, digest, drop.path(), &name, again, &mut progress);
+            let original = Original::new(artifact.clone());
+            let put = upload(&original, digest, drop.path(), &name, again, &mut progress);
             let modified = fs::metadata(put.unwrap().path).unwrap().modified().unwrap();
             assert!(
                 modified.elapsed().unwrap() < Duration::from_secs(3600),
