@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::deployment::status::{Phase, Status, UnixMillis};
+use crate::os::files;
 use crate::os::machine::{is_gone, is_same_program, shared_pid_namespace};
 
 /// Maximum age of a live sidecar's heartbeat. It writes every second; disks and shares may be slow.
@@ -72,7 +73,7 @@ impl Sidecars {
             if text.starts_with('.') || !text.ends_with(".json") {
                 continue;
             }
-            let content = fs::read(entry.path()).unwrap_or_default();
+            let content = files::read_large(&entry.path()).unwrap_or_default();
             if let Ok(status) = serde_json::from_slice(&content) {
                 self.seen(name, status);
             } else if let Some(known) = self.known.get_mut(&name) {
