@@ -316,6 +316,11 @@ impl Pool {
         }
         generations.retain(|pool| !pool.all.is_empty());
     }
+
+    /// Returns true if there has been no connection since the last sweep.
+    pub(super) fn is_empty(&self) -> bool {
+        self.generations.borrow().is_empty()
+    }
 }
 
 fn find(generations: &mut [GenerationPool], generation: Generation) -> Option<&mut GenerationPool> {
