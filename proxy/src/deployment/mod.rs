@@ -27,6 +27,7 @@ pub mod source;
 pub mod status;
 mod text;
 pub(crate) mod transfer;
+mod unix_millis;
 
 pub use drop_folder::DropFolder;
 pub use fingerprint::Fingerprint;
