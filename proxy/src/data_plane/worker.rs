@@ -167,12 +167,12 @@ async fn serve_all(
             }
             _ = sweep.tick(), if !connections.is_at_rest() => {
                 clock.tick();
-                pool.sweep();
+                let is_unused = pool.sweep();
                 connections.sweep(settings);
                 if let Some(recorder) = &context.recorder {
                     recorder.flush();
                 }
-                if pool.is_empty() {
+                if is_unused {
                     connections.rest_if_unused();
                 }
             }

@@ -20,7 +20,13 @@ impl MemoryMeter {
     /// Adds the memory of each instance to a status of a sidecar on this machine.
     pub(crate) fn complete(&mut self, status: &mut Status) {
         self.0.retain(|_, (at, _)| at.elapsed() < MAX_AGE);
-        for instance in status.instances_mut() {
+        let one = [
+            &mut status.active,
+            &mut status.candidate,
+            &mut status.standby,
+        ];
+        let more = status.draining.iter_mut().chain(&mut status.stopping);
+        for instance in one.into_iter().flatten().chain(more) {
             let Some(pid) = instance.pid else {
                 continue;
             };

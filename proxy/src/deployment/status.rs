@@ -400,13 +400,6 @@ impl Status {
         }
     }
 
-    /// Returns all instances.
-    pub fn instances_mut(&mut self) -> impl Iterator<Item = &mut InstanceStatus> {
-        let one = [&mut self.active, &mut self.candidate, &mut self.standby];
-        let more = self.draining.iter_mut().chain(&mut self.stopping);
-        one.into_iter().flatten().chain(more)
-    }
-
     /// Adds a launch, and removes the oldest one when there are too many.
     pub fn add_launch(&mut self, release: &Release, generation: Generation) -> &mut Handoff {
         if self.handoffs.len() == HISTORY {

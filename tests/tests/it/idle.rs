@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -60,8 +60,8 @@ fn woken(pid: u32, name: &str, during: impl FnOnce()) -> u64 {
     count() - before
 }
 
-/// Returns the system calls of a process that name a file below `folder`.
-fn file_operations(pid: u32, folder: &Path) -> Vec<String> {
+/// Returns the system calls of a process that name a file below one of the folders.
+fn file_operations(pid: u32, folders: [PathBuf; 2]) -> Vec<String> {
     let kept = tempfile::tempdir().expect("a folder");
     let trace = kept.path().join("trace");
     let mut strace = Command::new("strace");
@@ -73,18 +73,17 @@ fn file_operations(pid: u32, folder: &Path) -> Vec<String> {
     strace.wait().expect("its end");
     let trace = fs::read_to_string(&trace).expect("its output");
     assert!(!trace.is_empty(), "it has seen nothing at all");
-    let below = folder.to_str().expect("a text");
-    let calls = trace.lines().filter(|line| line.contains(below));
+    let below = folders.map(|folder| folder.to_str().expect("a text").to_owned());
+    let is_below = |line: &&str| below.iter().any(|folder| line.contains(folder));
+    let calls = trace.lines().filter(is_below);
     calls.map(str::to_owned).collect()
 }
 
 fn assert_leaves_files_alone(site: &Running) {
     rest(site);
-    let calls = file_operations(site.pid(), &site.site());
     // The private copies are on a local disk.
-    let cache = site.cache();
-    let cache = cache.to_str().expect("a text");
-    let shared: Vec<_> = calls.iter().filter(|call| !call.contains(cache)).collect();
+    let folders = [site.site(), site.deployment().state()];
+    let shared = file_operations(site.pid(), folders);
     assert!(
         shared.iter().any(|call| call.contains("sidecars")),
         "no heartbeat is seen: {shared:#?}"

@@ -337,7 +337,13 @@ impl WatchThread {
         } else {
             poll.max(REPORTED_POLL)
         };
-        self.scan(found, news).min(pause)
+        let target = found.as_ref().ok().cloned();
+        let wait = self.scan(found, news).min(pause);
+        if target.is_some_and(|target| self.is_tree_unwatched(&target)) {
+            // Its size is known now.
+            return Duration::ZERO;
+        }
+        wait
     }
 
     fn fetch(&mut self, target: Target) {

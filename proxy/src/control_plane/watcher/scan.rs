@@ -72,6 +72,16 @@ impl WatchThread {
             && (1..=MAX_FOLDERS).contains(&folders)
     }
 
+    /// Returns true if each change in the folder of an artifact should be reported, which was not known
+    /// when the files to watch were listed.
+    pub(super) fn is_tree_unwatched(&self, target: &Target) -> bool {
+        let has_tree = self
+            .watched
+            .as_ref()
+            .is_some_and(|(_, has_tree, _)| *has_tree);
+        !has_tree && self.should_watch_tree(target)
+    }
+
     /// Looks for a new artifact. Returns the maximum time until the next look.
     pub(super) fn scan(&mut self, found: Result<Target, SourceError>, news: News) -> Duration {
         let target = match found {
