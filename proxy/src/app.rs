@@ -23,6 +23,7 @@ use crate::data_plane::{DataPlane, Listener, ShutdownRequest, TrafficCounters};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::observe::admin::{self, Admin};
 use crate::observe::{event_hook, systemd};
+use crate::os::files;
 use crate::os::listening::describe_listener;
 use crate::os::service_manager::{ServiceNotification, notify, passed_listener};
 use crate::os::signal::SignalRequest;
@@ -389,8 +390,9 @@ fn make_folders(config: &Config, sidecar: &str) -> Result<PathBuf, AppError> {
     take_over_former_state(config);
     let folder = config.state.join("sidecars");
     let shared = &config.supervisor.shared;
-    let made = std::fs::create_dir_all(&folder)
-        .and_then(|()| std::fs::create_dir_all(shared))
+    let made = files::make_folders(&config.state)
+        .and_then(|()| files::make_folders(&folder))
+        .and_then(|()| files::make_folders(shared))
         .and_then(|()| tempfile::tempfile_in(&folder).map(drop));
     match made {
         // A full disk ends, a missing right does not.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::deployment::instance_memory::MemoryMeter;
 use crate::deployment::status::{Phase, Status, UnixMillis};
+use crate::os::files;
 use crate::os::machine::{is_gone, is_same_program, shared_pid_namespace};
 
 /// Maximum age of a live sidecar's heartbeat. It gives one every three
@@ -74,7 +75,7 @@ impl Sidecars {
             if text.starts_with('.') || !text.ends_with(".json") {
                 continue;
             }
-            let content = fs::read(entry.path()).unwrap_or_default();
+            let content = files::read_large(&entry.path()).unwrap_or_default();
             if let Ok(status) = serde_json::from_slice(&content) {
                 self.seen(name, status);
             } else if let Some(known) = self.known.get_mut(&name) {

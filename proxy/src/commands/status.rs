@@ -14,6 +14,7 @@ use super::{ELSEWHERE, ExitStatus, count, exit_status_of, table};
 use crate::cli::queries::StatusArgs;
 use crate::deployment::instance_memory::MemoryMeter;
 use crate::deployment::status::UnixMillis;
+use crate::os::terminal::printable_json;
 
 const SCHEMA: u32 = 1;
 /// Number of handoffs shown of a sidecar; `handoff history` shows them all.
@@ -30,7 +31,7 @@ pub fn run(options: &StatusArgs) -> ExitStatus {
 }
 
 fn show(options: &StatusArgs) -> Result<ExitStatus, UnknownDeployment> {
-    let state = options.deployment.state()?;
+    let state = options.deployment.enter()?;
     let mut sidecars = Sidecars::of(&state);
     let mut meter = MemoryMeter::default();
     sidecars.refresh();
@@ -52,7 +53,8 @@ fn show(options: &StatusArgs) -> Result<ExitStatus, UnknownDeployment> {
 
 fn shown(options: &StatusArgs, state: &Path, sidecars: &Sidecars) -> String {
     if options.json {
-        format!("{}\n", as_json(state, sidecars))
+        let json = as_json(state, sidecars).to_string();
+        format!("{}\n", printable_json(&json))
     } else {
         as_text(state, sidecars)
     }

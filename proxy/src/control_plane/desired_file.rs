@@ -1,12 +1,12 @@
 //! Reads `<state>/desired.json` for a sidecar, each time that it changes.
 
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::deployment::Fingerprint;
 use crate::deployment::desired::{Desired, FILE_NAME, SCHEMA};
 use crate::deployment::status::UnixMillis;
+use crate::os::files;
 
 /// The file, and its content at the last reading.
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl DesiredFile {
         if self.fingerprint.as_ref() == Some(&fingerprint) {
             return Ok(None);
         }
-        let content = fs::read(&self.path)?;
+        let content = files::read_small(&self.path)?;
         self.fingerprint = Some(fingerprint);
         Ok(Some(content))
     }
@@ -150,6 +150,8 @@ impl DesiredFile {
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
+
+    use std::fs;
 
     use super::*;
     use crate::deployment::desired::ControlCommand;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::checksum_file;
 use super::drop_folder::DropFolder;
 use super::pointer::{Pointer, PointerError};
+use crate::os::files;
 use crate::release::Digest;
 
 /// The options that name what to run.
@@ -113,7 +114,7 @@ impl Source {
     pub fn target(&self, drop_folder: &mut DropFolder) -> Result<Target, SourceError> {
         match self {
             Self::Artifact(path) => target_at(path.clone()),
-            Self::Pointer { file, folder } => match (fs::read(file), folder) {
+            Self::Pointer { file, folder } => match (files::read_small(file), folder) {
                 (Ok(content), _) => pointed(file, &content),
                 (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
                     newest(folder, Some(file), drop_folder)
@@ -209,7 +210,7 @@ fn target_at(path: PathBuf) -> Result<Target, SourceError> {
     }
     check_kind(&path)?;
     let checksum_file = checksum_file::path_for(&path);
-    let digest = match fs::read(&checksum_file) {
+    let digest = match files::read_small(&checksum_file) {
         Ok(content) => {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             // A digest may be half written; without it the artifact would count as unproved.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use super::data_left::DataLeft;
+pub use super::gave_way::GaveWay;
 use super::path_serde;
 use super::source::Source;
 pub use super::unix_millis::UnixMillis;
@@ -108,21 +109,6 @@ pub struct Status {
     /// The newest release while an earlier one serves because of its crashes, and until it has
     /// served for long enough again.
     pub gave_way: Option<GaveWay>,
-}
-
-/// A release that gave way to an earlier one because it crashed again and again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GaveWay {
-    /// Launch number of its last instance.
-    pub generation: Generation,
-    /// Release that gave way.
-    pub from: ReleaseId,
-    /// Release that serves instead.
-    pub to: ReleaseId,
-    /// Time at which it did.
-    pub at_ms: UnixMillis,
-    /// Time of the next try.
-    pub retry_ms: UnixMillis,
 }
 
 /// An artifact without a digest that may still change.

@@ -25,7 +25,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("os/", &[]),
     (
         "telemetry/sinks.rs",
-        &["data_plane", "process", "telemetry"],
+        &["data_plane", "os", "process", "telemetry"],
     ),
     ("telemetry/", &["os"]),
     ("router/", &["release"]),

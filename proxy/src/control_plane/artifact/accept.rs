@@ -87,7 +87,8 @@ impl Store {
         let artifact = match content.copy {
             None => deployed.path.clone(),
             Some((folder, name)) => {
-                let kept = self.keep_copy(&id, folder, proved);
+                let kept = files::limit_to_readers_of(&deployed.path, folder.path())
+                    .and_then(|()| self.keep_copy(&id, folder, proved));
                 kept.map_err(|error| deployed.copy_error(error))?.join(name)
             }
         };

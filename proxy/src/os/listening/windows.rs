@@ -70,7 +70,6 @@ impl ListeningSocket {
     }
 
     /// Returns whether it belongs to a user whose processes this one may not even look at.
-    #[expect(clippy::unused_self, reason = "the same as on Unix")]
     pub fn is_foreign(&self, _: &BTreeSet<u32>) -> bool {
         self.pid.is_some_and(|pid| pid != SYSTEM && is_hidden(pid))
     }
@@ -82,7 +81,6 @@ impl ListeningSocket {
     }
 
     /// Returns nothing: the table does not name the user.
-    #[expect(clippy::unused_self, reason = "the same as on Unix")]
     pub fn user(&self) -> Option<String> {
         None
     }

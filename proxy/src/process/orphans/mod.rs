@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use self::identity::ProcessIdentity;
-use crate::os::files;
+use crate::os::files::{self, Access};
 use crate::os::machine::pid_namespace;
 use crate::release::Generation;
 
@@ -70,7 +70,7 @@ struct RecordFile {
 impl ProcessRecords {
     /// Kills the processes that dead sidecars have left, and begins a record in the same folder.
     pub(super) fn open(folder: &Path) -> io::Result<Rc<Self>> {
-        fs::create_dir_all(folder)?;
+        files::make_own_folder(folder, Access::None)?;
         kill_orphans(folder);
         let pid = std::process::id();
         let started = os::identify(pid).map_or(0, |process| process.started);
@@ -236,7 +236,7 @@ fn kill_orphans(folder: &Path) {
 fn left_by(file: &Path) -> BTreeSet<ProcessIdentity> {
     let mark = file.file_stem().unwrap_or_default().to_string_lossy();
     let mut left = os::find_marked(&mark);
-    let json = fs::read(file).ok();
+    let json = files::read_small(file).ok();
     match json.map(|json| serde_json::from_slice::<RecordFile>(&json)) {
         Some(Ok(content)) if content.machine == pid_namespace().unwrap_or_default() => {
             left.extend(content.processes);
