@@ -12,6 +12,7 @@ use super::deployment_paths::UnknownDeployment;
 use super::sidecars::{Liveness, Sidecars};
 use super::{ELSEWHERE, ExitStatus, count, exit_status_of, table};
 use crate::cli::queries::StatusArgs;
+use crate::deployment::instance_memory::MemoryMeter;
 use crate::deployment::status::UnixMillis;
 use crate::os::terminal::printable_json;
 
@@ -32,9 +33,11 @@ pub fn run(options: &StatusArgs) -> ExitStatus {
 fn show(options: &StatusArgs) -> Result<ExitStatus, UnknownDeployment> {
     let state = options.deployment.enter()?;
     let mut sidecars = Sidecars::of(&state);
+    let mut meter = MemoryMeter::default();
     sidecars.refresh();
+    sidecars.measure_memory(&mut meter);
     let shown = if options.watch {
-        watch(options, &state, &mut sidecars)
+        watch(options, &state, (&mut sidecars, meter))
     } else {
         print(&shown(options, &state, &sidecars))
     };
@@ -64,7 +67,11 @@ fn print(text: &str) -> io::Result<()> {
 }
 
 /// Prints the statuses until stdout is closed.
-fn watch(options: &StatusArgs, state: &Path, sidecars: &mut Sidecars) -> io::Result<()> {
+fn watch(
+    options: &StatusArgs,
+    state: &Path,
+    (sidecars, mut meter): (&mut Sidecars, MemoryMeter),
+) -> io::Result<()> {
     let term = Term::buffered_stdout();
     let redraws = term.is_term() && !options.json;
     if redraws {
@@ -79,6 +86,7 @@ fn watch(options: &StatusArgs, state: &Path, sidecars: &mut Sidecars) -> io::Res
         }
         sleep(REDRAW);
         sidecars.refresh();
+        sidecars.measure_memory(&mut meter);
     }
 }
 

@@ -16,6 +16,12 @@ use crate::control_plane::readiness::Readiness;
 use crate::control_plane::settings::SupervisorSettings;
 use crate::process::template::Command;
 
+/// Maximum time from one status to the next at rest: commands take a sidecar for dead after ten
+/// seconds.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// The same for a sidecar whose page shows its traffic.
+const HEARTBEAT_OF_PAGE: Duration = Duration::from_secs(1);
+
 pub(super) fn supervisor(
     run: &Run,
     state: &Path,
@@ -26,6 +32,10 @@ pub(super) fn supervisor(
         command: command.clone(),
         environment: environment::of(run)?,
         shared: paths::shared(run, state),
+        heartbeat: match run.observability.admin {
+            Some(_) => HEARTBEAT_OF_PAGE,
+            None => HEARTBEAT,
+        },
         port_names: run.app.port_name.clone(),
         can_overlap: run.app.overlap == Overlap::Yes,
         readiness: readiness(run)?,

@@ -68,9 +68,9 @@ impl DesiredFile {
         }
     }
 
-    /// Returns the folder to watch.
-    pub fn folder(&self) -> Option<&Path> {
-        self.path.parent()
+    /// Returns the path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Reads the file if it has changed, and returns the change.
@@ -86,7 +86,7 @@ impl DesiredFile {
                     return self.report(Some(format!("cannot read {:?}: {error}", self.path)));
                 }
                 // There has never been a command, unless the folder cannot be seen either.
-                if self.folder().is_some_and(Path::is_dir) {
+                if self.path.parent().is_some_and(Path::is_dir) {
                     self.baseline = Baseline::Known;
                 }
                 return self.report(None);

@@ -11,7 +11,7 @@ use crate::os::machine::{is_gone, shared_pid_namespace};
 
 /// Number of stale files that stay.
 const KEPT: usize = 10;
-/// Minimum age of a stale file. A live sidecar writes every second; the clocks of machines may
+/// Minimum age of a stale file. A live sidecar writes every few seconds; the clocks of machines may
 /// differ.
 const LATELY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Minimum age of a stale file of this machine, whose process is gone.

@@ -295,8 +295,8 @@ impl Pool {
     }
 
     /// Closes idle connections that have expired or that the app has closed, cuts connections whose
-    /// response is overdue, and forgets generations without connections.
-    pub(super) fn sweep(&self) {
+    /// response is overdue, and forgets generations without connections. Returns true if none is left.
+    pub(super) fn sweep(&self) -> bool {
         let now = Instant::now();
         let mut generations = self.generations.borrow_mut();
         for pool in generations.iter_mut() {
@@ -315,6 +315,7 @@ impl Pool {
             pool.all.retain(|handle| handle.strong_count() > 0);
         }
         generations.retain(|pool| !pool.all.is_empty());
+        generations.is_empty()
     }
 }
 

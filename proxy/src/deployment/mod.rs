@@ -20,6 +20,7 @@ pub(crate) mod file_error;
 pub mod fingerprint;
 pub mod former_state;
 mod gave_way;
+pub(crate) mod instance_memory;
 pub mod names;
 pub(crate) mod path_serde;
 pub mod pointer;

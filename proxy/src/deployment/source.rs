@@ -107,25 +107,6 @@ impl Source {
         }
     }
 
-    /// Returns the folders in which a change may mean a new artifact, `target` being the present
-    /// one.
-    pub fn watched<'a>(&'a self, target: Option<&'a Target>) -> Vec<&'a Path> {
-        let mut watched = match self {
-            Self::Artifact(path) => vec![parent(path)],
-            Self::Pointer { file, folder } => {
-                let folder = folder.as_deref();
-                [Some(parent(file)), folder].into_iter().flatten().collect()
-            }
-            Self::Folder(folder) => vec![folder.as_path()],
-        };
-        if let Some(target) = target {
-            watched.push(parent(&target.path));
-        }
-        watched.sort_unstable();
-        watched.dedup();
-        watched
-    }
-
     /// Returns the artifact that is to run now.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ const SCHEMA: u32 = 1;
 const HISTORY: usize = 50;
 
 /// The status of a sidecar at one moment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     schema: u32,
     /// Random id of the sidecar.
@@ -51,7 +51,7 @@ pub struct Status {
     pub log_file: Option<PathBuf>,
     /// Time of the start.
     pub started_ms: UnixMillis,
-    /// Time of the last write; a live sidecar writes at least every second or so.
+    /// Time of the last sign of life; a live sidecar gives one every three seconds or so.
     pub heartbeat_ms: UnixMillis,
     /// State of the sidecar as a whole.
     pub phase: Phase,
@@ -125,7 +125,7 @@ pub struct Settling {
 }
 
 /// A pause: new requests are held.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
     /// Latest end of the pause.
     pub until_ms: UnixMillis,
@@ -134,7 +134,7 @@ pub struct Paused {
 }
 
 /// A failed liveness check of the active instance.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alarm {
     /// Launch number of the instance.
     pub generation: Generation,
@@ -145,7 +145,7 @@ pub struct Alarm {
 }
 
 /// A return of requests to an instance that had been superseded.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollback {
     /// Launch number of the instance that lost the requests.
     pub from: Generation,
@@ -186,7 +186,7 @@ pub enum Phase {
 }
 
 /// The status of an instance at one moment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceStatus {
     /// Launch number.
     pub generation: Generation,
@@ -216,13 +216,13 @@ pub struct InstanceStatus {
     /// Fact about its port that is worth knowing and no problem.
     #[serde(default)]
     pub note: Option<String>,
-    /// Resident memory of all its processes, in bytes; at most ten seconds old.
+    /// Resident memory of all its processes in bytes, measured when the status was written.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
 }
 
 /// The failure of an instance.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Release that it ran.
     pub release: ReleaseId,
@@ -248,7 +248,7 @@ pub struct Failure {
 }
 
 /// One launch and its outcome.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handoff {
     /// Release that was launched.
     pub release: ReleaseId,

@@ -19,3 +19,4 @@ pub mod service_manager;
 pub mod signal;
 pub mod terminal;
 pub mod thread;
+pub mod volume;

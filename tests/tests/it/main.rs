@@ -45,6 +45,7 @@ mod http_trailers_and_interim;
 mod http_upgrade_requests;
 mod http_upgrades;
 mod identity;
+mod idle;
 mod in_flight;
 mod kudu;
 mod launch;
