@@ -771,7 +771,8 @@ mod tests {
     fn a_cache_in_the_deployed_folder_is_refused() {
         let mut site = Site::new(Workdir::Auto);
         site.write("index.html", "one");
-        let refused = site.accept(&site.folder.path().to_owned(), None);
+        let folder = site.folder.path().to_owned();
+        let refused = site.accept(&folder, None);
         let said = refused.unwrap_err().to_string();
         assert!(said.contains("--cache"), "{said}");
     }
