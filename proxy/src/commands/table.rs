@@ -259,6 +259,20 @@ fn ways_back(status: &Status, now: UnixMillis) -> String {
             "  requests went back from generation {from} to {to}, {ago} ago"
         );
     }
+    if let Some(given) = &status.gave_way {
+        let (from, to) = (&given.from, &given.to);
+        let ago = between(given.at_ms, now);
+        let next = if given.retry_ms > now {
+            format!("is tried again in {}", between(now, given.retry_ms))
+        } else {
+            "is being tried again".to_owned()
+        };
+        let _ = writeln!(
+            text,
+            "  {from} gave way to {to} {ago} ago because of its crashes, and {next}; handoff \
+             rollback keeps {to}"
+        );
+    }
     let names: Vec<_> = status
         .earlier
         .iter()

@@ -169,6 +169,8 @@ mod tests {
             "env-file",
             "health-path",
             "health-host",
+            "health-header",
+            "health-body",
             "health-interval",
             "health-timeout",
             "health-status",

@@ -9,13 +9,14 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 pub use super::data_left::DataLeft;
+pub use super::gave_way::GaveWay;
 use super::path_serde;
 use super::source::Source;
+pub use super::unix_millis::UnixMillis;
 use crate::os::machine::shared_pid_namespace;
 use crate::release::{Generation, Release, ReleaseId};
 
@@ -23,10 +24,6 @@ use crate::release::{Generation, Release, ReleaseId};
 const SCHEMA: u32 = 1;
 /// Maximum number of handoffs in the status.
 const HISTORY: usize = 50;
-
-/// Milliseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct UnixMillis(pub u64);
 
 /// The status of a sidecar at one moment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -109,6 +106,9 @@ pub struct Status {
     pub refused: Vec<Refusal>,
     /// The last time that requests returned to an earlier instance.
     pub last_rollback: Option<Rollback>,
+    /// The newest release while an earlier one serves because of its crashes, and until it has
+    /// served for long enough again.
+    pub gave_way: Option<GaveWay>,
 }
 
 /// An artifact without a digest that may still change.
@@ -236,6 +236,10 @@ pub struct Failure {
     pub reason: String,
     /// Exit status, if it exited.
     pub exit: Option<String>,
+    /// Number of requests that were in flight when it ended while it was active: one of them may be
+    /// the cause.
+    #[serde(default)]
+    pub in_flight: usize,
     /// Last lines of its output.
     #[serde(default)]
     pub output: VecDeque<String>,
@@ -319,23 +323,6 @@ pub struct Refusal {
     pub probe: Option<String>,
 }
 
-// === impl UnixMillis ===
-
-impl UnixMillis {
-    /// Returns the present time by the system's clock.
-    pub fn now() -> Self {
-        SystemTime::now().into()
-    }
-}
-
-impl From<SystemTime> for UnixMillis {
-    fn from(time: SystemTime) -> Self {
-        let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH);
-        let millis = since_epoch.unwrap_or_default().as_millis();
-        Self(u64::try_from(millis).unwrap_or(u64::MAX))
-    }
-}
-
 // === impl SourceStatus ===
 
 impl From<&Source> for SourceStatus {
@@ -395,6 +382,7 @@ impl Status {
             earlier: Vec::new(),
             refused: Vec::new(),
             last_rollback: None,
+            gave_way: None,
         }
     }
 

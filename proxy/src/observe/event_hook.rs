@@ -57,6 +57,8 @@ enum EventKind {
     Failed,
     /// An instance that had served ended by itself.
     Crashed,
+    /// A release crashed again and again: an earlier one serves, and it is tried again later.
+    GaveWay,
     /// Requests went back to an earlier release.
     RolledBack,
     /// An instance serves again after a crash or an alarm.
@@ -69,6 +71,7 @@ struct EventDetector {
     promoted: Option<Generation>,
     refused: BTreeSet<Generation>,
     crashed: Option<Generation>,
+    gave_way: Option<Generation>,
     rolled_back_at: Option<UnixMillis>,
     is_down: bool,
 }
@@ -174,6 +177,7 @@ impl EventKind {
             Self::Refused => "refused",
             Self::Failed => "failed",
             Self::Crashed => "crashed",
+            Self::GaveWay => "gave_way",
             Self::RolledBack => "rolled_back",
             Self::Recovered => "recovered",
         }
@@ -221,6 +225,7 @@ impl EventDetector {
         events.extend(self.promotion(status));
         events.extend(self.crash(status));
         events.extend(self.failed_start(status));
+        events.extend(self.gave_way(status));
         events.extend(self.rollback(status));
         events.extend(self.recovery(status));
         events
@@ -289,6 +294,16 @@ impl EventDetector {
         }
         self.is_down = true;
         Some(HookEvent::of_failure(EventKind::Failed, status, failure))
+    }
+
+    fn gave_way(&mut self, status: &Status) -> Option<HookEvent> {
+        let given = status.gave_way.as_ref()?;
+        if self.gave_way.replace(given.generation) == Some(given.generation) {
+            return None;
+        }
+        let reason = format!("it crashed too often, {} serves instead", given.to);
+        let kind = EventKind::GaveWay;
+        Some(HookEvent::new(kind, status, given.generation, &reason))
     }
 
     fn rollback(&mut self, status: &Status) -> Option<HookEvent> {

@@ -28,6 +28,7 @@ mod drain;
 mod exhaustion;
 mod failed_release;
 mod forwarding;
+mod gate;
 mod holding;
 mod http_answer_framing;
 mod http_authentication;

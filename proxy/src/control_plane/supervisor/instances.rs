@@ -237,6 +237,14 @@ impl Instance {
         self.upstream.strong_count().saturating_sub(routed)
     }
 
+    /// Returns the number of requests and tunnels that an end of the active instance leaves without a
+    /// whole response: those in flight, and those that were until a moment ago.
+    pub(super) fn unfinished(&self) -> usize {
+        let upstream = self.upstream.upgrade();
+        let unanswered = upstream.map_or(0, |upstream| upstream.unanswered().recent());
+        self.in_flight() + unanswered
+    }
+
     /// Returns the memory of its processes, measured anew when the last measurement is old.
     fn memory(&self) -> Option<u64> {
         let last = self.memory.get();

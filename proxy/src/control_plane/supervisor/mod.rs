@@ -35,6 +35,7 @@ use crate::release::{Generation, Release, ReleaseId};
 use crate::router::Router;
 
 mod commands;
+mod giving_way;
 mod handover;
 mod instance_events;
 mod instances;
@@ -88,6 +89,8 @@ pub struct Supervisor<L> {
     /// The active instance for which a restart with the present variables has been requested.
     renewed: Option<Generation>,
     retry: Timer,
+    /// Pause of a release that gave way to another one.
+    rest: Timer,
     pause: Timer,
     messages: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
@@ -143,6 +146,7 @@ impl<L: Launch> Supervisor<L> {
             served: None,
             renewed: None,
             retry: Timer::default(),
+            rest: Timer::default(),
             pause: Timer::default(),
             messages,
             inbox,
@@ -214,6 +218,10 @@ impl<L: Launch> Supervisor<L> {
             .status
             .alarm
             .take_if(|alarm| !lifecycle.is_active(alarm.generation));
+        self.journal
+            .status
+            .gave_way
+            .take_if(|given| !lifecycle.has_given_way(&given.from));
     }
 
     fn perform(&mut self, action: Action) {
@@ -232,6 +240,10 @@ impl<L: Launch> Supervisor<L> {
             }
             Action::BeginTrial(generation) => self.begin_trial(generation),
             Action::RetryAfter(failures) => self.retry_after(failures),
+            Action::ReportGaveWay(generation, from, to) => {
+                self.report_gave_way(generation, &from, &to);
+            }
+            Action::ReturnAfter(release, times) => self.return_after(release, times),
             Action::ReportNoRollbackTarget => self.report_no_rollback_target(),
             Action::ReportRollbackGivenUp(to, instead) => {
                 self.report_rollback_given_up(&to, instead.as_ref());
