@@ -80,5 +80,8 @@ pages! {
         "decisions/0035-observers-read-the-status-and-block-nothing",
         "decisions/0036-the-status-page-sets-text-only",
         "decisions/0037-the-folder-is-the-interface-between-deployers-and-sidecars",
-        "decisions/0038-static-glibc-for-the-linux-program";
+        "decisions/0038-static-glibc-for-the-linux-program",
+        "decisions/0070-descriptors-are-divided-at-the-start",
+        "decisions/0071-a-full-sidecar-closes-what-is-idle",
+        "decisions/0072-an-app-with-one-connection-is-learnt-from-its-answers";
 }

@@ -1,6 +1,7 @@
 //! The client connections of one worker.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +21,14 @@ use super::stream::Stream;
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
+/// Number of sweeps for which a connection has to be idle before it makes room for another one: a
+/// client that goes on using its connection keeps it.
+const MIN_IDLE_SWEEPS: u32 = 2;
+/// Share of the idle connections that are closed at a time, and its maximum: to look for them takes
+/// time.
+const ROOM_SHARE: usize = 8;
+const MAX_ROOM: usize = 32;
+
 /// The client connections of one worker, tunnels included.
 #[derive(Debug)]
 pub(super) struct Connections {
@@ -28,6 +37,8 @@ pub(super) struct Connections {
     phase: Cell<Phase>,
     open: Arc<AtomicUsize>,
     closed: Notify,
+    /// The last sweep after which no connection was idle for long enough.
+    all_busy: Cell<Option<u32>>,
 }
 
 /// An entry of the registry: what the sweep examines, and the task that it wakes.
@@ -74,6 +85,7 @@ impl Connections {
             phase: Cell::new(Phase::Serving),
             open,
             closed: Notify::new(),
+            all_busy: Cell::new(None),
         }
     }
 
@@ -130,6 +142,36 @@ impl Connections {
             }
             client.activity.request_close();
             waker.wake_by_ref();
+        }
+    }
+
+    /// Closes those connections that have been idle for longest, for others that wait: first those
+    /// that have sent nothing at all. `sweep` is the number of the last sweep.
+    pub(super) fn make_room(&self, sweep: u32) {
+        if self.all_busy.get() == Some(sweep) {
+            return;
+        }
+        let tracked = self.tracked.borrow();
+        let mut idle: Vec<(bool, Reverse<u32>, usize)> = tracked
+            .iter()
+            .filter_map(|(key, TrackedConnection { client, .. })| {
+                let sweeps = client.activity.idle_sweeps()?;
+                let has_served = client.activity.state() == ClientState::Idle;
+                (sweeps >= MIN_IDLE_SWEEPS).then_some((has_served, Reverse(sweeps), key))
+            })
+            .collect();
+        if idle.is_empty() {
+            return self.all_busy.set(Some(sweep));
+        }
+        idle.sort_unstable();
+        let room = (idle.len() / ROOM_SHARE).clamp(1, MAX_ROOM);
+        for (.., key) in &idle[..room] {
+            let TrackedConnection { client, waker } = &tracked[*key];
+            // A request that has just arrived is served.
+            if client.stream.is_quiet_per_reactor() {
+                client.activity.request_close();
+                waker.wake_by_ref();
+            }
         }
     }
 

@@ -156,7 +156,7 @@ impl PreparedRequest {
         record: &mut RequestRecord,
     ) -> Result<Response<ResponseBody>, ForwardError> {
         let is_replayable = self.protocols.is_none() && self.outgoing.is_replayable();
-        let (connection, upstream) = acquire_connection(context, is_replayable).await?;
+        let (connection, upstream) = self.acquire_connection(context, is_replayable).await?;
         record.set_generation(upstream.generation);
         if let Some(tokens) = &self.tokens {
             let fields = tokens.app_fields(&upstream);
@@ -208,6 +208,45 @@ impl PreparedRequest {
             }
         }
     }
+
+    /// Returns a connection to the active upstream.
+    ///
+    /// Nothing of the request has been sent yet: while the upstream cannot be reached, the request waits
+    /// for another one, or for this one to come back.
+    async fn acquire_connection(
+        &mut self,
+        context: &ForwardContext,
+        is_replayable: bool,
+    ) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
+        let upstream = match context.router.acquire() {
+            Some(upstream) => upstream,
+            None => Box::pin(context.router.acquire_or_hold(None)).await?,
+        };
+        let check = if is_replayable {
+            IdleCheck::Reactor
+        } else {
+            IdleCheck::Socket
+        };
+        match context.pool.take(&upstream, check) {
+            Some(connection) => Ok((connection, upstream)),
+            // Boxed, as it is rare: the future of every request would be as large as this one.
+            None => Box::pin(self.connect(context, upstream)).await,
+        }
+    }
+
+    /// Returns a new connection. If it is not to be kept, the request asks the app to close it, who then
+    /// closes first.
+    async fn connect(
+        &mut self,
+        context: &ForwardContext,
+        upstream: Arc<Upstream>,
+    ) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
+        let (connection, upstream) = connect_with_retries(context, upstream).await?;
+        if connection.is_single_use() && self.protocols.is_none() {
+            self.outgoing.ask_to_close();
+        }
+        Ok((connection, upstream))
+    }
 }
 
 /// Returns the response to a request that handoff answers itself.
@@ -256,30 +295,6 @@ async fn retry(
     let connection = in_flight.pool.connect(&in_flight.upstream).await;
     let connection = connection.map_err(ForwardError::from_connect)?;
     Ok(request.exchange(connection).await?)
-}
-
-/// Returns a connection to the active upstream.
-///
-/// Nothing of the request has been sent yet: while the upstream cannot be reached, the request waits
-/// for another one, or for this one to come back.
-async fn acquire_connection(
-    context: &ForwardContext,
-    is_replayable: bool,
-) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
-    let upstream = match context.router.acquire() {
-        Some(upstream) => upstream,
-        None => Box::pin(context.router.acquire_or_hold(None)).await?,
-    };
-    let check = if is_replayable {
-        IdleCheck::Reactor
-    } else {
-        IdleCheck::Socket
-    };
-    match context.pool.take(&upstream, check) {
-        Some(connection) => Ok((connection, upstream)),
-        // Boxed, as it is rare: the future of every request would be as large as this one.
-        None => Box::pin(connect_with_retries(context, upstream)).await,
-    }
 }
 
 async fn connect_with_retries(

@@ -139,13 +139,13 @@ impl AppBody {
 // === impl InFlight ===
 
 impl InFlight {
-    /// Completes the request: its connection to the app can serve another one.
+    /// Completes the request: its connection to the app may serve another one.
     pub(super) fn finish(self, reader: ResponseReader) {
         self.client.begin_idle();
         if let Some(access) = &self.access {
             access.is_complete.set(true);
         }
-        if let Some(connection) = reader.into_reusable_connection() {
+        if let Some(connection) = reader.into_finished_connection() {
             self.pool.put_back(connection);
         }
     }
