@@ -183,9 +183,14 @@ impl Connections {
         self.phase.get() >= Phase::Draining && client.activity.state() != ClientState::Opened
     }
 
+    /// Returns the number of open connections, tunnels included.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// Returns `true` once the worker drains and its last connection has ended.
     pub(super) fn is_drained(&self) -> bool {
-        self.phase.get() >= Phase::Draining && self.open.load(Ordering::Relaxed) == 0
+        self.phase.get() >= Phase::Draining && self.open() == 0
     }
 
     /// Waits until a connection has ended.

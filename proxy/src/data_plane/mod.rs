@@ -25,6 +25,7 @@ mod accept;
 mod access;
 mod activity;
 mod app_connection;
+mod burst;
 mod connection_limits;
 mod connections;
 mod context;

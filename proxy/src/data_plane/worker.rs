@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::accept::{WorkerHandle, WorkerJob};
 use super::access::AccessRecorder;
 use super::activity::{Clock, SWEEP_INTERVAL};
+use super::burst::Burst;
 use super::connections::Connections;
 use super::context::ForwardContext;
 use super::phase::Phase;
@@ -22,6 +23,7 @@ use super::request_id::RequestIds;
 use super::server::Server;
 use super::settings::DataPlaneSettings;
 use super::shared_pool::SharedPool;
+use crate::os::memory;
 use crate::router::{Notice, Router};
 
 /// Time that tunnels have to close at shutdown before they are cut. The port is closed meanwhile: a
@@ -136,6 +138,7 @@ async fn serve_all(
         Rc::clone(&context),
         Rc::clone(&connections),
     ));
+    let mut burst = Burst::default();
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !connections.is_drained() {
@@ -180,6 +183,9 @@ async fn serve_all(
                 clock.tick();
                 pool.sweep();
                 connections.sweep(settings);
+                if burst.observe(connections.open()) {
+                    memory::give_back_unused_memory();
+                }
                 if let Some(recorder) = &context.recorder {
                     recorder.flush();
                 }

@@ -53,6 +53,7 @@ mod loadtest_faults;
 mod loadtest_run;
 mod log_file;
 mod logs;
+mod many_connections;
 mod many_deploys;
 mod memory;
 mod newer_artifact;
