@@ -81,7 +81,14 @@ pages! {
         "decisions/0036-the-status-page-sets-text-only",
         "decisions/0037-the-folder-is-the-interface-between-deployers-and-sidecars",
         "decisions/0038-static-glibc-for-the-linux-program",
+        "decisions/0060-a-connection-that-a-login-authenticates-belongs-to-its-client",
+        "decisions/0061-aliases-of-own-fields-are-dropped-other-odd-names-pass",
+        "decisions/0062-only-proxies-on-this-machine-are-trusted-by-default",
         "decisions/0070-descriptors-are-divided-at-the-start",
         "decisions/0071-a-full-sidecar-closes-what-is-idle",
-        "decisions/0072-an-app-with-one-connection-is-learnt-from-its-answers";
+        "decisions/0072-an-app-with-one-connection-is-learnt-from-its-answers",
+        "decisions/0090-the-content-decides-about-a-copy",
+        "decisions/0091-a-copy-is-synced-after-its-launch",
+        "decisions/0092-leases-only-on-local-file-systems",
+        "decisions/0093-contents-are-read-once-and-written-by-us";
 }

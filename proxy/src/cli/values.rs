@@ -1,12 +1,13 @@
 //! The values of options.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use clap::builder::ValueParser;
 use clap::{Arg, Command, value_parser};
 pub use humantime::Duration;
+use ipnet::IpNet;
 
 /// A number of bytes, read from `4GiB`, `500 MiB`, `64k` or a plain number; a unit is a power of
 /// 1024.
@@ -78,6 +79,16 @@ pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
     };
     let port: u16 = port.parse().map_err(|_| EXPECTED)?;
     Ok((address, port).into())
+}
+
+/// Reads a network; an address alone is one of its own.
+pub(super) fn parse_network(text: &str) -> Result<IpNet, &'static str> {
+    const EXPECTED: &str = "expected a network or an address, such as 10.1.0.0/16 or 2001:db8::7";
+    let text = text.trim();
+    let network = text.parse();
+    network
+        .or_else(|_| text.parse().map(|address: IpAddr| address.into()))
+        .map_err(|_| EXPECTED)
 }
 
 /// Reads a percentage as a share of one.
@@ -155,6 +166,17 @@ mod tests {
         for text in ["", ":", "99999", "example.org:80", "127.0.0.1", "::1"] {
             let error = read(text).unwrap_err();
             assert!(error.contains("127.0.0.1:8080"), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_network_is_read_with_and_without_a_length() {
+        let read = |text| parse_network(text).map(|network| network.to_string());
+        assert_eq!(read("10.1.0.0/16").unwrap(), "10.1.0.0/16");
+        assert_eq!(read(" 192.0.2.7").unwrap(), "192.0.2.7/32");
+        assert_eq!(read("2001:db8::/32").unwrap(), "2001:db8::/32");
+        for bad in ["", "10.1", "10.1.0.0/33", "10.1.0.0/", "localhost", "*"] {
+            assert!(read(bad).is_err(), "{bad}");
         }
     }
 

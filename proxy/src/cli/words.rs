@@ -41,11 +41,13 @@ words! {
     }
 
     Forwarded {
-        Auto = "auto", "Keep the fields when the client is local and sent X-Forwarded-For, as IIS \
-                        does; else as `append`";
-        Append = "append", "Append the client to X-Forwarded-For, add -Proto and -Host if missing";
+        Auto = "auto", "Keep the fields of a proxy on this machine, such as IIS, or in \
+                        --trusted-proxies, and replace those of any other client";
+        Append = "append", "Append the client to X-Forwarded-For, add -Proto and -Host if missing, \
+                            and keep the others";
         Keep = "keep", "Pass on the client's fields unchanged";
-        Replace = "replace", "Replace the client's fields";
+        Replace = "replace", "Set X-Forwarded-For, -Proto and -Host to what handoff knows, and \
+                              remove the others";
     }
 
     OwnerCheck {

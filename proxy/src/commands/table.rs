@@ -9,7 +9,9 @@ use console::{Style, style};
 
 use super::count;
 use super::sidecars::Liveness;
-use crate::deployment::status::{Failure, Handoff, Outcome, Phase, Settling, Status, UnixMillis};
+use crate::deployment::status::{
+    DataLeft, Failure, Handoff, Outcome, Phase, Settling, Status, UnixMillis,
+};
 
 /// Number of lines of output shown of a failed instance.
 const OUTPUT: usize = 10;
@@ -87,6 +89,9 @@ pub(super) fn sidecar(
     if let Some(settling) = &status.settling {
         text += &self::settling(settling, now);
     }
+    if let Some(left) = &status.data_left {
+        text += &data_left(left);
+    }
     if let Some(problem) = &status.configuration_problem {
         let _ = writeln!(text, "  the configuration stays as it was: {problem}");
     }
@@ -123,6 +128,25 @@ fn settling(settling: &Settling, now: UnixMillis) -> String {
     };
     format!(
         "  waiting until {artifact} has not changed for {period}; last change {changed} ago{proof}\n"
+    )
+}
+
+/// Returns the data that the release before has left, and the remedy.
+fn data_left(left: &DataLeft) -> String {
+    let DataLeft {
+        release,
+        folder,
+        files,
+        count,
+    } = left;
+    let more = match count.saturating_sub(files.len()) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let files = files.join(", ");
+    format!(
+        "  {release} wrote data into its private copy, where no other release finds it: \
+         {files}{more} in {folder}\n  (let the app keep its data in {{shared}})\n"
     )
 }
 

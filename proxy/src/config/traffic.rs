@@ -5,7 +5,7 @@ use std::thread::available_parallelism;
 use super::Platform;
 use super::error::{ConfigError, at_least, positive};
 use crate::cli::Run;
-use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits};
+use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits, TrustedProxies};
 use crate::router::HoldLimits;
 
 pub(super) fn hold(run: &Run) -> HoldLimits {
@@ -25,6 +25,7 @@ pub(super) fn data_plane(
     Ok(data_plane::DataPlaneSettings {
         workers: clients.workers.unwrap_or_else(processors),
         forwarded: upstream.forwarded,
+        trusted_proxies: TrustedProxies::new(upstream.trusted_proxies.clone()),
         app: AppLimits {
             connect_timeout: positive("--connect-timeout", upstream.connect_timeout)?,
             response_timeout: positive("--response-timeout", upstream.response_timeout)?,

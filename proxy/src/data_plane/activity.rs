@@ -89,11 +89,14 @@ impl Activity {
         }
     }
 
-    /// Records the arrival of bytes: between two requests they begin a head.
-    pub(super) fn record_bytes(&self) {
-        if matches!(self.state(), ClientState::Opened | ClientState::Idle) {
+    /// Records the arrival of bytes, and returns `true` if they begin a head: those between two
+    /// requests do.
+    pub(super) fn record_bytes(&self) -> bool {
+        let is_head = matches!(self.state(), ClientState::Opened | ClientState::Idle);
+        if is_head {
             self.enter(ClientState::Head);
         }
+        is_head
     }
 
     pub(super) fn enter(&self, state: ClientState) {

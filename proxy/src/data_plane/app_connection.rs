@@ -8,13 +8,14 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use super::activity::Clock;
 use super::habits::{FirstRequest, Habits, KeptMark};
+use super::headers;
 use super::shared_pool::Place;
 use super::stream::Stream;
 use crate::release::Generation;
@@ -42,8 +43,10 @@ pub(super) struct Connection {
     pub(super) handle: Rc<ConnectionHandle>,
     idle_since: Instant,
     idle_timeout: Duration,
-    is_reused: bool,
-    is_single_use: bool,
+    /// It has served a request before: its end may have nothing to do with the present one.
+    pub(super) is_reused: bool,
+    /// It serves no further request.
+    pub(super) is_single_use: bool,
 }
 
 /// The pool's handle to a connection in use.
@@ -60,6 +63,7 @@ pub(super) struct ConnectionHandle {
     clock: Clock,
     /// Set once it has served a request.
     kept: OnceCell<KeptMark>,
+    habits: Arc<Habits>,
     _place: Place,
 }
 
@@ -132,27 +136,17 @@ impl Connection {
         received
     }
 
-    /// Returns `true` if it has served a request before: its end may then have nothing to do with
-    /// the present one.
-    pub(super) fn is_reused(&self) -> bool {
-        self.is_reused
+    /// Returns `true` if no byte follows its last response (RFC 9112, section 9.2).
+    pub(super) fn is_reusable(&self) -> bool {
+        self.received.is_empty() && self.handle.cut.get().is_none()
     }
 
-    /// Returns `true` if it serves no further request.
-    pub(super) fn is_single_use(&self) -> bool {
-        self.is_single_use
-    }
-
-    /// Marks it as serving no further request.
-    pub(super) fn mark_single_use(&mut self) {
-        self.is_single_use = true;
-    }
-
-    /// Marks it as idle, after a request.
-    pub(super) fn begin_idle(&mut self, habits: &Arc<Habits>) {
+    /// Prepares the connection for its next request.
+    pub(super) fn renew(&mut self) {
         if !self.is_reused {
             self.is_reused = true;
-            self.handle.kept.get_or_init(|| habits.mark_kept());
+            let ConnectionHandle { kept, habits, .. } = &*self.handle;
+            kept.get_or_init(|| habits.mark_kept());
         }
         self.last_received = 0;
         self.idle_since = Instant::now();
@@ -179,15 +173,8 @@ impl Connection {
 
     /// Sets the idle timeout to one second less than the app announces in `Keep-Alive: timeout=5`.
     pub(super) fn learn_idle_timeout(&mut self, headers: &HeaderMap) {
-        static KEEP_ALIVE: header::HeaderName = header::HeaderName::from_static("keep-alive");
-        let value = headers.get(&KEEP_ALIVE).and_then(|v| v.to_str().ok());
-        let timeout = value.and_then(|value| {
-            let mut parameters = value.split(',').map(str::trim);
-            let seconds = parameters.find_map(|word| word.strip_prefix("timeout="))?;
-            seconds.parse::<u64>().ok()
-        });
-        if let Some(seconds) = timeout {
-            self.idle_timeout = Duration::from_secs(seconds.saturating_sub(1));
+        if let Some(timeout) = headers::keep_alive_timeout(headers) {
+            self.idle_timeout = timeout.saturating_sub(Duration::from_secs(1));
         }
     }
 
@@ -201,7 +188,12 @@ impl Connection {
 
 impl ConnectionHandle {
     /// Returns the handle of a new connection.
-    pub(super) fn new(generation: Generation, clock: Clock, place: Place) -> Self {
+    pub(super) fn new(
+        generation: Generation,
+        habits: Arc<Habits>,
+        clock: Clock,
+        place: Place,
+    ) -> Self {
         Self {
             generation,
             class: Cell::new(Class::Request),
@@ -212,6 +204,7 @@ impl ConnectionHandle {
             closing: Notify::new(),
             clock,
             kept: OnceCell::new(),
+            habits,
             _place: place,
         }
     }
@@ -229,9 +222,9 @@ impl ConnectionHandle {
     }
 
     /// Returns the state of its first request; `None` while the client or the app is sending.
-    pub(super) fn first_request(&self, habits: &Habits) -> Option<FirstRequest> {
+    pub(super) fn first_request(&self) -> Option<FirstRequest> {
         if self.kept.get().is_some() {
-            let others_kept = habits.kept() - 1;
+            let others_kept = self.habits.kept() - 1;
             return Some(FirstRequest::Answered { others_kept });
         }
         match self.waiting.get() {

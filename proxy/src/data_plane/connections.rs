@@ -11,10 +11,12 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use super::activity::{Activity, ClientState, IdleAction};
+use super::bound::BoundSlot;
 use super::headers::Peer;
 use super::phase::Phase;
 use super::settings::DataPlaneSettings;
 use super::stream::Stream;
+use crate::release::Generation;
 
 /// Response to a head that did not arrive in time. Without a length the client would wait for the
 /// close.
@@ -58,6 +60,8 @@ pub(super) struct Client {
     pub(super) peer: Peer,
     pub(super) stream: Stream,
     pub(super) activity: Arc<Activity>,
+    /// The connection to the app that is this client's alone, if it has one.
+    pub(super) bound: BoundSlot,
     pub(super) _open: OpenConnection,
 }
 
@@ -119,6 +123,7 @@ impl Connections {
     /// sweep checks them.
     pub(super) fn sweep(&self, settings: &DataPlaneSettings) {
         for (_, TrackedConnection { client, waker }) in &*self.tracked.borrow() {
+            client.bound.sweep();
             match client
                 .activity
                 .idle_action(&settings.client, self.phase.get())
@@ -172,6 +177,20 @@ impl Connections {
                 client.activity.request_close();
                 waker.wake_by_ref();
             }
+        }
+    }
+
+    /// Ends the clients' own connections to a generation that gets no new requests.
+    pub(super) fn supersede(&self, generation: Generation) {
+        for (_, tracked) in &*self.tracked.borrow() {
+            tracked.client.bound.supersede(generation);
+        }
+    }
+
+    /// Ends the clients' own connections to a generation whose drain is over.
+    pub(super) fn evict(&self, generation: Generation) {
+        for (_, tracked) in &*self.tracked.borrow() {
+            tracked.client.bound.evict(generation);
         }
     }
 

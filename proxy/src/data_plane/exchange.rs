@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Uri, request};
 use http_body::{Body as _, Frame};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::headers::{AddedFields, HeaderFlags};
 use super::pool::{Connection, ConnectionHandle, CutCause};
@@ -74,9 +74,9 @@ pub(super) struct ResponseReader {
 
 /// The task that sends the rest of a body while the response arrives.
 #[derive(Debug)]
-struct UploadTask {
+pub(super) struct UploadTask {
     is_done: Rc<Cell<bool>>,
-    task: AbortHandle,
+    task: JoinHandle<()>,
 }
 
 /// The sending half of an exchange.
@@ -277,6 +277,12 @@ impl ResponseReader {
         self.decoder.remaining()
     }
 
+    /// Returns the connection for another protocol, and the task that still sends the request's
+    /// body, which comes first.
+    pub(super) fn into_tunnel(self) -> (Connection, Option<UploadTask>) {
+        (*self.connection, self.upload)
+    }
+
     /// Returns the connection if request and response are complete.
     pub(super) fn into_finished_connection(mut self) -> Option<Box<Connection>> {
         let is_sent = match &self.upload {
@@ -284,9 +290,18 @@ impl ResponseReader {
             None => true,
         };
         if !self.keeps_alive {
-            self.connection.mark_single_use();
+            self.connection.is_single_use = true;
         }
         (is_sent && self.is_done()).then_some(self.connection)
+    }
+}
+
+// === impl UploadTask ===
+
+impl UploadTask {
+    /// Waits for its end, and returns `true` if all has been sent.
+    pub(super) async fn finish(mut self) -> bool {
+        (&mut self.task).await.is_ok() && self.is_done.get()
     }
 }
 
@@ -400,9 +415,6 @@ impl Upload {
             let sent = poll_fn(|cx| self.poll(cx, &stream, &handle)).await;
             done.set(sent.is_ok() && self.state == UploadState::Done);
         });
-        Some(UploadTask {
-            is_done,
-            task: task.abort_handle(),
-        })
+        Some(UploadTask { is_done, task })
     }
 }

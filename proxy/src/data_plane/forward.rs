@@ -15,11 +15,12 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::activity::ClientState;
+use super::bound::{Binding, BoundConnection};
 use super::connections::Client;
 use super::context::ForwardContext;
 use super::error::ForwardError;
 use super::exchange::{ExchangeError, OutgoingRequest, ResponseReader};
-use super::headers::{self, RewrittenRequest, UpgradeField};
+use super::headers::{self, ConnectionLogin, HeaderFlags, RewrittenRequest, UpgradeField};
 use super::pool::{Connection, IdleCheck};
 use super::request_body::RequestBody;
 use super::request_log::RequestRecord;
@@ -50,6 +51,7 @@ struct PreparedRequest {
     /// The client's side of an upgrade; awaited only after the app has switched protocols.
     upgrade: Option<OnUpgrade>,
     protocols: Option<HeaderValue>,
+    is_connection_login: bool,
     tokens: Option<RequestTokens>,
 }
 
@@ -62,17 +64,18 @@ impl Forward {
 
     /// Starts a request. All that needs no waiting is done before the future is made: inside, it
     /// would triple the future's size.
-    fn respond(&self, mut request: Request<Incoming>) -> ResponseFuture {
+    fn respond(&self, request: Request<Incoming>) -> ResponseFuture {
         let Self { context, client } = self.clone();
         client.activity.enter(ClientState::Request);
         // Taken before the rewrite removes their fields; closed when the request ends in any way.
         let tokens = RequestTokens::take_from(request.headers(), context.user_tokens.as_ref());
-        let mut record = RequestRecord::begin(&mut request, &context, &client);
+        let mut record = RequestRecord::begin(&request, &context, &client);
         if let Some(response) = respond_locally(&context, &request) {
             client.begin_idle();
             return Box::pin(ready(Ok(finish_response(&context, &record, response))));
         }
-        let mut prepared = match PreparedRequest::new(request, tokens, &context, &client) {
+        let prepared = PreparedRequest::new(request, tokens, &record, &context, &client);
+        let mut prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 client.begin_idle();
@@ -126,6 +129,7 @@ impl PreparedRequest {
     fn new(
         request: Request<Incoming>,
         tokens: Option<RequestTokens>,
+        record: &RequestRecord,
         context: &ForwardContext,
         client: &Client,
     ) -> Result<Self, ForwardError> {
@@ -136,15 +140,20 @@ impl PreparedRequest {
         let version = request.version();
         let (mut head, body) = request.into_parts();
         let upgrade = head.extensions.remove();
-        let RewrittenRequest { protocols, added } =
-            headers::rewrite_request(&mut head, &client.peer, context.forwarded)
-                .map_err(ForwardError::BadRequest)?;
+        let RewrittenRequest {
+            protocols,
+            added,
+            is_connection_login,
+        } = headers::rewrite_request(&mut head, &client.peer, context.forwarded)
+            .map_err(ForwardError::BadRequest)?;
+        record.set_id(&mut head.headers);
         let body = RequestBody::new(body, &client.activity, &context.body_drain);
         Ok(Self {
             outgoing: OutgoingRequest::new(head, added, body),
             version,
             upgrade,
             protocols,
+            is_connection_login,
             tokens,
         })
     }
@@ -156,20 +165,29 @@ impl PreparedRequest {
         record: &mut RequestRecord,
     ) -> Result<Response<ResponseBody>, ForwardError> {
         let is_replayable = self.protocols.is_none() && self.outgoing.is_replayable();
-        let (connection, upstream) = self.acquire_connection(context, is_replayable).await?;
+        let bound = client.bound.take();
+        let binding = if bound.is_some() || self.is_connection_login {
+            Binding::Client
+        } else {
+            Binding::Shared
+        };
+        let (connection, upstream) = self
+            .acquire_connection(context, bound, binding, is_replayable)
+            .await?;
         record.set_generation(upstream.generation);
         if let Some(tokens) = &self.tokens {
             let fields = tokens.app_fields(&upstream);
             fields.for_each(|(name, value)| self.outgoing.set_header(name, value));
         }
-        let in_flight = InFlight {
+        let mut in_flight = InFlight {
             tunnel: None,
+            binding,
             upstream,
             pool: Rc::clone(&context.pool),
             client: Rc::clone(client),
             access: record.access.clone(),
         };
-        let is_reused = connection.is_reused();
+        let is_reused = connection.is_reused;
         let (head, reader) = match self.outgoing.exchange(connection).await {
             Ok(response) => response,
             // The app closed an idle connection just when it was used.
@@ -195,6 +213,11 @@ impl PreparedRequest {
                 return Err(error);
             }
         };
+        if head.flags.has_any(HeaderFlags::CREDENTIALS)
+            && let Some(login) = ConnectionLogin::find(&head.headers)
+        {
+            in_flight.binding = Binding::after_response(login, head.status);
+        }
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             return forward_response(head, reader, in_flight, self.version);
         }
@@ -216,12 +239,18 @@ impl PreparedRequest {
     async fn acquire_connection(
         &mut self,
         context: &ForwardContext,
+        mut bound: Option<Box<BoundConnection>>,
+        binding: Binding,
         is_replayable: bool,
     ) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
-        let upstream = match context.router.acquire() {
+        let login = bound.as_mut().and_then(|bound| bound.take_login());
+        let upstream = match login.or_else(|| context.router.acquire()) {
             Some(upstream) => upstream,
             None => Box::pin(context.router.acquire_or_hold(None)).await?,
         };
+        if let Some(connection) = bound.and_then(|bound| bound.into_connection(&upstream)) {
+            return Ok((connection, upstream));
+        }
         let check = if is_replayable {
             IdleCheck::Reactor
         } else {
@@ -230,20 +259,25 @@ impl PreparedRequest {
         match context.pool.take(&upstream, check) {
             Some(connection) => Ok((connection, upstream)),
             // Boxed, as it is rare: the future of every request would be as large as this one.
-            None => Box::pin(self.connect(context, upstream)).await,
+            None => Box::pin(self.connect(context, upstream, binding)).await,
         }
     }
 
-    /// Returns a new connection. If it is not to be kept, the request asks the app to close it, who then
-    /// closes first.
+    /// Returns a new connection. If it serves this request only, the app is asked to close it.
     async fn connect(
         &mut self,
         context: &ForwardContext,
         upstream: Arc<Upstream>,
+        binding: Binding,
     ) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
-        let (connection, upstream) = connect_with_retries(context, upstream).await?;
-        if connection.is_single_use() && self.protocols.is_none() {
-            self.outgoing.ask_to_close();
+        let (mut connection, upstream) = connect_with_retries(context, upstream).await?;
+        if connection.is_single_use {
+            // A tunnel and a login go on after the response.
+            if self.protocols.is_none() && binding == Binding::Shared {
+                self.outgoing.ask_to_close();
+            } else {
+                connection.is_single_use = false;
+            }
         }
         Ok((connection, upstream))
     }
@@ -398,7 +432,7 @@ fn start_tunnel(
     let protocol = protocol.ok_or(ForwardError::Upgrade)?;
     in_flight.client.activity.enter(ClientState::Tunnel);
     in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
-    spawn_tunnel(client, *reader.connection, in_flight, &protocol);
+    spawn_tunnel(client, reader, in_flight, &protocol);
     Ok(build_response(head, ResponseBody::Empty))
 }
 

@@ -6,6 +6,7 @@
 //!                        │
 //!                        ├─ headers        the fields of one connection, and those for the other end
 //!                        ├─ pool           idle and new connections to a generation
+//!                        ├─ bound          the connection to it that belongs to one client
 //!                        ├─ exchange       one request and its response on such a connection
 //!                        ├─ response_body  holds the upstream until the last byte
 //!                        └─ upgrade        holds it until a tunnel ends
@@ -25,6 +26,7 @@ mod accept;
 mod access;
 mod activity;
 mod app_connection;
+mod bound;
 mod burst;
 mod connection_limits;
 mod connections;
@@ -56,7 +58,7 @@ mod worker;
 
 pub use access::{AccessForm, AccessLog, AccessSink};
 pub use counters::{BUCKETS, ResponseTotals, TrafficCounters, TrafficTotals};
-pub use headers::Forwarded;
+pub use headers::{Forwarded, TrustedProxies};
 pub(crate) use listener::Listener;
 pub use settings::{AppLimits, ClientLimits, DataPlaneSettings, RequestLimits};
 pub use shutdown_request::ShutdownRequest;

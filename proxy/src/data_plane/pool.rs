@@ -41,6 +41,7 @@ pub(super) struct Pool {
 struct GenerationPool {
     generation: Generation,
     habits: Arc<Habits>,
+    is_superseded: bool,
     /// Connections are kept after their requests.
     keeps_idle: bool,
     /// Idle connections. The one used last is on top, so that the least used ones expire.
@@ -110,7 +111,12 @@ impl Pool {
         stream.set_nodelay(true)?;
         let mut generations = self.generations.borrow_mut();
         let pool = self.find_or_add(&mut generations, upstream.generation);
-        let handle = ConnectionHandle::new(pool.generation, self.clock.clone(), place);
+        let handle = ConnectionHandle::new(
+            pool.generation,
+            Arc::clone(&pool.habits),
+            self.clock.clone(),
+            place,
+        );
         let handle = Rc::new(handle);
         pool.register(&handle);
         Ok(Box::new(Connection::new(
@@ -123,11 +129,10 @@ impl Pool {
 
     /// Takes back a connection whose request is complete.
     pub(super) fn put_back(&self, mut connection: Box<Connection>) {
-        // Bytes behind a response belong to no request (RFC 9112, section 9.2).
-        if !connection.received.is_empty() || connection.handle.cut_cause().is_some() {
+        if !connection.is_reusable() {
             return;
         }
-        if connection.is_single_use() {
+        if connection.is_single_use {
             if !connection.stream.is_read_closed() {
                 tokio::task::spawn_local(connection.close_behind_app());
             }
@@ -137,9 +142,14 @@ impl Pool {
         if let Some(pool) = find(&mut generations, connection.handle.generation())
             && pool.keeps_idle
         {
-            connection.begin_idle(&pool.habits);
+            connection.renew();
             pool.idle.push(connection);
         }
+    }
+
+    /// Returns `true` if the generation gets no new requests.
+    pub(super) fn is_superseded(&self, generation: Generation) -> bool {
+        find(&mut self.generations.borrow_mut(), generation).is_none_or(|pool| pool.is_superseded)
     }
 
     /// Takes a place for a new connection, if need be that of an idle one: those of this worker do
@@ -168,6 +178,7 @@ impl Pool {
             let habits = self.shared.habits_of(generation);
             generations.push(GenerationPool {
                 generation,
+                is_superseded: false,
                 keeps_idle: self.may_keep(&habits),
                 habits,
                 idle: Vec::new(),
@@ -196,6 +207,7 @@ impl Pool {
     pub(super) fn supersede(&self, generation: Generation) {
         let mut generations = self.generations.borrow_mut();
         if let Some(pool) = find(&mut generations, generation) {
+            pool.is_superseded = true;
             pool.keeps_idle = false;
             pool.idle.clear();
         }
@@ -205,6 +217,7 @@ impl Pool {
     pub(super) fn restore(&self, generation: Generation) {
         let mut generations = self.generations.borrow_mut();
         if let Some(pool) = find(&mut generations, generation) {
+            pool.is_superseded = false;
             pool.keeps_idle = self.may_keep(&pool.habits);
         }
     }
@@ -305,8 +318,8 @@ impl GenerationPool {
         }
         self.all.push(Rc::downgrade(handle));
         if self.habits.should_watch() {
-            let (handle, habits) = (Rc::downgrade(handle), Arc::clone(&self.habits));
-            let first = move || handle.upgrade()?.first_request(&habits);
+            let handle = Rc::downgrade(handle);
+            let first = move || handle.upgrade()?.first_request();
             tokio::task::spawn_local(habits::watch(Arc::clone(&self.habits), first));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body as _;
 use tokio::time::Instant;
 
@@ -27,9 +27,9 @@ pub(super) struct RequestRecord {
 // === impl RequestRecord ===
 
 impl RequestRecord {
-    /// Starts the record, and sets the request's id in its head.
+    /// Starts the record.
     pub(super) fn begin<B>(
-        request: &mut Request<B>,
+        request: &Request<B>,
         context: &ForwardContext,
         client: &Client,
     ) -> Self {
@@ -37,7 +37,6 @@ impl RequestRecord {
         let access = recorder.map(|recorder| recorder.begin(request, client.peer.address()));
         let id = context.request_ids.as_ref().map(|ids| {
             let id = ids.get_or_create(request.headers());
-            request.headers_mut().insert(&request_id::NAME, id.clone());
             if let Some(access) = &access {
                 access.set_request_id(&id);
             }
@@ -48,6 +47,13 @@ impl RequestRecord {
             access,
             id,
             generation: None,
+        }
+    }
+
+    /// Sets the request's id in its head, once nothing more is removed from that.
+    pub(super) fn set_id(&self, headers: &mut HeaderMap) {
+        if let Some(id) = &self.id {
+            headers.insert(&request_id::NAME, HeaderValue::clone(id));
         }
     }
 

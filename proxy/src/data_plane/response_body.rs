@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::access::AccessEntry;
+use super::bound::Binding;
 use super::connections::Client;
 use super::exchange::ResponseReader;
 use super::pool::Pool;
@@ -39,6 +40,7 @@ pub(super) struct InFlight {
     pub(super) upstream: Arc<Upstream>,
     pub(super) pool: Rc<Pool>,
     pub(super) client: Rc<Client>,
+    pub(super) binding: Binding,
     pub(super) tunnel: Option<TunnelMark>,
     /// The entry of the access log, written when the request ends.
     pub(super) access: Option<Rc<AccessEntry>>,
@@ -145,8 +147,15 @@ impl InFlight {
         if let Some(access) = &self.access {
             access.is_complete.set(true);
         }
-        if let Some(connection) = reader.into_finished_connection() {
-            self.pool.put_back(connection);
+        let Some(connection) = reader.into_finished_connection() else {
+            return;
+        };
+        if connection.is_single_use || self.binding == Binding::Shared {
+            return self.pool.put_back(connection);
+        }
+        if self.binding == Binding::Login || !self.pool.is_superseded(self.upstream.generation) {
+            let bound = &self.client.bound;
+            bound.keep(connection, self.upstream, self.binding);
         }
     }
 }

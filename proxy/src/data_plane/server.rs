@@ -11,10 +11,11 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::activity::{Activity, Clock};
+use super::bound::BoundSlot;
 use super::connections::{Client, Connections, OpenConnection};
 use super::context::ForwardContext;
 use super::forward::Forward;
-use super::headers::Peer;
+use super::headers::{Peer, TrustedProxies};
 use super::settings::DataPlaneSettings;
 use super::stream::{ClientIo, Stream};
 
@@ -55,7 +56,10 @@ impl Server {
             clock,
             context,
             connections,
-            last_peer: RefCell::new(Peer::new(Ipv4Addr::LOCALHOST.into())),
+            last_peer: RefCell::new(Peer::new(
+                Ipv4Addr::LOCALHOST.into(),
+                &TrustedProxies::default(),
+            )),
         }
     }
 
@@ -70,6 +74,7 @@ impl Server {
             peer: self.peer(peer.ip()),
             stream,
             activity,
+            bound: BoundSlot::default(),
             _open: open,
         });
         let forward = Forward::new(Rc::clone(&self.context), Rc::clone(&client));
@@ -102,7 +107,7 @@ impl Server {
     fn peer(&self, address: IpAddr) -> Peer {
         let mut last = self.last_peer.borrow_mut();
         if last.address() != address {
-            *last = Peer::new(address);
+            *last = Peer::new(address, &self.settings.trusted_proxies);
         }
         last.clone()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::access::AccessLog;
 use super::counters::TrafficCounters;
-use super::headers::Forwarded;
+use super::headers::{Forwarded, TrustedProxies};
 use super::shutdown_request::ShutdownRequest;
 use super::user_token::UserTokens;
 
@@ -14,8 +14,10 @@ use super::user_token::UserTokens;
 pub struct DataPlaneSettings {
     /// Number of threads that serve connections.
     pub workers: usize,
-    /// Treatment of the `X-Forwarded-*` fields.
+    /// Treatment of the fields that describe the client.
     pub forwarded: Forwarded,
+    /// Proxies that [`Forwarded::Auto`] believes.
+    pub trusted_proxies: TrustedProxies,
     /// Time limits of clients.
     pub client: ClientLimits,
     /// Time limits of the app.

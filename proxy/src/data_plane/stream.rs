@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::activity::{Activity, ClientState};
-use super::socket;
+use super::{socket, wire};
 
 /// Maximum size of several parts that are copied into one, in bytes: up to there, `send` with the
 /// copy costs less than `writev`.
@@ -279,6 +279,14 @@ impl ClientIo {
     pub(super) fn new(stream: Stream, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
     }
+
+    /// Records the bytes that `buffer` holds beside those `before`.
+    fn record_received(&self, buffer: &mut ReadBuf<'_>, before: usize) {
+        let received = &mut buffer.filled_mut()[before..];
+        if !received.is_empty() && self.activity.record_bytes() {
+            wire::lower_request_version(received);
+        }
+    }
 }
 
 impl AsyncRead for ClientIo {
@@ -287,13 +295,12 @@ impl AsyncRead for ClientIo {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         if !self.stream.is_registered()
             && let Some(received) = self.stream.receive_unregistered(buffer)
         {
             let received = received?;
-            if received > 0 {
-                self.activity.record_bytes();
-            }
+            self.record_received(buffer, before);
             if received == UNREGISTERED_READ {
                 // The rest may be long, and is read in larger steps. An error is returned by the
                 // next read.
@@ -301,11 +308,8 @@ impl AsyncRead for ClientIo {
             }
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
-            self.activity.record_bytes();
-        }
+        self.record_received(buffer, before);
         Poll::Ready(Ok(()))
     }
 }

@@ -4,11 +4,12 @@ use std::io::{self, Cursor};
 use std::rc::Rc;
 
 use http::HeaderValue;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use super::pool::{Connection, ConnectionHandle};
+use super::exchange::{ResponseReader, UploadTask};
+use super::pool::ConnectionHandle;
 use super::response_body::InFlight;
 use super::stream::Stream;
 use super::websocket::{self, FrameTracker, Sender};
@@ -28,18 +29,18 @@ struct Direction {
 /// sides get a close frame of status 1001.
 pub(super) fn spawn_tunnel(
     client: OnUpgrade,
-    app: Connection,
+    reader: ResponseReader,
     in_flight: InFlight,
     protocol: &HeaderValue,
 ) {
     let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+    let (app, upload) = reader.into_tunnel();
     let handle = Rc::clone(&app.handle);
     handle.mark_tunnel();
     let streams = [in_flight.client.stream.clone(), app.stream.clone()];
     tokio::task::spawn_local(async move {
-        // The client may have left before it has switched.
-        let Ok(client) = client.await else {
-            return;
+        let Some(client) = complete_request(client, upload, &handle).await else {
+            return streams.iter().for_each(Stream::reset_on_close);
         };
         let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
         let direction = |sender| Direction {
@@ -64,6 +65,28 @@ pub(super) fn spawn_tunnel(
         }
         drop(in_flight);
     });
+}
+
+/// Returns the client's connection once the whole request has been sent: the rest of its body comes
+/// before the new protocol (RFC 9110, section 7.8).
+async fn complete_request(
+    client: OnUpgrade,
+    upload: Option<UploadTask>,
+    handle: &ConnectionHandle,
+) -> Option<Upgraded> {
+    let complete = async {
+        // hyper hands the connection over at the end of the body. The client may leave before.
+        let client = client.await.ok()?;
+        let is_sent = match upload {
+            Some(upload) => upload.finish().await,
+            None => true,
+        };
+        is_sent.then_some(client)
+    };
+    tokio::select! {
+        client = complete => client,
+        () = handle.wait_until_cut() => None,
+    }
 }
 
 // === impl Direction ===

@@ -153,12 +153,16 @@ async fn serve_all(
             Ok(()) = idle_closes.changed() => pool.release_idle(),
             Some(notice) = notices.recv() => match notice {
                 Notice::Promoted(generation) => pool.restore(generation),
-                Notice::Superseded(generation) => pool.supersede(generation),
+                Notice::Superseded(generation) => {
+                    pool.supersede(generation);
+                    connections.supersede(generation);
+                }
                 Notice::TunnelsClose(generation, period) => {
                     pool.close_tunnels(generation, period);
                 }
                 Notice::Evicted(generation, class) => {
                     let evicted = pool.evict(generation, class);
+                    connections.evict(generation);
                     if let Some(counters) = &context.counters {
                         counters.count_evicted(class, evicted);
                     }

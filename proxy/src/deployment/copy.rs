@@ -1,21 +1,18 @@
 //! Copies artifacts, and finds what in the copy still leads to the original.
 
-use std::fs::{self, File, Metadata};
-use std::io::{self, Seek as _, Write};
+use std::collections::HashMap;
+use std::fs::{self, Metadata};
+use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::thread;
 
 use sha2::{Digest as _, Sha256};
 
 use super::digest::{self, Digests, Entry, EntryKind, Hashes};
 use super::file_error::NameFile as _;
-use crate::os::files;
+use super::transfer::{CopiedFiles, Executable, copy_content};
+use crate::os::files::{self, Writers};
 use crate::release::Digest;
-
-/// Length of the start of a file that is kept: more than the first line of a script (execve(2): 255
-/// characters), and than the files by which Python finds modules.
-const START: usize = 64 * 1024;
-/// Length of a part that is left out of a sparse file when it is all zeros.
-const BLOCK: usize = 4096;
 
 /// A finished copy.
 #[derive(Debug)]
@@ -46,26 +43,38 @@ pub(crate) enum WayBackKind {
     Start,
 }
 
-/// The right to run a copied file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Executable {
-    /// The copy can be run.
-    Yes,
-    /// The copy can be run if the original can be.
-    AsOriginal,
-}
-
-/// Checks that no process writes to a file, or to a file in a folder, without reading them.
+/// Checks that no process writes to a file, or to one of a folder's `entries`, without reading them.
 ///
 /// # Errors
 /// `WouldBlock` when a process writes to it; else the error of opening it.
-pub(crate) fn check_unwritten(from: &Path) -> io::Result<()> {
-    if !fs::metadata(from).reading(from)?.is_dir() {
-        return files::open_unwritten(from).reading(from).map(drop);
+pub(crate) fn check_unwritten(from: &Path, entries: &[Entry]) -> io::Result<()> {
+    let is_read = |entry: &&Entry| entry.kind == EntryKind::File && !entry.is_aside;
+    let files = entries.iter().filter(is_read);
+    let files = files.map(|entry| &*entry.path);
+    let top = if fs::metadata(from).reading(from)?.is_dir() {
+        None
+    } else {
+        Some(from)
+    };
+    let mut unknown = HashMap::new();
+    for path in top.into_iter().chain(files) {
+        match files::look_for_writers(path).reading(path)? {
+            Writers::Absent => {}
+            Writers::Present => return Err(io::ErrorKind::WouldBlock.into()).reading(path),
+            Writers::Unknown => {
+                let metadata = fs::metadata(path).reading(path)?;
+                unknown.insert(files::identity(&metadata), path);
+            }
+        }
     }
-    let entries = digest::entries(from)?;
-    let mut files = entries.iter().filter(|entry| entry.kind == EntryKind::File);
-    files.try_for_each(|entry| entry.open_unwritten().map(drop))
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let open = files::open_for_writing();
+    match unknown.iter().find(|(file, _)| open.contains(file)) {
+        Some((_, path)) => Err(io::ErrorKind::WouldBlock.into()).reading(path),
+        None => Ok(()),
+    }
 }
 
 /// Copies a file or a folder to a new path, and returns the digest of the copy.
@@ -75,8 +84,11 @@ pub(crate) fn check_unwritten(from: &Path) -> io::Result<()> {
 /// the file.
 pub fn copy(from: &Path, to: &Path) -> io::Result<Digest> {
     let copied = if fs::metadata(from).reading(from)?.is_dir() {
-        copy_folder(from, from, to)?
+        let entries = digest::entries(from)?;
+        check_unwritten(from, &entries)?;
+        copy_folder(from, from, &entries, to)?
     } else {
+        check_unwritten(from, &[])?;
         copy_file(from, to, Executable::Yes)?
     };
     Ok(copied.digests.whole)
@@ -100,10 +112,10 @@ pub(crate) fn shape(path: &Path) -> io::Result<String> {
 /// Copies a file to a new path, with its time and permissions.
 pub(crate) fn copy_file(from: &Path, to: &Path, executable: Executable) -> io::Result<Copied> {
     let mut hashes = Hashes::default();
-    let source = files::open_unwritten(from).reading(from)?;
+    let source = files::open_for_reading(from).reading(from)?;
     let metadata = source.metadata().reading(from)?;
     let is_unprivileged = files::is_privileged(&source, &metadata);
-    write_copy((source, from), &metadata, to, executable, &mut hashes)?;
+    copy_content((source, from), &metadata, to, executable, &mut hashes)?;
     let name = || from.file_name().unwrap_or_default().to_string_lossy();
     Ok(Copied {
         digests: hashes.finish(),
@@ -116,56 +128,67 @@ pub(crate) fn copy_file(from: &Path, to: &Path, executable: Executable) -> io::R
     })
 }
 
-/// Copies the folder `from`, known as `also_known_as` too, to a new path.
+/// Copies the folder `from`, known as `also_known_as` too, with these entries to a new path.
 ///
 /// Times are kept, since bytecode caches and static file servers depend on them, and permissions
 /// of folders too. Links are kept as links; one that leads out of the folder leads to the same
 /// place from the copy.
-pub(crate) fn copy_folder(from: &Path, also_known_as: &Path, to: &Path) -> io::Result<Copied> {
+pub(crate) fn copy_folder(
+    from: &Path,
+    also_known_as: &Path,
+    entries: &[Entry],
+    to: &Path,
+) -> io::Result<Copied> {
     let mut hashes = Hashes::default();
     let mut shape = Shape::default();
     let mut ways_back = Vec::new();
     let mut unprivileged = Vec::new();
     let originals = [from, also_known_as];
     let mut folders = vec![(from.to_owned(), to.to_owned())];
-    files::make_private_folder(to).writing(to)?;
-    for entry in digest::entries(from)? {
-        let to = to.join(&entry.relative);
-        let name = || entry.relative.display().to_string();
-        let kind = match entry.kind {
-            EntryKind::Folder => {
-                files::make_private_folder(&to).writing(&to)?;
-                folders.push((entry.path.clone(), to));
-                shape.add_folder(&entry);
-                continue;
-            }
-            EntryKind::Link => {
-                let target = fs::read_link(&entry.path).reading(&entry.path)?;
-                hashes.add_link(&entry, &target);
-                let leads_out = target.is_absolute() || leaves(&entry, &target);
-                let kept = link_target(&entry, from, target);
-                files::make_link(&kept, &to).writing(&to)?;
-                let is_inside = |path: &Path| originals.iter().any(|top| path.starts_with(top));
-                let leads_back = leads_out
-                    && (is_inside(&kept)
-                        || files::canonical(&entry.path).is_ok_and(|real| is_inside(&real)));
-                leads_back.then_some(WayBackKind::Open)
-            }
-            EntryKind::File => {
-                let source = entry.open_unwritten()?;
-                let metadata = source.metadata().reading(&entry.path)?;
-                shape.add(&entry, &metadata);
-                if files::is_privileged(&source, &metadata) {
-                    unprivileged.push(name());
-                }
-                hashes.begin(&entry, metadata.len());
-                let from = (source, &*entry.path);
-                let start = write_copy(from, &metadata, &to, Executable::AsOriginal, &mut hashes)?;
-                way_back(&entry.relative, &start, &originals)
-            }
-        };
-        ways_back.extend(kind.map(|kind| WayBack { name: name(), kind }));
+    let is_folder = |entry: &&Entry| entry.kind == EntryKind::Folder;
+    folders.extend(
+        (entries.iter().filter(is_folder))
+            .map(|entry| (entry.path.clone(), to.join(&entry.relative))),
+    );
+    for (_, to) in &folders {
+        files::make_private_folder(to).writing(to)?;
     }
+    thread::scope(|scope| -> io::Result<()> {
+        let mut copied = CopiedFiles::begin(scope, entries, to);
+        for entry in entries {
+            let to = to.join(&entry.relative);
+            let name = || entry.relative.display().to_string();
+            let kind = match entry.kind {
+                EntryKind::Folder => {
+                    shape.add_folder(entry);
+                    continue;
+                }
+                EntryKind::Link => {
+                    let target = fs::read_link(&entry.path).reading(&entry.path)?;
+                    hashes.add_link(entry, &target);
+                    let leads_out = target.is_absolute() || leaves(entry, &target);
+                    let kept = link_target(entry, from, target);
+                    files::make_link(&kept, &to).writing(&to)?;
+                    let is_inside = |path: &Path| originals.iter().any(|top| path.starts_with(top));
+                    let leads_back = leads_out
+                        && (is_inside(&kept)
+                            || files::canonical(&entry.path).is_ok_and(|real| is_inside(&real)));
+                    leads_back.then_some(WayBackKind::Open)
+                }
+                EntryKind::File => {
+                    let file = copied.next()?;
+                    shape.add(entry, &file.metadata);
+                    if file.is_privileged {
+                        unprivileged.push(name());
+                    }
+                    let start = file.hash(entry, &to, &mut hashes)?;
+                    way_back(&entry.relative, &start, &originals)
+                }
+            };
+            ways_back.extend(kind.map(|kind| WayBack { name: name(), kind }));
+        }
+        Ok(())
+    })?;
     // The deepest first: what is made in a folder changes its time.
     for (from, to) in folders.iter().rev() {
         let metadata = fs::metadata(from).reading(from)?;
@@ -178,32 +201,6 @@ pub(crate) fn copy_folder(from: &Path, also_known_as: &Path, to: &Path) -> io::R
         ways_back,
         unprivileged,
     })
-}
-
-/// Writes the copy of an open file, and returns the start of its content.
-fn write_copy(
-    (mut source, from): (File, &Path),
-    metadata: &Metadata,
-    to: &Path,
-    executable: Executable,
-    hashes: &mut Hashes,
-) -> io::Result<Vec<u8>> {
-    let mut sink = Sink {
-        file: files::create_private(to).writing(to)?,
-        start: Vec::new(),
-        is_sparse: files::is_sparse(metadata),
-    };
-    let length = digest::transfer((&mut source, from), hashes, (&mut sink, to))?;
-    if sink.is_sparse {
-        sink.file.set_len(length).writing(to)?;
-    }
-    if let Ok(modified) = metadata.modified() {
-        // Best effort: the content matters.
-        let _ = sink.file.set_modified(modified);
-    }
-    drop(sink.file);
-    files::copy_mode(metadata, to, executable == Executable::Yes).writing(to)?;
-    Ok(sink.start)
 }
 
 /// Returns the target of a link in the copy: absolute, if its own next step leads out of the
@@ -280,13 +277,6 @@ fn way_back(name: &Path, start: &[u8], originals: &[&Path]) -> Option<WayBackKin
 #[derive(Default)]
 struct Shape(Sha256);
 
-/// A writer to a file that keeps the start of a text, and leaves the holes of a sparse file.
-struct Sink {
-    file: File,
-    start: Vec<u8>,
-    is_sparse: bool,
-}
-
 // === impl Shape ===
 
 impl Shape {
@@ -316,39 +306,12 @@ impl Shape {
     }
 }
 
-// === impl Sink ===
-
-impl Write for Sink {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let is_empty = |block: &[u8]| block.iter().all(|&byte| byte == 0);
-        let n = if self.is_sparse {
-            let is_hole = is_empty(&buffer[..buffer.len().min(BLOCK)]);
-            let same = buffer
-                .chunks(BLOCK)
-                .take_while(|block| is_empty(block) == is_hole);
-            let n = same.map(<[u8]>::len).sum();
-            if is_hole {
-                self.file.seek_relative(n as i64)?;
-                n
-            } else {
-                self.file.write(&buffer[..n])?
-            }
-        } else {
-            self.file.write(buffer)?
-        };
-        let wanted = START.saturating_sub(self.start.len()).min(n);
-        self.start.extend(&buffer[..wanted]);
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
+    use std::fs::File;
+    use std::io::{Seek as _, Write as _};
+
     use super::*;
 
     struct Folders {
@@ -374,7 +337,8 @@ mod tests {
     impl Folders {
         fn copy(&self) -> Copied {
             fs::create_dir_all(self.to.parent().unwrap()).unwrap();
-            copy_folder(&self.from, &self.from, &self.to).unwrap()
+            let entries = digest::entries(&self.from).unwrap();
+            copy_folder(&self.from, &self.from, &entries, &self.to).unwrap()
         }
     }
 
@@ -549,6 +513,22 @@ mod tests {
         assert_eq!(fs::read(&copy).unwrap(), fs::read(&path).unwrap());
         let used = fs::metadata(&copy).unwrap().blocks() * 512;
         assert!(used < 1 << 20, "{used} bytes");
+    }
+
+    /// A file that is on no file system of a disk: no lease proves anything there.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn where_no_lease_is_possible_writers_are_looked_for_in_proc() {
+        let path = Path::new("/proc/self/comm");
+        assert_eq!(files::look_for_writers(path).unwrap(), Writers::Unknown);
+        let reader = File::open(path).unwrap();
+        check_unwritten(path, &[]).unwrap();
+        let writer = File::options().write(true).open(path).unwrap();
+        let error = check_unwritten(path, &[]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(error.to_string().contains("/proc/self/comm"), "{error}");
+        drop((reader, writer));
+        check_unwritten(path, &[]).unwrap();
     }
 
     #[test]

@@ -1,16 +1,15 @@
 //! The digest of a file or a folder.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use super::file_error::NameFile as _;
+use super::transfer::{check_length, transfer};
 use crate::os::files;
 use crate::release::Digest;
-
-const BUFFER: usize = 64 * 1024;
 
 /// One entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,22 +50,6 @@ pub(crate) struct Hashes {
     is_aside: bool,
 }
 
-// === impl Entry ===
-
-impl Entry {
-    /// Opens a file for reading.
-    ///
-    /// # Errors
-    /// `WouldBlock` when a process writes to it, unless it is an editor's or of version control.
-    pub(crate) fn open_unwritten(&self) -> io::Result<File> {
-        if self.is_aside {
-            File::open(&self.path).reading(&self.path)
-        } else {
-            files::open_unwritten(&self.path).reading(&self.path)
-        }
-    }
-}
-
 // === impl Hashes ===
 
 impl Hashes {
@@ -81,7 +64,7 @@ impl Hashes {
         self.update(&length.to_le_bytes());
     }
 
-    fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.whole.update(bytes);
         if let Some(code) = &mut self.code
             && !self.is_aside
@@ -120,8 +103,9 @@ pub fn digest(path: &Path) -> io::Result<Digest> {
 pub(crate) fn digests(path: &Path) -> io::Result<Digests> {
     let mut hashes = Hashes::default();
     if !fs::metadata(path).reading(path)?.is_dir() {
-        let mut file = File::open(path).reading(path)?;
-        transfer((&mut file, path), &mut hashes, (&mut io::sink(), path))?;
+        let mut file = files::open_for_reading(path).reading(path)?;
+        let length = file.metadata().reading(path)?.len();
+        transfer((&mut file, path), length, &mut hashes, |_| Ok(()))?;
         return Ok(hashes.finish());
     }
     for entry in entries(path)? {
@@ -132,11 +116,12 @@ pub(crate) fn digests(path: &Path) -> io::Result<Digests> {
                 hashes.add_link(&entry, &target);
             }
             EntryKind::File => {
-                let mut file = File::open(&entry.path).reading(&entry.path)?;
+                let mut file = files::open_for_reading(&entry.path).reading(&entry.path)?;
                 let length = file.metadata().reading(&entry.path)?.len();
                 hashes.begin(&entry, length);
                 let from = (&mut file, &*entry.path);
-                transfer(from, &mut hashes, (&mut io::sink(), &entry.path))?;
+                let read = transfer(from, length, &mut hashes, |_| Ok(()))?;
+                check_length(&entry, length, read)?;
             }
         }
     }
@@ -183,7 +168,7 @@ pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
 
 /// Returns true if this is the name of a version control folder, or of a file that an editor makes
 /// beside the one that it changes: a backup, a swap file (vim), a lock or an autosave (emacs).
-fn belongs_aside(name: &[u8]) -> bool {
+pub(crate) fn belongs_aside(name: &[u8]) -> bool {
     let is_swap_file = || {
         let (_, extension) = name.split_at(name.len().saturating_sub(4));
         name.len() > 5 && name[0] == b'.' && extension.starts_with(b".sw")
@@ -193,29 +178,6 @@ fn belongs_aside(name: &[u8]) -> bool {
         || name.starts_with(b".#")
         || name.len() > 2 && name.starts_with(b"#") && name.ends_with(b"#")
         || is_swap_file()
-}
-
-/// Hashes a source and copies it to a sink, so that the digest is that of the copy. Errors name the
-/// path beside each.
-pub(crate) fn transfer(
-    (source, from): (&mut impl Read, &Path),
-    hashes: &mut Hashes,
-    (sink, to): (&mut impl Write, &Path),
-) -> io::Result<u64> {
-    let mut buffer = vec![0; BUFFER];
-    let mut total = 0;
-    loop {
-        match source.read(&mut buffer) {
-            Ok(0) => return Ok(total),
-            Ok(n) => {
-                hashes.update(&buffer[..n]);
-                sink.write_all(&buffer[..n]).writing(to)?;
-                total += n as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error).reading(from),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
+use super::digest::belongs_aside;
 use super::names::path_key;
 use crate::os::files;
 use crate::release::Digest;
@@ -61,9 +62,10 @@ const NAMES_OF_OTHERS: [&str; 5] = [
 
 /// The artifacts of a drop folder in the order of their arrival.
 ///
-/// An artifact arrives when its name appears, or its content changes: its inode, length or time of
-/// modification. The time of change (ctime) alone says nothing, since `chmod`, `chown` and a backup
-/// with hard links set it.
+/// An artifact arrives when its name appears, or its content changes: of a file its inode, length or
+/// time of modification; of a folder its inode or the files that lie directly in it. The time of
+/// change (ctime) alone says nothing, since `chmod`, `chown` and a backup with hard links set it, and
+/// a folder's time of modification says nothing, since a new empty folder in it sets it.
 #[derive(Debug, Default)]
 pub struct DropFolder {
     /// Marks of the artifacts that are known, the latest last.
@@ -72,6 +74,8 @@ pub struct DropFolder {
     present: Vec<PathBuf>,
     has_scanned: bool,
     memory: Option<ArrivalMemory>,
+    /// Marks of folders, with the times of modification at which they were made.
+    marks: HashMap<PathBuf, (SystemTime, String)>,
 }
 
 /// The folder of this machine in which the order is remembered.
@@ -93,6 +97,8 @@ pub enum TimeOfArrival {
 struct Found {
     path: PathBuf,
     mark: String,
+    /// The mark of a folder as version 0.1 made it.
+    former_mark: Option<String>,
     time: SystemTime,
 }
 
@@ -148,12 +154,22 @@ impl DropFolder {
             if !metadata.is_file() && !metadata.is_dir() {
                 continue;
             }
-            let mark = mark(&name, &metadata);
+            let (mark, former_mark) = if metadata.is_dir() {
+                let mark = self.mark_of_folder(&path, &metadata);
+                (mark, Some(mark_of(&name, &metadata)))
+            } else {
+                (mark_of(&name, &metadata), None)
+            };
             let time = match by {
                 TimeOfArrival::Modified => metadata.modified()?,
                 TimeOfArrival::Changed => files::arrival(&metadata),
             };
-            found.push(Found { path, mark, time });
+            found.push(Found {
+                path,
+                mark,
+                former_mark,
+                time,
+            });
         }
         // A volume that is not mounted is an empty folder.
         if found.is_empty() {
@@ -163,7 +179,11 @@ impl DropFolder {
             .map(|(place, mark)| (mark.as_str(), place))
             .collect();
         found.sort_by(|one, other| {
-            let place = |found: &Found| *known.get(found.mark.as_str()).unwrap_or(&usize::MAX);
+            let place_of = |mark: &str| known.get(mark).copied();
+            let place = |found: &Found| {
+                let former = || found.former_mark.as_deref().and_then(place_of);
+                place_of(&found.mark).or_else(former).unwrap_or(usize::MAX)
+            };
             (place(one).cmp(&place(other)))
                 .then_with(|| one.time.cmp(&other.time))
                 .then_with(|| compare_naturally(&one.path, &other.path))
@@ -184,6 +204,33 @@ impl DropFolder {
     /// Returns the artifacts that the last scan found beside the newest, the latest first.
     pub fn older(&self) -> impl Iterator<Item = &Path> {
         self.present.iter().rev().skip(1).map(PathBuf::as_path)
+    }
+
+    /// Returns a text that is the same while the folder and the files in it are.
+    fn mark_of_folder(&mut self, path: &Path, metadata: &fs::Metadata) -> String {
+        let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        if let Some((at, mark)) = self.marks.get(path)
+            && *at == modified
+        {
+            return mark.clone();
+        }
+        let files = fs::read_dir(path).into_iter().flatten().flatten();
+        let files = files.filter(|file| file.file_type().is_ok_and(|kind| !kind.is_dir()));
+        let files = files.filter(|file| !belongs_aside(file.file_name().as_encoded_bytes()));
+        let inode = |file: &fs::DirEntry| file.metadata().map_or(0, |file| files::inode(&file));
+        let mut files: Vec<_> = files.map(|file| (file.file_name(), inode(&file))).collect();
+        files.sort();
+        let mut hash = Sha256::new_with_prefix(name_of(path));
+        hash.update([0]);
+        hash.update(files::inode(metadata).to_le_bytes());
+        for (name, inode) in files {
+            hash.update(name.as_encoded_bytes());
+            hash.update([0]);
+            hash.update(inode.to_le_bytes());
+        }
+        let mark = finish_mark(hash);
+        self.marks.insert(path.to_owned(), (modified, mark.clone()));
+        mark
     }
 
     fn remember(&self, file: &Path) {
@@ -213,7 +260,7 @@ impl ArrivalMemory {
 }
 
 /// Returns a text that is the same while the artifact is.
-fn mark(name: &OsStr, metadata: &fs::Metadata) -> String {
+fn mark_of(name: &OsStr, metadata: &fs::Metadata) -> String {
     let modified = metadata.modified().ok();
     let modified = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
     let mut hash = Sha256::new_with_prefix(name.as_encoded_bytes());
@@ -227,6 +274,10 @@ fn mark(name: &OsStr, metadata: &fs::Metadata) -> String {
     };
     hash.update(length.to_le_bytes());
     hash.update(modified.unwrap_or_default().as_nanos().to_le_bytes());
+    finish_mark(hash)
+}
+
+fn finish_mark(hash: Sha256) -> String {
     Digest::finish(hash).hex()[..32].to_owned()
 }
 
@@ -403,6 +454,56 @@ mod tests {
         fs::remove_file(folder.path().join("app-010a")).unwrap();
         let mut seen = DropFolder::default();
         assert_eq!(newest(&mut seen, folder.path()).unwrap(), "app-10");
+    }
+
+    #[test]
+    fn a_new_folder_in_an_older_release_makes_it_no_newer_and_a_new_file_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let release = |name: &str| folder.path().join(name);
+        for name in ["app-9", "app-10"] {
+            fs::create_dir(release(name)).unwrap();
+            fs::write(release(name).join("index"), name).unwrap();
+        }
+        let memory = tempfile::tempdir().unwrap();
+        let remembered =
+            || DropFolder::remembered_in(memory.path().to_owned(), TimeOfArrival::Modified);
+        let mut seen = remembered();
+        assert_eq!(newest(&mut seen, folder.path()).unwrap(), "app-10");
+        fs::create_dir_all(release("app-9").join("tmp/pids")).unwrap();
+        fs::write(release("app-9").join("index~"), "of an editor").unwrap();
+        assert_eq!(newest(&mut seen, folder.path()).unwrap(), "app-10");
+        // Windows and Wine tell the files of one name apart by times that may stay or change.
+        if cfg!(unix) {
+            fs::write(release("app-9").join("index"), "in place").unwrap();
+            assert_eq!(newest(&mut remembered(), folder.path()).unwrap(), "app-10");
+            // As a deployer replaces files.
+            fs::write(release("app-9").join("index.new"), "other").unwrap();
+            fs::rename(
+                release("app-9").join("index.new"),
+                release("app-9").join("index"),
+            )
+            .unwrap();
+            assert_eq!(newest(&mut seen, folder.path()).unwrap(), "app-9");
+        }
+    }
+
+    #[test]
+    fn the_order_of_folders_that_version_0_1_remembered_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = tempfile::tempdir().unwrap();
+        let mut order = Vec::new();
+        for name in ["b", "a"] {
+            let path = folder.path().join(name);
+            fs::create_dir(&path).unwrap();
+            order.push(mark_of(name.as_ref(), &fs::metadata(&path).unwrap()));
+        }
+        let remembered =
+            || DropFolder::remembered_in(memory.path().to_owned(), TimeOfArrival::Modified);
+        let file = remembered().memory.unwrap().file(folder.path());
+        order.reverse();
+        fs::write(file, order.join("\n")).unwrap();
+        assert_eq!(newest(&mut remembered(), folder.path()).unwrap(), "b");
+        assert_eq!(newest(&mut remembered(), folder.path()).unwrap(), "b");
     }
 
     #[cfg(unix)]

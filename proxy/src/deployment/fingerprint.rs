@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::digest::entries;
+use super::digest::{Entry, entries};
 use super::file_error::NameFile as _;
 use crate::os::files;
 
@@ -30,6 +30,20 @@ impl Fingerprint {
     /// # Errors
     /// When it cannot be read, also because an entry of a folder was removed meanwhile.
     pub fn of(path: &Path) -> io::Result<Self> {
+        let is_folder = fs::metadata(path).reading(path)?.is_dir();
+        let listed = if is_folder {
+            entries(path)?
+        } else {
+            Vec::new()
+        };
+        Self::of_entries(path, &listed)
+    }
+
+    /// Takes the fingerprint of a file, or of a folder with these entries.
+    ///
+    /// # Errors
+    /// As [`Fingerprint::of`].
+    pub(crate) fn of_entries(path: &Path, entries: &[Entry]) -> io::Result<Self> {
         let mut hash = DefaultHasher::new();
         let top = fs::metadata(path).reading(path)?;
         let mut changed = SystemTime::UNIX_EPOCH;
@@ -44,13 +58,11 @@ impl Fingerprint {
             changed = changed.max(arrival);
         };
         look(b"", &top);
-        if top.is_dir() {
-            for entry in entries(path)?.iter().filter(|entry| !entry.is_aside) {
-                look(
-                    &entry.name,
-                    &fs::symlink_metadata(&entry.path).reading(&entry.path)?,
-                );
-            }
+        for entry in entries.iter().filter(|entry| !entry.is_aside) {
+            look(
+                &entry.name,
+                &fs::symlink_metadata(&entry.path).reading(&entry.path)?,
+            );
         }
         Ok(Self {
             hash: hash.finish(),

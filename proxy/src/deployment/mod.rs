@@ -12,6 +12,7 @@
 
 pub mod checksum_file;
 pub mod copy;
+pub mod data_left;
 pub mod desired;
 pub mod digest;
 pub mod drop_folder;
@@ -24,6 +25,7 @@ pub mod pointer;
 pub mod source;
 pub mod status;
 mod text;
+pub(crate) mod transfer;
 
 pub use drop_folder::DropFolder;
 pub use fingerprint::Fingerprint;

@@ -48,6 +48,13 @@ pub fn is_unsupported_archive(name: &str) -> bool {
 /// Returns the id of a release: its name, without the suffix of a program or an archive, and the
 /// start of its digest.
 pub fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId {
+    let [id, ..] = release_ids(given, path, digest);
+    id
+}
+
+/// Returns the ids that a release can have, the usual one first: a longer start of the digest tells
+/// contents apart whose digests begin alike.
+pub fn release_ids(given: Option<&str>, path: &Path, digest: Digest) -> [ReleaseId; 3] {
     let file_name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = match (given, ArchiveFormat::of(&file_name)) {
         (Some(given), _) => given.to_owned(),
@@ -63,11 +70,14 @@ pub fn release_id(given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId
         let is_safe = c.is_alphanumeric() || "._+-".contains(c);
         if is_safe { c } else { '_' }
     };
-    let suffix = format!("-{}", &digest.hex()[..8]);
-    // `handoff deploy` adds this suffix to names, and a restored release has it already.
-    let name = name.strip_suffix(&suffix).unwrap_or(&name);
+    let suffixes = [8, 16, 64].map(|digits| format!("-{}", &digest.hex()[..digits]));
+    // `handoff deploy` adds a suffix to names, and a restored release has it already.
+    let mut known = suffixes.iter();
+    let name = known
+        .find_map(|suffix| name.strip_suffix(suffix))
+        .unwrap_or(&name);
     let name: String = name.chars().map(safe).take(64).collect();
-    ReleaseId::new(format!("{name}{suffix}"))
+    suffixes.map(|suffix| ReleaseId::new(format!("{name}{suffix}")))
 }
 
 /// Returns the key of the deployment with the folder `state`, which names its private copies in the

@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::data_left::DataLeft;
 use super::path_serde;
 use super::source::Source;
 use crate::os::machine::shared_pid_namespace;
@@ -76,6 +77,8 @@ pub struct Status {
     pub artifact_problem: Option<String>,
     /// The artifact that is accepted when it has stopped changing.
     pub settling: Option<Settling>,
+    /// Data that the release before has left in its private copy.
+    pub data_left: Option<DataLeft>,
     /// Digest of an artifact that can never be accepted, if the digest came with it.
     pub artifact_refused: Option<String>,
     /// The last failure of an instance.
@@ -378,6 +381,7 @@ impl Status {
             held: 0,
             artifact_problem: None,
             settling: None,
+            data_left: None,
             artifact_refused: None,
             last_failure: None,
             handoffs: VecDeque::new(),

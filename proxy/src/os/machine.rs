@@ -1,12 +1,24 @@
 //! The scope in which a process id means something, and processes that other programs have named.
 
+/// Returns the id of this boot of the machine. `None` if the system does not tell.
+#[cfg(unix)]
+pub fn boot() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(boot.trim().to_owned())
+}
+
+/// Returns `None`: Windows has no id for a boot.
+#[cfg(windows)]
+pub fn boot() -> Option<String> {
+    None
+}
+
 /// Returns the name of the scope in which process ids are unique: this boot of this machine and, in
 /// a container, its own numbers. `None` if the system does not tell.
 #[cfg(unix)]
 pub fn pid_namespace() -> Option<String> {
     let namespace = std::fs::read_link("/proc/self/ns/pid").ok()?;
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(format!("{} {}", boot.trim(), namespace.display()))
+    Some(format!("{} {}", boot()?, namespace.display()))
 }
 
 /// Returns the name of the scope in which process ids are unique: this machine. A record that needs

@@ -66,6 +66,16 @@ pub fn lower_priority() {
     unsafe { SetThreadPriority(GetCurrentThread(), THREAD_PRIORITY_BELOW_NORMAL) };
 }
 
+/// Gives a helper of a thread of low priority the same one. On Linux it has that from its start.
+#[cfg(unix)]
+pub fn keep_low_priority() {}
+
+/// Gives a helper of a thread of low priority the same one.
+#[cfg(windows)]
+pub fn keep_low_priority() {
+    lower_priority();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,9 +14,9 @@ impl Running {
     /// The private copies that there are, by their releases.
     pub fn copies(&self) -> Vec<String> {
         let copies = fs::read_dir(self.copies_folder()).expect("the cache");
-        let names = copies.flatten().map(|entry| entry.file_name());
-        let names = names.filter_map(|name| name.into_string().ok());
-        names.filter(|name| !name.ends_with(".lock")).collect()
+        let copies = copies.flatten().filter(|copy| copy.path().is_dir());
+        let names = copies.map(|copy| copy.file_name());
+        names.filter_map(|name| name.into_string().ok()).collect()
     }
 
     /// Returns the folder of the deployment's private copies: there is no other deployment.

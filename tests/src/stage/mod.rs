@@ -7,7 +7,7 @@
 //! seen, and when it ends, everything that ever reached the app is known.
 
 use std::fmt::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 
 use tempfile::TempDir;
@@ -145,6 +145,13 @@ impl Stage {
     #[track_caller]
     pub fn client(&self) -> Wire {
         let stream = TcpStream::connect(self.site.address());
+        Wire::new(stream.expect("a connection to handoff"))
+    }
+
+    /// A new client that connects to this address of the machine.
+    #[track_caller]
+    pub fn client_at(&self, address: IpAddr) -> Wire {
+        let stream = TcpStream::connect((address, self.site.address().port()));
         Wire::new(stream.expect("a connection to handoff"))
     }
 

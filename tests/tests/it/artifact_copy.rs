@@ -98,6 +98,55 @@ fn a_refused_release_is_tried_again_when_its_program_may_be_run() {
     site.await_log("release_reshaped");
 }
 
+/// A release whose program writes beside its code, before it serves.
+#[cfg(unix)]
+fn writes(name: &str, command: &str) -> tests::Release {
+    let script = format!("{command}\nexec \"$1\" -port \"$2\" --version-name {name}\n");
+    folder(name, &[("run.sh", &script)])
+}
+
+#[cfg(unix)]
+#[test]
+fn a_release_that_wrote_data_into_its_copy_is_named_at_the_next_deploy() {
+    let app = tests::binaries::sample_app().to_str().expect("a path");
+    let site = Site::watching_a_pointer().running(&["sh", "run.sh", app, "{port}"]);
+    let site = site.start(writes(
+        "v1",
+        "mkdir -p uploads log && echo 1 > app.db && echo 1 > uploads/1 && echo 1 > log/app",
+    ));
+    site.deploy(writes("v2", ""));
+    site.await_version("v2");
+    site.await_log("data_left_in_copy");
+    let status = site.wait_until("it is in the status", |status| status.data_left.is_some());
+    let left = status.data_left.expect("what is left");
+    assert_eq!(left.files, ["app.db", "uploads/1"]);
+    assert!(left.release.as_str().starts_with("v1-"), "{left:?}");
+    let state = site.deployment().state();
+    let said = tests::command::run(&["status", "--state", state.to_str().expect("a path")]);
+    said.with(0).saying(&["app.db, uploads/1"]);
+    // The new one writes nothing.
+    site.deploy(writes("v3", ":"));
+    site.await_version("v3");
+    site.wait_until("nothing is left", |status| status.data_left.is_none());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_release_that_changed_its_own_code_is_as_deployed_after_the_next_deploy_of_it() {
+    let app = tests::binaries::sample_app().to_str().expect("a path");
+    let site = Site::watching_a_folder().running(&["sh", "run.sh", app, "{port}"]);
+    let change = "sed -i 's/ v1$/ changed/' run.sh";
+    let site = site.with("--bake", "0s").start(writes("v1", change));
+    site.deploy(writes("v2", ""));
+    site.await_version("v2");
+    site.wait_until("only it is left", |status| status.is_at_rest());
+    // The same content under another name is the same release.
+    let again = site.site().join("releases/again");
+    let uploaded = site.upload(writes("v1", change));
+    std::fs::rename(uploaded, again).expect("a deploy");
+    site.await_version("v1");
+}
+
 #[cfg(unix)]
 mod with_file_systems {
     use std::fs::{self, File};

@@ -110,3 +110,37 @@ fn what_an_app_sends_after_the_head_of_an_answer_to_head_never_reaches_anybody()
     app.await_end_soon();
     stage.assert_nothing_more_reaches([fresh]);
 }
+
+#[test]
+fn an_answer_of_a_later_minor_version_is_one_of_1_1() {
+    let stage = Stage::new();
+    let mut client = stage.client_sends(GET);
+    let mut app = stage.app();
+    app.expect(GET_PASSED_ON);
+    app.send(OK.replace("HTTP/1.1", "HTTP/1.2"));
+    client.expect_answer(OK_PASSED_ON, "ok");
+    // It keeps its connection, as one of 1.1 does.
+    client.send(GET);
+    app.expect(GET_PASSED_ON);
+    app.send(OK);
+    client.expect_answer(OK_PASSED_ON, "ok");
+}
+
+#[test]
+fn the_size_of_a_chunk_may_begin_with_zeros() {
+    let stage = Stage::new();
+    let mut client = stage.client_sends(GET);
+    let mut app = stage.app();
+    app.expect(GET_PASSED_ON);
+    let body = "00000000000000000005;x=0\r\nfive!\r\n00000000000000000000\r\n\r\n";
+    app.send(format!(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}"
+    ));
+    client.expect_answer("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "");
+    assert_eq!(
+        (client.chunk(), client.chunk()),
+        ("five!".into(), String::new())
+    );
+    client.send(GET);
+    app.expect(GET_PASSED_ON);
+}

@@ -338,7 +338,7 @@ fn what_is_not_http_1_is_refused() {
     for request in [
         "GET /\r\n\r\n",
         "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
-        "GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.22\r\nHost: a\r\n\r\n",
         "GET / http/1.1\r\nHost: a\r\n\r\n",
         "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET / a HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -366,4 +366,15 @@ fn empty_lines_before_a_request_are_ignored() {
     let stage = Stage::new();
     let request = "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";
     assert_eq!(passed_on(&stage, &mut None, request), GET_PASSED_ON);
+}
+
+#[test]
+fn a_request_of_a_later_minor_version_is_one_of_1_1() {
+    let stage = Stage::new();
+    let mut app = None;
+    for version in ["1.2", "1.9"] {
+        let request = format!("GET /HTTP/1.0 HTTP/{version}\r\nHost: a\r\n\r\n");
+        let head = passed_on(&stage, &mut app, &request);
+        assert_eq!(head, "GET /HTTP/1.0 HTTP/1.1\r\nhost: a\r\n\r\n");
+    }
 }

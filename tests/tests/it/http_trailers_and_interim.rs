@@ -136,7 +136,8 @@ fn trailers_of_a_request_cannot_frame_or_route_it() {
     let head = format!("{POST}Transfer-Encoding: chunked\r\n\r\n");
     let trailers = "Content-Length: 9\r\nTransfer-Encoding: chunked\r\nHost: b\r\n\
                     Connection: close\r\nX-Forwarded-For: 6.6.6.6\r\nX-Sum: 7\r\n\
-                    X-IIS-WindowsAuthToken: 1a4\r\nMS-ASPNETCORE-WinAuthToken: 1a4\r\n";
+                    X-IIS-WindowsAuthToken: 1a4\r\nMS-ASPNETCORE-WinAuthToken: 1a4\r\n\
+                    X_Forwarded_For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Request-ID: 6\r\n";
     let mut client = stage.client_sends(head + "2\r\nok\r\n0\r\n" + trailers + "\r\n");
     let mut app = stage.app();
     app.expect("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 
 use clap::Args;
+use ipnet::IpNet;
 
-use crate::cli::values::{Duration, parse_listen};
+use crate::cli::values::{Duration, parse_listen, parse_network};
 use crate::data_plane::Forwarded;
 use crate::user_tokens::WindowsAuth;
 
@@ -79,9 +80,17 @@ pub struct UpstreamOptions {
     #[arg(long, default_value = "4s")]
     pub upstream_idle_timeout: Duration,
 
-    /// Treatment of the X-Forwarded-For, -Proto and -Host fields of requests
+    /// Treatment of the fields that describe the client of a request: X-Forwarded-For, -Proto,
+    /// -Host and others
     #[arg(long, value_enum, default_value = "auto")]
     pub forwarded: Forwarded,
+
+    /// Network of proxies that `--forwarded auto` believes, such as 10.1.0.0/16; can be repeated, or
+    /// separated by commas
+    ///
+    /// Proxies on this machine are believed without it.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_network)]
+    pub trusted_proxies: Vec<IpNet>,
 
     /// Treatment of the users' Windows access tokens that HttpPlatformHandler leaves in this process
     /// with forwardWindowsAuthToken

@@ -71,6 +71,11 @@ pub(super) fn upload(
     let copy = staging.path().join(name);
     copy_proved(artifact, digest, &copy, progress)?;
     files::adopt_all(&copy, folder)?;
+    if same_content == SameContent::CopyAgain {
+        // On a machine that has not seen it arrive, the latest time decides what is the newest. Best
+        // effort: a share may set no times.
+        let _ = files::set_modified(&copy, SystemTime::now());
+    }
     // The checksum file comes first: the artifact is proved when it appears.
     let line = checksum_file::content(&file_name(&path), digest);
     files::write_atomically(&checksum_file::path_for(&path), line.as_bytes())?;
@@ -119,7 +124,9 @@ pub(super) fn prune(folder: &Path, keep: usize, needed: impl Fn(&Path, Option<Di
         .filter_map(|path| {
             let digest = fs::read_to_string(checksum_file::path_for(&path)).ok()?;
             let digest = Digest::parse(digest.split_whitespace().next()?).ok();
-            Some((files::arrival(&fs::metadata(&path).ok()?), path, digest))
+            // A deploy writes it; new rights and backups change the artifact's own times.
+            let deployed = fs::metadata(checksum_file::path_for(&path)).ok()?;
+            Some((deployed.modified().ok()?, path, digest))
         })
         .collect();
     deployed.sort_by(|(one, ..), (other, ..)| other.cmp(one));
@@ -315,6 +322,46 @@ mod tests {
             6,
             "nothing else stays"
         );
+    }
+
+    #[test]
+    fn what_was_deployed_last_is_pruned_last_whatever_happens_to_its_rights() {
+        let drop = tempfile::tempdir().unwrap();
+        let source = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let mut progress = Progress::quiet();
+        let start = SystemTime::now();
+        for (content, age) in [("1", 30), ("2", 20), ("3", 10)] {
+            fs::write(&source, content).unwrap();
+            let digest = digest_of(content);
+            let same = SameContent::Reuse;
+            let put = upload(&source, digest, drop.path(), content, same, &mut progress).unwrap();
+            let checksum = checksum_file::path_for(&put.path);
+            files::set_modified(&checksum, start - Duration::from_secs(age)).unwrap();
+        }
+        // As a job that sets the rights of everything does, or a backup with hard links.
+        fs::hard_link(drop.path().join("1"), drop.path().join(".backup")).unwrap();
+        prune(drop.path(), 1, |_, _| false);
+        assert!(drop.path().join("3").exists() && !drop.path().join("1").exists());
+    }
+
+    #[test]
+    fn what_is_put_into_a_drop_folder_is_newer_than_its_build() {
+        let drop = tempfile::tempdir().unwrap();
+        let source = tempfile::tempdir().unwrap();
+        let mut progress = Progress::quiet();
+        fs::write(source.path().join("index"), "1").unwrap();
+        for artifact in [source.path().to_owned(), source.path().join("index")] {
+            files::set_modified(&artifact, SystemTime::UNIX_EPOCH).unwrap();
+            let digest = digest_at(&artifact).unwrap();
+            let again = SameContent::CopyAgain;
+            let name = file_name(&artifact);
+            let put = upload(&artifact, digest, drop.path(), &name, again, &mut progress);
+            let modified = fs::metadata(put.unwrap().path).unwrap().modified().unwrap();
+            assert!(
+                modified.elapsed().unwrap() < Duration::from_secs(3600),
+                "{artifact:?}"
+            );
+        }
     }
 
     #[test]

@@ -1,25 +1,29 @@
 //! The steps from a deployed artifact to a release: read or copy, prove, unpack, keep, check.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::accept_error::AcceptError;
 use super::archive::{self, ArchiveError};
-use super::store::{Copying, Store, StoreSettings, Workdir};
-use crate::deployment::copy::{self, Executable, WayBack, WayBackKind};
-use crate::deployment::digest::{self, Digests, EntryKind, digests};
+use super::store::{Copying, Proved, Store, StoreSettings, Workdir};
+use crate::deployment::copy::{self, WayBack, WayBackKind};
+use crate::deployment::digest::{self, Digests, Entry, EntryKind, digests};
 use crate::deployment::file_error::{FileError, NameFile as _};
-use crate::deployment::names::{ArchiveFormat, is_unsupported_archive, release_id};
+use crate::deployment::names::{ArchiveFormat, is_unsupported_archive};
+use crate::deployment::transfer::Executable;
 use crate::deployment::{Fingerprint, Target};
 use crate::os::files;
 use crate::release::Release;
 
 /// Name of the file that marks a deploy under way (IIS).
 const OFFLINE: &str = "app_offline.htm";
+/// Maximum difference of two times that a local file system does not tell apart (FAT).
+const COARSEST_TIME: Duration = Duration::from_secs(2);
 /// Maximum number of files that a log line names.
 const MAX_NAMES: usize = 5;
 /// Maximum length of a script that is searched for the scripts that it starts, in bytes.
@@ -31,6 +35,8 @@ struct Deployed<'a> {
     /// Path without links.
     path: PathBuf,
     name: OsString,
+    /// Entries of a folder.
+    entries: Vec<Entry>,
     fingerprint: Fingerprint,
     handling: Handling,
     /// `--cache`, for error messages.
@@ -71,12 +77,17 @@ impl Store {
         warn_of_lost_privileges(&deployed.path, &content.unprivileged);
         // A fetch in a checkout makes no other release, unless the deployer says so.
         let digest = target.digest.unwrap_or(content.digests.code);
+        let proved = if digest == content.digests.whole {
+            Proved::Everything
+        } else {
+            Proved::Code
+        };
         let content = self.unpack(&deployed, content)?;
-        let id = release_id(target.id.as_deref(), &deployed.path, digest);
+        let id = self.id_of(target.id.as_deref(), &deployed.path, digest);
         let artifact = match content.copy {
             None => deployed.path.clone(),
             Some((folder, name)) => {
-                let kept = self.keep_copy(&id, folder);
+                let kept = self.keep_copy(&id, folder, proved);
                 kept.map_err(|error| deployed.copy_error(error))?.join(name)
             }
         };
@@ -110,7 +121,7 @@ impl Store {
             let to = folder.path().join(&deployed.name);
             let copied = match deployed.handling {
                 Handling::Copy if deployed.fingerprint.is_folder => {
-                    copy::copy_folder(path, &deployed.target.path, &to)?
+                    copy::copy_folder(path, &deployed.target.path, &deployed.entries, &to)?
                 }
                 Handling::Copy => copy::copy_file(path, &to, Executable::Yes)?,
                 Handling::Unpack { .. } | Handling::InPlace => {
@@ -241,19 +252,21 @@ impl Store {
 // === impl Deployed ===
 
 impl<'a> Deployed<'a> {
-    /// Looks at an artifact that is not open for writing.
+    /// Looks at an artifact that its digest will prove, or that is not open for writing.
     fn inspect(target: &'a Target, settings: &StoreSettings) -> Result<Self, AcceptError> {
-        let inspect = || -> io::Result<(PathBuf, Fingerprint)> {
-            let path = files::canonical(&target.path).reading(&target.path)?;
-            copy::check_unwritten(&path)?;
-            let fingerprint = Fingerprint::of(&path)?;
-            Ok((path, fingerprint))
-        };
         let error = |error| copy_error(&target.path, &settings.cache, error);
-        if target.path.is_dir() {
-            check_folder(&target.path).map_err(error)??;
+        let path = files::canonical(&target.path).reading(&target.path);
+        let path = path.map_err(error)?;
+        let mut entries = Vec::new();
+        if path.is_dir() {
+            check_cache(&path, &settings.cache)?;
+            entries = digest::entries(&path).map_err(error)?;
+            check_folder(&path, &entries)?;
         }
-        let (path, fingerprint) = inspect().map_err(error)?;
+        if target.digest.is_none() {
+            copy::check_unwritten(&path, &entries).map_err(error)?;
+        }
+        let fingerprint = Fingerprint::of_entries(&path, &entries).map_err(error)?;
         let name = path.file_name().unwrap_or_else(|| "artifact".as_ref());
         let format = name.to_str().and_then(ArchiveFormat::of);
         if !fingerprint.is_folder && is_unsupported_archive(&name.to_string_lossy()) {
@@ -272,6 +285,7 @@ impl<'a> Deployed<'a> {
             target,
             name: name.to_owned(),
             path,
+            entries,
             fingerprint,
             handling,
             cache: settings.cache.clone(),
@@ -279,7 +293,9 @@ impl<'a> Deployed<'a> {
     }
 
     /// Checks that the content is complete: by the digest that came with the artifact, or else
-    /// because it is the same when it is read again.
+    /// because it has not changed while it was read. The times of a local file system show that,
+    /// unless the last change is so new that another one may have the same time; else it has to be
+    /// the same when it is read again.
     fn prove(&self, content: &Content) -> Result<(), AcceptError> {
         let path = &self.path;
         let Digests { whole, code } = content.digests;
@@ -295,7 +311,11 @@ impl<'a> Deployed<'a> {
             });
         }
         let is_unchanged = || -> io::Result<bool> {
-            let is_same = content.copy.is_none() || digests(path)?.code == code;
+            let age = self.fingerprint.changed.elapsed();
+            let has_certain_times =
+                || age.is_ok_and(|age| age > COARSEST_TIME) && files::is_on_local_file_system(path);
+            let is_same =
+                content.copy.is_none() || has_certain_times() || digests(path)?.code == code;
             Ok(is_same && Fingerprint::of(path)? == self.fingerprint)
         };
         if is_unchanged().map_err(|error| self.copy_error(error))? {
@@ -322,21 +342,29 @@ fn copy_error(path: &Path, cache: &Path, source: io::Error) -> AcceptError {
     }
 }
 
+/// Checks that copies in the cache do not change the folder that is copied.
+fn check_cache(path: &Path, cache: &Path) -> Result<(), AcceptError> {
+    if cache.starts_with(path) {
+        return Err(AcceptError::CacheInArtifact {
+            cache: cache.to_owned(),
+            path: path.to_owned(),
+        });
+    }
+    Ok(())
+}
+
 /// Checks that no deploy into a folder is under way as far as the folder tells. An emptied folder
 /// is about to be filled.
-fn check_folder(path: &Path) -> io::Result<Result<(), AcceptError>> {
-    for entry in fs::read_dir(path).reading(path)? {
-        let entry = entry.reading(path)?;
-        if entry.file_name().eq_ignore_ascii_case(OFFLINE) {
-            return Ok(Err(AcceptError::Offline(entry.path())));
-        }
+fn check_folder(path: &Path, entries: &[Entry]) -> Result<(), AcceptError> {
+    let is_offline = |entry: &&Entry| (entry.relative.as_os_str()).eq_ignore_ascii_case(OFFLINE);
+    if let Some(entry) = entries.iter().find(is_offline) {
+        return Err(AcceptError::Offline(entry.path.clone()));
     }
-    let entries = digest::entries(path)?;
-    let is_content = |entry: &digest::Entry| entry.kind != EntryKind::Folder && !entry.is_aside;
+    let is_content = |entry: &Entry| entry.kind != EntryKind::Folder && !entry.is_aside;
     if entries.iter().any(is_content) {
-        Ok(Ok(()))
+        Ok(())
     } else {
-        Ok(Err(AcceptError::Empty(path.to_owned())))
+        Err(AcceptError::Empty(path.to_owned()))
     }
 }
 

@@ -73,6 +73,17 @@ pub enum AcceptError {
         /// Working directory of the app.
         workdir: PathBuf,
     },
+    /// Each copy would be a change of what is copied.
+    #[error(
+        "the cache {cache:?} lies in the deployed folder {path:?}, which each private copy would \
+         change: choose another with --cache"
+    )]
+    CacheInArtifact {
+        /// `--cache`
+        cache: PathBuf,
+        /// Path of the artifact.
+        path: PathBuf,
+    },
     /// The program is on a file system that runs none.
     #[error(
         "the cache {cache:?} is on a file system that runs no programs (mounted noexec), so \

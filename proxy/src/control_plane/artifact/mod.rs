@@ -7,6 +7,7 @@ mod retry_policy;
 mod settle;
 mod staging;
 mod store;
+mod written;
 
 pub use accept_error::AcceptError;
 pub use archive::{ArchiveError, Limits};

@@ -129,6 +129,7 @@ impl RetryPolicy {
             AcceptError::Refused { .. }
             | AcceptError::NotExecutable { .. }
             | AcceptError::UnsupportedArchive(_)
+            | AcceptError::CacheInArtifact { .. }
             | AcceptError::StateInWorkdir { .. } => (None, true),
         };
         // A content that its digest has proved does not change.

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::deployment::Fingerprint;
 use crate::deployment::digest::{EntryKind, entries};
-use crate::os::files;
+use crate::os::files::{self, Writers};
 
 /// Factor of the times where it cannot be seen whether a process still writes.
 const UNSEEN: u32 = 4;
@@ -126,12 +126,14 @@ impl SettleTracker {
 
 /// Returns true if a process that writes to the file, or to a file in the folder, would be seen.
 pub fn can_see_writers(path: &Path) -> bool {
+    // A file that cannot be opened cannot be read either, which is reported.
+    let sees = |path: &Path| files::look_for_writers(path).ok() != Some(Writers::Unknown);
     if !path.is_dir() {
-        return files::can_see_writers(path);
+        return sees(path);
     }
     entries(path).is_ok_and(|entries| {
         let mut files = (entries.iter()).filter(|entry| entry.kind == EntryKind::File);
-        files.all(|entry| files::can_see_writers(&entry.path))
+        files.all(|entry| sees(&entry.path))
     })
 }
 

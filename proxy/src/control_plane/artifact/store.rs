@@ -3,13 +3,18 @@
 //! ```text
 //! <cache>/releases/<key>/<id>/…     a complete copy: the file or the folder, under its own name
 //! <cache>/releases/<key>/<id>.lock  held, shared, by each sidecar that may launch it
+//! <cache>/releases/<key>/<id>.unsynced  the boot in which it was made, until it is on the disk
 //! <cache>/staging/<random>/…        unfinished copies of one sidecar
 //! <cache>/staging/<random>.lock     held by that sidecar
 //! ```
 //! The key is the deployment's, so that no app finds what another one has written into its copy. The
-//! id contains the start of the content's digest: the sidecars of a deployment share copies. A
-//! finished copy is never changed, since processes may run from it: one that lacks something is
-//! followed by another one, `<id>~2`.
+//! sidecars of a deployment share copies. An artifact is copied whenever it is accepted, and the new
+//! copy is compared, byte by byte, with the one that is there: the id decides nothing, and what an
+//! app or a fault of the disk has changed is not launched as a new deploy. A finished copy is never
+//! changed, since processes may run from it: one that differs is followed by another one, `<id>~2`.
+//!
+//! A copy gets its name before it is on the disk, and is launched meanwhile. `<id>.unsynced` has the
+//! boot of that moment until then: after another boot the copy may be incomplete.
 //!
 //! Version 0.1.0 had the copies of all deployments in `<cache>/releases/<id>`.
 
@@ -17,18 +22,22 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use tempfile::TempDir;
 
 use super::accept_error::AcceptError;
 use super::archive::Limits;
 use super::staging::Staging;
-use crate::deployment::digest;
+use super::written::data_written;
+use crate::deployment::digest::{self, Entry, EntryKind};
 use crate::deployment::file_error::NameFile as _;
+use crate::deployment::names::release_ids;
+use crate::deployment::transfer::is_same_content;
 use crate::deployment::{Target, deployment_key};
-use crate::os::files;
+use crate::os::{files, machine};
 use crate::process::template::Command;
-use crate::release::{Release, ReleaseId};
+use crate::release::{Digest, Release, ReleaseId};
 
 /// Settings of a [`Store`].
 #[derive(Clone, Debug)]
@@ -82,8 +91,22 @@ pub struct Store {
     copies: PathBuf,
     /// Locks of the copies that may be launched, by their paths.
     locks: HashMap<PathBuf, File>,
+    /// Ids of releases that this sidecar knows or knew, with their digests.
+    ids: HashMap<ReleaseId, Digest>,
+    /// Copies that are not on the disk yet.
+    unsynced: Vec<PathBuf>,
+    boot: Option<String>,
     /// The artifact that was accepted last: the supervisor may not need it yet.
     pub(super) newest: Option<PathBuf>,
+}
+
+/// The part of a folder that the digest of its release proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proved {
+    /// Everything in it.
+    Everything,
+    /// All but version control folders and editor files.
+    Code,
 }
 
 // === impl Store ===
@@ -98,7 +121,11 @@ impl Store {
         let cache = files::canonical(&settings.cache)?;
         let copies = cache.join("releases").join(deployment_key(&settings.state));
         fs::create_dir_all(&copies)?;
+        let boot = machine::boot();
         Ok(Self {
+            unsynced: unsynced(&copies, boot.as_deref()),
+            boot,
+            ids: HashMap::new(),
             copies,
             staging: Staging::open(&cache.join("staging"))?,
             settings: StoreSettings { cache, ..settings },
@@ -136,11 +163,51 @@ impl Store {
         let Ok(lock) = files::lock_shared(&lock_path(copy)) else {
             return false;
         };
+        if !self.is_whole(copy) {
+            tracing::warn!(
+                event = "copy_incomplete",
+                copy = %copy.display(),
+                "a private copy may be incomplete: the machine went down before it was on the disk"
+            );
+            return false;
+        }
         let is_there = release.artifact.exists() && release.dir.is_dir();
-        if is_there {
+        let id = self.ids.entry(release.id.clone());
+        let is_adopted = is_there && *id.or_insert(release.digest) == release.digest;
+        if is_adopted {
             self.locks.insert(copy.to_owned(), lock);
         }
-        is_there
+        is_adopted
+    }
+
+    /// Waits until the copies that were kept since the last call are on the disk.
+    pub fn sync_copies(&mut self) {
+        for copy in std::mem::take(&mut self.unsynced) {
+            let synced = files::sync(&copy).and_then(|()| fs::remove_file(unsynced_mark(&copy)));
+            if let Err(error) = synced {
+                tracing::debug!(
+                    event = "copy_not_synced",
+                    copy = %copy.display(),
+                    %error,
+                    "cannot wait until a private copy is on the disk"
+                );
+            }
+        }
+    }
+
+    /// Returns the data files that an app has written into its private copy, as paths in it.
+    pub fn data_written_into(&self, artifact: &Path) -> Vec<String> {
+        let Some(copy) = artifact
+            .parent()
+            .filter(|copy| copy.starts_with(&self.copies))
+        else {
+            return Vec::new();
+        };
+        let lock = fs::metadata(lock_path(copy)).and_then(|lock| lock.modified());
+        let folder = if artifact.is_dir() { artifact } else { copy };
+        let written = lock.and_then(|complete| data_written(folder, complete));
+        // It is only a warning, and the copy may have been removed.
+        written.unwrap_or_default()
     }
 
     /// Returns true if it has copies that this sidecar may launch.
@@ -193,9 +260,25 @@ impl Store {
             .collect()
     }
 
+    /// Returns the id of a release, which no other content has had here.
+    pub(super) fn id_of(&mut self, given: Option<&str>, path: &Path, digest: Digest) -> ReleaseId {
+        let ids = release_ids(given, path, digest);
+        let own = ids.iter().find(|id| {
+            let known = self.ids.entry((*id).clone());
+            *known.or_insert(digest) == digest
+        });
+        // The last one has the whole digest.
+        own.unwrap_or(&ids[2]).clone()
+    }
+
     /// Moves a finished copy to its place, unless one with all that it has is there already, and
     /// locks it.
-    pub(super) fn keep_copy(&mut self, id: &ReleaseId, folder: TempDir) -> io::Result<PathBuf> {
+    pub(super) fn keep_copy(
+        &mut self,
+        id: &ReleaseId,
+        folder: TempDir,
+        proved: Proved,
+    ) -> io::Result<PathBuf> {
         // A cleaner of temporary folders may have removed it.
         fs::create_dir_all(&self.copies).writing(&self.copies)?;
         let mut number = 1;
@@ -204,12 +287,11 @@ impl Store {
             let lock = lock_path(&copy);
             let lock = files::lock_shared(&lock).writing(&lock)?;
             if !copy.is_dir() {
-                // After a power loss, no name may refer to half a copy.
-                let renamed =
-                    files::sync(folder.path()).and_then(|()| files::rename(folder.path(), &copy));
-                match renamed {
+                match self.name_copy(folder.path(), &copy) {
                     Ok(()) => {
                         let _ = folder.keep();
+                        // What is written into the copy later is its app's.
+                        let _ = lock.set_modified(SystemTime::now());
                         break lock;
                     }
                     // Another sidecar has made a copy.
@@ -217,7 +299,7 @@ impl Store {
                     Err(error) => return Err(error).writing(&copy),
                 }
             }
-            if is_complete(&copy, folder.path())? {
+            if has_all_of(&copy, folder.path(), proved)? {
                 break lock;
             }
             number += 1;
@@ -226,13 +308,43 @@ impl Store {
                 event = "copy_replaced",
                 copy = %copy.display(),
                 next = %next.display(),
-                "a private copy lacks a part or a permission: the next launch uses another one"
+                "a private copy differs from what is deployed: the next launch uses another one"
             );
             copy = next;
         };
         self.locks.insert(copy.clone(), lock);
         Ok(copy)
     }
+
+    /// Gives a finished copy its name.
+    fn name_copy(&mut self, folder: &Path, copy: &Path) -> io::Result<()> {
+        match &self.boot {
+            Some(boot) => {
+                fs::write(unsynced_mark(copy), boot)?;
+                self.unsynced.push(copy.to_owned());
+            }
+            // After a power loss, no name may refer to half a copy.
+            None => files::sync(folder)?,
+        }
+        files::rename(folder, copy)
+    }
+
+    /// Returns true if a copy is on the disk, or was made since the boot.
+    fn is_whole(&self, copy: &Path) -> bool {
+        match fs::read_to_string(unsynced_mark(copy)) {
+            Ok(boot) => Some(&boot) == self.boot.as_ref(),
+            Err(_) => true,
+        }
+    }
+}
+
+/// Returns the copies that were made since the boot and were not synced.
+fn unsynced(copies: &Path, boot: Option<&str>) -> Vec<PathBuf> {
+    let of_this_boot = |copy: &PathBuf| {
+        let made = fs::read_to_string(unsynced_mark(copy)).ok();
+        made.is_some() && made.as_deref() == boot
+    };
+    folders(copies).filter(of_this_boot).collect()
 }
 
 /// Lists the folders in a folder.
@@ -249,6 +361,7 @@ fn remove(copy: &Path) {
         return;
     };
     let removed = fs::remove_dir_all(copy);
+    let _ = fs::remove_file(unsynced_mark(copy));
     let removed = removed.and_then(|()| files::remove_lock(&lock, alone));
     if let Err(error) = removed {
         tracing::debug!(
@@ -264,22 +377,38 @@ fn lock_path(copy: &Path) -> PathBuf {
     copy.with_added_extension("lock")
 }
 
-/// Checks that a copy has all that the equal copy `new` has, with all its permissions. The app may
-/// have written more into it.
-fn is_complete(copy: &Path, new: &Path) -> io::Result<bool> {
-    for entry in digest::entries(new)? {
-        // No part of what is deployed.
-        if entry.is_aside {
-            continue;
-        }
-        let Ok(metadata) = fs::symlink_metadata(copy.join(&entry.relative)) else {
+fn unsynced_mark(copy: &Path) -> PathBuf {
+    copy.with_added_extension("unsynced")
+}
+
+/// Returns true if a copy has all that the copy `new` has, with the same content and all its
+/// permissions. The app may have written more into it.
+fn has_all_of(copy: &Path, new: &Path, proved: Proved) -> io::Result<bool> {
+    let entries = digest::entries(new)?;
+    let is_proved = |entry: &&Entry| proved == Proved::Everything || !entry.is_aside;
+    let mut files = Vec::new();
+    // What is cheap to see comes first.
+    for entry in entries.iter().filter(is_proved) {
+        let there = copy.join(&entry.relative);
+        let Ok(metadata) = fs::symlink_metadata(&there) else {
             return Ok(false);
         };
         let new = fs::symlink_metadata(&entry.path).reading(&entry.path)?;
-        // A power loss cuts files off; files that have grown were written to by the app.
-        let is_cut = new.is_file() && metadata.len() < new.len();
+        let has_other_length = new.is_file() && metadata.len() != new.len();
         let lacks_permission = files::mode(&new) & !files::mode(&metadata) != 0;
-        if metadata.file_type() != new.file_type() || is_cut || lacks_permission {
+        if metadata.file_type() != new.file_type() || has_other_length || lacks_permission {
+            return Ok(false);
+        }
+        match entry.kind {
+            EntryKind::Folder => {}
+            EntryKind::Link if fs::read_link(&there).ok() == fs::read_link(&entry.path).ok() => {}
+            EntryKind::Link => return Ok(false),
+            EntryKind::File => files.push((there, &entry.path)),
+        }
+    }
+    for (there, new) in files {
+        // One that cannot be read is not launched either.
+        if !is_same_content(&there, new).unwrap_or(false) {
             return Ok(false);
         }
     }
@@ -292,7 +421,6 @@ mod tests {
 
     use super::*;
     use crate::deployment::digest::digest;
-    use crate::release::Digest;
 
     struct Site {
         folder: TempDir,
@@ -354,7 +482,8 @@ mod tests {
             drop(scanner);
         });
         may_go.recv().unwrap();
-        let kept = site.store.keep_copy(&ReleaseId::new("one"), copy).unwrap();
+        let id = ReleaseId::new("one");
+        let kept = site.store.keep_copy(&id, copy, Proved::Everything).unwrap();
         assert!(kept.is_dir());
         scanner.join().unwrap();
     }
@@ -420,6 +549,22 @@ mod tests {
         assert!(matches!(refused, Err(AcceptError::Digest { .. })));
         let app = site.write("app", "whole");
         site.accept(&app, Some(whole)).unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_writer_does_not_matter_where_a_digest_proves_the_content() {
+        let mut site = Site::new(Workdir::Auto);
+        let app = site.write("app", "one");
+        let _writer = File::options().append(true).open(&app).unwrap();
+        let proof = digest(&app).unwrap();
+        site.accept(&app, Some(proof)).unwrap();
+        site.write("pages/index.html", "one");
+        let log = site.write("pages/log/nohup.out", "");
+        let _writer = File::options().append(true).open(&log).unwrap();
+        let folder = site.folder.path().join("site/pages");
+        let proof = digest(&folder).unwrap();
+        site.accept(&folder, Some(proof)).unwrap();
     }
 
     #[cfg(target_os = "linux")]
@@ -564,21 +709,71 @@ mod tests {
         assert!(first.dir.is_dir() && !first.dir.join("tmp").exists());
         assert!(second.dir.join("tmp").is_dir());
         let again = File::open(folder.join("index.html")).unwrap();
-        again.set_modified(std::time::SystemTime::UNIX_EPOCH).ok();
+        again.set_modified(SystemTime::UNIX_EPOCH).ok();
         fs::write(folder.join("index.html~"), "two").unwrap();
         assert_eq!(site.accept(&folder, None).unwrap().dir, second.dir);
     }
 
     #[test]
-    fn a_copy_that_was_cut_off_is_followed_and_one_that_has_grown_is_not() {
+    fn a_copy_whose_content_has_changed_is_followed_whatever_its_length_is() {
         let mut site = Site::new(Workdir::Auto);
         let app = site.write("app", "one");
-        let copied = site.accept(&app, None).unwrap().artifact;
-        fs::write(&copied, "one more").unwrap();
-        assert_eq!(site.accept(&app, None).unwrap().artifact, copied);
-        fs::write(&copied, "o").unwrap();
-        let next = site.accept(&app, None).unwrap().artifact;
-        assert_eq!(fs::read_to_string(&next).unwrap(), "one");
+        let mut copies = vec![site.accept(&app, None).unwrap().artifact];
+        for changed in ["one more", "o", "two"] {
+            fs::write(copies.last().unwrap(), changed).unwrap();
+            let next = site.accept(&app, None).unwrap().artifact;
+            assert_eq!(fs::read_to_string(&next).unwrap(), "one", "{changed}");
+            assert!(!copies.contains(&next));
+            copies.push(next);
+        }
+        assert_eq!(fs::read_to_string(&copies[0]).unwrap(), "one more");
+    }
+
+    #[test]
+    fn contents_whose_digests_begin_alike_are_two_releases_with_a_copy_each() {
+        let mut site = Site::new(Workdir::Auto);
+        let mut accept = |content: &str| {
+            let app = site.write("app", content);
+            site.accept(&app, None).unwrap()
+        };
+        // Their first 32 bits are the same.
+        let (one, other) = (accept("content 28149"), accept("content 36680"));
+        assert_ne!(one.digest, other.digest);
+        assert_ne!(one.id, other.id);
+        for (release, content) in [(&one, "content 28149"), (&other, "content 36680")] {
+            assert_eq!(fs::read_to_string(&release.artifact).unwrap(), content);
+        }
+        assert_eq!(accept("content 28149").id, one.id);
+        assert_eq!(accept("content 36680").artifact, other.artifact);
+        // It is found by its name when its copy was lost.
+        fs::remove_dir_all(other.artifact.parent().unwrap()).unwrap();
+        let deployed = site.folder.path().join("site/app");
+        let restored = site.store.restore(&other, deployed).unwrap();
+        assert_eq!((restored.id, restored.digest), (other.id, other.digest));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_the_copy_that_leads_elsewhere_is_followed_by_another_copy() {
+        let mut site = Site::new(Workdir::Auto);
+        site.write("pages/index.html", "one");
+        let folder = site.folder.path().join("site/pages");
+        std::os::unix::fs::symlink("index.html", folder.join("home")).unwrap();
+        let first = site.accept(&folder, None).unwrap();
+        fs::remove_file(first.dir.join("home")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", first.dir.join("home")).unwrap();
+        let second = site.accept(&folder, None).unwrap();
+        let target = fs::read_link(second.dir.join("home")).unwrap();
+        assert_eq!(target, Path::new("index.html"));
+    }
+
+    #[test]
+    fn a_cache_in_the_deployed_folder_is_refused() {
+        let mut site = Site::new(Workdir::Auto);
+        site.write("index.html", "one");
+        let refused = site.accept(&site.folder.path().to_owned(), None);
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains("--cache"), "{said}");
     }
 
     #[cfg(unix)]

@@ -38,6 +38,12 @@ impl<L: Launch> Supervisor<L> {
             return;
         };
         let from = instance.enter(InstanceState::Active);
+        let serves = (instance.release.clone(), instance.artifact.clone());
+        if let Some((release, copy)) = self.served.replace(serves)
+            && copy != instance.artifact
+        {
+            self.watcher.look_for_data(release, copy);
+        }
         let upstream = instance.route(generation, address, &self.messages);
         self.router.promote(upstream);
         let took = self.journal.cause.elapsed();

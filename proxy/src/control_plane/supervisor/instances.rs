@@ -35,7 +35,7 @@ pub(super) struct Instances(BTreeMap<Generation, Instance>);
 pub(super) struct Instance {
     pub(super) release: ReleaseId,
     /// The private copy that it runs.
-    artifact: PathBuf,
+    pub(super) artifact: PathBuf,
     pub(super) state: InstanceState,
     since: UnixMillis,
     pub(super) pid: Option<u32>,

@@ -9,6 +9,7 @@
 //!  instances ────▶ instance_events ─┘    (decides)       └──▶ journal ──▶ status, memory, log
 //! ```
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use super::watcher::{WatchEvent, Watcher};
 use crate::deployment::desired::Desired;
 use crate::deployment::status::{Phase, Status};
 use crate::process::Launch;
-use crate::release::{Generation, Release};
+use crate::release::{Generation, Release, ReleaseId};
 use crate::router::Router;
 
 mod commands;
@@ -82,6 +83,8 @@ pub struct Supervisor<L> {
     /// An artifact that siblings refused: what they run is copied first.
     deferred: Option<Accepted>,
     desired: Option<Desired>,
+    /// The release that was active last, and its private copy.
+    served: Option<(ReleaseId, PathBuf)>,
     /// The active instance for which a restart with the present variables has been requested.
     renewed: Option<Generation>,
     retry: Timer,
@@ -137,6 +140,7 @@ impl<L: Launch> Supervisor<L> {
             siblings,
             deferred: None,
             desired: None,
+            served: None,
             renewed: None,
             retry: Timer::default(),
             pause: Timer::default(),

@@ -15,6 +15,7 @@ impl<L: Launch> Supervisor<L> {
     pub(super) fn handle_watch_event(&mut self, event: WatchEvent) {
         match event {
             WatchEvent::Problem(problem) => self.artifact_problem(problem),
+            WatchEvent::DataLeft(left) => self.journal.status.data_left = left,
             WatchEvent::Settling(settling) => self.journal.status.settling = settling,
             WatchEvent::Release {
                 release,
@@ -152,7 +153,10 @@ impl<L: Launch> Supervisor<L> {
         let known = self.releases.with_digest(digest);
         let id = known.unwrap_or_else(|| accepted.release.id.clone());
         let shape = accepted.release.shape.clone();
-        if id == accepted.release.id {
+        if id == accepted.release.id || !self.instances.has_release(&id) {
+            // Of a known release it is the copy that has just been proved.
+            let mut accepted = accepted;
+            accepted.release.id = id.clone();
             self.releases.insert(accepted);
         }
         // A sibling, or an earlier sidecar, may have tried it.

@@ -23,11 +23,12 @@ use super::config_source::{ConfigReload, ConfigSource};
 use super::desired_file::{DesiredChange, DesiredFile};
 use super::settings::SupervisorSettings;
 use crate::deployment::desired::Desired;
-use crate::deployment::status::Settling;
+use crate::deployment::status::{DataLeft, Settling};
 use crate::deployment::{DropFolder, Fingerprint, Source, Target};
 use crate::os::thread::{self, JoinOnDrop};
-use crate::release::{Digest, Release};
+use crate::release::{Digest, Release, ReleaseId};
 
+mod data_left;
 mod incomplete;
 
 use incomplete::{OlderArtifacts, drop_folder};
@@ -82,6 +83,8 @@ pub enum WatchEvent {
     },
     /// The result of [`Watcher::restore`].
     Restored(Release),
+    /// The data that a superseded release has left in its private copy; `None` when there is none.
+    DataLeft(Option<DataLeft>),
     /// The artifact that may still change; `None` when there is none.
     Settling(Option<Settling>),
     /// The reason why there is no artifact, once for each new reason; `None` when that is over.
@@ -120,6 +123,7 @@ enum WatchRequest {
     Prune(Vec<PathBuf>),
     Fetch(Target),
     Restore(Box<Release>, Option<PathBuf>),
+    LookForData(ReleaseId, PathBuf),
     FallBack,
     /// Read the configuration and look for a new artifact, then drop the sender.
     Reload(oneshot::Sender<()>),
@@ -284,6 +288,8 @@ impl WatchThread {
                     self.scan()
                 }
             };
+            // The app starts meanwhile.
+            self.store.sync_copies();
             let coalesced_at = Instant::now() + COALESCE_PERIOD;
             let mut wake = woken.recv_timeout(again);
             loop {
@@ -291,6 +297,9 @@ impl WatchThread {
                     Ok(WatchRequest::Prune(needed)) => self.store.prune(&needed),
                     Ok(WatchRequest::Fetch(target)) => self.fetch(target),
                     Ok(WatchRequest::Restore(lost, deployed)) => self.restore(&lost, deployed),
+                    Ok(WatchRequest::LookForData(release, artifact)) => {
+                        self.look_for_data(release, &artifact);
+                    }
                     Ok(WatchRequest::FallBack) => {
                         self.fall_back();
                     }

@@ -3,6 +3,8 @@
 use http::HeaderMap;
 use http::header::HeaderName;
 
+use super::names;
+
 /// The fields of a message that need work, as a set of bits.
 ///
 /// Most messages have none or one of them, and one pass over the names costs less than a look-up in
@@ -25,10 +27,14 @@ impl HeaderFlags {
     pub const CONTENT_LENGTH: u16 = 16;
     /// `Keep-Alive`.
     pub const KEEP_ALIVE: u16 = 32;
-    /// `X-Forwarded-For`, `-Host` and `-Proto`.
+    /// The fields that describe the client.
     pub const FORWARDED: u16 = 64;
     /// The fields that name a user's token.
     pub const USER_TOKEN: u16 = 256;
+    /// Credentials, or a demand for some.
+    pub const CREDENTIALS: u16 = 512;
+    /// Names with another character in the place of a hyphen.
+    pub const ALIAS: u16 = 1024;
     /// `Upgrade`, `Proxy-Connection` and `HTTP2-Settings`.
     pub const OTHER_HOP_BY_HOP: u16 = 128;
     /// All fields of one connection.
@@ -53,9 +59,14 @@ impl HeaderFlags {
             "expect" => Self::EXPECT,
             "content-length" => Self::CONTENT_LENGTH,
             "keep-alive" => Self::KEEP_ALIVE,
-            "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto" => Self::FORWARDED,
             "x-iis-windowsauthtoken" | "ms-aspnetcore-winauthtoken" => Self::USER_TOKEN,
             "upgrade" | "proxy-connection" | "http2-settings" => Self::OTHER_HOP_BY_HOP,
+            "authorization" | "proxy-authorization" | "www-authenticate" | "proxy-authenticate" => {
+                Self::CREDENTIALS
+            }
+            other if !names::begins_as_own(other) => 0,
+            other if names::is_forwarding(other) => Self::FORWARDED,
+            other if names::may_be_alias(other) => Self::ALIAS,
             _ => 0,
         };
     }

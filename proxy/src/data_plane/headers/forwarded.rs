@@ -1,37 +1,44 @@
-//! The fields that describe the client to the app: `X-Forwarded-For`, `-Proto` and `-Host`.
+//! The fields that describe the client to the app: handoff sets `X-Forwarded-For`, `-Proto` and
+//! `-Host`; proxies in front may have set these and others.
 
 use std::net::IpAddr;
 
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
+use ipnet::IpNet;
 
-use super::HeaderFlags;
+use super::{HeaderFlags, names};
 
 /// Treatment of the fields that describe the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarded {
-    /// Kept when the peer is loopback and says `X-Forwarded-For` already; else appended.
+    /// From a trusted peer: kept if they include `X-Forwarded-For`, else as with
+    /// [`Forwarded::Append`]. From any other peer: as with [`Forwarded::Replace`].
     ///
-    /// IIS or a local front end wrote it then. A second entry of 127.0.0.1 would turn every user
-    /// into localhost for those who read the rightmost one.
+    /// IIS or another front end wrote the field. A second entry with its own address would turn
+    /// every user into the front end for those who read the rightmost one.
     Auto,
     /// `X-Forwarded-For` gets the peer appended; `-Proto` and `-Host` are set where missing.
     Append,
     /// Left as they came.
     Keep,
-    /// Set to what is known here, whatever came.
+    /// Set to what is known here, whatever came; all others are removed.
     Replace,
 }
+
+/// The networks whose proxies are believed, beside those on this machine.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
 
 /// The client's address, as its requests describe it to the app.
 #[derive(Clone, Debug)]
 pub struct Peer {
     address: IpAddr,
     forwarded_for: HeaderValue,
-    is_loopback: bool,
+    is_trusted: bool,
 }
 
-/// Fields to write behind those of a request that has none of the three. In its map they would cost
+/// Fields to write behind those of a request, which has none of them. In its map they would cost
 /// more than all the rest of the head, as the map would have to grow.
 #[derive(Clone, Debug, Default)]
 pub struct AddedFields(Option<HeaderValue>);
@@ -41,17 +48,31 @@ static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const PROTO: &str = "http";
 
+// === impl TrustedProxies ===
+
+impl TrustedProxies {
+    /// Returns the proxies in these networks, and on this machine.
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    fn contain(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
 // === impl Peer ===
 
 impl Peer {
     /// Returns the peer at this address.
-    pub fn new(address: IpAddr) -> Self {
-        let text = address.to_canonical().to_string();
+    pub fn new(address: IpAddr, trusted: &TrustedProxies) -> Self {
+        // An IPv4 peer of an IPv6 listener is one of IPv4.
+        let canonical = address.to_canonical();
         Self {
             address,
-            forwarded_for: HeaderValue::from_str(&text)
+            forwarded_for: HeaderValue::from_str(&canonical.to_string())
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-            is_loopback: address.to_canonical().is_loopback(),
+            is_trusted: trusted.contain(canonical),
         }
     }
 
@@ -91,27 +112,32 @@ pub(super) fn apply(
     if !flags.has_any(HeaderFlags::FORWARDED) {
         return AddedFields(Some(peer.forwarded_for.clone()));
     }
-    let http = HeaderValue::from_static(PROTO);
-    let host = |headers: &HeaderMap| headers.get(header::HOST).cloned();
     match forwarded {
-        Forwarded::Auto if peer.is_loopback && headers.contains_key(&FORWARDED_FOR) => {}
-        Forwarded::Auto | Forwarded::Append | Forwarded::Keep => {
-            append_forwarded_for(headers, peer);
-            headers.entry(&FORWARDED_PROTO).or_insert(http);
-            if let Some(host) = host(headers) {
-                headers.entry(&FORWARDED_HOST).or_insert(host);
+        Forwarded::Auto if peer.is_trusted => {
+            if !headers.contains_key(&FORWARDED_FOR) {
+                append(headers, peer);
             }
+            AddedFields::default()
         }
-        Forwarded::Replace => {
-            headers.insert(&FORWARDED_FOR, peer.forwarded_for.clone());
-            headers.insert(&FORWARDED_PROTO, http);
-            match host(headers) {
-                Some(host) => headers.insert(&FORWARDED_HOST, host),
-                None => headers.remove(&FORWARDED_HOST),
-            };
+        Forwarded::Append => {
+            append(headers, peer);
+            AddedFields::default()
+        }
+        Forwarded::Keep => AddedFields::default(),
+        Forwarded::Auto | Forwarded::Replace => {
+            super::remove_all(headers, names::is_forwarding);
+            AddedFields(Some(peer.forwarded_for.clone()))
         }
     }
-    AddedFields::default()
+}
+
+fn append(headers: &mut HeaderMap, peer: &Peer) {
+    append_forwarded_for(headers, peer);
+    let http = HeaderValue::from_static(PROTO);
+    headers.entry(&FORWARDED_PROTO).or_insert(http);
+    if let Some(host) = headers.get(header::HOST).cloned() {
+        headers.entry(&FORWARDED_HOST).or_insert(host);
+    }
 }
 
 /// Appends the client to the field, as a single field with all entries: not every reader joins

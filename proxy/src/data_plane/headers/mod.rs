@@ -4,17 +4,23 @@
 //! Pure: values in, values out. Maps are edited in place, as hyper reuses the map of a message that
 //! it has sent for the next one that it receives.
 
+use std::time::Duration;
+
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, Method, Uri, Version, request};
 
 use super::user_token::TOKEN_FIELDS;
 
+mod authentication;
 mod flags;
 mod forwarded;
+mod names;
 
+pub use authentication::ConnectionLogin;
 pub use flags::HeaderFlags;
-pub use forwarded::{AddedFields, Forwarded, Peer};
+pub use forwarded::{AddedFields, Forwarded, Peer, TrustedProxies};
+pub use names::{is_alias, is_own};
 
 /// The reason for which a request cannot be passed on (RFC 9112, section 3.2).
 pub type BadRequest = &'static str;
@@ -33,6 +39,8 @@ pub struct RewrittenRequest {
     pub protocols: Option<HeaderValue>,
     /// Fields to write beside those in its map.
     pub added: AddedFields,
+    /// It is part of a login that authenticates its connection.
+    pub is_connection_login: bool,
 }
 
 /// Treatment of a response's `Upgrade` field.
@@ -68,6 +76,9 @@ pub fn rewrite_request(
             .iter()
             .for_each(|name| drop(head.headers.remove(name)));
     }
+    if flags.has_any(HeaderFlags::ALIAS) {
+        remove_all(&mut head.headers, is_alias);
+    }
     if flags.has_any(HeaderFlags::EXPECT) {
         // hyper sends the client a 100 when the body is read; the app need not.
         head.headers.remove(header::EXPECT);
@@ -91,12 +102,16 @@ pub fn rewrite_request(
         let less = HeaderValue::from(left.saturating_sub(1));
         head.headers.insert(header::MAX_FORWARDS, less);
     }
+    // After all that a client could have removed, by its `Connection` field or an alias.
     let added = forwarded::apply(&mut head.headers, flags, peer, forwarded);
+    let is_connection_login =
+        flags.has_any(HeaderFlags::CREDENTIALS) && ConnectionLogin::find(&head.headers).is_some();
     // An HTTP/1.0 client's version would prevent the reuse of the app's connection.
     head.version = Version::HTTP_11;
     Ok(RewrittenRequest {
         protocols: upgrade,
         added,
+        is_connection_login,
     })
 }
 
@@ -128,7 +143,7 @@ pub fn rewrite_response(
         normalize_content_length(headers)?;
     }
     let protocol = match upgrade {
-        UpgradeField::Keep => headers.get(header::UPGRADE).cloned(),
+        UpgradeField::Keep => protocols(headers),
         UpgradeField::Remove => None,
     };
     strip_hop_by_hop(headers, flags);
@@ -176,6 +191,15 @@ fn normalize_content_length(headers: &mut HeaderMap) -> Result<(), BadResponse> 
     let length = length.ok_or("invalid Content-Length")?;
     headers.insert(header::CONTENT_LENGTH, length);
     Ok(())
+}
+
+/// Returns the time for which the app keeps idle connections, as it announces it in
+/// `Keep-Alive: timeout=5`.
+pub fn keep_alive_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(&KEEP_ALIVE)?.to_str().ok()?;
+    let mut parameters = value.split(',').map(str::trim);
+    let seconds = parameters.find_map(|word| word.strip_prefix("timeout="))?;
+    seconds.parse().ok().map(Duration::from_secs)
 }
 
 /// Returns `true` for an event stream, a response that lasts until one side ends it.
@@ -263,7 +287,8 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, flags: HeaderFlags) -> Option<Heade
     if !flags.has_any(HeaderFlags::HOP_BY_HOP) {
         return None;
     }
-    let upgrade = headers.remove(header::UPGRADE);
+    let upgrade = protocols(headers);
+    headers.remove(header::UPGRADE);
     let mut names_upgrade = false;
     if flags.has_any(HeaderFlags::CONNECTION) {
         let connection: Vec<_> = headers
@@ -275,8 +300,9 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, flags: HeaderFlags) -> Option<Heade
         for token in connection.iter().flat_map(tokens) {
             if token.eq_ignore_ascii_case(b"upgrade") {
                 names_upgrade = true;
-            } else if !is_protected(token)
+            } else if !is_about_connection(token)
                 && let Ok(name) = HeaderName::from_bytes(token)
+                && !is_protected(name.as_str())
             {
                 headers.remove(name);
             }
@@ -289,6 +315,18 @@ fn strip_hop_by_hop(headers: &mut HeaderMap, flags: HeaderFlags) -> Option<Heade
     upgrade
         .filter(|_| names_upgrade)
         .and_then(|protocols| without_h2c(&protocols))
+}
+
+/// Returns the protocols of all `Upgrade` fields in one (RFC 9110, section 5.3).
+fn protocols(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut fields = headers.get_all(header::UPGRADE).iter();
+    let first = fields.next()?;
+    if fields.next().is_none() {
+        return Some(first.clone());
+    }
+    let fields = headers.get_all(header::UPGRADE).iter();
+    let fields: Vec<_> = fields.map(HeaderValue::as_bytes).collect();
+    HeaderValue::from_bytes(&fields.join(&b", "[..])).ok()
 }
 
 /// Removes h2c from the protocols: HTTP/2 in the clear would be opaque to this proxy.
@@ -304,23 +342,31 @@ fn without_h2c(protocols: &HeaderValue) -> Option<HeaderValue> {
 
 /// Returns the protocols that the app has switched to, if all of them were requested.
 pub fn accepted_protocol(response: &HeaderMap, requested: &HeaderValue) -> Option<HeaderValue> {
-    let protocols = response.get(header::UPGRADE)?;
+    let protocols = protocols(response)?;
     let is_among =
         |token: &[u8]| tokens(requested).any(|requested| requested.eq_ignore_ascii_case(token));
-    let mut switched = tokens(protocols).peekable();
-    (switched.peek().is_some() && switched.all(is_among)).then(|| protocols.clone())
+    let is_accepted = tokens(&protocols).next().is_some() && tokens(&protocols).all(is_among);
+    is_accepted.then_some(protocols)
 }
 
-/// Returns `true` for a field that `Connection` may not remove: framing and routing.
-fn is_protected(token: &[u8]) -> bool {
-    [
-        b"host".as_slice(),
-        b"content-length",
-        b"close",
-        b"keep-alive",
-    ]
-    .iter()
-    .any(|name| token.eq_ignore_ascii_case(name))
+/// Returns `true` for a word about the connection, which names no field.
+fn is_about_connection(token: &[u8]) -> bool {
+    token.eq_ignore_ascii_case(b"keep-alive") || token.eq_ignore_ascii_case(b"close")
+}
+
+/// Returns `true` for a field that `Connection` may not remove: framing, routing, and what a proxy
+/// in front says of the client, who may have written the `Connection` field.
+fn is_protected(name: &str) -> bool {
+    matches!(name, "content-length" | "host" | "max-forwards") || names::is_forwarding(name)
+}
+
+/// Removes all fields of these names.
+fn remove_all(headers: &mut HeaderMap, is_removed: impl Fn(&str) -> bool) {
+    let names = headers.keys().filter(|name| is_removed(name.as_str()));
+    let names: Vec<_> = names.cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
 }
 
 fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {

@@ -118,19 +118,23 @@ impl Chunked {
     fn decode(&mut self, received: &mut BytesMut) -> Result<Decoded, Malformed> {
         loop {
             match self {
-                Self::Size => match httparse::parse_chunk_size(received) {
-                    Ok(httparse::Status::Complete((length, size))) => {
-                        received.advance(length);
-                        *self = match size {
-                            0 => Self::Trailers,
-                            size => Self::Data(size),
-                        };
+                Self::Size => {
+                    // httparse counts leading zeros as digits, of which it takes sixteen.
+                    let zeros = leading_zeros(received);
+                    match httparse::parse_chunk_size(&received[zeros..]) {
+                        Ok(httparse::Status::Complete((length, size))) => {
+                            received.advance(zeros + length);
+                            *self = match size {
+                                0 => Self::Trailers,
+                                size => Self::Data(size),
+                            };
+                        }
+                        Ok(httparse::Status::Partial) if received.len() < MAX_LINE => {
+                            return Ok(Decoded::More);
+                        }
+                        Ok(httparse::Status::Partial) | Err(_) => return Err(Malformed::Chunk),
                     }
-                    Ok(httparse::Status::Partial) if received.len() < MAX_LINE => {
-                        return Ok(Decoded::More);
-                    }
-                    Ok(httparse::Status::Partial) | Err(_) => return Err(Malformed::Chunk),
-                },
+                }
                 Self::Data(_) if received.is_empty() => return Ok(Decoded::More),
                 Self::Data(left) => {
                     let data = take(received, left);
@@ -199,6 +203,13 @@ impl Chunked {
         *self = Self::Done;
         Ok(Decoded::Trailers(trailers))
     }
+}
+
+/// Returns the number of zeros before another digit of a chunk's size.
+fn leading_zeros(received: &[u8]) -> usize {
+    let mut pairs = received.windows(2);
+    let end = pairs.position(|pair| pair[0] != b'0' || !pair[1].is_ascii_hexdigit());
+    end.unwrap_or(received.len().saturating_sub(1))
 }
 
 fn take(received: &mut BytesMut, left: &mut u64) -> Decoded {
@@ -324,6 +335,8 @@ mod tests {
         let chunked = Decoder::Chunked(Chunked::Size);
         let bytes = b"3;x=y\r\nabc\r\n0\r\nx: 1\r\n\r\nd";
         assert_eq!(all(chunked, bytes), (b"abc|d".to_vec(), true));
+        let zeros = b"00000000000000000003\r\nabc\r\n00000000000000000000\r\n\r\nd";
+        assert_eq!(all(chunked, zeros), (b"abc|d".to_vec(), true));
     }
 
     #[test]
@@ -333,6 +346,8 @@ mod tests {
             b"-1\r\n",
             b"3\r\nabcd\r\n",
             b"fffffffffffffffff\r\n",
+            b"000\r\r\n",
+            &[b'0'; MAX_LINE],
             b"0\r\nbad trailer\r\n\r\n",
         ] {
             let decoded = decode(Decoder::Chunked(Chunked::Size), &[bytes]);

@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{StatusCode, Version};
 use smallvec::SmallVec;
 
+use super::version::lower_response_version;
 use super::{HeaderFlags, Malformed};
 
 /// Maximum number of fields.
@@ -61,6 +62,9 @@ pub fn read_head(
         Ok(httparse::Status::Partial) if received.len() < MAX_BYTES => return Ok(None),
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
             return Err(Malformed::HeadTooLarge);
+        }
+        Err(httparse::Error::Version) if lower_response_version(received) => {
+            return read_head(received, headers);
         }
         Err(_) => return Err(Malformed::Head),
     };
@@ -159,6 +163,8 @@ mod tests {
         for bytes in [
             b"SSH-2.0-x\r\n".as_slice(),
             b"HTTP/2.0 200 OK\r\n\r\n",
+            b"HTTP/1.22 200 OK\r\n\r\n",
+            b"HTTP/1.x 200 OK\r\n\r\n",
             b"HTTP/1.1 20 OK\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nname : 1\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nname: 1\r\n folded\r\n\r\n",
@@ -178,6 +184,7 @@ mod tests {
             read(head.as_bytes()).unwrap().unwrap().0.keeps_alive()
         };
         assert!(keeps("1.1 200 OK"));
+        assert!(keeps("1.2 200 OK"));
         assert!(keeps("1.1 200 OK\r\nconnection: x, Keep-Alive"));
         assert!(!keeps(
             "1.1 200 OK\r\nconnection: x\r\nconnection: a, Close"

@@ -3,35 +3,26 @@
 use http::header::{self, HeaderMap};
 use http::{Method, Uri};
 
+use crate::data_plane::headers;
+
 /// Fields that are dropped from trailers: framing, routing, authentication and description of the
 /// content have to be known before the body (RFC 9110, section 6.5.1). Some apps merge trailers
-/// into the fields, and would take these for the client's word, or for handoff's.
-const NOT_IN_TRAILERS: [&str; 25] = [
+/// into the fields, and would take these for the client's word. Fields of handoff's own are dropped
+/// as well.
+const NOT_IN_TRAILERS: [&str; 13] = [
     "authorization",
     "cache-control",
     "connection",
     "content-encoding",
-    "content-length",
     "content-range",
     "content-type",
     "cookie",
     "expect",
-    "forwarded",
     "host",
-    "keep-alive",
-    "max-forwards",
-    "ms-aspnetcore-winauthtoken",
-    "proxy-authorization",
-    "proxy-connection",
     "range",
     "te",
     "trailer",
-    "transfer-encoding",
     "upgrade",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-iis-windowsauthtoken",
 ];
 
 /// The framing of a request's body.
@@ -97,8 +88,9 @@ pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
 pub fn write_last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     for (name, value) in trailers.into_iter().flatten() {
-        if !NOT_IN_TRAILERS.contains(&name.as_str()) {
-            write_field(out, name.as_str(), value.as_bytes());
+        let name = name.as_str();
+        if !NOT_IN_TRAILERS.contains(&name) && !headers::is_own(name) && !headers::is_alias(name) {
+            write_field(out, name, value.as_bytes());
         }
     }
     out.extend_from_slice(b"\r\n");

@@ -15,9 +15,10 @@ mod os;
 pub mod rotation;
 
 pub use os::{
-    FileIdentity, arrival, can_see_writers, canonical, copy_mode, create_private, exchange,
-    finish_folder, identity, inode, is_executable, is_noexec, is_privileged, is_sparse, make_link,
-    make_private_folder, mode, open_unwritten, set_mode, sync, unusable_name,
+    FileIdentity, arrival, canonical, clone_content, copy_mode, create_private, exchange,
+    finish_folder, identity, inode, is_executable, is_noexec, is_on_local_file_system,
+    is_privileged, is_sparse, look_for_writers, make_link, make_private_folder, mode,
+    open_for_reading, open_for_writing, set_mode, set_modified, sync, unusable_name,
 };
 
 /// Maximum number of retries while a file is locked on Windows: a scanner, an indexer or a reader
@@ -28,6 +29,17 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(25);
 const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Number of random characters in the temporary names of the crate `tempfile`.
 const RANDOM: usize = 6;
+
+/// The result of a look for processes that write to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writers {
+    /// No process has it open for writing.
+    Absent,
+    /// A process has it open for writing.
+    Present,
+    /// The system does not tell.
+    Unknown,
+}
 
 /// Writes a file so that readers see the old content or the new, never a part.
 ///

@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "file leases have no safe interface")]
 
+use std::collections::HashSet;
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -13,41 +14,97 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::StatVfsMountFlags;
 
+use super::Writers;
+use crate::os::procfs;
+
 /// Command of fcntl(2) that chooses the signal of a broken lease (asm-generic/fcntl.h); the libc crate
 /// has it not for Linux.
 const F_SETSIG: i32 = 10;
 
-/// Opens a file for reading if no process has it open for writing.
-///
-/// A read lease is granted only then (fcntl(2), F_SETLEASE). Where leases are not available (network
-/// file systems, a file of another owner) the file counts as unwritten.
+/// File systems of this machine (statfs(2), linux/magic.h). On others, a writer may run elsewhere,
+/// and a lease is refused without any: NFSv4 has none without a delegation, SMB none without an
+/// oplock.
+const LOCAL: [u64; 19] = [
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // Btrfs
+    0x2fc1_2fc1, // ZFS
+    0xca45_1a4e, // bcachefs
+    0xf2f5_2010, // F2FS
+    0x3153_464a, // JFS
+    0x5265_4973, // ReiserFS
+    0x3434,      // NILFS2
+    0x0102_1994, // tmpfs
+    0x8584_58f6, // ramfs
+    0x794c_7630, // overlayfs
+    0x7371_7368, // SquashFS
+    0xe0f5_e1e2, // EROFS
+    0x9660,      // ISO 9660
+    0x4d44,      // FAT
+    0x2011_bab0, // exFAT
+    0x7366_746e, // NTFS3
+    0x482b,      // HFS+
+];
+
+/// Opens a file for reading.
 ///
 /// # Errors
-/// `WouldBlock` while a process has it open for writing; other kinds if it cannot be opened.
-pub fn open_unwritten(path: &Path) -> io::Result<File> {
-    let file = File::open(path)?;
-    match take_lease(&file) {
-        Ok(()) => drop_lease(&file),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
-        Err(_) => {}
-    }
-    Ok(file)
+/// Those of the system.
+pub fn open_for_reading(path: &Path) -> io::Result<File> {
+    File::open(path)
 }
 
-/// Returns true if [`open_unwritten`] would see a process that writes to the file.
+/// Looks for processes that have a file open for writing.
 ///
-/// A file of another owner cannot be leased without CAP_LEASE (fcntl(2)).
-pub fn can_see_writers(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else {
-        // It cannot be read either, which is reported.
-        return true;
-    };
-    match take_lease(&file) {
-        Ok(()) => drop_lease(&file),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Err(_) => return false,
+/// A read lease is granted if there is none (fcntl(2), F_SETLEASE), but not on file systems of other
+/// machines, nor on a file of another owner without CAP_LEASE.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn look_for_writers(path: &Path) -> io::Result<Writers> {
+    let file = File::open(path)?;
+    if !is_local(&file) {
+        return Ok(Writers::Unknown);
     }
-    true
+    Ok(match take_lease(&file) {
+        Ok(()) => {
+            drop_lease(&file);
+            Writers::Absent
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Writers::Present,
+        Err(_) => Writers::Unknown,
+    })
+}
+
+/// Returns the files that processes have open for writing, as far as `/proc` shows them: those of
+/// this user on this machine, for root of all users (proc_pid_fd(5)).
+pub fn open_for_writing() -> HashSet<FileIdentity> {
+    const WRITES: u32 = 0o200;
+    let descriptors = |pid| {
+        fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten()
+    };
+    let descriptors = procfs::pids().flat_map(descriptors).flatten();
+    // The rights of the link are the mode of the open file.
+    let written = descriptors
+        .filter(|descriptor| (descriptor.metadata()).is_ok_and(|link| link.mode() & WRITES != 0));
+    let files = written.filter_map(|descriptor| fs::metadata(descriptor.path()).ok());
+    files.map(|metadata| identity(&metadata)).collect()
+}
+
+/// Returns true if a file, or a folder, is on a file system of this machine: each change of it sets
+/// its time of change.
+pub fn is_on_local_file_system(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| is_local(&file))
+}
+
+fn is_local(file: &File) -> bool {
+    rustix::fs::fstatfs(file).is_ok_and(|volume| {
+        // The type of the field depends on the processor.
+        let kind = volume.f_type as u64 & 0xffff_ffff;
+        LOCAL.contains(&kind)
+    })
 }
 
 /// Takes a read lease on a file.
@@ -101,6 +158,15 @@ pub fn create_private(path: &Path) -> io::Result<File> {
     options.write(true).create_new(true).mode(0o600).open(path)
 }
 
+/// Makes a new file share the blocks of another one, where the file system can do that (ioctl_ficlone(2)).
+/// Returns false if it cannot.
+pub fn clone_content(from: &File, to: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    return rustix::fs::ioctl_ficlone(to, from).is_ok();
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
 /// Makes a folder that nobody else can use until [`finish_folder`] gives it its permissions.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)
@@ -113,6 +179,11 @@ pub fn finish_folder(path: &Path, mode: u32, modified: Option<SystemTime>) -> io
         let _ = File::open(path).and_then(|folder| folder.set_modified(modified));
     }
     fs::set_permissions(path, Permissions::from_mode(mode & 0o7777 | 0o700))
+}
+
+/// Sets the time of modification of a file or a folder of ours.
+pub fn set_modified(path: &Path, modified: SystemTime) -> io::Result<()> {
+    File::open(path)?.set_modified(modified)
 }
 
 /// Returns true if the owner may run it.

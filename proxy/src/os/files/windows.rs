@@ -1,5 +1,6 @@
 //! Windows.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -11,30 +12,53 @@ use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_LOCK_VIOLATION, ERROR_SHARING_VIOLATION,
 };
 
+use super::Writers;
+
 /// Length from which a path gets a prefix: 260 characters are the most without one, and a program
 /// may append some.
 const LONG: usize = 240;
 
-/// Opens a file for reading if no process has it open for writing or exclusively.
-///
-/// Readers do not count: every sidecar of the deployment reads it for its copy.
+/// Opens a file for reading.
 ///
 /// # Errors
-/// `WouldBlock` while a process has it open so (error 32, sharing violation); other kinds if it
-/// cannot be opened.
-pub fn open_unwritten(path: &Path) -> io::Result<File> {
-    const SHARE_READING: u32 = 1;
-    let mut probe = File::options();
-    probe.read(true).share_mode(SHARE_READING);
-    // Closed at once: a deployer may overwrite the file meanwhile.
-    let opened = probe.open(path).map(drop).and_then(|()| File::open(path));
-    opened.map_err(|error| {
+/// `WouldBlock` while a process has it open exclusively (error 32, sharing violation); other kinds if
+/// it cannot be opened.
+pub fn open_for_reading(path: &Path) -> io::Result<File> {
+    File::open(path).map_err(|error| {
         if is_open_elsewhere(&error) {
             io::ErrorKind::WouldBlock.into()
         } else {
             error
         }
     })
+}
+
+/// Looks for processes that have a file open for writing or exclusively.
+///
+/// Readers do not count: every sidecar of the deployment reads it for its copy.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn look_for_writers(path: &Path) -> io::Result<Writers> {
+    const SHARE_READING: u32 = 1;
+    let mut probe = File::options();
+    probe.read(true).share_mode(SHARE_READING);
+    // Closed at once: a deployer may overwrite the file meanwhile.
+    match probe.open(path) {
+        Ok(_) => Ok(Writers::Absent),
+        Err(error) if is_open_elsewhere(&error) => Ok(Writers::Present),
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns nothing: [`look_for_writers`] sees them all.
+pub fn open_for_writing() -> HashSet<FileIdentity> {
+    HashSet::new()
+}
+
+/// Returns false: the times of a file say nothing certain of its content.
+pub fn is_on_local_file_system(_: &Path) -> bool {
+    false
 }
 
 /// Returns the path of an existing file or folder without links and `..`, in the form that most
@@ -108,6 +132,11 @@ pub fn create_private(path: &Path) -> io::Result<File> {
     File::create_new(path)
 }
 
+/// Returns false: it is not worth it where most volumes cannot share blocks.
+pub fn clone_content(_from: &File, _to: &File) -> bool {
+    false
+}
+
 /// Makes a folder; its permissions are those of the one above.
 pub fn make_private_folder(path: &Path) -> io::Result<()> {
     fs::create_dir(path)
@@ -116,6 +145,16 @@ pub fn make_private_folder(path: &Path) -> io::Result<()> {
 /// Does nothing, as [`copy_mode`].
 pub fn finish_folder(_: &Path, _mode: u32, _: Option<SystemTime>) -> io::Result<()> {
     Ok(())
+}
+
+/// Sets the time of modification of a file or a folder.
+pub fn set_modified(path: &Path, modified: SystemTime) -> io::Result<()> {
+    const WRITE_ATTRIBUTES: u32 = 0x100;
+    const OF_FOLDERS_TOO: u32 = 0x0200_0000;
+    let mut options = File::options();
+    options.access_mode(WRITE_ATTRIBUTES);
+    options.custom_flags(OF_FOLDERS_TOO);
+    options.open(path)?.set_modified(modified)
 }
 
 /// Returns false: what may be run is no matter of permissions.
@@ -214,11 +253,6 @@ pub fn identity(metadata: &Metadata) -> FileIdentity {
     metadata.creation_time()
 }
 
-/// Returns true: a file that is open for writing cannot be opened otherwise.
-pub fn can_see_writers(_: &Path) -> bool {
-    true
-}
-
 /// Returns the creation time, which tells a file from another one that replaced it.
 pub fn inode(metadata: &Metadata) -> u64 {
     metadata.creation_time()
@@ -260,21 +294,29 @@ mod tests {
         };
         for share in [SHARE_READING, SHARE_ALL] {
             let _reader = opened(false, share);
-            open_unwritten(&path).unwrap();
+            assert_eq!(look_for_writers(&path).unwrap(), Writers::Absent);
+            open_for_reading(&path).unwrap();
         }
         for (writes, share) in [(true, SHARE_ALL), (true, 0), (false, 0)] {
             let _other = opened(writes, share);
-            let error = open_unwritten(&path).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{share}");
+            assert_eq!(
+                look_for_writers(&path).unwrap(),
+                Writers::Present,
+                "{share}"
+            );
+            if share == 0 {
+                let error = open_for_reading(&path).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+            }
         }
-        open_unwritten(&path).unwrap();
+        assert_eq!(look_for_writers(&path).unwrap(), Writers::Absent);
     }
 
     #[test]
     fn what_is_denied_is_not_open_for_writing() {
         // Opened like a file, a folder is denied, too.
         let folder = tempfile::tempdir().unwrap();
-        let error = open_unwritten(folder.path()).unwrap_err();
+        let error = look_for_writers(folder.path()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
     }
 

@@ -1,7 +1,7 @@
 //! The fields of a head that are meant for the other end.
 
-use handoff::data_plane::Forwarded;
 use handoff::data_plane::headers::{self, HeaderFlags, Peer, RewrittenRequest, UpgradeField};
+use handoff::data_plane::{Forwarded, TrustedProxies};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Version, request};
 use proptest::prelude::*;
@@ -23,6 +23,8 @@ const NAMES: &[&str] = &[
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
+    "x_forwarded_for",
+    "x-real-ip",
     "x-a",
     "x-b",
     "cookie",
@@ -155,10 +157,11 @@ pub(super) fn to_app(
         head.version = Version::HTTP_10;
     }
     let before = head.headers.clone();
-    let peer = Peer::new([192, 0, 2, 1].into());
+    let peer = Peer::new([192, 0, 2, 1].into(), &TrustedProxies::default());
     let hosts = before.get_all(header::HOST).iter().count();
-    let Ok(RewrittenRequest { protocols, added }) =
-        headers::rewrite_request(&mut head, &peer, mode)
+    let Ok(RewrittenRequest {
+        protocols, added, ..
+    }) = headers::rewrite_request(&mut head, &peer, mode)
     else {
         return Ok(());
     };
@@ -195,9 +198,12 @@ pub(super) fn to_app(
     }
     let named = names(after, header::UPGRADE);
     prop_assert!(!named.contains(&b"h2c".to_vec()));
+    prop_assert!(!after.contains_key("x_forwarded_for"));
+    let is_believed = matches!(mode, Forwarded::Append | Forwarded::Keep);
+    prop_assert!(is_believed || !after.contains_key("x-real-ip"));
     let lengths = |map: &HeaderMap| map.get_all(header::CONTENT_LENGTH).iter().count();
     prop_assert_eq!(lengths(&before), lengths(after));
-    if matches!(mode, Forwarded::Append | Forwarded::Replace) {
+    if mode != Forwarded::Keep {
         let added = added.fields(after).into_iter().flatten();
         let added = added.filter(|(name, _)| *name == "x-forwarded-for");
         let added = added.map(|(_, value)| value);
@@ -205,6 +211,7 @@ pub(super) fn to_app(
         let named: Vec<_> = own.map(HeaderValue::as_bytes).chain(added).collect();
         prop_assert_eq!(named.len(), 1);
         prop_assert!(named[0].ends_with(b"192.0.2.1"));
+        prop_assert!(mode == Forwarded::Append || named[0] == b"192.0.2.1");
     }
     end_to_end_stays(&before, after)
 }
