@@ -9,11 +9,13 @@ use std::task::Waker;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::activity::{Activity, ClientState, IdleAction};
+use super::activity::{Activity, BodyState, ClientState, IdleAction};
 use super::bound::BoundSlot;
+use super::clock::Moment;
 use super::headers::Peer;
+use super::pace::Pace;
 use super::phase::Phase;
-use super::settings::DataPlaneSettings;
+use super::settings::{ClientLimits, DataPlaneSettings};
 use super::stream::Stream;
 use crate::release::Generation;
 
@@ -25,7 +27,6 @@ const REQUEST_TIMEOUT: &[u8] =
 /// The client connections of one worker, tunnels included.
 #[derive(Debug)]
 pub(super) struct Connections {
-    /// The connections that hyper serves; tunnels are not among them.
     tracked: RefCell<Slab<TrackedConnection>>,
     phase: Cell<Phase>,
     open: Arc<AtomicUsize>,
@@ -37,6 +38,17 @@ pub(super) struct Connections {
 struct TrackedConnection {
     client: Rc<Client>,
     waker: Waker,
+    /// The pace at which the client sends what is awaited.
+    sending: Pace,
+    /// The pace at which it takes what it is sent.
+    taking: Pace,
+}
+
+/// An entry in the registry; its drop removes it.
+#[derive(Debug)]
+pub(super) struct Tracking {
+    connections: Rc<Connections>,
+    key: usize,
 }
 
 /// One open connection, counted from its accept until it or its tunnel ends.
@@ -51,7 +63,7 @@ pub(super) struct Client {
     pub(super) activity: Arc<Activity>,
     /// The connection to the app that is this client's alone, if it has one.
     pub(super) bound: BoundSlot,
-    pub(super) _open: OpenConnection,
+    pub(super) open: OpenConnection,
 }
 
 // === impl Client ===
@@ -60,6 +72,21 @@ impl Client {
     /// Marks the connection as idle: the response is complete.
     pub(super) fn begin_idle(&self) {
         self.activity.enter(ClientState::Idle);
+    }
+
+    /// Registers the connection for the sweep, which wakes the task of `waker`.
+    pub(super) fn track(self: &Rc<Self>, waker: &Waker) -> Tracking {
+        let OpenConnection(connections) = &self.open;
+        let key = connections.tracked.borrow_mut().insert(TrackedConnection {
+            client: Rc::clone(self),
+            waker: waker.clone(),
+            sending: Pace::default(),
+            taking: Pace::default(),
+        });
+        Tracking {
+            connections: Rc::clone(connections),
+            key,
+        }
     }
 
     /// Makes the close that follows a reset, so that an incomplete response does not look complete.
@@ -81,20 +108,6 @@ impl Connections {
         }
     }
 
-    /// Adds a connection that hyper serves in the task of `waker`, and returns its key.
-    pub(super) fn track(&self, client: &Rc<Client>, waker: &Waker) -> usize {
-        self.tracked.borrow_mut().insert(TrackedConnection {
-            client: Rc::clone(client),
-            waker: waker.clone(),
-        })
-    }
-
-    /// Removes the connection with this key.
-    pub(super) fn untrack(&self, key: usize) {
-        // The entry is dropped after the borrow has ended.
-        let _tracked = self.tracked.borrow_mut().remove(key);
-    }
-
     /// Closes idle connections, and every other one after its current request.
     pub(super) fn drain(&self) {
         self.phase.set(Phase::Draining);
@@ -104,37 +117,9 @@ impl Connections {
     }
 
     /// Ends connections that have outlasted a time limit, and those whose clients have left.
-    ///
-    /// hyper would look for the end of the stream twice in every request, and still detect a client's
-    /// departure only after reading all that came before: not behind an unread body, and not behind
-    /// the next request. hyper is therefore configured to accept half-closed connections, and the
-    /// sweep checks them.
-    pub(super) fn sweep(&self, settings: &DataPlaneSettings) {
-        for (_, TrackedConnection { client, waker }) in &*self.tracked.borrow() {
-            client.bound.sweep();
-            match client
-                .activity
-                .idle_action(&settings.client, self.phase.get())
-            {
-                IdleAction::SendTimeout => client.stream.send_best_effort(REQUEST_TIMEOUT),
-                IdleAction::Close => {}
-                IdleAction::Keep => {
-                    let has_left = !settings.half_close
-                        && client.activity.state() == ClientState::Request
-                        && client.stream.is_read_closed();
-                    if !has_left {
-                        // A first response that takes this long is watched by the reactor from now on.
-                        let _ = client.stream.register();
-                        continue;
-                    }
-                }
-            }
-            if client.activity.is_write_blocked() {
-                // The rest of a response is lost with the connection.
-                client.reset_on_close();
-            }
-            client.activity.request_close();
-            waker.wake_by_ref();
+    pub(super) fn sweep(&self, settings: &DataPlaneSettings, now: Moment) {
+        for (_, tracked) in &mut *self.tracked.borrow_mut() {
+            tracked.sweep(settings, self.phase.get(), now);
         }
     }
 
@@ -168,6 +153,96 @@ impl Connections {
     /// Waits until a connection has ended.
     pub(super) async fn wait_for_close(&self) {
         self.closed.notified().await;
+    }
+}
+
+// === impl TrackedConnection ===
+
+impl TrackedConnection {
+    /// Ends the connection if it has outlasted a time limit, or if its client has left.
+    fn sweep(&mut self, settings: &DataPlaneSettings, phase: Phase, now: Moment) {
+        let client = Rc::clone(&self.client);
+        client.bound.sweep();
+        let activity = &client.activity;
+        if activity.date(now) {
+            self.sending.restart();
+            self.taking.restart();
+        }
+        let is_stalled = self.judge(&settings.client, now);
+        match activity.idle_action(&settings.client, phase, now) {
+            IdleAction::Keep if is_stalled || self.has_left(settings) => {}
+            IdleAction::Keep => {
+                // A first response that takes this long is watched by the reactor from now on.
+                let _ = client.stream.register();
+                return;
+            }
+            IdleAction::SendTimeout if !activity.is_write_blocked() => {
+                client.stream.send_best_effort(REQUEST_TIMEOUT);
+                client.stream.begin_lingering(activity);
+            }
+            IdleAction::SendTimeout | IdleAction::Close => {}
+        }
+        if is_stalled || activity.is_write_blocked() {
+            // The rest of a response, or of a request, is lost with the connection.
+            client.reset_on_close();
+        }
+        activity.request_close();
+        self.waker.wake_by_ref();
+    }
+
+    /// Judges the pace of both directions, and returns `true` if the connection has to end. A request
+    /// without a response gets one first.
+    fn judge(&mut self, limits: &ClientLimits, now: Moment) -> bool {
+        let activity = &self.client.activity;
+        let is_blocked = activity.is_write_blocked();
+        let unsent = if is_blocked {
+            self.client.stream.unsent()
+        } else {
+            0
+        };
+        let taken = activity.sent().wrapping_sub(unsent);
+        let takes_too_little = self.taking.judge(taken, is_blocked, now, limits);
+        let (received, is_awaited) = (activity.received(), activity.awaits_bytes());
+        let sends_too_little = self.sending.judge(received, is_awaited, now, limits);
+        match activity.body() {
+            BodyState::Wanted | BodyState::Overdue => {
+                if sends_too_little {
+                    activity.set_body(BodyState::Overdue);
+                    self.waker.wake_by_ref();
+                } else {
+                    activity.set_body(BodyState::Wanted);
+                }
+                takes_too_little
+            }
+            BodyState::Unwanted | BodyState::BesideResponse => takes_too_little || sends_too_little,
+        }
+    }
+
+    /// Returns `true` if the client has left.
+    ///
+    /// hyper would look for the end of the stream twice in every request, and still detect a client's
+    /// departure only after reading all that came before: not behind an unread body, and not behind
+    /// the next request. hyper is therefore configured to accept half-closed connections, and the
+    /// sweep checks them.
+    fn has_left(&self, settings: &DataPlaneSettings) -> bool {
+        let Client {
+            stream, activity, ..
+        } = &*self.client;
+        match activity.state() {
+            ClientState::Request => !settings.half_close && stream.is_read_closed(),
+            ClientState::Tunnel | ClientState::EndingTunnel => stream.has_failed(),
+            ClientState::Opened
+            | ClientState::Head
+            | ClientState::Idle
+            | ClientState::Lingering => false,
+        }
+    }
+}
+
+impl Drop for Tracking {
+    fn drop(&mut self) {
+        // The entry is dropped after the borrow has ended.
+        let _tracked = self.connections.tracked.borrow_mut().remove(self.key);
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::activity::Clock;
+use super::clock::{Mark, Moment};
 use super::headers;
 use super::settings::AppLimits;
 use super::stream::Stream;
@@ -36,7 +36,6 @@ const RECEIVE_MORE: usize = 128 * 1024;
 pub(super) struct Pool {
     generations: RefCell<Vec<GenerationPool>>,
     limits: AppLimits,
-    clock: Clock,
 }
 
 /// A connection to the app. It serves one request at a time.
@@ -78,21 +77,10 @@ pub(super) struct ConnectionHandle {
     cut: Cell<Option<CutCause>>,
     /// Waker of the task that reads from the connection.
     reader: RefCell<Option<Waker>>,
-    waiting: Cell<Waiting>,
+    /// Start of the wait for the head of a response.
+    waiting: Cell<Option<Mark>>,
     is_closing: Cell<bool>,
     closing: Notify,
-    clock: Clock,
-}
-
-/// The wait for the head of a response, with its start in ticks of the clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waiting {
-    /// No response is awaited.
-    No,
-    /// The app is to respond.
-    App(u32),
-    /// The client is to send more of its request: the app has all that came so far.
-    Client(u32),
 }
 
 /// The reason for which a connection in use was cut.
@@ -102,8 +90,8 @@ pub(super) enum CutCause {
     Evicted,
     /// The app did not respond in time.
     TimedOut,
-    /// The client did not send the rest of its request in time.
-    ClientStalled,
+    /// The client's request broke off, or stopped, beside the response.
+    BrokenRequest,
 }
 
 /// The check of an idle connection before it is used.
@@ -118,11 +106,10 @@ pub(super) enum IdleCheck {
 // === impl Pool ===
 
 impl Pool {
-    pub(super) fn new(limits: AppLimits, clock: Clock) -> Self {
+    pub(super) fn new(limits: AppLimits) -> Self {
         Self {
             generations: RefCell::default(),
             limits,
-            clock,
         }
     }
 
@@ -192,10 +179,9 @@ impl Pool {
             class: Cell::new(Class::Request),
             cut: Cell::new(None),
             reader: RefCell::default(),
-            waiting: Cell::new(Waiting::No),
+            waiting: Cell::new(None),
             is_closing: Cell::new(false),
             closing: Notify::new(),
-            clock: self.clock.clone(),
         });
         let mut generations = self.generations.borrow_mut();
         let pool = match find(&mut generations, generation) {
@@ -296,18 +282,17 @@ impl Pool {
 
     /// Closes idle connections that have expired or that the app has closed, cuts connections whose
     /// response is overdue, and forgets generations without connections.
-    pub(super) fn sweep(&self) {
+    pub(super) fn sweep(&self, moment: Moment) {
         let now = Instant::now();
         let mut generations = self.generations.borrow_mut();
         for pool in generations.iter_mut() {
             for handle in pool.all.iter().filter_map(Weak::upgrade) {
-                let (since, cause) = match handle.waiting.get() {
-                    Waiting::No => continue,
-                    Waiting::App(since) => (since, CutCause::TimedOut),
-                    Waiting::Client(since) => (since, CutCause::ClientStalled),
+                let Some(since) = handle.waiting.get() else {
+                    continue;
                 };
-                if self.clock.has_passed(since, self.limits.response_timeout) {
-                    handle.cut(cause);
+                handle.waiting.set(Some(since.dated(moment)));
+                if since.age(moment) >= self.limits.response_timeout {
+                    handle.cut(CutCause::TimedOut);
                 }
             }
             pool.idle
@@ -388,19 +373,13 @@ impl ConnectionHandle {
 
     /// Starts the response timer: the app has the request, or more of it.
     pub(super) fn start_response_timer(&self) {
-        self.waiting.set(Waiting::App(self.clock.now()));
+        self.waiting.set(Some(Mark::NEW));
     }
 
-    /// Marks the request as incomplete: the app has all that the client has sent so far.
-    pub(super) fn mark_awaiting_client(&self) {
-        if let Waiting::App(since) = self.waiting.get() {
-            self.waiting.set(Waiting::Client(since));
-        }
-    }
-
-    /// Stops the response timer.
+    /// Stops the response timer: the response has begun, or the app has all that the client has sent
+    /// so far.
     pub(super) fn stop_response_timer(&self) {
-        self.waiting.set(Waiting::No);
+        self.waiting.set(None);
     }
 
     /// Returns the reason for which it was cut, if it was.
@@ -430,7 +409,7 @@ impl ConnectionHandle {
         self.closing.notified().await;
     }
 
-    fn cut(&self, cause: CutCause) {
+    pub(super) fn cut(&self, cause: CutCause) {
         self.cut.set(Some(cause));
         if let Some(reader) = self.reader.take() {
             reader.wake();

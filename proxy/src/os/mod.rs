@@ -17,3 +17,4 @@ pub mod procfs;
 pub mod service_manager;
 pub mod signal;
 pub mod thread;
+pub(crate) mod unsent;
