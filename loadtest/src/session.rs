@@ -26,7 +26,7 @@ use crate::deploy::{Strategy, StrategyError, startup};
 use crate::generator::mix::Mix;
 use crate::generator::outcome::Outcome;
 use crate::generator::request::Destination;
-use crate::generator::{Generator, LoadPlan};
+use crate::generator::{Generator, LoadPlan, Releases};
 use crate::host::interrupt::wait_for_interrupt;
 use crate::host::system::System;
 use crate::journal;
@@ -169,7 +169,11 @@ impl Session {
             timeout: plan.timeout,
             deployed: Arc::clone(&deployed),
             mix: plan.mix,
-            names_releases: plan.spec.names_releases,
+            releases: if plan.spec.names_releases {
+                Releases::InOrder
+            } else {
+                Releases::Unnamed
+            },
             has_journal: plan.spec.has_journal,
         };
         let generator = Generator::start(load, sender).map_err(SessionError::Generator)?;

@@ -18,18 +18,19 @@ use crate::control_plane::memory::Memory;
 use crate::control_plane::siblings::Siblings;
 use crate::control_plane::status_file;
 use crate::control_plane::supervisor::{RestoredState, ShutdownCommand, Supervisor};
-use crate::control_plane::watcher::{Reloader, WatchEvent, Watcher};
+use crate::control_plane::watcher::{WatchEvent, Watcher};
 use crate::data_plane::{DataPlane, Listener, ShutdownRequest, TrafficCounters};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::observe::admin::{self, Admin};
 use crate::observe::{event_hook, systemd};
+use crate::os::files;
 use crate::os::listening::describe_listener;
 use crate::os::service_manager::{ServiceNotification, notify, passed_listener};
 use crate::os::signal::SignalRequest;
 use crate::os::thread::JoinOnDrop;
 use crate::process::Launch;
 use crate::router::Router;
-use crate::telemetry::reopen_log_files;
+use crate::signal_requests;
 
 /// Maximum time for which a predecessor may still have the port.
 const BIND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -206,7 +207,7 @@ fn start_supervisor(
     }
     let watcher = Watcher::start(config.watch, store, desired, config.files, finder)
         .map_err(AppError::Thread)?;
-    spawn_local(serve_requests(requests, watcher.reloader()));
+    spawn_local(signal_requests::serve(requests, watcher.reloader()));
     let supervisor = Supervisor::new(
         config.supervisor,
         launcher,
@@ -216,30 +217,6 @@ fn start_supervisor(
         past,
     );
     Ok(spawn_local(supervisor.run(found, ordered)))
-}
-
-/// Does what signals ask for, until the process ends.
-async fn serve_requests(mut requests: mpsc::UnboundedReceiver<SignalRequest>, reloader: Reloader) {
-    while let Some(request) = requests.recv().await {
-        match request {
-            SignalRequest::Reload => {
-                tracing::info!(
-                    event = "reload_requested",
-                    "SIGHUP: the configuration is read, and the artifact is looked at"
-                );
-                notify(ServiceNotification::Reloading);
-                reloader.reload().await;
-                notify(ServiceNotification::Ready);
-            }
-            SignalRequest::ReopenLogs => {
-                reopen_log_files();
-                tracing::info!(
-                    event = "log_files_reopened",
-                    "SIGUSR1: log files are opened again"
-                );
-            }
-        }
-    }
 }
 
 /// Opens the private copies, and the memory of what ran before.
@@ -413,8 +390,9 @@ fn make_folders(config: &Config, sidecar: &str) -> Result<PathBuf, AppError> {
     take_over_former_state(config);
     let folder = config.state.join("sidecars");
     let shared = &config.supervisor.shared;
-    let made = std::fs::create_dir_all(&folder)
-        .and_then(|()| std::fs::create_dir_all(shared))
+    let made = files::make_folders(&config.state)
+        .and_then(|()| files::make_folders(&folder))
+        .and_then(|()| files::make_folders(shared))
         .and_then(|()| tempfile::tempfile_in(&folder).map(drop));
     match made {
         // A full disk ends, a missing right does not.

@@ -87,5 +87,8 @@ pages! {
         "decisions/0090-the-content-decides-about-a-copy",
         "decisions/0091-a-copy-is-synced-after-its-launch",
         "decisions/0092-leases-only-on-local-file-systems",
-        "decisions/0093-contents-are-read-once-and-written-by-us";
+        "decisions/0093-contents-are-read-once-and-written-by-us",
+        "decisions/0100-another-users-listener-gets-no-request",
+        "decisions/0101-a-release-that-crashes-again-and-again-rests",
+        "decisions/0102-health-is-what-users-would-get";
 }

@@ -66,5 +66,6 @@ pub mod os;
 pub mod process;
 pub mod release;
 pub mod router;
+pub mod signal_requests;
 pub mod telemetry;
 pub mod user_tokens;

@@ -56,6 +56,7 @@ fn main() -> ExitCode {
 
 fn run(run: Run) -> Result<(), Failure> {
     let no_log = |error| Failure(FAILURE, format!("cannot log: {error}"));
+    signal::reset();
     inherit::keep_output_private();
     let config = Config::try_from(run);
     let mut config = config.map_err(|error| Failure(USAGE, error.to_string()))?;

@@ -18,47 +18,30 @@ pub fn write_or_spawn() -> MutexGuard<'static, ()> {
 
 /// `handoff`.
 pub fn handoff() -> &'static Path {
-    &built().handoff
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| find("handoff"))
 }
 
 /// `sample-app`, without an overlay.
 pub fn sample_app() -> &'static Path {
-    &built().sample_app
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| find("sample-app"))
 }
 
 /// `loadtest`, which only the check of itself needs.
 pub fn loadtest() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| find(&build(&["loadtest"]), "loadtest"))
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    FOUND.get_or_init(|| find("loadtest"))
 }
 
-/// The folder in which all that `loadtest compare` starts has been built.
+/// The folder in which all programs have been built.
 pub fn all() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        built();
-        build(&["tests"])
-    })
+    BUILT.get_or_init(build)
 }
 
-struct Built {
-    handoff: PathBuf,
-    sample_app: PathBuf,
-}
-
-fn built() -> &'static Built {
-    static BUILT: OnceLock<Built> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let folder = build(&["handoff", "sample-app"]);
-        Built {
-            handoff: find(&folder, "handoff"),
-            sample_app: find(&folder, "sample-app"),
-        }
-    })
-}
-
-fn find(folder: &Path, name: &str) -> PathBuf {
-    let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+fn find(name: &str) -> PathBuf {
+    let path = all().join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     assert!(path.is_file(), "{path:?} has not been built");
     path
 }
@@ -77,12 +60,14 @@ fn profile_folder() -> PathBuf {
 /// Returns the folder of the programs. Where the tests run on Windows there need not be a compiler:
 /// they were built elsewhere.
 #[cfg(windows)]
-fn build(_packages: &[&str]) -> PathBuf {
+fn build() -> PathBuf {
     profile_folder()
 }
 
+/// Builds all packages at once: the features of what they depend on are those with which the tests
+/// were built, so that nothing of it is compiled a second time.
 #[cfg(unix)]
-fn build(packages: &[&str]) -> PathBuf {
+fn build() -> PathBuf {
     use std::process::Stdio;
 
     let folder = profile_folder();
@@ -94,9 +79,8 @@ fn build(packages: &[&str]) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .arg("build")
-        .args(packages.iter().flat_map(|package| ["-p", package]))
-        .args(["--profile", profile, "--target-dir"])
+        .args(["build", "--workspace", "--bins", "--profile", profile])
+        .arg("--target-dir")
         .arg(target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .stdin(Stdio::null())

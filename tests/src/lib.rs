@@ -7,7 +7,7 @@
 //! ```
 //! A test says what happens and what has to be true. A helper that awaits or demands something
 //! panics when it does not come, and shows the last status and the log. Time passes only in
-//! [`wait`], in [`load`], and in the simulated [`platform`].
+//! [`wait`] and in the simulated [`platform`].
 
 pub mod admin;
 pub mod archive;

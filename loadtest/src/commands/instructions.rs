@@ -1,7 +1,9 @@
 //! `instructions`: handoff's instructions for each request, counted with callgrind.
 //!
-//! A case is run with few requests and with many. The difference of the smallest counts, divided by
-//! that of the requests, is the figure: start and end of the process cancel out.
+//! Counted is the thread that serves requests, from one request to another: neither the start and the
+//! end of the process nor what handoff does from time to time is in a figure. A request meets a worker
+//! that waits for it, and so does its answer, which the app gives after a pause: on a machine with
+//! nothing else to do and on a busy one handoff then does the same, step by step.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,9 +11,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 use super::{CommandError, runtime};
 use crate::cli::DeployBy;
@@ -30,18 +34,31 @@ use crate::report::write_json;
 use crate::units::thousands;
 
 /// Maximum growth of a figure over the committed one, in percent.
-const TOLERANCE_PERCENT: f64 = 5.0;
+const TOLERANCE_PERCENT: f64 = 2.0;
 
-/// Number of runs of each case, of which the smallest count is taken: when an answer comes just after
-/// handoff has looked for it, it looks once more, which on a busy machine happens more often.
-const RUNS: usize = 3;
+/// Number of counts of each case, of which the smallest one is taken.
+const COUNTS: usize = 3;
+
+/// Number of requests before the first count, after which nothing happens for the first time.
+const WARM_UP: u32 = 20;
+
+/// Start of the names of callgrind's files.
+const OUTPUT: &str = "callgrind.out";
+
+/// Part of the names of functions of the data plane.
+const WORKER: &str = "handoff::data_plane::";
+
+/// Time that the app takes for an answer, and that a client waits before it goes on. handoff is done
+/// with a step long before, also under callgrind.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Number of requests in a count.
+const REQUESTS: u32 = 150;
 
 /// A case: its requests are alike, and sent one after the other.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     name: &'static str,
-    /// Number of requests; a tenth of it in the run with few.
-    requests: u64,
     is_kept: bool,
     cookies: usize,
     body: usize,
@@ -50,33 +67,36 @@ struct Case {
 const CASES: [Case; 4] = [
     Case {
         name: "get_kept",
-        requests: 5_000,
         is_kept: true,
         cookies: 0,
         body: 0,
     },
     Case {
         name: "get_new",
-        requests: 3_000,
         is_kept: false,
         cookies: 0,
         body: 0,
     },
     Case {
         name: "cookies_4_kib",
-        requests: 5_000,
         is_kept: true,
         cookies: 4096,
         body: 0,
     },
     Case {
         name: "body_64_kib",
-        requests: 1_500,
         is_kept: true,
         cookies: 0,
         body: 64 * 1024,
     },
 ];
+
+/// The programs that count.
+#[derive(Debug)]
+struct Tools {
+    valgrind: PathBuf,
+    control: PathBuf,
+}
 
 /// The file of figures.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -97,9 +117,14 @@ pub fn run(options: &InstructionsOptions) -> Result<bool, CommandError> {
     if options.install {
         runtime.block_on(install::install(&[install::TOOLS]));
     }
-    let valgrind = find("valgrind").ok_or_else(|| {
-        CommandError::Other("run valgrind: it is not installed (--install)".to_owned())
-    })?;
+    let tool = |name| {
+        let missing = || format!("run {name}: it is not installed (--install)");
+        find(name).ok_or_else(|| CommandError::Other(missing()))
+    };
+    let tools = Tools {
+        valgrind: tool("valgrind")?,
+        control: tool("callgrind_control")?,
+    };
     let programs = ["handoff", "sample-app"];
     let (profile, folder) = (Profile::release(), options.binaries.as_deref());
     let built = binaries::provide_in(&profile, &programs, &System::Native, folder)?;
@@ -107,19 +132,16 @@ pub fn run(options: &InstructionsOptions) -> Result<bool, CommandError> {
     let folder = folder.map_err(CommandError::folder(&std::env::temp_dir()))?;
     let mut instructions = BTreeMap::new();
     for case in CASES {
-        let few = case.requests / 10;
-        let mut counts = [u64::MAX; 2];
-        for run in 0..RUNS {
-            for (count, requests) in counts.iter_mut().zip([few, case.requests]) {
-                let own = folder
-                    .path()
-                    .join(format!("{}-{requests}-{run}", case.name));
-                let counted = count_run(&own, case, requests, &valgrind, &built[0], &built[1]);
-                *count = runtime.block_on(counted)?.min(*count);
-            }
-        }
-        let figure = counts[1].saturating_sub(counts[0]) / (case.requests - few);
-        eprintln!("{}: {} instructions", case.name, thousands(figure));
+        let own = folder.path().join(case.name);
+        let counts = case.count(&own, &tools, &built[0], &built[1]);
+        let counts = runtime.block_on(counts)?;
+        let figures = counts.map(|count| count / u64::from(REQUESTS));
+        eprintln!(
+            "{}: {} instructions",
+            case.name,
+            figures.map(thousands).join(", ")
+        );
+        let figure = figures.into_iter().min().unwrap_or_default();
         instructions.insert(case.name.to_owned(), figure);
     }
     let file = revision::workspace().join("loadtest/results/instructions.json");
@@ -140,49 +162,43 @@ pub fn run(options: &InstructionsOptions) -> Result<bool, CommandError> {
     Ok(true)
 }
 
-/// Runs handoff under callgrind while the requests are sent; returns all its instructions.
-async fn count_run(
-    folder: &Path,
-    case: Case,
-    requests: u64,
-    valgrind: &Path,
-    handoff: &Path,
-    app: &Path,
-) -> Result<u64, CommandError> {
-    let output = folder.join("callgrind.out");
-    let prepare = || -> io::Result<(Site, Release, PathBuf)> {
-        let site = Site::create(folder.join("site"), DeployBy::Pointer, System::Native)?;
-        fs::write(folder.join("site").join("handoff.toml"), "workers = 1\n")?;
-        // A few bytes: the count of a run must not depend on how often the artifact is read.
-        let artifact = folder.join("site").join("artifact");
-        fs::write(&artifact, "release 1\n")?;
-        let release = Release::of(1, artifact)?;
-        let wrapper = folder.join("handoff");
-        let script = format!(
-            "#!/bin/sh\nexec '{}' --quiet --tool=callgrind --callgrind-out-file='{}' '{}' \"$@\"\n",
-            valgrind.display(),
-            output.display(),
-            handoff.display(),
-        );
-        fs::write(&wrapper, script)?;
-        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
-        Ok((site, release, wrapper))
-    };
-    let (site, release, wrapper) = prepare().map_err(CommandError::folder(folder))?;
-    let command = [app.into(), "-port".into(), "{port}".into()];
-    let log = folder.join("output.log");
-    let mut handoff = Handoff::start(&wrapper, site, &release, &command, folder, &log).await?;
-    let sent = case.send(handoff.server(), requests).await;
-    handoff.stop().await?;
-    sent.map_err(|failed| {
-        CommandError::Other(format!(
-            "send a request of {}: {}",
-            case.name, failed.detail
-        ))
-    })?;
-    let text = fs::read_to_string(&output).map_err(CommandError::read(&output))?;
-    let missing = || CommandError::Other(format!("find the count in {}", output.display()));
-    parse_count(&text).ok_or_else(missing)
+/// The folder of a run: returns the site, its release, and handoff under callgrind as a program.
+fn prepare(folder: &Path, valgrind: &Path, handoff: &Path) -> io::Result<(Site, Release, PathBuf)> {
+    let site = Site::create(folder.join("site"), DeployBy::Pointer, System::Native)?;
+    fs::write(folder.join("site").join("handoff.toml"), "workers = 1\n")?;
+    let artifact = folder.join("site").join("artifact");
+    fs::write(&artifact, "release 1\n")?;
+    let release = Release::of(1, artifact)?;
+    let wrapper = folder.join("handoff");
+    let script = format!(
+        "#!/bin/sh\nexec '{}' --quiet --tool=callgrind --separate-threads=yes \
+         --callgrind-out-file='{}' '{}' \"$@\"\n",
+        valgrind.display(),
+        folder.join(OUTPUT).display(),
+        handoff.display(),
+    );
+    fs::write(&wrapper, script)?;
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+    Ok((site, release, wrapper))
+}
+
+/// Returns the instructions of the worker in the dump of this number: the data plane's code runs in no
+/// other thread.
+fn count_of_worker(folder: &Path, dump: usize) -> io::Result<u64> {
+    let prefix = format!("{OUTPUT}.{dump}-");
+    for file in fs::read_dir(folder)? {
+        let file = file?;
+        if !file.file_name().to_string_lossy().starts_with(&prefix) {
+            continue;
+        }
+        let text = fs::read_to_string(file.path())?;
+        if text.contains(WORKER)
+            && let Some(count) = parse_count(&text)
+        {
+            return Ok(count);
+        }
+    }
+    Err(io::Error::other(format!("no worker in {prefix}*")))
 }
 
 fn parse_count(text: &str) -> Option<u64> {
@@ -237,35 +253,105 @@ fn compare(committed: &Figures, found: &BTreeMap<String, u64>) -> (String, bool)
     (text, all_hold)
 }
 
+// === impl Tools ===
+
+impl Tools {
+    /// Has callgrind do something, and waits until it has.
+    fn control(&self, action: &str, pid: u32) -> Result<(), CommandError> {
+        let failed = |why: String| {
+            CommandError::Other(format!("run callgrind_control {action} {pid}: {why}"))
+        };
+        let output = Command::new(&self.control)
+            .arg(action)
+            .arg(pid.to_string())
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| failed(error.to_string()))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        if output.status.success() && said.contains("OK") {
+            Ok(())
+        } else {
+            Err(failed(format!("{said}{}", output.status)))
+        }
+    }
+}
+
 // === impl Case ===
 
 impl Case {
-    /// Sends the requests, one after the other.
-    async fn send(self, server: SocketAddr, count: u64) -> Result<(), Failed> {
-        let request = self.request(server);
+    /// Runs handoff under callgrind and sends it requests; returns what each count came to.
+    async fn count(
+        self,
+        folder: &Path,
+        tools: &Tools,
+        handoff: &Path,
+        app: &Path,
+    ) -> Result<[u64; COUNTS], CommandError> {
+        let (site, release, wrapper) =
+            prepare(folder, &tools.valgrind, handoff).map_err(CommandError::folder(folder))?;
+        let command = [app.into(), "-port".into(), "{port}".into()];
+        let log = folder.join("output.log");
+        let mut handoff = Handoff::start(&wrapper, site, &release, &command, folder, &log).await?;
+        let counts = self.count_in(&handoff, folder, tools).await;
+        handoff.stop().await?;
+        counts
+    }
+
+    async fn count_in(
+        self,
+        handoff: &Handoff,
+        folder: &Path,
+        tools: &Tools,
+    ) -> Result<[u64; COUNTS], CommandError> {
+        let pid = handoff.pid().unwrap_or_default();
         let mut client = None;
+        self.send(handoff.server(), WARM_UP, &mut client).await?;
+        let mut counts = [0; COUNTS];
+        for (dump, count) in (1..).zip(&mut counts) {
+            tools.control("--zero", pid)?;
+            self.send(handoff.server(), REQUESTS, &mut client).await?;
+            tools.control("--dump", pid)?;
+            *count = count_of_worker(folder, dump).map_err(CommandError::read(folder))?;
+        }
+        Ok(counts)
+    }
+
+    /// Sends the requests, one after the other.
+    async fn send(
+        self,
+        server: SocketAddr,
+        count: u32,
+        client: &mut Option<Client>,
+    ) -> Result<(), CommandError> {
+        let failed = |failed: Failed| {
+            CommandError::Other(format!(
+                "send a request of {}: {}",
+                self.name, failed.detail
+            ))
+        };
+        let request = self.request(server);
         for _ in 0..count {
             let mut open = match client.take() {
                 Some(open) => open,
-                None => Client::connect(server).await?,
+                None => Client::connect(server).await.map_err(failed)?,
             };
-            let response = open.send(&request).await?;
+            sleep(PAUSE).await;
+            let response = open.send(&request).await.map_err(failed)?;
             if response.status != 200 {
                 let detail = format!("status {}", response.status);
-                return Err(Failed::new(Failure::Status, detail));
+                return Err(failed(Failed::new(Failure::Status, detail)));
             }
-            client = self.is_kept.then_some(open);
+            *client = self.is_kept.then_some(open);
         }
+        // The last one, too, is done with.
+        sleep(PAUSE).await;
         Ok(())
     }
 
     fn request(self, server: SocketAddr) -> Vec<u8> {
-        let line = if self.body > 0 {
-            "POST /upload"
-        } else {
-            "GET /version"
-        };
-        let mut head = format!("{line} HTTP/1.1\r\nHost: {server}\r\n");
+        let method = if self.body > 0 { "POST" } else { "GET" };
+        let pause = PAUSE.as_millis();
+        let mut head = format!("{method} /slow?ms={pause} HTTP/1.1\r\nHost: {server}\r\n");
         if !self.is_kept {
             head.push_str("Connection: close\r\n");
         }

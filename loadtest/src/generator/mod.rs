@@ -58,11 +58,21 @@ pub struct LoadPlan {
     /// Newest deployed release: no newer one can answer.
     pub deployed: Arc<AtomicU32>,
     pub mix: Mix,
-    /// Answers name their release, as sample-app's do. Of others only the status is checked.
-    pub names_releases: bool,
+    pub releases: Releases,
     /// Apps write a journal and name each request in its answer, so that more kinds of failures can
     /// be told apart.
     pub has_journal: bool,
+}
+
+/// The releases that answers name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Releases {
+    /// None: only the status of an answer is checked.
+    Unnamed,
+    /// One, as sample-app's do, in any order.
+    Named,
+    /// One, and none that is older than one which answered before the request was sent.
+    InOrder,
 }
 
 /// Load that is being offered.
@@ -300,10 +310,13 @@ impl Sender {
             Some(open) => open,
             None => client.insert(Client::connect(self.plan.server).await?),
         };
-        if !self.plan.names_releases {
+        if self.plan.releases == Releases::Unnamed {
             open.expect_version(Version::Any);
         }
-        let oldest = self.seen.get();
+        let oldest = match self.plan.releases {
+            Releases::InOrder => self.seen.get(),
+            Releases::Unnamed | Releases::Named => 0,
+        };
         let (response, part_late) = converse(open, request, &self.plan.destination).await?;
         if !response.is_kept {
             *client = None;
@@ -317,7 +330,7 @@ impl Sender {
 
     /// Returns the release that answered, if answers name it.
     fn check(&self, request: &Request, received: &Received) -> Result<Option<u32>, Failed> {
-        if !self.plan.names_releases {
+        if self.plan.releases == Releases::Unnamed {
             return check_status(&received.response).map(|()| None);
         }
         let possible = Possible {

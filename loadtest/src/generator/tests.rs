@@ -82,7 +82,7 @@ fn plan(server: SocketAddr, timeout: Duration) -> LoadPlan {
         timeout,
         deployed: Arc::new(AtomicU32::new(2)),
         mix: Mix::plain(NonZeroU32::new(400).unwrap(), NonZeroUsize::new(2).unwrap()),
-        names_releases: true,
+        releases: Releases::InOrder,
         has_journal: false,
     }
 }

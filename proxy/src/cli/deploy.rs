@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::values::Duration;
+use crate::os::rights::Rights;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -47,6 +48,10 @@ pub struct DeployArgs {
     /// Configuration file of the sidecars: their --config; it may contain the other paths
     #[arg(long, env = "HANDOFF_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+
+    /// Rights over the paths, if the configuration file of another user names them.
+    #[arg(skip)]
+    pub(crate) named_by: Rights,
 
     /// Maximum time for all sidecars to report the release as active
     #[arg(long, default_value = "5m")]

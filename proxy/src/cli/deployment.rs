@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::os::rights::Rights;
+
 /// The options that name a deployment, as for `handoff run`.
 #[derive(Args, Clone, Debug)]
 pub struct DeploymentArgs {
@@ -27,4 +29,8 @@ pub struct DeploymentArgs {
     /// Configuration file of the sidecars: their --config; it may contain the other paths
     #[arg(long, env = "HANDOFF_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+
+    /// Rights over the paths, if the configuration file of another user names them.
+    #[arg(skip)]
+    pub(crate) named_by: Rights,
 }

@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +16,7 @@ use clap::{Arg, ArgAction, Command, value_parser};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::os::files;
 use crate::process::variables::Variables;
 
 /// Default name of the file.
@@ -48,23 +51,40 @@ pub struct TomlError {
     reason: String,
 }
 
+// === impl TomlError ===
+
+impl TomlError {
+    fn of(path: &Path, reason: impl Into<String>) -> Self {
+        Self {
+            place: path.display().to_string(),
+            reason: reason.into(),
+        }
+    }
+
+    fn unreadable(path: &Path, source: &io::Error) -> Self {
+        Self::of(path, format!("cannot be read: {source}"))
+    }
+}
+
 // === impl HandoffToml ===
 
 impl HandoffToml {
-    /// Reads the file; `None` if it does not exist.
-    pub(super) fn read(path: &Path, run: &Command) -> Result<Option<Self>, TomlError> {
-        let error = |reason: String| TomlError {
-            place: path.display().to_string(),
-            reason,
-        };
-        let content = match std::fs::read(path) {
-            Ok(content) => content,
-            Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(error(format!("cannot be read: {source}"))),
-        };
+    /// Opens the file; `None` if it does not exist.
+    pub(super) fn open(path: &Path) -> Result<Option<File>, TomlError> {
+        match files::open_regular(path) {
+            Ok(file) => Ok(Some(file)),
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(TomlError::unreadable(path, &source)),
+        }
+    }
+
+    /// Reads the open file.
+    pub(super) fn read(file: &File, path: &Path, run: &Command) -> Result<Self, TomlError> {
+        let content = files::read_open_small(file);
+        let content = content.map_err(|source| TomlError::unreadable(path, &source))?;
         let text = String::from_utf8(content);
-        let text = text.map_err(|_| error("is not UTF-8: save it as that".to_owned()))?;
-        Self::parse(path, &text, run).map(Some)
+        let text = text.map_err(|_| TomlError::of(path, "is not UTF-8: save it as that"))?;
+        Self::parse(path, &text, run)
     }
 
     fn parse(path: &Path, text: &str, run: &Command) -> Result<Self, TomlError> {

@@ -13,9 +13,13 @@ use super::origins::Origins;
 use super::output::eprint_line;
 use super::run::VARIABLE_PREFIX;
 use super::{Cli, Run, Subcommands};
+use crate::os::rights::Rights;
 
 /// Variables of the options that name a deployment: the file is beside it.
 const SOURCES: [&str; 3] = ["HANDOFF_POINTER", "HANDOFF_WATCH", "HANDOFF_ARTIFACT"];
+
+/// Ids of the options that name a deployment.
+const PLACES: [&str; 4] = ["pointer", "watch", "artifact", "state"];
 
 /// An outcome other than options.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +30,15 @@ pub enum ParseError {
     /// The configuration file is invalid.
     #[error(transparent)]
     File(#[from] TomlError),
+    /// The configuration file belongs to somebody else.
+    #[error(
+        "{0:?} belongs to another user, and says what this command writes to: if you trust it, name \
+         it with --config FILE"
+    )]
+    Distrusted(PathBuf),
+    /// The system refuses the rights of the owner of the configuration file.
+    #[error("cannot read {0:?}: {1}")]
+    Rights(PathBuf, std::io::Error),
     /// The configuration file that an option names does not exist.
     #[error("there is no configuration file {0:?} (--config)")]
     NoFile(PathBuf),
@@ -58,15 +71,19 @@ impl Cli {
         let Some(file) = ConfigFile::find(own, given, has_origins) else {
             return Ok(Self::from_arg_matches(&matches)?);
         };
-        let toml = match HandoffToml::read(&file.path, run) {
+        let read = if has_origins {
+            file.read(run)
+        } else {
+            file.read_for_a_command(run)
+        };
+        let toml = match read {
             Ok(None) if file.is_explicit => return Err(ParseError::NoFile(file.path)),
-            Ok(toml) => toml,
-            Err(error) if has_origins => return Err(error.into()),
-            // The other commands work without the file.
-            Err(error) => {
+            Err(ParseError::File(error)) if !has_origins => {
+                // The other commands work without the file.
                 eprint_line(format_args!("handoff: {error}"));
                 None
             }
+            read => read?,
         };
         let matches = match &toml {
             None => matches,
@@ -77,6 +94,15 @@ impl Cli {
             }
         };
         let mut cli = Self::from_arg_matches(&matches)?;
+        if let (Some(toml), Some(rights)) = (&toml, cli.rights_of_the_namer())
+            && !file.is_explicit
+            && toml
+                .options
+                .iter()
+                .any(|given| PLACES.contains(&&*given.id))
+        {
+            *rights = Rights::over(&file.path);
+        }
         if let (Some(options), Some((_, given))) = (cli.run_options(), matches.subcommand()) {
             options.origins = Origins::of(run, given, toml.as_ref(), file.path, args);
         }
@@ -101,6 +127,25 @@ impl Cli {
         }
     }
 
+    /// Returns the rights of a command over the paths that its configuration file names.
+    fn rights_of_the_namer(&mut self) -> Option<&mut Rights> {
+        Some(match &mut self.command {
+            Subcommands::Deploy(deploy) => &mut deploy.named_by,
+            Subcommands::Status(status) => &mut status.deployment.named_by,
+            Subcommands::History(history) => &mut history.deployment.named_by,
+            Subcommands::Logs(logs) => &mut logs.deployment.named_by,
+            Subcommands::Rollback(rollback) => &mut rollback.follow.deployment.named_by,
+            Subcommands::Restart(restart) => &mut restart.follow.deployment.named_by,
+            Subcommands::Pause(pause) => &mut pause.deployment.named_by,
+            Subcommands::Resume(resume) => &mut resume.follow.deployment.named_by,
+            Subcommands::Run(_)
+            | Subcommands::Check(_)
+            | Subcommands::Digest(_)
+            | Subcommands::Completions { .. }
+            | Subcommands::SendConsoleEvent { .. } => return None,
+        })
+    }
+
     /// Reads the command line of a run again, and the present content of its configuration file.
     pub fn read_again(origins: &Origins) -> Result<Option<Run>, ParseError> {
         let command = Self::read(origins.args.clone())?.command;
@@ -114,6 +159,29 @@ impl Cli {
 // === impl ConfigFile ===
 
 impl ConfigFile {
+    /// Reads the file, with the rights of this process.
+    fn read(&self, run: &Command) -> Result<Option<HandoffToml>, ParseError> {
+        let Some(file) = HandoffToml::open(&self.path)? else {
+            return Ok(None);
+        };
+        Ok(Some(HandoffToml::read(&file, &self.path, run)?))
+    }
+
+    /// Reads the file for a command, which writes where it says: nobody but root and the users of
+    /// command and folder may have written it, unless `--config` names it.
+    fn read_for_a_command(&self, run: &Command) -> Result<Option<HandoffToml>, ParseError> {
+        let rights = Rights::over(&self.path);
+        let opened = rights.apply(|| Ok(HandoffToml::open(&self.path)));
+        let opened = opened.map_err(|error| ParseError::Rights(self.path.clone(), error))?;
+        let Some(file) = opened? else {
+            return Ok(None);
+        };
+        if !self.is_explicit && !rights.trust(&file) {
+            return Err(ParseError::Distrusted(self.path.clone()));
+        }
+        Ok(Some(HandoffToml::read(&file, &self.path, run)?))
+    }
+
     /// Finds the file of the command `own`; `None` for a command that works on no deployment, or
     /// finds it by the state folder alone.
     fn find(own: &Command, given: &ArgMatches, is_run: bool) -> Option<Self> {

@@ -19,6 +19,7 @@ use crate::cli::deployment::DeploymentArgs;
 use crate::cli::output::OutputFormat;
 use crate::deployment::desired::{ControlCommand, PendingCommand, write_command};
 use crate::deployment::status::{Status, UnixMillis};
+use crate::os::rights::explain;
 use crate::release::Generation;
 
 /// Maximum time to wait until all sidecars have resumed, after a pause that timed out.
@@ -93,7 +94,7 @@ fn run(
 ) -> ExitStatus {
     let mut progress = Progress::new();
     let report = place
-        .state()
+        .enter()
         .map_err(ControlError::from)
         .and_then(|state| ControlRun::new(state, command, timeout).run(&mut progress));
     progress.end();
@@ -175,7 +176,7 @@ impl ControlRun {
     fn write(&self, command: ControlCommand) -> Result<PendingCommand, ControlError> {
         write_command(&self.state, command).map_err(|source| ControlError::Write {
             state: self.state.clone(),
-            source,
+            source: explain(source),
         })
     }
 

@@ -1,6 +1,7 @@
 //! The paths of a deployment, from the options of a command.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::sidecars::Sidecars;
@@ -9,6 +10,7 @@ use crate::deployment::Source;
 use crate::deployment::former_state::present_state;
 use crate::deployment::source::{absolute, drop_folder};
 use crate::deployment::status::SourceStatus;
+use crate::os::rights::Rights;
 
 /// The paths to which a deploy writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub(super) struct DeploymentPaths {
     pub(super) uploads: PathBuf,
     /// State folder, in which sidecars publish their status.
     pub(super) state: PathBuf,
+    /// Rights of whoever has named these paths.
+    named_by: Rights,
 }
 
 /// The reason why a deployment cannot be found.
@@ -37,6 +41,9 @@ pub(super) enum UnknownDeployment {
         "no sidecar has published where it looks in {0:?}: give --pointer FILE, --to DIR or --artifact PATH"
     )]
     Untold(PathBuf),
+    /// The system refuses the rights with which its files are to be read.
+    #[error("{0}")]
+    Rights(String),
     /// The working directory has several deployments.
     #[error("which deployment? Give one of these: {}", .0.iter().map(|state| format!("--state {state:?}")).collect::<Vec<_>>().join(", "))]
     Several(Vec<PathBuf>),
@@ -52,72 +59,119 @@ impl DeploymentPaths {
         folder: Option<PathBuf>,
         artifact: Option<PathBuf>,
         state: Option<PathBuf>,
+        named_by: &Rights,
     ) -> Result<Self, UnknownDeployment> {
+        let mut named_by = named_by.clone();
         let (source, found) = match source_of(pointer, folder, artifact) {
             Some(source) => (source, None),
             None => match state.clone().map(absolute) {
-                Some(state) => (published(&state)?, None),
-                None => match here()? {
-                    Here::Source(source) => (source, None),
-                    Here::State(state) => {
-                        let source = published(&state)?;
-                        // A folder that was merely found has to belong to what it names.
-                        if present_state(&source) != state {
-                            return Err(UnknownDeployment::Untold(state));
+                Some(state) => {
+                    named_by = named_by.or_over(&state);
+                    (named_by.within(|| published(&state))?, None)
+                }
+                None => {
+                    named_by = named_by.or_over(&working_directory()?);
+                    match named_by.within(here)? {
+                        Here::Source(source) => (source, None),
+                        Here::State(state) => {
+                            named_by = named_by.or_over(&state);
+                            let source = named_by.within(|| published(&state))?;
+                            // A folder that was merely found has to belong to what it names.
+                            if present_state(&source) != state {
+                                return Err(UnknownDeployment::Untold(state));
+                            }
+                            (source, Some(state))
                         }
-                        (source, Some(state))
                     }
-                },
+                }
             },
         };
-        let state = state.map(absolute).or(found);
-        let state = state.unwrap_or_else(|| present_state(&source));
-        Ok(match source {
-            Source::Artifact(path) => Self {
-                pointer: None,
-                uploads: path.parent().unwrap_or(&path).to_owned(),
-                in_place: Some(path),
-                state,
-            },
-            Source::Folder(uploads) => Self {
-                pointer: None,
-                in_place: None,
-                uploads,
-                state,
-            },
-            Source::Pointer { file, folder } => Self {
-                uploads: folder.unwrap_or_else(|| uploads_beside(&file)),
-                pointer: Some(file),
-                in_place: None,
-                state,
-            },
+        let state = match state.map(absolute).or(found) {
+            Some(state) => state,
+            None => state_of(&source, &named_by)?,
+        };
+        let (pointer, in_place, uploads) = match source {
+            Source::Artifact(path) => {
+                let folder = path.parent().unwrap_or(&path).to_owned();
+                (None, Some(path), folder)
+            }
+            Source::Folder(uploads) => (None, None, uploads),
+            Source::Pointer { file, folder } => {
+                let uploads = folder.unwrap_or_else(|| uploads_beside(&file));
+                (Some(file), None, uploads)
+            }
+        };
+        Ok(Self {
+            pointer,
+            in_place,
+            uploads,
+            state,
+            named_by,
         })
+    }
+
+    /// Returns the rights with which a command works on the folder `path`, or on what is in it.
+    pub(super) fn rights_over(&self, path: &Path) -> Rights {
+        self.named_by.or_over(path)
+    }
+}
+
+// === impl Rights ===
+
+impl Rights {
+    /// Looks for a deployment with these rights.
+    fn within<T>(
+        &self,
+        work: impl FnOnce() -> Result<T, UnknownDeployment>,
+    ) -> Result<T, UnknownDeployment> {
+        self.apply(|| Ok(work())).map_err(UnknownDeployment::from)?
+    }
+}
+
+impl From<io::Error> for UnknownDeployment {
+    fn from(error: io::Error) -> Self {
+        Self::Rights(error.to_string())
     }
 }
 
 // === impl DeploymentArgs ===
 
 impl DeploymentArgs {
-    /// Returns the state folder.
-    pub(super) fn state(&self) -> Result<PathBuf, UnknownDeployment> {
+    /// Finds the state folder, and takes on the rights of its owner until the command ends.
+    pub(super) fn enter(&self) -> Result<PathBuf, UnknownDeployment> {
         let Self {
             state,
             pointer,
             to,
             artifact,
             config: _,
+            mut named_by,
         } = self.clone();
-        if let Some(state) = state.map(absolute) {
-            return Ok(state);
-        }
-        Ok(match source_of(pointer, to, artifact) {
-            Some(source) => present_state(&source),
-            None => match here()? {
-                Here::Source(source) => present_state(&source),
-                Here::State(state) => state,
-            },
-        })
+        let state = match (state.map(absolute), source_of(pointer, to, artifact)) {
+            (Some(state), _) => state,
+            (None, Some(source)) => state_of(&source, &named_by)?,
+            (None, None) => {
+                named_by = named_by.or_over(&working_directory()?);
+                match named_by.within(here)? {
+                    Here::Source(source) => state_of(&source, &named_by)?,
+                    Here::State(state) => state,
+                }
+            }
+        };
+        named_by.or_over(&state).take_on()?;
+        Ok(state)
     }
+}
+
+/// Returns the state folder in which the sidecars of `source` publish.
+fn state_of(source: &Source, named_by: &Rights) -> Result<PathBuf, UnknownDeployment> {
+    // The former one is in the same folder.
+    let rights = named_by.or_over(&source.default_state());
+    rights.within(|| Ok(present_state(source)))
+}
+
+fn working_directory() -> Result<PathBuf, UnknownDeployment> {
+    std::env::current_dir().map_err(|_| UnknownDeployment::Nowhere)
 }
 
 /// Returns the source that the options name.
@@ -143,8 +197,7 @@ enum Here {
 /// Returns the deployment of the working directory: the conventional source, or the state folder
 /// that sidecars have there.
 fn here() -> Result<Here, UnknownDeployment> {
-    let here = std::env::current_dir().map_err(|_| UnknownDeployment::Nowhere)?;
-    deployment_in(&here)
+    deployment_in(&working_directory()?)
 }
 
 fn deployment_in(folder: &Path) -> Result<Here, UnknownDeployment> {
@@ -239,12 +292,20 @@ fn uploads_beside(pointer: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
+    fn find(
+        pointer: Option<PathBuf>,
+        folder: Option<PathBuf>,
+        state: Option<PathBuf>,
+    ) -> Result<DeploymentPaths, UnknownDeployment> {
+        DeploymentPaths::find(pointer, folder, None, state, &Rights::default())
+    }
+
     #[test]
     fn uploads_go_where_the_conventions_say() {
         let folder = tempfile::tempdir().unwrap();
         let pointer = folder.path().join("_artifact.txt");
         let uploads = || {
-            let place = DeploymentPaths::find(Some(pointer.clone()), None, None, None).unwrap();
+            let place = find(Some(pointer.clone()), None, None).unwrap();
             place
                 .uploads
                 .strip_prefix(folder.path())
@@ -254,19 +315,17 @@ mod tests {
         assert_eq!(uploads(), Path::new("releases"));
         fs::create_dir(folder.path().join("_target")).unwrap();
         assert_eq!(uploads(), Path::new("_target"));
-        let state = DeploymentPaths::find(Some(pointer.clone()), None, None, None)
-            .unwrap()
-            .state;
+        let state = find(Some(pointer.clone()), None, None).unwrap().state;
         assert_eq!(state, folder.path().join("_artifact.txt.handoff"));
         let with_slash = folder.path().join("_target/");
-        let paths = DeploymentPaths::find(None, Some(with_slash), None, None).unwrap();
+        let paths = find(None, Some(with_slash), None).unwrap();
         assert_eq!(paths.state, folder.path().join("_target.handoff"));
     }
 
     #[test]
     fn a_state_that_tells_nothing_is_named() {
         let folder = tempfile::tempdir().unwrap();
-        let untold = DeploymentPaths::find(None, None, None, Some(folder.path().to_owned()));
+        let untold = find(None, None, Some(folder.path().to_owned()));
         assert_eq!(
             untold,
             Err(UnknownDeployment::Untold(folder.path().to_owned()))

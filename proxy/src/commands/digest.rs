@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::ExitStatus;
-use crate::cli::output::{eprint_line, print_line};
+use crate::cli::output::{eprint_line, print_json, print_line};
 use crate::cli::queries::DigestArgs;
 use crate::deployment::digest::digest;
 
@@ -15,7 +15,7 @@ pub fn run(options: &DigestArgs) -> ExitStatus {
     match digest(path) {
         Ok(digest) => {
             if *json {
-                print_line(json!({"schema": SCHEMA, "sha256": digest.hex()}));
+                print_json(&json!({"schema": SCHEMA, "sha256": digest.hex()}));
             } else {
                 print_line(digest.hex());
             }

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::deployment_paths::UnknownDeployment;
 use super::sidecars::Sidecars;
 use super::{ELSEWHERE, ExitStatus, exit_status_of, table};
-use crate::cli::output::{eprint_line, print_line};
+use crate::cli::output::{eprint_line, print_json, print_line, print_styled};
 use crate::cli::queries::HistoryArgs;
 use crate::deployment::status::UnixMillis;
 
@@ -17,7 +17,7 @@ pub fn run(options: &HistoryArgs) -> ExitStatus {
 }
 
 fn show(options: &HistoryArgs) -> Result<ExitStatus, UnknownDeployment> {
-    let state = options.deployment.state()?;
+    let state = options.deployment.enter()?;
     let mut sidecars = Sidecars::of(&state);
     sidecars.refresh();
     let exit_status = match sidecars.all().next() {
@@ -39,7 +39,7 @@ fn show(options: &HistoryArgs) -> Result<ExitStatus, UnknownDeployment> {
             .into_iter()
             .map(|(sidecar, handoff)| json!({"sidecar": sidecar, "handoff": handoff}))
             .collect();
-        print_line(json!({"schema": SCHEMA, "handoffs": handoffs}));
+        print_json(&json!({"schema": SCHEMA, "handoffs": handoffs}));
         return Ok(exit_status);
     }
     if exit_status == ExitStatus::Idle {
@@ -53,7 +53,7 @@ fn show(options: &HistoryArgs) -> Result<ExitStatus, UnknownDeployment> {
         let handoffs = all
             .into_iter()
             .map(|(sidecar, handoff)| (Some(&**sidecar).filter(|_| !is_one), handoff));
-        print_line(table::handoffs(handoffs, UnixMillis::now()));
+        print_styled(&table::handoffs(handoffs, UnixMillis::now()));
     }
     Ok(exit_status)
 }

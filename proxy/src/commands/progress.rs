@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::output::eprint_line;
+use crate::os::terminal::printable;
 
 const SILENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(120);
@@ -173,8 +174,9 @@ impl Progress {
                 bar.enable_steady_tick(TICK);
                 bar
             });
-            if bar.message() != *line {
-                bar.set_message(line.clone());
+            let line = printable(line).replace('\n', " ");
+            if bar.message() != line {
+                bar.set_message(line);
             }
         }
     }

@@ -6,10 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::deployment::instance_memory::MemoryMeter;
 use crate::deployment::status::{Phase, Status, UnixMillis};
+use crate::os::files;
 use crate::os::machine::{is_gone, is_same_program, shared_pid_namespace};
 
-/// Maximum age of a live sidecar's heartbeat. It writes every second; disks and shares may be slow.
+/// Maximum age of a live sidecar's heartbeat. It gives one every three
+/// seconds; disks and shares may be slow.
 const SILENT: Duration = Duration::from_secs(10);
 
 /// The sidecars of one deployment, as they were read last.
@@ -72,7 +75,7 @@ impl Sidecars {
             if text.starts_with('.') || !text.ends_with(".json") {
                 continue;
             }
-            let content = fs::read(entry.path()).unwrap_or_default();
+            let content = files::read_large(&entry.path()).unwrap_or_default();
             if let Ok(status) = serde_json::from_slice(&content) {
                 self.seen(name, status);
             } else if let Some(known) = self.known.get_mut(&name) {
@@ -96,6 +99,18 @@ impl Sidecars {
         }
         known.missed = 0;
         known.status = status;
+    }
+
+    /// Measures the memory of the instances on this machine: the files hold what it was when
+    /// something changed last.
+    pub(super) fn measure_memory(&mut self, meter: &mut MemoryMeter) {
+        let (now, unix) = (Instant::now(), UnixMillis::now());
+        let machine = self.machine.as_deref();
+        for known in self.known.values_mut() {
+            if known.is_here(machine) && known.liveness(now, unix, machine).is_alive() {
+                meter.complete(&mut known.status);
+            }
+        }
     }
 
     /// Returns all sidecars, also dead ones.
@@ -124,8 +139,13 @@ impl Sidecars {
 // === impl KnownSidecar ===
 
 impl KnownSidecar {
+    /// Returns true if its process ids mean something on this machine.
+    fn is_here(&self, machine: Option<&str>) -> bool {
+        machine.is_some() && self.status.machine.as_deref() == machine
+    }
+
     fn liveness(&self, now: Instant, unix: UnixMillis, machine: Option<&str>) -> Liveness {
-        let is_here = machine.is_some() && self.status.machine.as_deref() == machine;
+        let is_here = self.is_here(machine);
         if is_here && is_gone(self.status.pid) {
             Liveness::Dead
         } else if self.has_heartbeat(now, unix) {

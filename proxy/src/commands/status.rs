@@ -12,7 +12,9 @@ use super::deployment_paths::UnknownDeployment;
 use super::sidecars::{Liveness, Sidecars};
 use super::{ELSEWHERE, ExitStatus, count, exit_status_of, table};
 use crate::cli::queries::StatusArgs;
+use crate::deployment::instance_memory::MemoryMeter;
 use crate::deployment::status::UnixMillis;
+use crate::os::terminal::printable_json;
 
 const SCHEMA: u32 = 1;
 /// Number of handoffs shown of a sidecar; `handoff history` shows them all.
@@ -29,11 +31,13 @@ pub fn run(options: &StatusArgs) -> ExitStatus {
 }
 
 fn show(options: &StatusArgs) -> Result<ExitStatus, UnknownDeployment> {
-    let state = options.deployment.state()?;
+    let state = options.deployment.enter()?;
     let mut sidecars = Sidecars::of(&state);
+    let mut meter = MemoryMeter::default();
     sidecars.refresh();
+    sidecars.measure_memory(&mut meter);
     let shown = if options.watch {
-        watch(options, &state, &mut sidecars)
+        watch(options, &state, (&mut sidecars, meter))
     } else {
         print(&shown(options, &state, &sidecars))
     };
@@ -49,7 +53,8 @@ fn show(options: &StatusArgs) -> Result<ExitStatus, UnknownDeployment> {
 
 fn shown(options: &StatusArgs, state: &Path, sidecars: &Sidecars) -> String {
     if options.json {
-        format!("{}\n", as_json(state, sidecars))
+        let json = as_json(state, sidecars).to_string();
+        format!("{}\n", printable_json(&json))
     } else {
         as_text(state, sidecars)
     }
@@ -62,7 +67,11 @@ fn print(text: &str) -> io::Result<()> {
 }
 
 /// Prints the statuses until stdout is closed.
-fn watch(options: &StatusArgs, state: &Path, sidecars: &mut Sidecars) -> io::Result<()> {
+fn watch(
+    options: &StatusArgs,
+    state: &Path,
+    (sidecars, mut meter): (&mut Sidecars, MemoryMeter),
+) -> io::Result<()> {
     let term = Term::buffered_stdout();
     let redraws = term.is_term() && !options.json;
     if redraws {
@@ -77,6 +86,7 @@ fn watch(options: &StatusArgs, state: &Path, sidecars: &mut Sidecars) -> io::Res
         }
         sleep(REDRAW);
         sidecars.refresh();
+        sidecars.measure_memory(&mut meter);
     }
 }
 

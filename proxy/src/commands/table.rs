@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use console::{Style, style};
+use serde_json::Value;
 
 use super::count;
 use super::sidecars::Liveness;
 use crate::deployment::status::{
     DataLeft, Failure, Handoff, Outcome, Phase, Settling, Status, UnixMillis,
 };
+use crate::os::terminal::printable;
 
 /// Number of lines of output shown of a failed instance.
 const OUTPUT: usize = 10;
@@ -23,6 +25,9 @@ pub(super) fn sidecar(
     handoffs: usize,
     now: UnixMillis,
 ) -> String {
+    let Some(status) = &printable_status(status) else {
+        return "a status that cannot be shown\n".to_owned();
+    };
     let is_alive = liveness.is_alive();
     let state = match (is_alive, status.phase) {
         (false, _) => style("dead").red().to_string(),
@@ -114,6 +119,21 @@ pub(super) fn sidecar(
         let _ = writeln!(text, "{}", indented(&self::handoffs(last, now)));
     }
     text
+}
+
+/// Returns a status without control characters, as apps and forged files may have brought them there.
+fn printable_status(status: &Status) -> Option<Status> {
+    fn show(value: &mut Value) {
+        match value {
+            Value::String(text) => *text = printable(text).into_owned(),
+            Value::Array(all) => all.iter_mut().for_each(show),
+            Value::Object(all) => all.values_mut().for_each(show),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let mut value = serde_json::to_value(status).ok()?;
+    show(&mut value);
+    serde_json::from_value(value).ok()
 }
 
 /// Returns what an artifact that may still change waits for.
@@ -259,6 +279,20 @@ fn ways_back(status: &Status, now: UnixMillis) -> String {
             "  requests went back from generation {from} to {to}, {ago} ago"
         );
     }
+    if let Some(given) = &status.gave_way {
+        let (from, to) = (&given.from, &given.to);
+        let ago = between(given.at_ms, now);
+        let next = if given.retry_ms > now {
+            format!("is tried again in {}", between(now, given.retry_ms))
+        } else {
+            "is being tried again".to_owned()
+        };
+        let _ = writeln!(
+            text,
+            "  {from} gave way to {to} {ago} ago because of its crashes, and {next}; handoff \
+             rollback keeps {to}"
+        );
+    }
     let names: Vec<_> = status
         .earlier
         .iter()
@@ -321,7 +355,7 @@ impl Rows {
 
     fn add(&mut self, style: Style, cells: impl IntoIterator<Item = String>, note: Option<&str>) {
         // A row is one line.
-        let one_line = |cell: String| cell.lines().collect::<Vec<_>>().join(" ");
+        let one_line = |cell: String| printable(&cell).lines().collect::<Vec<_>>().join(" ");
         if let Some(note) = note {
             let note = one_line(note.to_owned());
             self.notes.insert(self.styles.len(), note);

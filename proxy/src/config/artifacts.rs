@@ -5,7 +5,7 @@ use std::path::Path;
 use super::error::{ConfigError, positive};
 use super::paths;
 use crate::cli::Run;
-use crate::control_plane::artifact::{Limits, SettlePeriods, StoreSettings};
+use crate::control_plane::artifact::{Copying, Limits, SettlePeriods, StoreSettings, Workdir};
 use crate::control_plane::watcher::WatchSettings;
 use crate::deployment::Source;
 use crate::process::template::Command;
@@ -16,6 +16,7 @@ pub(super) fn watch(run: &Run, source: Source) -> Result<WatchSettings, ConfigEr
         source,
         poll: positive("--poll", options.poll)?,
         events: !options.no_events,
+        tree_events: run.storage.copy == Copying::Tree && paths::workdir(run) != Workdir::Artifact,
         settle: SettlePeriods {
             file: *options.settle,
             folder: *options.settle_folder,

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::ConfigError;
 use crate::cli::Run;
 use crate::cli::handoff_toml::is_variable;
+use crate::os::files;
 use crate::process::variables::Variables;
 
 /// Reads the variables.
@@ -21,7 +22,7 @@ pub(super) fn of(run: &Run) -> Result<Variables, ConfigError> {
 pub(crate) fn read(path: &Path) -> Result<Variables, ConfigError> {
     let cannot = |place: String, reason: String| ConfigError::EnvFile { place, reason };
     let shown = path.display();
-    let content = std::fs::read(path)
+    let content = files::read_small(path)
         .map_err(|source| cannot(shown.to_string(), format!("cannot be read: {source}")))?;
     let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&content);
     let text = std::str::from_utf8(content).map_err(|_| {

@@ -3,18 +3,24 @@
 use std::path::Path;
 use std::time::Duration;
 
-use http::HeaderValue;
 use http::uri::PathAndQuery;
+use http::{HeaderName, HeaderValue, header};
 
 use super::error::{ConfigError, at_least, positive};
 use super::{environment, paths};
 use crate::cli::Run;
 use crate::cli::run::{AutoRollback, Overlap};
 use crate::control_plane::liveness::Liveness;
-use crate::control_plane::probe::Probe;
+use crate::control_plane::probe::{ExpectedStatus, Probe};
 use crate::control_plane::readiness::Readiness;
 use crate::control_plane::settings::SupervisorSettings;
 use crate::process::template::Command;
+
+/// Maximum time from one status to the next at rest: commands take a sidecar for dead after ten
+/// seconds.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// The same for a sidecar whose page shows its traffic.
+const HEARTBEAT_OF_PAGE: Duration = Duration::from_secs(1);
 
 pub(super) fn supervisor(
     run: &Run,
@@ -26,6 +32,10 @@ pub(super) fn supervisor(
         command: command.clone(),
         environment: environment::of(run)?,
         shared: paths::shared(run, state),
+        heartbeat: match run.observability.admin {
+            Some(_) => HEARTBEAT_OF_PAGE,
+            None => HEARTBEAT,
+        },
         port_names: run.app.port_name.clone(),
         can_overlap: run.app.overlap == Overlap::Yes,
         readiness: readiness(run)?,
@@ -49,7 +59,10 @@ fn readiness(run: &Run) -> Result<Readiness, ConfigError> {
     let warmup = options.warmup.iter();
     let warmup = warmup.map(|path| path_and_query("--warmup", path));
     Ok(Readiness {
-        probe: probe(run, "--health-path", &options.health_path)?,
+        probe: Probe {
+            body: options.health_body.clone(),
+            ..probe(run, "--health-path", &options.health_path)?
+        },
         interval: positive("--health-interval", options.health_interval)?,
         rise: options.health_rise.max(1),
         warmup: warmup.collect::<Result<_, _>>()?,
@@ -76,16 +89,38 @@ fn probe(run: &Run, key: &'static str, path: &str) -> Result<Probe, ConfigError>
             expected: "a host name, such as example.org",
         })
     });
+    let headers = options.health_header.iter().map(|text| header(text));
     Ok(Probe {
         path: path_and_query(key, path)?,
         host: host.transpose()?,
         timeout: positive("--health-timeout", options.health_timeout)?,
-        // Most apps answer something at `/`, if only a redirect or a login; it shows that they run.
+        headers: headers.collect::<Result<_, _>>()?,
         expected: match (&options.health_status, path) {
-            (Some(expected), _) => expected.0.clone(),
-            (None, "/") => 200..=499,
-            (None, _) => 200..=399,
+            (Some(named), _) => ExpectedStatus::Named(named.0.clone()),
+            (None, "/") => ExpectedStatus::AnyOfRoot,
+            (None, _) => ExpectedStatus::Good,
         },
+        body: None,
+        active: None,
+    })
+}
+
+/// Parses `NAME: VALUE`.
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), ConfigError> {
+    let parsed = text.split_once(':').and_then(|(name, value)| {
+        let name: HeaderName = name.trim().parse().ok()?;
+        Some((name, value.trim().parse().ok()?))
+    });
+    let is_ours = |name: &HeaderName| {
+        let ours = [header::HOST, header::CONNECTION, header::CONTENT_LENGTH];
+        ours.contains(name) || *name == header::TRANSFER_ENCODING
+    };
+    let parsed = parsed.filter(|(name, _)| !is_ours(name));
+    parsed.ok_or_else(|| ConfigError::Value {
+        key: "--health-header".into(),
+        value: text.to_owned(),
+        expected: "NAME: VALUE, such as 'X-Forwarded-Proto: https'; --health-host sets Host, and \
+                   handoff sets Connection and the fields of the body",
     })
 }
 
@@ -130,5 +165,32 @@ fn bake_max_errors(run: &Run) -> Result<Option<f64>, ConfigError> {
                        on trial",
         }),
         share => Ok(share),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_of_checks_has_a_name_and_a_value_and_is_not_one_of_ours() {
+        let parsed = header("X-Forwarded-Proto:https").unwrap();
+        assert_eq!(
+            (parsed.0.as_str(), &parsed.1),
+            ("x-forwarded-proto", &"https".parse().unwrap())
+        );
+        assert_eq!(header("Authorization: Basic a:b").unwrap().1, "Basic a:b");
+        for bad in [
+            "",
+            "a",
+            ": b",
+            "a b: c",
+            "a: b\nc: d",
+            "Host: a",
+            "connection: close",
+        ] {
+            let error = header(bad).unwrap_err().to_string();
+            assert!(error.contains("--health-header"), "{error}");
+        }
     }
 }

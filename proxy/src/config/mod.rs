@@ -131,6 +131,7 @@ mod tests {
 
     use super::*;
     use crate::cli::{Cli, Subcommands};
+    use crate::control_plane::probe::ExpectedStatus;
     use crate::deployment::source::absolute;
 
     fn config(args: &[&str]) -> Result<Config, ConfigError> {
@@ -206,11 +207,11 @@ mod tests {
             let config = config(&["--artifact", "/a", "--health-path", path]);
             config.unwrap().supervisor.readiness.probe.expected
         };
-        assert_eq!(expected("/"), 200..=499);
-        assert_eq!(expected("/health"), 200..=399);
+        assert_eq!(expected("/"), ExpectedStatus::AnyOfRoot);
+        assert_eq!(expected("/health"), ExpectedStatus::Good);
         let args = ["--artifact", "/a", "--health-status", "200-204"];
         let probe = config(&args).unwrap().supervisor.readiness.probe;
-        assert_eq!(probe.expected, 200..=204);
+        assert_eq!(probe.expected, ExpectedStatus::Named(200..=204));
     }
 
     #[test]

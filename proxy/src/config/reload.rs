@@ -14,6 +14,7 @@ use crate::cli::{Cli, Run};
 use crate::control_plane::config_source::{ConfigReload, ConfigSource};
 use crate::control_plane::settings::SupervisorSettings;
 use crate::deployment::Fingerprint;
+use crate::deployment::source::absolute;
 use crate::telemetry;
 
 /// Time without a change after which the files are read: one may be half written, and the other may
@@ -115,14 +116,8 @@ impl ConfigSource for ConfigFiles {
         }
     }
 
-    fn folders(&self) -> Vec<PathBuf> {
-        let folder = |path: &Path| path.parent().map(Path::to_owned);
-        // Folders without such a file would only cause needless events.
-        let existing = self
-            .paths()
-            .zip(&self.read)
-            .filter(|(_, fingerprint)| fingerprint.is_some());
-        existing.filter_map(|(path, _)| folder(path)).collect()
+    fn files(&self) -> Vec<PathBuf> {
+        self.paths().map(|path| absolute(path.to_owned())).collect()
     }
 }
 
@@ -169,6 +164,8 @@ mod tests {
             "env-file",
             "health-path",
             "health-host",
+            "health-header",
+            "health-body",
             "health-interval",
             "health-timeout",
             "health-status",

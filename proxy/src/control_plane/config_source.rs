@@ -11,8 +11,8 @@ pub trait ConfigSource: fmt::Debug + Send {
     /// Reads the files if they have changed.
     fn poll(&mut self) -> ConfigReload;
 
-    /// Returns the folders to watch.
-    fn folders(&self) -> Vec<PathBuf>;
+    /// Returns the files to watch, which need not exist.
+    fn files(&self) -> Vec<PathBuf>;
 }
 
 /// The result of a poll.
@@ -37,7 +37,7 @@ impl ConfigSource for FixedConfig {
         ConfigReload::Unchanged
     }
 
-    fn folders(&self) -> Vec<PathBuf> {
+    fn files(&self) -> Vec<PathBuf> {
         Vec::new()
     }
 }

@@ -1,12 +1,12 @@
 //! Reads `<state>/desired.json` for a sidecar, each time that it changes.
 
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use crate::deployment::Fingerprint;
 use crate::deployment::desired::{Desired, FILE_NAME, SCHEMA};
 use crate::deployment::status::UnixMillis;
+use crate::os::files;
 
 /// The file, and its content at the last reading.
 #[derive(Debug)]
@@ -68,9 +68,9 @@ impl DesiredFile {
         }
     }
 
-    /// Returns the folder to watch.
-    pub fn folder(&self) -> Option<&Path> {
-        self.path.parent()
+    /// Returns the path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Reads the file if it has changed, and returns the change.
@@ -86,7 +86,7 @@ impl DesiredFile {
                     return self.report(Some(format!("cannot read {:?}: {error}", self.path)));
                 }
                 // There has never been a command, unless the folder cannot be seen either.
-                if self.folder().is_some_and(Path::is_dir) {
+                if self.path.parent().is_some_and(Path::is_dir) {
                     self.baseline = Baseline::Known;
                 }
                 return self.report(None);
@@ -119,7 +119,7 @@ impl DesiredFile {
         if self.fingerprint.as_ref() == Some(&fingerprint) {
             return Ok(None);
         }
-        let content = fs::read(&self.path)?;
+        let content = files::read_small(&self.path)?;
         self.fingerprint = Some(fingerprint);
         Ok(Some(content))
     }
@@ -150,6 +150,8 @@ impl DesiredFile {
 #[cfg(test)]
 mod tests {
     use std::time::SystemTime;
+
+    use std::fs;
 
     use super::*;
     use crate::deployment::desired::ControlCommand;

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,9 +11,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::liveness::Liveness;
+use super::probe::AskedAs;
 use super::readiness::{OwnerCheck, Readiness, ReadinessTimeout};
 use crate::os::ports;
-use crate::process::{Exit, PortOwner, Process};
+use crate::process::tree::{PortOwner, ProcessTree, Stranger};
+use crate::process::{Exit, Process};
 
 /// Time after which an instance that is not ready is first searched for other ports. Each next time
 /// is twice as long: a look costs some milliseconds.
@@ -25,9 +28,11 @@ pub(super) enum InstanceEvent {
     Ready {
         /// Address at which the instance listens.
         address: SocketAddr,
-        /// Result of the look at the port.
-        port_finding: PortFinding,
+        /// Facts about it that are no problems, or none that keeps it from serving.
+        notes: Vec<Note>,
     },
+    /// The process that listens on the port of the ready instance has been found.
+    PortSuspect(String),
     /// The instance was not ready in time.
     NeverReady {
         /// Reason in one line.
@@ -38,7 +43,7 @@ pub(super) enum InstanceEvent {
         probe: String,
     },
     /// The instance has ended, and its port is another program's: it could not have worked.
-    PortTaken,
+    PortTaken(String),
     /// The instance has ended.
     Exited {
         /// Exit status and last output.
@@ -48,15 +53,31 @@ pub(super) enum InstanceEvent {
     },
 }
 
-/// The result of a look at the listener on an instance's port.
+/// A fact about a ready instance, as a sentence about "it".
 #[derive(Debug)]
-pub(super) enum PortFinding {
+pub(super) enum Note {
+    /// Others may reach it without handoff.
+    Public(String),
+    /// It is asked in another way than plain HTTP, or a warm-up request failed.
+    Check(String),
+}
+
+/// The result of a look at the listener at an instance's address.
+enum PortFinding {
     /// Nothing to report.
     Fine,
-    /// A fact that is no problem, as a sentence about "it".
-    Note(String),
-    /// A problem with the owner of the port.
-    Warning(String),
+    /// Others may reach the instance without handoff.
+    Public(String),
+    /// A process that does not descend from the root listens there: it is named later.
+    Suspect(Stranger),
+}
+
+/// The reason for which the listener on an instance's port keeps it from becoming ready.
+enum PortFault {
+    /// Another program of the same user listens.
+    Stranger(String),
+    /// Another user's program listens: the instance cannot have the port.
+    Taken(String),
 }
 
 /// Settings for the checks and the stop of one instance.
@@ -69,6 +90,8 @@ pub(super) struct InstanceConfig {
     pub(super) liveness: Option<Liveness>,
     /// Maximum time from the launch to readiness.
     pub(super) start_timeout: Duration,
+    /// Maximum time from the request to stop to the end, where nobody else sets a time.
+    pub(super) stop_timeout: Duration,
     pub(super) last_probe: LastProbe,
 }
 
@@ -81,9 +104,10 @@ pub(super) type StopTime = watch::Receiver<Option<Instant>>;
 
 /// The result of a start.
 enum StartResult {
-    Ready(SocketAddr, PortFinding),
+    Ready(SocketAddr, Vec<Note>, Option<Stranger>),
     NeverReady(String),
     Exited(Exit),
+    PortTaken(String),
     StopRequested,
 }
 
@@ -94,36 +118,51 @@ pub(super) async fn follow<P: Process>(
     mut stop_time: StopTime,
     report: impl Fn(InstanceEvent),
 ) {
+    let mut suspect = None;
     match start(&mut process, &config, &mut stop_time).await {
-        StartResult::Ready(address, port_finding) => {
+        StartResult::Ready(address, notes, stranger) => {
             config.last_probe.take();
-            report(InstanceEvent::Ready {
-                address,
-                port_finding,
-            });
+            suspect = stranger.map(|stranger| (stranger, address));
+            report(InstanceEvent::Ready { address, notes });
         }
         StartResult::NeverReady(probe) => report(InstanceEvent::NeverReady {
-            reason: describe_timeout(&process, &config, &probe),
+            reason: describe_timeout(&process.tree(), &config, &probe).await,
             output: process.output(),
             probe,
         }),
         StartResult::Exited(exit) => {
             let probe = config.last_probe.take();
             return report(if ports::is_taken(config.port) {
-                InstanceEvent::PortTaken
+                let reason = "its port was taken by another program before it could listen";
+                InstanceEvent::PortTaken(reason.to_owned())
             } else {
                 InstanceEvent::Exited { exit, probe }
             });
         }
+        StartResult::PortTaken(reason) => {
+            stop(&mut process, stop_time, config.stop_timeout).await;
+            return report(InstanceEvent::PortTaken(reason));
+        }
         StartResult::StopRequested => {}
     }
+    let naming = async {
+        if let Some((stranger, address)) = suspect
+            && let Some(name) = stranger.name().await
+        {
+            report(InstanceEvent::PortSuspect(describe_stranger(
+                address, &name,
+            )));
+        }
+        std::future::pending::<Infallible>().await
+    };
     let exited = tokio::select! {
         exit = process.exited() => Some(exit),
         _ = stop_time.wait_for(Option::is_some) => None,
+        never = naming => match never {},
     };
     let exit = match exited {
         Some(exit) => exit,
-        None => stop(&mut process, stop_time).await,
+        None => stop(&mut process, stop_time, config.stop_timeout).await,
     };
     let probe = None;
     report(InstanceEvent::Exited { exit, probe });
@@ -137,41 +176,26 @@ async fn start<P: Process>(
 ) -> StartResult {
     let last_probe = config.last_probe.as_ref();
     let hint = RefCell::default();
-    let mut look_after = FIRST_LOOK_ELSEWHERE;
     let deadline = Instant::now() + config.start_timeout;
     loop {
         let ready = config
             .readiness
             .wait_until_ready(config.port, deadline, last_probe, &hint);
-        tokio::pin!(ready);
-        let ready = loop {
-            tokio::select! {
-                exit = process.exited() => return StartResult::Exited(exit),
-                _ = stop_time.changed() => return StartResult::StopRequested,
-                ready = &mut ready => break ready,
-                () = tokio::time::sleep(look_after) => {
-                    look_after *= 2;
-                    look_elsewhere(process, config.port, &hint);
-                }
-            }
+        let tree = process.tree();
+        let looking = look_elsewhere(&tree, config.port, &hint);
+        let ready = tokio::select! {
+            exit = process.exited() => return StartResult::Exited(exit),
+            _ = stop_time.changed() => return StartResult::StopRequested,
+            ready = ready => ready,
+            never = looking => match never {},
         };
-        let address = match ready {
-            Ok(address) => address,
+        let (address, asked_as) = match ready {
+            Ok(found) => found,
             Err(ReadinessTimeout { last_probe }) => return StartResult::NeverReady(last_probe),
         };
-        let owner = check_owner(process, config);
         let preparing = async {
-            match owner {
-                Ok(finding) => {
-                    config.prepare(address, last_probe).await;
-                    Some(finding)
-                }
-                Err(reason) => {
-                    last_probe.replace(Some(reason));
-                    tokio::time::sleep(config.readiness.interval).await;
-                    None
-                }
-            }
+            let finding = check_owner(&tree, config.readiness.owner_check, address).await?;
+            Ok((finding, config.prepare(address, asked_as, last_probe).await))
         };
         let prepared = tokio::select! {
             exit = process.exited() => return StartResult::Exited(exit),
@@ -179,8 +203,22 @@ async fn start<P: Process>(
             prepared = tokio::time::timeout_at(deadline, preparing) => prepared,
         };
         match prepared {
-            Ok(Some(finding)) => return StartResult::Ready(address, finding),
-            Ok(None) => {}
+            Ok(Ok((finding, mut notes))) => {
+                let stranger = match finding {
+                    PortFinding::Fine => None,
+                    PortFinding::Suspect(stranger) => Some(stranger),
+                    PortFinding::Public(note) => {
+                        notes.insert(0, Note::Public(note));
+                        None
+                    }
+                };
+                return StartResult::Ready(address, notes, stranger);
+            }
+            Ok(Err(PortFault::Taken(reason))) => return StartResult::PortTaken(reason),
+            Ok(Err(PortFault::Stranger(reason))) => {
+                last_probe.replace(Some(reason));
+                tokio::time::sleep(config.readiness.interval).await;
+            }
             Err(_elapsed) => {
                 return StartResult::NeverReady(last_probe.take().unwrap_or_default());
             }
@@ -188,49 +226,77 @@ async fn start<P: Process>(
     }
 }
 
-/// Checks that the instance owns the listener on its port. Returns an error for one that counts as
-/// not ready.
-fn check_owner<P: Process>(process: &P, config: &InstanceConfig) -> Result<PortFinding, String> {
-    if config.readiness.owner_check == OwnerCheck::Off {
+/// Checks that the instance owns the listener at the address that answered. Returns an error for one
+/// that counts as not ready.
+async fn check_owner(
+    tree: &ProcessTree,
+    check: OwnerCheck,
+    address: SocketAddr,
+) -> Result<PortFinding, PortFault> {
+    if check == OwnerCheck::Off {
         return Ok(PortFinding::Fine);
     }
-    let port = config.port;
-    match process.owner(port) {
+    match tree.owner(address).await {
         PortOwner::Unknown => Ok(PortFinding::Fine),
         PortOwner::Tree(addresses) => {
             let public = addresses.iter().find(|address| !address.ip().is_loopback());
             Ok(public.map_or(PortFinding::Fine, |address| {
-                PortFinding::Note(format!(
+                PortFinding::Public(format!(
                     "it listens on {address}: unless a firewall protects the port, others reach it \
                      without handoff; an app that can takes {{host}}"
                 ))
             }))
         }
-        PortOwner::Another(other) => {
-            let reason = format!("on its port {port} answers {other}, which it has not started");
-            match config.readiness.owner_check {
-                OwnerCheck::Require => Err(reason),
-                OwnerCheck::Warn | OwnerCheck::Off => Ok(PortFinding::Warning(reason)),
+        PortOwner::Stranger(stranger) => {
+            let is_foreign = stranger.is_foreign;
+            if check == OwnerCheck::Warn && !is_foreign {
+                return Ok(PortFinding::Suspect(stranger));
             }
+            let Some(name) = stranger.name().await else {
+                return Ok(PortFinding::Fine);
+            };
+            let reason = describe_stranger(address, &name);
+            Err(if is_foreign {
+                PortFault::Taken(reason)
+            } else {
+                PortFault::Stranger(reason)
+            })
         }
     }
+}
+
+fn describe_stranger(address: SocketAddr, name: &str) -> String {
+    format!("on its address {address} answers {name}, which it has not started")
 }
 
 // === impl InstanceConfig ===
 
 impl InstanceConfig {
-    async fn prepare(&self, address: SocketAddr, last_probe: &RefCell<Option<String>>) {
-        self.readiness.warm_up(address, last_probe).await;
+    async fn prepare(
+        &self,
+        address: SocketAddr,
+        asked_as: AskedAs,
+        last_probe: &RefCell<Option<String>>,
+    ) -> Vec<Note> {
+        let mut notes = Vec::new();
+        if asked_as == AskedAs::Https {
+            let note = "it redirects plain HTTP to https, so checks are asked as https";
+            notes.push(Note::Check(note.to_owned()));
+        }
+        let problems = self.readiness.warm_up(address, asked_as, last_probe).await;
+        notes.extend(problems.into_iter().map(Note::Check));
         if let Some(liveness) = &self.liveness {
             last_probe.replace(Some("its liveness check fails too".to_owned()));
             liveness.wait_until_healthy(address).await;
         }
+        notes
     }
 }
 
-/// Asks the instance to stop, and kills it at `stop_time`.
-async fn stop<P: Process>(process: &mut P, mut stop_time: StopTime) -> Exit {
-    let mut deadline = stop_time.borrow_and_update().unwrap_or_else(Instant::now);
+/// Asks the instance to stop, and kills it at `stop_time`, or after the timeout if there is none.
+async fn stop<P: Process>(process: &mut P, mut stop_time: StopTime, timeout: Duration) -> Exit {
+    let deadline = *stop_time.borrow_and_update();
+    let mut deadline = deadline.unwrap_or_else(|| Instant::now() + timeout);
     let mut request = process.ask_to_stop();
     let mut is_requesting = true;
     loop {
@@ -259,31 +325,36 @@ async fn stop<P: Process>(process: &mut P, mut stop_time: StopTime) -> Exit {
     }
 }
 
-fn describe_timeout<P: Process>(process: &P, config: &InstanceConfig, probe: &str) -> String {
+async fn describe_timeout(tree: &ProcessTree, config: &InstanceConfig, probe: &str) -> String {
     let timeout = humantime::format_duration(config.start_timeout);
-    let hint = describe_elsewhere(process, config.port).filter(|hint| !probe.contains(hint));
+    let hint = describe_elsewhere(tree, config.port).await;
+    let hint = hint.filter(|hint| !probe.contains(hint));
     format!(
         "was not ready within {timeout}: {probe}{}",
         hint.unwrap_or_default()
     )
 }
 
-/// Looks at which other ports the instance listens, and logs the first finding.
-fn look_elsewhere<P: Process>(process: &P, port: u16, hint: &RefCell<String>) {
-    let found = describe_elsewhere(process, port).unwrap_or_default();
-    if hint.borrow().is_empty() && !found.is_empty() {
-        tracing::info!(
-            event = "listens_elsewhere",
-            pid = process.pid(),
-            port,
-            "an instance is not ready{found}"
-        );
+/// Looks now and then at which other ports the instance listens, and logs the first finding.
+async fn look_elsewhere(tree: &ProcessTree, port: u16, hint: &RefCell<String>) -> Infallible {
+    let mut look_after = FIRST_LOOK_ELSEWHERE;
+    loop {
+        tokio::time::sleep(look_after).await;
+        look_after *= 2;
+        let found = describe_elsewhere(tree, port).await.unwrap_or_default();
+        if hint.borrow().is_empty() && !found.is_empty() {
+            tracing::info!(
+                event = "listens_elsewhere",
+                port,
+                "an instance is not ready{found}"
+            );
+        }
+        hint.replace(found);
     }
-    hint.replace(found);
 }
 
-fn describe_elsewhere<P: Process>(process: &P, port: u16) -> Option<String> {
-    let all = process.listeners().into_iter();
+async fn describe_elsewhere(tree: &ProcessTree, port: u16) -> Option<String> {
+    let all = tree.listeners().await.into_iter();
     let elsewhere: Vec<_> = all
         .filter(|listener| listener.port() != port)
         .map(|listener| listener.to_string())

@@ -16,4 +16,5 @@ pub mod siblings;
 mod stale_status;
 pub mod status_file;
 pub mod supervisor;
+mod watch_set;
 pub mod watcher;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
-use super::probe::Probe;
+use super::probe::{AskedAs, Probe};
 
 /// Minimum time between probes: many apps are ready in a few milliseconds.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
@@ -31,7 +31,8 @@ pub struct Readiness {
     pub owner_check: OwnerCheck,
 }
 
-/// The consequence of another program listening on the app's port.
+/// The consequence of another program of the same user listening on the app's port. One of another
+/// user never gets a request, unless nobody looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnerCheck {
     /// The instance is not ready.
@@ -52,8 +53,8 @@ pub struct ReadinessTimeout {
 // === impl Readiness ===
 
 impl Readiness {
-    /// Probes until enough probes in a row succeed, and returns the address that answered. The
-    /// result of the last failed probe is in `last_probe` meanwhile, followed by `hint`.
+    /// Probes until enough probes in a row succeed, and returns the address that answered, and how
+    /// it was asked. The result of the last failed probe is in `last_probe` meanwhile, followed by `hint`.
     ///
     /// # Errors
     /// [`ReadinessTimeout`] at the deadline.
@@ -63,16 +64,16 @@ impl Readiness {
         deadline: Instant,
         last_probe: &RefCell<Option<String>>,
         hint: &RefCell<String>,
-    ) -> Result<SocketAddr, ReadinessTimeout> {
+    ) -> Result<(SocketAddr, AskedAs), ReadinessTimeout> {
         let ready = async {
             let begun = Instant::now();
             let mut successes = 0;
             loop {
                 match self.probe.find(port).await {
-                    Ok(address) => {
+                    Ok(found) => {
                         successes += 1;
                         if successes >= self.rise {
-                            return address;
+                            return found;
                         }
                     }
                     Err(failure) => {
@@ -98,35 +99,35 @@ impl Readiness {
         (waited / LATE_BY).max(SHORTEST_PAUSE).min(self.interval)
     }
 
-    /// Requests the warm-up paths. Their responses do not count: the instance has passed its
-    /// readiness check.
-    pub async fn warm_up(&self, address: SocketAddr, last_probe: &RefCell<Option<String>>) {
+    /// Requests the warm-up paths, and returns what is wrong with the responses. They do not count:
+    /// the instance has passed its readiness check.
+    pub async fn warm_up(
+        &self,
+        address: SocketAddr,
+        asked_as: AskedAs,
+        last_probe: &RefCell<Option<String>>,
+    ) -> Vec<String> {
+        let mut problems = Vec::new();
         for path in &self.warmup {
             last_probe.replace(Some(format!("the warm-up GET {path} is not answered yet")));
-            match self.probe.visit(address, path).await {
-                Ok(status) if status.is_server_error() => tracing::warn!(
-                    event = "warmup_failed",
-                    %address,
-                    %path,
-                    status = status.as_u16(),
-                    "a warm-up request was answered with an error"
-                ),
-                Ok(status) => tracing::debug!(
-                    event = "warmup_answered",
-                    %address,
-                    %path,
-                    status = status.as_u16(),
-                    "a warm-up request was answered"
-                ),
-                Err(error) => tracing::warn!(
-                    event = "warmup_failed",
-                    %address,
-                    %path,
-                    %error,
-                    "a warm-up request was not answered"
-                ),
-            }
+            let problem = match self.probe.visit(address, path, asked_as).await {
+                Ok(status) if !status.is_server_error() && !status.is_redirection() => {
+                    tracing::debug!(
+                        event = "warmup_answered",
+                        %address,
+                        %path,
+                        status = status.as_u16(),
+                        "a warm-up request was answered"
+                    );
+                    continue;
+                }
+                Ok(status) => format!("the warm-up GET {path} was answered with {status}"),
+                Err(error) => format!("the warm-up GET {path} was not answered: {error}"),
+            };
+            tracing::warn!(event = "warmup_failed", %address, "{problem}");
+            problems.push(problem);
         }
+        problems
     }
 }
 
@@ -136,14 +137,18 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::control_plane::probe::ExpectedStatus;
 
     fn readiness() -> Readiness {
         Readiness {
             probe: Probe {
                 path: "/up".parse().unwrap(),
                 host: None,
+                headers: Vec::new(),
                 timeout: Duration::from_secs(5),
-                expected: 200..=399,
+                expected: ExpectedStatus::Good,
+                body: None,
+                active: None,
             },
             interval: Duration::from_millis(1),
             rise: 1,
@@ -202,6 +207,7 @@ mod tests {
         readiness
             .wait_until_ready(port, deadline, &RefCell::default(), &RefCell::default())
             .await
+            .map(|(address, _)| address)
     }
 
     #[tokio::test]
@@ -264,5 +270,141 @@ mod tests {
         });
         let ready = wait(address.port(), Duration::from_secs(30)).await;
         assert_eq!(ready, Ok(address));
+    }
+
+    /// Serves one answer by path, and by `X-Forwarded-Proto: https`.
+    async fn site(answer: fn(&str, bool) -> String) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 1024];
+                let length = stream.read(&mut request).await.unwrap_or(0);
+                let request = String::from_utf8_lossy(&request[..length]).to_lowercase();
+                let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
+                let is_https = request.contains("x-forwarded-proto: https");
+                let _ = stream.write_all(answer(&path, is_https).as_bytes()).await;
+            }
+        });
+        port
+    }
+
+    /// Returns the failure of a check of `path`, or how the good answer was asked for.
+    async fn check(
+        path: &'static str,
+        expected: ExpectedStatus,
+        answer: fn(&str, bool) -> String,
+    ) -> Result<AskedAs, String> {
+        let probe = Probe {
+            path: path.parse().unwrap(),
+            expected,
+            ..readiness().probe
+        };
+        let found = probe.find(site(answer).await).await;
+        found
+            .map(|(_, asked)| asked)
+            .map_err(|failure| failure.to_string())
+    }
+
+    fn to(location: &str) -> String {
+        format!("HTTP/1.1 301 Moved\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n")
+    }
+
+    fn status(code: u16) -> String {
+        format!("HTTP/1.1 {code} X\r\nContent-Length: 2\r\n\r\nok")
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_redirects_to_https_is_judged_by_the_one_there() {
+        const ROOT: ExpectedStatus = ExpectedStatus::AnyOfRoot;
+        let good = |_: &str, https| {
+            if https {
+                status(200)
+            } else {
+                to("https://example.org/")
+            }
+        };
+        assert_eq!(check("/", ROOT, good).await, Ok(AskedAs::Https));
+        let bad = |_: &str, https| {
+            if https {
+                status(500)
+            } else {
+                to("https://example.org/")
+            }
+        };
+        let failure = check("/", ROOT, bad).await.unwrap_err();
+        assert!(
+            failure.starts_with("GET /, asked as https, answered 500"),
+            "{failure}"
+        );
+        let circle = |_: &str, _| to("https://example.org/");
+        let failure = check("/", ROOT, circle).await.unwrap_err();
+        assert!(
+            failure.contains("with the Location https://example.org/"),
+            "{failure}"
+        );
+        // Somebody expects just that.
+        let named = ExpectedStatus::Named(301..=301);
+        assert_eq!(check("/", named, bad).await, Ok(AskedAs::Http));
+    }
+
+    #[tokio::test]
+    async fn a_redirect_to_another_place_counts_at_the_root_only_or_if_it_is_named() {
+        let login = |path: &str, _| match path {
+            "/login" => status(200),
+            _ => to("/login"),
+        };
+        let failure = check("/up", ExpectedStatus::Good, login).await.unwrap_err();
+        assert!(failure.contains("with the Location /login"), "{failure}");
+        let named = ExpectedStatus::Named(200..=399);
+        assert_eq!(check("/up", named, login).await, Ok(AskedAs::Http));
+        let root = || ExpectedStatus::AnyOfRoot;
+        assert_eq!(check("/", root(), login).await, Ok(AskedAs::Http));
+        let broken = |path: &str, _| match path {
+            "/login" => status(500),
+            _ => to("/login"),
+        };
+        let failure = check("/", root(), broken).await.unwrap_err();
+        assert!(failure.starts_with("GET /login answered 500"), "{failure}");
+        let elsewhere = |_: &str, _| to("http://login.example.org/");
+        assert_eq!(check("/", root(), elsewhere).await, Ok(AskedAs::Http));
+    }
+
+    #[tokio::test]
+    async fn a_doubtful_answer_is_compared_with_that_of_the_active_release() {
+        let active = site(|_, _| status(200)).await;
+        let doubtful = site(|_, _| status(400)).await;
+        let probe = |active: u16| Probe {
+            path: "/".parse().unwrap(),
+            expected: ExpectedStatus::AnyOfRoot,
+            active: Some(SocketAddr::from(([127, 0, 0, 1], active))),
+            ..readiness().probe
+        };
+        let failure = probe(active).find(doubtful).await.unwrap_err().to_string();
+        assert!(
+            failure.contains("the active release answers 200"),
+            "{failure}"
+        );
+        probe(doubtful).find(doubtful).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_body_has_to_contain_the_text_and_further_fields_are_sent() {
+        let probe = |text: &str, proto: &'static str| Probe {
+            body: Some(text.to_owned()),
+            headers: vec![(
+                "x-forwarded-proto".parse().unwrap(),
+                http::HeaderValue::from_static(proto),
+            )],
+            ..readiness().probe
+        };
+        let port = site(|_, https| if https { status(200) } else { status(500) }).await;
+        probe("k", "https").find(port).await.unwrap();
+        let failure = probe("no", "https").find(port).await.unwrap_err();
+        assert!(
+            failure.to_string().contains("without \"no\" in its body"),
+            "{failure}"
+        );
+        probe("ok", "http").find(port).await.unwrap_err();
     }
 }

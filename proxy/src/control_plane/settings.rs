@@ -47,6 +47,8 @@ pub struct SupervisorSettings {
     pub bake_max_errors: Option<f64>,
     /// True if the sidecar goes back to another release without being asked.
     pub may_go_back: bool,
+    /// Maximum time from one status to the next while nothing goes on.
+    pub heartbeat: Duration,
     /// Names of further ports for the app.
     pub port_names: Vec<String>,
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::deployment::Target;
 use crate::deployment::status::{Phase, UnixMillis};
+use crate::os::files;
 use crate::release::Digest;
 
 /// Age of a heartbeat, in milliseconds, from which a sidecar counts as dead. Clocks may differ.
@@ -53,11 +54,11 @@ impl Siblings {
     /// Reads the status of all sidecars that publish in the folder `state` and run the command with
     /// this key, except `me`.
     pub fn read(state: &Path, command: &str, me: &str, now: UnixMillis) -> Self {
-        let files = fs::read_dir(state.join("sidecars"));
+        let entries = fs::read_dir(state.join("sidecars"));
         let mut siblings = Self::default();
-        for file in files.into_iter().flatten().flatten() {
+        for file in entries.into_iter().flatten().flatten() {
             // A file that is half written, or of another version, is left out.
-            let content = fs::read(file.path()).unwrap_or_default();
+            let content = files::read_large(&file.path()).unwrap_or_default();
             let Ok(status) = serde_json::from_slice::<SiblingStatus>(&content) else {
                 continue;
             };

@@ -30,7 +30,9 @@ pub(super) struct Connections {
     tracked: RefCell<Slab<TrackedConnection>>,
     phase: Cell<Phase>,
     open: Arc<AtomicUsize>,
-    closed: Notify,
+    /// True while nothing has to be swept.
+    is_at_rest: Cell<bool>,
+    changed: Notify,
 }
 
 /// An entry of the registry: what the sweep examines, and the task that it wakes.
@@ -104,7 +106,8 @@ impl Connections {
             tracked: RefCell::default(),
             phase: Cell::new(Phase::Serving),
             open,
-            closed: Notify::new(),
+            is_at_rest: Cell::new(false),
+            changed: Notify::new(),
         }
     }
 
@@ -150,9 +153,19 @@ impl Connections {
         self.phase.get() >= Phase::Draining && self.open.load(Ordering::Relaxed) == 0
     }
 
-    /// Waits until a connection has ended.
-    pub(super) async fn wait_for_close(&self) {
-        self.closed.notified().await;
+    /// Returns true while no sweep is needed: a worker without connections sleeps.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.is_at_rest.get()
+    }
+
+    /// Lets sweeps rest until a client connects, if none is connected.
+    pub(super) fn rest_if_unused(&self) {
+        self.is_at_rest.set(self.open.load(Ordering::Relaxed) == 0);
+    }
+
+    /// Waits until a connection has ended, or has been opened at rest.
+    pub(super) async fn wait_for_change(&self) {
+        self.changed.notified().await;
     }
 }
 
@@ -251,6 +264,9 @@ impl Drop for Tracking {
 impl OpenConnection {
     /// Takes over a connection that has been counted already.
     pub(super) fn new(connections: &Rc<Connections>) -> Self {
+        if connections.is_at_rest.replace(false) {
+            connections.changed.notify_one();
+        }
         Self(Rc::clone(connections))
     }
 }
@@ -258,6 +274,6 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.closed.notify_one();
+        self.0.changed.notify_one();
     }
 }

@@ -207,14 +207,16 @@ impl PreparedRequest {
                 retried.inspect_err(|error| in_flight.upstream.count_response(error.outcome()))?
             }
             Err(error) => {
-                if let Some(counters) = &context.counters
-                    && !is_replayable
-                    && matches!(
-                        error,
-                        ExchangeError::NoResponse(_) | ExchangeError::PartialHead(_)
-                    )
-                {
-                    counters.count_unanswered();
+                if matches!(
+                    error,
+                    ExchangeError::NoResponse(_) | ExchangeError::PartialHead(_)
+                ) {
+                    in_flight.upstream.unanswered().count();
+                    if let Some(counters) = &context.counters
+                        && !is_replayable
+                    {
+                        counters.count_unanswered();
+                    }
                 }
                 let error = ForwardError::from(error);
                 in_flight.upstream.count_response(error.outcome());

@@ -281,8 +281,8 @@ impl Pool {
     }
 
     /// Closes idle connections that have expired or that the app has closed, cuts connections whose
-    /// response is overdue, and forgets generations without connections.
-    pub(super) fn sweep(&self, moment: Moment) {
+    /// response is overdue, and forgets generations without connections. Returns true if none is left.
+    pub(super) fn sweep(&self, moment: Moment) -> bool {
         let now = Instant::now();
         let mut generations = self.generations.borrow_mut();
         for pool in generations.iter_mut() {
@@ -300,6 +300,7 @@ impl Pool {
             pool.all.retain(|handle| handle.strong_count() > 0);
         }
         generations.retain(|pool| !pool.all.is_empty());
+        generations.is_empty()
     }
 }
 

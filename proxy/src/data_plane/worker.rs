@@ -165,16 +165,19 @@ async fn serve_all(
                     Phase::Cut => return,
                 }
             }
-            () = connections.wait_for_close() => {}
+            () = connections.wait_for_change() => {}
             Some(unread) = unread_bodies.recv() => {
                 tokio::task::spawn_local(unread.discard());
             }
-            _ = sweep.tick() => {
+            _ = sweep.tick(), if !connections.is_at_rest() => {
                 let now = clock.advance();
-                pool.sweep(now);
+                let is_unused = pool.sweep(now);
                 connections.sweep(settings, now);
                 if let Some(recorder) = &context.recorder {
                     recorder.flush();
+                }
+                if is_unused {
+                    connections.rest_if_unused();
                 }
             }
         }

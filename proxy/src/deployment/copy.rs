@@ -12,6 +12,7 @@ use super::digest::{self, Digests, Entry, EntryKind, Hashes};
 use super::file_error::NameFile as _;
 use super::transfer::{CopiedFiles, Executable, copy_content};
 use crate::os::files::{self, Writers};
+use crate::os::rights::as_reader;
 use crate::release::Digest;
 
 /// A finished copy.
@@ -83,12 +84,12 @@ pub(crate) fn check_unwritten(from: &Path, entries: &[Entry]) -> io::Result<()> 
 /// `WouldBlock` when a process writes to the original; else the error of the system, which names
 /// the file.
 pub fn copy(from: &Path, to: &Path) -> io::Result<Digest> {
-    let copied = if fs::metadata(from).reading(from)?.is_dir() {
-        let entries = digest::entries(from)?;
-        check_unwritten(from, &entries)?;
+    let copied = if as_reader(|| fs::metadata(from)).reading(from)?.is_dir() {
+        let entries = as_reader(|| digest::entries(from))?;
+        as_reader(|| check_unwritten(from, &entries))?;
         copy_folder(from, from, &entries, to)?
     } else {
-        check_unwritten(from, &[])?;
+        as_reader(|| check_unwritten(from, &[]))?;
         copy_file(from, to, Executable::Yes)?
     };
     Ok(copied.digests.whole)
@@ -112,7 +113,7 @@ pub(crate) fn shape(path: &Path) -> io::Result<String> {
 /// Copies a file to a new path, with its time and permissions.
 pub(crate) fn copy_file(from: &Path, to: &Path, executable: Executable) -> io::Result<Copied> {
     let mut hashes = Hashes::default();
-    let source = files::open_for_reading(from).reading(from)?;
+    let source = as_reader(|| files::open_for_reading(from)).reading(from)?;
     let metadata = source.metadata().reading(from)?;
     let is_unprivileged = files::is_privileged(&source, &metadata);
     copy_content((source, from), &metadata, to, executable, &mut hashes)?;
@@ -164,7 +165,7 @@ pub(crate) fn copy_folder(
                     continue;
                 }
                 EntryKind::Link => {
-                    let target = fs::read_link(&entry.path).reading(&entry.path)?;
+                    let target = as_reader(|| fs::read_link(&entry.path)).reading(&entry.path)?;
                     hashes.add_link(entry, &target);
                     let leads_out = target.is_absolute() || leaves(entry, &target);
                     let kept = link_target(entry, from, target);
@@ -172,7 +173,8 @@ pub(crate) fn copy_folder(
                     let is_inside = |path: &Path| originals.iter().any(|top| path.starts_with(top));
                     let leads_back = leads_out
                         && (is_inside(&kept)
-                            || files::canonical(&entry.path).is_ok_and(|real| is_inside(&real)));
+                            || as_reader(|| files::canonical(&entry.path))
+                                .is_ok_and(|real| is_inside(&real)));
                     leads_back.then_some(WayBackKind::Open)
                 }
                 EntryKind::File => {
@@ -191,7 +193,7 @@ pub(crate) fn copy_folder(
     })?;
     // The deepest first: what is made in a folder changes its time.
     for (from, to) in folders.iter().rev() {
-        let metadata = fs::metadata(from).reading(from)?;
+        let metadata = as_reader(|| fs::metadata(from)).reading(from)?;
         let modified = metadata.modified().ok();
         files::finish_folder(to, files::mode(&metadata), modified).writing(to)?;
     }

@@ -5,7 +5,6 @@
 //! goes on. Each writer keeps the keys that it does not know.
 
 use std::fmt;
-use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -100,7 +99,7 @@ pub struct PendingCommand {
 pub fn write_command(state: &Path, command: ControlCommand) -> io::Result<PendingCommand> {
     files::make_folder(state)?;
     let file = state.join(FILE_NAME);
-    let mut desired = match fs::read(&file) {
+    let mut desired = match files::read_small(&file) {
         // A file that cannot be understood holds nothing that could be kept.
         Ok(content) => Desired::parse(&content).unwrap_or_default(),
         Err(error) if error.kind() == ErrorKind::NotFound => Desired::default(),
@@ -265,7 +264,7 @@ impl PendingCommand {
 
     /// Returns true if the file in the folder `state` still holds the command, as far as it can be read.
     pub fn is_current(&self, state: &Path) -> bool {
-        let content = fs::read(state.join(FILE_NAME)).unwrap_or_default();
+        let content = files::read_small(&state.join(FILE_NAME)).unwrap_or_default();
         let Ok(desired) = Desired::parse(&content) else {
             return true;
         };
@@ -283,6 +282,8 @@ impl PendingCommand {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use serde_json::json;
 
     use super::*;

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::digest::belongs_aside;
 use super::names::path_key;
-use crate::os::files;
+use crate::os::files::{self, Access};
 use crate::release::Digest;
 
 /// Endings of unfinished files, of backups, and of files that belong to an artifact: checksums,
@@ -133,8 +133,11 @@ impl DropFolder {
         if is_first || self.order.is_empty() {
             by = TimeOfArrival::Modified;
             if let (true, Some(memory)) = (is_first, &self.memory) {
-                match fs::read_to_string(memory.file(folder)) {
-                    Ok(lines) => self.order = lines.lines().map(str::to_owned).collect(),
+                match files::read_large(&memory.file(folder)) {
+                    Ok(lines) => {
+                        let lines = String::from_utf8_lossy(&lines);
+                        self.order = lines.lines().map(str::to_owned).collect();
+                    }
                     Err(_) => by = memory.without,
                 }
             }
@@ -236,7 +239,7 @@ impl DropFolder {
     fn remember(&self, file: &Path) {
         let folder = file.parent().unwrap_or(file);
         let lines = self.order.join("\n") + "\n";
-        let written = fs::create_dir_all(folder)
+        let written = files::make_own_folder(folder, Access::None)
             .and_then(|()| files::write_atomically(file, lines.as_bytes()));
         if let Err(error) = written {
             tracing::warn!(

@@ -1,12 +1,12 @@
 //! A cheap comparison of artifacts, without reading their contents.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::digest::{Entry, entries};
+use super::digest::{Entry, EntryKind, belongs_aside};
 use super::file_error::NameFile as _;
 use crate::os::files;
 
@@ -15,11 +15,14 @@ use crate::os::files;
 /// Version control folders and editor files are left out: they never cause a deploy.
 #[derive(Clone, Debug)]
 pub struct Fingerprint {
+    /// Sum of the hashes of all entries, in any order.
     hash: u64,
-    /// Time of the latest change in it, also of a name that is left out.
+    /// Time of the latest change in it.
     pub changed: SystemTime,
     /// True for a folder.
     pub is_folder: bool,
+    /// Number of folders in it, itself included; zero for a file.
+    pub folders: usize,
 }
 
 // === impl Fingerprint ===
@@ -30,13 +33,11 @@ impl Fingerprint {
     /// # Errors
     /// When it cannot be read, also because an entry of a folder was removed meanwhile.
     pub fn of(path: &Path) -> io::Result<Self> {
-        let is_folder = fs::metadata(path).reading(path)?.is_dir();
-        let listed = if is_folder {
-            entries(path)?
-        } else {
-            Vec::new()
-        };
-        Self::of_entries(path, &listed)
+        let (mut fingerprint, is_folder) = Self::of_top(path)?;
+        if is_folder {
+            fingerprint.walk(path)?;
+        }
+        Ok(fingerprint)
     }
 
     /// Takes the fingerprint of a file, or of a folder with these entries.
@@ -44,31 +45,70 @@ impl Fingerprint {
     /// # Errors
     /// As [`Fingerprint::of`].
     pub(crate) fn of_entries(path: &Path, entries: &[Entry]) -> io::Result<Self> {
-        let mut hash = DefaultHasher::new();
-        let top = fs::metadata(path).reading(path)?;
-        let mut changed = SystemTime::UNIX_EPOCH;
-        let mut look = |name: &[u8], metadata: &fs::Metadata| {
-            let arrival = files::arrival(metadata);
-            (name, files::mode(metadata)).hash(&mut hash);
-            // A folder's own time changes with each name in it, also with an editor's. Its names
-            // are hashed anyway.
-            if !metadata.is_dir() {
-                (arrival, metadata.len(), metadata.modified().ok()).hash(&mut hash);
-            }
-            changed = changed.max(arrival);
-        };
-        look(b"", &top);
+        let (mut fingerprint, _) = Self::of_top(path)?;
         for entry in entries.iter().filter(|entry| !entry.is_aside) {
-            look(
-                &entry.name,
-                &fs::symlink_metadata(&entry.path).reading(&entry.path)?,
-            );
+            let metadata = fs::symlink_metadata(&entry.path).reading(&entry.path)?;
+            fingerprint.add(&entry.name, &metadata);
+            fingerprint.folders += usize::from(entry.kind == EntryKind::Folder);
         }
-        Ok(Self {
-            hash: hash.finish(),
-            changed,
+        Ok(fingerprint)
+    }
+
+    fn of_top(path: &Path) -> io::Result<(Self, bool)> {
+        let top = fs::metadata(path).reading(path)?;
+        let mut fingerprint = Self {
+            hash: 0,
+            changed: SystemTime::UNIX_EPOCH,
             is_folder: top.is_dir(),
-        })
+            folders: usize::from(top.is_dir()),
+        };
+        fingerprint.add(b"", &top);
+        Ok((fingerprint, top.is_dir()))
+    }
+
+    /// Adds everything in a folder.
+    fn walk(&mut self, folder: &Path) -> io::Result<()> {
+        let mut folders = vec![(folder.to_owned(), Vec::new())];
+        while let Some((folder, above)) = folders.pop() {
+            for entry in fs::read_dir(&folder).reading(&folder)? {
+                let entry = entry.reading(&folder)?;
+                let name = entry.file_name();
+                if belongs_aside(name.as_encoded_bytes()) {
+                    continue;
+                }
+                // The folder's listing has it on Windows; on Linux no path is looked up.
+                let metadata = match entry.metadata() {
+                    Ok(metadata) => metadata,
+                    Err(error) => return Err(error).reading(&entry.path()),
+                };
+                let is_folder = metadata.is_dir();
+                if !is_folder && !metadata.is_file() && !metadata.is_symlink() {
+                    // A socket, a pipe or a device has no content.
+                    continue;
+                }
+                let mut name = [&above, name.as_encoded_bytes()].concat();
+                self.add(&name, &metadata);
+                if is_folder {
+                    self.folders += 1;
+                    name.push(b'/');
+                    folders.push((entry.path(), name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: &[u8], metadata: &Metadata) {
+        let mut hash = DefaultHasher::new();
+        let arrival = files::arrival(metadata);
+        (name, files::mode(metadata)).hash(&mut hash);
+        // A folder's own time changes with each name in it, also with an editor's. Its names are
+        // hashed anyway.
+        if !metadata.is_dir() {
+            (arrival, metadata.len(), metadata.modified().ok()).hash(&mut hash);
+        }
+        self.hash = self.hash.wrapping_add(hash.finish());
+        self.changed = self.changed.max(arrival);
     }
 }
 

@@ -90,7 +90,7 @@ impl FormerState {
         let commands = self.folder.join(desired::FILE_NAME);
         if commands.exists() {
             let copied = state.join(desired::FILE_NAME);
-            files::write_atomically(&copied, &fs::read(commands)?)?;
+            files::write_atomically(&copied, &files::read_small(&commands)?)?;
         }
         // The data stay where they are: another app, or an instance that still runs, uses them.
         let link = state.join("shared");
@@ -113,7 +113,7 @@ impl FormerState {
         let entries = fs::read_dir(self.folder.join("sidecars"));
         entries.into_iter().flatten().flatten().filter_map(|entry| {
             let path = entry.path();
-            let content = fs::read(&path).ok()?;
+            let content = files::read_large(&path).ok()?;
             let status: SidecarStatus = serde_json::from_slice(&content).ok()?;
             let artifact = status.source.artifact?;
             Some((

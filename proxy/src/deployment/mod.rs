@@ -19,6 +19,8 @@ pub mod drop_folder;
 pub(crate) mod file_error;
 pub mod fingerprint;
 pub mod former_state;
+mod gave_way;
+pub(crate) mod instance_memory;
 pub mod names;
 pub(crate) mod path_serde;
 pub mod pointer;
@@ -26,6 +28,7 @@ pub mod source;
 pub mod status;
 mod text;
 pub(crate) mod transfer;
+mod unix_millis;
 
 pub use drop_folder::DropFolder;
 pub use fingerprint::Fingerprint;

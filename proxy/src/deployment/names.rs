@@ -7,6 +7,11 @@ use sha2::{Digest as _, Sha256};
 use crate::os::files;
 use crate::release::{Digest, ReleaseId};
 
+/// Maximum length of the name in a release's id, in characters and in bytes: the copy's folder has a
+/// longer one, and file systems take 255 bytes.
+const MAX_CHARS: usize = 64;
+const MAX_BYTES: usize = 128;
+
 /// The format of an archive, which its name tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArchiveFormat {
@@ -76,7 +81,8 @@ pub fn release_ids(given: Option<&str>, path: &Path, digest: Digest) -> [Release
     let name = known
         .find_map(|suffix| name.strip_suffix(suffix))
         .unwrap_or(&name);
-    let name: String = name.chars().map(safe).take(64).collect();
+    let mut name: String = name.chars().map(safe).take(MAX_CHARS).collect();
+    name.truncate(name.floor_char_boundary(MAX_BYTES));
     suffixes.map(|suffix| ReleaseId::new(format!("{name}{suffix}")))
 }
 
@@ -90,4 +96,20 @@ pub fn deployment_key(state: &Path) -> String {
 pub fn path_key(path: &Path) -> String {
     let hash = Sha256::new_with_prefix(path.as_os_str().as_encoded_bytes());
     Digest::finish(hash).hex()[..16].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_can_be_the_name_of_a_folder_whatever_was_asked_for() {
+        let digest = Digest::parse(&"ab".repeat(32)).unwrap();
+        let id = |name: &str| release_id(Some(name), Path::new("x"), digest);
+        assert_eq!(id("a/../b").as_str(), "a_.._b-abababab");
+        assert_eq!(id(&"x".repeat(99)).as_str().len(), MAX_CHARS + 9);
+        // Letters of four bytes each.
+        let long = id(&"\u{10450}".repeat(64));
+        assert_eq!(long.as_str().len(), MAX_BYTES + 9);
+    }
 }

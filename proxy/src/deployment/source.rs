@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::checksum_file;
 use super::drop_folder::DropFolder;
 use super::pointer::{Pointer, PointerError};
+use crate::os::files;
 use crate::release::Digest;
 
 /// The options that name what to run.
@@ -106,25 +107,6 @@ impl Source {
         }
     }
 
-    /// Returns the folders in which a change may mean a new artifact, `target` being the present
-    /// one.
-    pub fn watched<'a>(&'a self, target: Option<&'a Target>) -> Vec<&'a Path> {
-        let mut watched = match self {
-            Self::Artifact(path) => vec![parent(path)],
-            Self::Pointer { file, folder } => {
-                let folder = folder.as_deref();
-                [Some(parent(file)), folder].into_iter().flatten().collect()
-            }
-            Self::Folder(folder) => vec![folder.as_path()],
-        };
-        if let Some(target) = target {
-            watched.push(parent(&target.path));
-        }
-        watched.sort_unstable();
-        watched.dedup();
-        watched
-    }
-
     /// Returns the artifact that is to run now.
     ///
     /// # Errors
@@ -132,7 +114,7 @@ impl Source {
     pub fn target(&self, drop_folder: &mut DropFolder) -> Result<Target, SourceError> {
         match self {
             Self::Artifact(path) => target_at(path.clone()),
-            Self::Pointer { file, folder } => match (fs::read(file), folder) {
+            Self::Pointer { file, folder } => match (files::read_small(file), folder) {
                 (Ok(content), _) => pointed(file, &content),
                 (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
                     newest(folder, Some(file), drop_folder)
@@ -228,7 +210,7 @@ fn target_at(path: PathBuf) -> Result<Target, SourceError> {
     }
     check_kind(&path)?;
     let checksum_file = checksum_file::path_for(&path);
-    let digest = match fs::read(&checksum_file) {
+    let digest = match files::read_small(&checksum_file) {
         Ok(content) => {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             // A digest may be half written; without it the artifact would count as unproved.

@@ -9,13 +9,14 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 pub use super::data_left::DataLeft;
+pub use super::gave_way::GaveWay;
 use super::path_serde;
 use super::source::Source;
+pub use super::unix_millis::UnixMillis;
 use crate::os::machine::shared_pid_namespace;
 use crate::release::{Generation, Release, ReleaseId};
 
@@ -24,12 +25,8 @@ const SCHEMA: u32 = 1;
 /// Maximum number of handoffs in the status.
 const HISTORY: usize = 50;
 
-/// Milliseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct UnixMillis(pub u64);
-
 /// The status of a sidecar at one moment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     schema: u32,
     /// Random id of the sidecar.
@@ -54,7 +51,7 @@ pub struct Status {
     pub log_file: Option<PathBuf>,
     /// Time of the start.
     pub started_ms: UnixMillis,
-    /// Time of the last write; a live sidecar writes at least every second or so.
+    /// Time of the last sign of life; a live sidecar gives one every three seconds or so.
     pub heartbeat_ms: UnixMillis,
     /// State of the sidecar as a whole.
     pub phase: Phase,
@@ -109,6 +106,9 @@ pub struct Status {
     pub refused: Vec<Refusal>,
     /// The last time that requests returned to an earlier instance.
     pub last_rollback: Option<Rollback>,
+    /// The newest release while an earlier one serves because of its crashes, and until it has
+    /// served for long enough again.
+    pub gave_way: Option<GaveWay>,
 }
 
 /// An artifact without a digest that may still change.
@@ -125,7 +125,7 @@ pub struct Settling {
 }
 
 /// A pause: new requests are held.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
     /// Latest end of the pause.
     pub until_ms: UnixMillis,
@@ -134,7 +134,7 @@ pub struct Paused {
 }
 
 /// A failed liveness check of the active instance.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alarm {
     /// Launch number of the instance.
     pub generation: Generation,
@@ -145,7 +145,7 @@ pub struct Alarm {
 }
 
 /// A return of requests to an instance that had been superseded.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollback {
     /// Launch number of the instance that lost the requests.
     pub from: Generation,
@@ -186,7 +186,7 @@ pub enum Phase {
 }
 
 /// The status of an instance at one moment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceStatus {
     /// Launch number.
     pub generation: Generation,
@@ -216,13 +216,13 @@ pub struct InstanceStatus {
     /// Fact about its port that is worth knowing and no problem.
     #[serde(default)]
     pub note: Option<String>,
-    /// Resident memory of all its processes, in bytes; at most ten seconds old.
+    /// Resident memory of all its processes in bytes, measured when the status was written.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
 }
 
 /// The failure of an instance.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Release that it ran.
     pub release: ReleaseId,
@@ -236,6 +236,10 @@ pub struct Failure {
     pub reason: String,
     /// Exit status, if it exited.
     pub exit: Option<String>,
+    /// Number of requests that were in flight when it ended while it was active: one of them may be
+    /// the cause.
+    #[serde(default)]
+    pub in_flight: usize,
     /// Last lines of its output.
     #[serde(default)]
     pub output: VecDeque<String>,
@@ -244,7 +248,7 @@ pub struct Failure {
 }
 
 /// One launch and its outcome.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handoff {
     /// Release that was launched.
     pub release: ReleaseId,
@@ -319,23 +323,6 @@ pub struct Refusal {
     pub probe: Option<String>,
 }
 
-// === impl UnixMillis ===
-
-impl UnixMillis {
-    /// Returns the present time by the system's clock.
-    pub fn now() -> Self {
-        SystemTime::now().into()
-    }
-}
-
-impl From<SystemTime> for UnixMillis {
-    fn from(time: SystemTime) -> Self {
-        let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH);
-        let millis = since_epoch.unwrap_or_default().as_millis();
-        Self(u64::try_from(millis).unwrap_or(u64::MAX))
-    }
-}
-
 // === impl SourceStatus ===
 
 impl From<&Source> for SourceStatus {
@@ -395,6 +382,7 @@ impl Status {
             earlier: Vec::new(),
             refused: Vec::new(),
             last_rollback: None,
+            gave_way: None,
         }
     }
 

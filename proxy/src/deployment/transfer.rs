@@ -9,6 +9,7 @@ use std::thread;
 use super::digest::{Entry, EntryKind, Hashes};
 use super::file_error::NameFile as _;
 use crate::os::files;
+use crate::os::rights::as_reader;
 use crate::os::thread::keep_low_priority;
 
 /// Length of a part that is read at once.
@@ -123,7 +124,8 @@ impl<'env> CopiedFiles<'env> {
 impl FileInTurn {
     /// Opens a file, and copies it if it is small.
     fn copy(entry: &Entry, to: &Path) -> io::Result<Self> {
-        let mut source = files::open_for_reading(&entry.path).reading(&entry.path)?;
+        let source = as_reader(|| files::open_for_reading(&entry.path));
+        let mut source = source.reading(&entry.path)?;
         let metadata = source.metadata().reading(&entry.path)?;
         let is_privileged = files::is_privileged(&source, &metadata);
         let content = if metadata.len() > SMALL {

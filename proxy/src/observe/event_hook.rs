@@ -37,6 +37,10 @@ struct HookEvent {
     generation: Generation,
     /// Release of the generation, if it is known.
     release: Option<ReleaseId>,
+    /// Release that served before, after a promotion.
+    previous: Option<ReleaseId>,
+    /// Milliseconds from the first sight of the artifact, or from the launch, to the promotion.
+    took_ms: Option<u64>,
     reason: String,
     /// Last lines that the app wrote, if it failed.
     output: Vec<String>,
@@ -45,12 +49,16 @@ struct HookEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum EventKind {
+    /// A newer instance serves.
+    Promoted,
     /// A release failed while another one served, and is not tried again.
     Refused,
     /// A start failed while nothing serves. Further attempts are not reported.
     Failed,
     /// An instance that had served ended by itself.
     Crashed,
+    /// A release crashed again and again: an earlier one serves, and it is tried again later.
+    GaveWay,
     /// Requests went back to an earlier release.
     RolledBack,
     /// An instance serves again after a crash or an alarm.
@@ -60,8 +68,10 @@ enum EventKind {
 /// A detector of events in successive statuses, with what it has reported so far.
 #[derive(Debug, Default)]
 struct EventDetector {
+    promoted: Option<Generation>,
     refused: BTreeSet<Generation>,
     crashed: Option<Generation>,
+    gave_way: Option<Generation>,
     rolled_back_at: Option<UnixMillis>,
     is_down: bool,
 }
@@ -163,9 +173,11 @@ fn words(command: &str, is_file: impl Fn(&str) -> bool) -> (&str, Vec<&str>) {
 impl EventKind {
     fn name(self) -> &'static str {
         match self {
+            Self::Promoted => "promoted",
             Self::Refused => "refused",
             Self::Failed => "failed",
             Self::Crashed => "crashed",
+            Self::GaveWay => "gave_way",
             Self::RolledBack => "rolled_back",
             Self::Recovered => "recovered",
         }
@@ -183,6 +195,8 @@ impl HookEvent {
             at_ms: UnixMillis::now(),
             generation,
             release: handoff.map(|handoff| handoff.release.clone()),
+            previous: None,
+            took_ms: None,
             reason: reason.to_owned(),
             output: Vec::new(),
         }
@@ -208,11 +222,35 @@ impl EventDetector {
     /// Returns the events that this status shows and that have not been returned yet.
     fn new_events(&mut self, status: &Status) -> Vec<HookEvent> {
         let mut events = self.refusals(status);
+        events.extend(self.promotion(status));
         events.extend(self.crash(status));
         events.extend(self.failed_start(status));
+        events.extend(self.gave_way(status));
         events.extend(self.rollback(status));
         events.extend(self.recovery(status));
         events
+    }
+
+    fn promotion(&mut self, status: &Status) -> Option<HookEvent> {
+        let active = status.active.as_ref()?;
+        if self.promoted >= Some(active.generation) {
+            return None;
+        }
+        self.promoted = Some(active.generation);
+        let handoff = handoff_of(status, active.generation);
+        let superseded = handoff.and_then(|handoff| handoff.superseded_generation);
+        let previous = superseded.and_then(|generation| handoff_of(status, generation));
+        let kind = EventKind::Promoted;
+        let reason = "its health check succeeded";
+        Some(HookEvent {
+            release: Some(active.release.clone()),
+            previous: previous.map(|handoff| handoff.release.clone()),
+            took_ms: handoff.and_then(|handoff| {
+                let since = handoff.detected_ms.unwrap_or(handoff.launched_ms);
+                handoff.promoted_ms?.0.checked_sub(since.0)
+            }),
+            ..HookEvent::new(kind, status, active.generation, reason)
+        })
     }
 
     fn refusals(&mut self, status: &Status) -> Vec<HookEvent> {
@@ -256,6 +294,16 @@ impl EventDetector {
         }
         self.is_down = true;
         Some(HookEvent::of_failure(EventKind::Failed, status, failure))
+    }
+
+    fn gave_way(&mut self, status: &Status) -> Option<HookEvent> {
+        let given = status.gave_way.as_ref()?;
+        if self.gave_way.replace(given.generation) == Some(given.generation) {
+            return None;
+        }
+        let reason = format!("it crashed too often, {} serves instead", given.to);
+        let kind = EventKind::GaveWay;
+        Some(HookEvent::new(kind, status, given.generation, &reason))
     }
 
     fn rollback(&mut self, status: &Status) -> Option<HookEvent> {
@@ -398,8 +446,34 @@ mod tests {
             "generation": 3, "release": "v", "digest": "", "since_ms": 0,
         });
         status.active = Some(serde_json::from_value(active).unwrap());
-        assert_eq!(kinds(&status), [EventKind::Recovered]);
+        assert_eq!(kinds(&status), [EventKind::Promoted, EventKind::Recovered]);
         assert_eq!(kinds(&status), []);
+    }
+
+    #[test]
+    fn a_promotion_names_the_release_before_and_is_told_once() {
+        let mut status = refused(2);
+        let mut detector = EventDetector::default();
+        detector.new_events(&status);
+        for (generation, name) in [(1, "v1"), (2, "v2")] {
+            let handoff = &mut status.handoffs[generation - 1];
+            handoff.release = serde_json::from_value(name.into()).unwrap();
+            handoff.outcome = Outcome::Promoted;
+            handoff.promoted_ms = Some(UnixMillis(31));
+        }
+        status.handoffs[1].superseded_generation = Some(Generation(1));
+        let active = serde_json::json!({
+            "generation": 2, "release": "v2", "digest": "", "since_ms": 0,
+        });
+        status.active = Some(serde_json::from_value(active).unwrap());
+        let events = detector.new_events(&status);
+        let json = serde_json::to_value(&events).unwrap();
+        assert_eq!(json.as_array().unwrap().len(), 1, "{json}");
+        for (key, value) in [("event", "promoted"), ("release", "v2"), ("previous", "v1")] {
+            assert_eq!(json[0][key], value, "{json}");
+        }
+        assert_eq!(json[0]["took_ms"], 30, "{json}");
+        assert_eq!(detector.new_events(&status), []);
     }
 
     #[test]
@@ -431,7 +505,7 @@ mod tests {
             "generation": 1, "release": "v1", "digest": "", "since_ms": 0,
         });
         status.active = Some(serde_json::from_value(active).unwrap());
-        assert_eq!(kinds(&status), [EventKind::Recovered]);
+        assert_eq!(kinds(&status), [EventKind::Promoted, EventKind::Recovered]);
         assert_eq!(kinds(&status), []);
     }
 

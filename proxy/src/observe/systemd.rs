@@ -9,7 +9,7 @@ use crate::deployment::status::{Phase, Status};
 use crate::os::service_manager::{ServiceNotification, notify, watchdog_period};
 
 /// Maximum time between two changes of the status while the supervisor runs.
-const HEARTBEATS: Duration = Duration::from_secs(2);
+const HEARTBEATS: Duration = Duration::from_secs(4);
 /// Period of the timer without a watchdog.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 

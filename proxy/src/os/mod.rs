@@ -14,7 +14,10 @@ pub(crate) mod parents;
 pub mod ports;
 #[cfg(unix)]
 pub mod procfs;
+pub mod rights;
 pub mod service_manager;
 pub mod signal;
+pub mod terminal;
 pub mod thread;
 pub(crate) mod unsent;
+pub mod volume;

@@ -1,4 +1,4 @@
-//! The parents of all processes.
+//! The parents of processes.
 
 #[cfg(windows)]
 use std::collections::BTreeMap;
@@ -6,9 +6,16 @@ use std::collections::BTreeSet;
 #[cfg(windows)]
 use std::io;
 
-/// Returns a process with those that descend from it, and on Unix those of its group.
+/// Returns a process with those that descend from it.
+#[cfg(unix)]
 pub(crate) fn family(root: u32) -> BTreeSet<u32> {
-    let all = links();
+    super::procfs::with_descendants([root])
+}
+
+/// Returns a process with those that descend from it.
+#[cfg(windows)]
+pub(crate) fn family(root: u32) -> BTreeSet<u32> {
+    let all = parents().unwrap_or_default();
     let mut family = BTreeSet::from([root]);
     loop {
         let before = family.len();
@@ -21,23 +28,6 @@ pub(crate) fn family(root: u32) -> BTreeSet<u32> {
             return family;
         }
     }
-}
-
-/// Returns each process with its parent, and with the leader of its group: that stays its leader when
-/// its parent has ended.
-#[cfg(unix)]
-fn links() -> Vec<(u32, u32)> {
-    use super::procfs::{ProcessStat, pids};
-    let stats = pids().filter_map(|pid| Some((pid, ProcessStat::read(pid)?)));
-    stats
-        .flat_map(|(pid, stat)| [(pid, stat.parent), (pid, stat.group)])
-        .collect()
-}
-
-/// Returns each process with its parent.
-#[cfg(windows)]
-fn links() -> Vec<(u32, u32)> {
-    parents().unwrap_or_default().into_iter().collect()
 }
 
 /// Returns the parent of each process, as the process names it.

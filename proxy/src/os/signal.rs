@@ -13,6 +13,14 @@ pub enum SignalRequest {
     ReopenLogs,
 }
 
+/// Takes back what the parent process has done to signals in this thread and those that it starts.
+///
+/// A signal that a parent blocks would not end this process, and would stay blocked in the programs
+/// that it starts (execve(2)). With SIGCHLD ignored, their exit statuses would be lost (wait(2)).
+pub fn reset() {
+    os::reset();
+}
+
 /// Registers for requests to end; the future completes with the name of the first one. The receiver
 /// gets all others.
 ///
@@ -37,6 +45,18 @@ mod os {
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::SignalRequest;
+
+    #[expect(unsafe_code, reason = "signal masks have no safe interface")]
+    pub(super) fn reset() {
+        // SAFETY: the set is initialised before it is used, and the default action of SIGCHLD, to do
+        // nothing, is no handler that could run.
+        unsafe {
+            let mut none = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        }
+    }
 
     const REQUESTS: [(i32, SignalRequest); 2] = [
         (libc::SIGHUP, SignalRequest::Reload),
@@ -107,6 +127,9 @@ mod os {
 
     use super::SignalRequest;
 
+    /// Does nothing: there are no signals.
+    pub(super) fn reset() {}
+
     // CTRL_LOGOFF_EVENT is left to the default handler, which lets services go on (documentation of
     // SetConsoleCtrlHandler). Only services and their children, such as handoff under IIS, receive it,
     // whenever any user logs off, and it does not say which user (documentation of HandlerRoutine).
@@ -127,5 +150,32 @@ mod os {
             }
         };
         Ok((end, unbounded_channel().1))
+    }
+}
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests {
+    #[expect(unsafe_code, reason = "signal masks have no safe interface")]
+    fn block_all() {
+        // SAFETY: the set is initialised before it is used; it is the mask of this thread alone.
+        unsafe {
+            let mut all = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, std::ptr::null_mut());
+        }
+    }
+
+    #[test]
+    fn a_parent_keeps_no_signal_from_the_programs_that_are_started() {
+        std::thread::spawn(|| {
+            block_all();
+            super::reset();
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let blocked = status.lines().find(|line| line.starts_with("SigBlk:"));
+            assert_eq!(blocked, Some("SigBlk:\t0000000000000000"));
+        })
+        .join()
+        .unwrap();
     }
 }

@@ -4,7 +4,6 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::ready;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
@@ -17,12 +16,11 @@ use super::orphans::{MARK, ProcessFamily, ProcessRecords};
 use super::output::{AppLog, Output, OutputStream};
 use super::program::SearchPath;
 use super::stop::Stop;
+use super::tree::ProcessTree;
 use super::{
-    Exit, Launch, LaunchError, LaunchSpec, PortOwner, Process, StopFuture, os, program,
-    stop_request,
+    Exit, Launch, LaunchError, LaunchSpec, Process, StopFuture, os, program, stop_request,
 };
 use crate::os::inherit;
-use crate::os::listening;
 use crate::release::Generation;
 
 /// Variables of systemd that are meant for this process and would mislead the app.
@@ -55,6 +53,8 @@ pub struct Roots(Arc<Mutex<BTreeMap<Generation, u32>>>);
 #[derive(Debug)]
 pub struct OsProcess {
     pid: u32,
+    /// Value of [`MARK`] in its environment; empty if it has none.
+    mark: String,
     /// Processes that killing the tree may miss; `None` where it misses none.
     family: Option<ProcessFamily>,
     child: Child,
@@ -123,8 +123,9 @@ impl Launch for OsLauncher {
             }
             let records = self.records();
             let mut command = command(&spec);
-            if let Some(records) = records {
-                command.env(MARK, records.mark(spec.generation));
+            let mark = records.map(|records| records.mark(spec.generation));
+            if let Some(mark) = &mark {
+                command.env(MARK, mark);
             }
             let mut child = inherit::with_spawn_lock(|| command.spawn())?;
             let pid = child.id().unwrap_or_default();
@@ -149,6 +150,7 @@ impl Launch for OsLauncher {
                 stop: spec.stop.clone(),
                 port: spec.port,
                 pid,
+                mark: mark.unwrap_or_default(),
                 child,
                 tree,
                 output,
@@ -275,32 +277,8 @@ impl Process for OsProcess {
         self.output.lines_so_far()
     }
 
-    fn listeners(&self) -> Vec<SocketAddr> {
-        let pids = self.tree.pids();
-        let all = listening::all().into_iter();
-        all.filter(|listening| listening.pid.is_some_and(|pid| pids.contains(&pid)))
-            .map(|listening| listening.address)
-            .collect()
-    }
-
-    fn owner(&self, port: u16) -> PortOwner {
-        let pids = self.tree.pids();
-        let (mut ours, mut another) = (Vec::new(), None);
-        for listening in listening::all() {
-            match listening.pid {
-                _ if listening.address.port() != port => {}
-                Some(pid) if pids.contains(&pid) => ours.push(listening.address),
-                Some(pid) => {
-                    let name = listening.name.as_deref().unwrap_or("another program");
-                    another = Some(format!("{name} (process {pid})"));
-                }
-                None => {}
-            }
-        }
-        if !ours.is_empty() {
-            return PortOwner::Tree(ours);
-        }
-        another.map_or(PortOwner::Unknown, PortOwner::Another)
+    fn tree(&self) -> ProcessTree {
+        ProcessTree::new(self.pid, self.tree.pids(), self.mark.clone())
     }
 }
 

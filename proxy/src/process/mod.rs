@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 
 use self::stop::Stop;
+use self::tree::ProcessTree;
 use self::variables::Variables;
 use crate::release::{Generation, ReleaseId};
 
@@ -23,6 +23,7 @@ pub mod program;
 pub mod stop;
 mod stop_request;
 pub mod template;
+pub mod tree;
 pub mod variables;
 
 #[cfg(unix)]
@@ -69,22 +70,8 @@ pub trait Process {
     /// Returns the last lines that the tree has written so far.
     fn output(&self) -> VecDeque<String>;
 
-    /// Returns the addresses on which processes of the tree listen, as far as the system reports it.
-    fn listeners(&self) -> Vec<SocketAddr>;
-
-    /// Returns which process listens on a port, as far as the system reports it.
-    fn owner(&self, port: u16) -> PortOwner;
-}
-
-/// The process that listens on a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PortOwner {
-    /// The process tree itself, on these addresses.
-    Tree(Vec<SocketAddr>),
-    /// Another process: its name and id.
-    Another(String),
-    /// Unknown: the system does not tell.
-    Unknown,
+    /// Returns a view of its processes.
+    fn tree(&self) -> ProcessTree;
 }
 
 /// Everything that a launch needs.

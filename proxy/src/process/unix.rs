@@ -3,6 +3,7 @@
 
 #![expect(unsafe_code, reason = "pre_exec has no safe interface")]
 
+use std::collections::BTreeSet;
 use std::future::ready;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,8 +18,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 
 use super::StopFuture;
+use super::orphans::MARK;
 use super::stop::Stop;
-use crate::os::machine::is_gone;
 use crate::os::procfs::{self, ProcessStat};
 
 /// Maximum time for the processes that a stopped root leaves behind to stop too.
@@ -32,6 +33,9 @@ pub(super) struct Tree {
     root_ended: Option<AsyncFd<OwnedFd>>,
     /// Signal for the processes that the root leaves behind, once it has been asked to stop.
     stop_signal: Option<Signal>,
+    /// Processes of the tree when the root was asked to stop: those that it leaves behind lose their
+    /// parent.
+    asked: BTreeSet<u32>,
     is_reaped: bool,
 }
 
@@ -94,6 +98,7 @@ impl Tree {
             root,
             root_ended,
             stop_signal: None,
+            asked: BTreeSet::new(),
             is_reaped: false,
         })
     }
@@ -123,6 +128,7 @@ impl Tree {
     /// Notes that the root is being asked to stop: what it leaves behind gets a signal.
     pub(super) fn begin_stop(&mut self, stop: &Stop) {
         self.stop_signal = Some(signal_of(stop));
+        self.asked = members(self.pids());
     }
 
     /// Sends the root the signal that stands for this way to stop.
@@ -151,12 +157,16 @@ impl Tree {
         }
     }
 
-    /// Returns whether any process but the root still runs. In a container, processes that have ended
-    /// may never be reaped.
+    /// Returns whether any process of the group but the root still runs. In a container, processes
+    /// that have ended may never be reaped.
     fn has_left_any(&self) -> bool {
-        let root = self.root.as_raw_nonzero().get().cast_unsigned();
-        let mut pids = self.pids().into_iter();
-        pids.any(|pid| pid != root && !is_gone(pid))
+        let root = self.root_pid();
+        let others = self.asked.iter().copied().filter(|&pid| pid != root);
+        let is_left = |pid| {
+            let stat = ProcessStat::read(pid);
+            stat.is_some_and(|stat| stat.group == root && !stat.has_ended())
+        };
+        procfs::with_descendants(others).into_iter().any(is_left)
     }
 
     /// Returns whether all of the tree ends if this process is killed: only the root does.
@@ -165,13 +175,28 @@ impl Tree {
         false
     }
 
-    /// Returns the processes of the group.
+    /// Returns processes from which all others of the tree descend.
     pub(super) fn pids(&self) -> Vec<u32> {
-        let group = self.root.as_raw_nonzero().get().cast_unsigned();
-        procfs::pids()
-            .filter(|&pid| ProcessStat::read(pid).is_some_and(|stat| stat.group == group))
-            .collect()
+        vec![self.root_pid()]
     }
+
+    fn root_pid(&self) -> u32 {
+        self.root.as_raw_nonzero().get().cast_unsigned()
+    }
+}
+
+/// Returns the processes of the tree that [`Tree::pids`] has returned processes of.
+pub(super) fn members(pids: Vec<u32>) -> BTreeSet<u32> {
+    procfs::with_descendants(pids)
+}
+
+/// Returns whether a process belongs to the instance with this root and mark, though it does not
+/// descend from the root any more.
+pub(super) fn is_adopted(pid: u32, root: u32, mark: &str) -> bool {
+    let stat = ProcessStat::read(pid);
+    let variable = format!("{MARK}={mark}").into_bytes();
+    stat.is_some_and(|stat| stat.group == root)
+        || procfs::has_variable(pid, |other| other == variable)
 }
 
 /// Reaps the processes that the root has left behind, if they have become children of this process:
@@ -258,9 +283,11 @@ mod tests {
     async fn who_has_ended_is_not_left_though_nobody_has_asked_how() {
         // The root has a child, and does not know of it.
         let (mut child, mut tree) = shell("sleep 0.2 & exec sleep 1000");
-        eventually(|| tree.pids().len() == 2).await;
+        eventually(|| members(tree.pids()).len() == 2).await;
+        tree.begin_stop(&Stop::Term);
+        assert_eq!(tree.asked.len(), 2);
         eventually(|| !tree.has_left_any()).await;
-        assert_eq!(tree.pids().len(), 2);
+        assert_eq!(members(tree.pids()).len(), 2);
         tree.kill();
         tree.wait(&mut child).await.unwrap();
     }
@@ -272,6 +299,10 @@ mod tests {
         let (mut child, mut tree) = shell("sleep 1000 & sh -c 'sleep 1000 & sleep 1000' & exit 3");
         let status = tree.wait(&mut child).await.unwrap();
         assert_eq!(status.code(), Some(3));
-        eventually(|| tree.pids().is_empty()).await;
+        let is_of_group = |pid| {
+            let stat = ProcessStat::read(pid);
+            stat.is_some_and(|stat| stat.group == tree.root_pid())
+        };
+        eventually(|| !procfs::pids().any(is_of_group)).await;
     }
 }

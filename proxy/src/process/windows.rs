@@ -2,6 +2,7 @@
 
 #![expect(unsafe_code, reason = "job objects have no safe interface")]
 
+use std::collections::BTreeSet;
 use std::io;
 use std::mem::size_of;
 use std::os::windows::io::{AsRawHandle as _, FromRawHandle as _, OwnedHandle};
@@ -185,6 +186,16 @@ impl Tree {
         let ids = list.head.ProcessIdList.into_iter().chain(list.more);
         ids.take(count).map(|id| id as u32).collect()
     }
+}
+
+/// Returns the processes of the tree that [`Tree::pids`] has returned.
+pub(super) fn members(pids: Vec<u32>) -> BTreeSet<u32> {
+    pids.into_iter().collect()
+}
+
+/// Returns `false`: a job loses no process.
+pub(super) fn is_adopted(_: u32, _: u32, _: &str) -> bool {
+    false
 }
 
 /// Creates a job that is killed when its handle is closed, and puts the child into it.

@@ -14,7 +14,10 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+pub use self::unanswered::Unanswered;
 use crate::release::Generation;
+
+mod unanswered;
 
 /// Number of held requests that are released at once to an app that has just started; the others
 /// follow one by one.
@@ -73,6 +76,7 @@ pub struct Upstream {
     is_evicted: AtomicBool,
     tunnels: Arc<AtomicUsize>,
     responses: Option<Arc<ResponseCounts>>,
+    unanswered: Unanswered,
     // Dropped with the last handle. The end of a request may do no more than this: drop code runs on
     // a worker in the middle of its work.
     _in_use: oneshot::Sender<()>,
@@ -368,6 +372,7 @@ impl Upstream {
             is_evicted: AtomicBool::new(false),
             tunnels: Arc::default(),
             responses,
+            unanswered: Unanswered::default(),
             _in_use: in_use,
         });
         let drain = Drain {
@@ -375,6 +380,11 @@ impl Upstream {
             upstream: Arc::downgrade(&upstream),
         };
         (upstream, drain)
+    }
+
+    /// Returns the requests whose connection the app has closed without a response.
+    pub fn unanswered(&self) -> &Unanswered {
+        &self.unanswered
     }
 
     /// Counts a response, if responses are counted.

@@ -10,6 +10,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::LogFormat;
+use crate::os::terminal::printable;
 
 /// Target of the events that are lines of apps.
 const APP_TARGET: &str = "app";
@@ -89,15 +90,7 @@ impl AppLine {
             ..
         } = self;
         write!(writer, " app[{generation} {release} {stream}]{plain} ")?;
-        // A terminal would obey the app's control characters.
-        for c in self.text.chars() {
-            if c.is_control() && c != '\t' {
-                write!(writer, "\\x{:02x}", u32::from(c))?;
-            } else {
-                writer.write_char(c)?;
-            }
-        }
-        writeln!(writer)
+        writeln!(writer, "{}", printable(&self.text))
     }
 }
 

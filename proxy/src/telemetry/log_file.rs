@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::os::files::rotation::numbered;
-use crate::os::files::{FileIdentity, identity};
+use crate::os::files::{FileIdentity, append_to, identity, make_folders};
 
 /// Placeholder of the sidecar's id in the path of a log file.
 const SIDECAR: &str = "{sidecar}";
@@ -223,9 +223,9 @@ impl<E: Write> Write for LogFile<E> {
 
 fn open(path: &Path, count_from: impl Fn(u64) -> u64) -> io::Result<FileState> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        make_folders(folder)?;
     }
-    let file = File::options().create(true).append(true).open(path)?;
+    let file = append_to(path)?;
     let requests = REOPEN_REQUESTS.load(Ordering::Relaxed);
     let metadata = file.metadata()?;
     Ok(FileState::Open {

@@ -19,6 +19,7 @@ use self::queue::MAX_QUEUED;
 
 mod line_format;
 mod log_file;
+mod printable;
 pub mod queue;
 pub mod sinks;
 mod tail;
@@ -26,6 +27,7 @@ mod tail;
 use line_format::LineFormat;
 use log_file::LogFile;
 pub use log_file::{LogFileSettings, reopen_log_files};
+use printable::Printable;
 pub use queue::{Queue, QueueWriter};
 pub use tail::Tail;
 
@@ -107,7 +109,7 @@ pub fn init(settings: &LogSettings, sidecar: &str) -> io::Result<LogGuard> {
         fmt::layer()
             .with_ansi(false)
             .with_target(false)
-            .with_writer(tail)
+            .with_writer(Printable::new(tail, LogFormat::Text, false))
             .map_event_format(|inner| LineFormat::new(inner, LogFormat::Text))
     });
     let is_coloured = settings.file.is_none() && io::stderr().is_terminal() && !forbids_colour();
@@ -141,7 +143,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let lines = fmt::layer()
-        .with_writer(queue)
+        .with_writer(Printable::new(queue, format, is_coloured))
         .with_ansi(is_coloured)
         .with_target(false);
     match format {

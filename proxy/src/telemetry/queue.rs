@@ -74,13 +74,13 @@ impl Queue {
     /// Appends text that consists of this number of lines with their ends. Never blocks.
     pub fn push(&self, text: Vec<u8>, lines: u64) {
         let mut state = self.0.state.lock();
-        state.bytes += text.len();
+        state.bytes += size_in_memory(&text);
         state.queued.push_back((text, lines));
         while state.bytes > self.0.max_bytes
             && state.queued.len() > 1
             && let Some((text, lines)) = state.queued.pop_front()
         {
-            state.bytes -= text.len();
+            state.bytes -= size_in_memory(&text);
             state.dropped += lines;
         }
         drop(state);
@@ -126,6 +126,13 @@ impl Drop for QueueWriter {
         self.queue.0.state.lock().is_closed = true;
         self.queue.0.changed.notify_all();
     }
+}
+
+/// Returns the number of bytes that a text takes in the queue: an empty line is more than nothing.
+fn size_in_memory(text: &[u8]) -> usize {
+    /// Of the entry in the queue and of the allocator.
+    const OVERHEAD: usize = 64;
+    text.len() + OVERHEAD
 }
 
 /// Takes each buffer for a line.
@@ -177,7 +184,8 @@ mod tests {
     fn who_says_something_never_waits_and_the_last_lines_stay() {
         let (go_on, may) = mpsc::channel();
         let (tell, written) = mpsc::channel();
-        let (queue, writing) = Queue::start("test", 100, here, Slow(may, tell)).unwrap();
+        let room = 10 * size_in_memory(b"000000000\n");
+        let (queue, writing) = Queue::start("test", room, here, Slow(may, tell)).unwrap();
         queue.push(b"first\n".to_vec(), 1);
         // It is being written: the lines that follow are queued.
         assert_eq!(written.recv().unwrap(), "first\n");

@@ -7,6 +7,7 @@ use super::log_file::{LogFile, LogFileSettings};
 use super::queue::{MAX_QUEUED, Queue, QueueWriter};
 use super::tail::Tail;
 use crate::data_plane::{AccessForm, AccessLog, AccessSink};
+use crate::os::terminal::printable;
 use crate::process::AppLog;
 
 /// Destinations of the apps' output and of the access log.
@@ -140,7 +141,8 @@ fn marked_app_log(queue: Queue, tail: Option<Tail>) -> AppLog {
     AppLog::new(move |origin, line| {
         let (generation, release) = (origin.generation, &origin.release);
         let mark = format!("{generation} {release} {} | ", origin.stream.name());
-        queue.push([mark.as_bytes(), line, b"\n"].concat(), 1);
+        let text = String::from_utf8_lossy(line);
+        queue.push(format!("{mark}{}\n", printable(&text)).into_bytes(), 1);
         if let Some(tail) = &tail {
             tail.push(line);
         }

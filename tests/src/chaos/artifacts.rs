@@ -44,12 +44,15 @@ impl Artifacts {
     pub fn good(&mut self, good: Good) -> String {
         let version = self.next_version();
         let args = match good {
-            Good::Plain | Good::Proven => "",
+            Good::Plain | Good::Proven | Good::Late => "",
             Good::Slow => "--ready-after 700ms",
             Good::Stubborn => "--ignore-stop",
             Good::Leaking => "--leak-child",
         };
-        let script = script(&version, args);
+        let mut script = script(&version, args);
+        if good == Good::Late {
+            script = script.replace("\nexec", "\nsleep 0.5\nexec");
+        }
         if good == Good::Proven {
             let digest = sha256_of(script.as_bytes());
             self.write(&format!("{version}.sha256"), digest.as_bytes());
@@ -93,6 +96,11 @@ impl Artifacts {
             self.written(&version, &version);
         }
         version
+    }
+
+    /// Returns the path of a whole artifact.
+    pub fn path(&self, version: &str) -> PathBuf {
+        self.folder.join(version)
     }
 
     /// Makes the newest good one another, piece by piece, and says as what version.

@@ -91,8 +91,14 @@ impl Moment {
 // === impl Clients ===
 
 impl Clients {
-    /// Starts them. `round` makes their ids differ from those of other rounds.
-    pub fn start(address: SocketAddr, moment: &Moment, round: usize, seed: u64) -> Self {
+    /// Starts so many. `round` makes their ids differ from those of other rounds.
+    pub fn start(
+        number: usize,
+        address: SocketAddr,
+        moment: &Moment,
+        round: usize,
+        seed: u64,
+    ) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let client = |number: usize| {
             let mut client = Client {
@@ -112,7 +118,7 @@ impl Clients {
                 client
             })
         };
-        let clients = (0..CLIENTS).map(client).collect();
+        let clients = (0..number).map(client).collect();
         Self { is_over, clients }
     }
 

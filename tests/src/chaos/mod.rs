@@ -1,5 +1,6 @@
-//! Everything at once, for a while: deploys good and bad, kills, a full disk, a folder that is
-//! gone, no descriptors; under load, drawn from a seed.
+//! Everything at once, for a while: deploys good and bad, kills, commands, a full disk, a folder that
+//! is gone, no descriptors, ports that others take, a neighbour on the same cache; under load, drawn
+//! from a seed.
 //!
 //! ```text
 //! seed ─▶ schedule ─▶ scene (does it) ─▶ log: what was promoted ─┐
@@ -21,9 +22,12 @@ use sample_app::journal;
 pub mod artifacts;
 mod ask;
 mod clients;
+mod commands;
 pub mod ledger;
+mod neighbour;
 mod scene;
 pub mod schedule;
+mod strain;
 mod vitals;
 
 use clients::{CLIENTS, Clients, Moment, Toll};
@@ -54,6 +58,8 @@ pub struct Summary {
     base: Vitals,
     last: Vitals,
     account: Account,
+    neighbour: Account,
+    outcomes: BTreeMap<String, usize>,
     killed: Vec<Kill>,
     /// Folder of the log and the journal, if something was found.
     kept: Option<PathBuf>,
@@ -69,7 +75,7 @@ pub fn run(seed: u64, time: Duration) -> Summary {
     let mut scene = Scene::set(moment.clone(), seed.is_multiple_of(2));
     let mut toll = Toll::default();
     let address = scene.address();
-    let load = |round| Clients::start(address, &moment, round, seed);
+    let load = |round| Clients::start(CLIENTS, address, &moment, round, seed);
 
     let warm_up = load(0);
     wait::sleep_for(WARM_UP, "load before the first step");
@@ -82,16 +88,19 @@ pub fn run(seed: u64, time: Duration) -> Summary {
     while rounds == 0 || moment.now() < time {
         rounds += 1;
         let clients = load(rounds);
+        let others = scene.neighbour.load(rounds, seed);
         for step in schedule.round() {
             eprintln!("{:7.1} s: {step}", moment.now().as_secs_f64());
             scene.act(&step);
             *steps.entry(step.action.kind()).or_default() += 1;
         }
         toll.add(clients.end());
+        scene.neighbour.add(others.end());
         // What each handoff leaves behind adds up; and no connection to an app is kept.
         (0..QUIET_DEPLOYS).for_each(|_| scene.recover());
         last = scene.await_rest(Some(base));
     }
+    let neighbour = scene.neighbour.end();
     let (log, journal_file) = scene.end();
 
     let mut ledger = Ledger {
@@ -111,9 +120,7 @@ pub fn run(seed: u64, time: Duration) -> Summary {
     }
     ledger.seen = toll.seen;
     let account = ledger.settle();
-    let is_good = account.findings.is_empty() && strangers.is_empty();
-    let kept = (!is_good).then(|| keep(seed, &log, &journal_file));
-    Summary {
+    let mut summary = Summary {
         seed,
         took: moment.now(),
         rounds,
@@ -127,9 +134,13 @@ pub fn run(seed: u64, time: Duration) -> Summary {
         last,
         killed: ledger.kills,
         account,
-        kept,
+        neighbour,
+        outcomes: scene.outcomes.clone(),
+        kept: None,
         strangers,
-    }
+    };
+    summary.kept = (!summary.is_good()).then(|| keep(seed, &log, &journal_file));
+    summary
 }
 
 /// Keeps the evidence of a finding: it lasts longer than the deployment.
@@ -159,7 +170,8 @@ fn promotions(log: &str, started: SystemTime) -> Vec<(Duration, String)> {
 impl Summary {
     /// Returns whether everything was as it has to be.
     pub fn is_good(&self) -> bool {
-        self.account.findings.is_empty() && self.strangers.is_empty()
+        let accounts = [&self.account, &self.neighbour];
+        accounts.iter().all(|account| account.findings.is_empty()) && self.strangers.is_empty()
     }
 }
 
@@ -188,7 +200,9 @@ impl fmt::Display for Summary {
             "handoff at rest: {} at first, {} at last",
             self.base, self.last
         )?;
+        writeln!(f, "outcomes: {:?}", self.outcomes)?;
         writeln!(f, "promoted, but not good: {:?}", self.strangers)?;
+        writeln!(f, "neighbour: {}", self.neighbour)?;
         write!(f, "{}", self.account)?;
         let Some(kept) = &self.kept else {
             return Ok(());

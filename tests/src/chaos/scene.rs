@@ -1,5 +1,6 @@
 //! The deployment that all of it is done to, and how it is done.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,6 +12,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use super::artifacts::Artifacts;
 use super::clients::Moment;
 use super::ledger::{Kill, Victim};
+use super::neighbour::Neighbour;
 use super::schedule::{Action, Bad, Good, Meanwhile, Step};
 use super::vitals::Vitals;
 use crate::client::Connection;
@@ -31,10 +33,12 @@ const TRIES: usize = 100;
 /// One deployment, and what was done to it.
 #[derive(Debug)]
 pub struct Scene {
-    site: Running,
+    pub(super) site: Running,
+    /// The second deployment on the same cache.
+    pub neighbour: Neighbour,
     /// File system of the private copies; it outlives what runs from it.
     disk: Option<Mount>,
-    artifacts: Artifacts,
+    pub(super) artifacts: Artifacts,
     moment: Moment,
     /// The kills so far.
     pub kills: Vec<Kill>,
@@ -44,6 +48,8 @@ pub struct Scene {
     pub skipped: Vec<&'static str>,
     /// handoff ended by itself when it was started.
     pub failed_starts: usize,
+    /// Number of outcomes: of commands by their exit codes, and of attempts to take a port.
+    pub outcomes: BTreeMap<String, usize>,
 }
 
 // === impl Scene ===
@@ -76,7 +82,10 @@ impl Scene {
         }
         let site = site.launch_empty();
         let artifacts = Artifacts::new(site.site().join("releases"));
+        let cache = site.cache();
+        let cache = disk.as_ref().map_or(&*cache, Mount::path);
         let mut scene = Self {
+            neighbour: Neighbour::set(moment.clone(), cache),
             site,
             disk,
             artifacts,
@@ -85,6 +94,7 @@ impl Scene {
             bad: Vec::new(),
             skipped: Vec::new(),
             failed_starts: 0,
+            outcomes: BTreeMap::new(),
         };
         scene.recover();
         scene
@@ -136,6 +146,11 @@ impl Scene {
                 self.recover();
             }
             Action::ExhaustDescriptors(ms, meanwhile) => self.exhaust_descriptors(ms, meanwhile),
+            Action::Command(command, meanwhile) => self.command(command, meanwhile),
+            Action::TakePort => self.take_port(),
+            Action::OpenForWriting(ms) => self.open_for_writing(ms),
+            Action::DeployNeighbour => self.neighbour.deploy(),
+            Action::TouchNeighbour(touch) => self.neighbour.touch(touch),
         }
         wait::sleep_for(step.pause, "a pause of the schedule");
     }
@@ -193,6 +208,11 @@ impl Scene {
     /// The version of what handoff calls so, if that was ever deployed.
     pub fn version_of(&self, release: &str) -> Option<&str> {
         self.artifacts.version_of(release)
+    }
+
+    /// Counts an outcome.
+    pub(super) fn count(&mut self, outcome: String) {
+        *self.outcomes.entry(outcome).or_default() += 1;
     }
 
     /// Each of its instances is killed as soon as it serves, until it is given up.
@@ -264,7 +284,7 @@ impl Scene {
     }
 
     /// Restarts handoff when it has ended, as its service manager would.
-    fn minds(&mut self) {
+    pub(super) fn minds(&mut self) {
         for _ in 0..TRIES {
             if self.site.tries_to_start_again() {
                 return;
@@ -314,7 +334,7 @@ impl Scene {
         self.recover();
     }
 
-    fn disturb(&mut self, meanwhile: Meanwhile) {
+    pub(super) fn disturb(&mut self, meanwhile: Meanwhile) {
         match meanwhile {
             Meanwhile::Nothing => {}
             Meanwhile::Deploy => {
@@ -327,6 +347,7 @@ impl Scene {
                     self.failed_starts += 1;
                 }
             }
+            Meanwhile::Command(command) => self.command_in_trouble(command),
         }
     }
 
@@ -341,7 +362,7 @@ impl Scene {
     }
 
     /// Waits until clients are answered by this version.
-    fn await_version(&self, version: &str) {
+    pub(super) fn await_version(&self, version: &str) {
         let address = self.address();
         eventually(
             || self.site.failure(&format!("{version} serves")),
@@ -396,7 +417,7 @@ fn limit(pid: u32, descriptors: Option<u64>) {
     let _ = prlimit(Some(process(pid)), Resource::Nofile, limit);
 }
 
-fn pass(ms: u64) {
+pub(super) fn pass(ms: u64) {
     wait::sleep_for(Duration::from_millis(ms), "a pause of the schedule");
 }
 

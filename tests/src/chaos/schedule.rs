@@ -35,6 +35,40 @@ pub enum Action {
     DeleteFolder(u64, Meanwhile),
     /// handoff may open no more files for so many milliseconds.
     ExhaustDescriptors(u64, Meanwhile),
+    /// A command, and what happens while it is carried out.
+    Command(Command, Meanwhile),
+    /// An outgoing connection takes the port of the next instance, before that can.
+    TakePort,
+    /// A new release, which somebody opens for writing again and again, for so many milliseconds.
+    OpenForWriting(u64),
+    /// The other deployment on the cache gets a new release.
+    DeployNeighbour,
+    /// Something about the other deployment's folder changes, but its content.
+    TouchNeighbour(Touch),
+}
+
+/// A command of handoff.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Command {
+    /// `handoff rollback`
+    Rollback,
+    /// `handoff restart`
+    Restart,
+    /// `handoff pause`, and `handoff resume`
+    Pause,
+}
+
+/// A change of a folder that is none of its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Touch {
+    /// Other rights.
+    Modes,
+    /// Other times.
+    Times,
+    /// A file has another name, too.
+    HardLink,
+    /// An empty folder comes into it.
+    NewFolder,
 }
 
 /// Ways in which a release is good, and ends.
@@ -50,6 +84,8 @@ pub enum Good {
     Stubborn,
     /// It leaves a child behind.
     Leaking,
+    /// It listens only after a while.
+    Late,
 }
 
 /// Ways in which a release is bad.
@@ -84,6 +120,8 @@ pub enum Meanwhile {
     KillApp,
     /// `kill -9` of handoff, which is started again.
     KillHandoff,
+    /// A command.
+    Command(Command),
 }
 
 /// Endless steps, in rounds: each has every action in it, in an order of its own.
@@ -109,11 +147,21 @@ const BAD: [Bad; 8] = [
     Bad::WrongDigest,
     Bad::CutArchive,
 ];
-const MEANWHILE: [Meanwhile; 4] = [
+const COMMANDS: [Command; 3] = [Command::Rollback, Command::Restart, Command::Pause];
+const TOUCHES: [Touch; 4] = [
+    Touch::Modes,
+    Touch::Times,
+    Touch::HardLink,
+    Touch::NewFolder,
+];
+const MEANWHILE: [Meanwhile; 7] = [
     Meanwhile::Nothing,
     Meanwhile::Deploy,
     Meanwhile::KillApp,
     Meanwhile::KillHandoff,
+    Meanwhile::Command(Command::Rollback),
+    Meanwhile::Command(Command::Restart),
+    Meanwhile::Command(Command::Pause),
 ];
 
 // === impl Schedule ===
@@ -148,6 +196,15 @@ impl Schedule {
             rng.u64(100..1_500),
             meanwhile(rng),
         ));
+        for command in COMMANDS {
+            actions.push(Action::Command(command, meanwhile(rng)));
+        }
+        for touch in TOUCHES {
+            actions.push(Action::TouchNeighbour(touch));
+        }
+        actions.push(Action::DeployNeighbour);
+        actions.push(Action::TakePort);
+        actions.push(Action::OpenForWriting(rng.u64(100..1_500)));
         rng.shuffle(&mut actions);
         let mut step = |action| Step {
             action,
@@ -176,6 +233,11 @@ impl Action {
             Self::FillDisk(..) => "fill disk".to_owned(),
             Self::DeleteFolder(..) => "delete folder".to_owned(),
             Self::ExhaustDescriptors(..) => "exhaust descriptors".to_owned(),
+            Self::Command(command, _) => format!("command: {command:?}"),
+            Self::TakePort => "take port".to_owned(),
+            Self::OpenForWriting(_) => "open for writing".to_owned(),
+            Self::DeployNeighbour => "deploy neighbour".to_owned(),
+            Self::TouchNeighbour(touch) => format!("touch neighbour: {touch:?}"),
         }
     }
 }

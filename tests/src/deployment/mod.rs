@@ -324,7 +324,7 @@ impl Running {
         Status::read(&self.deployment.state(), self.pid)
     }
 
-    fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.child().try_wait().expect("its state").is_some()
     }
 

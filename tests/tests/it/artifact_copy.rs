@@ -118,7 +118,7 @@ fn a_release_that_wrote_data_into_its_copy_is_named_at_the_next_deploy() {
     site.await_version("v2");
     site.await_log("data_left_in_copy");
     let status = site.wait_until("it is in the status", |status| status.data_left.is_some());
-    let left = status.data_left.expect("what is left");
+    let left = status.data_left.as_ref().expect("what is left");
     assert_eq!(left.files, ["app.db", "uploads/1"]);
     assert!(left.release.as_str().starts_with("v1-"), "{left:?}");
     let state = site.deployment().state();

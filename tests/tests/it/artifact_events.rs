@@ -95,3 +95,90 @@ fn the_same_artifact_in_a_folder_that_returns_is_no_deploy() {
     site.wait_until("the problem is over", |s| s.artifact_problem.is_none());
     site.await_launches(1);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_change_deep_in_a_folder_is_an_event_too() {
+    let site = Site::watching_a_folder()
+        .with("--poll", "1h")
+        .running(&["./app", "-port", "{port}"]);
+    let site = site.launch_empty();
+    let one = site.site().join("releases/one");
+    fs::create_dir_all(one.join("lib/deep")).unwrap();
+    fs::write(one.join("lib/deep/file"), "1").unwrap();
+    app("v1").write_to(&one.join("app"));
+    site.await_launches(1);
+    fs::write(one.join("lib/deep/file"), "2").unwrap();
+    site.await_launches(2);
+    // In a folder that did not exist when its watch began.
+    fs::create_dir_all(one.join("lib/new/er")).unwrap();
+    fs::write(one.join("lib/new/er/file"), "3").unwrap();
+    site.await_launches(3);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_link_and_a_folder_above_the_artifact_that_are_exchanged_are_events() {
+    use std::os::unix::fs::symlink;
+
+    let site = Site::watching_a_pointer().with("--poll", "1h");
+    let site = site.launch_empty();
+    let releases = site.site().join("by-version");
+    for version in ["v1", "v2", "v3"] {
+        fs::create_dir_all(releases.join(version)).unwrap();
+        app(version).write_to(&releases.join(version).join("app"));
+    }
+    let current = site.site().join("current");
+    symlink("by-version/v1", &current).unwrap();
+    site.point("current/app");
+    site.await_version("v1");
+    symlink("by-version/v2", site.site().join("next")).unwrap();
+    fs::rename(site.site().join("next"), &current).unwrap();
+    site.await_version("v2");
+    fs::rename(releases.join("v2"), releases.join("old")).unwrap();
+    fs::rename(releases.join("v3"), releases.join("v2")).unwrap();
+    site.await_version("v3");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_is_renamed_into_place_is_whole_at_once() {
+    let site = Site::overwritten_in_place()
+        .with("--poll", "1h")
+        .with("--settle", "1s")
+        .start("v1");
+    let path = site.site().join("app");
+    let new = site.site().join(".new");
+    app("v2").write_to(&new);
+    fs::rename(&new, &path).unwrap();
+    site.await_version("v2");
+    let settled = site.log().matches("event=\"settling\"").count();
+    app("v3").write_to(&new);
+    fs::rename(&new, &path).unwrap();
+    site.await_version("v3");
+    let now = site.log().matches("event=\"settling\"").count();
+    assert_eq!(settled, now, "it did not wait");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_is_renamed_into_place_is_whole_at_once_and_one_that_is_copied_is_not() {
+    let site = Site::watching_a_folder()
+        .with("--poll", "1h")
+        .with("--settle-folder", "1s")
+        .running(&["./app", "-port", "{port}"]);
+    let site = site.launch_empty();
+    let settled = || site.log().matches("event=\"settling\"").count();
+    let releases = site.site().join("releases");
+    fs::create_dir_all(&releases).unwrap();
+    app("v1").write_to(&releases.join("one/app"));
+    site.await_version("v1");
+    assert_eq!(settled(), 1);
+    app("v2").write_to(&site.site().join("upload/app"));
+    fs::rename(site.site().join("upload"), releases.join("two")).unwrap();
+    site.await_version("v2");
+    assert_eq!(settled(), 1);
+    app("v3").write_to(&releases.join("three/app"));
+    site.await_version("v3");
+    assert_eq!(settled(), 2);
+}

@@ -40,3 +40,16 @@ fn what_is_overwritten_in_small_pieces_under_load_is_never_launched_by_halves() 
     site.await_launches(2);
     assert_eq!(fs::read(&path).unwrap(), program("v2"));
 }
+
+#[test]
+fn a_writer_that_opens_its_file_twice_is_waited_for_between() {
+    let site = Site::overwritten_in_place()
+        .with("--settle", "3s")
+        .start("v1");
+    let path = site
+        .site()
+        .join(format!("app{}", std::env::consts::EXE_SUFFIX));
+    overwrite_slowly(&path, &program("v2"), 2, Duration::from_secs(1));
+    site.await_version("v2");
+    site.await_launches(2);
+}

@@ -4,7 +4,7 @@
 use rustix::process::Signal;
 use tests::processes::{is_reaped, signal};
 use tests::status::Outcome;
-use tests::{Running, Site, app, eventually};
+use tests::{Running, Site, Status, app, eventually};
 
 fn active_pid(site: &Running) -> u32 {
     site.status()
@@ -76,19 +76,59 @@ fn a_request_in_flight_to_a_killed_app_fails_visibly() {
 }
 
 #[test]
-fn a_release_that_crashes_again_and_again_gives_way_to_the_one_before() {
+fn a_release_that_crashes_again_and_again_gives_way_and_is_tried_again() {
     let site = Site::watching_a_pointer()
         .with("--rapid-fails", "2")
         .start("v1");
     site.deploy(app("v2").that("--crash-after=1s"));
     let status = site.wait_until("v1 is back", |status| {
-        status.has_outcome("v2", Outcome::Refused) && status.is_active("v1")
+        status.gave_way.is_some() && status.is_active("v1")
     });
     assert!(
         status.handoff("v1").unwrap().generation.0 > 2,
         "{status:#?}"
     );
+    let given = status.gave_way.clone().expect("it gave way");
+    assert!(given.retry_ms > given.at_ms, "{given:?}");
+    site.await_log("release_gave_way");
     site.await_version("v1");
+    // Requests of any client may have made it crash: that is no reason to refuse it for good.
+    assert_eq!(status.refused.len(), 0, "{status:#?}");
+    let back = given.generation;
+    site.wait_until(
+        "it is tried again, and gives way at its first crash",
+        |status| {
+            let again = status.gave_way.as_ref();
+            again.is_some_and(|again| again.generation > back)
+        },
+    );
+    site.await_version("v1");
+}
+
+#[test]
+fn a_crash_with_a_request_in_flight_is_told_apart() {
+    let site = Site::watching_a_pointer().start("v1");
+    let reason = |generation: u64| {
+        let has_crashed = |status: &Status| {
+            let failure = status.last_failure.as_ref();
+            failure.is_some_and(|failure| failure.generation.0 == generation)
+        };
+        let status = site.wait_until("the crash is seen", has_crashed);
+        let failure = status.last_failure.clone().expect("a failure");
+        (failure.reason, failure.in_flight)
+    };
+    signal(active_pid(&site), Signal::KILL);
+    let (quiet, in_flight) = reason(1);
+    assert!(!quiet.contains("in flight"), "{quiet}");
+    assert_eq!(in_flight, 0);
+    site.wait_until("it serves again", |status| status.is_active("v1"));
+    let mut unanswered = site.begin("/slow?ms=600000");
+    site.wait_until("it is in flight", |status| status.in_flight() == 1);
+    signal(active_pid(&site), Signal::KILL);
+    let (reason, in_flight) = reason(2);
+    assert!(reason.contains("with 1 request in flight"), "{reason}");
+    assert_eq!(in_flight, 1);
+    assert_eq!(unanswered.answer().unwrap().status, 502);
 }
 
 #[test]

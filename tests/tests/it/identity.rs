@@ -1,30 +1,136 @@
 //! The process that answers on an app's port has to be the app.
 #![cfg(unix)]
 
-use rustix::process::Signal;
-use tests::processes::signal;
-use tests::{Running, Site, app};
+use std::fs;
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
 
-/// A program whose listener is not in the tree of what was started.
+use rustix::process::geteuid;
+use tests::binaries::spawn;
+use tests::tools::{has, skip};
+use tests::{Site, app, eventually};
+
+/// A program whose listener has left the tree of what was started, without its mark.
 const ANOTHER: &str = r#"
-    setsid "$0" -port "$1" > /dev/null 2>&1 &
-    echo $! > "$2/pid"
-    while :; do sleep 1; done"#;
+    trap 'kill -9 $(cat "$2/pid.$$"); exit' TERM
+    (env -u HANDOFF_SIDECAR setsid "$0" -port "$1" > /dev/null 2>&1 & echo $! > "$2/pid.$$")
+    while :; do sleep 0.1; done"#;
 const COMMAND: [&str; 6] = ["sh", "-c", ANOTHER, "{artifact}", "{port}", "{shared}"];
 
-fn end_the_other(site: &Running) {
-    let pid = std::fs::read_to_string(site.shared().join("pid")).expect("the other program");
-    signal(pid.trim().parse().expect("a process"), Signal::KILL);
-}
+/// An app that says its port, waits until it may go on, and listens on the other loopback address.
+const ON_V6: &str = r#"
+    echo "$1" > "$2/port.new"; mv "$2/port.new" "$2/port"
+    while [ ! -e "$2/go" ]; do sleep 0.05; done
+    exec "$0" -port "$1" --host ::1"#;
+const ON_V6_COMMAND: [&str; 6] = ["sh", "-c", ON_V6, "{artifact}", "{port}", "{shared}"];
+/// Listens on 127.0.0.1 and answers everything with 200.
+const FORGER: &str = r#"
+import socket, sys, threading
+listener = socket.socket()
+listener.bind(("127.0.0.1", int(sys.argv[1])))
+listener.listen(64)
+print("listening", end="", flush=True)
+def serve():
+    while True:
+        stream, _ = listener.accept()
+        stream.recv(65536)
+        stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\nforged")
+        stream.close()
+threading.Thread(target=serve, daemon=True).start()
+sys.stdin.read()
+"#;
+/// A user whom nobody else is.
+const STRANGER: u32 = 54_321;
 
 #[test]
 fn another_program_on_its_port_is_warned_about() {
     let site = Site::watching_a_pointer().running(&COMMAND).start("v1");
-    let status = site.await_active("v1");
+    // It serves at once, and the other program is named when it has been found.
+    let status = site.wait_until("it is warned about", |status| {
+        let active = status.active.as_ref();
+        active.is_some_and(|active| active.warning.is_some())
+    });
     let warning = status.active.clone().expect("an active one").warning;
-    end_the_other(&site);
     let warning = warning.expect("a warning");
     assert!(warning.contains("which it has not started"), "{warning}");
+    assert!(warning.contains("answers process"), "{warning}");
+    site.await_log("port_suspect");
+}
+
+#[test]
+fn a_daemon_that_the_app_has_started_is_no_other_program() {
+    let daemon = ANOTHER.replace("env -u HANDOFF_SIDECAR", "");
+    let command = ["sh", "-c", &daemon, "{artifact}", "{port}", "{shared}"];
+    let site = Site::watching_a_pointer()
+        .running(&command)
+        .with("--health-identity", "require")
+        .start("v1");
+    site.await_version("v1");
+    let active = site.await_active("v1").active.clone();
+    assert_eq!(active.expect("an active one").warning, None);
+}
+
+/// Listens as another user on 127.0.0.1 and answers everything with 200, until its input ends.
+fn listen_as_a_stranger(port: &str) -> Child {
+    let mut command = Command::new("python3");
+    command
+        .args(["-c", FORGER, port])
+        .uid(STRANGER)
+        .gid(STRANGER);
+    command
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut forger = spawn(&mut command).expect("python3 can be run as another user");
+    let mut said = [0; 9];
+    let stdout = forger.stdout.as_mut().expect("its output");
+    stdout.read_exact(&mut said).expect("it listens");
+    forger
+}
+
+/// An app on `::1`, and another user's program on 127.0.0.1, which is asked first.
+fn nothing_is_routed_to_a_stranger(mode: &str) {
+    if !geteuid().is_root() || TcpListener::bind("[::1]:0").is_err() {
+        return skip("root and IPv6");
+    }
+    if !has("python3") {
+        return;
+    }
+    let site = Site::watching_a_pointer()
+        .running(&ON_V6_COMMAND)
+        .with("--health-identity", mode);
+    let site = site.launch("v1");
+    let port = || fs::read_to_string(site.shared().join("port")).ok();
+    let port = eventually(|| "the app says its port".to_owned(), port);
+    let mut forger = listen_as_a_stranger(port.trim());
+    site.await_log("which it has not started");
+    let failed = site.wait_until("the launch has failed", |s| s.last_failure.is_some());
+    let failure = failed.last_failure.clone().expect("a failure");
+    let whose = format!("of user {STRANGER}");
+    assert!(failure.reason.contains(&whose), "{failure:#?}");
+    // With another port the release is as good as before.
+    fs::write(site.shared().join("go"), "").expect("it may go on");
+    site.await_version("v1");
+    let active = site.await_active("v1").active.clone();
+    let address = active
+        .and_then(|active| active.address)
+        .expect("its address");
+    assert!(address.is_ipv6(), "{address}");
+    assert_eq!(site.status().refused.len(), 0);
+    drop(forger.stdin.take());
+    forger.wait().expect("it ends");
+}
+
+#[test]
+fn another_users_program_on_its_port_gets_no_request() {
+    nothing_is_routed_to_a_stranger("warn");
+}
+
+#[test]
+fn nor_does_it_where_its_own_listener_is_required() {
+    nothing_is_routed_to_a_stranger("require");
 }
 
 #[test]
@@ -35,7 +141,6 @@ fn where_that_is_required_it_is_not_ready() {
         .with("--start-timeout", "2s");
     let site = site.launch("v1");
     let status = site.wait_until("it has failed", |status| status.last_failure.is_some());
-    end_the_other(&site);
     let failure = status.last_failure.clone().expect("a failure");
     assert!(
         failure.reason.contains("which it has not started"),
@@ -51,7 +156,6 @@ fn where_nobody_asks_nothing_is_said() {
         .with("--health-identity", "off");
     let site = site.start("v1");
     let status = site.await_active("v1");
-    end_the_other(&site);
     assert_eq!(status.active.clone().expect("an active one").warning, None);
 }
 
@@ -86,7 +190,7 @@ fn a_further_port_is_told_by_argument_and_by_environment() {
         .running(&command)
         .with("--port-name", "admin")
         .start("v1");
-    let seen = std::fs::read_to_string(site.shared().join("seen")).expect("what it was told");
+    let seen = fs::read_to_string(site.shared().join("seen")).expect("what it was told");
     let (argument, variable) = seen.trim().split_once(' ').expect("two");
     assert_eq!(argument, variable);
     assert!(argument.parse::<u16>().is_ok_and(|port| port > 0), "{seen}");

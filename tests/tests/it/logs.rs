@@ -263,8 +263,11 @@ fn somebody_is_told_at_once() {
     let site = Site::watching_a_pointer()
         .with("--on-event", &format!("sh {}", script.display()))
         .start("v1");
+    let promoted: Value = serde_json::from_str(&lines(&told, 1)[0]).unwrap();
+    assert_eq!(promoted["event"], "promoted");
+    assert!(promoted["took_ms"].is_u64(), "{promoted}");
     site.deploy(app("v2").that("--exit-code=7"));
-    let refused: Value = serde_json::from_str(&lines(&told, 1)[0]).unwrap();
+    let refused: Value = serde_json::from_str(&lines(&told, 2)[1]).unwrap();
     assert_eq!(refused["event"], "refused");
     assert_eq!(refused["generation"], 2);
     let reason = refused["reason"].as_str().unwrap();
@@ -278,19 +281,20 @@ fn somebody_is_told_at_once() {
 
     let pid = site.status().active.clone().unwrap().pid.unwrap();
     tests::processes::signal(pid, rustix::process::Signal::KILL);
-    let all: Vec<Value> = lines(&told, 3)
+    let all: Vec<Value> = lines(&told, 5)
         .iter()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(
-        (&all[1]["event"], &all[1]["generation"]),
+        (&all[2]["event"], &all[2]["generation"]),
         (&"crashed".into(), &1.into())
     );
     assert_eq!(
-        (&all[2]["event"], &all[2]["generation"]),
+        (&all[4]["event"], &all[4]["generation"]),
         (&"recovered".into(), &3.into())
     );
-    assert!(all[2]["release"].as_str().unwrap().starts_with("v1-"));
+    assert_eq!(all[3]["event"], "promoted");
+    assert!(all[4]["release"].as_str().unwrap().starts_with("v1-"));
     assert!(!site.log().contains("--on-event failed"), "{}", site.log());
 }
 

@@ -8,6 +8,8 @@ fn asking(way: &str) -> Site {
     Site::watching_a_pointer()
         .with("--stop", way)
         .with("--stop-timeout", "1h")
+        // What does not listen to this way is not waited for at the end.
+        .with("--shutdown-timeout", "2s")
 }
 
 /// Supersedes `v1` and waits until it is gone.

@@ -25,7 +25,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("os/", &[]),
     (
         "telemetry/sinks.rs",
-        &["data_plane", "process", "telemetry"],
+        &["data_plane", "os", "process", "telemetry"],
     ),
     ("telemetry/", &["os"]),
     ("router/", &["release"]),
@@ -74,6 +74,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         "user_tokens.rs",
         &["data_plane", "process", "release", "router"],
     ),
+    ("signal_requests.rs", &["control_plane", "os", "telemetry"]),
     ("config/", ANY),
     ("cli/", ANY),
     ("app.rs", ANY),

@@ -68,7 +68,9 @@ pub struct DetectionOptions {
     #[arg(long, default_value = "5s")]
     pub settle_folder: Duration,
 
-    /// Interval between looks for a new artifact; change events of the file system only shorten it
+    /// Interval between looks for a new artifact where the file system does not report every change
+    ///
+    /// Local disks on Linux do. A folder is walked through less often if that takes long.
     #[arg(long, default_value = "2s")]
     pub poll: Duration,
 

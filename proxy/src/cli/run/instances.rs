@@ -63,6 +63,18 @@ pub struct ReadinessOptions {
     #[arg(long, value_name = "HOST")]
     pub health_host: Option<String>,
 
+    /// Further field of health checks, warm-up requests and liveness checks, such as
+    /// 'X-Forwarded-Proto: https'; can be repeated
+    ///
+    /// Without it, a check that is answered with a redirect to https is asked again with
+    /// `X-Forwarded-Proto: https`, and that answer counts.
+    #[arg(long, value_name = "NAME: VALUE")]
+    pub health_header: Vec<String>,
+
+    /// Text that the answer to a health check has to contain
+    #[arg(long, value_name = "TEXT")]
+    pub health_body: Option<String>,
+
     /// Maximum interval between health checks; the first ones follow each other faster
     #[arg(long, default_value = "250ms")]
     pub health_interval: Duration,
@@ -73,6 +85,9 @@ pub struct ReadinessOptions {
 
     /// Status codes that count as good in health checks, such as 200 or 200-399 [default: 200-499
     /// for the path `/`, 200-399 for any other]
+    ///
+    /// By default, a redirect to another place is good for the path `/` only, where it is followed
+    /// once on the same host; and 400 is not good while the active release answers better.
     #[arg(long, value_name = "RANGE")]
     pub health_status: Option<StatusRange>,
 
@@ -80,7 +95,9 @@ pub struct ReadinessOptions {
     #[arg(long, default_value_t = 1)]
     pub health_rise: u32,
 
-    /// Reaction to a program other than the app that listens on the app's port
+    /// Reaction to a program that listens on the app's port and that the app has not started
+    ///
+    /// If it is another user's, the app is launched again with another port, unless this is `off`.
     #[arg(long, value_enum, default_value = "warn")]
     pub health_identity: OwnerCheck,
 
@@ -118,6 +135,9 @@ pub struct LivenessOptions {
 
     /// Number of crashes in a row, each within a minute of service, after which the previous release
     /// takes over
+    ///
+    /// The newest release is tried again after 30 s, then after longer pauses, until `handoff
+    /// rollback` keeps the previous one.
     #[arg(long, default_value_t = 5)]
     pub rapid_fails: u32,
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::check::CheckArgs;
-use crate::cli::output::{eprint_line, print_line};
+use crate::cli::output::{eprint_line, print_json, print_line, print_styled};
 use crate::commands::{ExitStatus, sidecar_on};
 use crate::config::Config;
 use crate::control_plane::artifact::{Store, StoreSettings};
@@ -18,6 +18,7 @@ use crate::deployment::DropFolder;
 use crate::observe::event_hook;
 use crate::os::files;
 use crate::os::listening::describe_listener;
+use crate::os::terminal::printable;
 use crate::process::program::{self, SearchPath};
 use crate::process::template::Values;
 use crate::release::Release;
@@ -47,7 +48,7 @@ pub fn run(check: CheckArgs) -> ExitStatus {
                 let ok = false;
                 let what = "configuration";
                 let findings = [Finding { what, ok, text }];
-                print_line(as_json(ExitStatus::Usage, &findings, None));
+                print_json(&as_json(ExitStatus::Usage, &findings, None));
             } else {
                 eprint_line(format_args!("handoff: {text}"))
             }
@@ -64,12 +65,12 @@ pub fn run(check: CheckArgs) -> ExitStatus {
         .print
         .then(|| print::PrintedConfig::of(&config, &origins));
     if check.json {
-        print_line(as_json(exit_status, &findings, settings.as_ref()));
+        print_json(&as_json(exit_status, &findings, settings.as_ref()));
     } else {
         if let Some(settings) = &settings {
             print_line(settings);
         }
-        print_line(as_text(&findings).trim_end());
+        print_styled(as_text(&findings).trim_end());
     }
     exit_status
 }
@@ -262,7 +263,7 @@ fn as_text(findings: &[Finding]) -> String {
             style("FAILED").red()
         };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{what:width$}  {result}  {of}");
+        let _ = writeln!(text, "{what:width$}  {result}  {}", printable(of));
         text
     })
 }

@@ -84,6 +84,11 @@ impl fmt::Display for PrintedConfig {
 /// Returns a given value, as the file takes it.
 fn written(setting: &Setting) -> Option<String> {
     let quoted = |value: &String| toml::Value::from(value.as_str()).to_string();
+    if setting.key == "on-event" {
+        // Its arguments may be secrets.
+        let program = setting.values.first()?.split_whitespace().next()?;
+        return Some(quoted(&format!("{program} …")));
+    }
     if setting.is_flag {
         return setting.values.first().cloned();
     }

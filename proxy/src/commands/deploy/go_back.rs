@@ -26,8 +26,9 @@ impl DeployRun<'_> {
         let path = &changes.uploaded.path;
         if let (Some(file), Some(written)) = (&self.place.pointer, &changes.pointer) {
             let named = written.before(file).map(|pointer| pointer.path);
+            let put_back = self.at_pointer(file, || written.put_back(file));
             let named = named.map_or_else(|| "nothing".to_owned(), |path| format!("{path:?}"));
-            return match written.put_back(file) {
+            return match put_back {
                 Ok(true) => Ok(format!("{file:?} names {named} again")),
                 Ok(false) if written.is_unchanged() => {
                     Ok(format!("{file:?} named it before, and still does"))
@@ -37,13 +38,13 @@ impl DeployRun<'_> {
             };
         }
         if let Some(replaced) = &changes.in_place {
-            return match replaced.put_back() {
+            return match self.on_site(|| replaced.put_back()) {
                 Ok(true) => Ok(format!("{path:?} is what it was before")),
                 Ok(false) => Ok(format!("{path:?} was replaced again by now")),
                 Err(error) => Err(format!("{path:?} stays: {error}")),
             };
         }
-        match upload::take_back(&changes.uploaded) {
+        match self.on_site(|| upload::take_back(&changes.uploaded)) {
             Ok(()) => Ok(format!("{path:?} is removed again")),
             Err(error) => Err(format!("{path:?} stays: {error}")),
         }

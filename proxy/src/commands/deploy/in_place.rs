@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use tempfile::TempDir;
 
+use super::original::Original;
 use super::upload;
 use crate::commands::progress::Progress;
 use crate::deployment::checksum_file;
@@ -26,9 +27,9 @@ pub(super) struct ReplacedArtifact {
 /// The identity of an artifact, to see if it was replaced again.
 type ArtifactState = (SystemTime, u64);
 
-/// Replaces the artifact at `path` by a copy of `artifact`, whose content has this digest.
+/// Replaces the artifact at `path` by a copy of `original`, whose content has this digest.
 pub(super) fn replace(
-    artifact: &Path,
+    original: &Original,
     digest: Digest,
     path: &Path,
     progress: &mut Progress,
@@ -41,11 +42,11 @@ pub(super) fn replace(
         .suffix(".tmp")
         .tempdir_in(folder)?;
     let copy = before.path().join(path.file_name().unwrap_or_default());
-    upload::copy_proved(artifact, digest, &copy, progress)?;
+    upload::copy_proved(original, digest, &copy, progress)?;
     let model = if path.exists() { path } else { folder };
     files::adopt_all(&copy, model)?;
     let checksum_file = checksum_file::path_for(path);
-    let checksum_before = fs::read(&checksum_file).ok();
+    let checksum_before = files::read_small(&checksum_file).ok();
     swap(&copy, path)?;
     let replaced = ReplacedArtifact {
         path: path.to_owned(),
@@ -128,7 +129,8 @@ mod tests {
         let mut progress = Progress::quiet();
         let mut replace = |new: &str| {
             let digest = digest(&path(new)).unwrap();
-            replace(&path(new), digest, &path("app"), &mut progress).unwrap()
+            let original = Original::new(path(new));
+            replace(&original, digest, &path("app"), &mut progress).unwrap()
         };
         let read = |name: &str| fs::read_to_string(path(name)).unwrap();
         fs::write(path("app.sha256"), "of one").unwrap();

@@ -1,11 +1,13 @@
 //! `handoff deploy`: puts an artifact into a deployment, and waits until its sidecars run it.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use self::original::Original;
 use self::outcome::DeployOutcome;
 use self::upload::{SameContent, Uploaded};
 use self::wake::Wake;
@@ -20,12 +22,15 @@ use crate::deployment::desired::{self, ControlCommand};
 use crate::deployment::digest::digest;
 use crate::deployment::drop_folder::is_artifact;
 use crate::deployment::names::{ArchiveFormat, release_id};
+use crate::deployment::pointer::Pointer;
 use crate::deployment::source::absolute;
 use crate::deployment::status::Status;
+use crate::os::rights::explain;
 use crate::release::{Digest, Generation, ReleaseId};
 
 mod go_back;
 mod in_place;
+mod original;
 mod outcome;
 mod pointer;
 mod report;
@@ -47,20 +52,11 @@ enum DeployError {
     #[error("the release is named after {0:?}, which the sidecars run (--artifact): omit --id")]
     NoName(PathBuf),
     #[error("cannot read {path:?}: {source}")]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: io::Error },
     #[error("cannot put it into {path:?}: {source}")]
-    Upload {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Upload { path: PathBuf, source: io::Error },
     #[error("cannot write the pointer file {path:?}: {source}")]
-    Pointer {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Pointer { path: PathBuf, source: io::Error },
 }
 
 impl DeployError {
@@ -91,7 +87,7 @@ pub fn run(deploy: &DeployArgs) -> ExitStatus {
 struct DeployRun<'a> {
     options: &'a DeployArgs,
     place: DeploymentPaths,
-    artifact: PathBuf,
+    original: Original,
     digest: Digest,
     /// The digest as the sidecars' files contain it.
     digest_text: String,
@@ -119,21 +115,29 @@ impl<'a> DeployRun<'a> {
             to,
             state,
             in_place,
+            named_by,
             ..
         } = options.clone();
-        let place = DeploymentPaths::find(pointer, to, in_place, state)?;
-        let artifact = absolute(options.artifact.clone());
-        let reading = format!("reading {artifact:?}");
-        let digest = progress.show_during(&reading, || digest(&artifact));
+        let place = DeploymentPaths::find(pointer, to, in_place, state, &named_by)?;
+        let original = Original::new(absolute(options.artifact.clone()));
+        let reading = format!("reading {:?}", original.path);
+        let digest = original
+            .rights
+            .apply(|| progress.show_during(&reading, || digest(&original.path)));
         let digest = digest.map_err(|source| DeployError::Read {
-            path: artifact.clone(),
+            path: original.path.clone(),
             source,
         })?;
+        // Most of the time it reads what sidecars publish.
+        place
+            .rights_over(&place.state)
+            .take_on()
+            .map_err(UnknownDeployment::from)?;
         Ok(Self {
             options,
             follower: Follower::of(&place.state),
             place,
-            artifact,
+            original,
             digest,
             digest_text: digest.to_string(),
             before: BTreeMap::new(),
@@ -163,7 +167,13 @@ impl<'a> DeployRun<'a> {
             }
             DeployOutcome::Superseded | DeployOutcome::Timeout => {}
         }
-        Ok(self.report(&outcome, CommandOutcome::Promoted, Some(&changes)))
+        let report = self.report(&outcome, CommandOutcome::Promoted, Some(&changes));
+        // An artifact that was replaced is removed.
+        let _ = self.on_site(|| {
+            drop(changes);
+            Ok(())
+        });
+        Ok(report)
     }
 
     /// Looks for live sidecars, and requests the `--wake` URL until there is one.
@@ -203,10 +213,41 @@ impl<'a> DeployRun<'a> {
         is_live
     }
 
+    /// Works with the rights over the folder that the artifact goes to.
+    fn on_site<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.place.rights_over(&self.place.uploads).apply(work)
+    }
+
+    /// Works with the rights over the folder of the pointer file.
+    fn at_pointer<T>(&self, file: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let folder = file.parent().unwrap_or(file);
+        self.place.rights_over(folder).apply(work)
+    }
+
+    /// Returns the present content of the pointer file, if it can be understood.
+    fn pointed(&self, file: &Path) -> Option<Pointer> {
+        self.at_pointer(file, || Ok(pointer::read(file))).ok()?
+    }
+
     /// Returns true if the files and all sidecars have this artifact already.
     fn is_deployed(&self, progress: &mut Progress) -> bool {
-        let named = match (&self.place.pointer, &self.place.in_place) {
-            (Some(file), _) => pointer::read(file).and_then(|pointer| pointer.digest),
+        let mut named = None;
+        // Without the rights to look, it is deployed, which explains it.
+        let _ = self.on_site(|| {
+            named = self.named(progress);
+            Ok(())
+        });
+        let has_it = |status: &Status| {
+            let active = status.active.as_ref();
+            active.is_some_and(|active| active.digest == self.digest_text)
+        };
+        named == Some(self.digest) && self.follower.sidecars.live().all(has_it)
+    }
+
+    /// Returns the digest of the artifact that the sidecars are to run now, if it is known.
+    fn named(&self, progress: &mut Progress) -> Option<Digest> {
+        match (&self.place.pointer, &self.place.in_place) {
+            (Some(file), _) => self.pointed(file)?.digest,
             (None, Some(path)) => digest(path).ok(),
             (None, None) => {
                 let newest = DropFolder::default().newest(&self.place.uploads, None);
@@ -216,12 +257,7 @@ impl<'a> DeployRun<'a> {
                     digest.ok()
                 })
             }
-        };
-        let has_it = |status: &Status| {
-            let active = status.active.as_ref();
-            active.is_some_and(|active| active.digest == self.digest_text)
-        };
-        named == Some(self.digest) && self.follower.sidecars.live().all(has_it)
+        }
     }
 
     fn write(&self, progress: &mut Progress) -> Result<DeployChanges, DeployError> {
@@ -230,32 +266,29 @@ impl<'a> DeployRun<'a> {
             in_place,
             uploads,
             state,
+            ..
         } = &self.place;
         if let Some(path) = in_place {
             return self.replace(path, progress);
         }
         let id = self.options.id.as_deref();
-        let (stem, suffix) = upload::name(&self.artifact, id, self.digest);
+        let (stem, suffix) = upload::name(&self.original, id, self.digest);
         let name = format!("{stem}{suffix}");
         if stem.is_empty() || !is_artifact(name.as_ref()) {
             return Err(DeployError::Name(name));
         }
         let target = uploads.join(&name);
-        progress.say(&format!("copying {:?} to {target:?}", self.artifact));
+        progress.say(&format!("copying {:?} to {target:?}", self.original.path));
         self.ask_for_retry(state, progress);
         let same_content = if pointer.is_some() {
             SameContent::Reuse
         } else {
             SameContent::CopyAgain
         };
-        let uploaded = upload::upload(
-            &self.artifact,
-            self.digest,
-            uploads,
-            &name,
-            same_content,
-            progress,
-        );
+        let uploaded = self.on_site(|| {
+            let (original, digest) = (&self.original, self.digest);
+            upload::upload(original, digest, uploads, &name, same_content, progress)
+        });
         let uploaded = uploaded.map_err(|source| DeployError::Upload {
             path: uploads.clone(),
             source,
@@ -263,9 +296,11 @@ impl<'a> DeployRun<'a> {
         let written = match pointer {
             None => None,
             Some(file) => {
-                let written = pointer::write(file, &uploaded.path, self.digest, &stem);
+                let written = self.at_pointer(file, || {
+                    pointer::write(file, &uploaded.path, self.digest, &stem)
+                });
                 Some(written.map_err(|source| {
-                    let _ = upload::take_back(&uploaded);
+                    let _ = self.on_site(|| upload::take_back(&uploaded));
                     DeployError::Pointer {
                         path: file.clone(),
                         source,
@@ -291,13 +326,14 @@ impl<'a> DeployRun<'a> {
         if self.options.id.is_some() {
             return Err(DeployError::NoName(path.to_owned()));
         }
-        if self.artifact.is_file() && format(&self.artifact) != format(path) {
-            let artifact = self.artifact.clone();
+        if !self.original.is_folder && format(&self.original.path) != format(path) {
+            let artifact = self.original.path.clone();
             return Err(DeployError::Format(path.to_owned(), artifact));
         }
-        progress.say(&format!("replacing {path:?} by {:?}", self.artifact));
+        progress.say(&format!("replacing {path:?} by {:?}", self.original.path));
         self.ask_for_retry(&self.place.state, progress);
-        let replaced = in_place::replace(&self.artifact, self.digest, path, progress);
+        let replaced =
+            self.on_site(|| in_place::replace(&self.original, self.digest, path, progress));
         let replaced = replaced.map_err(|source| DeployError::Upload {
             path: path.to_owned(),
             source,
@@ -317,6 +353,7 @@ impl<'a> DeployRun<'a> {
     /// appears.
     fn ask_for_retry(&self, state: &Path, progress: &mut Progress) {
         if let Err(error) = desired::write_command(state, ControlCommand::Retry(self.digest)) {
+            let error = explain(error);
             progress.say(&format!("cannot ask for a retry in {state:?}: {error}"));
         }
     }
@@ -345,12 +382,14 @@ impl<'a> DeployRun<'a> {
             }
             if let (Some(file), Some(changes)) = (&self.place.pointer, changes)
                 && let Some(written) = &changes.pointer
-                && !written.is_current(file)
+                && !self
+                    .at_pointer(file, || Ok(written.is_current(file)))
+                    .unwrap_or(true)
             {
                 return DeployOutcome::Superseded;
             }
             if let Some(replaced) = changes.and_then(|changes| changes.in_place.as_ref())
-                && !replaced.is_current()
+                && !self.on_site(|| Ok(replaced.is_current())).unwrap_or(true)
             {
                 return DeployOutcome::Superseded;
             }
@@ -379,7 +418,7 @@ impl<'a> DeployRun<'a> {
         let mut named = vec![changes.uploaded.path.clone()];
         if let (Some(file), Some(written)) = (&self.place.pointer, &changes.pointer) {
             named.extend(
-                [written.before(file), pointer::read(file)]
+                [written.before(file), self.pointed(file)]
                     .into_iter()
                     .flatten()
                     .map(|pointer| pointer.path),
@@ -396,9 +435,14 @@ impl<'a> DeployRun<'a> {
             })
             .map(|instance| instance.digest.as_str())
             .collect();
-        upload::prune(&self.place.uploads, self.options.keep, |path, digest| {
+        let is_needed = |path: &Path, digest: Option<Digest>| {
             let is_used = |digest: Digest| used.contains(&digest.to_string().as_str());
             named.iter().any(|named| named == path) || digest.is_some_and(is_used)
+        };
+        // What is not removed now is removed by the next deploy.
+        let _ = self.on_site(|| {
+            upload::prune(&self.place.uploads, self.options.keep, is_needed);
+            Ok(())
         });
     }
 }

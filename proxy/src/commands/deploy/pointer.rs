@@ -17,7 +17,7 @@ pub(super) struct WrittenPointer {
 
 /// Returns the content of the pointer file, if it can be understood.
 pub(super) fn read(file: &Path) -> Option<Pointer> {
-    parse(file, &fs::read(file).ok()?)
+    parse(file, &files::read_small(file).ok()?)
 }
 
 /// Writes a pointer file that names `artifact`.
@@ -39,7 +39,7 @@ pub(super) fn write(
         let cannot = format!("a pointer file cannot name {artifact:?}");
         return Err(io::Error::other(cannot));
     }
-    let before = match fs::read(file) {
+    let before = match files::read_small(file) {
         Ok(before) => Some(before),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
@@ -55,7 +55,7 @@ pub(super) fn write(
 impl WrittenPointer {
     /// Returns true if the file still has the content that this deploy has written.
     pub(super) fn is_current(&self, file: &Path) -> bool {
-        match fs::read(file) {
+        match files::read_small(file) {
             Ok(content) => content == self.ours,
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         }

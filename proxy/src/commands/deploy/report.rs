@@ -37,7 +37,8 @@ impl DeployRun<'_> {
                     .sidecars
                     .live()
                     .find_map(|status| status.active.as_ref());
-                let own = || release_id(self.options.id.as_deref(), &self.artifact, self.digest);
+                let own =
+                    || release_id(self.options.id.as_deref(), &self.original.path, self.digest);
                 active.map_or_else(own, |active| active.release.clone())
             }
         };

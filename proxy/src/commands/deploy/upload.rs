@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use super::original::Original;
 use crate::commands::progress::Progress;
 use crate::deployment::checksum_file;
 use crate::deployment::copy::copy;
 use crate::deployment::digest::digest as digest_at;
 use crate::deployment::drop_folder::is_artifact;
-use crate::os::files;
+use crate::os::{files, rights};
 use crate::release::Digest;
 
 /// Number of attempts to copy an artifact that is open for writing.
@@ -36,10 +37,10 @@ pub(super) enum SameContent {
     CopyAgain,
 }
 
-/// Copies `artifact`, whose content has this digest, into `folder` under a name that no other
+/// Copies `original`, whose content has this digest, into `folder` under a name that no other
 /// content has there.
 pub(super) fn upload(
-    artifact: &Path,
+    original: &Original,
     digest: Digest,
     folder: &Path,
     name: &str,
@@ -47,8 +48,8 @@ pub(super) fn upload(
     progress: &mut Progress,
 ) -> io::Result<Uploaded> {
     files::make_folder(folder)?;
-    if same_content == SameContent::Reuse && lies_in(artifact, folder) {
-        let path = artifact.to_owned();
+    if same_content == SameContent::Reuse && lies_in(&original.path, folder) {
+        let path = original.path.clone();
         return Ok(Uploaded {
             path,
             is_new: false,
@@ -69,7 +70,7 @@ pub(super) fn upload(
         .suffix(".tmp")
         .tempdir_in(folder)?;
     let copy = staging.path().join(name);
-    copy_proved(artifact, digest, &copy, progress)?;
+    copy_proved(original, digest, &copy, progress)?;
     files::adopt_all(&copy, folder)?;
     if same_content == SameContent::CopyAgain {
         // On a machine that has not seen it arrive, the latest time decides what is the newest. Best
@@ -83,14 +84,15 @@ pub(super) fn upload(
     Ok(Uploaded { path, is_new: true })
 }
 
-/// Copies `artifact` to `copy`, and checks that the copy has this digest.
+/// Copies `original` to `copy`, and checks that the copy has this digest.
 pub(super) fn copy_proved(
-    artifact: &Path,
+    original: &Original,
     digest: Digest,
     copy: &Path,
     progress: &mut Progress,
 ) -> io::Result<()> {
-    let copied = copy_once_written(artifact, copy, progress)?;
+    let copied = copy_once_written(original, copy, progress)?;
+    let artifact = &original.path;
     if copied != digest {
         let changed = format!("{artifact:?} changed while it was copied");
         return Err(io::Error::other(changed));
@@ -122,7 +124,8 @@ pub(super) fn prune(folder: &Path, keep: usize, needed: impl Fn(&Path, Option<Di
         .filter(|entry| is_artifact(&entry.file_name()))
         .map(|entry| entry.path())
         .filter_map(|path| {
-            let digest = fs::read_to_string(checksum_file::path_for(&path)).ok()?;
+            let digest = files::read_small(&checksum_file::path_for(&path)).ok()?;
+            let digest = String::from_utf8(digest).ok()?;
             let digest = Digest::parse(digest.split_whitespace().next()?).ok();
             // A deploy writes it; new rights and backups change the artifact's own times.
             let deployed = fs::metadata(checksum_file::path_for(&path)).ok()?;
@@ -146,8 +149,9 @@ pub(super) fn prune(folder: &Path, keep: usize, needed: impl Fn(&Path, Option<Di
 
 /// Returns the name of a release's file or folder in two parts, stem and suffix: as requested, or
 /// else the artifact's own name with the start of its digest.
-pub(super) fn name(artifact: &Path, id: Option<&str>, digest: Digest) -> (String, String) {
-    let suffix = if artifact.is_dir() {
+pub(super) fn name(original: &Original, id: Option<&str>, digest: Digest) -> (String, String) {
+    let artifact = &original.path;
+    let suffix = if original.is_folder {
         String::new()
     } else {
         suffix(artifact)
@@ -199,7 +203,7 @@ fn find_name(folder: &Path, name: &str, digest: Digest, same_content: SameConten
 }
 
 /// Copies what no process writes to. Scanners of a fresh build get a few seconds for it.
-fn copy_once_written(from: &Path, to: &Path, progress: &mut Progress) -> io::Result<Digest> {
+fn copy_once_written(from: &Original, to: &Path, progress: &mut Progress) -> io::Result<Digest> {
     for _ in 0..WRITTEN_TRIES {
         match copy_with_progress(from, to, progress) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -209,16 +213,19 @@ fn copy_once_written(from: &Path, to: &Path, progress: &mut Progress) -> io::Res
         let _ = fs::remove_dir_all(to);
         thread::sleep(WRITTEN_PAUSE);
     }
-    let open = format!("{from:?} is open for writing: deploy it when it is complete");
+    let open = format!(
+        "{:?} is open for writing: deploy it when it is complete",
+        from.path
+    );
     Err(io::Error::other(open))
 }
 
 /// Copies, and shows the progress.
-fn copy_with_progress(from: &Path, to: &Path, progress: &mut Progress) -> io::Result<Digest> {
-    let total = size(from);
+fn copy_with_progress(from: &Original, to: &Path, progress: &mut Progress) -> io::Result<Digest> {
+    let total = from.rights.apply(|| Ok(size(&from.path)))?;
     let copied = progress.during(
         |progress| progress.show_copied(size(to), total),
-        || copy(from, to),
+        || rights::with_reader(&from.rights, || copy(&from.path, to)),
     );
     progress.end_copy();
     copied
@@ -284,7 +291,7 @@ mod tests {
         let digest = digest_of("x");
         let start = &digest.hex()[..8];
         let name = |path: &str, id| {
-            let (stem, suffix) = name(Path::new(path), id, digest);
+            let (stem, suffix) = name(&Original::new(path.into()), id, digest);
             stem + &suffix
         };
         assert_eq!(name("out/app.exe", None), format!("app-{start}.exe"));
@@ -304,7 +311,16 @@ mod tests {
         let mut put = |content: &str, same_content| {
             fs::write(&source, content).unwrap();
             let digest = digest_of(content);
-            let put = upload(&source, digest, &drop, "a.exe", same_content, &mut progress).unwrap();
+            let original = Original::new(source.clone());
+            let put = upload(
+                &original,
+                digest,
+                &drop,
+                "a.exe",
+                same_content,
+                &mut progress,
+            );
+            let put = put.unwrap();
             let name = put.path.file_name().unwrap().to_str().unwrap().to_owned();
             (name, put.is_new)
         };
@@ -334,7 +350,9 @@ mod tests {
             fs::write(&source, content).unwrap();
             let digest = digest_of(content);
             let same = SameContent::Reuse;
-            let put = upload(&source, digest, drop.path(), content, same, &mut progress).unwrap();
+            let original = Original::new(source.to_path_buf());
+            let put = upload(&original, digest, drop.path(), content, same, &mut progress);
+            let put = put.unwrap();
             let checksum = checksum_file::path_for(&put.path);
             files::set_modified(&checksum, start - Duration::from_secs(age)).unwrap();
         }
@@ -355,7 +373,8 @@ mod tests {
             let digest = digest_at(&artifact).unwrap();
             let again = SameContent::CopyAgain;
             let name = file_name(&artifact);
-            let put = upload(&artifact, digest, drop.path(), &name, again, &mut progress);
+            let original = Original::new(artifact.clone());
+            let put = upload(&original, digest, drop.path(), &name, again, &mut progress);
             let modified = fs::metadata(put.unwrap().path).unwrap().modified().unwrap();
             assert!(
                 modified.elapsed().unwrap() < Duration::from_secs(3600),
@@ -373,7 +392,7 @@ mod tests {
             fs::write(&source, content).unwrap();
             let digest = digest_of(content);
             upload(
-                &source,
+                &Original::new(source.to_path_buf()),
                 digest,
                 drop.path(),
                 content,

@@ -19,7 +19,7 @@ mod step;
 /// Time between two readings of the sidecars' files.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Time in which a heartbeat changes, for machines whose clocks differ.
-const HEARTBEAT: Duration = Duration::from_secs(3);
+const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// The progress of each live sidecar.
 pub(super) type Steps = BTreeMap<Arc<str>, Step>;

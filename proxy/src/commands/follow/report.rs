@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::step::Step;
-use crate::cli::output::{OutputFormat, eprint_line, print_line};
+use crate::cli::output::{OutputFormat, eprint_line, print_json, print_line};
 use crate::commands::ExitStatus;
 
 const SCHEMA: u32 = 1;
@@ -75,7 +75,7 @@ impl Report {
     /// Prints success to stdout, failure to stderr, and JSON to stdout.
     pub(in crate::commands) fn print(&self, format: OutputFormat) {
         if format == OutputFormat::Json {
-            print_line(self.json());
+            print_json(&self.json());
         } else if self.exit_status == ExitStatus::Done {
             print_line(&self.message);
         } else {

@@ -17,6 +17,8 @@ use super::{ELSEWHERE, ExitStatus, exit_status_of};
 use crate::cli::output::eprint_line;
 use crate::cli::queries::LogsArgs;
 use crate::deployment::status::Status;
+use crate::os::rights::explain;
+use crate::os::terminal::{printable, printable_json};
 
 mod tail;
 
@@ -26,7 +28,7 @@ pub fn run(options: &LogsArgs) -> ExitStatus {
 }
 
 fn show(options: &LogsArgs) -> Result<ExitStatus, UnknownDeployment> {
-    let state = options.deployment.state()?;
+    let state = options.deployment.enter()?;
     let mut sidecars = Sidecars::of(&state);
     sidecars.refresh();
     let last = last_log(&state);
@@ -57,7 +59,8 @@ fn show(options: &LogsArgs) -> Result<ExitStatus, UnknownDeployment> {
                     shown.tails.insert(file, (sidecar, tail));
                 }
                 Err(error) => problems.push(format!(
-                    "cannot read {file:?}, the log file of sidecar {sidecar}: {error}"
+                    "cannot read {file:?}, the log file of sidecar {sidecar}: {}",
+                    explain(error)
                 )),
             },
         }
@@ -133,14 +136,15 @@ impl LogPrinter {
                 continue;
             }
             if is_one_of_many && !self.json && self.last.as_ref() != Some(sidecar) {
-                writeln!(stdout, "==> sidecar {sidecar} <==")?;
+                writeln!(stdout, "==> sidecar {} <==", printable(sidecar))?;
             }
             self.last = Some(Arc::clone(sidecar));
             for line in lines {
                 if self.json {
-                    writeln!(stdout, "{}", as_json(sidecar, &line))?
+                    let json = as_json(sidecar, &line).to_string();
+                    writeln!(stdout, "{}", printable_json(&json))?
                 } else {
-                    writeln!(stdout, "{line}")?
+                    writeln!(stdout, "{}", printable(&line))?
                 }
             }
         }

@@ -87,7 +87,8 @@ impl Store {
         let artifact = match content.copy {
             None => deployed.path.clone(),
             Some((folder, name)) => {
-                let kept = self.keep_copy(&id, folder, proved);
+                let kept = files::limit_to_readers_of(&deployed.path, folder.path())
+                    .and_then(|()| self.keep_copy(&id, folder, proved));
                 kept.map_err(|error| deployed.copy_error(error))?.join(name)
             }
         };
@@ -316,7 +317,11 @@ impl<'a> Deployed<'a> {
                 || age.is_ok_and(|age| age > COARSEST_TIME) && files::is_on_local_file_system(path);
             let is_same =
                 content.copy.is_none() || has_certain_times() || digests(path)?.code == code;
-            Ok(is_same && Fingerprint::of(path)? == self.fingerprint)
+            let mut entries = Vec::new();
+            if self.fingerprint.is_folder {
+                entries = digest::entries(path)?;
+            }
+            Ok(is_same && Fingerprint::of_entries(path, &entries)? == self.fingerprint)
         };
         if is_unchanged().map_err(|error| self.copy_error(error))? {
             Ok(())

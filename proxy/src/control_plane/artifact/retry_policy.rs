@@ -33,6 +33,8 @@ struct FailedArtifact {
     tries: u32,
     problem: ArtifactProblem,
     is_reported: bool,
+    /// True if a process had it open for writing.
+    is_written: bool,
     next: Option<Instant>,
     /// The latest change of the artifact since, and its time.
     changed: Option<(Fingerprint, Instant)>,
@@ -151,6 +153,7 @@ impl RetryPolicy {
             tries,
             problem,
             is_reported,
+            is_written: matches!(error, AcceptError::Busy(_)),
             next: delay.map(|delay| now + delay),
             changed: None,
         });
@@ -158,6 +161,11 @@ impl RetryPolicy {
             wait: delay.unwrap_or(Duration::MAX),
             problem: failed.is_reported.then_some(&failed.problem),
         }
+    }
+
+    /// Lets an artifact that was open for writing be tried now: a writer has closed its file.
+    pub fn forget_writer(&mut self) {
+        self.last.take_if(|last| last.is_written);
     }
 
     /// Records that the artifact was accepted.

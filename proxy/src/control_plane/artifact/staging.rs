@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::os::files;
+use crate::os::files::{self, Access};
 
 const LOCK: &str = "lock";
 /// Number of attempts, while another sidecar takes the folder for a leftover.
@@ -57,7 +57,7 @@ impl Staging {
             None => self.own.insert(OwnFolder::make(&self.parent)?),
         };
         // A cleaner of temporary folders may have removed it.
-        fs::create_dir_all(&own.folder)?;
+        files::make_own_folder(&own.folder, Access::None)?;
         tempfile::tempdir_in(&own.folder)
     }
 }
@@ -66,7 +66,7 @@ impl Staging {
 
 impl OwnFolder {
     fn make(parent: &Path) -> io::Result<Self> {
-        fs::create_dir_all(parent)?;
+        files::make_own_folder(parent, Access::None)?;
         sweep(parent);
         for _ in 0..TRIES {
             if let Some(own) = Self::try_make(parent)? {

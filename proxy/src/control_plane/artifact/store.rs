@@ -35,7 +35,8 @@ use crate::deployment::file_error::NameFile as _;
 use crate::deployment::names::release_ids;
 use crate::deployment::transfer::is_same_content;
 use crate::deployment::{Target, deployment_key};
-use crate::os::{files, machine};
+use crate::os::files::{self, Access};
+use crate::os::machine;
 use crate::process::template::Command;
 use crate::release::{Digest, Release, ReleaseId};
 
@@ -117,10 +118,10 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made or used.
     pub fn open(settings: StoreSettings) -> io::Result<Self> {
-        fs::create_dir_all(&settings.cache)?;
+        files::make_own_folder(&settings.cache.join("releases"), Access::Enter)?;
         let cache = files::canonical(&settings.cache)?;
         let copies = cache.join("releases").join(deployment_key(&settings.state));
-        fs::create_dir_all(&copies)?;
+        files::make_own_folder(&copies, Access::Enter)?;
         let boot = machine::boot();
         Ok(Self {
             unsynced: unsynced(&copies, boot.as_deref()),
@@ -254,7 +255,7 @@ impl Store {
     fn read_memories(&self) -> String {
         let entries = fs::read_dir(self.settings.cache.join("memory"));
         let entries = entries.into_iter().flatten().flatten();
-        let contents = entries.filter_map(|entry| fs::read(entry.path()).ok());
+        let contents = entries.filter_map(|entry| files::read_large(&entry.path()).ok());
         contents
             .map(|content| String::from_utf8_lossy(&content).into_owned())
             .collect()
@@ -280,7 +281,7 @@ impl Store {
         proved: Proved,
     ) -> io::Result<PathBuf> {
         // A cleaner of temporary folders may have removed it.
-        fs::create_dir_all(&self.copies).writing(&self.copies)?;
+        files::make_own_folder(&self.copies, Access::Enter).writing(&self.copies)?;
         let mut number = 1;
         let mut copy = self.copies.join(id.as_str());
         let lock = loop {
@@ -320,7 +321,7 @@ impl Store {
     fn name_copy(&mut self, folder: &Path, copy: &Path) -> io::Result<()> {
         match &self.boot {
             Some(boot) => {
-                fs::write(unsynced_mark(copy), boot)?;
+                files::write_atomically(&unsynced_mark(copy), boot.as_bytes())?;
                 self.unsynced.push(copy.to_owned());
             }
             // After a power loss, no name may refer to half a copy.
@@ -771,7 +772,8 @@ mod tests {
     fn a_cache_in_the_deployed_folder_is_refused() {
         let mut site = Site::new(Workdir::Auto);
         site.write("index.html", "one");
-        let refused = site.accept(&site.folder.path().to_owned(), None);
+        let folder = site.folder.path().to_owned();
+        let refused = site.accept(&folder, None);
         let said = refused.unwrap_err().to_string();
         assert!(said.contains("--cache"), "{said}");
     }

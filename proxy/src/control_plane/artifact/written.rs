@@ -45,7 +45,7 @@ fn is_data(path: &Path) -> bool {
     let name = lower(path.file_name().unwrap_or_default());
     let folders = path.parent().unwrap_or(path).iter().map(lower);
     let is_ending = |ending: &&str| name.ends_with(*ending);
-    !ENDINGS_OF_NO_DATA.iter().any(|ending| is_ending(&ending))
+    !ENDINGS_OF_NO_DATA.iter().any(is_ending)
         && !folders
             .into_iter()
             .any(|folder| FOLDERS_OF_NO_DATA.contains(&&*folder))

@@ -6,6 +6,7 @@ use crate::release::ReleaseId;
 impl Lifecycle {
     pub(super) fn retry_requested(&mut self, release: &ReleaseId, actions: &mut Vec<Action>) {
         self.refused.remove(release);
+        self.forget_giving_way(release);
         if self.wanted.as_ref() == Some(release) {
             self.failures = 0;
             self.crashes.remove(release);
@@ -44,6 +45,8 @@ impl Lifecycle {
             return actions.push(Action::ReportNoRollbackTarget);
         };
         self.refused.remove(&target);
+        // The operator has decided: nothing is tried again unasked.
+        self.gave_way = None;
         if self.incoming.starting() == Some(&target) {
             match &mut self.incoming {
                 Incoming::Candidate(candidate) => candidate.purpose = Purpose::Rollback,

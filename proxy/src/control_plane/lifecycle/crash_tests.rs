@@ -20,9 +20,9 @@ fn settled() -> Lifecycle {
     lifecycle
 }
 
-fn refuses(actions: &[Action]) -> bool {
+fn gives_way(actions: &[Action]) -> bool {
     let mut actions = actions.iter();
-    actions.any(|action| matches!(action, Action::Refuse(..)))
+    actions.any(|action| matches!(action, Action::ReportGaveWay(..)))
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_launch_that_the_machine_refused_is_no_crash() {
         lifecycle.on(Event::RetryDue);
         lifecycle.on(Event::Ready(Generation(generation)));
         let crashed = lifecycle.on(Event::Exited(Generation(generation)));
-        assert_eq!(refuses(&crashed), generation == 9, "the third crash");
+        assert_eq!(gives_way(&crashed), generation == 9, "the third crash");
     }
 }
 

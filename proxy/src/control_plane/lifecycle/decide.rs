@@ -10,7 +10,10 @@ impl Lifecycle {
         if self.wanted.as_ref() != Some(release) {
             self.failures = 0;
             self.crashes.clear();
+            self.gave_way = None;
         }
+        // Deployed again, it does not have to rest.
+        self.forget_giving_way(release);
         self.wanted = Some(release.clone());
         let is_refused = self.refused.contains(release);
         // After a refused deploy, its pointer is put back to the release that a rollback leaves. Only
@@ -90,6 +93,9 @@ impl Lifecycle {
         self.record_good(&release);
         self.refused.remove(&release);
         self.has_served = true;
+        if let Some(given) = self.gave_way.as_mut().filter(|it| it.release == release) {
+            given.is_resting = false;
+        }
         actions.push(Action::Promote(generation));
         let promoted = Serving::Active(Active::new(instance));
         let before = std::mem::replace(&mut self.serving, promoted);
@@ -103,7 +109,8 @@ impl Lifecycle {
         }
         if let Serving::Active(superseded) = before {
             let superseded = superseded.instance;
-            if purpose == Purpose::Deploy && superseded.release != release {
+            let is_new = superseded.release != release && !self.has_given_way(&release);
+            if purpose == Purpose::Deploy && is_new {
                 self.begin_trial(generation, superseded.generation, actions);
             }
             self.drain(superseded, actions);
@@ -112,6 +119,7 @@ impl Lifecycle {
         // else served. Now that something serves, the newer one gets a fair trial.
         if let Some(wanted) = self.wanted.clone()
             && !self.refused.contains(&wanted)
+            && !self.is_resting(&wanted)
         {
             self.approach(&wanted, actions);
         }
@@ -173,7 +181,9 @@ impl Lifecycle {
             Purpose::Rollback if !is_serving => self.start(release, purpose, actions),
             // The purpose of the launch has gone.
             Purpose::Restart | Purpose::Rescue | Purpose::Rollback => match self.wanted.clone() {
-                Some(wanted) if !self.refused.contains(&wanted) => self.approach(&wanted, actions),
+                Some(wanted) if !self.refused.contains(&wanted) && !self.is_resting(&wanted) => {
+                    self.approach(&wanted, actions);
+                }
                 _ if self.serving.active().is_none() => self.approach(&release, actions),
                 _ => {}
             },
@@ -221,8 +231,10 @@ impl Lifecycle {
     pub(super) fn settled(&mut self, generation: Generation) {
         let active = self.serving.active();
         if let Some(active) = active.filter(|active| active.instance.generation == generation) {
+            let release = active.instance.release.clone();
             self.failures = 0;
-            self.crashes.remove(&active.instance.release);
+            self.crashes.remove(&release);
+            self.forget_giving_way(&release);
         }
     }
 
@@ -261,10 +273,10 @@ impl Lifecycle {
             _ if self.rollback_target().is_some() => {}
             // Another instance of the same release serves instead.
             _ if self.is_serving(&release) => self.return_to_wanted(actions),
-            Some(before) if may_go_back && crashes >= self.policy.rapid_fails => {
-                self.refuse(Some(generation), release, RefusalCause::Failed, actions);
-                self.failures = 0;
-                self.approach(&before, actions);
+            Some(before)
+                if self.may_give_way(&release) && crashes >= self.crash_limit(&release) =>
+            {
+                self.give_way(generation, release, &before, actions);
             }
             // Something newer is due anyway.
             _ if self.serving.active().is_some() && self.incoming != Incoming::None => {}
@@ -318,6 +330,7 @@ impl Lifecycle {
             && self.incoming == Incoming::None
             && !self.is_serving(&wanted)
             && !self.refused.contains(&wanted)
+            && !self.is_resting(&wanted)
         {
             self.back_off(wanted, Purpose::Deploy, actions);
         }

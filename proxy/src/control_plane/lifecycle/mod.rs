@@ -41,12 +41,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::state::{Active, Candidate, Draining, Health, Incoming, Instance, Phase, Planned};
+use self::state::{
+    Active, Candidate, Draining, GaveWay, Health, Incoming, Instance, Phase, Planned,
+};
 use self::state::{Serving, Spare};
 use crate::release::{Generation, ReleaseId};
 
 mod commands;
 mod decide;
+mod giving_way;
 mod state;
 mod steps;
 
@@ -75,6 +78,8 @@ pub struct Lifecycle {
     failures: u32,
     /// Number of crashes of each release while it served, since an instance of it settled.
     crashes: BTreeMap<ReleaseId, u32>,
+    /// The newest release that gave way to the one before, until an instance of it settles.
+    gave_way: Option<GaveWay>,
     has_served: bool,
     phase: Phase,
 }
@@ -151,6 +156,8 @@ pub enum Event {
     Drained(Generation),
     /// The back-off is over.
     RetryDue,
+    /// This release, which gave way to another one, is to be tried again.
+    ReturnDue(ReleaseId),
     /// Another try of this refused release was requested.
     RetryRequested(ReleaseId),
     /// A new instance of the active release was requested.
@@ -190,6 +197,10 @@ pub enum Action {
     BeginTrial(Generation),
     /// Reports [`Event::RetryDue`] after the back-off for this number of failures in a row.
     RetryAfter(u32),
+    /// Reports that the release of this instance gives way to the second one after crashes.
+    ReportGaveWay(Generation, ReleaseId, ReleaseId),
+    /// Reports [`Event::ReturnDue`] for the release after a pause: it has given way so many times.
+    ReturnAfter(ReleaseId, u32),
     /// Reports that there is no release to go back to.
     ReportNoRollbackTarget,
     /// Reports that the rollback to the first release was given up for the second one.
@@ -220,6 +231,7 @@ impl Lifecycle {
             unproven: BTreeSet::new(),
             failures: 0,
             crashes: BTreeMap::new(),
+            gave_way: None,
             has_served: false,
             phase: Phase::Running,
         }
@@ -287,6 +299,7 @@ impl Lifecycle {
             Event::Exited(generation) => self.exited(generation, to),
             Event::Drained(generation) => self.drained(generation, to),
             Event::RetryDue => self.retry_due(to),
+            Event::ReturnDue(release) => self.return_due(&release, to),
             Event::RetryRequested(release) => self.retry_requested(&release, to),
             Event::RestartRequested => self.restart_requested(to),
             Event::RollbackRequested(release) => self.rollback_requested(release, to),
@@ -349,6 +362,7 @@ impl Lifecycle {
             .flatten()
             .chain(draining)
             .chain(&self.wanted)
+            .chain(self.gave_way.as_ref().map(|given| &given.release))
             .chain(&self.good)
     }
 
@@ -359,6 +373,8 @@ impl Lifecycle {
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod giving_way_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]

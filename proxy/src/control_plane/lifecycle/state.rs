@@ -86,6 +86,16 @@ pub(super) struct Draining {
     pub(super) is_evicted: bool,
 }
 
+/// A release that gave way to another one because it crashed again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct GaveWay {
+    pub(super) release: ReleaseId,
+    /// Number of times that it has given way.
+    pub(super) count: u32,
+    /// True until it is to be tried again.
+    pub(super) is_resting: bool,
+}
+
 /// The state of the sidecar as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase {

@@ -76,6 +76,7 @@ impl Lifecycle {
     ) {
         self.good.retain(|good| *good != release);
         self.crashes.remove(&release);
+        self.forget_giving_way(&release);
         self.refused.insert(release.clone());
         actions.push(Action::Refuse(generation, release, cause));
     }

@@ -137,32 +137,6 @@ fn when_the_active_crashes_the_one_that_still_drains_serves_again() {
 }
 
 #[test]
-fn a_release_that_keeps_crashing_is_given_up_for_the_one_before() {
-    let mut lifecycle = serving();
-    lifecycle.on(detected("v2"));
-    lifecycle.on(Event::Ready(Generation(2)));
-    lifecycle.on(Event::Drained(Generation(1)));
-    lifecycle.on(Event::Exited(Generation(1)));
-    for crash in 0..2 {
-        let generation = crash + 2;
-        lifecycle.on(Event::Exited(Generation(generation)));
-        let again = lifecycle.on(Event::RetryDue);
-        assert_eq!(again, [launch(generation + 1, "v2")]);
-        lifecycle.on(Event::Ready(Generation(generation + 1)));
-    }
-    assert_eq!(
-        lifecycle.on(Event::Exited(Generation(4))),
-        [
-            Action::Withdraw,
-            Action::Refuse(Some(Generation(4)), release("v2"), RefusalCause::Failed),
-            launch(5, "v1")
-        ]
-    );
-    let actions = lifecycle.on(Event::Ready(Generation(5)));
-    assert_eq!(actions, [Action::Promote(Generation(5))]);
-}
-
-#[test]
 fn a_settled_instance_starts_with_a_clean_record() {
     let mut lifecycle = serving();
     for generation in 1..10 {

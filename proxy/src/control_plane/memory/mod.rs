@@ -20,7 +20,7 @@ use super::lifecycle::GOOD;
 use crate::deployment::names::{deployment_key, path_key};
 use crate::deployment::status::{Handoff, Outcome, Refusal};
 use crate::deployment::{FormerState, path_serde};
-use crate::os::files;
+use crate::os::files::{self, Access};
 use crate::release::{Digest, Release};
 
 /// Maximum number of launches, and of refused contents.
@@ -84,7 +84,7 @@ impl Memory {
     /// When the folder cannot be made. A file that cannot be read is an empty memory.
     pub fn open(cache: &Path, state: &Path, command: &str, sidecar: Arc<str>) -> io::Result<Self> {
         let folder = cache.join("memory");
-        fs::create_dir_all(&folder)?;
+        files::make_own_folder(&folder, Access::None)?;
         let name = deployment_key(state);
         let file = folder.join(format!("{name}-{command}.log"));
         let of_all_commands = former_file(&folder, state);
@@ -256,7 +256,7 @@ impl Memory {
     fn lock(&self) -> io::Result<File> {
         if let Some(folder) = self.file.parent() {
             // A cleaner of temporary folders may have removed it.
-            fs::create_dir_all(folder)?;
+            files::make_own_folder(folder, Access::None)?;
         }
         let lock = self.file.with_extension("lock");
         for _ in 0..LOCK_TRIES {
@@ -273,7 +273,7 @@ impl Memory {
 
 impl Records {
     fn read(file: &Path) -> Self {
-        match fs::read(file) {
+        match files::read_large(file) {
             Ok(content) => Self::parse(&content),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
             Err(error) => {

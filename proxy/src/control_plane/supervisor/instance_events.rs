@@ -3,7 +3,7 @@
 use super::instances::InstanceState;
 use super::journal::{Change, FailureDetails};
 use super::{Message, Supervisor};
-use crate::control_plane::instance::{InstanceEvent, PortFinding};
+use crate::control_plane::instance::{InstanceEvent, Note};
 use crate::control_plane::lifecycle::{Event, RefusalCause};
 use crate::control_plane::liveness::LivenessChange;
 use crate::process::{Exit, Launch};
@@ -12,34 +12,23 @@ use crate::release::{Generation, ReleaseId};
 impl<L: Launch> Supervisor<L> {
     pub(super) fn handle_instance_event(&mut self, generation: Generation, event: InstanceEvent) {
         match event {
-            InstanceEvent::Ready {
-                address,
-                port_finding,
-            } => {
-                let (warning, note) = match port_finding {
-                    PortFinding::Fine => (None, None),
-                    PortFinding::Note(note) => (None, Some(note)),
-                    PortFinding::Warning(warning) => (Some(warning), None),
-                };
-                if let Some(note) = &note {
+            InstanceEvent::Ready { address, notes } => {
+                let mut texts = Vec::new();
+                for note in notes {
+                    let (event, text) = match note {
+                        Note::Public(text) => ("port_public", text),
+                        Note::Check(text) => ("ready_with_remarks", text),
+                    };
                     tracing::info!(
-                        event = "port_public",
+                        event,
                         generation = generation.0,
-                        "the instance is ready, and {note}"
+                        "the instance is ready, and {text}"
                     );
-                }
-                if let Some(warning) = &warning {
-                    tracing::warn!(
-                        event = "port_suspect",
-                        generation = generation.0,
-                        %warning,
-                        "the instance is ready, but its port is not as it should be"
-                    );
+                    texts.push(text);
                 }
                 if let Some(instance) = self.instances.get_mut(generation) {
                     instance.address = Some(address);
-                    instance.warning = warning;
-                    instance.note = note;
+                    instance.note = (!texts.is_empty()).then(|| texts.join("; "));
                 }
                 self.journal.record_ready(generation);
                 self.on(Event::Ready(generation));
@@ -50,17 +39,27 @@ impl<L: Launch> Supervisor<L> {
                 probe,
             } => {
                 let details = FailureDetails {
-                    exit: None,
                     output,
                     probe: Some(probe),
+                    ..FailureDetails::default()
                 };
                 self.fail(generation, reason, details);
                 self.on(Event::NeverReady(generation));
                 self.fall_back();
             }
-            InstanceEvent::PortTaken => {
-                let reason = "its port was taken by another program before it could listen";
-                self.fail(generation, reason.to_owned(), FailureDetails::default());
+            InstanceEvent::PortSuspect(warning) => {
+                tracing::warn!(
+                    event = "port_suspect",
+                    generation = generation.0,
+                    %warning,
+                    "the instance is ready, but its port is not as it should be"
+                );
+                if let Some(instance) = self.instances.get_mut(generation) {
+                    instance.warning = Some(warning);
+                }
+            }
+            InstanceEvent::PortTaken(reason) => {
+                self.fail(generation, reason, FailureDetails::default());
                 self.launch_failed(generation);
             }
             InstanceEvent::Exited { exit, probe } => self.exited(generation, exit, probe),
@@ -87,14 +86,23 @@ impl<L: Launch> Supervisor<L> {
         } else {
             ""
         };
+        let active = self.instances.active();
+        let crashed = active.filter(|(active, _)| *active == generation);
+        let in_flight = crashed.map_or(0, |(_, instance)| instance.unfinished());
+        let requests = match in_flight {
+            0 => String::new(),
+            1 => ", with 1 request in flight".to_owned(),
+            more => format!(", with {more} requests in flight"),
+        };
         let details = FailureDetails {
             exit: Some(exit),
             probe,
+            in_flight,
             ..FailureDetails::default()
         };
         self.record_failure(
             generation,
-            format!("ended {moment} ({status}){hint}"),
+            format!("ended {moment} ({status}){requests}{hint}"),
             details,
         );
         self.remove(generation, status);

@@ -1,12 +1,10 @@
 //! The table of launched instances.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -17,14 +15,9 @@ use super::timer::Timer;
 use super::trial::ErrorShare;
 use crate::control_plane::instance::LastProbe;
 use crate::deployment::status::{InstanceStatus, Status, UnixMillis};
-use crate::os::memory::tree_memory;
 use crate::process::variables::Variables;
 use crate::release::{Generation, Release, ReleaseId};
 use crate::router::{ResponseCounts, Upstream};
-
-/// Age from which the memory of an instance is measured again: a look at all processes costs some
-/// milliseconds.
-const MEASURE_MEMORY_EVERY: Duration = Duration::from_secs(10);
 
 /// All instances that have been launched and have not ended.
 #[derive(Debug, Default)]
@@ -42,8 +35,6 @@ pub(super) struct Instance {
     pub(super) address: Option<SocketAddr>,
     pub(super) warning: Option<String>,
     pub(super) note: Option<String>,
-    /// Memory of its processes in bytes, and the time at which that was measured.
-    memory: Cell<Option<(Instant, u64)>>,
     /// The app's own variables at the launch.
     pub(super) environment: Variables,
     stop: watch::Sender<Option<Instant>>,
@@ -97,14 +88,25 @@ impl Instances {
         Some((*generation, instance))
     }
 
-    /// Returns true if any instance of the release has not ended.
     /// Returns the private copies that all instances run.
     pub(super) fn artifacts(&self) -> impl Iterator<Item = &PathBuf> {
         self.0.values().map(|instance| &instance.artifact)
     }
 
+    /// Returns true if any instance of the release has not ended.
     pub(super) fn has_release(&self, id: &ReleaseId) -> bool {
         self.0.values().any(|instance| instance.release == *id)
+    }
+
+    /// Returns true while there is nothing but an active and a standby instance, both without
+    /// requests.
+    pub(super) fn are_at_rest(&self) -> bool {
+        self.0.values().all(|instance| {
+            matches!(
+                instance.state,
+                InstanceState::Active | InstanceState::Standby
+            ) && instance.in_flight() == 0
+        })
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -163,7 +165,6 @@ impl Instance {
             address: None,
             warning: None,
             note: None,
-            memory: Cell::default(),
             environment,
             stop: watch::Sender::new(None),
             last_probe: LastProbe::default(),
@@ -237,18 +238,12 @@ impl Instance {
         self.upstream.strong_count().saturating_sub(routed)
     }
 
-    /// Returns the memory of its processes, measured anew when the last measurement is old.
-    fn memory(&self) -> Option<u64> {
-        let last = self.memory.get();
-        if let Some((at, memory)) = last
-            && at.elapsed() < MEASURE_MEMORY_EVERY
-        {
-            return Some(memory);
-        }
-        let measured = self.pid.and_then(tree_memory);
-        self.memory
-            .set(measured.map(|memory| (Instant::now(), memory)));
-        measured
+    /// Returns the number of requests and tunnels that an end of the active instance leaves without a
+    /// whole response: those in flight, and those that were until a moment ago.
+    pub(super) fn unfinished(&self) -> usize {
+        let upstream = self.upstream.upgrade();
+        let unanswered = upstream.map_or(0, |upstream| upstream.unanswered().recent());
+        self.in_flight() + unanswered
     }
 
     fn show(&self, generation: Generation, releases: &Releases) -> InstanceStatus {
@@ -265,7 +260,8 @@ impl Instance {
             probe: self.last_probe.borrow().clone(),
             warning: self.warning.clone(),
             note: self.note.clone(),
-            memory_bytes: self.memory(),
+            // Measured only for a reader.
+            memory_bytes: None,
         }
     }
 }

@@ -55,6 +55,8 @@ pub(super) struct FailureDetails {
     pub(super) exit: Option<Exit>,
     pub(super) output: VecDeque<String>,
     pub(super) probe: Option<String>,
+    /// Number of requests that were in flight.
+    pub(super) in_flight: usize,
 }
 
 // === impl StatusJournal ===
@@ -188,6 +190,7 @@ impl StatusJournal {
             event = "instance_failed",
             generation = generation.0,
             %release,
+            in_flight = details.in_flight,
             %reason,
             "instance failed"
         );
@@ -208,6 +211,7 @@ impl StatusJournal {
             at_ms: UnixMillis::now(),
             reason,
             exit,
+            in_flight: details.in_flight,
             output,
             probe: details.probe,
         });
@@ -316,6 +320,7 @@ impl From<&Event> for Cause {
             Event::Exited(generation) => of(generation, "has ended"),
             Event::Drained(generation) => of(generation, "has nothing in flight"),
             Event::RetryDue => "the back-off is over".to_owned(),
+            Event::ReturnDue(_) => "the pause after its crashes is over".to_owned(),
             Event::RetryRequested(_) => "a retry was requested".to_owned(),
             Event::RestartRequested => "a restart was requested".to_owned(),
             Event::RollbackRequested(_) => "a rollback was requested".to_owned(),

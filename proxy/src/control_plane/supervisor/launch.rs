@@ -68,15 +68,19 @@ impl<L: Launch> Supervisor<L> {
         if let Some(instance) = self.instances.get_mut(generation) {
             instance.pid = Some(pid);
         }
+        let mut readiness = self.settings.readiness.clone();
+        let active = self.instances.active();
+        readiness.probe.active = active.and_then(|(_, active)| active.address);
         let config = InstanceConfig {
             port,
-            readiness: self.settings.readiness.clone(),
+            readiness,
             liveness: (purpose == Purpose::Rescue).then(|| self.settings.liveness.clone()),
             start_timeout: if self.lifecycle.has_served() {
                 self.settings.deploy_timeout
             } else {
                 self.settings.start_timeout
             },
+            stop_timeout: self.settings.stop_timeout,
             last_probe,
         };
         let messages = self.messages.clone();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use self::instances::Instances;
 use self::journal::{Cause, StatusJournal};
@@ -35,6 +35,7 @@ use crate::release::{Generation, Release, ReleaseId};
 use crate::router::Router;
 
 mod commands;
+mod giving_way;
 mod handover;
 mod instance_events;
 mod instances;
@@ -45,7 +46,8 @@ mod timer;
 mod trial;
 mod watch_events;
 
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Maximum time from one status to the next while requests, changes or a trial are under way.
+const BUSY_HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// A shutdown command from the application to the supervisor.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +90,8 @@ pub struct Supervisor<L> {
     /// The active instance for which a restart with the present variables has been requested.
     renewed: Option<Generation>,
     retry: Timer,
+    /// Pause of a release that gave way to another one.
+    rest: Timer,
     pause: Timer,
     messages: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
@@ -143,6 +147,7 @@ impl<L: Launch> Supervisor<L> {
             served: None,
             renewed: None,
             retry: Timer::default(),
+            rest: Timer::default(),
             pause: Timer::default(),
             messages,
             inbox,
@@ -158,19 +163,36 @@ impl<L: Launch> Supervisor<L> {
         mut watched: mpsc::UnboundedReceiver<WatchEvent>,
         mut shutdown: mpsc::UnboundedReceiver<ShutdownCommand>,
     ) {
-        let mut heartbeat = tokio::time::interval(HEARTBEAT);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last_heartbeat = Instant::now();
         while !self.lifecycle.is_finished() {
             let deadline = self.deadline;
+            let heartbeat = last_heartbeat + self.heartbeat();
             tokio::select! {
                 Some(event) = watched.recv() => self.handle_watch_event(event),
                 Some(message) = self.inbox.recv() => self.handle_message(message),
                 Some(command) = shutdown.recv() => self.shut_down(command),
                 () = sleep_until(deadline) => self.kill_all(),
-                _ = heartbeat.tick() => self.judge_trial(),
+                () = tokio::time::sleep_until(heartbeat) => {
+                    last_heartbeat = Instant::now();
+                    self.judge_trial();
+                }
             }
             self.renew();
             self.publish();
+        }
+    }
+
+    /// Returns the maximum time from one status to the next.
+    fn heartbeat(&self) -> Duration {
+        let is_at_rest = self.trial.is_none()
+            && self.journal.status.paused.is_none()
+            && self.journal.status.phase == Phase::Running
+            && self.router.held() == 0
+            && self.instances.are_at_rest();
+        if is_at_rest {
+            self.settings.heartbeat
+        } else {
+            self.settings.heartbeat.min(BUSY_HEARTBEAT)
         }
     }
 
@@ -214,6 +236,10 @@ impl<L: Launch> Supervisor<L> {
             .status
             .alarm
             .take_if(|alarm| !lifecycle.is_active(alarm.generation));
+        self.journal
+            .status
+            .gave_way
+            .take_if(|given| !lifecycle.has_given_way(&given.from));
     }
 
     fn perform(&mut self, action: Action) {
@@ -232,6 +258,10 @@ impl<L: Launch> Supervisor<L> {
             }
             Action::BeginTrial(generation) => self.begin_trial(generation),
             Action::RetryAfter(failures) => self.retry_after(failures),
+            Action::ReportGaveWay(generation, from, to) => {
+                self.report_gave_way(generation, &from, &to);
+            }
+            Action::ReturnAfter(release, times) => self.return_after(release, times),
             Action::ReportNoRollbackTarget => self.report_no_rollback_target(),
             Action::ReportRollbackGivenUp(to, instead) => {
                 self.report_rollback_given_up(&to, instead.as_ref());

@@ -1,11 +1,12 @@
 //! Detects new artifacts, commands and configurations in files.
 //!
-//! Polling is the authority, and change events only make it quick. Events get lost on network
-//! shares and when their buffer overflows (notify-rs/notify#963), and they never tell that a file
-//! is complete. All reading, hashing and copying happens on a thread of low priority, which does
+//! Looking is the authority, and change events tell when to look. On local disks of Linux none is
+//! lost unsaid, and a sidecar at rest looks at nothing. Elsewhere some are lost, on network shares and
+//! when their buffer overflows (notify-rs/notify#963): there files are polled. Events never tell that
+//! a file is complete. All reading, hashing and copying happens on a thread of low priority, which does
 //! not compete with the workers.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
@@ -15,8 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::artifact::{
-    ArtifactProblem, Postponed, RETRY_DELAY, RetryPolicy, SettlePeriods, SettleProgress,
-    SettleTracker, Store, can_see_writers,
+    ArtifactProblem, RetryPolicy, SettlePeriods, SettleProgress, SettleTracker, Store,
 };
 use super::change_events::ChangeEvents;
 use super::config_source::{ConfigReload, ConfigSource};
@@ -30,21 +30,35 @@ use crate::release::{Digest, Release, ReleaseId};
 
 mod data_left;
 mod incomplete;
+mod reload;
+mod scan;
+mod walks;
+
+pub use reload::Reloader;
 
 use incomplete::{OlderArtifacts, drop_folder};
+use walks::WalkSchedule;
 
 /// Minimum time from one scan to the next, since a folder may be written to all the time.
 const COALESCE_PERIOD: Duration = Duration::from_millis(50);
+/// Time from one scan to the next where every change is reported. A file system that is mounted over
+/// a folder is not.
+const REPORTED_POLL: Duration = Duration::from_secs(60);
+/// Minimum time from one scan to the next without an event, in multiples of the scan's time.
+const PAUSE: u32 = 20;
 
 /// Settings of a [`Watcher`].
 #[derive(Clone, Debug)]
 pub struct WatchSettings {
     /// Options that name what to run.
     pub source: Source,
-    /// Time from one scan to the next without an event.
+    /// Time from one scan to the next without an event, where changes happen that are not reported.
     pub poll: Duration,
     /// True if change events of the system cause a scan.
     pub events: bool,
+    /// True if the artifact's folder is watched as a whole. The app must not run in it: each file that
+    /// it opens would be reported.
+    pub tree_events: bool,
     /// Times without a change after which an artifact without a digest is complete.
     pub settle: SettlePeriods,
 }
@@ -112,10 +126,6 @@ pub struct Watcher {
     wake: Arc<SyncSender<WatchRequest>>,
     _thread: JoinOnDrop,
 }
-
-/// A handle that makes the watching thread read everything at once.
-#[derive(Clone, Debug)]
-pub struct Reloader(Weak<SyncSender<WatchRequest>>);
 
 #[derive(Debug)]
 enum WatchRequest {
@@ -188,28 +198,13 @@ impl Watcher {
 
     /// Returns a handle that outlives no watcher.
     pub fn reloader(&self) -> Reloader {
-        Reloader(Arc::downgrade(&self.wake))
+        Reloader::new(Arc::downgrade(&self.wake))
     }
 
     /// Removes copies, except for those of the artifacts `needed`.
     pub fn prune(&self, needed: Vec<PathBuf>) {
         // A full channel is no loss: the next call has the same names, or more.
         let _ = self.wake.try_send(WatchRequest::Prune(needed));
-    }
-}
-
-// === impl Reloader ===
-
-impl Reloader {
-    /// Lets the thread read the configuration and look for a new artifact. Returns once the
-    /// configuration has been read, or when the thread is too busy or has ended.
-    pub async fn reload(&self) {
-        let (done, is_done) = oneshot::channel();
-        if let Some(wake) = self.0.upgrade() {
-            // A refused request drops its sender.
-            let _ = wake.try_send(WatchRequest::Reload(done));
-        }
-        let _ = is_done.await;
     }
 }
 
@@ -224,6 +219,12 @@ struct WatchThread {
     settling: SettleTracker,
     retry_policy: RetryPolicy,
     events: ChangeEvents,
+    /// The artifact for which files are watched, if its folder is watched as a whole, and the time at
+    /// which they were listed.
+    watched: Option<(Option<PathBuf>, bool, Instant)>,
+    walks: WalkSchedule,
+    /// Number of the renaming that was seen last, and what was renamed.
+    renamed: Option<(u64, Fingerprint)>,
     detected: Option<(PathBuf, SystemTime)>,
     accepted: Option<Accepted>,
     problem: Option<ArtifactProblem>,
@@ -270,6 +271,9 @@ impl WatchThread {
             desired,
             config,
             found,
+            watched: None,
+            walks: WalkSchedule::default(),
+            renamed: None,
             detected: None,
             accepted: None,
             problem: None,
@@ -284,8 +288,7 @@ impl WatchThread {
                 Some(soon) => soon,
                 None => {
                     reloads.clear();
-                    self.poll_desired();
-                    self.scan()
+                    self.look()
                 }
             };
             // The app starts meanwhile.
@@ -303,7 +306,10 @@ impl WatchThread {
                     Ok(WatchRequest::FallBack) => {
                         self.fall_back();
                     }
-                    Ok(WatchRequest::Reload(done)) => reloads.push(done),
+                    Ok(WatchRequest::Reload(done)) => {
+                        self.walks.record_change();
+                        reloads.push(done);
+                    }
                     Ok(WatchRequest::Changed) => {}
                     Err(RecvTimeoutError::Timeout) => break,
                     Err(RecvTimeoutError::Disconnected) => return,
@@ -312,6 +318,32 @@ impl WatchThread {
                 wake = woken.recv_timeout(coalesced_at.saturating_duration_since(Instant::now()));
             }
         }
+    }
+
+    /// Looks at all files but the configuration. Returns the time until the next look.
+    fn look(&mut self) -> Duration {
+        let news = self.events.take_news();
+        self.poll_desired();
+        let begun = Instant::now();
+        let found = self.settings.source.target(&mut self.folder);
+        let is_watched_anew = self.watch(&found, news);
+        let poll = self.settings.poll;
+        // What a pointer names need not exist, nor the folder that it is in.
+        let pause = if found.is_err() || !self.events.are_reliable() {
+            poll.max(begun.elapsed() * PAUSE)
+        } else if news.is_any || is_watched_anew {
+            // What happened while a watch began may not have been reported.
+            poll
+        } else {
+            poll.max(REPORTED_POLL)
+        };
+        let target = found.as_ref().ok().cloned();
+        let wait = self.scan(found, news).min(pause);
+        if target.is_some_and(|target| self.is_tree_unwatched(&target)) {
+            // Its size is known now.
+            return Duration::ZERO;
+        }
+        wait
     }
 
     fn fetch(&mut self, target: Target) {
@@ -369,122 +401,12 @@ impl WatchThread {
             let _ = self.found.send(found);
         }
     }
-
-    /// Looks for a new artifact. Returns the time until the next scan.
-    fn scan(&mut self) -> Duration {
-        let poll = self.settings.poll;
-        let target = self.settings.source.target(&mut self.folder);
-        let watched = self.settings.source.watched(target.as_ref().ok());
-        let files = self.config.folders();
-        let watched = watched.into_iter().chain(self.desired.folder());
-        let mut watched: Vec<&Path> = watched.chain(files.iter().map(PathBuf::as_path)).collect();
-        watched.sort_unstable();
-        watched.dedup();
-        self.events.watch(&watched);
-        let target = match target {
-            Ok(target) => target,
-            Err(reason) => {
-                self.report(Some(ArtifactProblem {
-                    reason: reason.to_string(),
-                    refused: None,
-                }));
-                return poll;
-            }
-        };
-        let fingerprint = match Fingerprint::of(&target.path) {
-            Ok(fingerprint) => fingerprint,
-            Err(error) => {
-                // What has been removed since is no problem, or the next scan's.
-                if error.kind() != std::io::ErrorKind::NotFound {
-                    self.report(Some(ArtifactProblem {
-                        reason: error.to_string(),
-                        refused: None,
-                    }));
-                }
-                return RETRY_DELAY.min(poll);
-            }
-        };
-        if self
-            .accepted
-            .as_ref()
-            .is_some_and(|last| last.target == target && last.fingerprint == fingerprint)
-        {
-            self.report(None);
-            return poll;
-        }
-        let (now, clock) = (Instant::now(), SystemTime::now());
-        if let Err(not_yet) = self.retry_policy.check(&target, &fingerprint, now) {
-            let Postponed { wait, problem } = not_yet;
-            if let Some(problem) = problem.cloned() {
-                self.report(Some(problem));
-            }
-            return wait.min(poll);
-        }
-        let detected = match &self.detected {
-            Some((path, detected)) if *path == target.path => *detected,
-            _ => clock,
-        };
-        self.detected = Some((target.path.clone(), detected));
-        if target.digest.is_none() {
-            let age = clock.duration_since(fingerprint.changed).ok();
-            let see = || can_see_writers(&target.path);
-            let wait = (self.settling).observe(&target.path, &fingerprint, now, age, see);
-            if !wait.is_zero() {
-                self.show_settling(self.settling.progress());
-                return wait.min(poll);
-            }
-        }
-        self.show_settling(None);
-        match self.store.accept(&target) {
-            Ok(release) => {
-                self.retry_policy.record_success();
-                self.settling_logged = None;
-                let source = target.path.clone();
-                self.accepted = Some(Accepted {
-                    target,
-                    fingerprint,
-                    digest: release.digest,
-                });
-                self.detected = None;
-                self.report(None);
-                // The supervisor ends only at shutdown.
-                let _ = self.found.send(WatchEvent::Release {
-                    release,
-                    source,
-                    detected,
-                    copied: SystemTime::now(),
-                });
-                poll
-            }
-            Err(error) => {
-                let now = Instant::now();
-                let Postponed { wait, problem } =
-                    self.retry_policy
-                        .record_failure(target, fingerprint, &error, now);
-                if let Some(problem) = problem.cloned() {
-                    self.report(Some(problem));
-                }
-                wait.min(poll)
-            }
-        }
-    }
-
-    fn report(&mut self, problem: Option<ArtifactProblem>) {
-        self.show_settling(None);
-        let is_problem = problem.is_some();
-        if self.problem != problem {
-            self.problem.clone_from(&problem);
-            let _ = self.found.send(WatchEvent::Problem(problem));
-        }
-        if is_problem && self.accepted.is_none() && !self.older.has_replaced_newest {
-            self.older.has_replaced_newest = self.fall_back();
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
 
     use tokio::sync::mpsc::error::TryRecvError;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -499,6 +421,7 @@ mod tests {
             source,
             poll: Duration::from_secs(3600),
             events: false,
+            tree_events: false,
             settle: SettlePeriods {
                 file: Duration::ZERO,
                 folder: Duration::ZERO,
@@ -580,13 +503,13 @@ mod tests {
         let source = Source::Folder(site.clone());
         let (mut watch, mut found) = watch(folder.path(), source);
         let before = read_until_now();
-        watch.scan();
+        watch.look();
         assert!(matches!(found.try_recv(), Ok(WatchEvent::Release { .. })));
         assert!(read_until_now() - before >= 2 * CONTENT as u64, "it counts");
 
         let before = read_until_now();
         for _ in 0..100 {
-            watch.scan();
+            watch.look();
         }
         let read = read_until_now() - before;
         assert!(read < 64 << 10, "{read} bytes for nothing");
@@ -596,7 +519,7 @@ mod tests {
         fs::write(site.join("evil.zip.sha256"), "ab".repeat(32)).unwrap();
         let before = read_until_now();
         for _ in 0..100 {
-            watch.scan();
+            watch.look();
         }
         let read = read_until_now() - before;
         assert!(
@@ -610,14 +533,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let app = folder.path().join("site/app");
         let (mut watch, mut found) = watch(folder.path(), Source::Artifact(app.clone()));
-        watch.scan();
+        watch.look();
         assert!(matches!(found.try_recv(), Ok(WatchEvent::Problem(Some(_)))));
         fs::create_dir(app.parent().unwrap()).unwrap();
         for content in ["1", "12", "123"] {
             fs::write(&app, content).unwrap();
             let mut released = None;
             for _ in 0..10 {
-                watch.scan();
+                watch.look();
                 while let Ok(news) = found.try_recv() {
                     if let WatchEvent::Release { release, .. } = news {
                         released = Some(release);
@@ -626,7 +549,7 @@ mod tests {
             }
             let copy = released.expect("a release").artifact;
             assert_eq!(fs::read_to_string(copy).unwrap(), content);
-            watch.scan();
+            watch.look();
             assert!(found.try_recv().is_err(), "nothing twice");
         }
     }

@@ -209,7 +209,7 @@ impl Chunked {
 fn leading_zeros(received: &[u8]) -> usize {
     let mut pairs = received.windows(2);
     let end = pairs.position(|pair| pair[0] != b'0' || !pair[1].is_ascii_hexdigit());
-    end.unwrap_or(received.len().saturating_sub(1))
+    end.unwrap_or_else(|| received.len().saturating_sub(1))
 }
 
 fn take(received: &mut BytesMut, left: &mut u64) -> Decoded {

@@ -94,7 +94,8 @@ async fn next(view: Rc<View>, mut follower: Follower) -> Option<(Follower, Bytes
         follower.status.changed().await.ok()?;
     }
     let mut events = Vec::new();
-    write(&mut events, "status", &*follower.status.borrow_and_update());
+    follower.status.mark_unchanged();
+    write(&mut events, "status", &view.complete_status());
     let traffic = view.traffic.borrow();
     let (samples, all_samples) = traffic.since(follower.samples);
     let samples: Vec<&Sample> = samples.collect();

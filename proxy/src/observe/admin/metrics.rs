@@ -11,7 +11,7 @@ use super::launches::{self, LaunchCounts};
 use super::view::View;
 use crate::data_plane::{self, TrafficTotals};
 use crate::deployment::status::{InstanceStatus, Status};
-use crate::os::memory::{resident_memory, tree_memory};
+use crate::os::memory::resident_memory;
 use crate::release::Generation;
 
 /// Labels of the classes of status codes.
@@ -35,7 +35,7 @@ struct MetricWriter<'a> {
 /// Returns all metrics as OpenMetrics.
 pub(super) fn text(view: &View) -> String {
     let scrape = Scrape {
-        status: view.status.borrow().clone(),
+        status: view.complete_status(),
         held: view.router.held(),
         totals: view.counters.read(),
         launches: view.launches.borrow().clone(),
@@ -159,7 +159,7 @@ impl Scrape {
             "handoff_instance_resident_memory",
             "Resident memory of all processes of an instance; shared memory counts for each of them",
             Some(&Unit::Bytes),
-            gauges(|instance| Some(tree_memory(instance.pid?)? as f64)),
+            gauges(|instance| Some(instance.memory_bytes? as f64)),
         )
     }
 

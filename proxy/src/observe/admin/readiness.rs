@@ -52,6 +52,7 @@ mod tests {
             reason: "exited with 3".to_owned(),
             exit: None,
             output: Default::default(),
+            in_flight: 0,
             probe: None,
         });
         assert_eq!(why(&status), "app-1: exited with 3");

@@ -94,7 +94,7 @@ fn respond_to(view: &Rc<View>, path: &str, fields: &HeaderMap) -> Response<Respo
             response
         }
         "/status" => {
-            let json = serde_json::to_vec(&*view.status.borrow());
+            let json = serde_json::to_vec(&view.complete_status());
             whole("application/json", json.unwrap_or_default())
         }
         "/healthz" => text(StatusCode::OK, "alive"),

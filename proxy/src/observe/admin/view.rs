@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::launches::LaunchCounts;
 use super::traffic::TrafficHistory;
 use crate::data_plane::TrafficCounters;
+use crate::deployment::instance_memory::MemoryMeter;
 use crate::deployment::status::Status;
 use crate::router::Router;
 use crate::telemetry::Tail;
@@ -23,6 +24,7 @@ pub(super) struct View {
     pub(super) traffic: RefCell<TrafficHistory>,
     /// Number of connections to the events.
     pub(super) followers: Cell<usize>,
+    meter: RefCell<MemoryMeter>,
 }
 
 // === impl View ===
@@ -42,6 +44,14 @@ impl View {
             launches: RefCell::default(),
             traffic: RefCell::default(),
             followers: Cell::new(0),
+            meter: RefCell::default(),
         }
+    }
+
+    /// Returns the present status with the memory of its instances.
+    pub(super) fn complete_status(&self) -> Status {
+        let mut status = self.status.borrow().clone();
+        self.meter.borrow_mut().complete(&mut status);
+        status
     }
 }

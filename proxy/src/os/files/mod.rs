@@ -1,10 +1,11 @@
 //! File operations that differ between Unix and Windows, in twins that export the same names.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+mod bounded;
 pub mod names;
 #[cfg(unix)]
 #[path = "unix.rs"]
@@ -12,8 +13,11 @@ mod os;
 #[cfg(windows)]
 #[path = "windows.rs"]
 mod os;
+mod private;
 pub mod rotation;
 
+pub use self::bounded::{open_regular, read_large, read_open_small, read_small};
+pub use self::private::{Access, append_to, limit_to_readers_of, make_folders, make_own_folder};
 pub use os::{
     FileIdentity, arrival, canonical, clone_content, copy_mode, create_private, exchange,
     finish_folder, identity, inode, is_executable, is_noexec, is_on_local_file_system,
@@ -25,6 +29,9 @@ pub use os::{
 /// has it open.
 const LOCKED_TRIES: u32 = 20;
 const LOCKED_PAUSE: Duration = Duration::from_millis(25);
+/// Maximum number of tries to get a lock, which others hold while they move or remove a folder.
+const LOCK_TRIES: u32 = 400;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 /// Age from which a temporary file is a leftover: no deploy takes that long.
 const LEFTOVER_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Number of random characters in the temporary names of the crate `tempfile`.
@@ -56,7 +63,8 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
         .tempfile_in(folder)?;
     temporary.write_all(content)?;
     temporary.flush()?;
-    os::adopt(temporary.path(), if path.exists() { path } else { folder });
+    let model = fs::metadata(path).or_else(|_| fs::metadata(folder))?;
+    os::adopt(temporary.as_file(), &model);
     let mut tries = 0;
     loop {
         match temporary.persist(path) {
@@ -131,7 +139,7 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     let above = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     make_folder(above)?;
     match fs::create_dir(path) {
-        Ok(()) => os::adopt(path, above),
+        Ok(()) => adopt(path, above),
         // Another process was quicker.
         Err(_) if path.is_dir() => {}
         Err(error) => return Err(error),
@@ -150,20 +158,35 @@ pub fn adopt_all(path: &Path, model: &Path) -> io::Result<()> {
             adopt_all(&entry?.path(), model)?;
         }
     }
-    os::adopt(path, model);
+    adopt(path, model);
     Ok(())
 }
 
+/// Gives a new file or folder of ours the rights of the folder `model`, as far as this is permitted.
+/// A link that has taken its place meanwhile is not followed.
+fn adopt(path: &Path, model: &Path) {
+    if let (Ok(file), Ok(model)) = (os::open_itself(path), fs::metadata(model)) {
+        os::adopt(&file, &model);
+    }
+}
+
 /// Waits for a shared lock, which is held while the returned file is open.
+///
+/// # Errors
+/// The lock file cannot be opened, or another process holds the lock for ten seconds.
 pub fn lock_shared(path: &Path) -> io::Result<File> {
-    loop {
+    for _ in 0..LOCK_TRIES {
         let file = os::open_lock(path)?;
-        file.lock_shared()?;
-        // The former holder may have removed the file; others would lock a new one of this name.
-        if os::has_name(&file, path) {
-            return Ok(file);
+        match file.try_lock_shared() {
+            // The former holder may have removed the file; others would lock a new one of this name.
+            Ok(()) if os::has_name(&file, path) => return Ok(file),
+            Ok(()) => continue,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
         }
     }
+    let held = format!("another process holds the lock {}", path.display());
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, held))
 }
 
 /// Takes an exclusive lock; `None` if another process holds it.
@@ -182,34 +205,56 @@ pub fn remove_lock(path: &Path, alone: File) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[cfg(target_os = "linux")]
 mod tests {
     use super::*;
-
-    /// Returns whether a thread of this process waits for a lock: proc_locks(5).
-    fn is_waiting() -> bool {
-        let locks = fs::read_to_string("/proc/locks").unwrap();
-        let me = format!(" {} ", std::process::id());
-        let mut locks = locks.lines();
-        locks.any(|lock| lock.contains("-> FLOCK") && lock.contains(&me))
-    }
 
     #[test]
     fn who_waited_for_a_lock_that_was_removed_has_the_one_that_others_find() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
         let alone = try_lock(&path).unwrap();
+        let (started, starts) = std::sync::mpsc::channel();
         let waits = std::thread::spawn({
             let path = path.clone();
-            move || lock_shared(&path).unwrap()
+            move || {
+                started.send(()).unwrap();
+                lock_shared(&path).unwrap()
+            }
         });
-        while !is_waiting() {
-            std::thread::yield_now();
-        }
+        starts.recv().unwrap();
         remove_lock(&path, alone).unwrap();
         let held = waits.join().unwrap();
         assert!(try_lock(&path).is_none(), "somebody has it");
         drop(held);
         assert!(try_lock(&path).is_some());
+    }
+
+    #[test]
+    fn a_lock_that_is_never_given_back_is_not_waited_for_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let _held = try_lock(&path).unwrap();
+        let error = lock_shared(&path).unwrap_err().to_string();
+        assert!(error.contains("another process holds the lock"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_the_place_of_a_file_of_ours_keeps_its_target_as_it_is() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("precious"), "x").unwrap();
+        fs::set_permissions(path("precious"), fs::Permissions::from_mode(0o600)).unwrap();
+        symlink(path("precious"), path("ours")).unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        adopt(&path("ours"), folder.path());
+        let mode = |name: &str| fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode("precious"), 0o600);
+        fs::remove_file(path("ours")).unwrap();
+        fs::write(path("ours"), "x").unwrap();
+        adopt(&path("ours"), folder.path());
+        assert_eq!(mode("ours"), 0o666, "of the folder");
     }
 }

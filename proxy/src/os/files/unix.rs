@@ -217,7 +217,21 @@ pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 
 pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = fs::OpenOptions::new();
-    options.create(true).truncate(false).write(true).open(path)
+    options.create(true).truncate(false).write(true);
+    // Who can open it can hold it.
+    options
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    if metadata.mode() & 0o077 != 0 {
+        // Of an earlier version; another user's cannot be changed.
+        let _ = file.set_permissions(Permissions::from_mode(0o600));
+    }
+    Ok(file)
 }
 
 /// Returns whether `path` still leads to this file.
@@ -293,12 +307,19 @@ pub fn inode(metadata: &Metadata) -> u64 {
     metadata.ino()
 }
 
+/// Opens a file or folder, not what a link of this name leads to.
+pub(super) fn open_itself(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    options.read(true).custom_flags(flags).open(path)
+}
+
 /// Gives a new file or folder the owner of `model`, and its rights as far as they apply.
 ///
 /// Errors are ignored: only root may change owners, apart from groups of its own, and what a deployer
 /// may not change is often right already.
-pub(super) fn adopt(path: &Path, model: &Path) {
-    let (Ok(own), Ok(model)) = (fs::metadata(path), fs::metadata(model)) else {
+pub(super) fn adopt(file: &File, model: &Metadata) {
+    let Ok(own) = file.metadata() else {
         return;
     };
     let runs = own.mode() & 0o111 != 0;
@@ -310,12 +331,12 @@ pub(super) fn adopt(path: &Path, model: &Path) {
         model.mode() & 0o666 | 0o600
     };
     // First the rights: only the owner may change them.
-    let _ = fs::set_permissions(path, Permissions::from_mode(mode));
+    let _ = file.set_permissions(Permissions::from_mode(mode));
     if (own.uid(), own.gid()) != (model.uid(), model.gid()) {
-        let given = std::os::unix::fs::chown(path, Some(model.uid()), Some(model.gid()));
+        let given = std::os::unix::fs::fchown(file, Some(model.uid()), Some(model.gid()));
         if given.is_err() {
             // A member of the group may at least change the group.
-            let _ = std::os::unix::fs::chown(path, None, Some(model.gid()));
+            let _ = std::os::unix::fs::fchown(file, None, Some(model.gid()));
         }
     }
 }

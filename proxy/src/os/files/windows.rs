@@ -258,8 +258,13 @@ pub fn inode(metadata: &Metadata) -> u64 {
     metadata.creation_time()
 }
 
+/// Opens a file.
+pub(super) fn open_itself(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
 /// Does nothing: a new file inherits the rights of its folder.
-pub(super) fn adopt(_: &Path, _: &Path) {}
+pub(super) fn adopt(_: &File, _: &Metadata) {}
 
 /// Returns whether a file is locked for now: a process has it open, or it is being deleted (error 5).
 pub(super) fn is_locked(error: &io::Error) -> bool {

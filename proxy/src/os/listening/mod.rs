@@ -9,7 +9,9 @@ mod os;
 #[path = "windows.rs"]
 mod os;
 
-/// A listening TCP socket.
+pub use os::ListeningSocket;
+
+/// A listening TCP socket with its process.
 #[derive(Clone, Debug)]
 pub struct Listening {
     /// Id of its process, where the system reports it: Wine does not.
@@ -20,31 +22,80 @@ pub struct Listening {
     pub address: SocketAddr,
 }
 
-/// Returns all listening sockets; none where the system does not tell.
+/// The process that holds a listening socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Id of the process.
+    pub pid: u32,
+    /// Name of the process, where the system reports it.
+    pub name: Option<String>,
+}
+
+/// Returns all listening sockets with their processes, none where the system does not tell: a look
+/// at all processes.
 pub fn all() -> Vec<Listening> {
     os::all()
+}
+
+/// Returns all listening sockets, without a look at any process.
+pub fn sockets() -> Vec<ListeningSocket> {
+    os::sockets(None)
+}
+
+/// Returns the listening sockets of a port.
+pub fn sockets_of(port: u16) -> Vec<ListeningSocket> {
+    os::sockets(Some(port))
+}
+
+/// Returns the sockets among these that get connections to an address: those that are bound to it,
+/// else to all addresses of its family, else to all of both. It is more than one if they share the
+/// port.
+pub fn answering(address: SocketAddr, sockets: &[ListeningSocket]) -> Vec<&ListeningSocket> {
+    let rank = |socket: &ListeningSocket| match (socket.address.ip(), address.ip()) {
+        _ if socket.address.port() != address.port() => None,
+        (bound, ip) if bound == ip => Some(0),
+        (IpAddr::V4(bound), IpAddr::V4(_)) => bound.is_unspecified().then_some(1),
+        (IpAddr::V6(bound), IpAddr::V6(_)) => bound.is_unspecified().then_some(1),
+        (IpAddr::V6(bound), IpAddr::V4(_)) => bound.is_unspecified().then_some(2),
+        (IpAddr::V4(_), IpAddr::V6(_)) => None,
+    };
+    let best = sockets.iter().filter_map(rank).min();
+    let is_best = |socket: &&ListeningSocket| best.is_some() && rank(socket) == best;
+    sockets.iter().filter(is_best).collect()
 }
 
 /// Describes the process that listens on an address, for a person, where the system reports it.
 pub fn describe_listener(address: SocketAddr) -> Option<String> {
     let is_there =
         |ip: IpAddr| ip == address.ip() || ip.is_unspecified() || address.ip().is_unspecified();
-    let mut all = all().into_iter();
-    let one = all.find(|one| one.address.port() == address.port() && is_there(one.address.ip()))?;
-    let pid = one.pid?;
-    let name = one
-        .name
-        .map_or_else(String::new, |name| format!(" ({name})"));
-    Some(format!("process {pid}{name} listens there"))
+    let mut sockets = sockets_of(address.port()).into_iter();
+    let holder = sockets
+        .find(|socket| is_there(socket.address.ip()))?
+        .find_holder()?;
+    Some(format!("{holder} listens there"))
+}
+
+// === impl Holder ===
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {}", self.pid)?;
+        match &self.name {
+            Some(name) => write!(f, " ({name})"),
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
     fn who_has_a_port_is_told() {
-        let socket = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let socket = TcpListener::bind("0.0.0.0:0").unwrap();
         let port = socket.local_addr().unwrap().port();
         let told = describe_listener(SocketAddr::from(([127, 0, 0, 1], port)));
         if cfg!(unix) {
@@ -61,7 +112,7 @@ mod tests {
 
     #[test]
     fn our_own_socket_is_found() {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let all = all();
         let found = all.iter().find(|listening| listening.address == address);
@@ -70,5 +121,33 @@ mod tests {
         if cfg!(unix) {
             assert_eq!(found.pid, Some(std::process::id()));
         }
+    }
+
+    #[test]
+    fn the_very_address_that_answers_counts() {
+        let on_v4 = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = on_v4.local_addr().unwrap();
+        let v6 = SocketAddr::new("::1".parse().unwrap(), address.port());
+        let Ok(_on_v6) = TcpListener::bind(v6) else {
+            return eprintln!("skipped: this machine has no IPv6, or the port is taken there");
+        };
+        let sockets = sockets_of(address.port());
+        for address in [address, v6] {
+            let found = answering(address, &sockets);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].address, address);
+        }
+        drop(on_v4);
+        let sockets = sockets_of(address.port());
+        assert_eq!(answering(address, &sockets), [&sockets[0]; 0]);
+    }
+
+    #[test]
+    fn a_socket_on_all_addresses_answers_on_each() {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let sockets = sockets_of(port);
+        let found = answering(SocketAddr::from(([127, 0, 0, 1], port)), &sockets);
+        assert_eq!(found.len(), 1, "{sockets:?}");
     }
 }

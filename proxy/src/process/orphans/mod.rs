@@ -17,12 +17,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::thread::{self, JoinHandle as ThreadHandle};
 
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use self::identity::ProcessIdentity;
-use crate::os::files;
+use crate::os::files::{self, Access};
 use crate::os::machine::pid_namespace;
 use crate::release::Generation;
 
@@ -44,6 +45,8 @@ pub(super) struct ProcessRecords {
     lock: Option<File>,
     /// Known processes by the root that they descend from.
     known: RefCell<BTreeMap<ProcessIdentity, BTreeSet<ProcessIdentity>>>,
+    /// Searches for what ended instances have left: each looks at all processes of the machine.
+    sweeps: RefCell<Vec<ThreadHandle<()>>>,
 }
 
 /// The processes of one instance. Dropping it kills those that are left.
@@ -67,7 +70,7 @@ struct RecordFile {
 impl ProcessRecords {
     /// Kills the processes that dead sidecars have left, and begins a record in the same folder.
     pub(super) fn open(folder: &Path) -> io::Result<Rc<Self>> {
-        fs::create_dir_all(folder)?;
+        files::make_own_folder(folder, Access::None)?;
         kill_orphans(folder);
         let pid = std::process::id();
         let started = os::identify(pid).map_or(0, |process| process.started);
@@ -78,6 +81,7 @@ impl ProcessRecords {
             lock: Some(lock.ok_or(io::ErrorKind::WouldBlock)?),
             mark,
             known: RefCell::default(),
+            sweeps: RefCell::default(),
         }))
     }
 
@@ -86,17 +90,17 @@ impl ProcessRecords {
         format!("{}/{generation}", self.mark)
     }
 
-    /// Records, from now on, the processes that descend from `root` or have its `mark`; `None` if the
-    /// root has ended already.
+    /// Records, from now on, the processes that descend from `root`; `None` if it has ended already.
+    /// Those that have the `mark` are killed with them.
     pub(super) fn follow(self: &Rc<Self>, root: u32, mark: String) -> Option<ProcessFamily> {
         let root = os::identify(root)?;
-        self.update(&root, &mark);
-        let (records, parent, name) = (Rc::downgrade(self), root.clone(), mark.clone());
+        self.update(&root);
+        let (records, parent) = (Rc::downgrade(self), root.clone());
         let poll = async move {
             loop {
                 tokio::time::sleep(os::POLL_INTERVAL).await;
                 match records.upgrade() {
-                    Some(records) => records.update(&parent, &name),
+                    Some(records) => records.update(&parent),
                     None => return,
                 }
             }
@@ -109,10 +113,10 @@ impl ProcessRecords {
         })
     }
 
-    fn update(&self, root: &ProcessIdentity, mark: &str) {
+    fn update(&self, root: &ProcessIdentity) {
         let mut known = self.known.borrow_mut();
         let family = known.entry(root.clone()).or_default();
-        let now = os::find_family(root, family, mark);
+        let now = os::find_family(root, family);
         if *family != now {
             *family = now;
             self.save(&known);
@@ -124,6 +128,22 @@ impl ProcessRecords {
         let family = known.remove(root).unwrap_or_default();
         self.save(&known);
         family
+    }
+
+    /// Kills what is left of an instance, on a thread of its own.
+    fn sweep(&self, root: ProcessIdentity, family: BTreeSet<ProcessIdentity>, mark: String) {
+        let mut sweeps = self.sweeps.borrow_mut();
+        sweeps.retain(|sweep| !sweep.is_finished());
+        let sweep = move || kill_left(&root, family, &mark);
+        let thread = thread::Builder::new().name("sweep".to_owned());
+        match thread.spawn(sweep) {
+            Ok(thread) => sweeps.push(thread),
+            Err(error) => tracing::warn!(
+                event = "processes_not_swept",
+                %error,
+                "cannot search for processes that have outlived their instance: some may stay"
+            ),
+        }
     }
 
     fn save(&self, known: &BTreeMap<ProcessIdentity, BTreeSet<ProcessIdentity>>) {
@@ -146,6 +166,10 @@ impl ProcessRecords {
 
 impl Drop for ProcessRecords {
     fn drop(&mut self) {
+        for sweep in self.sweeps.take() {
+            // The panic hook has reported a panic.
+            let _ = sweep.join();
+        }
         // All processes were killed with their instances.
         let _ = fs::remove_file(&self.file);
         drop(self.lock.take());
@@ -158,16 +182,25 @@ impl Drop for ProcessRecords {
 impl Drop for ProcessFamily {
     fn drop(&mut self) {
         self.polling.abort();
-        self.records.update(&self.root, &self.mark);
-        for process in self.records.forget(&self.root) {
-            if process != self.root && os::kill(&process) {
-                tracing::debug!(
-                    event = "orphan_killed",
-                    pid = process.pid,
-                    executable = %process.executable.display(),
-                    "killed a process that outlived its instance"
-                );
-            }
+        self.records.update(&self.root);
+        let family = self.records.forget(&self.root);
+        let mark = std::mem::take(&mut self.mark);
+        self.records.sweep(self.root.clone(), family, mark);
+    }
+}
+
+/// Kills the processes of `family`, and those with the `mark`, but for the root: that may not have
+/// been reaped yet.
+fn kill_left(root: &ProcessIdentity, mut family: BTreeSet<ProcessIdentity>, mark: &str) {
+    family.extend(os::find_marked(mark));
+    for process in &family {
+        if process != root && os::kill(process) {
+            tracing::debug!(
+                event = "orphan_killed",
+                pid = process.pid,
+                executable = %process.executable.display(),
+                "killed a process that outlived its instance"
+            );
         }
     }
 }
@@ -203,7 +236,7 @@ fn kill_orphans(folder: &Path) {
 fn left_by(file: &Path) -> BTreeSet<ProcessIdentity> {
     let mark = file.file_stem().unwrap_or_default().to_string_lossy();
     let mut left = os::find_marked(&mark);
-    let json = fs::read(file).ok();
+    let json = files::read_small(file).ok();
     match json.map(|json| serde_json::from_slice::<RecordFile>(&json)) {
         Some(Ok(content)) if content.machine == pid_namespace().unwrap_or_default() => {
             left.extend(content.processes);
@@ -316,7 +349,7 @@ mod tests {
             let family = records.follow(root.id(), "a/1".to_owned()).unwrap();
             while noted(&records).len() < 2 {
                 tokio::task::yield_now().await;
-                records.update(&family.root, &family.mark);
+                records.update(&family.root);
             }
             let mut tree = noted(&records);
             assert!(tree.remove(&family.root), "{tree:?}");

@@ -1,6 +1,6 @@
 //! Linux: `/proc`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -8,8 +8,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::identity::{MARK, ProcessIdentity};
 use crate::os::procfs::{self, ProcessStat};
 
-/// Time between two polls, each of which reads a few small files for each process of the machine.
-/// Processes that are missed between two are found by their [`MARK`].
+/// Time between two polls, each of which reads a few small files for each process of the tree.
+/// Processes that are missed between two are found by their [`MARK`] in the end.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Returns the identity of a running process.
@@ -22,44 +22,18 @@ pub(super) fn identify(pid: u32) -> Option<ProcessIdentity> {
     })
 }
 
-/// Returns the processes in the group of `root`, those that descend from it or have its `mark`, and
-/// those that descend from the processes in `known`.
+/// Returns the processes that descend from `root` and from those in `known`, as far as these run.
 pub(super) fn find_family(
     root: &ProcessIdentity,
     known: &BTreeSet<ProcessIdentity>,
-    mark: &str,
 ) -> BTreeSet<ProcessIdentity> {
-    let running = procfs::pids().filter_map(|pid| {
-        let stat = ProcessStat::read(pid).filter(|stat| !stat.has_ended())?;
-        Some((pid, stat))
-    });
-    let all: BTreeMap<u32, ProcessStat> = running.collect();
     let still_runs = |process: &&ProcessIdentity| {
-        all.get(&process.pid)
-            .is_some_and(|stat| stat.started == process.started)
+        let stat = ProcessStat::read(process.pid);
+        stat.is_some_and(|stat| stat.started == process.started)
     };
-    let known = known.iter().filter(still_runs);
-    let mut family: BTreeSet<u32> = known.map(|process| process.pid).collect();
-    // A group keeps its number while it has members, also after the end of its first one. It is
-    // another group if another process has the number.
-    let is_ours = all
-        .get(&root.pid)
-        .is_none_or(|stat| stat.started == root.started);
-    if is_ours {
-        family.insert(root.pid);
-    }
-    family.extend(all.keys().copied().filter(has_mark(mark)));
-    loop {
-        let before = family.len();
-        for (&pid, stat) in &all {
-            if is_ours && stat.group == root.pid || family.contains(&stat.parent) {
-                family.insert(pid);
-            }
-        }
-        if family.len() == before {
-            return family.into_iter().filter_map(identify).collect();
-        }
-    }
+    let running = known.iter().chain([root]).filter(still_runs);
+    let family = procfs::with_descendants(running.map(|process| process.pid));
+    family.into_iter().filter_map(identify).collect()
 }
 
 /// Returns the processes that have the mark of an instance, or of any instance of a sidecar.

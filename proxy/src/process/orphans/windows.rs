@@ -39,7 +39,6 @@ pub(super) fn identify(pid: u32) -> Option<ProcessIdentity> {
 pub(super) fn find_family(
     root: &ProcessIdentity,
     known: &BTreeSet<ProcessIdentity>,
-    _: &str,
 ) -> BTreeSet<ProcessIdentity> {
     let parents = parents().unwrap_or_default();
     // One that has ended is kept for its children, unless another process has its id by now.

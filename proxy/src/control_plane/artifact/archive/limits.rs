@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::os::terminal::printable;
+
 /// Unpacked bytes that do no harm, however small the archive is: a file of zeros packs a
 /// thousandfold.
 pub(super) const RATIO_FROM: u64 = 64 << 20;
@@ -23,10 +25,10 @@ pub struct Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The end is missing, or the content contradicts its checksums: the archive may be incomplete.
-    #[error("is not a whole archive (yet): {0}")]
+    #[error("is not a whole archive (yet): {}", printable(.0))]
     Broken(String),
     /// The archive is complete, and cannot be run.
-    #[error("is refused: {0}")]
+    #[error("is refused: {}", printable(.0))]
     Refused(String),
     /// The disk failed, not the archive.
     #[error(transparent)]

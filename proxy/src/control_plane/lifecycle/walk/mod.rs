@@ -101,6 +101,21 @@ fn every_order_keeps_them_after_a_restart() {
     assert!(seen > 10_000, "only {seen} states were seen");
 }
 
+#[test]
+fn every_order_keeps_them_after_a_release_has_given_way() {
+    let [a, b] = ["a", "b"].map(|name| Event::Detected(ReleaseId::new(name)));
+    let ready = |generation| Event::Ready(Generation(generation));
+    let exited = |generation| Event::Exited(Generation(generation));
+    let mut world = World::new(POLICY);
+    let crashes = [ready(2), exited(2), Event::RetryDue, ready(3), exited(3)];
+    for event in [a, ready(1), b].into_iter().chain(crashes) {
+        world.step(event);
+    }
+    assert!(world.has_resting());
+    let seen = walk_from(world, Story::Requests, 6);
+    assert!(seen > 10_000, "only {seen} states were seen");
+}
+
 /// Prints the events that led to the state in which a check fails.
 struct PathOnPanic<'a>(&'a [Event]);
 

@@ -24,6 +24,8 @@ pub(super) struct World {
     refused: BTreeSet<ReleaseId>,
     wanted: Option<ReleaseId>,
     retry_armed: bool,
+    /// Release that rests until it is tried again.
+    resting: Option<ReleaseId>,
     served: bool,
     paused: bool,
     shutdown: bool,
@@ -66,6 +68,7 @@ impl World {
             refused: BTreeSet::new(),
             wanted: None,
             retry_armed: false,
+            resting: None,
             served: false,
             paused: false,
             shutdown: false,
@@ -88,6 +91,11 @@ impl World {
 
     fn policy(&self) -> Policy {
         self.lifecycle.policy
+    }
+
+    /// Returns true if a release rests until it is tried again.
+    pub(super) fn has_resting(&self) -> bool {
+        self.resting.is_some()
     }
 
     /// Everything that could happen next.
@@ -124,6 +132,9 @@ impl World {
         }
         if self.retry_armed {
             events.push(Event::RetryDue);
+        }
+        if let Some(resting) = &self.resting {
+            events.push(Event::ReturnDue(resting.clone()));
         }
         if matches!(story, Story::Requests) {
             events.push(Event::RestartRequested);
@@ -187,10 +198,13 @@ impl World {
                 process.may_hold_requests = false;
             }
             Event::RetryDue => self.retry_armed = false,
+            Event::ReturnDue(_) => self.resting = None,
             Event::RollbackRequested(to) => {
                 self.may_go_back = true;
                 self.asked = true;
                 self.rollback = None;
+                // The timer may still run, for nothing.
+                self.resting = None;
                 if let Some(to) = to {
                     self.refused.remove(to);
                 }
@@ -272,6 +286,15 @@ impl World {
             Action::RetryAfter(_) => {
                 assert!(!self.shutdown, "a retry during shutdown");
                 self.retry_armed = true;
+            }
+            Action::ReportGaveWay(_, from, to) => {
+                assert!(self.served && self.policy().may_go_back);
+                assert_ne!(from, to, "gave way to itself");
+                assert!(!self.refused.contains(&to), "gave way to a refused release");
+            }
+            Action::ReturnAfter(release, _) => {
+                assert!(!self.shutdown, "a return during shutdown");
+                self.resting = Some(release);
             }
             Action::ReportNoRollbackTarget => assert!(self.asked),
             Action::Pause => {
@@ -364,8 +387,9 @@ impl World {
             && !coming
         {
             let serves = self.release_of(self.routed).as_ref() == Some(wanted);
+            let rests = self.resting.as_ref() == Some(wanted);
             assert!(
-                serves || self.refused.contains(wanted),
+                serves || rests || self.refused.contains(wanted),
                 "a deploy was forgotten"
             );
         }

@@ -1,0 +1,341 @@
+//! A check of an app by a request, and the answers that count as success.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::PathAndQuery;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use self::protocol::recognise;
+use self::redirect::Redirect;
+use crate::os::loopback::connect_at_once;
+
+mod failure;
+mod protocol;
+mod question;
+mod redirect;
+
+pub use failure::ProbeFailure;
+pub use protocol::OtherProtocol;
+pub use question::{Asked, AskedAs, ExpectedStatus};
+
+/// Field that tells an app behind a proxy by which protocol its client came.
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// Maximum length of the part of a body that is searched.
+const MAX_BODY: usize = 1 << 20;
+
+/// A check request, and the responses that count as success.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// Path and query of the request, such as `/health?deep=1`.
+    pub path: PathAndQuery,
+    /// Value of the `Host` field; by default the address that is probed.
+    pub host: Option<HeaderValue>,
+    /// Further fields of the request.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Maximum time for one probe.
+    pub timeout: Duration,
+    /// Status codes that count as success.
+    pub expected: ExpectedStatus,
+    /// Text that the body of a success contains.
+    pub body: Option<String>,
+    /// Instance that serves, whose answer shows what a doubtful one is worth.
+    pub active: Option<SocketAddr>,
+}
+
+/// A response that may count as success.
+struct Answer {
+    asked: Asked,
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+// === impl Probe ===
+
+impl Probe {
+    /// Probes 127.0.0.1 once, or ::1 if nothing listens there, and returns the address that
+    /// succeeded, and how it was asked.
+    ///
+    /// # Errors
+    /// [`ProbeFailure`] if none succeeded.
+    pub async fn find(&self, port: u16) -> Result<(SocketAddr, AskedAs), ProbeFailure> {
+        self.within_timeout(async {
+            let (address, stream) = connect(port).await?;
+            let asked_as = self.check(address, stream).await?;
+            Ok((address, asked_as))
+        })
+        .await
+    }
+
+    /// Probes once.
+    ///
+    /// # Errors
+    /// [`ProbeFailure`] if the probe did not succeed.
+    pub async fn ask(&self, address: SocketAddr) -> Result<(), ProbeFailure> {
+        self.within_timeout(async {
+            let stream = reconnect(address).await?;
+            self.check(address, stream).await.map(drop)
+        })
+        .await
+    }
+
+    /// Requests another path without a time limit, also by https if it redirects there, and returns
+    /// the status code of any response.
+    ///
+    /// # Errors
+    /// [`ProbeFailure`] if there is no response.
+    pub async fn visit(
+        &self,
+        address: SocketAddr,
+        path: &PathAndQuery,
+        asked_as: AskedAs,
+    ) -> Result<StatusCode, ProbeFailure> {
+        let mut asked = Asked {
+            path: path.clone(),
+            asked_as,
+        };
+        let stream = reconnect(address).await?;
+        let answer = self.get(address, stream, asked.clone()).await?;
+        if asked_as == AskedAs::Http && self.redirect(address, &answer) == Some(Redirect::ToHttps) {
+            asked.asked_as = AskedAs::Https;
+            let stream = reconnect(address).await?;
+            return Ok(self.get(address, stream, asked).await?.status);
+        }
+        Ok(answer.status)
+    }
+
+    async fn within_timeout<T>(
+        &self,
+        asking: impl Future<Output = Result<T, ProbeFailure>>,
+    ) -> Result<T, ProbeFailure> {
+        let asked = tokio::time::timeout(self.timeout, asking);
+        asked.await.unwrap_or_else(|_elapsed| {
+            Err(ProbeFailure::Timeout {
+                path: self.path.to_string(),
+                timeout: self.timeout,
+            })
+        })
+    }
+
+    async fn check(&self, address: SocketAddr, stream: TcpStream) -> Result<AskedAs, ProbeFailure> {
+        let asked = Asked {
+            path: self.path.clone(),
+            asked_as: AskedAs::Http,
+        };
+        let answered = self.get(address, stream, asked).await;
+        // Servers that expect TLS answer plain HTTP with 400, or not at all.
+        let is_doubtful = match &answered {
+            Ok(answer) => answer.status == StatusCode::BAD_REQUEST,
+            Err(failure) => matches!(failure, ProbeFailure::Http { .. }),
+        };
+        if is_doubtful && let Some(protocol) = recognise(address).await {
+            let is_other = protocol == OtherProtocol::Tls || answered.is_err();
+            if is_other {
+                let port = address.port();
+                return Err(ProbeFailure::Protocol { protocol, port });
+            }
+        }
+        let answer = self.follow(address, answered?).await?;
+        let Answer { asked, status, .. } = answer;
+        if !self.expected.contains(status) {
+            let expected = self.expected.clone();
+            return Err(ProbeFailure::Status {
+                asked,
+                status,
+                expected,
+            });
+        }
+        if let Some(text) = &self.body
+            && !contains(&answer.body, text.as_bytes())
+        {
+            let text = text.clone();
+            return Err(ProbeFailure::Body {
+                asked,
+                status,
+                text,
+            });
+        }
+        if is_doubtful && let Some(active) = self.answer_of_active(&asked).await {
+            return Err(ProbeFailure::WorseThanActive {
+                asked,
+                status,
+                active,
+            });
+        }
+        Ok(asked.asked_as)
+    }
+
+    /// Follows a redirect once, where it leads to another form of the same place.
+    async fn follow(&self, address: SocketAddr, answer: Answer) -> Result<Answer, ProbeFailure> {
+        let is_named = matches!(self.expected, ExpectedStatus::Named(_));
+        let redirect = self.redirect(address, &answer);
+        let is_https = redirect == Some(Redirect::ToHttps);
+        let (path, asked_as) = match redirect {
+            None => return Ok(answer),
+            // Somebody expects just this redirect.
+            Some(_) if is_named && !self.expected.contains(StatusCode::OK) => return Ok(answer),
+            Some(Redirect::ToHttps) => (self.path.clone(), AskedAs::Https),
+            Some(_) if is_named => return Ok(answer),
+            Some(Redirect::SameHost { .. } | Redirect::Elsewhere)
+                if self.expected == ExpectedStatus::Good =>
+            {
+                return Err(leads_elsewhere(answer));
+            }
+            Some(Redirect::SameHost {
+                path,
+                is_https: true,
+            }) => (path, AskedAs::Https),
+            Some(Redirect::SameHost { path, .. }) => (path, AskedAs::Http),
+            Some(Redirect::Elsewhere) => return Ok(answer),
+        };
+        let asked = Asked { path, asked_as };
+        let stream = reconnect(address).await?;
+        let answer = self.get(address, stream, asked).await?;
+        match self.redirect(address, &answer) {
+            // Clients would be sent in a circle.
+            Some(Redirect::ToHttps) if is_https && !is_named => Err(leads_elsewhere(answer)),
+            Some(_) if self.expected == ExpectedStatus::Good => Err(leads_elsewhere(answer)),
+            _ => Ok(answer),
+        }
+    }
+
+    /// Returns the place to which an answer redirects.
+    fn redirect(&self, address: SocketAddr, answer: &Answer) -> Option<Redirect> {
+        if !answer.status.is_redirection() {
+            return None;
+        }
+        Redirect::of(&answer.headers, &answer.asked.path, &self.host_of(address))
+    }
+
+    /// Returns the status of the active release's answer to the same request, if that one is good.
+    async fn answer_of_active(&self, asked: &Asked) -> Option<StatusCode> {
+        let active = self
+            .active
+            .filter(|_| self.expected == ExpectedStatus::AnyOfRoot)?;
+        let stream = TcpStream::connect(active).await.ok()?;
+        let answer = self.get(active, stream, asked.clone()).await.ok()?;
+        (answer.status.as_u16() < 400).then_some(answer.status)
+    }
+
+    fn host_of(&self, address: SocketAddr) -> HeaderValue {
+        let own = || HeaderValue::from_maybe_shared(Bytes::from(address.to_string())).ok();
+        let host = self.host.clone().or_else(own);
+        host.unwrap_or_else(|| HeaderValue::from_static("localhost"))
+    }
+
+    async fn get(
+        &self,
+        address: SocketAddr,
+        stream: TcpStream,
+        asked: Asked,
+    ) -> Result<Answer, ProbeFailure> {
+        let no_answer = |source| ProbeFailure::Http {
+            asked: asked.clone(),
+            source,
+        };
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(no_answer)?;
+        let mut request = Request::new(Empty::<Bytes>::new());
+        *request.uri_mut() = asked.path.clone().into();
+        let headers = request.headers_mut();
+        headers.insert(header::HOST, self.host_of(address));
+        headers.insert(header::USER_AGENT, const { user_agent() });
+        headers.insert(header::CONNECTION, const { close() });
+        if asked.asked_as == AskedAs::Https {
+            headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
+        }
+        for (name, value) in &self.headers {
+            headers.insert(name, value.clone());
+        }
+        let answer = async {
+            let answer = sender.send_request(request).await?;
+            let (head, body) = answer.into_parts();
+            let body = match self.body {
+                Some(_) => read(body).await,
+                None => Bytes::new(),
+            };
+            Ok((head, body))
+        };
+        // The connection ends first when the app closes without an answer.
+        let connection = async { connection.await.err() };
+        tokio::pin!(answer);
+        let answered = tokio::select! {
+            answered = &mut answer => answered,
+            ended = connection => match ended {
+                Some(error) => Err(error),
+                // What has been received is still to be read.
+                None => answer.await,
+            },
+        };
+        let (head, body) = answered.map_err(no_answer)?;
+        Ok(Answer {
+            asked,
+            status: head.status,
+            headers: head.headers,
+            body,
+        })
+    }
+}
+
+fn leads_elsewhere(answer: Answer) -> ProbeFailure {
+    let location = answer.headers.get(header::LOCATION);
+    let location = location.map(|location| String::from_utf8_lossy(location.as_bytes()).into());
+    ProbeFailure::Redirect {
+        asked: answer.asked,
+        status: answer.status,
+        location: location.unwrap_or_default(),
+    }
+}
+
+/// Reads the beginning of a body. What arrived before an error counts.
+async fn read(mut body: Incoming) -> Bytes {
+    let mut read = BytesMut::new();
+    while read.len() < MAX_BODY
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        if let Some(data) = frame.data_ref() {
+            read.extend_from_slice(data);
+        }
+    }
+    read.freeze()
+}
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || body.windows(text.len()).any(|part| part == text)
+}
+
+async fn reconnect(address: SocketAddr) -> Result<TcpStream, ProbeFailure> {
+    let port = address.port();
+    let connected = TcpStream::connect(address).await;
+    connected.map_err(|source| ProbeFailure::Connect { port, source })
+}
+
+const fn user_agent() -> HeaderValue {
+    HeaderValue::from_static("handoff-readiness")
+}
+
+const fn close() -> HeaderValue {
+    HeaderValue::from_static("close")
+}
+
+async fn connect(port: u16) -> Result<(SocketAddr, TcpStream), ProbeFailure> {
+    let v4 = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    let source = match connect_at_once(v4).await {
+        Ok(stream) => return Ok((v4, stream)),
+        Err(error) => error,
+    };
+    let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
+    match connect_at_once(v6).await {
+        Ok(stream) => Ok((v6, stream)),
+        Err(_) => Err(ProbeFailure::Connect { port, source }),
+    }
+}

@@ -1,0 +1,26 @@
+//! Points in time as files hold them.
+
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct UnixMillis(pub u64);
+
+// === impl UnixMillis ===
+
+impl UnixMillis {
+    /// Returns the present time by the system's clock.
+    pub fn now() -> Self {
+        SystemTime::now().into()
+    }
+}
+
+impl From<SystemTime> for UnixMillis {
+    fn from(time: SystemTime) -> Self {
+        let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH);
+        let millis = since_epoch.unwrap_or_default().as_millis();
+        Self(u64::try_from(millis).unwrap_or(u64::MAX))
+    }
+}
