@@ -34,6 +34,8 @@ pub(super) fn data_plane(
         client: ClientLimits {
             header_timeout: positive("--header-timeout", clients.header_timeout)?,
             idle_timeout: positive("--idle-timeout", clients.idle_timeout)?,
+            timeout: positive("--client-timeout", clients.client_timeout)?,
+            min_rate: clients.min_rate.0,
         },
         request: RequestLimits {
             max_target: clients.max_target,

@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::activity::Clock;
+use super::clock::{Mark, Moment};
 use super::habits::{FirstRequest, Habits, KeptMark};
 use super::headers;
 use super::shared_pool::Place;
@@ -57,25 +57,14 @@ pub(super) struct ConnectionHandle {
     cut: Cell<Option<CutCause>>,
     /// Waker of the task that reads from the connection.
     reader: RefCell<Option<Waker>>,
-    waiting: Cell<Waiting>,
+    /// Start of the wait for the head of a response.
+    waiting: Cell<Option<Mark>>,
     is_closing: Cell<bool>,
     closing: Notify,
-    clock: Clock,
     /// Set once it has served a request.
     kept: OnceCell<KeptMark>,
     habits: Arc<Habits>,
     _place: Place,
-}
-
-/// The wait for the head of a response, with its start in ticks of the clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waiting {
-    /// No response is awaited.
-    No,
-    /// The app is to respond.
-    App(u32),
-    /// The client is to send more of its request: the app has all that came so far.
-    Client(u32),
 }
 
 /// The reason for which a connection in use was cut.
@@ -85,8 +74,8 @@ pub(super) enum CutCause {
     Evicted,
     /// The app did not respond in time.
     TimedOut,
-    /// The client did not send the rest of its request in time.
-    ClientStalled,
+    /// The client's request broke off, or stopped, beside the response.
+    BrokenRequest,
 }
 
 // === impl Connection ===
@@ -188,21 +177,15 @@ impl Connection {
 
 impl ConnectionHandle {
     /// Returns the handle of a new connection.
-    pub(super) fn new(
-        generation: Generation,
-        habits: Arc<Habits>,
-        clock: Clock,
-        place: Place,
-    ) -> Self {
+    pub(super) fn new(generation: Generation, habits: Arc<Habits>, place: Place) -> Self {
         Self {
             generation,
             class: Cell::new(Class::Request),
             cut: Cell::new(None),
             reader: RefCell::default(),
-            waiting: Cell::new(Waiting::No),
+            waiting: Cell::new(None),
             is_closing: Cell::new(false),
             closing: Notify::new(),
-            clock,
             kept: OnceCell::new(),
             habits,
             _place: place,
@@ -217,8 +200,11 @@ impl ConnectionHandle {
         self.class.get()
     }
 
-    pub(super) fn waiting(&self) -> Waiting {
-        self.waiting.get()
+    /// Dates the wait for the head of a response, and returns its time, if there is one.
+    pub(super) fn response_wait(&self, now: Moment) -> Option<Duration> {
+        let since = self.waiting.get()?.dated(now);
+        self.waiting.set(Some(since));
+        Some(since.age(now))
     }
 
     /// Returns the state of its first request; `None` while the client or the app is sending.
@@ -227,10 +213,7 @@ impl ConnectionHandle {
             let others_kept = self.habits.kept() - 1;
             return Some(FirstRequest::Answered { others_kept });
         }
-        match self.waiting.get() {
-            Waiting::App(_) => Some(FirstRequest::Unanswered),
-            Waiting::No | Waiting::Client(_) => None,
-        }
+        self.waiting.get().map(|_| FirstRequest::Unanswered)
     }
 
     /// Marks the connection as a tunnel: it lasts until one side ends it.
@@ -240,19 +223,13 @@ impl ConnectionHandle {
 
     /// Starts the response timer: the app has the request, or more of it.
     pub(super) fn start_response_timer(&self) {
-        self.waiting.set(Waiting::App(self.clock.now()));
+        self.waiting.set(Some(Mark::NEW));
     }
 
-    /// Marks the request as incomplete: the app has all that the client has sent so far.
-    pub(super) fn mark_awaiting_client(&self) {
-        if let Waiting::App(since) = self.waiting.get() {
-            self.waiting.set(Waiting::Client(since));
-        }
-    }
-
-    /// Stops the response timer.
+    /// Stops the response timer: the response has begun, or the app has all that the client has sent
+    /// so far.
     pub(super) fn stop_response_timer(&self) {
-        self.waiting.set(Waiting::No);
+        self.waiting.set(None);
     }
 
     /// Returns the reason for which it was cut, if it was.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::activity::SWEEP_INTERVAL;
+use super::clock::SWEEP_INTERVAL;
 use super::headers::ConnectionLogin;
 use super::pool::Connection;
 use crate::release::Generation;

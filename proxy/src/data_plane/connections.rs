@@ -6,15 +6,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
+use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::activity::{Activity, ClientState, IdleAction};
+use super::activity::{Activity, BodyState, ClientState, IdleAction};
 use super::bound::BoundSlot;
+use super::clock::{Moment, SWEEP_INTERVAL};
 use super::headers::Peer;
+use super::pace::Pace;
 use super::phase::Phase;
-use super::settings::DataPlaneSettings;
+use super::settings::{ClientLimits, DataPlaneSettings};
 use super::stream::Stream;
 use crate::release::Generation;
 
@@ -23,9 +26,9 @@ use crate::release::Generation;
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// Number of sweeps for which a connection has to be idle before it makes room for another one: a
-/// client that goes on using its connection keeps it.
-const MIN_IDLE_SWEEPS: u32 = 2;
+/// Time for which a connection has to be idle before it makes room for another one: a client that
+/// goes on using its connection keeps it.
+const MIN_IDLE: Duration = SWEEP_INTERVAL;
 /// Share of the idle connections that are closed at a time, and its maximum: to look for them takes
 /// time.
 const ROOM_SHARE: usize = 8;
@@ -34,15 +37,14 @@ const MAX_ROOM: usize = 32;
 /// The client connections of one worker, tunnels included.
 #[derive(Debug)]
 pub(super) struct Connections {
-    /// The connections that hyper serves; tunnels are not among them.
     tracked: RefCell<Slab<TrackedConnection>>,
     phase: Cell<Phase>,
     open: Arc<AtomicUsize>,
     /// True while nothing has to be swept.
     is_at_rest: Cell<bool>,
     changed: Notify,
-    /// The last sweep after which no connection was idle for long enough.
-    all_busy: Cell<Option<u32>>,
+    /// Moment of the last sweep after which no connection was idle for long enough.
+    all_busy: Cell<Option<Moment>>,
 }
 
 /// An entry of the registry: what the sweep examines, and the task that it wakes.
@@ -50,6 +52,17 @@ pub(super) struct Connections {
 struct TrackedConnection {
     client: Rc<Client>,
     waker: Waker,
+    /// The pace at which the client sends what is awaited.
+    sending: Pace,
+    /// The pace at which it takes what it is sent.
+    taking: Pace,
+}
+
+/// An entry in the registry; its drop removes it.
+#[derive(Debug)]
+pub(super) struct Tracking {
+    connections: Rc<Connections>,
+    key: usize,
 }
 
 /// One open connection, counted from its accept until it or its tunnel ends.
@@ -64,7 +77,7 @@ pub(super) struct Client {
     pub(super) activity: Arc<Activity>,
     /// The connection to the app that is this client's alone, if it has one.
     pub(super) bound: BoundSlot,
-    pub(super) _open: OpenConnection,
+    pub(super) open: OpenConnection,
 }
 
 // === impl Client ===
@@ -73,6 +86,21 @@ impl Client {
     /// Marks the connection as idle: the response is complete.
     pub(super) fn begin_idle(&self) {
         self.activity.enter(ClientState::Idle);
+    }
+
+    /// Registers the connection for the sweep, which wakes the task of `waker`.
+    pub(super) fn track(self: &Rc<Self>, waker: &Waker) -> Tracking {
+        let OpenConnection(connections) = &self.open;
+        let key = connections.tracked.borrow_mut().insert(TrackedConnection {
+            client: Rc::clone(self),
+            waker: waker.clone(),
+            sending: Pace::default(),
+            taking: Pace::default(),
+        });
+        Tracking {
+            connections: Rc::clone(connections),
+            key,
+        }
     }
 
     /// Makes the close that follows a reset, so that an incomplete response does not look complete.
@@ -96,20 +124,6 @@ impl Connections {
         }
     }
 
-    /// Adds a connection that hyper serves in the task of `waker`, and returns its key.
-    pub(super) fn track(&self, client: &Rc<Client>, waker: &Waker) -> usize {
-        self.tracked.borrow_mut().insert(TrackedConnection {
-            client: Rc::clone(client),
-            waker: waker.clone(),
-        })
-    }
-
-    /// Removes the connection with this key.
-    pub(super) fn untrack(&self, key: usize) {
-        // The entry is dropped after the borrow has ended.
-        let _tracked = self.tracked.borrow_mut().remove(key);
-    }
-
     /// Closes idle connections, and every other one after its current request.
     pub(super) fn drain(&self) {
         self.phase.set(Phase::Draining);
@@ -119,62 +133,34 @@ impl Connections {
     }
 
     /// Ends connections that have outlasted a time limit, and those whose clients have left.
-    ///
-    /// hyper would look for the end of the stream twice in every request, and still detect a client's
-    /// departure only after reading all that came before: not behind an unread body, and not behind
-    /// the next request. hyper is therefore configured to accept half-closed connections, and the
-    /// sweep checks them.
-    pub(super) fn sweep(&self, settings: &DataPlaneSettings) {
-        for (_, TrackedConnection { client, waker }) in &*self.tracked.borrow() {
-            client.bound.sweep();
-            match client
-                .activity
-                .idle_action(&settings.client, self.phase.get())
-            {
-                IdleAction::SendTimeout => client.stream.send_best_effort(REQUEST_TIMEOUT),
-                IdleAction::Close => {}
-                IdleAction::Keep => {
-                    let has_left = !settings.half_close
-                        && client.activity.state() == ClientState::Request
-                        && client.stream.is_read_closed();
-                    if !has_left {
-                        // A first response that takes this long is watched by the reactor from now on.
-                        let _ = client.stream.register();
-                        continue;
-                    }
-                }
-            }
-            if client.activity.is_write_blocked() {
-                // The rest of a response is lost with the connection.
-                client.reset_on_close();
-            }
-            client.activity.request_close();
-            waker.wake_by_ref();
+    pub(super) fn sweep(&self, settings: &DataPlaneSettings, now: Moment) {
+        for (_, tracked) in &mut *self.tracked.borrow_mut() {
+            tracked.sweep(settings, self.phase.get(), now);
         }
     }
 
     /// Closes those connections that have been idle for longest, for others that wait: first those
-    /// that have sent nothing at all. `sweep` is the number of the last sweep.
-    pub(super) fn make_room(&self, sweep: u32) {
-        if self.all_busy.get() == Some(sweep) {
+    /// that have sent nothing at all. `now` is the moment of the last sweep.
+    pub(super) fn make_room(&self, now: Moment) {
+        if self.all_busy.get() == Some(now) {
             return;
         }
         let tracked = self.tracked.borrow();
-        let mut idle: Vec<(bool, Reverse<u32>, usize)> = tracked
+        let mut idle: Vec<(bool, Reverse<Duration>, usize)> = tracked
             .iter()
             .filter_map(|(key, TrackedConnection { client, .. })| {
-                let sweeps = client.activity.idle_sweeps()?;
+                let time = client.activity.idle_time(now)?;
                 let has_served = client.activity.state() == ClientState::Idle;
-                (sweeps >= MIN_IDLE_SWEEPS).then_some((has_served, Reverse(sweeps), key))
+                (time >= MIN_IDLE).then_some((has_served, Reverse(time), key))
             })
             .collect();
         if idle.is_empty() {
-            return self.all_busy.set(Some(sweep));
+            return self.all_busy.set(Some(now));
         }
         idle.sort_unstable();
         let room = (idle.len() / ROOM_SHARE).clamp(1, MAX_ROOM);
         for (.., key) in &idle[..room] {
-            let TrackedConnection { client, waker } = &tracked[*key];
+            let TrackedConnection { client, waker, .. } = &tracked[*key];
             // A request that has just arrived is served.
             if client.stream.is_quiet_per_reactor() {
                 client.activity.request_close();
@@ -228,6 +214,96 @@ impl Connections {
     /// Waits until a connection has ended, or has been opened at rest.
     pub(super) async fn wait_for_change(&self) {
         self.changed.notified().await;
+    }
+}
+
+// === impl TrackedConnection ===
+
+impl TrackedConnection {
+    /// Ends the connection if it has outlasted a time limit, or if its client has left.
+    fn sweep(&mut self, settings: &DataPlaneSettings, phase: Phase, now: Moment) {
+        let client = Rc::clone(&self.client);
+        client.bound.sweep();
+        let activity = &client.activity;
+        if activity.date(now) {
+            self.sending.restart();
+            self.taking.restart();
+        }
+        let is_stalled = self.judge(&settings.client, now);
+        match activity.idle_action(&settings.client, phase, now) {
+            IdleAction::Keep if is_stalled || self.has_left(settings) => {}
+            IdleAction::Keep => {
+                // A first response that takes this long is watched by the reactor from now on.
+                let _ = client.stream.register();
+                return;
+            }
+            IdleAction::SendTimeout if !activity.is_write_blocked() => {
+                client.stream.send_best_effort(REQUEST_TIMEOUT);
+                client.stream.begin_lingering(activity);
+            }
+            IdleAction::SendTimeout | IdleAction::Close => {}
+        }
+        if is_stalled || activity.is_write_blocked() {
+            // The rest of a response, or of a request, is lost with the connection.
+            client.reset_on_close();
+        }
+        activity.request_close();
+        self.waker.wake_by_ref();
+    }
+
+    /// Judges the pace of both directions, and returns `true` if the connection has to end. A request
+    /// without a response gets one first.
+    fn judge(&mut self, limits: &ClientLimits, now: Moment) -> bool {
+        let activity = &self.client.activity;
+        let is_blocked = activity.is_write_blocked();
+        let unsent = if is_blocked {
+            self.client.stream.unsent()
+        } else {
+            0
+        };
+        let taken = activity.sent().wrapping_sub(unsent);
+        let takes_too_little = self.taking.judge(taken, is_blocked, now, limits);
+        let (received, is_awaited) = (activity.received(), activity.awaits_bytes());
+        let sends_too_little = self.sending.judge(received, is_awaited, now, limits);
+        match activity.body() {
+            BodyState::Wanted | BodyState::Overdue => {
+                if sends_too_little {
+                    activity.set_body(BodyState::Overdue);
+                    self.waker.wake_by_ref();
+                } else {
+                    activity.set_body(BodyState::Wanted);
+                }
+                takes_too_little
+            }
+            BodyState::Unwanted | BodyState::BesideResponse => takes_too_little || sends_too_little,
+        }
+    }
+
+    /// Returns `true` if the client has left.
+    ///
+    /// hyper would look for the end of the stream twice in every request, and still detect a client's
+    /// departure only after reading all that came before: not behind an unread body, and not behind
+    /// the next request. hyper is therefore configured to accept half-closed connections, and the
+    /// sweep checks them.
+    fn has_left(&self, settings: &DataPlaneSettings) -> bool {
+        let Client {
+            stream, activity, ..
+        } = &*self.client;
+        match activity.state() {
+            ClientState::Request => !settings.half_close && stream.is_read_closed(),
+            ClientState::Tunnel | ClientState::EndingTunnel => stream.has_failed(),
+            ClientState::Opened
+            | ClientState::Head
+            | ClientState::Idle
+            | ClientState::Lingering => false,
+        }
+    }
+}
+
+impl Drop for Tracking {
+    fn drop(&mut self) {
+        // The entry is dropped after the borrow has ended.
+        let _tracked = self.connections.tracked.borrow_mut().remove(self.key);
     }
 }
 

@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 
 use super::exchange::ExchangeError;
 use super::pool::CutCause;
+use super::request_body::BodyError;
 use super::response_body::ResponseBody;
 use crate::router::{HoldError, ResponseOutcome};
 
@@ -72,7 +73,7 @@ impl ForwardError {
             | Self::Upgrade => ResponseOutcome::AppFault,
             Self::NoResponse(
                 ExchangeError::ClientBody(_)
-                | ExchangeError::Cut(CutCause::Evicted | CutCause::ClientStalled),
+                | ExchangeError::Cut(CutCause::Evicted | CutCause::BrokenRequest),
             )
             | Self::BadRequest(_)
             | Self::Connect
@@ -84,13 +85,15 @@ impl ForwardError {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) | Self::NoResponse(ExchangeError::ClientBody(_)) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::BadRequest(_)
+            | Self::NoResponse(
+                ExchangeError::ClientBody(BodyError::Broken(_))
+                | ExchangeError::Cut(CutCause::BrokenRequest),
+            ) => StatusCode::BAD_REQUEST,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::Connect | Self::TraceEndsHere => StatusCode::NOT_IMPLEMENTED,
             Self::Hold(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NoResponse(ExchangeError::Cut(CutCause::ClientStalled)) => {
+            Self::NoResponse(ExchangeError::ClientBody(BodyError::Overdue)) => {
                 StatusCode::REQUEST_TIMEOUT
             }
             Self::NoResponse(ExchangeError::Cut(CutCause::Evicted | CutCause::TimedOut))
@@ -104,6 +107,15 @@ impl ForwardError {
             | Self::Unreachable(_)
             | Self::Upgrade => StatusCode::BAD_GATEWAY,
         }
+    }
+
+    /// Returns `true` if the request is in doubt, and with it its end: what follows cannot be read as
+    /// another request.
+    pub(super) fn ends_connection(&self) -> bool {
+        let status = self.status();
+        matches!(self, Self::Connect)
+            || status == StatusCode::BAD_REQUEST
+            || status == StatusCode::REQUEST_TIMEOUT
     }
 
     /// Returns the client's response: the status, and the error as a text.
@@ -123,13 +135,6 @@ impl ForwardError {
         headers.insert(header::CONTENT_TYPE, plain);
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        if matches!(
-            status,
-            StatusCode::BAD_REQUEST | StatusCode::REQUEST_TIMEOUT
-        ) {
-            // If the request is in doubt, so is its end: what follows cannot be read as a request.
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

@@ -16,9 +16,10 @@ use http::{Uri, request};
 use http_body::{Body as _, Frame};
 use tokio::task::JoinHandle;
 
+use super::activity::TURN;
 use super::headers::{AddedFields, HeaderFlags};
 use super::pool::{Connection, ConnectionHandle, CutCause};
-use super::request_body::RequestBody;
+use super::request_body::{BodyError, RequestBody};
 use super::stream::Stream;
 use super::wire::{self, Decoded, Decoder, Framing, Head, Malformed};
 
@@ -46,7 +47,7 @@ pub(super) enum ExchangeError {
     #[error("{}", match .0 {
         CutCause::Evicted => "the release that worked on this was replaced, and its time is over",
         CutCause::TimedOut => "the application did not answer in time",
-        CutCause::ClientStalled => "the rest of the request did not come in time",
+        CutCause::BrokenRequest => "the client's request was cut off",
     })]
     Cut(CutCause),
     /// The connection ended before any byte of a response.
@@ -58,9 +59,9 @@ pub(super) enum ExchangeError {
     /// The bytes that arrived are no HTTP response.
     #[error("the application cannot be understood: {0}")]
     Malformed(#[from] Malformed),
-    /// The client's body ended early: the client has left.
-    #[error("the client's request was cut off: {0}")]
-    ClientBody(hyper::Error),
+    /// The client's body did not arrive.
+    #[error(transparent)]
+    ClientBody(BodyError),
 }
 
 /// The rest of a response.
@@ -172,7 +173,7 @@ impl OutgoingRequest {
             connection.learn_idle_timeout(&head.headers);
         }
         let keeps_alive = head.keeps_alive();
-        let upload = upload.detach(&mut connection);
+        let upload = upload.detach(&mut connection, keeps_alive);
         let reader = ResponseReader {
             connection,
             decoder,
@@ -209,6 +210,7 @@ impl OutgoingRequest {
         if let Poll::Ready(Err(error)) = upload.poll(cx, &connection.stream, &connection.handle) {
             return Poll::Ready(Err(ExchangeError::ClientBody(error)));
         }
+        let mut received_now = 0;
         loop {
             if !connection.received.is_empty() {
                 // The request has reached the app and must not be sent again.
@@ -224,10 +226,18 @@ impl OutgoingRequest {
                 *map = head.headers;
                 map.clear();
             }
+            if received_now > TURN as usize {
+                // An app that sends interim responses without end does not stop the worker.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let received = ready!(connection.poll_receive(cx, None));
             let error = match received {
                 Ok(0) => io::ErrorKind::UnexpectedEof.into(),
-                Ok(_) => continue,
+                Ok(length) => {
+                    received_now += length;
+                    continue;
+                }
                 Err(error) => error,
             };
             return Poll::Ready(Err(match connection.handle.cut_cause() {
@@ -322,7 +332,7 @@ impl Upload {
         cx: &mut Context<'_>,
         stream: &Stream,
         handle: &ConnectionHandle,
-    ) -> Poll<Result<(), hyper::Error>> {
+    ) -> Poll<Result<(), BodyError>> {
         loop {
             match self.state {
                 UploadState::Done | UploadState::Refused => return Poll::Ready(Ok(())),
@@ -348,7 +358,8 @@ impl Upload {
                             self.state = UploadState::Flushing;
                         }
                         Poll::Pending if self.is_flushed() => {
-                            handle.mark_awaiting_client();
+                            // The app has all that the client has sent.
+                            handle.stop_response_timer();
                             return Poll::Pending;
                         }
                         Poll::Pending => {}
@@ -401,18 +412,24 @@ impl Upload {
 
     /// Returns the buffer to the connection; or spawns a task that sends the rest beside the
     /// response.
-    fn detach(mut self, connection: &mut Connection) -> Option<UploadTask> {
+    fn detach(mut self, connection: &mut Connection, keeps_alive: bool) -> Option<UploadTask> {
         if self.state == UploadState::Done {
             connection.out = self.out;
             return None;
         }
         self.has_response = true;
+        let is_refused = !keeps_alive || self.state == UploadState::Refused;
+        self.body.continue_beside_response(is_refused);
         let is_done = Rc::new(Cell::new(false));
         let done = Rc::clone(&is_done);
         let stream = connection.stream.clone();
         let handle = Rc::clone(&connection.handle);
         let task = tokio::task::spawn_local(async move {
             let sent = poll_fn(|cx| self.poll(cx, &stream, &handle)).await;
+            if sent.is_err() {
+                // Neither end may take its half of the exchange for complete.
+                handle.cut(CutCause::BrokenRequest);
+            }
             done.set(sent.is_ok() && self.state == UploadState::Done);
         });
         Some(UploadTask { is_done, task })

@@ -9,20 +9,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use super::activity::ClientState;
+use super::activity::{ClientState, Ending};
 use super::bound::{Binding, BoundConnection};
 use super::connections::Client;
 use super::context::ForwardContext;
 use super::error::ForwardError;
 use super::exchange::{ExchangeError, OutgoingRequest, ResponseReader};
 use super::headers::{self, ConnectionLogin, HeaderFlags, RewrittenRequest, UpgradeField};
+use super::local_response::respond_locally;
 use super::pool::{Connection, IdleCheck};
-use super::request_body::RequestBody;
 use super::request_log::RequestRecord;
 use super::response_body::{InFlight, ResponseBody};
 use super::upgrade::spawn_tunnel;
@@ -70,17 +70,26 @@ impl Forward {
         // Taken before the rewrite removes their fields; closed when the request ends in any way.
         let tokens = RequestTokens::take_from(request.headers(), context.user_tokens.as_ref());
         let mut record = RequestRecord::begin(&request, &context, &client);
-        if let Some(response) = respond_locally(&context, &request) {
-            client.begin_idle();
-            return Box::pin(ready(Ok(finish_response(&context, &record, response))));
+        if let Some(answer) = respond_locally(&context, &request) {
+            // With the rest of a body, which decides on the connection's end.
+            drop(context.body_of(&client, request.into_body()));
+            let response = match answer {
+                Ok(status) => {
+                    client.begin_idle();
+                    empty_response(status)
+                }
+                Err(error) => refuse(&client, error),
+            };
+            let response = finish_response(&context, &client, &record, response);
+            return Box::pin(ready(Ok(response)));
         }
         let prepared = PreparedRequest::new(request, tokens, &record, &context, &client);
         let mut prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                client.begin_idle();
-                let response = error.into_response();
-                return Box::pin(ready(Ok(finish_response(&context, &record, response))));
+                let response = refuse(&client, error);
+                let response = finish_response(&context, &client, &record, response);
+                return Box::pin(ready(Ok(response)));
             }
         };
         Box::pin(async move {
@@ -88,11 +97,12 @@ impl Forward {
             let response = match response {
                 Ok(response) => response,
                 Err(error) => {
-                    client.begin_idle();
-                    error.into_response()
+                    // With the rest of a body, which decides on the connection's end.
+                    drop(prepared);
+                    refuse(&client, error)
                 }
             };
-            Ok(finish_response(&context, &record, response))
+            Ok(finish_response(&context, &client, &record, response))
         })
     }
 }
@@ -133,12 +143,13 @@ impl PreparedRequest {
         context: &ForwardContext,
         client: &Client,
     ) -> Result<Self, ForwardError> {
-        let target = request.uri().path_and_query();
+        let (mut head, body) = request.into_parts();
+        let body = context.body_of(client, body);
+        let target = head.uri.path_and_query();
         if target.is_some_and(|target| target.as_str().len() > context.limits.max_target) {
             return Err(ForwardError::TargetTooLong);
         }
-        let version = request.version();
-        let (mut head, body) = request.into_parts();
+        let version = head.version;
         let upgrade = head.extensions.remove();
         let RewrittenRequest {
             protocols,
@@ -147,7 +158,6 @@ impl PreparedRequest {
         } = headers::rewrite_request(&mut head, &client.peer, context.forwarded)
             .map_err(ForwardError::BadRequest)?;
         record.set_id(&mut head.headers);
-        let body = RequestBody::new(body, &client.activity, &context.body_drain);
         Ok(Self {
             outgoing: OutgoingRequest::new(head, added, body),
             version,
@@ -285,36 +295,25 @@ impl PreparedRequest {
     }
 }
 
-/// Returns the response to a request that handoff answers itself.
-fn respond_locally(
-    context: &ForwardContext,
-    request: &Request<Incoming>,
-) -> Option<Response<ResponseBody>> {
-    if let Some(shutdown) = &context.shutdown_request
-        && shutdown.matches(request)
-    {
-        shutdown.notify();
-        // The status that the platform expects.
-        return Some(empty_response(StatusCode::ACCEPTED));
+/// Returns the response to a request that the app has not answered.
+fn refuse(client: &Client, error: ForwardError) -> Response<ResponseBody> {
+    client.begin_idle();
+    if error.ends_connection() {
+        client.activity.set_ending(Ending::LingerNext);
     }
-    if request.method() == Method::CONNECT {
-        return Some(ForwardError::Connect.into_response());
-    }
-    match headers::remaining_forwards(request.method(), request.headers())? {
-        0 if request.method() == Method::OPTIONS => Some(empty_response(StatusCode::NO_CONTENT)),
-        0 => Some(ForwardError::TraceEndsHere.into_response()),
-        1.. => None,
-    }
+    error.into_response()
 }
 
 /// Completes the head of a response, and records it.
 fn finish_response(
     context: &ForwardContext,
+    client: &Client,
     record: &RequestRecord,
     mut response: Response<ResponseBody>,
 ) -> Response<ResponseBody> {
+    let is_last = context.router.is_closing() || client.activity.ending() == Ending::LingerNext;
     // A 101 has its own Connection field, and ends the connection for HTTP anyway.
-    if context.router.is_closing() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }

@@ -13,9 +13,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::activity::Clock;
-use super::app_connection::Waiting;
 pub(super) use super::app_connection::{Connection, ConnectionHandle, CutCause};
+use super::clock::Moment;
 use super::habits::{self, Habits};
 use super::settings::AppLimits;
 use super::shared_pool::{Place, SharedPool};
@@ -32,7 +31,6 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) struct Pool {
     generations: RefCell<Vec<GenerationPool>>,
     limits: AppLimits,
-    clock: Clock,
     shared: Arc<SharedPool>,
 }
 
@@ -66,11 +64,10 @@ pub(super) enum IdleCheck {
 // === impl Pool ===
 
 impl Pool {
-    pub(super) fn new(limits: AppLimits, clock: Clock, shared: Arc<SharedPool>) -> Self {
+    pub(super) fn new(limits: AppLimits, shared: Arc<SharedPool>) -> Self {
         Self {
             generations: RefCell::default(),
             limits,
-            clock,
             shared,
         }
     }
@@ -111,12 +108,7 @@ impl Pool {
         stream.set_nodelay(true)?;
         let mut generations = self.generations.borrow_mut();
         let pool = self.find_or_add(&mut generations, upstream.generation);
-        let handle = ConnectionHandle::new(
-            pool.generation,
-            Arc::clone(&pool.habits),
-            self.clock.clone(),
-            place,
-        );
+        let handle = ConnectionHandle::new(pool.generation, Arc::clone(&pool.habits), place);
         let handle = Rc::new(handle);
         pool.register(&handle);
         Ok(Box::new(Connection::new(
@@ -281,7 +273,7 @@ impl Pool {
 
     /// Closes idle connections that have expired or that the app has closed, cuts connections whose
     /// response is overdue, and forgets generations without connections. Returns true if none is left.
-    pub(super) fn sweep(&self) -> bool {
+    pub(super) fn sweep(&self, moment: Moment) -> bool {
         if self.shared.is_full() {
             // A worker that needs one cannot close those of the others.
             self.clear_idle();
@@ -290,13 +282,8 @@ impl Pool {
         let mut generations = self.generations.borrow_mut();
         for pool in generations.iter_mut() {
             for handle in pool.all.iter().filter_map(Weak::upgrade) {
-                let (since, cause) = match handle.waiting() {
-                    Waiting::No => continue,
-                    Waiting::App(since) => (since, CutCause::TimedOut),
-                    Waiting::Client(since) => (since, CutCause::ClientStalled),
-                };
-                if self.clock.has_passed(since, self.limits.response_timeout) {
-                    handle.cut(cause);
+                if handle.response_wait(moment) >= Some(self.limits.response_timeout) {
+                    handle.cut(CutCause::TimedOut);
                 }
             }
             pool.idle

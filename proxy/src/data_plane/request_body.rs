@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
-use super::activity::{Activity, ClientState};
+use super::activity::{Activity, BodyState, ClientState, Ending};
 
 /// Maximum number of bytes of an unread body that are discarded.
 const DISCARD_BYTES: usize = 256 * 1024;
@@ -35,10 +35,20 @@ pub(super) struct ClientBody {
     body_drain: BodyDrain,
 }
 
-/// The queue of bodies that are no longer wanted.
+/// A body that did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    /// It broke off, or is malformed.
+    #[error("the client's request was cut off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// The client was too slow.
+    #[error("the rest of the request did not come in time")]
+    Overdue,
+}
+
+/// The queue of bodies that are no longer wanted, and that end soon.
 ///
-/// They are read on for a while: the close would otherwise reset the connection, and the client
-/// might never see its response (hyperium/hyper#2384).
+/// They are read on for a while, so that the connection can be kept.
 pub(super) type BodyDrain = mpsc::UnboundedSender<UnreadBody>;
 
 /// The rest of a body whose request has been answered.
@@ -60,11 +70,25 @@ impl RequestBody {
         if incoming.is_end_stream() {
             Self::Empty
         } else {
+            activity.set_body(BodyState::Wanted);
             Self::Client(ClientBody {
                 incoming: Some(incoming),
                 activity: Arc::clone(activity),
                 body_drain: body_drain.clone(),
             })
+        }
+    }
+
+    /// Continues beside the response, which has begun. Unless the rest is short, the connection is to
+    /// end with that response if the app will not take the rest.
+    pub(super) fn continue_beside_response(&self, is_refused: bool) {
+        let Self::Client(body) = self else {
+            return;
+        };
+        body.activity.set_body(BodyState::BesideResponse);
+        let rest = self.size_hint().exact();
+        if is_refused && rest.is_none_or(|rest| rest > DISCARD_BYTES as u64) {
+            body.activity.set_ending(Ending::LingerNext);
         }
     }
 
@@ -78,19 +102,25 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Self::Client(body) = self.get_mut() else {
             return Poll::Ready(None);
         };
         let Some(incoming) = &mut body.incoming else {
             return Poll::Ready(None);
         };
-        Pin::new(incoming).poll_frame(cx)
+        let polled = Pin::new(incoming).poll_frame(cx);
+        // The sweep has woken this task.
+        if polled.is_pending() && body.activity.body() == BodyState::Overdue {
+            body.activity.set_ending(Ending::LingerNext);
+            return Poll::Ready(Some(Err(BodyError::Overdue)));
+        }
+        polled.map_err(BodyError::Broken)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -105,11 +135,18 @@ impl Body for RequestBody {
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
-        if let Some(incoming) = self.incoming.take().filter(|body| !body.is_end_stream()) {
-            let activity = Arc::clone(&self.activity);
-            // Fails only when the worker has ended, and the connection with it.
-            let _ = self.body_drain.send(UnreadBody { incoming, activity });
+        let activity = &self.activity;
+        activity.set_body(BodyState::Unwanted);
+        let Some(incoming) = self.incoming.take().filter(|body| !body.is_end_stream()) else {
+            return;
+        };
+        let rest = incoming.size_hint().exact();
+        if rest > Some(DISCARD_BYTES as u64) {
+            activity.set_ending(Ending::LingerNext);
         }
+        let activity = Arc::clone(activity);
+        // Fails only when the worker has ended, and the connection with it.
+        let _ = self.body_drain.send(UnreadBody { incoming, activity });
     }
 }
 
@@ -117,22 +154,29 @@ impl Drop for ClientBody {
 
 impl UnreadBody {
     /// Reads the rest and throws it away, within [`DISCARD_BYTES`] and [`DISCARD_TIME`].
+    ///
+    /// If the connection ends with its response, nothing is read here. That response has been written
+    /// now: hyper would drop it if its body were dropped before.
     pub(super) async fn discard(mut self) {
+        if self.activity.ending() == Ending::LingerNext {
+            return;
+        }
         let mut read = 0;
         let all = async {
             // Once its request is answered, hyper reports the end of a body without a length only
             // when the next head arrives.
-            while !self.incoming.is_end_stream()
-                && let Some(Ok(frame)) = self.incoming.frame().await
-            {
-                read += frame.data_ref().map_or(0, Bytes::len);
-                if read > DISCARD_BYTES {
-                    break;
+            while !self.incoming.is_end_stream() && read <= DISCARD_BYTES {
+                match self.incoming.frame().await {
+                    Some(Ok(frame)) => read += frame.data_ref().map_or(0, Bytes::len),
+                    Some(Err(_)) | None => return,
                 }
             }
         };
-        // A client that sends for longer does not read its response either.
-        let _ = tokio::time::timeout(DISCARD_TIME, all).await;
+        let is_slow = tokio::time::timeout(DISCARD_TIME, all).await.is_err();
+        if is_slow || read > DISCARD_BYTES {
+            // hyper closes the connection now, unless it has seen the end of the body.
+            self.activity.set_ending(Ending::Linger);
+        }
         if self.activity.state() == ClientState::Head {
             // The bytes of the body were taken for those of the next head.
             self.activity.enter(ClientState::Idle);

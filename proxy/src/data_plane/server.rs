@@ -10,12 +10,13 @@ use std::task::{Context, Poll};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::activity::{Activity, Clock};
+use super::activity::{Activity, ClientState};
 use super::bound::BoundSlot;
-use super::connections::{Client, Connections, OpenConnection};
+use super::connections::{Client, Connections, OpenConnection, Tracking};
 use super::context::ForwardContext;
 use super::forward::Forward;
 use super::headers::{Peer, TrustedProxies};
+use super::linger::linger;
 use super::settings::DataPlaneSettings;
 use super::stream::{ClientIo, Stream};
 
@@ -26,7 +27,6 @@ const READ_AHEAD: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Server {
     settings: DataPlaneSettings,
-    clock: Clock,
     context: Rc<ForwardContext>,
     connections: Rc<Connections>,
     last_peer: RefCell<Peer>,
@@ -37,7 +37,7 @@ struct ConnectionTask {
     connection: http1::UpgradeableConnection<TokioIo<ClientIo>, Forward>,
     connections: Rc<Connections>,
     client: Rc<Client>,
-    key: Option<usize>,
+    tracking: Option<Tracking>,
     is_shutting_down: bool,
 }
 
@@ -47,13 +47,11 @@ impl Server {
     /// Returns a server that adds its connections to `connections`.
     pub(super) fn new(
         settings: DataPlaneSettings,
-        clock: Clock,
         context: Rc<ForwardContext>,
         connections: Rc<Connections>,
     ) -> Self {
         Self {
             settings,
-            clock,
             context,
             connections,
             last_peer: RefCell::new(Peer::new(
@@ -68,14 +66,14 @@ impl Server {
         let settings = &self.settings;
         let open = OpenConnection::new(&self.connections);
         let stream = Stream::from_accepted(stream);
-        let activity = Arc::new(Activity::new(self.clock.clone()));
+        let activity = Arc::new(Activity::new());
         let io = TokioIo::new(ClientIo::new(stream.clone(), Arc::clone(&activity)));
         let client = Rc::new(Client {
             peer: self.peer(peer.ip()),
             stream,
             activity,
             bound: BoundSlot::default(),
-            _open: open,
+            open,
         });
         let forward = Forward::new(Rc::clone(&self.context), Rc::clone(&client));
         let connection = http1::Builder::new()
@@ -88,16 +86,27 @@ impl Server {
         let task = ConnectionTask {
             connection,
             connections: Rc::clone(&self.connections),
-            client,
-            key: None,
+            client: Rc::clone(&client),
+            tracking: None,
             is_shutting_down: false,
         };
         tokio::task::spawn_local(async move {
-            if let Err(error) = task.await {
+            let ended = task.await;
+            let Client {
+                activity, stream, ..
+            } = &*client;
+            // hyper does not shut down a connection for which an upgrade was wanted.
+            if ended.is_ok() && !activity.is_close_requested() && activity.client_may_send() {
+                stream.begin_lingering(activity);
+            }
+            if let Err(error) = ended {
                 tracing::debug!(
                     event = "client_connection_failed",
                     %error, %peer, "a client's connection ended early"
                 );
+            }
+            if activity.state() == ClientState::Lingering {
+                Box::pin(linger(client)).await;
             }
         });
     }
@@ -120,13 +129,14 @@ impl Future for ConnectionTask {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         let this = &mut *self;
-        if this.key.is_none() {
+        if this.tracking.is_none() {
             // A task's waker stays the same.
-            this.key = Some(this.connections.track(&this.client, cx.waker()));
+            this.tracking = Some(this.client.track(cx.waker()));
         }
         if this.client.activity.is_close_requested() {
             return Poll::Ready(Ok(()));
         }
+        this.client.activity.begin_turn();
         let polled = Pin::new(&mut this.connection).poll(cx);
         // Checked after the poll: bytes that have arrived are read first, also on a connection that
         // was accepted last.
@@ -139,13 +149,5 @@ impl Future for ConnectionTask {
         this.is_shutting_down = true;
         Pin::new(&mut this.connection).graceful_shutdown();
         Pin::new(&mut this.connection).poll(cx)
-    }
-}
-
-impl Drop for ConnectionTask {
-    fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.connections.untrack(key);
-        }
     }
 }

@@ -51,6 +51,10 @@ pub struct ClientLimits {
     pub header_timeout: Duration,
     /// Maximum time between two requests of a connection.
     pub idle_timeout: Duration,
+    /// Maximum time without progress while the client is to send a body, or to take an answer.
+    pub timeout: Duration,
+    /// Minimum rate at which it does, in bytes per second; zero is none.
+    pub min_rate: u64,
 }
 
 /// Time limits of the app.

@@ -6,6 +6,7 @@
 
 use std::io::{self, IoSlice, Read as _};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 
 use super::activity::{Activity, ClientState};
 use super::{socket, wire};
+use crate::os::unsent;
 
 /// Maximum size of several parts that are copied into one, in bytes: up to there, `send` with the
 /// copy costs less than `writev`.
@@ -127,10 +129,34 @@ impl Stream {
         matches!(polled, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
+    /// Returns `true` if the connection has failed, though nobody reads from it.
+    pub(super) fn has_failed(&self) -> bool {
+        let Some(stream) = self.0.registered.get() else {
+            return false;
+        };
+        let ready = pin!(stream.ready(Interest::WRITABLE));
+        let polled = ready.poll(&mut Context::from_waker(Waker::noop()));
+        matches!(polled, Poll::Ready(Ok(ready)) if ready.is_write_closed())
+    }
+
+    /// Returns the number of bytes that were sent and that the other end has not taken yet; zero
+    /// where the system does not say.
+    pub(super) fn unsent(&self) -> u32 {
+        self.with_socket(|socket| Ok(unsent::bytes(&socket)))
+            .unwrap_or(0)
+    }
+
     /// Sends as much as fits at once, on a connection to which hyper writes nothing more.
     pub(super) fn send_best_effort(&self, bytes: &[u8]) {
         // A client that takes so little would not read the rest either.
         let _ = self.with_socket(|socket| socket.send(bytes));
+    }
+
+    /// Ends the stream of bytes to a client, which may still send.
+    pub(super) fn begin_lingering(&self, activity: &Activity) {
+        // Fails only on a connection that has ended already.
+        let _ = self.with_socket(|socket| socket.shutdown(Shutdown::Write));
+        activity.enter(ClientState::Lingering);
     }
 
     /// Makes the close that follows a reset, which no client takes for the end of a message.
@@ -257,7 +283,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.with_socket(|socket| socket.shutdown(std::net::Shutdown::Write)))
+        Poll::Ready(self.with_socket(|socket| socket.shutdown(Shutdown::Write)))
     }
 }
 
@@ -280,10 +306,28 @@ impl ClientIo {
         Self { stream, activity }
     }
 
+    /// Ends the turn of the connection's task once enough has passed: a transfer that is always
+    /// ready would keep all others of the worker waiting.
+    fn poll_turn(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.activity.is_turn_over() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    fn record_write(&self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Ready(Ok(length)) => self.activity.record_write(*length),
+            Poll::Pending => self.activity.record_write(0),
+            Poll::Ready(Err(_)) => {}
+        }
+    }
+
     /// Records the bytes that `buffer` holds beside those `before`.
     fn record_received(&self, buffer: &mut ReadBuf<'_>, before: usize) {
         let received = &mut buffer.filled_mut()[before..];
-        if !received.is_empty() && self.activity.record_bytes() {
+        if !received.is_empty() && self.activity.record_read(received.len()) {
             wire::lower_request_version(received);
         }
     }
@@ -295,6 +339,7 @@ impl AsyncRead for ClientIo {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(self.poll_turn(cx));
         let before = buffer.filled().len();
         if !self.stream.is_registered()
             && let Some(received) = self.stream.receive_unregistered(buffer)
@@ -308,7 +353,11 @@ impl AsyncRead for ClientIo {
             }
             return Poll::Ready(Ok(()));
         }
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_pending() {
+            self.activity.await_bytes();
+        }
+        ready!(read)?;
         self.record_received(buffer, before);
         Poll::Ready(Ok(()))
     }
@@ -320,8 +369,9 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_turn(cx));
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.activity.set_write_blocked(written.is_pending());
+        self.record_write(&written);
         written
     }
 
@@ -330,8 +380,9 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_turn(cx));
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.activity.set_write_blocked(written.is_pending());
+        self.record_write(&written);
         written
     }
 
@@ -344,14 +395,15 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.activity.state() {
-            ClientState::Tunnel => Pin::new(&mut self.stream).poll_shutdown(cx),
-            // hyper closes the connection next, which has the same effect with one system call
-            // less.
-            ClientState::Opened | ClientState::Head | ClientState::Request | ClientState::Idle => {
-                Poll::Ready(Ok(()))
-            }
+        if self.activity.state().is_tunnel() {
+            return Pin::new(&mut self.stream).poll_shutdown(cx);
         }
+        if self.activity.client_may_send() {
+            self.stream.begin_lingering(&self.activity);
+        }
+        // Otherwise hyper closes the connection next, which has the same effect with one system
+        // call less.
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -362,7 +414,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
-    use crate::data_plane::activity::Clock;
+    use crate::data_plane::activity::TURN;
 
     /// Returns a client, and its connection as it was accepted.
     fn accepted() -> (std::net::TcpStream, ClientIo) {
@@ -370,7 +422,7 @@ mod tests {
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
-        let activity = Arc::new(Activity::new(Clock::default()));
+        let activity = Arc::new(Activity::new());
         (
             client,
             ClientIo::new(Stream::from_accepted(stream), activity),
@@ -405,11 +457,32 @@ mod tests {
         let mut is_full = false;
         while !is_full {
             assert!(!io.activity.is_write_blocked());
+            io.activity.begin_turn();
             is_full = poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_write(cx, &bytes)))
                 .await
                 .is_pending();
         }
         assert!(io.activity.is_write_blocked());
         drop(client);
+    }
+
+    #[tokio::test]
+    async fn a_transfer_that_is_always_ready_lets_others_go_on() {
+        let (mut client, mut io) = accepted();
+        let bytes = [b'x'; 16 * 1024];
+        let reader = std::thread::spawn(move || io::copy(&mut client, &mut io::sink()));
+        let mut written = 0;
+        while let Poll::Ready(length) =
+            poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_write(cx, &bytes))).await
+        {
+            written += length.unwrap();
+            assert!(written <= 2 * TURN as usize);
+        }
+        io.activity.begin_turn();
+        poll_fn(|cx| Pin::new(&mut io).poll_write(cx, &bytes))
+            .await
+            .unwrap();
+        drop(io);
+        reader.join().unwrap().unwrap();
     }
 }

@@ -1,13 +1,17 @@
 //! Tunnels: connections whose protocol was switched, copied both ways until both sides have ended.
 
+use std::future::poll_fn;
 use std::io::{self, Cursor};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use http::HeaderValue;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use super::activity::ClientState;
 use super::exchange::{ResponseReader, UploadTask};
 use super::pool::ConnectionHandle;
 use super::response_body::InFlight;
@@ -37,7 +41,8 @@ pub(super) fn spawn_tunnel(
     let (app, upload) = reader.into_tunnel();
     let handle = Rc::clone(&app.handle);
     handle.mark_tunnel();
-    let streams = [in_flight.client.stream.clone(), app.stream.clone()];
+    let end = Rc::clone(&in_flight.client);
+    let streams = [end.stream.clone(), app.stream.clone()];
     tokio::task::spawn_local(async move {
         let Some(client) = complete_request(client, upload, &handle).await else {
             return streams.iter().for_each(Stream::reset_on_close);
@@ -49,12 +54,28 @@ pub(super) fn spawn_tunnel(
         };
         // Bytes that came with the head of the response are the first of the tunnel.
         let from_app = Cursor::new(app.received).chain(app.stream.clone());
-        let copied = async {
-            tokio::try_join!(
-                direction(Sender::Client).copy(from_client, app.stream, &handle),
-                direction(Sender::Server).copy(from_app, to_client, &handle),
-            )
-        };
+        let mut copied = pin!(async {
+            let to_client = async {
+                direction(Sender::Server)
+                    .copy(from_app, to_client, &handle)
+                    .await?;
+                end.activity.enter(ClientState::EndingTunnel);
+                Ok(())
+            };
+            let to_app = direction(Sender::Client).copy(from_client, app.stream, &handle);
+            tokio::try_join!(to_app, to_client)
+        });
+        let mut tracking = None;
+        let copied = poll_fn(|cx| {
+            if tracking.is_none() {
+                tracking = Some(end.track(cx.waker()));
+            }
+            if end.activity.is_close_requested() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            end.activity.begin_turn();
+            copied.as_mut().poll(cx)
+        });
         tokio::select! {
             copied = copied => if let Err(error) = copied {
                 tracing::debug!(event = "tunnel_failed", %error, "a tunnel ended early");

@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::accept::{WorkerHandle, WorkerJob};
 use super::access::AccessRecorder;
-use super::activity::{Clock, SWEEP_INTERVAL};
 use super::burst::Burst;
+use super::clock::{Clock, SWEEP_INTERVAL};
 use super::connections::Connections;
 use super::context::ForwardContext;
 use super::phase::Phase;
@@ -29,6 +29,10 @@ use crate::router::{Notice, Router};
 /// Time that tunnels have to close at shutdown before they are cut. The port is closed meanwhile: a
 /// client that sees its tunnel end connects to the next sidecar.
 const TUNNEL_CLOSE_PERIOD: Duration = Duration::from_secs(2);
+
+/// Number of turns of tasks after which new events are looked for. Long transfers are always ready,
+/// and without this a short request beside them is seen only after 61 turns of 256 KiB each.
+const EVENT_INTERVAL: u32 = 16;
 
 /// A running worker thread.
 #[derive(Debug)]
@@ -68,6 +72,7 @@ impl Worker {
             );
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
+                .event_interval(EVENT_INTERVAL)
                 .build_local(LocalOptions::default());
             match runtime {
                 Ok(runtime) => runtime.block_on(serve),
@@ -114,9 +119,9 @@ async fn serve_all(
     mut notices: mpsc::UnboundedReceiver<Notice>,
     mut phases: watch::Receiver<Phase>,
 ) {
-    let clock = Clock::default();
+    let mut clock = Clock::new();
     let mut idle_closes = shared_pool.idle_closes();
-    let pool = Rc::new(Pool::new(settings.app, clock.clone(), shared_pool));
+    let pool = Rc::new(Pool::new(settings.app, shared_pool));
     let (body_drain, mut unread_bodies) = mpsc::unbounded_channel();
     let counters = settings.counters.as_ref();
     let context = Rc::new(ForwardContext {
@@ -134,7 +139,6 @@ async fn serve_all(
     let connections = Rc::new(Connections::new(open));
     let server = Rc::new(Server::new(
         settings.clone(),
-        clock.clone(),
         Rc::clone(&context),
         Rc::clone(&connections),
     ));
@@ -184,9 +188,9 @@ async fn serve_all(
                 tokio::task::spawn_local(unread.discard());
             }
             _ = sweep.tick(), if !connections.is_at_rest() => {
-                clock.tick();
-                let is_unused = pool.sweep();
-                connections.sweep(settings);
+                let now = clock.advance();
+                let is_unused = pool.sweep(now);
+                connections.sweep(settings, now);
                 if burst.observe(connections.open()) {
                     memory::give_back_unused_memory();
                 }

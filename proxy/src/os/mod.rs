@@ -20,4 +20,5 @@ pub mod service_manager;
 pub mod signal;
 pub mod terminal;
 pub mod thread;
+pub(crate) mod unsent;
 pub mod volume;

@@ -253,6 +253,11 @@ impl Wire {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
+    /// The port of this end.
+    pub fn port(&self) -> u16 {
+        self.stream.local_addr().expect("a port").port()
+    }
+
     /// Another handle to the same connection, to send from another thread.
     pub fn sender(&self) -> Self {
         Self::new(self.stream.try_clone().expect("a handle"))

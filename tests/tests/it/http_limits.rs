@@ -223,7 +223,7 @@ fn a_get_that_timed_out_on_a_kept_connection_is_not_sent_again() {
 
 #[test]
 fn a_client_that_stops_in_its_body_is_a_408() {
-    let stage = Stage::with(&[("--response-timeout", "1s")]);
+    let stage = Stage::with(&[("HANDOFF_CLIENT_TIMEOUT", "1s")]);
     let mut client = stage.client_sends("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nx");
     let mut app = stage.app();
     app.head();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::Args;
 use ipnet::IpNet;
 
-use crate::cli::values::{Duration, parse_listen, parse_network};
+use crate::cli::values::{Duration, Size, parse_listen, parse_network};
 use crate::data_plane::Forwarded;
 use crate::user_tokens::WindowsAuth;
 
@@ -40,6 +40,21 @@ pub struct ClientOptions {
     #[arg(long, default_value = "10m")]
     pub idle_timeout: Duration,
 
+    /// Maximum time without a byte while a client is to send a body or to take an answer
+    ///
+    /// Its connection is closed then, and that to the app with it. Where no answer has begun, the
+    /// client gets 408.
+    #[arg(long, default_value = "60s")]
+    pub client_timeout: Duration,
+
+    /// Minimum rate at which a client sends a body or takes an answer, in bytes per second; 0 is
+    /// none
+    ///
+    /// It counts only while the client is awaited, and with 20s of grace at the beginning. A client
+    /// that was faster may stop for --client-timeout.
+    #[arg(long, value_name = "BYTES", default_value = "240")]
+    pub min_rate: Size,
+
     /// Maximum size of a request's head in bytes; a larger one is answered with 431
     #[arg(long, value_name = "BYTES", default_value_t = 32_768)]
     pub max_header_size: usize,
@@ -68,8 +83,6 @@ pub struct UpstreamOptions {
 
     /// Maximum time from the end of a request to the head of the app's answer; then the answer is
     /// 504
-    ///
-    /// A client that stops for this time within its request's body is answered with 408.
     #[arg(long, default_value = "5m")]
     pub response_timeout: Duration,
 
