@@ -9,7 +9,7 @@ use handoff::cli::output::eprint_line;
 use handoff::cli::parse::ParseError;
 use handoff::cli::{Cli, Run, Subcommands};
 use handoff::config::Config;
-use handoff::os::{inherit, signal, thread};
+use handoff::os::{descriptors, inherit, signal, thread};
 use handoff::process::command::OsLauncher;
 use handoff::process::console;
 use handoff::telemetry::{self, sinks};
@@ -58,6 +58,7 @@ fn run(run: Run) -> Result<(), Failure> {
     let no_log = |error| Failure(FAILURE, format!("cannot log: {error}"));
     signal::reset();
     inherit::keep_output_private();
+    descriptors::raise_limit();
     let config = Config::try_from(run);
     let mut config = config.map_err(|error| Failure(USAGE, error.to_string()))?;
     let sidecar = app::random_id();

@@ -1,5 +1,6 @@
 //! Accepting of connections, and their distribution among the workers.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
@@ -19,6 +20,8 @@ use crate::os::inherit;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 /// Minimum time between two log lines about such errors.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Minimum time between two log lines about the maximum number of connections.
+const FULL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval of the checks for a free place while the maximum number of connections is open.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
@@ -42,6 +45,8 @@ pub(super) struct Balancer {
     workers: Vec<WorkerHandle>,
     here: usize,
     max_connections: usize,
+    /// Time of the last log line about that maximum.
+    logged: Cell<Option<Instant>>,
 }
 
 /// A handle that gives a worker connections to serve.
@@ -58,6 +63,8 @@ pub(super) enum WorkerJob {
     Serve(TcpStream, SocketAddr),
     /// A listener to accept connections on.
     Accept(Acceptor),
+    /// A request to close those connections that have been idle for longest.
+    MakeRoom,
 }
 
 /// Pauses after errors of `accept`, none of which ends the acceptor.
@@ -98,15 +105,25 @@ impl Acceptor {
         };
         let mut backoff = AcceptBackoff::default();
         loop {
-            let is_full = self.balancer.is_full();
-            tokio::select! {
-                () = tokio::time::sleep(FULL_PAUSE), if is_full => {}
-                accepted = listener.accept(), if !is_full => match accepted {
-                    Ok((stream, peer)) => self.balancer.serve(stream, peer, &server),
-                    Err(error) => backoff.pause_after(&error).await,
-                },
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
                 _ = self.phases.wait_for(|phase| *phase >= Phase::Closed) => break,
+            };
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    backoff.pause_after(&error).await;
+                    continue;
+                }
+            };
+            if self.balancer.is_full() {
+                // When the port is closed, all that wait are served.
+                tokio::select! {
+                    () = self.balancer.make_room() => {}
+                    _ = self.phases.wait_for(|phase| *phase >= Phase::Closed) => {}
+                }
             }
+            self.balancer.serve(stream, peer, &server);
         }
         // Not through the reactor, which may not have reported the last connections yet.
         let Ok(listener) = listener.into_std() else {
@@ -139,12 +156,35 @@ impl Balancer {
             workers,
             here,
             max_connections,
+            logged: Cell::default(),
         }
     }
 
     fn is_full(&self) -> bool {
         let connections: usize = self.workers.iter().map(WorkerHandle::connections).sum();
         connections >= self.max_connections
+    }
+
+    /// Asks one worker after the other to close idle connections, until there is room.
+    async fn make_room(&self) {
+        let is_due = |at: Instant| at.elapsed() >= FULL_LOG_INTERVAL;
+        if self.logged.get().is_none_or(is_due) {
+            self.logged.set(Some(Instant::now()));
+            tracing::warn!(
+                event = "connections_full",
+                connections = self.max_connections,
+                "as many clients are connected as may be (--max-connections): idle connections are \
+                 closed for new ones, and when all are in use, new ones wait"
+            );
+        }
+        for worker in self.workers.iter().cycle().skip(self.here) {
+            if !self.is_full() {
+                return;
+            }
+            // A worker that has ended has no connections.
+            let _ = worker.jobs.send(WorkerJob::MakeRoom);
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr, server: &Server) {

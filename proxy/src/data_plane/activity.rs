@@ -134,6 +134,13 @@ impl Activity {
         }
     }
 
+    /// Returns the number of sweeps for which the first byte of a request is awaited, if it is.
+    pub(super) fn idle_sweeps(&self) -> Option<u32> {
+        let is_idle = matches!(self.state(), ClientState::Opened | ClientState::Idle);
+        let since = self.since.load(Ordering::Relaxed);
+        is_idle.then(|| self.clock.now().wrapping_sub(since))
+    }
+
     /// Records that the client does not take all that it is sent, or that it does again.
     pub(super) fn set_write_blocked(&self, waits: bool) {
         self.is_write_blocked.store(waits, Ordering::Relaxed);

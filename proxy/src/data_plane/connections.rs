@@ -1,6 +1,7 @@
 //! The client connections of one worker.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +23,14 @@ use crate::release::Generation;
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
+/// Number of sweeps for which a connection has to be idle before it makes room for another one: a
+/// client that goes on using its connection keeps it.
+const MIN_IDLE_SWEEPS: u32 = 2;
+/// Share of the idle connections that are closed at a time, and its maximum: to look for them takes
+/// time.
+const ROOM_SHARE: usize = 8;
+const MAX_ROOM: usize = 32;
+
 /// The client connections of one worker, tunnels included.
 #[derive(Debug)]
 pub(super) struct Connections {
@@ -32,6 +41,8 @@ pub(super) struct Connections {
     /// True while nothing has to be swept.
     is_at_rest: Cell<bool>,
     changed: Notify,
+    /// The last sweep after which no connection was idle for long enough.
+    all_busy: Cell<Option<u32>>,
 }
 
 /// An entry of the registry: what the sweep examines, and the task that it wakes.
@@ -81,6 +92,7 @@ impl Connections {
             open,
             is_at_rest: Cell::new(false),
             changed: Notify::new(),
+            all_busy: Cell::new(None),
         }
     }
 
@@ -141,6 +153,36 @@ impl Connections {
         }
     }
 
+    /// Closes those connections that have been idle for longest, for others that wait: first those
+    /// that have sent nothing at all. `sweep` is the number of the last sweep.
+    pub(super) fn make_room(&self, sweep: u32) {
+        if self.all_busy.get() == Some(sweep) {
+            return;
+        }
+        let tracked = self.tracked.borrow();
+        let mut idle: Vec<(bool, Reverse<u32>, usize)> = tracked
+            .iter()
+            .filter_map(|(key, TrackedConnection { client, .. })| {
+                let sweeps = client.activity.idle_sweeps()?;
+                let has_served = client.activity.state() == ClientState::Idle;
+                (sweeps >= MIN_IDLE_SWEEPS).then_some((has_served, Reverse(sweeps), key))
+            })
+            .collect();
+        if idle.is_empty() {
+            return self.all_busy.set(Some(sweep));
+        }
+        idle.sort_unstable();
+        let room = (idle.len() / ROOM_SHARE).clamp(1, MAX_ROOM);
+        for (.., key) in &idle[..room] {
+            let TrackedConnection { client, waker } = &tracked[*key];
+            // A request that has just arrived is served.
+            if client.stream.is_quiet_per_reactor() {
+                client.activity.request_close();
+                waker.wake_by_ref();
+            }
+        }
+    }
+
     /// Ends the clients' own connections to a generation that gets no new requests.
     pub(super) fn supersede(&self, generation: Generation) {
         for (_, tracked) in &*self.tracked.borrow() {
@@ -163,9 +205,14 @@ impl Connections {
         self.phase.get() >= Phase::Draining && client.activity.state() != ClientState::Opened
     }
 
+    /// Returns the number of open connections, tunnels included.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// Returns `true` once the worker drains and its last connection has ended.
     pub(super) fn is_drained(&self) -> bool {
-        self.phase.get() >= Phase::Draining && self.open.load(Ordering::Relaxed) == 0
+        self.phase.get() >= Phase::Draining && self.open() == 0
     }
 
     /// Returns true while no sweep is needed: a worker without connections sleeps.

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Uri, request};
 use http_body::{Body as _, Frame};
 use tokio::task::JoinHandle;
@@ -131,6 +131,12 @@ impl OutgoingRequest {
     /// Sets a field, and removes all others of that name.
     pub(super) fn set_header(&mut self, name: HeaderName, value: HeaderValue) {
         self.head.headers.insert(name, value);
+    }
+
+    /// Asks the app to end the connection after this request.
+    pub(super) fn ask_to_close(&mut self) {
+        let close = HeaderValue::from_static("close");
+        self.head.headers.append(header::CONNECTION, close);
     }
 
     /// Sends the request, and receives the head of the response.
@@ -277,13 +283,16 @@ impl ResponseReader {
         (*self.connection, self.upload)
     }
 
-    /// Returns the connection if it may serve another request.
-    pub(super) fn into_reusable_connection(self) -> Option<Box<Connection>> {
+    /// Returns the connection if request and response are complete.
+    pub(super) fn into_finished_connection(mut self) -> Option<Box<Connection>> {
         let is_sent = match &self.upload {
             Some(upload) => upload.is_done.get(),
             None => true,
         };
-        (self.keeps_alive && is_sent && self.is_done()).then_some(self.connection)
+        if !self.keeps_alive {
+            self.connection.is_single_use = true;
+        }
+        (is_sent && self.is_done()).then_some(self.connection)
     }
 }
 

@@ -171,7 +171,9 @@ impl PreparedRequest {
         } else {
             Binding::Shared
         };
-        let (connection, upstream) = acquire_connection(context, bound, is_replayable).await?;
+        let (connection, upstream) = self
+            .acquire_connection(context, bound, binding, is_replayable)
+            .await?;
         record.set_generation(upstream.generation);
         if let Some(tokens) = &self.tokens {
             let fields = tokens.app_fields(&upstream);
@@ -231,6 +233,56 @@ impl PreparedRequest {
             }
         }
     }
+
+    /// Returns a connection to the active upstream.
+    ///
+    /// Nothing of the request has been sent yet: while the upstream cannot be reached, the request waits
+    /// for another one, or for this one to come back.
+    async fn acquire_connection(
+        &mut self,
+        context: &ForwardContext,
+        mut bound: Option<Box<BoundConnection>>,
+        binding: Binding,
+        is_replayable: bool,
+    ) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
+        let login = bound.as_mut().and_then(|bound| bound.take_login());
+        let upstream = match login.or_else(|| context.router.acquire()) {
+            Some(upstream) => upstream,
+            None => Box::pin(context.router.acquire_or_hold(None)).await?,
+        };
+        if let Some(connection) = bound.and_then(|bound| bound.into_connection(&upstream)) {
+            return Ok((connection, upstream));
+        }
+        let check = if is_replayable {
+            IdleCheck::Reactor
+        } else {
+            IdleCheck::Socket
+        };
+        match context.pool.take(&upstream, check) {
+            Some(connection) => Ok((connection, upstream)),
+            // Boxed, as it is rare: the future of every request would be as large as this one.
+            None => Box::pin(self.connect(context, upstream, binding)).await,
+        }
+    }
+
+    /// Returns a new connection. If it serves this request only, the app is asked to close it.
+    async fn connect(
+        &mut self,
+        context: &ForwardContext,
+        upstream: Arc<Upstream>,
+        binding: Binding,
+    ) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
+        let (mut connection, upstream) = connect_with_retries(context, upstream).await?;
+        if connection.is_single_use {
+            // A tunnel and a login go on after the response.
+            if self.protocols.is_none() && binding == Binding::Shared {
+                self.outgoing.ask_to_close();
+            } else {
+                connection.is_single_use = false;
+            }
+        }
+        Ok((connection, upstream))
+    }
 }
 
 /// Returns the response to a request that handoff answers itself.
@@ -279,35 +331,6 @@ async fn retry(
     let connection = in_flight.pool.connect(&in_flight.upstream).await;
     let connection = connection.map_err(ForwardError::from_connect)?;
     Ok(request.exchange(connection).await?)
-}
-
-/// Returns a connection to the active upstream.
-///
-/// Nothing of the request has been sent yet: while the upstream cannot be reached, the request waits
-/// for another one, or for this one to come back.
-async fn acquire_connection(
-    context: &ForwardContext,
-    mut bound: Option<Box<BoundConnection>>,
-    is_replayable: bool,
-) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
-    let login = bound.as_mut().and_then(|bound| bound.take_login());
-    let upstream = match login.or_else(|| context.router.acquire()) {
-        Some(upstream) => upstream,
-        None => Box::pin(context.router.acquire_or_hold(None)).await?,
-    };
-    if let Some(connection) = bound.and_then(|bound| bound.into_connection(&upstream)) {
-        return Ok((connection, upstream));
-    }
-    let check = if is_replayable {
-        IdleCheck::Reactor
-    } else {
-        IdleCheck::Socket
-    };
-    match context.pool.take(&upstream, check) {
-        Some(connection) => Ok((connection, upstream)),
-        // Boxed, as it is rare: the future of every request would be as large as this one.
-        None => Box::pin(connect_with_retries(context, upstream)).await,
-    }
 }
 
 async fn connect_with_retries(

@@ -19,18 +19,23 @@ use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 
+use crate::os::descriptors;
 use crate::router::Router;
 
 mod accept;
 mod access;
 mod activity;
+mod app_connection;
 mod bound;
+mod burst;
+mod connection_limits;
 mod connections;
 mod context;
 mod counters;
 mod error;
 mod exchange;
 mod forward;
+mod habits;
 pub mod headers;
 mod listener;
 mod phase;
@@ -41,6 +46,7 @@ mod request_log;
 mod response_body;
 mod server;
 mod settings;
+mod shared_pool;
 mod shutdown_request;
 mod socket;
 mod stream;
@@ -59,7 +65,9 @@ pub use shutdown_request::ShutdownRequest;
 pub use user_token::{UserToken, UserTokens};
 
 use accept::{Acceptor, Balancer, WorkerHandle};
+use connection_limits::ConnectionLimits;
 use phase::Phase;
+use shared_pool::SharedPool;
 use worker::Worker;
 
 /// The running data plane.
@@ -80,13 +88,15 @@ impl DataPlane {
         settings: &DataPlaneSettings,
     ) -> io::Result<Self> {
         let (phase, phases) = watch::channel(Phase::Serving);
+        let limits = ConnectionLimits::new(settings, descriptors::limit());
+        let shared = Arc::new(SharedPool::new(limits.app));
         let workers: Vec<Worker> = (0..settings.workers.max(1))
-            .map(|number| Worker::start(number, router, settings, phases.clone()))
+            .map(|number| Worker::start(number, router, settings, &shared, phases.clone()))
             .collect::<io::Result<_>>()?;
         let handles: Vec<WorkerHandle> = workers.iter().map(Worker::handle).cloned().collect();
         let mut accepting = Vec::new();
         for (number, listener) in listener.share_among(workers.len())?.into_iter().enumerate() {
-            let balancer = Balancer::new(handles.clone(), number, settings.max_connections);
+            let balancer = Balancer::new(handles.clone(), number, limits.clients);
             let (acceptor, stopped) = Acceptor::new(listener, balancer, phase.subscribe());
             handles[number].start_accepting(acceptor);
             accepting.push(stopped);

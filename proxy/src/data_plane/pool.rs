@@ -4,32 +4,28 @@
 //! The pool holds no `Arc<Upstream>`, as an idle connection is nothing in flight. The worker passes
 //! on to it which generation is superseded, and its idle connections are closed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use http::HeaderMap;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::activity::Clock;
-use super::headers;
+use super::app_connection::Waiting;
+pub(super) use super::app_connection::{Connection, ConnectionHandle, CutCause};
+use super::habits::{self, Habits};
 use super::settings::AppLimits;
+use super::shared_pool::{Place, SharedPool};
 use super::stream::Stream;
 use crate::release::Generation;
 use crate::router::{Class, Upstream};
 
-/// Number of bytes to receive at a time; enough for most responses.
-const RECEIVE: usize = 8 * 1024;
-/// Maximum number of bytes to receive at a time. Long responses then take fewer system calls, at
-/// the price of this much memory for each client that is slower than the app. (With 256 KiB,
-/// responses of 1 MiB cost a sixth less CPU time than with 64 KiB; values in between have not been
-/// measured on a quiet machine.)
-const RECEIVE_MORE: usize = 128 * 1024;
+/// Maximum time for which a connection may have been idle that is to carry a request that cannot be
+/// sent again: many servers close after two seconds, and do not announce it.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The pool of one worker.
 #[derive(Debug)]
@@ -37,29 +33,17 @@ pub(super) struct Pool {
     generations: RefCell<Vec<GenerationPool>>,
     limits: AppLimits,
     clock: Clock,
-}
-
-/// A connection to the app. It serves one request at a time.
-#[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) stream: Stream,
-    /// Bytes that were received and not yet decoded.
-    pub(super) received: BytesMut,
-    last_received: usize,
-    /// The request under way; its memory is reused for the next one.
-    pub(super) out: Vec<u8>,
-    pub(super) handle: Rc<ConnectionHandle>,
-    idle_since: Instant,
-    idle_timeout: Duration,
-    /// It has served a request before: its end may have nothing to do with the present one.
-    pub(super) is_reused: bool,
+    shared: Arc<SharedPool>,
 }
 
 /// The connections of one generation.
 #[derive(Debug)]
 struct GenerationPool {
     generation: Generation,
+    habits: Arc<Habits>,
     is_superseded: bool,
+    /// Connections are kept after their requests.
+    keeps_idle: bool,
     /// Idle connections. The one used last is on top, so that the least used ones expire.
     #[expect(
         clippy::vec_box,
@@ -68,42 +52,6 @@ struct GenerationPool {
     idle: Vec<Box<Connection>>,
     /// All connections, tunnels included.
     all: Vec<Weak<ConnectionHandle>>,
-}
-
-/// The pool's handle to a connection in use.
-#[derive(Debug)]
-pub(super) struct ConnectionHandle {
-    generation: Generation,
-    class: Cell<Class>,
-    cut: Cell<Option<CutCause>>,
-    /// Waker of the task that reads from the connection.
-    reader: RefCell<Option<Waker>>,
-    waiting: Cell<Waiting>,
-    is_closing: Cell<bool>,
-    closing: Notify,
-    clock: Clock,
-}
-
-/// The wait for the head of a response, with its start in ticks of the clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waiting {
-    /// No response is awaited.
-    No,
-    /// The app is to respond.
-    App(u32),
-    /// The client is to send more of its request: the app has all that came so far.
-    Client(u32),
-}
-
-/// The reason for which a connection in use was cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CutCause {
-    /// The upstream was evicted: the request outlasted its drain.
-    Evicted,
-    /// The app did not respond in time.
-    TimedOut,
-    /// The client did not send the rest of its request in time.
-    ClientStalled,
 }
 
 /// The check of an idle connection before it is used.
@@ -118,11 +66,12 @@ pub(super) enum IdleCheck {
 // === impl Pool ===
 
 impl Pool {
-    pub(super) fn new(limits: AppLimits, clock: Clock) -> Self {
+    pub(super) fn new(limits: AppLimits, clock: Clock, shared: Arc<SharedPool>) -> Self {
         Self {
             generations: RefCell::default(),
             limits,
             clock,
+            shared,
         }
     }
 
@@ -131,7 +80,12 @@ impl Pool {
         let mut generations = self.generations.borrow_mut();
         let pool = find(&mut generations, upstream.generation)?;
         let now = Instant::now();
-        while let Some(connection) = pool.idle.pop() {
+        let max_idle = match check {
+            IdleCheck::Reactor => Duration::MAX,
+            IdleCheck::Socket => FRESH,
+        };
+        let is_fresh = |idle: &mut Box<Connection>| idle.idle_time(now) < max_idle;
+        while let Some(connection) = pool.idle.pop_if(is_fresh) {
             let is_quiet = match check {
                 IdleCheck::Reactor => connection.stream.is_quiet_per_reactor(),
                 IdleCheck::Socket => connection.stream.is_quiet(),
@@ -149,21 +103,28 @@ impl Pool {
     /// Returns the system's error, or [`io::ErrorKind::TimedOut`] after the connect timeout.
     /// Nothing of the request has been sent then.
     pub(super) async fn connect(&self, upstream: &Upstream) -> io::Result<Box<Connection>> {
+        let place = self.take_place()?;
         let connecting = TcpStream::connect(upstream.address);
         let stream = tokio::time::timeout(self.limits.connect_timeout, connecting)
             .await
             .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;
-        Ok(Box::new(Connection {
-            stream: Stream::new(stream),
-            received: BytesMut::new(),
-            last_received: 0,
-            out: Vec::new(),
-            handle: self.register(upstream.generation),
-            idle_since: Instant::now(),
-            idle_timeout: self.limits.idle_timeout,
-            is_reused: false,
-        }))
+        let mut generations = self.generations.borrow_mut();
+        let pool = self.find_or_add(&mut generations, upstream.generation);
+        let handle = ConnectionHandle::new(
+            pool.generation,
+            Arc::clone(&pool.habits),
+            self.clock.clone(),
+            place,
+        );
+        let handle = Rc::new(handle);
+        pool.register(&handle);
+        Ok(Box::new(Connection::new(
+            Stream::new(stream),
+            handle,
+            self.limits.idle_timeout,
+            !pool.keeps_idle,
+        )))
     }
 
     /// Takes back a connection whose request is complete.
@@ -171,9 +132,15 @@ impl Pool {
         if !connection.is_reusable() {
             return;
         }
+        if connection.is_single_use {
+            if !connection.stream.is_read_closed() {
+                tokio::task::spawn_local(connection.close_behind_app());
+            }
+            return;
+        }
         let mut generations = self.generations.borrow_mut();
-        if let Some(pool) = find(&mut generations, connection.handle.generation)
-            && !pool.is_superseded
+        if let Some(pool) = find(&mut generations, connection.handle.generation())
+            && pool.keeps_idle
         {
             connection.renew();
             pool.idle.push(connection);
@@ -185,38 +152,55 @@ impl Pool {
         find(&mut self.generations.borrow_mut(), generation).is_none_or(|pool| pool.is_superseded)
     }
 
-    /// Adds a connection to its generation.
-    fn register(&self, generation: Generation) -> Rc<ConnectionHandle> {
-        let handle = Rc::new(ConnectionHandle {
-            generation,
-            class: Cell::new(Class::Request),
-            cut: Cell::new(None),
-            reader: RefCell::default(),
-            waiting: Cell::new(Waiting::No),
-            is_closing: Cell::new(false),
-            closing: Notify::new(),
-            clock: self.clock.clone(),
+    /// Takes a place for a new connection, if need be that of an idle one: those of this worker do
+    /// not suit the request.
+    fn take_place(&self) -> io::Result<Place> {
+        let place = self.shared.take_place().or_else(|| {
+            self.clear_idle();
+            self.shared.take_place()
         });
-        let mut generations = self.generations.borrow_mut();
-        let pool = match find(&mut generations, generation) {
-            Some(pool) => pool,
-            None => {
-                generations.push(GenerationPool {
-                    generation,
-                    is_superseded: false,
-                    idle: Vec::new(),
-                    all: Vec::new(),
-                });
-                let last = generations.len() - 1;
-                &mut generations[last]
-            }
-        };
-        if pool.all.len() == pool.all.capacity() {
-            // Entries of closed connections are removed before the list grows.
-            pool.all.retain(|handle| handle.strong_count() > 0);
+        place.ok_or_else(|| io::Error::other("no more connections to it can be opened for now"))
+    }
+
+    fn clear_idle(&self) {
+        for pool in &mut *self.generations.borrow_mut() {
+            pool.idle.clear();
         }
-        pool.all.push(Rc::downgrade(&handle));
-        handle
+    }
+
+    /// Returns the connections of a generation, of which there may have been none.
+    fn find_or_add<'a>(
+        &self,
+        generations: &'a mut Vec<GenerationPool>,
+        generation: Generation,
+    ) -> &'a mut GenerationPool {
+        let place = position(generations, generation).unwrap_or_else(|| {
+            let habits = self.shared.habits_of(generation);
+            generations.push(GenerationPool {
+                generation,
+                is_superseded: false,
+                keeps_idle: self.may_keep(&habits),
+                habits,
+                idle: Vec::new(),
+                all: Vec::new(),
+            });
+            generations.len() - 1
+        });
+        &mut generations[place]
+    }
+
+    fn may_keep(&self, habits: &Habits) -> bool {
+        !self.limits.idle_timeout.is_zero() && !habits.is_single()
+    }
+
+    /// Closes idle connections, as a request of any worker may wait for that, and keeps none if the app
+    /// serves one connection at a time.
+    pub(super) fn release_idle(&self) {
+        for pool in &mut *self.generations.borrow_mut() {
+            pool.habits.count_released(pool.idle.len());
+            pool.idle.clear();
+            pool.keeps_idle &= !pool.habits.is_single();
+        }
     }
 
     /// Marks a generation as superseded, and closes its idle connections.
@@ -224,6 +208,7 @@ impl Pool {
         let mut generations = self.generations.borrow_mut();
         if let Some(pool) = find(&mut generations, generation) {
             pool.is_superseded = true;
+            pool.keeps_idle = false;
             pool.idle.clear();
         }
     }
@@ -233,6 +218,7 @@ impl Pool {
         let mut generations = self.generations.borrow_mut();
         if let Some(pool) = find(&mut generations, generation) {
             pool.is_superseded = false;
+            pool.keeps_idle = self.may_keep(&pool.habits);
         }
     }
 
@@ -246,7 +232,7 @@ impl Pool {
         };
         let alive = pool.all.iter().filter_map(Weak::upgrade);
         let tunnels: Vec<_> = alive
-            .filter(|handle| handle.class.get() == Class::Tunnel)
+            .filter(|handle| handle.class() == Class::Tunnel)
             .collect();
         let half = period / 2;
         let step = half / u32::try_from(tunnels.len()).unwrap_or(u32::MAX).max(1);
@@ -255,8 +241,7 @@ impl Pool {
             tokio::task::spawn_local(async move {
                 tokio::time::sleep(delay).await;
                 if let Some(tunnel) = tunnel.upgrade() {
-                    tunnel.is_closing.set(true);
-                    tunnel.closing.notify_waiters();
+                    tunnel.close_tunnel();
                 }
             });
         }
@@ -285,7 +270,7 @@ impl Pool {
         let mut generations = self.generations.borrow_mut();
         if let Some(pool) = find(&mut generations, generation) {
             for handle in pool.all.iter().filter_map(Weak::upgrade) {
-                if handle.class.get() == class && handle.cut.get().is_none() {
+                if handle.class() == class && handle.cut_cause().is_none() {
                     handle.cut(CutCause::Evicted);
                     evicted += 1;
                 }
@@ -297,11 +282,15 @@ impl Pool {
     /// Closes idle connections that have expired or that the app has closed, cuts connections whose
     /// response is overdue, and forgets generations without connections. Returns true if none is left.
     pub(super) fn sweep(&self) -> bool {
+        if self.shared.is_full() {
+            // A worker that needs one cannot close those of the others.
+            self.clear_idle();
+        }
         let now = Instant::now();
         let mut generations = self.generations.borrow_mut();
         for pool in generations.iter_mut() {
             for handle in pool.all.iter().filter_map(Weak::upgrade) {
-                let (since, cause) = match handle.waiting.get() {
+                let (since, cause) = match handle.waiting() {
                     Waiting::No => continue,
                     Waiting::App(since) => (since, CutCause::TimedOut),
                     Waiting::Client(since) => (since, CutCause::ClientStalled),
@@ -319,130 +308,32 @@ impl Pool {
     }
 }
 
+// === impl GenerationPool ===
+
+impl GenerationPool {
+    /// Adds a new connection, and learns from its first request if that can show something.
+    fn register(&mut self, handle: &Rc<ConnectionHandle>) {
+        if self.all.len() == self.all.capacity() {
+            // Entries of closed connections are removed before the list grows.
+            self.all.retain(|handle| handle.strong_count() > 0);
+        }
+        self.all.push(Rc::downgrade(handle));
+        if self.habits.should_watch() {
+            let handle = Rc::downgrade(handle);
+            let first = move || handle.upgrade()?.first_request();
+            tokio::task::spawn_local(habits::watch(Arc::clone(&self.habits), first));
+        }
+    }
+}
+
 fn find(generations: &mut [GenerationPool], generation: Generation) -> Option<&mut GenerationPool> {
+    let place = position(generations, generation)?;
+    generations.get_mut(place)
+}
+
+fn position(generations: &[GenerationPool], generation: Generation) -> Option<usize> {
     // Usually there is only one, and the newest is last.
     generations
-        .iter_mut()
-        .rev()
-        .find(|pool| pool.generation == generation)
-}
-
-// === impl Connection ===
-
-impl Connection {
-    /// Receives more bytes; zero at the end of the stream. `expected` is the number of bytes to
-    /// come, if known.
-    pub(super) fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        expected: Option<u64>,
-    ) -> Poll<io::Result<usize>> {
-        if self.handle.cut.get().is_some() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        let room = match expected {
-            Some(length) => usize::try_from(length).unwrap_or(usize::MAX),
-            None => self.last_received.saturating_mul(2),
-        };
-        self.received.reserve(room.clamp(RECEIVE, RECEIVE_MORE));
-        let received = self.stream.poll_receive(cx, &mut self.received);
-        match received {
-            Poll::Ready(Ok(length)) => self.last_received = length,
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.handle.register_reader(cx),
-        }
-        received
-    }
-
-    /// Returns `true` if no byte follows its last response (RFC 9112, section 9.2).
-    pub(super) fn is_reusable(&self) -> bool {
-        self.received.is_empty() && self.handle.cut.get().is_none()
-    }
-
-    /// Prepares the connection for its next request.
-    pub(super) fn renew(&mut self) {
-        self.is_reused = true;
-        self.last_received = 0;
-        self.idle_since = Instant::now();
-        self.handle.class.set(Class::Request);
-    }
-
-    /// Sets the idle timeout to one second less than the app announces in `Keep-Alive: timeout=5`.
-    pub(super) fn learn_idle_timeout(&mut self, headers: &HeaderMap) {
-        if let Some(timeout) = headers::keep_alive_timeout(headers) {
-            self.idle_timeout = timeout.saturating_sub(Duration::from_secs(1));
-        }
-    }
-
-    fn is_expired(&self, now: Instant) -> bool {
-        now.duration_since(self.idle_since) >= self.idle_timeout
-    }
-}
-
-// === impl ConnectionHandle ===
-
-impl ConnectionHandle {
-    /// Marks the connection as a tunnel: it lasts until one side ends it.
-    pub(super) fn mark_tunnel(&self) {
-        self.class.set(Class::Tunnel);
-    }
-
-    /// Starts the response timer: the app has the request, or more of it.
-    pub(super) fn start_response_timer(&self) {
-        self.waiting.set(Waiting::App(self.clock.now()));
-    }
-
-    /// Marks the request as incomplete: the app has all that the client has sent so far.
-    pub(super) fn mark_awaiting_client(&self) {
-        if let Waiting::App(since) = self.waiting.get() {
-            self.waiting.set(Waiting::Client(since));
-        }
-    }
-
-    /// Stops the response timer.
-    pub(super) fn stop_response_timer(&self) {
-        self.waiting.set(Waiting::No);
-    }
-
-    /// Returns the reason for which it was cut, if it was.
-    pub(super) fn cut_cause(&self) -> Option<CutCause> {
-        self.cut.get()
-    }
-
-    /// Waits until it is cut.
-    pub(super) async fn wait_until_cut(&self) {
-        std::future::poll_fn(|cx| {
-            self.register_reader(cx);
-            match self.cut.get() {
-                Some(_) => Poll::Ready(()),
-                None => Poll::Pending,
-            }
-        })
-        .await;
-    }
-
-    /// Returns `true` if this tunnel is to close.
-    pub(super) fn is_closing(&self) -> bool {
-        self.is_closing.get()
-    }
-
-    /// Waits until the tunnel is to close.
-    pub(super) async fn wait_until_closing(&self) {
-        self.closing.notified().await;
-    }
-
-    fn cut(&self, cause: CutCause) {
-        self.cut.set(Some(cause));
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
-        }
-    }
-
-    fn register_reader(&self, cx: &Context<'_>) {
-        let mut reader = self.reader.borrow_mut();
-        match &mut *reader {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => *reader = Some(cx.waker().clone()),
-        }
-    }
+        .iter()
+        .rposition(|pool| pool.generation == generation)
 }

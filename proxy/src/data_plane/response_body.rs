@@ -141,22 +141,21 @@ impl AppBody {
 // === impl InFlight ===
 
 impl InFlight {
-    /// Completes the request: its connection to the app can serve another one.
+    /// Completes the request: its connection to the app may serve another one.
     pub(super) fn finish(self, reader: ResponseReader) {
         self.client.begin_idle();
         if let Some(access) = &self.access {
             access.is_complete.set(true);
         }
-        let Some(connection) = reader.into_reusable_connection() else {
+        let Some(connection) = reader.into_finished_connection() else {
             return;
         };
-        match self.binding {
-            Binding::Shared => self.pool.put_back(connection),
-            Binding::Client if self.pool.is_superseded(self.upstream.generation) => {}
-            Binding::Client | Binding::Login => {
-                let bound = &self.client.bound;
-                bound.keep(connection, self.upstream, self.binding);
-            }
+        if connection.is_single_use || self.binding == Binding::Shared {
+            return self.pool.put_back(connection);
+        }
+        if self.binding == Binding::Login || !self.pool.is_superseded(self.upstream.generation) {
+            let bound = &self.client.bound;
+            bound.keep(connection, self.upstream, self.binding);
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::accept::{WorkerHandle, WorkerJob};
 use super::access::AccessRecorder;
 use super::activity::{Clock, SWEEP_INTERVAL};
+use super::burst::Burst;
 use super::connections::Connections;
 use super::context::ForwardContext;
 use super::phase::Phase;
@@ -21,6 +22,8 @@ use super::pool::Pool;
 use super::request_id::RequestIds;
 use super::server::Server;
 use super::settings::DataPlaneSettings;
+use super::shared_pool::SharedPool;
+use crate::os::memory;
 use crate::router::{Notice, Router};
 
 /// Time that tunnels have to close at shutdown before they are cut. The port is closed meanwhile: a
@@ -42,6 +45,7 @@ impl Worker {
         number: usize,
         router: &Arc<Router>,
         settings: &DataPlaneSettings,
+        shared_pool: &Arc<SharedPool>,
         phases: watch::Receiver<Phase>,
     ) -> io::Result<Self> {
         let (running, ended) = oneshot::channel();
@@ -50,9 +54,18 @@ impl Worker {
         let notices = router.subscribe();
         let router = Arc::clone(router);
         let settings = settings.clone();
+        let shared = Arc::clone(shared_pool);
         let run = move || {
             let _running = running;
-            let serve = serve_all(router, &settings, connections, jobs, notices, phases);
+            let serve = serve_all(
+                router,
+                &settings,
+                shared,
+                connections,
+                jobs,
+                notices,
+                phases,
+            );
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build_local(LocalOptions::default());
@@ -95,13 +108,15 @@ impl Worker {
 async fn serve_all(
     router: Arc<Router>,
     settings: &DataPlaneSettings,
+    shared_pool: Arc<SharedPool>,
     open: Arc<AtomicUsize>,
     mut jobs: mpsc::UnboundedReceiver<WorkerJob>,
     mut notices: mpsc::UnboundedReceiver<Notice>,
     mut phases: watch::Receiver<Phase>,
 ) {
     let clock = Clock::default();
-    let pool = Rc::new(Pool::new(settings.app, clock.clone()));
+    let mut idle_closes = shared_pool.idle_closes();
+    let pool = Rc::new(Pool::new(settings.app, clock.clone(), shared_pool));
     let (body_drain, mut unread_bodies) = mpsc::unbounded_channel();
     let counters = settings.counters.as_ref();
     let context = Rc::new(ForwardContext {
@@ -123,6 +138,7 @@ async fn serve_all(
         Rc::clone(&context),
         Rc::clone(&connections),
     ));
+    let mut burst = Burst::default();
     let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !connections.is_drained() {
@@ -132,7 +148,9 @@ async fn serve_all(
                 WorkerJob::Accept(acceptor) => {
                     tokio::task::spawn_local(acceptor.run(Rc::clone(&server)));
                 }
+                WorkerJob::MakeRoom => connections.make_room(clock.now()),
             },
+            Ok(()) = idle_closes.changed() => pool.release_idle(),
             Some(notice) = notices.recv() => match notice {
                 Notice::Promoted(generation) => pool.restore(generation),
                 Notice::Superseded(generation) => {
@@ -169,6 +187,9 @@ async fn serve_all(
                 clock.tick();
                 let is_unused = pool.sweep();
                 connections.sweep(settings);
+                if burst.observe(connections.open()) {
+                    memory::give_back_unused_memory();
+                }
                 if let Some(recorder) = &context.recorder {
                     recorder.flush();
                 }

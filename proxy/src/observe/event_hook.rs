@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::deployment::status::{Failure, Handoff, Outcome, Status, UnixMillis};
 use crate::os::inherit;
-use crate::process::command::remove_own_variables;
+use crate::process::command::keep_own_settings;
 use crate::process::program::{self, SearchPath};
 use crate::process::variables::Variables;
 use crate::release::{Generation, ReleaseId};
@@ -143,7 +143,7 @@ async fn run(command: &str, event: &HookEvent) -> io::Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true);
-    remove_own_variables(&mut command);
+    keep_own_settings(&mut command);
     let mut child = inherit::with_spawn_lock(|| command.spawn())?;
     if let Some(mut stdin) = child.stdin.take() {
         let mut json = serde_json::to_vec(event)?;

@@ -4,6 +4,7 @@
 //! Most modules hold twins for Unix and Windows that export the same names: callers need no `cfg`.
 //! Nothing here knows another part of the program.
 
+pub mod descriptors;
 pub mod files;
 pub mod inherit;
 pub mod listening;

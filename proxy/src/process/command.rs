@@ -20,6 +20,7 @@ use super::tree::ProcessTree;
 use super::{
     Exit, Launch, LaunchError, LaunchSpec, Process, StopFuture, os, program, stop_request,
 };
+use crate::os::descriptors;
 use crate::os::inherit;
 use crate::release::Generation;
 
@@ -186,8 +187,9 @@ fn explain_error(error: io::Error, spec: &LaunchSpec) -> io::Error {
     }
 }
 
-/// Removes the variables that are meant for this process from the environment of a child.
-pub fn remove_own_variables(command: &mut Command) {
+/// Keeps from a child what is meant for this process: variables, and its limit of descriptors.
+pub fn keep_own_settings(command: &mut Command) {
+    descriptors::restore_limit(command);
     for (name, _) in std::env::vars_os() {
         let is_ours = name
             .to_str()
@@ -211,7 +213,7 @@ fn command(spec: &LaunchSpec) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    remove_own_variables(&mut command);
+    keep_own_settings(&mut command);
     command.envs(spec.env.iter());
     os::prepare(&mut command, &spec.stop);
     command

@@ -287,22 +287,57 @@ fn the_time_for_an_answer_ends_with_its_head_also_while_the_client_still_sends()
 }
 
 #[test]
-fn more_connections_than_allowed_wait_until_one_ends() {
+fn more_connections_than_allowed_wait_while_all_are_in_use() {
     let stage = Stage::with(&[("--max-connections", "2")]);
-    let (mut first, mut app) = stage.kept();
-    let second = stage.client();
-    // Accepted in this order: the third is behind the second.
+    let busy: Vec<_> = (0..2)
+        .map(|_| {
+            let client = stage.client_sends(GET);
+            let mut app = stage.app();
+            app.expect(GET_PASSED_ON);
+            (client, app)
+        })
+        .collect();
     let mut third = stage.client_sends(GET);
-    first.send(GET);
-    app.expect(GET_PASSED_ON);
+    sleep_for(Duration::from_secs(2), "nothing may come meanwhile");
+    assert!(!third.has_received());
+    let [(mut first, mut app), _second] = <[_; 2]>::try_from(busy).expect("two");
     app.send(OK);
     first.expect_answer(OK_PASSED_ON, "ok");
-    sleep_for(Duration::from_millis(300), "nothing may come meanwhile");
-    assert!(!third.has_received() && !app.has_received());
-    drop(second);
+    // Now it is idle, and makes room.
+    assert_eq!(first.end(), End::Closed);
     app.expect(GET_PASSED_ON);
     app.send(OK);
     third.expect_answer(OK_PASSED_ON, "ok");
+}
+
+#[test]
+fn the_connection_that_is_idle_for_longest_makes_room_for_another_one() {
+    let stage = Stage::with(&[("--max-connections", "3")]);
+    let (mut longest, mut app) = stage.kept();
+    let mut silent = stage.client();
+    sleep_for(
+        Duration::from_secs(1),
+        "one is idle for longer than another",
+    );
+    let mut idle = stage.client_sends(GET);
+    app.expect(GET_PASSED_ON);
+    app.send(OK);
+    idle.expect_answer(OK_PASSED_ON, "ok");
+    // The one without a byte is the first.
+    let newcomers = [(); 2].map(|()| {
+        let mut newcomer = stage.client_sends(GET);
+        app.expect(GET_PASSED_ON);
+        app.send(OK);
+        newcomer.expect_answer(OK_PASSED_ON, "ok");
+        newcomer
+    });
+    assert_eq!(longest.end(), End::Closed);
+    assert_eq!(silent.end(), End::Closed);
+    idle.send(GET);
+    app.expect(GET_PASSED_ON);
+    app.send(OK);
+    idle.expect_answer(OK_PASSED_ON, "ok");
+    drop(newcomers);
 }
 
 #[test]

@@ -95,9 +95,9 @@ fn assert_leaves_files_alone(site: &Running) {
 fn fill(folder: &Path) {
     for number in 0..50 {
         let inner = folder.join(format!("lib/{number}/more"));
-        fs::create_dir_all(&inner).unwrap();
+        fs::create_dir_all(&inner).expect("a folder");
         for number in 0..40 {
-            fs::write(inner.join(format!("{number}.js")), "x").unwrap();
+            fs::write(inner.join(format!("{number}.js")), "x").expect("a file");
         }
     }
 }

@@ -23,7 +23,10 @@ pub struct ClientOptions {
     #[arg(long)]
     pub workers: Option<usize>,
 
-    /// Maximum number of client connections at a time; further ones wait until one ends
+    /// Maximum number of client connections at a time; for further ones, those that have been idle for
+    /// longest are closed
+    ///
+    /// While all are in use, further ones wait. The limit of open descriptors may allow fewer.
     #[arg(long, default_value_t = 10_000)]
     pub max_connections: usize,
 
@@ -72,7 +75,8 @@ pub struct UpstreamOptions {
 
     /// Maximum time to keep an idle connection to the app, less than the app itself keeps it
     ///
-    /// If the app sends `Keep-Alive: timeout=N`, that counts instead.
+    /// If the app sends `Keep-Alive: timeout=N`, that counts instead. With 0s, each request has a
+    /// connection of its own, and asks the app to close it.
     #[arg(long, default_value = "4s")]
     pub upstream_idle_timeout: Duration,
 

@@ -3,8 +3,10 @@
 #[cfg(unix)]
 mod control_group;
 mod resident;
+mod unused;
 
 pub use resident::{resident_memory, tree_memory};
+pub use unused::give_back_unused_memory;
 
 /// Memory is short when less than one part in this many is available.
 const SHARE: u64 = 10;

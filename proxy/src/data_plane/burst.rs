@@ -1,0 +1,68 @@
+//! The end of a burst of connections, whose memory goes back to the system.
+
+/// Minimum number of connections of a worker that make a burst.
+const MIN_BURST: usize = 500;
+/// Minimum number of sweeps between two ends, a minute: to give memory back, and to get it again,
+/// takes time.
+const MIN_SWEEPS: u32 = 120;
+
+/// The height of the present burst.
+#[derive(Debug, Default)]
+pub(super) struct Burst {
+    peak: usize,
+    last: usize,
+    /// Number of sweeps before the end of another burst counts.
+    pause: u32,
+}
+
+// === impl Burst ===
+
+impl Burst {
+    /// Takes in the number of open connections at a sweep. Returns `true` at the end of a burst: most
+    /// connections have ended, and no more do at present.
+    pub(super) fn observe(&mut self, open: usize) -> bool {
+        let falls = open < self.last;
+        self.last = open;
+        self.peak = self.peak.max(open);
+        self.pause = self.pause.saturating_sub(1);
+        let ended = self.peak - open;
+        let has_ended = ended >= MIN_BURST && ended > self.peak / 2 && !falls;
+        if !has_ended || self.pause > 0 {
+            return false;
+        }
+        self.peak = open;
+        self.pause = MIN_SWEEPS;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_ends_once_when_most_connections_have_ended() {
+        let mut burst = Burst::default();
+        for open in [0, 1_000, 2_000, 1_500, 1_500, 900, 400] {
+            assert!(!burst.observe(open), "{open}");
+        }
+        assert!(burst.observe(400));
+        assert!(!burst.observe(400));
+        // Not long after that it has to wait.
+        for open in [2_000, 100, 100] {
+            assert!(!burst.observe(open), "{open}");
+        }
+        let ends = (0..2 * MIN_SWEEPS).filter(|_| burst.observe(100));
+        assert_eq!(ends.count(), 1);
+    }
+
+    #[test]
+    fn few_connections_are_no_burst() {
+        let mut burst = Burst::default();
+        for _ in 0..2 * MIN_SWEEPS {
+            assert!(!burst.observe(MIN_BURST - 1));
+            assert!(!burst.observe(0));
+            assert!(!burst.observe(0));
+        }
+    }
+}
