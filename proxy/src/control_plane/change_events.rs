@@ -349,7 +349,6 @@ mod tests {
         assert!(events.take_news().is_any);
         fs::write(&app, "2").unwrap();
         changes.recv_timeout(PATIENCE).expect("news again");
-        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[cfg(target_os = "linux")]
@@ -380,6 +379,5 @@ mod tests {
         fs::write(&app, "12").unwrap();
         settle(&events);
         assert_eq!(events.renaming_of_artifact(), None);
-        fs::remove_dir_all(&folder).unwrap();
     }
 }

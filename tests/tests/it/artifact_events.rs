@@ -103,11 +103,14 @@ fn a_change_deep_in_a_folder_is_an_event_too() {
         .with("--poll", "1h")
         .running(&["./app", "-port", "{port}"]);
     let site = site.launch_empty();
+    let upload = site.site().join("upload");
+    fs::create_dir_all(upload.join("lib/deep")).unwrap();
+    fs::write(upload.join("lib/deep/file"), "1").unwrap();
+    app("v1").write_to(&upload.join("app"));
     let one = site.site().join("releases/one");
-    fs::create_dir_all(one.join("lib/deep")).unwrap();
-    fs::write(one.join("lib/deep/file"), "1").unwrap();
-    app("v1").write_to(&one.join("app"));
-    site.await_launches(1);
+    fs::create_dir_all(site.site().join("releases")).unwrap();
+    fs::rename(upload, &one).unwrap();
+    site.await_version("v1");
     fs::write(one.join("lib/deep/file"), "2").unwrap();
     site.await_launches(2);
     // In a folder that did not exist when its watch began.
