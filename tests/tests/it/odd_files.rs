@@ -1,14 +1,13 @@
 //! Files that are no files, files that are huge, and text that a terminal would obey.
 
 use std::fs;
-use std::path::Path;
 
 use serde_json::json;
 use tests::{Deployment, Site, command};
 
 /// Makes a pipe, which nobody ever writes to.
 #[cfg(unix)]
-fn make_pipe(path: &Path) {
+fn make_pipe(path: &std::path::Path) {
     let made = std::process::Command::new("mkfifo").arg(path).status();
     assert!(made.expect("mkfifo").success());
 }
