@@ -80,6 +80,12 @@ impl Status {
         refused.find(|refusal| is_of(&refusal.release, release))
     }
 
+    /// Returns true if a release is not tried again, or not for some time, since it crashes.
+    pub fn has_given_up(&self, release: &str) -> bool {
+        let rests = self.gave_way.as_ref();
+        self.refusal(release).is_some() || rests.is_some_and(|rests| is_of(&rests.from, release))
+    }
+
     /// Returns the active instance's launch number.
     pub fn generation(&self) -> Option<u64> {
         self.active.as_ref().map(|active| active.generation.0)

@@ -18,6 +18,11 @@ pub(super) struct Burst {
 // === impl Burst ===
 
 impl Burst {
+    /// Returns `true` while a burst has not ended yet.
+    pub(super) fn is_pending(&self) -> bool {
+        self.peak - self.last >= MIN_BURST
+    }
+
     /// Takes in the number of open connections at a sweep. Returns `true` at the end of a burst: most
     /// connections have ended, and no more do at present.
     pub(super) fn observe(&mut self, open: usize) -> bool {
@@ -46,7 +51,9 @@ mod tests {
         for open in [0, 1_000, 2_000, 1_500, 1_500, 900, 400] {
             assert!(!burst.observe(open), "{open}");
         }
+        assert!(burst.is_pending());
         assert!(burst.observe(400));
+        assert!(!burst.is_pending());
         assert!(!burst.observe(400));
         // Not long after that it has to wait.
         for open in [2_000, 100, 100] {

@@ -76,7 +76,9 @@ impl Forward {
             let response = match answer {
                 Ok(status) => {
                     client.begin_idle();
-                    empty_response(status)
+                    let mut response = Response::new(ResponseBody::Empty);
+                    *response.status_mut() = status;
+                    response
                 }
                 Err(error) => refuse(&client, error),
             };
@@ -435,12 +437,6 @@ fn start_tunnel(
     in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
     spawn_tunnel(client, reader, in_flight, &protocol);
     Ok(build_response(head, ResponseBody::Empty))
-}
-
-fn empty_response(status: StatusCode) -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Empty);
-    *response.status_mut() = status;
-    response
 }
 
 fn build_response(head: Head, body: ResponseBody) -> Response<ResponseBody> {

@@ -197,7 +197,8 @@ async fn serve_all(
                 if let Some(recorder) = &context.recorder {
                     recorder.flush();
                 }
-                if is_unused {
+                // The memory of a burst goes back at the second sweep after its end.
+                if is_unused && !burst.is_pending() {
                     connections.rest_if_unused();
                 }
             }

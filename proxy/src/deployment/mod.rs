@@ -16,6 +16,7 @@ pub mod data_left;
 pub mod desired;
 pub mod digest;
 pub mod drop_folder;
+mod entries;
 pub(crate) mod file_error;
 pub mod fingerprint;
 pub mod former_state;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 
-use super::digest::{Entry, EntryKind, Hashes};
+use super::entries::{Entry, EntryKind, Hashes};
 use super::file_error::NameFile as _;
 use crate::os::files;
 use crate::os::rights::as_reader;

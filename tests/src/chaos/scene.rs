@@ -222,7 +222,7 @@ impl Scene {
             let status = self
                 .site
                 .wait_until(&format!("{version} serves, or not"), |status| {
-                    status.is_active(&version) || status.refusal(&version).is_some()
+                    status.is_active(&version) || status.has_given_up(&version)
                 });
             if status.is_active(&version) {
                 self.kill_app()

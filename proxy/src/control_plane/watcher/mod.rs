@@ -329,10 +329,12 @@ impl WatchThread {
         let is_watched_anew = self.watch(&found, news);
         let poll = self.settings.poll;
         // What a pointer names need not exist, nor the folder that it is in.
-        let pause = if found.is_err() || !self.events.are_reliable() {
+        let pause = if is_watched_anew {
+            // What happened before the watch began is not reported.
+            Duration::ZERO
+        } else if found.is_err() || !self.events.are_reliable() {
             poll.max(begun.elapsed() * PAUSE)
-        } else if news.is_any || is_watched_anew {
-            // What happened while a watch began may not have been reported.
+        } else if news.is_any {
             poll
         } else {
             poll.max(REPORTED_POLL)

@@ -1,0 +1,138 @@
+//! The entries of a folder, and their hashes.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use super::file_error::NameFile as _;
+use crate::release::Digest;
+
+/// One entry of a folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry {
+    /// Path from the folder, with `/` on every system, as UTF-8; names that are no text are in the
+    /// encoding of the system.
+    pub(crate) name: Vec<u8>,
+    pub(crate) relative: PathBuf,
+    pub(crate) path: PathBuf,
+    pub(crate) kind: EntryKind,
+    /// True if it belongs to a version control system or an editor: it is copied, and a change of
+    /// it makes no other artifact.
+    pub(crate) is_aside: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum EntryKind {
+    Folder,
+    File,
+    Link,
+}
+
+/// The digests of an artifact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Digests {
+    /// The documented digest: everything counts.
+    pub(crate) whole: Digest,
+    /// The digest without version control folders and editor files.
+    pub(crate) code: Digest,
+}
+
+/// The hashes of a folder while it is read.
+#[derive(Default)]
+pub(crate) struct Hashes {
+    whole: Sha256,
+    /// `None` as long as both are the same.
+    code: Option<Sha256>,
+    is_aside: bool,
+}
+
+// === impl Hashes ===
+
+impl Hashes {
+    /// Begins an entry with a content of `length` bytes.
+    pub(crate) fn begin(&mut self, entry: &Entry, length: u64) {
+        if entry.is_aside && self.code.is_none() {
+            self.code = Some(self.whole.clone());
+        }
+        self.is_aside = entry.is_aside;
+        self.update(&entry.name);
+        self.update(&[0]);
+        self.update(&length.to_le_bytes());
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.whole.update(bytes);
+        if let Some(code) = &mut self.code
+            && !self.is_aside
+        {
+            code.update(bytes);
+        }
+    }
+
+    /// Hashes a link, which counts as a file that contains its target.
+    pub(crate) fn add_link(&mut self, entry: &Entry, target: &Path) {
+        let target = target.to_string_lossy().replace('\\', "/");
+        self.begin(entry, target.len() as u64);
+        self.update(target.as_bytes());
+    }
+
+    pub(crate) fn finish(self) -> Digests {
+        let whole = Digest::finish(self.whole);
+        let code = self.code.map_or(whole, Digest::finish);
+        Digests { whole, code }
+    }
+}
+
+/// Lists everything in a folder in the order in which it is hashed, folders before their contents.
+pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    let mut folders = vec![(folder.to_owned(), Vec::new(), PathBuf::new(), false)];
+    while let Some((path, prefix, above, is_aside)) = folders.pop() {
+        for entry in fs::read_dir(&path).reading(&path)? {
+            let entry = entry.reading(&path)?;
+            let file_name = entry.file_name();
+            let mut name: Vec<u8> = prefix.clone();
+            name.extend(file_name.as_encoded_bytes());
+            let relative = above.join(&file_name);
+            let is_aside = is_aside || belongs_aside(file_name.as_encoded_bytes());
+            let file_type = entry.file_type().reading(&path)?;
+            let kind = if file_type.is_symlink() {
+                EntryKind::Link
+            } else if file_type.is_dir() {
+                let prefix = [&*name, b"/"].concat();
+                folders.push((entry.path(), prefix, relative.clone(), is_aside));
+                EntryKind::Folder
+            } else if file_type.is_file() {
+                EntryKind::File
+            } else {
+                // A socket, a pipe or a device has no content.
+                continue;
+            };
+            entries.push(Entry {
+                name,
+                relative,
+                path: entry.path(),
+                kind,
+                is_aside,
+            });
+        }
+    }
+    entries.sort();
+    Ok(entries)
+}
+
+/// Returns true if this is the name of a version control folder, or of a file that an editor makes
+/// beside the one that it changes: a backup, a swap file (vim), a lock or an autosave (emacs).
+pub(crate) fn belongs_aside(name: &[u8]) -> bool {
+    let is_swap_file = || {
+        let (_, extension) = name.split_at(name.len().saturating_sub(4));
+        name.len() > 5 && name[0] == b'.' && extension.starts_with(b".sw")
+    };
+    matches!(name, b".git" | b".hg" | b".svn" | b"4913")
+        || name.ends_with(b"~")
+        || name.starts_with(b".#")
+        || name.len() > 2 && name.starts_with(b"#") && name.ends_with(b"#")
+        || is_swap_file()
+}
