@@ -226,7 +226,7 @@ mod tests {
             file.publish(&status).unwrap();
             assert_eq!(read(&path), status);
         }
-        let same: Status = serde_json::from_reader(&open).unwrap();
+        let same: Status = serde_json::from_reader(open).unwrap();
         assert_eq!(same, status, "the file is still the same one");
         // The time that has one digit more does not fit.
         status.heartbeat_ms.0 *= 10;

@@ -472,11 +472,11 @@ mod tests {
             || DropFolder::remembered_in(memory.path().to_owned(), TimeOfArrival::Modified);
         let mut seen = remembered();
         assert_eq!(newest(&mut seen, folder.path()).unwrap(), "app-10");
-        fs::create_dir_all(release("app-9").join("tmp/pids")).unwrap();
-        fs::write(release("app-9").join("index~"), "of an editor").unwrap();
-        assert_eq!(newest(&mut seen, folder.path()).unwrap(), "app-10");
         // Windows and Wine tell the files of one name apart by times that may stay or change.
         if cfg!(unix) {
+            fs::create_dir_all(release("app-9").join("tmp/pids")).unwrap();
+            fs::write(release("app-9").join("index~"), "of an editor").unwrap();
+            assert_eq!(newest(&mut seen, folder.path()).unwrap(), "app-10");
             fs::write(release("app-9").join("index"), "in place").unwrap();
             assert_eq!(newest(&mut remembered(), folder.path()).unwrap(), "app-10");
             // As a deployer replaces files.
