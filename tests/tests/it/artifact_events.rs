@@ -119,6 +119,24 @@ fn a_change_deep_in_a_folder_is_an_event_too() {
     site.await_launches(3);
 }
 
+#[test]
+fn a_change_that_settles_is_not_forgotten_for_what_else_happens_meanwhile() {
+    let site = Site::watching_a_folder()
+        .with("--poll", "1h")
+        .with("--settle-folder", "2s")
+        .running(&["./app", "-port", "{port}"]);
+    let site = site.launch_empty();
+    let one = site.site().join("releases/one");
+    app("v1").write_to(&one.join("app"));
+    site.await_version("v1");
+    fs::write(one.join("file"), "1").unwrap();
+    for serial in 1..=3 {
+        site.wait_until("it settles", |status| status.settling.is_some());
+        site.ask(&format!(r#"{{"serial":{serial},"pause":null}}"#));
+    }
+    site.await_launches(2);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_link_and_a_folder_above_the_artifact_that_are_exchanged_are_events() {

@@ -227,6 +227,8 @@ struct WatchThread {
     renamed: Option<(u64, Fingerprint)>,
     detected: Option<(PathBuf, SystemTime)>,
     accepted: Option<Accepted>,
+    /// True if the last walk found something else than what is accepted: it is settling, or refused.
+    has_changed: bool,
     problem: Option<ArtifactProblem>,
     older: OlderArtifacts,
     /// The settling artifact that is reported.
@@ -276,6 +278,7 @@ impl WatchThread {
             renamed: None,
             detected: None,
             accepted: None,
+            has_changed: false,
             problem: None,
         }
     }

@@ -141,7 +141,7 @@ impl WatchThread {
             self.report(None);
             return Err(NO_WAIT);
         }
-        let reason = if !is_folder || self.walks.is_owed() {
+        let reason = if !is_folder || self.has_changed || self.walks.is_owed() {
             WalkReason::Changed
         } else if self.events.cover_tree() {
             WalkReason::Reported
@@ -171,7 +171,8 @@ impl WatchThread {
         })?;
         let accepted = self.accepted.as_ref();
         let is_same = |last: &Accepted| last.target == *target && last.fingerprint == fingerprint;
-        if accepted.is_some_and(is_same) {
+        self.has_changed = !accepted.is_some_and(is_same);
+        if !self.has_changed {
             self.report(None);
             if !fingerprint.is_folder {
                 return Err(NO_WAIT);
@@ -213,6 +214,7 @@ impl WatchThread {
             Ok(release) => {
                 self.retry_policy.record_success();
                 self.settling_logged = None;
+                self.has_changed = false;
                 let source: PathBuf = target.path.clone();
                 self.accepted = Some(Accepted {
                     target,
