@@ -195,8 +195,11 @@ fn a_tunnel_whose_client_takes_nothing_does_not_keep_the_app() {
     let (_client, mut app) = tunnel(&stage);
     await_in_flight(&stage, 1);
     app.sends_until_full(MUCH);
-    app.await_end_soon();
     await_in_flight(&stage, 0);
+    // Wine: a reset is not always seen.
+    if cfg!(unix) {
+        app.await_end_soon();
+    }
 }
 
 #[test]
