@@ -183,21 +183,33 @@ impl Wire {
     }
 
     /// Sends zeros until no more of them are taken for a while, and says how many were.
+    #[track_caller]
     pub fn sends_until_full(&mut self, most: usize) -> usize {
+        self.fill_until_full(most).expect("no reset")
+    }
+
+    /// Sends zeros until the other end, which takes only some of them, has ended the connection.
+    #[track_caller]
+    pub fn send_until_cut(&mut self, most: usize) {
+        if self.fill_until_full(most).is_ok() {
+            self.await_end_soon();
+        }
+    }
+
+    fn fill_until_full(&mut self, most: usize) -> io::Result<usize> {
         const FULL: Duration = Duration::from_secs(1);
         let zeros = [0; 64 * 1024];
         let mut sent = 0;
-        self.stream.set_write_timeout(Some(FULL)).expect("a socket");
+        self.stream.set_write_timeout(Some(FULL))?;
         while sent < most {
             match self.stream.write(&zeros) {
                 Ok(taken) => sent += taken,
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => panic!("{error}"),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Err(error),
                 Err(_) => break,
             }
         }
-        let patient = self.stream.set_write_timeout(Some(PATIENCE));
-        patient.expect("a socket");
-        sent
+        self.stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(sent)
     }
 
     /// Sends nothing more.

@@ -52,8 +52,7 @@ fn a_client_that_takes_nothing_of_its_answer_does_not_keep_the_app() {
     app.expect(GET_PASSED_ON);
     app.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {MUCH}\r\n\r\n"));
     await_in_flight(&stage, 1);
-    app.sends_until_full(MUCH);
-    app.await_end_soon();
+    app.send_until_cut(MUCH);
     await_in_flight(&stage, 0);
 }
 
@@ -195,8 +194,7 @@ fn a_tunnel_whose_client_takes_nothing_does_not_keep_the_app() {
     let stage = Stage::with(&[SECONDS]);
     let (_client, mut app) = tunnel(&stage);
     await_in_flight(&stage, 1);
-    app.sends_until_full(MUCH);
-    app.await_end_soon();
+    app.send_until_cut(MUCH);
     await_in_flight(&stage, 0);
 }
 
