@@ -178,12 +178,20 @@ impl Stage {
     /// A client that has had one answer, and the connection to the app that it left behind.
     #[track_caller]
     pub fn kept(&self) -> (Wire, Wire) {
-        let mut client = self.client_sends(GET);
+        let mut client = self.client();
+        let app = self.serve_on_new_connection(&mut client);
+        (client, app)
+    }
+
+    /// Sends one more request, which has to arrive on a new connection to the app, and answers it.
+    #[track_caller]
+    pub fn serve_on_new_connection(&self, client: &mut Wire) -> Wire {
+        client.send(GET);
         let mut app = self.app();
         app.expect(GET_PASSED_ON);
         app.send(OK);
         client.expect_answer(OK_PASSED_ON, "ok");
-        (client, app)
+        app
     }
 
     /// Ends handoff, and is sure then that nothing more has reached the app: neither on these of

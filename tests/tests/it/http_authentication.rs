@@ -94,11 +94,7 @@ fn a_bound_connection_that_the_app_has_ended_is_replaced() {
     let (mut client, app) = first(&stage, &with("Authorization: NTLM VFlQRTM="), OK);
     client.expect("ok");
     drop(app);
-    client.send(GET);
-    let mut app = stage.app();
-    app.expect(GET_PASSED_ON);
-    app.send(OK);
-    client.expect_answer(OK_PASSED_ON, "ok");
+    stage.serve_on_new_connection(&mut client);
 }
 
 #[test]
@@ -108,11 +104,7 @@ fn a_bound_connection_ends_with_its_release() {
     client.expect("ok");
     stage.swap();
     assert_eq!(app.end(), End::Closed);
-    client.send(GET);
-    let mut app = stage.app();
-    app.expect(GET_PASSED_ON);
-    app.send(OK);
-    client.expect_answer(OK_PASSED_ON, "ok");
+    stage.serve_on_new_connection(&mut client);
 }
 
 #[test]
@@ -127,11 +119,7 @@ fn a_login_goes_on_where_it_began_also_across_a_handoff() {
     client.expect_answer(OK_PASSED_ON, "ok");
     // The login is complete: the connection ends with its release.
     assert_eq!(app.end(), End::Closed);
-    client.send(GET);
-    let mut app = stage.app();
-    app.expect(GET_PASSED_ON);
-    app.send(OK);
-    client.expect_answer(OK_PASSED_ON, "ok");
+    stage.serve_on_new_connection(&mut client);
 }
 
 #[test]

@@ -263,11 +263,7 @@ fn a_complete_answer_ends_its_request_and_the_client_can_go_on() {
     // The app never sees this as a request that is whole.
     app.end();
     client.send("def");
-    client.send(GET);
-    let mut app = stage.app();
-    app.expect(GET_PASSED_ON);
-    app.send(OK);
-    client.expect_answer(OK_PASSED_ON, "ok");
+    let app = stage.serve_on_new_connection(&mut client);
     stage.assert_nothing_more_reaches([app]);
 }
 
@@ -288,11 +284,7 @@ fn the_rest_is_no_slow_head(begin: &str, rest: &str) {
     client.send(rest);
     sleep_for(Duration::from_secs(5), "longer than the limit");
     assert!(!client.has_received(), "nothing came that nobody asked for");
-    client.send(GET);
-    let mut app = stage.app();
-    app.expect(GET_PASSED_ON);
-    app.send(OK);
-    client.expect_answer(OK_PASSED_ON, "ok");
+    let app = stage.serve_on_new_connection(&mut client);
     stage.assert_nothing_more_reaches([app]);
 }
 

@@ -295,11 +295,7 @@ fn an_early_answer_reaches_a_client_that_first_sends_all_of_a_small_body() {
     assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
     client.expect("no!");
     assert_eq!(field(&head, "connection"), None);
-    client.send(GET);
-    let mut app = stage.app();
-    app.expect(GET_PASSED_ON);
-    app.send(OK);
-    client.expect_answer(OK_PASSED_ON, "ok");
+    stage.serve_on_new_connection(&mut client);
 }
 
 #[test]

@@ -161,11 +161,7 @@ fn an_app_that_does_not_answer_in_time_is_a_504() {
     client.expect_refusal(504);
     app.end();
     // Its own connection is still good.
-    client.send(GET);
-    let mut app = stage.app();
-    app.expect(GET_PASSED_ON);
-    app.send(OK);
-    client.expect_answer(OK_PASSED_ON, "ok");
+    let app = stage.serve_on_new_connection(&mut client);
     stage.assert_nothing_more_reaches([app]);
 }
 
