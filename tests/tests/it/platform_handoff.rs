@@ -64,7 +64,8 @@ fn fifty_first_requests_at_once_are_all_answered() {
 #[test]
 fn deploys_under_load_lose_nothing() {
     for module in modules() {
-        let home = home(module);
+        // A deploy takes less time than the slow requests: more releases than usual drain at once.
+        let home = home(module).setting("HANDOFF_MAX_DRAINING", "20");
         let iis = Iis::start(&home, module);
         iis.await_version("v1");
         let load = Load::offer(iis.address(), 100);
