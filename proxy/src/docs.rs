@@ -93,5 +93,7 @@ pages! {
         "decisions/0093-contents-are-read-once-and-written-by-us",
         "decisions/0100-another-users-listener-gets-no-request",
         "decisions/0101-a-release-that-crashes-again-and-again-rests",
-        "decisions/0102-health-is-what-users-would-get";
+        "decisions/0102-health-is-what-users-would-get",
+        "decisions/0130-what-runs-before-a-start-runs-once",
+        "decisions/0131-a-check-never-delays-what-has-proved-itself";
 }
