@@ -95,5 +95,6 @@ pages! {
         "decisions/0101-a-release-that-crashes-again-and-again-rests",
         "decisions/0102-health-is-what-users-would-get",
         "decisions/0130-what-runs-before-a-start-runs-once",
-        "decisions/0131-a-check-never-delays-what-has-proved-itself";
+        "decisions/0131-a-check-never-delays-what-has-proved-itself",
+        "decisions/0132-a-staged-release-takes-the-pointer-away";
 }
