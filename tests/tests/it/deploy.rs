@@ -114,7 +114,7 @@ fn one_that_was_refused_and_is_deployed_again_is_tried_again() {
         // By the pointer that names v1 again, and v2 again.
         deploys_v2().with(1).saying(&["exit status: 9"]);
         // Until that is followed, a retry starts what the pointer named before, and takes it back.
-        site.await_log_times(1 + turn, "event=\"artifact_detected\" release=v1");
+        site.await_log_times(1 + turn, "event=\"artifact_detected\" release=\"v1");
     }
     // `{dir}` is the folder that the artifact was deployed in.
     fs::write(site.site().join("releases/database"), "").unwrap();
