@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -84,6 +85,8 @@ enum PortFault {
 #[derive(Clone, Debug)]
 pub(super) struct InstanceConfig {
     pub(super) port: u16,
+    /// Ports of `--port-name`.
+    pub(super) further_ports: Vec<u16>,
     pub(super) readiness: Readiness,
     /// Liveness check that has to succeed too, as the instance replaces an unhealthy one of the
     /// same release.
@@ -132,11 +135,11 @@ pub(super) async fn follow<P: Process>(
         }),
         StartResult::Exited(exit) => {
             let probe = config.last_probe.take();
-            return report(if ports::is_taken(config.port) {
-                let reason = "its port was taken by another program before it could listen";
-                InstanceEvent::PortTaken(reason.to_owned())
-            } else {
-                InstanceEvent::Exited { exit, probe }
+            return report(match config.taken_port(&process.tree()).await {
+                Some(port) => InstanceEvent::PortTaken(format!(
+                    "its port {port} was taken by another program before it could listen"
+                )),
+                None => InstanceEvent::Exited { exit, probe },
             });
         }
         StartResult::PortTaken(reason) => {
@@ -265,6 +268,15 @@ async fn check_owner(
     }
 }
 
+/// Returns whether what an instance has left behind listens on the port.
+async fn is_held_by(tree: &ProcessTree, port: u16) -> bool {
+    match tree.owner((Ipv4Addr::LOCALHOST, port).into()).await {
+        PortOwner::Tree(_) => true,
+        PortOwner::Stranger(stranger) => stranger.name().await.is_none(),
+        PortOwner::Unknown => false,
+    }
+}
+
 fn describe_stranger(address: SocketAddr, name: &str) -> String {
     format!("on its address {address} answers {name}, which it has not started")
 }
@@ -272,6 +284,16 @@ fn describe_stranger(address: SocketAddr, name: &str) -> String {
 // === impl InstanceConfig ===
 
 impl InstanceConfig {
+    /// Returns the first of its ports that another program keeps it from binding.
+    async fn taken_port(&self, tree: &ProcessTree) -> Option<u16> {
+        for port in iter::once(self.port).chain(self.further_ports.iter().copied()) {
+            if ports::is_taken(port) && !is_held_by(tree, port).await {
+                return Some(port);
+            }
+        }
+        None
+    }
+
     async fn prepare(
         &self,
         address: SocketAddr,
