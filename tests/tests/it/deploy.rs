@@ -385,7 +385,10 @@ fn each_outcome_is_told_as_json() {
     let slow = app("v3").that("--never-ready");
     let late = deploys(slow, &["--timeout", "8s"], 3);
     assert_eq!(late["outcome"], "timeout", "{late:#}");
-    assert_eq!(late["sidecars"][0]["step"], "probing", "{late:#}");
+    let step = late["sidecars"][0]["step"].as_str();
+    // On a busy machine it does not listen yet.
+    let steps = [Some("probing"), Some("starting")];
+    assert!(steps.contains(&step), "{late:#}");
     let idle = Deployment::default().run_deploy("v1", &["--json"]).with(4);
     assert_eq!(idle.json()["outcome"], "idle");
     let failed = command::run(&["deploy", "no-such-app", "--to", "x", "--json"]).with(1);
