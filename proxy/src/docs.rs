@@ -96,5 +96,9 @@ pages! {
         "decisions/0102-health-is-what-users-would-get",
         "decisions/0130-what-runs-before-a-start-runs-once",
         "decisions/0131-a-check-never-delays-what-has-proved-itself",
-        "decisions/0132-a-staged-release-takes-the-pointer-away";
+        "decisions/0132-a-staged-release-takes-the-pointer-away",
+        "decisions/0158-ci-builds-optimized-programs-once",
+        "decisions/0159-two-wines-test-side-by-side",
+        "decisions/0160-the-sample-app-is-linked-without-symbols",
+        "decisions/0161-the-chaos-clients-are-a-closed-loop";
 }

@@ -3,13 +3,15 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::iter;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::elsewhere::{describe_elsewhere, look_elsewhere};
 use super::liveness::Liveness;
 use super::probe::AskedAs;
 use super::readiness::{OwnerCheck, Readiness, ReadinessTimeout};
@@ -17,10 +19,6 @@ use super::step::{StepFailure, Verification};
 use crate::os::ports;
 use crate::process::tree::{PortOwner, ProcessTree, Stranger};
 use crate::process::{Exit, Process};
-
-/// Time after which an instance that is not ready is first searched for other ports. Each next time
-/// is twice as long: a look costs some milliseconds.
-const FIRST_LOOK_ELSEWHERE: Duration = Duration::from_secs(2);
 
 /// An event in the life of an instance, in this order.
 #[derive(Debug)]
@@ -86,6 +84,8 @@ enum PortFault {
 #[derive(Debug)]
 pub(super) struct InstanceConfig {
     pub(super) port: u16,
+    /// Ports of `--port-name`.
+    pub(super) further_ports: Vec<u16>,
     pub(super) readiness: Readiness,
     /// Liveness check that has to succeed too, as the instance replaces an unhealthy one of the
     /// same release.
@@ -144,11 +144,11 @@ pub(super) async fn follow<P: Process>(
         }
         StartResult::Exited(exit) => {
             let probe = config.last_probe.take();
-            return report(if ports::is_taken(config.port) {
-                let reason = "its port was taken by another program before it could listen";
-                InstanceEvent::MachineFault(reason.to_owned())
-            } else {
-                InstanceEvent::Exited { exit, probe }
+            return report(match config.taken_port(&process.tree()).await {
+                Some(port) => InstanceEvent::MachineFault(format!(
+                    "its port {port} was taken by another program before it could listen"
+                )),
+                None => InstanceEvent::Exited { exit, probe },
             });
         }
         StartResult::MachineFault(reason) => {
@@ -292,6 +292,15 @@ async fn check_owner(
     }
 }
 
+/// Returns whether what an instance has left behind listens on the port.
+async fn is_held_by(tree: &ProcessTree, port: u16) -> bool {
+    match tree.owner((Ipv4Addr::LOCALHOST, port).into()).await {
+        PortOwner::Tree(_) => true,
+        PortOwner::Stranger(stranger) => stranger.name().await.is_none(),
+        PortOwner::Unknown => false,
+    }
+}
+
 fn describe_stranger(address: SocketAddr, name: &str) -> String {
     format!("on its address {address} answers {name}, which it has not started")
 }
@@ -299,6 +308,16 @@ fn describe_stranger(address: SocketAddr, name: &str) -> String {
 // === impl InstanceConfig ===
 
 impl InstanceConfig {
+    /// Returns the first of its ports that another program keeps it from binding.
+    async fn taken_port(&self, tree: &ProcessTree) -> Option<u16> {
+        for port in iter::once(self.port).chain(self.further_ports.iter().copied()) {
+            if ports::is_taken(port) && !is_held_by(tree, port).await {
+                return Some(port);
+            }
+        }
+        None
+    }
+
     async fn prepare(
         &self,
         address: SocketAddr,
@@ -360,37 +379,4 @@ async fn describe_timeout(tree: &ProcessTree, config: &InstanceConfig, probe: &s
         "was not ready within {timeout}: {probe}{}",
         hint.unwrap_or_default()
     )
-}
-
-/// Looks now and then at which other ports the instance listens, and logs the first finding.
-async fn look_elsewhere(tree: &ProcessTree, port: u16, hint: &RefCell<String>) -> Infallible {
-    let mut look_after = FIRST_LOOK_ELSEWHERE;
-    loop {
-        tokio::time::sleep(look_after).await;
-        look_after *= 2;
-        let found = describe_elsewhere(tree, port).await.unwrap_or_default();
-        if hint.borrow().is_empty() && !found.is_empty() {
-            tracing::info!(
-                event = "listens_elsewhere",
-                port,
-                "an instance is not ready{found}"
-            );
-        }
-        hint.replace(found);
-    }
-}
-
-async fn describe_elsewhere(tree: &ProcessTree, port: u16) -> Option<String> {
-    let all = tree.listeners().await.into_iter();
-    let elsewhere: Vec<_> = all
-        .filter(|listener| listener.port() != port)
-        .map(|listener| listener.to_string())
-        .collect();
-    let elsewhere = (!elsewhere.is_empty()).then(|| elsewhere.join(" and "));
-    elsewhere.map(|elsewhere| {
-        format!(
-            "; it listens on {elsewhere}, not on its port {port}: pass it {{port}}, or let it read \
-             PORT"
-        )
-    })
 }

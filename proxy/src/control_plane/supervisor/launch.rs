@@ -24,6 +24,15 @@ const LAST_BACK_OFF: Duration = Duration::from_secs(30);
 /// Maximum share of a back-off that is added to it at random.
 const JITTER: f64 = 0.25;
 
+/// A process that has been started, and what it is checked by.
+struct StartedProcess<P> {
+    process: P,
+    port: u16,
+    /// Ports of `--port-name`.
+    further_ports: Vec<u16>,
+    verification: Option<Verification>,
+}
+
 /// A failed launch.
 struct LaunchFailure {
     reason: String,
@@ -63,7 +72,12 @@ impl<L: Launch> Supervisor<L> {
         let id = &release.id;
         let change = (None, Some(InstanceState::Candidate));
         let started = self.start_process(generation, release, purpose);
-        let (process, port, verification) = match started {
+        let StartedProcess {
+            process,
+            port,
+            further_ports,
+            verification,
+        } = match started {
             Ok(started) => started,
             Err(LaunchFailure { reason, message }) => {
                 self.journal
@@ -85,6 +99,7 @@ impl<L: Launch> Supervisor<L> {
         readiness.probe.active = active.and_then(|(_, active)| active.address);
         let config = InstanceConfig {
             port,
+            further_ports,
             readiness,
             verification,
             liveness: (purpose == Purpose::Rescue).then(|| self.settings.liveness.clone()),
@@ -135,7 +150,7 @@ impl<L: Launch> Supervisor<L> {
         generation: Generation,
         release: &Release,
         purpose: Purpose,
-    ) -> Result<(L::Process, u16, Option<Verification>), LaunchFailure> {
+    ) -> Result<StartedProcess<L::Process>, LaunchFailure> {
         let machines_fault = |reason: String| LaunchFailure {
             reason,
             message: Message::LaunchFailed(generation),
@@ -186,7 +201,12 @@ impl<L: Launch> Supervisor<L> {
                 machines_fault(error.to_string())
             }
         })?;
-        Ok((process, port, verification))
+        Ok(StartedProcess {
+            process,
+            port,
+            further_ports: ports.into_iter().map(|(_, port)| port).collect(),
+            verification,
+        })
     }
 
     /// Returns the operator's check of an instance. None where it would delay what has proved
