@@ -141,8 +141,6 @@ impl<L: Launch> Supervisor<L> {
         } = restored;
         let ids = good.iter().map(|release| release.id.clone()).collect();
         let (messages, inbox) = mpsc::unbounded_channel();
-        let mut journal = StatusJournal::new(publisher, memory);
-        journal.status.can_stage = settings.can_overlap;
         Self {
             lifecycle: Lifecycle::new(settings.policy(), ids),
             settings,
@@ -152,7 +150,7 @@ impl<L: Launch> Supervisor<L> {
             releases: Releases::restored(good),
             instances: Instances::default(),
             trial: None,
-            journal,
+            journal: StatusJournal::new(publisher, memory),
             siblings,
             deferred: None,
             desired: None,

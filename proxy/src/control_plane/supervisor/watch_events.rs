@@ -55,7 +55,7 @@ impl<L: Launch> Supervisor<L> {
             }
             WatchEvent::Fetched { release, source } => self.fetched(release, source),
             WatchEvent::Restored(release) => self.restored(release),
-            WatchEvent::Desired { desired, at_start } => self.desired(desired, at_start),
+            WatchEvent::Desired { desired, at_start } => self.desired(*desired, at_start),
             WatchEvent::DesiredProblem(problem) => {
                 if let Some(reason) = &problem {
                     tracing::warn!(
