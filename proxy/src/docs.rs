@@ -9,7 +9,7 @@
 /// A page defines its links at its end, as files. The definitions before it come first and so win:
 /// the same links lead to modules here.
 macro_rules! pages {
-    ($($module:ident = $($file:literal),+;)+) => {$(
+    ($($module:ident = $($file:literal),+ $(,)?;)+) => {$(
         #[doc = "[deploying]: crate::docs::deploying"]
         #[doc = "[digests]: crate::docs::deploying#digests"]
         #[doc = "[archives]: crate::docs::deploying#archives"]
@@ -108,5 +108,6 @@ pages! {
         "decisions/0158-ci-builds-optimized-programs-once",
         "decisions/0159-two-wines-test-side-by-side",
         "decisions/0160-the-sample-app-is-linked-without-symbols",
-        "decisions/0161-the-chaos-clients-are-a-closed-loop";
+        "decisions/0161-the-chaos-clients-are-a-closed-loop",
+    ;
 }
