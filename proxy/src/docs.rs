@@ -93,5 +93,8 @@ pages! {
         "decisions/0093-contents-are-read-once-and-written-by-us",
         "decisions/0100-another-users-listener-gets-no-request",
         "decisions/0101-a-release-that-crashes-again-and-again-rests",
-        "decisions/0102-health-is-what-users-would-get";
+        "decisions/0102-health-is-what-users-would-get",
+        "decisions/0137-only-the-live-check-acts-on-an-app-that-does-not-answer",
+        "decisions/0138-the-error-of-a-failed-app-is-searched-for-in-its-output",
+        "decisions/0139-an-app-reads-its-state-in-a-file-of-its-own";
 }

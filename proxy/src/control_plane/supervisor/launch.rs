@@ -10,6 +10,7 @@ use super::{Message, Supervisor};
 use crate::control_plane::environment::launch_variables;
 use crate::control_plane::instance::{self, InstanceConfig};
 use crate::control_plane::lifecycle::{Event, Purpose};
+use crate::deployment::status::LaunchCause;
 use crate::os::ports;
 use crate::process::template::Values;
 use crate::process::{Launch, LaunchSpec, Process as _};
@@ -51,7 +52,14 @@ impl<L: Launch> Supervisor<L> {
         );
         let (stop_time, last_probe) = (instance.stop_time(), instance.last_probe());
         self.instances.insert(generation, instance);
-        self.journal.record_launch(&accepted, generation);
+        let cause = match purpose {
+            Purpose::Deploy => self.journal.cause_of_deploy(&accepted),
+            Purpose::Restart if self.has_other_variables() => LaunchCause::Configuration,
+            Purpose::Restart => LaunchCause::Restart,
+            Purpose::Rescue => LaunchCause::LiveCheck,
+            Purpose::Rollback => LaunchCause::Rollback,
+        };
+        self.journal.record_launch(&accepted, generation, cause);
         let change = (None, Some(InstanceState::Candidate));
         let (process, port) = match self.start_process(generation, &accepted.release) {
             Ok(started) => started,
@@ -67,6 +75,7 @@ impl<L: Launch> Supervisor<L> {
         self.journal.log_change(generation, id, change, &launched);
         if let Some(instance) = self.instances.get_mut(generation) {
             instance.pid = Some(pid);
+            instance.state_file = process.state_file();
         }
         let mut readiness = self.settings.readiness.clone();
         let active = self.instances.active();

@@ -41,7 +41,9 @@ mod instance_events;
 mod instances;
 mod journal;
 mod launch;
+mod launch_record;
 mod releases;
+mod responsiveness;
 mod timer;
 mod trial;
 mod watch_events;
@@ -178,6 +180,7 @@ impl<L: Launch> Supervisor<L> {
                 }
             }
             self.renew();
+            self.look_at_unanswered();
             self.publish();
         }
     }
