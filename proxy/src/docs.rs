@@ -96,5 +96,9 @@ pages! {
         "decisions/0102-health-is-what-users-would-get",
         "decisions/0137-only-the-live-check-acts-on-an-app-that-does-not-answer",
         "decisions/0138-the-error-of-a-failed-app-is-searched-for-in-its-output",
-        "decisions/0139-an-app-reads-its-state-in-a-file-of-its-own";
+        "decisions/0139-an-app-reads-its-state-in-a-file-of-its-own",
+        "decisions/0158-ci-builds-optimized-programs-once",
+        "decisions/0159-two-wines-test-side-by-side",
+        "decisions/0160-the-sample-app-is-linked-without-symbols",
+        "decisions/0161-the-chaos-clients-are-a-closed-loop";
 }
