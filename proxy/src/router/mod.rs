@@ -15,11 +15,15 @@ use tokio::sync::{Notify, mpsc};
 
 use self::detour::Detour;
 pub use self::detour::Preview;
+pub use self::notice::{Class, Notice};
+pub use self::progress::{Observation, Progress, WorkerProgress};
 pub use self::unanswered::Unanswered;
 pub use self::upstream::{Drain, ResponseCounts, ResponseOutcome, TunnelMark, Upstream};
 use crate::release::Generation;
 
 mod detour;
+mod notice;
+mod progress;
 mod unanswered;
 mod upstream;
 
@@ -58,28 +62,6 @@ pub struct HoldLimits {
 
 /// A held request, counted until it is dropped.
 struct HeldRequest<'a>(&'a AtomicUsize);
-
-/// A message about a generation to the workers of the data plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// The generation gets new requests, perhaps once more.
-    Promoted(Generation),
-    /// The generation gets no new requests: its idle connections are of no more use.
-    Superseded(Generation),
-    /// The generation's tunnels are to close within this time, gracefully, and not all at once.
-    TunnelsClose(Generation, Duration),
-    /// The rest of this class is to be cut off.
-    Evicted(Generation, Class),
-}
-
-/// A class of what is in flight, by how long it may reasonably last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// A request, which ends by itself.
-    Request,
-    /// An upgraded connection or an event stream: lasts until one side ends it.
-    Tunnel,
-}
 
 /// A request that got no upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::oneshot;
 
+use super::progress::Progress;
 use super::unanswered::Unanswered;
 use crate::release::Generation;
 
@@ -22,6 +23,7 @@ pub struct Upstream {
     tunnels: Arc<AtomicUsize>,
     responses: Option<Arc<ResponseCounts>>,
     unanswered: Unanswered,
+    progress: Arc<Progress>,
     // Dropped with the last handle. The end of a request may do no more than this: drop code runs on
     // a worker in the middle of its work.
     _in_use: oneshot::Sender<()>,
@@ -59,14 +61,16 @@ pub struct Drain {
 impl Upstream {
     /// Returns an upstream, and a [`Drain`] that completes when nothing is in flight to it any more.
     pub fn new(generation: Generation, address: SocketAddr) -> (Arc<Self>, Drain) {
-        Self::with_counts(generation, address, None)
+        Self::with_counts(generation, address, None, Arc::default())
     }
 
-    /// Does the same as [`Upstream::new`], and counts responses in `responses`.
+    /// Does the same as [`Upstream::new`], counts responses in `responses`, and records in
+    /// `progress` how they come.
     pub fn with_counts(
         generation: Generation,
         address: SocketAddr,
         responses: Option<Arc<ResponseCounts>>,
+        progress: Arc<Progress>,
     ) -> (Arc<Self>, Drain) {
         let (in_use, released) = oneshot::channel();
         let upstream = Arc::new(Self {
@@ -76,6 +80,7 @@ impl Upstream {
             tunnels: Arc::default(),
             responses,
             unanswered: Unanswered::default(),
+            progress,
             _in_use: in_use,
         });
         let drain = Drain {
@@ -88,6 +93,11 @@ impl Upstream {
     /// Returns the requests whose connection the app has closed without a response.
     pub fn unanswered(&self) -> &Unanswered {
         &self.unanswered
+    }
+
+    /// Returns the progress of its instance.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Counts a response, if responses are counted.

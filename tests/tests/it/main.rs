@@ -87,6 +87,7 @@ mod siblings;
 mod staged;
 mod stop;
 mod swap;
+mod telling;
 mod terminal;
 mod tidy;
 mod tidy_rules;
