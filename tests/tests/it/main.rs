@@ -86,6 +86,7 @@ mod shutdown;
 mod siblings;
 mod stop;
 mod swap;
+mod telling;
 mod terminal;
 mod tidy;
 mod tidy_rules;

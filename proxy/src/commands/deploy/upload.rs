@@ -503,7 +503,7 @@ mod tests {
         symlink(&shared, build.join("absolute")).unwrap();
         symlink("env", build.join("inside")).unwrap();
         let drop = folder.path().join("drop/releases");
-        let mut deploy = || {
+        let deploy = || {
             let original = Original::new(build.clone());
             let digest = digest_at(&build).unwrap();
             let folder = folder_of(None, &drop);
