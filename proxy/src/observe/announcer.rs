@@ -77,7 +77,7 @@ async fn follow(mut states: watch::Receiver<Addressed>, request: Option<NotifyRe
         let (announcement, address, file) = states.borrow_and_update().clone();
         if announcement.state != last {
             last = announcement.state;
-            if let Some(file) = file {
+            if let Some(file) = file.clone() {
                 let content = announcement.clone();
                 // On Windows a reader may keep the file locked for a while.
                 let write = move || content.write_to(&file);
@@ -96,6 +96,10 @@ async fn follow(mut states: watch::Receiver<Addressed>, request: Option<NotifyRe
             }
         }
         if states.changed().await.is_err() {
+            if let Some(file) = file {
+                // The last state may have been written after the end of the instance.
+                let _ = std::fs::remove_file(file);
+            }
             return;
         }
     }
