@@ -1,5 +1,5 @@
-//! What handoff says about an app that crashes, hangs, or is superseded: to people, programs and the
-//! app itself.
+//! The account of an app that crashes, hangs, or is superseded: to people, programs and the app
+//! itself.
 
 use tests::status::LaunchCause;
 use tests::{Running, Site, app, command, eventually};
