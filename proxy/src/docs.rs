@@ -105,6 +105,7 @@ pages! {
         "decisions/0125-a-checksum-file-names-the-deployment-of-its-artifact",
         "decisions/0130-what-runs-before-a-start-runs-once",
         "decisions/0131-a-check-never-delays-what-has-proved-itself",
+        "decisions/0132-a-staged-release-takes-the-pointer-away",
         "decisions/0137-only-the-live-check-acts-on-an-app-that-does-not-answer",
         "decisions/0138-the-error-of-a-failed-app-is-searched-for-in-its-output",
         "decisions/0139-an-app-reads-its-state-in-a-file-of-its-own",

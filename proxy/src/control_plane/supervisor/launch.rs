@@ -25,20 +25,20 @@ const LAST_BACK_OFF: Duration = Duration::from_secs(30);
 /// Maximum share of a back-off that is added to it at random.
 const JITTER: f64 = 0.25;
 
-/// A failed launch.
-struct LaunchFailure {
-    reason: String,
-    /// Report of the failure to the supervisor.
-    message: Message,
-}
-
-/// A process that was started.
-struct Started<P> {
+/// A process that has been started, and what it is checked by.
+struct StartedProcess<P> {
     process: P,
     port: u16,
     /// Ports of `--port-name`.
     further_ports: Vec<u16>,
     verification: Option<Verification>,
+}
+
+/// A failed launch.
+struct LaunchFailure {
+    reason: String,
+    /// Report of the failure to the supervisor.
+    message: Message,
 }
 
 impl<L: Launch> Supervisor<L> {
@@ -80,7 +80,7 @@ impl<L: Launch> Supervisor<L> {
         let id = &release.id;
         let change = (None, Some(InstanceState::Candidate));
         let started = self.start_process(generation, release, purpose);
-        let Started {
+        let StartedProcess {
             process,
             port,
             further_ports,
@@ -159,7 +159,7 @@ impl<L: Launch> Supervisor<L> {
         generation: Generation,
         release: &Release,
         purpose: Purpose,
-    ) -> Result<Started<L::Process>, LaunchFailure> {
+    ) -> Result<StartedProcess<L::Process>, LaunchFailure> {
         let machines_fault = |reason: String| LaunchFailure {
             reason,
             message: Message::LaunchFailed(generation),
@@ -210,7 +210,7 @@ impl<L: Launch> Supervisor<L> {
                 machines_fault(error.to_string())
             }
         })?;
-        Ok(Started {
+        Ok(StartedProcess {
             process,
             port,
             further_ports: ports.into_iter().map(|(_, port)| port).collect(),

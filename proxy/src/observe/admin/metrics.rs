@@ -286,6 +286,7 @@ impl Scrape {
         let more = |state, instances| <[_]>::iter(instances).map(move |it| (state, it));
         one("active", &status.active)
             .chain(one("candidate", &status.candidate))
+            .chain(one("staged", &status.staged))
             .chain(one("standby", &status.standby))
             .chain(more("draining", &status.draining))
             .chain(more("stopping", &status.stopping))
