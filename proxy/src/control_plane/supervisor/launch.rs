@@ -25,15 +25,6 @@ const LAST_BACK_OFF: Duration = Duration::from_secs(30);
 /// Maximum share of a back-off that is added to it at random.
 const JITTER: f64 = 0.25;
 
-/// A process that has been started, and what it is checked by.
-struct StartedProcess<P> {
-    process: P,
-    port: u16,
-    /// Ports of `--port-name`.
-    further_ports: Vec<u16>,
-    verification: Option<Verification>,
-}
-
 /// A failed launch.
 struct LaunchFailure {
     reason: String,
