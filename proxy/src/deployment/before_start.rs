@@ -384,7 +384,7 @@ mod tests {
         assert_eq!(runs.claim(digest, &"a".into()).unwrap(), RunState::Free);
         let taken = |watch: &mut ClaimWatch| match runs.claim(digest, &"b".into()).unwrap() {
             RunState::Taken(claim) => watch.judge(&claim),
-            other => panic!("{other:?}"),
+            other @ (RunState::Ended(_) | RunState::Free) => panic!("{other:?}"),
         };
         let mut watch = ClaimWatch::default();
         assert_eq!(taken(&mut watch), OwnerLife::Unknown);

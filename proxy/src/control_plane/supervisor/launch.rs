@@ -32,15 +32,6 @@ struct LaunchFailure {
     message: Message,
 }
 
-/// A process that was started.
-struct Started<P> {
-    process: P,
-    port: u16,
-    /// Ports of `--port-name`.
-    further_ports: Vec<u16>,
-    verification: Option<Verification>,
-}
-
 impl<L: Launch> Supervisor<L> {
     pub(super) fn launch(&mut self, generation: Generation, id: &ReleaseId, purpose: Purpose) {
         let Some(accepted) = self.releases.get_mut(id) else {
@@ -80,7 +71,7 @@ impl<L: Launch> Supervisor<L> {
         let id = &release.id;
         let change = (None, Some(InstanceState::Candidate));
         let started = self.start_process(generation, release, purpose);
-        let Started {
+        let StartedProcess {
             process,
             port,
             further_ports,
@@ -159,7 +150,7 @@ impl<L: Launch> Supervisor<L> {
         generation: Generation,
         release: &Release,
         purpose: Purpose,
-    ) -> Result<Started<L::Process>, LaunchFailure> {
+    ) -> Result<StartedProcess<L::Process>, LaunchFailure> {
         let machines_fault = |reason: String| LaunchFailure {
             reason,
             message: Message::LaunchFailed(generation),
@@ -210,7 +201,7 @@ impl<L: Launch> Supervisor<L> {
                 machines_fault(error.to_string())
             }
         })?;
-        Ok(Started {
+        Ok(StartedProcess {
             process,
             port,
             further_ports: ports.into_iter().map(|(_, port)| port).collect(),
