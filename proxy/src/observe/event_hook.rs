@@ -52,6 +52,8 @@ enum EventKind {
     /// A newer instance serves. It took the time from the first sight of the artifact, or from the
     /// launch.
     Promoted,
+    /// An instance is ready, and serves only when that is requested. It took the time from its launch.
+    Staged,
     /// Another instance serves instead. It had served for that time.
     Superseded,
     /// A release failed while another one served, and is not tried again. Its launch took that time.
@@ -75,6 +77,7 @@ enum EventKind {
 struct EventDetector {
     promoted: Option<Generation>,
     active: Option<Generation>,
+    staged: Option<Generation>,
     refused: BTreeSet<Generation>,
     crashed: Option<Generation>,
     gave_way: Option<Generation>,
@@ -181,6 +184,7 @@ impl EventKind {
     fn name(self) -> &'static str {
         match self {
             Self::Promoted => "promoted",
+            Self::Staged => "staged",
             Self::Superseded => "superseded",
             Self::Refused => "refused",
             Self::Failed => "failed",
@@ -247,6 +251,7 @@ impl EventDetector {
     /// Returns the events that this status shows and that have not been returned yet.
     fn new_events(&mut self, status: &Status) -> Vec<HookEvent> {
         let mut events = self.refusals(status);
+        events.extend(self.staged(status));
         events.extend(self.superseded(status));
         events.extend(self.promotion(status));
         events.extend(self.crash(status));
@@ -276,6 +281,17 @@ impl EventDetector {
             ..HookEvent::new(kind, status, active.generation, &reason)
         };
         Some(event.taking(since, handoff.and_then(|handoff| handoff.promoted_ms)))
+    }
+
+    fn staged(&mut self, status: &Status) -> Option<HookEvent> {
+        let staged = status.staged.as_ref()?;
+        if self.staged.replace(staged.generation) == Some(staged.generation) {
+            return None;
+        }
+        let reason = "it is ready, and awaits handoff promote or abort";
+        let event = HookEvent::new(EventKind::Staged, status, staged.generation, reason);
+        let handoff = handoff_of(status, staged.generation);
+        Some(event.taking(handoff.map(|it| it.launched_ms), Some(staged.since_ms)))
     }
 
     /// Detects the end of an instance's service that another one has brought about.
@@ -589,8 +605,17 @@ mod tests {
         );
         assert_eq!(serve(&mut status, 2, 131), serde_json::json!([]));
         status.unanswered = None;
+        let staged =
+            serde_json::json!({"generation": 3, "digest": "", "release": "v3", "since_ms": 9});
+        status.staged = Some(serde_json::from_value(staged).unwrap());
         let events = serve(&mut status, 2, 131);
-        assert_eq!(events[0]["event"], "recovered", "{events}");
+        let kinds = [0, 1].map(|number| events[number]["event"].as_str());
+        assert_eq!(kinds, [Some("staged"), Some("recovered")], "{events}");
+        assert_eq!(
+            (&events[0]["took_ms"], &events[0]["previous"]),
+            (&8.into(), &"v2".into())
+        );
+        status.staged = None;
 
         // One that has crashed was not superseded.
         status.handoffs[1].crashes = 1;
