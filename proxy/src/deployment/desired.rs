@@ -476,7 +476,7 @@ mod tests {
         };
         let name = format!("stage {first}");
         assert_eq!(at_start(&staged), [name.as_str()]);
-        let tried = [name.clone(), format!("retry {first}")];
+        let tried = [name.as_str(), &format!("retry {first}")];
         assert_eq!(since(&staged, &empty), tried);
         for (command, word) in [
             (ControlCommand::Promote, "promote"),

@@ -52,7 +52,8 @@ enum EventKind {
     /// A newer instance serves. It took the time from the first sight of the artifact, or from the
     /// launch.
     Promoted,
-    /// An instance is ready, and serves only when that is requested. It took the time from its launch.
+    /// An instance is ready, and awaits its promotion (`handoff deploy --stage`). That took the time
+    /// from the first sight of the artifact.
     Staged,
     /// Another instance serves instead. It had served for that time.
     Superseded,
@@ -76,8 +77,8 @@ enum EventKind {
 #[derive(Debug, Default)]
 struct EventDetector {
     promoted: Option<Generation>,
-    active: Option<Generation>,
     staged: Option<Generation>,
+    active: Option<Generation>,
     refused: BTreeSet<Generation>,
     crashed: Option<Generation>,
     gave_way: Option<Generation>,
@@ -251,8 +252,8 @@ impl EventDetector {
     /// Returns the events that this status shows and that have not been returned yet.
     fn new_events(&mut self, status: &Status) -> Vec<HookEvent> {
         let mut events = self.refusals(status);
-        events.extend(self.staged(status));
         events.extend(self.superseded(status));
+        events.extend(self.stage(status));
         events.extend(self.promotion(status));
         events.extend(self.crash(status));
         events.extend(self.failed_start(status));
@@ -263,12 +264,30 @@ impl EventDetector {
         events
     }
 
-    fn promotion(&mut self, status: &Status) -> Option<HookEvent> {
-        let active = status.active.as_ref()?;
-        if self.promoted >= Some(active.generation) {
+    fn stage(&mut self, status: &Status) -> Option<HookEvent> {
+        let staged = status.staged.as_ref()?;
+        let generation = staged.generation;
+        if self.staged.replace(generation) == Some(generation) {
             return None;
         }
-        self.promoted = Some(active.generation);
+        let handoff = handoff_of(status, generation);
+        let since = handoff.map(|handoff| handoff.detected_ms.unwrap_or(handoff.launched_ms));
+        let reason = "it is ready, and awaits `handoff promote`";
+        let event = HookEvent {
+            release: Some(staged.release.clone()),
+            ..HookEvent::new(EventKind::Staged, status, generation, reason)
+        };
+        Some(event.taking(since, handoff.and_then(|handoff| handoff.ready_ms)))
+    }
+
+    fn promotion(&mut self, status: &Status) -> Option<HookEvent> {
+        let active = status.active.as_ref()?;
+        // One that was staged may be older than the instance that it supersedes.
+        let was_staged = self.staged.take_if(|staged| *staged == active.generation);
+        if self.promoted >= Some(active.generation) && was_staged.is_none() {
+            return None;
+        }
+        self.promoted = self.promoted.max(Some(active.generation));
         let handoff = handoff_of(status, active.generation);
         let since = handoff.map(|handoff| handoff.detected_ms.unwrap_or(handoff.launched_ms));
         let kind = EventKind::Promoted;
@@ -281,17 +300,6 @@ impl EventDetector {
             ..HookEvent::new(kind, status, active.generation, &reason)
         };
         Some(event.taking(since, handoff.and_then(|handoff| handoff.promoted_ms)))
-    }
-
-    fn staged(&mut self, status: &Status) -> Option<HookEvent> {
-        let staged = status.staged.as_ref()?;
-        if self.staged.replace(staged.generation) == Some(staged.generation) {
-            return None;
-        }
-        let reason = "it is ready, and awaits handoff promote or abort";
-        let event = HookEvent::new(EventKind::Staged, status, staged.generation, reason);
-        let handoff = handoff_of(status, staged.generation);
-        Some(event.taking(handoff.map(|it| it.launched_ms), Some(staged.since_ms)))
     }
 
     /// Detects the end of an instance's service that another one has brought about.
@@ -469,6 +477,31 @@ mod tests {
         status
     }
 
+    #[test]
+    fn a_staged_instance_is_reported_once_and_so_is_its_promotion() {
+        let instance = |generation: u64| {
+            let json = serde_json::json!({"generation": generation, "release": "v", "digest": "",
+                "since_ms": 1});
+            serde_json::from_value(json).ok()
+        };
+        let mut detector = EventDetector::default();
+        let mut seen = |active, staged| {
+            let mut status = refused(0);
+            status.active = instance(active);
+            status.staged = instance(staged);
+            status.staged.take_if(|staged| staged.generation.0 == 0);
+            let events = detector.new_events(&status).into_iter();
+            events.map(|event| event.event.name()).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(1, 0), ["promoted"]);
+        assert_eq!(seen(1, 2), ["staged"]);
+        assert_eq!(seen(1, 2), [""; 0]);
+        // What serves is launched again meanwhile.
+        assert_eq!(seen(3, 2), ["promoted"]);
+        assert_eq!(seen(2, 0), ["promoted"]);
+        assert_eq!(seen(2, 0), [""; 0]);
+    }
+
     /// Starts the hook, and refuses this number of releases at once.
     async fn refuse(command: &str, releases: u64) {
         let (publisher, published) = watch::channel(refused(0));
@@ -605,17 +638,8 @@ mod tests {
         );
         assert_eq!(serve(&mut status, 2, 131), serde_json::json!([]));
         status.unanswered = None;
-        let staged =
-            serde_json::json!({"generation": 3, "digest": "", "release": "v3", "since_ms": 9});
-        status.staged = Some(serde_json::from_value(staged).unwrap());
         let events = serve(&mut status, 2, 131);
-        let kinds = [0, 1].map(|number| events[number]["event"].as_str());
-        assert_eq!(kinds, [Some("staged"), Some("recovered")], "{events}");
-        assert_eq!(
-            (&events[0]["took_ms"], &events[0]["previous"]),
-            (&8.into(), &"v2".into())
-        );
-        status.staged = None;
+        assert_eq!(events[0]["event"], "recovered", "{events}");
 
         // One that has crashed was not superseded.
         status.handoffs[1].crashes = 1;

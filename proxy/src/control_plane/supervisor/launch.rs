@@ -25,6 +25,13 @@ const LAST_BACK_OFF: Duration = Duration::from_secs(30);
 /// Maximum share of a back-off that is added to it at random.
 const JITTER: f64 = 0.25;
 
+/// A failed launch.
+struct LaunchFailure {
+    reason: String,
+    /// Report of the failure to the supervisor.
+    message: Message,
+}
+
 /// A process that has been started, and what it is checked by.
 struct StartedProcess<P> {
     process: P,
@@ -32,13 +39,6 @@ struct StartedProcess<P> {
     /// Ports of `--port-name`.
     further_ports: Vec<u16>,
     verification: Option<Verification>,
-}
-
-/// A failed launch.
-struct LaunchFailure {
-    reason: String,
-    /// Report of the failure to the supervisor.
-    message: Message,
 }
 
 impl<L: Launch> Supervisor<L> {
