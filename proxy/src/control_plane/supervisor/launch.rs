@@ -32,6 +32,15 @@ struct LaunchFailure {
     message: Message,
 }
 
+/// A process that has been started, and what it is checked by.
+struct StartedProcess<P> {
+    process: P,
+    port: u16,
+    /// Ports of `--port-name`.
+    further_ports: Vec<u16>,
+    verification: Option<Verification>,
+}
+
 impl<L: Launch> Supervisor<L> {
     pub(super) fn launch(&mut self, generation: Generation, id: &ReleaseId, purpose: Purpose) {
         let Some(accepted) = self.releases.get_mut(id) else {
