@@ -1,7 +1,10 @@
 //! An operator's check of a release that is ready, before its users see it: `--verify`.
 
+#[cfg(unix)]
+use tests::Running;
+use tests::Site;
+#[cfg(unix)]
 use tests::status::Outcome;
-use tests::{Running, Site};
 
 /// Starts a deployment whose releases are checked by this line of a shell.
 #[cfg(unix)]
