@@ -1,41 +1,60 @@
-//! The upstream of a request, and a connection to it.
+//! The rare ways to an upstream: by the client's own connection, while there is none, while a release
+//! is staged, and after a failed connection.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use tokio::time::Instant;
 
 use super::bound::BoundConnection;
 use super::context::ForwardContext;
 use super::error::ForwardError;
+use super::exchange::OutgoingRequest;
 use super::pool::{Connection, IdleCheck};
 use crate::release::Generation;
-use crate::router::{ResponseOutcome, Upstream};
+use crate::router::{HoldError, ResponseOutcome, Upstream};
 
+/// Field of a request that is for the staged release: its token.
+const PREVIEW: HeaderName = HeaderName::from_static("x-handoff-preview");
 /// Pause before a new connection to an app that refused one.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Returns the upstream that a request has to reach, and an idle connection to it, if there is one:
-/// `bound`, which is the client's own, or one of the pool. Without an upstream the request is held.
+/// `bound`, which is the client's own, or one of the pool.
 ///
 /// Nothing of a request is sent before it has a connection: while no upstream can be reached, it
 /// waits for one.
 pub(super) async fn find_idle(
     context: &ForwardContext,
-    bound: Option<Box<BoundConnection>>,
+    request: &mut OutgoingRequest,
+    mut bound: Option<Box<BoundConnection>>,
     active: Option<Arc<Upstream>>,
     check: IdleCheck,
-) -> Result<(Option<Box<Connection>>, Arc<Upstream>), ForwardError> {
-    let mut bound = bound;
+) -> Result<(Option<Box<Connection>>, Arc<Upstream>), HoldError> {
     let login = bound.as_mut().and_then(|bound| bound.take_login());
     let upstream = match login.or(active) {
         Some(upstream) => upstream,
-        None => context.router.acquire_or_hold(None).await?,
+        None => acquire_off_path(context, request).await?,
     };
     let own = bound.and_then(|bound| bound.into_connection(&upstream));
     let idle = own.or_else(|| context.pool.take(&upstream, check));
     Ok((idle, upstream))
+}
+
+/// Returns the upstream of a staged release, if the request has its token, or the active one, and
+/// waits for one while there is none.
+async fn acquire_off_path(
+    context: &ForwardContext,
+    request: &mut OutgoingRequest,
+) -> Result<Arc<Upstream>, HoldError> {
+    let token = request.take_header(&PREVIEW);
+    let staged = token.and_then(|token| context.router.acquire_preview(token.as_bytes()));
+    match staged {
+        Some(staged) => Ok(staged),
+        None => context.router.acquire_or_hold(None).await,
+    }
 }
 
 /// Connects to the upstream, or to another one while that cannot be reached.
@@ -49,7 +68,7 @@ pub(super) async fn connect_with_retries(
             Ok(connection) => return Ok((connection, upstream)),
             // The connect timeout has passed: only another upstream is worth a new try.
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                let another = context.router.acquire();
+                let another = context.router.acquire_active();
                 let another = another.filter(|other| other.generation != upstream.generation);
                 upstream = another.ok_or_else(|| {
                     upstream.count_response(ResponseOutcome::AppFault);

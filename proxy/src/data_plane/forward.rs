@@ -185,7 +185,10 @@ impl PreparedRequest {
         let (idle, upstream) = match (bound, context.router.acquire()) {
             (None, Some(upstream)) => (context.pool.take(&upstream, check), upstream),
             // Boxed, as it is rare: the future of every request would be as large as this one.
-            (bound, upstream) => Box::pin(find_idle(context, bound, upstream, check)).await?,
+            (bound, active) => {
+                let request = &mut self.outgoing;
+                Box::pin(find_idle(context, request, bound, active, check)).await?
+            }
         };
         let (connection, upstream) = match idle {
             Some(connection) => (connection, upstream),

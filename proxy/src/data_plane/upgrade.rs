@@ -218,7 +218,12 @@ mod tests {
     fn handle() -> ConnectionHandle {
         let shared = Arc::new(SharedPool::new(1));
         let habits = shared.habits_of(Generation(1));
-        ConnectionHandle::new(Generation(1), habits, shared.take_place().unwrap())
+        ConnectionHandle::new(
+            Generation(1),
+            Rc::default(),
+            habits,
+            shared.take_place().unwrap(),
+        )
     }
 
     fn direction() -> Direction {
