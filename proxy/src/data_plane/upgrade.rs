@@ -218,9 +218,10 @@ mod tests {
     fn handle() -> ConnectionHandle {
         let shared = Arc::new(SharedPool::new(1));
         let habits = shared.habits_of(Generation(1));
+        let answered = Rc::default();
         ConnectionHandle::new(
             Generation(1),
-            Rc::default(),
+            answered,
             habits,
             shared.take_place().unwrap(),
         )

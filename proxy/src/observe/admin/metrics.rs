@@ -37,7 +37,7 @@ struct MetricWriter<'a> {
 
 /// Returns all metrics as OpenMetrics.
 pub(super) fn text(view: &View) -> String {
-    let upstream = view.router.acquire();
+    let upstream = view.router.acquire_active();
     let scrape = Scrape {
         status: view.complete_status(),
         held: view.router.held(),
