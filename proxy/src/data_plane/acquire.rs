@@ -1,5 +1,5 @@
-//! The rare ways to an upstream: while there is none, while a release is staged, and after a failed
-//! connection.
+//! The rare ways to an upstream: by the client's own connection, while there is none, while a release
+//! is staged, and after a failed connection.
 
 use std::io;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use std::time::Duration;
 use http::HeaderName;
 use tokio::time::Instant;
 
+use super::bound::BoundConnection;
 use super::context::ForwardContext;
 use super::error::ForwardError;
 use super::exchange::OutgoingRequest;
-use super::pool::Connection;
+use super::pool::{Connection, IdleCheck};
 use crate::release::Generation;
 use crate::router::{HoldError, ResponseOutcome, Upstream};
 
@@ -20,9 +21,31 @@ const PREVIEW: HeaderName = HeaderName::from_static("x-handoff-preview");
 /// Pause before a new connection to an app that refused one.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
+/// Returns the upstream that a request has to reach, and an idle connection to it, if there is one:
+/// `bound`, which is the client's own, or one of the pool.
+///
+/// Nothing of a request is sent before it has a connection: while no upstream can be reached, it
+/// waits for one.
+pub(super) async fn find_idle(
+    context: &ForwardContext,
+    request: &mut OutgoingRequest,
+    mut bound: Option<Box<BoundConnection>>,
+    active: Option<Arc<Upstream>>,
+    check: IdleCheck,
+) -> Result<(Option<Box<Connection>>, Arc<Upstream>), HoldError> {
+    let login = bound.as_mut().and_then(|bound| bound.take_login());
+    let upstream = match login.or(active) {
+        Some(upstream) => upstream,
+        None => acquire_off_path(context, request).await?,
+    };
+    let own = bound.and_then(|bound| bound.into_connection(&upstream));
+    let idle = own.or_else(|| context.pool.take(&upstream, check));
+    Ok((idle, upstream))
+}
+
 /// Returns the upstream of a staged release, if the request has its token, or the active one, and
 /// waits for one while there is none.
-pub(super) async fn acquire_off_path(
+async fn acquire_off_path(
     context: &ForwardContext,
     request: &mut OutgoingRequest,
 ) -> Result<Arc<Upstream>, HoldError> {
@@ -34,6 +57,7 @@ pub(super) async fn acquire_off_path(
     }
 }
 
+/// Connects to the upstream, or to another one while that cannot be reached.
 pub(super) async fn connect_with_retries(
     context: &ForwardContext,
     mut upstream: Arc<Upstream>,

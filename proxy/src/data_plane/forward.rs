@@ -11,9 +11,9 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::acquire::{acquire_off_path, connect_with_retries};
+use super::acquire::{connect_with_retries, find_idle};
 use super::activity::{ClientState, Ending};
-use super::bound::{Binding, BoundConnection};
+use super::bound::Binding;
 use super::connections::Client;
 use super::context::ForwardContext;
 use super::error::ForwardError;
@@ -177,9 +177,24 @@ impl PreparedRequest {
         } else {
             Binding::Shared
         };
-        let (connection, upstream) = self
-            .acquire_connection(context, bound, binding, is_replayable)
-            .await?;
+        let check = if is_replayable {
+            IdleCheck::Reactor
+        } else {
+            IdleCheck::Socket
+        };
+        let (idle, upstream) = match (bound, context.router.acquire()) {
+            (None, Some(upstream)) => (context.pool.take(&upstream, check), upstream),
+            // Boxed, as it is rare: the future of every request would be as large as this one.
+            (bound, active) => {
+                let request = &mut self.outgoing;
+                Box::pin(find_idle(context, request, bound, active, check)).await?
+            }
+        };
+        let (connection, upstream) = match idle {
+            Some(connection) => (connection, upstream),
+            // Boxed for the same reason.
+            None => Box::pin(self.connect(context, upstream, binding)).await?,
+        };
         record.set_generation(upstream.generation);
         if let Some(tokens) = &self.tokens {
             let fields = tokens.app_fields(&upstream);
@@ -237,37 +252,6 @@ impl PreparedRequest {
                 in_flight.upstream.count_response(ResponseOutcome::AppFault);
                 Err(ForwardError::Upgrade)
             }
-        }
-    }
-
-    /// Returns a connection to the active upstream.
-    ///
-    /// Nothing of the request has been sent yet: while the upstream cannot be reached, the request waits
-    /// for another one, or for this one to come back.
-    async fn acquire_connection(
-        &mut self,
-        context: &ForwardContext,
-        mut bound: Option<Box<BoundConnection>>,
-        binding: Binding,
-        is_replayable: bool,
-    ) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
-        let login = bound.as_mut().and_then(|bound| bound.take_login());
-        let upstream = match login.or_else(|| context.router.acquire()) {
-            Some(upstream) => upstream,
-            None => Box::pin(acquire_off_path(context, &mut self.outgoing)).await?,
-        };
-        if let Some(connection) = bound.and_then(|bound| bound.into_connection(&upstream)) {
-            return Ok((connection, upstream));
-        }
-        let check = if is_replayable {
-            IdleCheck::Reactor
-        } else {
-            IdleCheck::Socket
-        };
-        match context.pool.take(&upstream, check) {
-            Some(connection) => Ok((connection, upstream)),
-            // Boxed, as it is rare: the future of every request would be as large as this one.
-            None => Box::pin(self.connect(context, upstream, binding)).await,
         }
     }
 

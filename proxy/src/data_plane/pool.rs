@@ -76,22 +76,27 @@ impl Pool {
     }
 
     /// Returns an idle connection that is open and has nothing to read.
+    ///
+    /// For a request that can be sent again no clock is read: the sweep closes what has expired.
     pub(super) fn take(&self, upstream: &Upstream, check: IdleCheck) -> Option<Box<Connection>> {
         let mut generations = self.generations.borrow_mut();
         let pool = find(&mut generations, upstream.generation)?;
-        let now = Instant::now();
-        let max_idle = match check {
-            IdleCheck::Reactor => Duration::MAX,
-            IdleCheck::Socket => FRESH,
-        };
-        let is_fresh = |idle: &mut Box<Connection>| idle.idle_time(now) < max_idle;
-        while let Some(connection) = pool.idle.pop_if(is_fresh) {
-            let is_quiet = match check {
-                IdleCheck::Reactor => connection.stream.is_quiet_per_reactor(),
-                IdleCheck::Socket => connection.stream.is_quiet(),
-            };
-            if is_quiet && !connection.is_expired(now) {
-                return Some(connection);
+        match check {
+            IdleCheck::Reactor => {
+                while let Some(connection) = pool.idle.pop() {
+                    if connection.stream.is_quiet_per_reactor() {
+                        return Some(connection);
+                    }
+                }
+            }
+            IdleCheck::Socket => {
+                let now = Instant::now();
+                let is_fresh = |idle: &mut Box<Connection>| idle.idle_time(now) < FRESH;
+                while let Some(connection) = pool.idle.pop_if(is_fresh) {
+                    if connection.stream.is_quiet() && !connection.is_expired(now) {
+                        return Some(connection);
+                    }
+                }
             }
         }
         None

@@ -172,8 +172,9 @@ impl Launch for OsLauncher {
             })
         };
         start().map_err(|source| LaunchError {
-            is_releases_fault: source.kind() == io::ErrorKind::Unsupported
-                || os::is_releases_fault(&source),
+            // A share may be away for a while.
+            is_releases_fault: spec.workdir.is_dir()
+                && (source.kind() == io::ErrorKind::Unsupported || os::is_releases_fault(&source)),
             program: spec.program.clone(),
             source: explain_error(source, &spec),
             workdir: spec.workdir.clone(),
@@ -195,6 +196,10 @@ fn fault(spec: &LaunchSpec) -> Option<String> {
 
 /// Adds to an error of the system what it leaves out.
 fn explain_error(error: io::Error, spec: &LaunchSpec) -> io::Error {
+    if !spec.workdir.is_dir() {
+        let message = format!("{error} (this working directory does not exist)");
+        return io::Error::new(error.kind(), message);
+    }
     match fault(spec).filter(|_| cfg!(windows) && os::is_releases_fault(&error)) {
         Some(fault) => io::Error::new(error.kind(), format!("{error} ({fault})")),
         None => os::explain_error(error, &spec.workdir),

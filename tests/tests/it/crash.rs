@@ -49,6 +49,17 @@ fn an_app_killed_with_9_is_served_again_and_requests_meanwhile_are_held() {
 }
 
 #[test]
+fn an_app_whose_folder_is_away_waits_for_it_and_says_so() {
+    let site = Site::watching_a_pointer().start("v1");
+    let away = site.site().with_extension("away");
+    std::fs::rename(site.site(), &away).unwrap();
+    kill_and_wait(active_pid(&site));
+    site.await_log("this working directory does not exist");
+    std::fs::rename(&away, site.site()).unwrap();
+    site.await_version("v1");
+}
+
+#[test]
 fn a_post_while_the_app_is_gone_is_held_too() {
     let site = Site::watching_a_pointer().start(app("v1").that("--ready-after=1s"));
     kill_and_wait(active_pid(&site));

@@ -50,6 +50,7 @@ pub fn read_head(
     if received.is_empty() {
         return Ok(None);
     }
+    lower_response_version(received);
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
@@ -62,9 +63,6 @@ pub fn read_head(
         Ok(httparse::Status::Partial) if received.len() < MAX_BYTES => return Ok(None),
         Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
             return Err(Malformed::HeadTooLarge);
-        }
-        Err(httparse::Error::Version) if lower_response_version(received) => {
-            return read_head(received, headers);
         }
         Err(_) => return Err(Malformed::Head),
     };

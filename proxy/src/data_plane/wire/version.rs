@@ -8,6 +8,15 @@ const LENGTH: usize = 8;
 /// received first.
 #[inline]
 pub fn lower_request_version(received: &mut [u8]) {
+    if let Some(length) = memchr::memchr(b'\n', received)
+        && !matches!(received[..length], [.., b'0' | b'1', b'\r'])
+    {
+        lower_unusual_version(received);
+    }
+}
+
+#[cold]
+fn lower_unusual_version(received: &mut [u8]) {
     // Empty lines before a request are skipped (RFC 9112, section 2.2).
     let is_line_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
     let Some(start) = received.iter().position(|byte| !is_line_end(byte)) else {
@@ -18,9 +27,7 @@ pub fn lower_request_version(received: &mut [u8]) {
     };
     let line = &received[..start + length];
     let end = line.strip_suffix(b"\r").unwrap_or(line).len();
-    let is_usual = matches!(received[end - 1], b'0' | b'1');
-    if !is_usual
-        && let Some(at) = end.checked_sub(LENGTH)
+    if let Some(at) = end.checked_sub(LENGTH)
         && at > start
         && received[at - 1] == b' '
     {
@@ -28,29 +35,22 @@ pub fn lower_request_version(received: &mut [u8]) {
     }
 }
 
-/// Lowers the version of a response that begins with these bytes, and returns `true` if it was a
-/// later one.
-pub(super) fn lower_response_version(received: &mut [u8]) -> bool {
+/// Lowers the version of a response that begins with these bytes, if it is a later one.
+#[inline]
+pub(super) fn lower_response_version(received: &mut [u8]) {
     let is_word = received.get(LENGTH).is_none_or(|byte| *byte == b' ');
-    is_word && received.get_mut(..LENGTH).is_some_and(lower)
+    if is_word && let Some(version) = received.get_mut(..LENGTH) {
+        lower(version);
+    }
 }
 
-fn lower(version: &mut [u8]) -> bool {
-    let [
-        b'H',
-        b'T',
-        b'T',
-        b'P',
-        b'/',
-        b'1',
-        b'.',
-        minor @ b'2'..=b'9',
-    ] = version
-    else {
-        return false;
-    };
-    *minor = b'1';
-    true
+#[inline]
+fn lower(version: &mut [u8]) {
+    if let [start @ .., minor @ b'2'..=b'9'] = version
+        && start == b"HTTP/1."
+    {
+        *minor = b'1';
+    }
 }
 
 #[cfg(test)]

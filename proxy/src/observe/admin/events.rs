@@ -22,8 +22,6 @@ use super::traffic::Sample;
 use super::view::View;
 use crate::deployment::status::Status;
 
-/// Maximum number of connections to the events; more are refused.
-const MAX_FOLLOWERS: usize = 16;
 /// Minimum time between two events of a kind.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -48,22 +46,18 @@ struct Follower {
 // === impl Events ===
 
 impl Events {
-    /// Returns the events of a new connection, unless there are too many.
-    pub(super) fn follow(view: &Rc<View>) -> Option<Self> {
-        if view.followers.get() == MAX_FOLLOWERS {
-            return None;
-        }
-        view.followers.set(view.followers.get() + 1);
+    /// Returns the events of a new connection.
+    pub(super) fn follow(view: &Rc<View>) -> Self {
         let follower = Follower {
             status: view.status.clone(),
             samples: 0,
             lines: 0,
             is_new: true,
         };
-        Some(Self {
+        Self {
             next: Box::pin(next(Rc::clone(view), follower)),
             view: Rc::clone(view),
-        })
+        }
     }
 
     /// Polls for the next bytes; `None` after the last ones.
@@ -79,12 +73,6 @@ impl Events {
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Events").finish_non_exhaustive()
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        self.view.followers.set(self.view.followers.get() - 1);
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 /// A request that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,12 +46,12 @@ pub(super) fn check(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(
         return Err(GuardError::Host);
     }
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let is_own = |site| matches!(site, "same-origin" | "none");
+    let is_another = |site: &HeaderValue| !matches!(site.as_bytes(), b"same-origin" | b"none");
     // A link on another site leads here, but that site does not get the response.
     let follows_a_link =
         text("sec-fetch-mode") == Some("navigate") && text("sec-fetch-dest") == Some("document");
     let is_another_site =
-        text("sec-fetch-site").is_some_and(|site| !is_own(site)) && !follows_a_link;
+        headers.get_all("sec-fetch-site").iter().any(is_another) && !follows_a_link;
     let origin = text(header::ORIGIN.as_str());
     let is_another_origin = origin.is_some_and(|origin| origin.strip_prefix("http://") != host);
     if is_another_site || is_another_origin {
@@ -158,6 +158,10 @@ mod tests {
                 ("sec-fetch-mode", "no-cors"),
             ],
             &[("sec-fetch-site", "same-site")],
+            &[
+                ("sec-fetch-site", "same-origin"),
+                ("sec-fetch-site", "cross-site"),
+            ],
             &[
                 ("sec-fetch-site", "cross-site"),
                 ("sec-fetch-mode", "navigate"),

@@ -1,6 +1,6 @@
 //! The state that the admin port shows.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -22,8 +22,6 @@ pub(super) struct View {
     pub(super) tail: Tail,
     pub(super) launches: RefCell<LaunchCounts>,
     pub(super) traffic: RefCell<TrafficHistory>,
-    /// Number of connections to the events.
-    pub(super) followers: Cell<usize>,
     meter: RefCell<MemoryMeter>,
 }
 
@@ -43,7 +41,6 @@ impl View {
             tail,
             launches: RefCell::default(),
             traffic: RefCell::default(),
-            followers: Cell::new(0),
             meter: RefCell::default(),
         }
     }
