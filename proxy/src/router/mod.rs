@@ -17,13 +17,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 pub use self::unanswered::Unanswered;
 use crate::release::Generation;
 
+mod turns;
 mod unanswered;
 
-/// Number of held requests that are released at once to an app that has just started; the others
-/// follow one by one.
-const RELEASE_BURST: usize = 64;
-/// Interval between the others.
-const RELEASE_INTERVAL: Duration = Duration::from_millis(1);
+use turns::{Turns, Warmth};
 
 /// The route of new requests.
 #[derive(Debug)]
@@ -33,8 +30,7 @@ pub struct Router {
     route_changed: Notify,
     request_waiting: Notify,
     held: AtomicUsize,
-    /// Number of held requests released since the last promotion.
-    released: AtomicUsize,
+    turns: Turns,
     has_served: AtomicBool,
     is_closing: AtomicBool,
     hold: HoldLimits,
@@ -47,7 +43,10 @@ enum Pause {
     /// New requests are routed.
     Off,
     /// New requests are held, and go to `resume_to` after the pause.
-    On { resume_to: Option<Arc<Upstream>> },
+    On {
+        resume_to: Option<Arc<Upstream>>,
+        warmth: Warmth,
+    },
 }
 
 /// Limits of the requests that wait while no upstream is active.
@@ -153,7 +152,7 @@ impl Router {
         Self {
             active: ArcSwapOption::empty(),
             pause: Mutex::new(Pause::Off),
-            released: AtomicUsize::new(0),
+            turns: Turns::default(),
             route_changed: Notify::new(),
             request_waiting: Notify::new(),
             held: AtomicUsize::new(0),
@@ -200,7 +199,7 @@ impl Router {
                     Some(upstream) => return Ok(upstream),
                     None => changed.await,
                 }
-                self.wait_for_turn().await;
+                self.turns.wait().await;
             }
         };
         let expired = |_| Err(HoldError::Expired);
@@ -218,10 +217,13 @@ impl Router {
     pub fn promote(&self, upstream: Arc<Upstream>) {
         let promoted = upstream.generation;
         let superseded = match &mut *self.pause.lock() {
-            Pause::On { resume_to } => resume_to.replace(upstream),
+            Pause::On { resume_to, warmth } => {
+                *warmth = Warmth::JustStarted;
+                resume_to.replace(upstream)
+            }
             Pause::Off => {
                 let superseded = self.active.swap(Some(upstream));
-                self.release_held();
+                self.release_held(Warmth::JustStarted);
                 superseded
             }
         };
@@ -234,7 +236,7 @@ impl Router {
     /// Removes the route: new requests are held.
     pub fn withdraw(&self) {
         let superseded = match &mut *self.pause.lock() {
-            Pause::On { resume_to } => resume_to.take(),
+            Pause::On { resume_to, .. } => resume_to.take(),
             Pause::Off => self.active.swap(None),
         };
         if let Some(superseded) = superseded {
@@ -248,6 +250,7 @@ impl Router {
         if matches!(*pause, Pause::Off) {
             *pause = Pause::On {
                 resume_to: self.active.swap(None),
+                warmth: Warmth::Warm,
             };
         }
     }
@@ -257,10 +260,11 @@ impl Router {
         let pause = std::mem::replace(&mut *self.pause.lock(), Pause::Off);
         if let Pause::On {
             resume_to: Some(upstream),
+            warmth,
         } = pause
         {
             self.active.store(Some(upstream));
-            self.release_held();
+            self.release_held(warmth);
         }
     }
 
@@ -268,7 +272,7 @@ impl Router {
     pub fn routed(&self) -> Option<Generation> {
         let generation = |upstream: &Arc<Upstream>| upstream.generation;
         match &*self.pause.lock() {
-            Pause::On { resume_to } => resume_to.as_ref().map(generation),
+            Pause::On { resume_to, .. } => resume_to.as_ref().map(generation),
             Pause::Off => self.active.load().as_ref().map(generation),
         }
     }
@@ -324,18 +328,10 @@ impl Router {
         }
     }
 
-    fn release_held(&self) {
+    fn release_held(&self, warmth: Warmth) {
         self.has_served.store(true, Ordering::Relaxed);
-        self.released.store(0, Ordering::Relaxed);
+        self.turns.begin(warmth);
         self.route_changed.notify_waiters();
-    }
-
-    async fn wait_for_turn(&self) {
-        let turn = self.released.fetch_add(1, Ordering::Relaxed);
-        if let Some(late @ 1..) = turn.checked_sub(RELEASE_BURST) {
-            let intervals = u32::try_from(late).unwrap_or(u32::MAX);
-            tokio::time::sleep(RELEASE_INTERVAL.saturating_mul(intervals)).await;
-        }
     }
 
     fn notify_workers(&self, notice: Notice) {

@@ -1,3 +1,4 @@
+use super::turns::{BURST, INTERVAL};
 use super::*;
 
 const HOLD: HoldLimits = HoldLimits {
@@ -206,7 +207,7 @@ async fn a_pause_keeps_what_is_in_flight_and_does_not_count_as_a_drain() {
 async fn held_requests_are_let_go_a_few_at_a_time() {
     let hold = HoldLimits { max: 1000, ..HOLD };
     let router = Arc::new(Router::new(hold));
-    let waiting: Vec<_> = (0..3 * RELEASE_BURST)
+    let waiting: Vec<_> = (0..3 * BURST)
         .map(|_| {
             let router = Arc::clone(&router);
             tokio::spawn(async move {
@@ -225,13 +226,47 @@ async fn held_requests_are_let_go_a_few_at_a_time() {
     for request in waiting {
         let (ok, when) = request.await.unwrap();
         assert!(ok);
-        at_once += usize::from(when == promoted);
+        at_once += u64::from(when == promoted);
         last = last.max(when);
     }
-    assert_eq!(at_once, RELEASE_BURST + 1);
+    assert_eq!(at_once, BURST + 1);
     assert!(
-        last - promoted >= RELEASE_INTERVAL * (RELEASE_BURST as u32),
+        last - promoted >= INTERVAL * BURST as u32,
         "{:?}",
         last - promoted
     );
+}
+
+/// Returns the time until so many requests are routed that were held during a pause.
+async fn time_to_release(requests: usize, meanwhile: impl FnOnce(&Router)) -> Duration {
+    let hold = HoldLimits {
+        max: requests,
+        ..HOLD
+    };
+    let router = Arc::new(Router::new(hold));
+    router.promote(upstream(1).0);
+    router.pause();
+    let hold = |_| {
+        let router = Arc::clone(&router);
+        tokio::spawn(async move { router.acquire_or_hold(None).await.map(drop) })
+    };
+    let held: Vec<_> = (0..requests).map(hold).collect();
+    while router.held() < requests {
+        tokio::task::yield_now().await;
+    }
+    meanwhile(&router);
+    let begun = tokio::time::Instant::now();
+    router.resume();
+    for request in held {
+        assert_eq!(request.await.unwrap(), Ok(()));
+    }
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_pause_a_warm_app_gets_all_at_once_and_a_new_one_does_not() {
+    assert_eq!(time_to_release(500, |_| ()).await, Duration::ZERO);
+    let promote = |router: &Router| router.promote(upstream(2).0);
+    let took = time_to_release(500, promote).await;
+    assert!(took > Duration::from_millis(400), "{took:?}");
 }
