@@ -28,13 +28,14 @@ use tempfile::TempDir;
 
 use super::accept_error::AcceptError;
 use super::archive::Limits;
+use super::prepared::Prepared;
 use super::staging::Staging;
 use super::written::data_written;
 use crate::deployment::digest::{self, Entry, EntryKind};
 use crate::deployment::file_error::NameFile as _;
 use crate::deployment::names::release_ids;
 use crate::deployment::transfer::is_same_content;
-use crate::deployment::{Target, deployment_key};
+use crate::deployment::{Fingerprint, Target, deployment_key};
 use crate::os::files::{self, Access};
 use crate::os::machine;
 use crate::process::template::Command;
@@ -99,6 +100,7 @@ pub struct Store {
     boot: Option<String>,
     /// The artifact that was accepted last: the supervisor may not need it yet.
     pub(super) newest: Option<PathBuf>,
+    pub(super) prepared: Option<Prepared>,
 }
 
 /// The part of a folder that the digest of its release proves.
@@ -132,6 +134,7 @@ impl Store {
             settings: StoreSettings { cache, ..settings },
             locks: HashMap::new(),
             newest: None,
+            prepared: None,
         })
     }
 
@@ -179,6 +182,17 @@ impl Store {
             self.locks.insert(copy.to_owned(), lock);
         }
         is_adopted
+    }
+
+    /// Returns true if [`Store::prepare`] was called for this state of the artifact.
+    pub fn is_prepared_for(&self, path: &Path, fingerprint: &Fingerprint) -> bool {
+        let prepared = self.prepared.as_ref();
+        prepared.is_some_and(|prepared| prepared.is_of(path, fingerprint))
+    }
+
+    /// Gives up what was read of an artifact that has changed, or is gone.
+    pub fn discard_prepared(&mut self) {
+        self.prepared = None;
     }
 
     /// Waits until the copies that were kept since the last call are on the disk.
