@@ -42,6 +42,7 @@ mod linger;
 mod listener;
 mod local_response;
 mod pace;
+mod parking;
 mod phase;
 mod pool;
 mod request_body;
