@@ -93,5 +93,9 @@ pages! {
         "decisions/0093-contents-are-read-once-and-written-by-us",
         "decisions/0100-another-users-listener-gets-no-request",
         "decisions/0101-a-release-that-crashes-again-and-again-rests",
-        "decisions/0102-health-is-what-users-would-get";
+        "decisions/0102-health-is-what-users-would-get",
+        "decisions/0158-ci-builds-optimized-programs-once",
+        "decisions/0159-two-wines-test-side-by-side",
+        "decisions/0160-the-sample-app-is-linked-without-symbols",
+        "decisions/0161-the-chaos-clients-are-a-closed-loop";
 }

@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::iter;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -84,6 +85,8 @@ enum PortFault {
 #[derive(Clone, Debug)]
 pub(super) struct InstanceConfig {
     pub(super) port: u16,
+    /// Ports of `--port-name`.
+    pub(super) further_ports: Vec<u16>,
     pub(super) readiness: Readiness,
     /// Liveness check that has to succeed too, as the instance replaces an unhealthy one of the
     /// same release.
@@ -132,11 +135,11 @@ pub(super) async fn follow<P: Process>(
         }),
         StartResult::Exited(exit) => {
             let probe = config.last_probe.take();
-            return report(if ports::is_taken(config.port) {
-                let reason = "its port was taken by another program before it could listen";
-                InstanceEvent::PortTaken(reason.to_owned())
-            } else {
-                InstanceEvent::Exited { exit, probe }
+            return report(match config.taken_port(&process.tree()).await {
+                Some(port) => InstanceEvent::PortTaken(format!(
+                    "its port {port} was taken by another program before it could listen"
+                )),
+                None => InstanceEvent::Exited { exit, probe },
             });
         }
         StartResult::PortTaken(reason) => {
@@ -265,6 +268,15 @@ async fn check_owner(
     }
 }
 
+/// Returns whether what an instance has left behind listens on the port.
+async fn is_held_by(tree: &ProcessTree, port: u16) -> bool {
+    match tree.owner((Ipv4Addr::LOCALHOST, port).into()).await {
+        PortOwner::Tree(_) => true,
+        PortOwner::Stranger(stranger) => stranger.name().await.is_none(),
+        PortOwner::Unknown => false,
+    }
+}
+
 fn describe_stranger(address: SocketAddr, name: &str) -> String {
     format!("on its address {address} answers {name}, which it has not started")
 }
@@ -272,6 +284,16 @@ fn describe_stranger(address: SocketAddr, name: &str) -> String {
 // === impl InstanceConfig ===
 
 impl InstanceConfig {
+    /// Returns the first of its ports that another program keeps it from binding.
+    async fn taken_port(&self, tree: &ProcessTree) -> Option<u16> {
+        for port in iter::once(self.port).chain(self.further_ports.iter().copied()) {
+            if ports::is_taken(port) && !is_held_by(tree, port).await {
+                return Some(port);
+            }
+        }
+        None
+    }
+
     async fn prepare(
         &self,
         address: SocketAddr,
@@ -354,16 +376,63 @@ async fn look_elsewhere(tree: &ProcessTree, port: u16, hint: &RefCell<String>) -
 }
 
 async fn describe_elsewhere(tree: &ProcessTree, port: u16) -> Option<String> {
-    let all = tree.listeners().await.into_iter();
-    let elsewhere: Vec<_> = all
-        .filter(|listener| listener.port() != port)
-        .map(|listener| listener.to_string())
-        .collect();
-    let elsewhere = (!elsewhere.is_empty()).then(|| elsewhere.join(" and "));
-    elsewhere.map(|elsewhere| {
+    describe_listeners(&tree.listeners().await, port)
+}
+
+/// Describes the listeners of an instance none of which is where it is probed.
+fn describe_listeners(listeners: &[SocketAddr], port: u16) -> Option<String> {
+    let is_probed = |listener: &SocketAddr| {
+        let ip = listener.ip().to_canonical();
+        let loopback = [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            Ipv6Addr::LOCALHOST.into(),
+        ];
+        listener.port() == port && (ip.is_unspecified() || loopback.contains(&ip))
+    };
+    if listeners.is_empty() || listeners.iter().any(is_probed) {
+        return None;
+    }
+    let join = |listeners: &[SocketAddr]| {
+        let texts: Vec<_> = listeners.iter().map(SocketAddr::to_string).collect();
+        texts.join(" and ")
+    };
+    let (on_port, others): (Vec<_>, Vec<_>) = listeners
+        .iter()
+        .partition(|listener| listener.port() == port);
+    Some(if on_port.is_empty() {
         format!(
-            "; it listens on {elsewhere}, not on its port {port}: pass it {{port}}, or let it read \
-             PORT"
+            "; it listens on {}, not on its port {port}: pass it {{port}}, or let it read PORT",
+            join(&others)
+        )
+    } else {
+        format!(
+            "; it listens on {}, not on 127.0.0.1: pass it {{host}}, or set the variable that names \
+             its address (HOST, HOSTNAME) to 127.0.0.1",
+            join(&on_port)
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_described_where_none_can_be_probed() {
+        let describe = |listeners: &[&str]| {
+            let listeners: Vec<_> = listeners.iter().map(|it| it.parse().unwrap()).collect();
+            describe_listeners(&listeners, 4000)
+        };
+        for probed in ["127.0.0.1:4000", "0.0.0.0:4000", "[::1]:4000", "[::]:4000"] {
+            assert_eq!(describe(&[probed, "127.0.0.1:9229"]), None, "{probed}");
+        }
+        assert_eq!(describe(&[]), None);
+        let port = describe(&["127.0.0.1:3000", "[::1]:3000"]).unwrap();
+        let expected =
+            "it listens on 127.0.0.1:3000 and [::1]:3000, not on its port 4000: pass it {port}";
+        assert!(port.contains(expected), "{port}");
+        let address = describe(&["172.17.0.2:4000", "127.0.0.1:9229"]).unwrap();
+        let expected = "it listens on 172.17.0.2:4000, not on 127.0.0.1: pass it {host}";
+        assert!(address.contains(expected), "{address}");
+    }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use self::original::Original;
 use self::outcome::DeployOutcome;
-use self::upload::{SameContent, Uploaded};
+use self::upload::{UploadFolder, Uploaded};
 use self::wake::Wake;
 use super::ExitStatus;
 use super::deployment_paths::{DeploymentPaths, UnknownDeployment};
@@ -280,15 +280,9 @@ impl<'a> DeployRun<'a> {
         let target = uploads.join(&name);
         progress.say(&format!("copying {:?} to {target:?}", self.original.path));
         self.ask_for_retry(state, progress);
-        let same_content = if pointer.is_some() {
-            SameContent::Reuse
-        } else {
-            SameContent::CopyAgain
-        };
-        let uploaded = self.on_site(|| {
-            let (original, digest) = (&self.original, self.digest);
-            upload::upload(original, digest, uploads, &name, same_content, progress)
-        });
+        let folder = UploadFolder::of(&self.place);
+        let uploaded =
+            self.on_site(|| upload::upload(&self.original, self.digest, &folder, &name, progress));
         let uploaded = uploaded.map_err(|source| DeployError::Upload {
             path: uploads.clone(),
             source,
@@ -441,7 +435,7 @@ impl<'a> DeployRun<'a> {
         };
         // What is not removed now is removed by the next deploy.
         let _ = self.on_site(|| {
-            upload::prune(&self.place.uploads, self.options.keep, is_needed);
+            upload::prune(&UploadFolder::of(&self.place), self.options.keep, is_needed);
             Ok(())
         });
     }

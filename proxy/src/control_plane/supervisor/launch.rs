@@ -53,7 +53,8 @@ impl<L: Launch> Supervisor<L> {
         self.instances.insert(generation, instance);
         self.journal.record_launch(&accepted, generation);
         let change = (None, Some(InstanceState::Candidate));
-        let (process, port) = match self.start_process(generation, &accepted.release) {
+        let (process, port, further_ports) = match self.start_process(generation, &accepted.release)
+        {
             Ok(started) => started,
             Err(LaunchFailure { reason, message }) => {
                 self.journal
@@ -73,6 +74,7 @@ impl<L: Launch> Supervisor<L> {
         readiness.probe.active = active.and_then(|(_, active)| active.address);
         let config = InstanceConfig {
             port,
+            further_ports,
             readiness,
             liveness: (purpose == Purpose::Rescue).then(|| self.settings.liveness.clone()),
             start_timeout: if self.lifecycle.has_served() {
@@ -121,7 +123,7 @@ impl<L: Launch> Supervisor<L> {
         &self,
         generation: Generation,
         release: &Release,
-    ) -> Result<(L::Process, u16), LaunchFailure> {
+    ) -> Result<(L::Process, u16, Vec<u16>), LaunchFailure> {
         let machines_fault = |reason: String| LaunchFailure {
             reason,
             message: Message::LaunchFailed(generation),
@@ -168,7 +170,11 @@ impl<L: Launch> Supervisor<L> {
                 machines_fault(error.to_string())
             }
         })?;
-        Ok((process, port))
+        Ok((
+            process,
+            port,
+            ports.into_iter().map(|(_, port)| port).collect(),
+        ))
     }
 }
 

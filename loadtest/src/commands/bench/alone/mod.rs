@@ -12,10 +12,10 @@ use std::path::PathBuf;
 
 use super::report::Check;
 use crate::cli::bench::{AloneName, Options, name_of};
-use crate::commands::{CommandError, runtime};
+use crate::commands::{CommandError, create_scratch, runtime};
+use crate::host::binaries;
 use crate::host::interrupt::wait_for_interrupt;
 use crate::host::system::System;
-use crate::host::{binaries, scratch};
 use crate::session::SessionError;
 
 /// A figure and its limit, or the reason for which it is missing.
@@ -40,8 +40,7 @@ pub fn run(names: &[AloneName], options: &Options) -> Result<Vec<Check>, Command
     for name in names {
         eprintln!("handoff alone: {}", name_of(*name));
         // The next case has the disk for itself.
-        let folder = scratch::create("handoff-alone-", false);
-        let folder = folder.map_err(CommandError::folder(&std::env::temp_dir()))?;
+        let folder = create_scratch("handoff-alone-", false)?;
         let path = folder.path().canonicalize();
         let programs = Programs {
             handoff: handoff.clone(),

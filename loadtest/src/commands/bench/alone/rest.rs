@@ -50,7 +50,7 @@ pub async fn measure(programs: &Programs) -> Vec<Check> {
             request: get("/"),
             is_answered: true,
             cpu: 1.0,
-            memory: 12.0,
+            memory: 8.0,
         },
         Kind {
             name: "1,000 tunnels",
@@ -58,7 +58,7 @@ pub async fn measure(programs: &Programs) -> Vec<Check> {
             request: upgrade,
             is_answered: true,
             cpu: 1.0,
-            memory: 22.0,
+            memory: 6.0,
         },
         Kind {
             name: "1,000 requests that the app is busy with",
