@@ -235,6 +235,8 @@ struct WatchThread {
     settling_shown: Option<SettleProgress>,
     /// The settling artifact that was logged last.
     settling_logged: Option<PathBuf>,
+    /// Threads that remove copies.
+    removals: Vec<JoinOnDrop>,
 }
 
 impl WatchThread {
@@ -262,6 +264,7 @@ impl WatchThread {
             settling: SettleTracker::new(settings.settle),
             settling_shown: None,
             settling_logged: None,
+            removals: Vec::new(),
             folder: drop_folder(&store),
             older: OlderArtifacts {
                 are_needed: !store.has_copies(),
@@ -300,7 +303,7 @@ impl WatchThread {
             let mut wake = woken.recv_timeout(again);
             loop {
                 match wake {
-                    Ok(WatchRequest::Prune(needed)) => self.store.prune(&needed),
+                    Ok(WatchRequest::Prune(needed)) => self.prune(&needed),
                     Ok(WatchRequest::Fetch(target)) => self.fetch(target),
                     Ok(WatchRequest::Restore(lost, deployed)) => self.restore(&lost, deployed),
                     Ok(WatchRequest::LookForData(release, artifact)) => {
@@ -349,6 +352,20 @@ impl WatchThread {
             return Duration::ZERO;
         }
         wait
+    }
+
+    /// Removes copies on a thread of their own: of a folder with 20,000 files that can take a minute,
+    /// for which the next artifact does not wait.
+    fn prune(&mut self, needed: &[PathBuf]) {
+        let unneeded = self.store.prune(needed);
+        self.removals.retain(|removal| !removal.has_ended());
+        if !unneeded.is_empty() {
+            let removal = JoinOnDrop::spawn("cleaner", move || {
+                thread::lower_priority();
+                drop(unneeded);
+            });
+            self.removals.extend(removal);
+        }
     }
 
     fn fetch(&mut self, target: Target) {
