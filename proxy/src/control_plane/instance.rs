@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::liveness::Liveness;
 use super::probe::AskedAs;
 use super::readiness::{OwnerCheck, Readiness, ReadinessTimeout};
+use super::step::{StepFailure, Verification};
 use crate::os::ports;
 use crate::process::tree::{PortOwner, ProcessTree, Stranger};
 use crate::process::{Exit, Process};
@@ -34,17 +35,18 @@ pub(super) enum InstanceEvent {
     },
     /// The process that listens on the port of the ready instance has been found.
     PortSuspect(String),
-    /// The instance was not ready in time.
+    /// The instance was not ready in time, or the operator's check has failed.
     NeverReady {
         /// Reason in one line.
         reason: String,
-        /// Last lines of the output so far.
+        /// Last lines of the output so far, or of the check's.
         output: VecDeque<String>,
-        /// Result of the last probe.
-        probe: String,
+        /// Result of the last probe, if that is the reason.
+        probe: Option<String>,
     },
-    /// The instance has ended, and its port is another program's: it could not have worked.
-    PortTaken(String),
+    /// The instance has ended, and could not have worked for a reason outside the release: its port
+    /// is another program's, or the operator's check cannot be started.
+    MachineFault(String),
     /// The instance has ended.
     Exited {
         /// Exit status and last output.
@@ -82,7 +84,7 @@ enum PortFault {
 }
 
 /// Settings for the checks and the stop of one instance.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct InstanceConfig {
     pub(super) port: u16,
     /// Ports of `--port-name`.
@@ -91,6 +93,8 @@ pub(super) struct InstanceConfig {
     /// Liveness check that has to succeed too, as the instance replaces an unhealthy one of the
     /// same release.
     pub(super) liveness: Option<Liveness>,
+    /// The operator's check, after all others.
+    pub(super) verification: Option<Verification>,
     /// Maximum time from the launch to readiness.
     pub(super) start_timeout: Duration,
     /// Maximum time from the request to stop to the end, where nobody else sets a time.
@@ -109,8 +113,9 @@ pub(super) type StopTime = watch::Receiver<Option<Instant>>;
 enum StartResult {
     Ready(SocketAddr, Vec<Note>, Option<Stranger>),
     NeverReady(String),
+    Unverified(StepFailure),
     Exited(Exit),
-    PortTaken(String),
+    MachineFault(String),
     StopRequested,
 }
 
@@ -131,20 +136,27 @@ pub(super) async fn follow<P: Process>(
         StartResult::NeverReady(probe) => report(InstanceEvent::NeverReady {
             reason: describe_timeout(&process.tree(), &config, &probe).await,
             output: process.output(),
-            probe,
+            probe: Some(probe),
         }),
+        StartResult::Unverified(StepFailure { reason, output, .. }) => {
+            report(InstanceEvent::NeverReady {
+                reason,
+                output,
+                probe: None,
+            });
+        }
         StartResult::Exited(exit) => {
             let probe = config.last_probe.take();
             return report(match config.taken_port(&process.tree()).await {
-                Some(port) => InstanceEvent::PortTaken(format!(
+                Some(port) => InstanceEvent::MachineFault(format!(
                     "its port {port} was taken by another program before it could listen"
                 )),
                 None => InstanceEvent::Exited { exit, probe },
             });
         }
-        StartResult::PortTaken(reason) => {
+        StartResult::MachineFault(reason) => {
             stop(&mut process, stop_time, config.stop_timeout).await;
-            return report(InstanceEvent::PortTaken(reason));
+            return report(InstanceEvent::MachineFault(reason));
         }
         StartResult::StopRequested => {}
     }
@@ -215,9 +227,24 @@ async fn start<P: Process>(
                         None
                     }
                 };
+                if let Some(verification) = &config.verification {
+                    last_probe.replace(Some("--verify has not ended yet".to_owned()));
+                    let verified = tokio::select! {
+                        exit = process.exited() => return StartResult::Exited(exit),
+                        _ = stop_time.changed() => return StartResult::StopRequested,
+                        verified = verification.check(address) => verified,
+                    };
+                    match verified {
+                        Ok(()) => {}
+                        Err(failure) if failure.is_releases_fault => {
+                            return StartResult::Unverified(failure);
+                        }
+                        Err(failure) => return StartResult::MachineFault(failure.reason),
+                    }
+                }
                 return StartResult::Ready(address, notes, stranger);
             }
-            Ok(Err(PortFault::Taken(reason))) => return StartResult::PortTaken(reason),
+            Ok(Err(PortFault::Taken(reason))) => return StartResult::MachineFault(reason),
             Ok(Err(PortFault::Stranger(reason))) => {
                 last_probe.replace(Some(reason));
                 tokio::time::sleep(config.readiness.interval).await;

@@ -18,14 +18,12 @@ use super::progress::Progress;
 use crate::cli::deploy::{DeployArgs, Wait};
 use crate::cli::output::OutputFormat;
 use crate::deployment::DropFolder;
-use crate::deployment::desired::{self, ControlCommand};
 use crate::deployment::digest::digest;
 use crate::deployment::drop_folder::is_artifact;
 use crate::deployment::names::{ArchiveFormat, release_id};
 use crate::deployment::pointer::Pointer;
 use crate::deployment::source::absolute;
 use crate::deployment::status::Status;
-use crate::os::rights::explain;
 use crate::release::{Digest, Generation, ReleaseId};
 
 mod go_back;
@@ -34,6 +32,7 @@ mod original;
 mod outcome;
 mod pointer;
 mod report;
+mod retry;
 mod upload;
 mod wake;
 
@@ -341,15 +340,6 @@ impl<'a> DeployRun<'a> {
             pointer: None,
             in_place: Some(replaced),
         })
-    }
-
-    /// Asks for another try of a release that was refused before. It is written before the artifact
-    /// appears.
-    fn ask_for_retry(&self, state: &Path, progress: &mut Progress) {
-        if let Err(error) = desired::write_command(state, ControlCommand::Retry(self.digest)) {
-            let error = explain(error);
-            progress.say(&format!("cannot ask for a retry in {state:?}: {error}"));
-        }
     }
 
     fn follow(
