@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use self::notice::{Class, Notice};
 pub use self::progress::{Observation, Progress, WorkerProgress};
+use self::turns::{Turns, Warmth};
 pub use self::unanswered::Unanswered;
 use crate::release::Generation;
 
@@ -23,8 +24,6 @@ mod notice;
 mod progress;
 mod turns;
 mod unanswered;
-
-use turns::{Turns, Warmth};
 
 /// The route of new requests.
 #[derive(Debug)]
