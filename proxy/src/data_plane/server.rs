@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::activity::{Activity, ClientState};
+use super::activity::{Activity, ClientState, TURN};
 use super::bound::BoundSlot;
 use super::connections::{Client, Connections, OpenConnection, Tracking};
 use super::context::ForwardContext;
@@ -195,7 +195,7 @@ impl Future for ConnectionTask {
         if this.client.activity.is_close_requested() {
             return Poll::Ready(Ended::Closed(Ok(())));
         }
-        this.client.activity.begin_turn();
+        this.client.activity.begin_turn(TURN);
         let polled = Pin::new(&mut this.connection).poll(cx);
         // Checked after the poll: bytes that have arrived are read first, also on a connection that
         // was accepted last.

@@ -51,8 +51,9 @@ fn announcements(status: &Status) -> BTreeMap<Generation, Addressed> {
         Phase::Stopping => AnnouncedState::Stopping,
         Phase::Running | Phase::Unknown => AnnouncedState::Superseded,
     };
-    let all: [(AnnouncedState, &[InstanceStatus]); 5] = [
+    let all: [(AnnouncedState, &[InstanceStatus]); 6] = [
         (AnnouncedState::Candidate, status.candidate.as_slice()),
+        (AnnouncedState::Candidate, status.staged.as_slice()),
         (AnnouncedState::Active, status.active.as_slice()),
         (AnnouncedState::Standby, status.standby.as_slice()),
         (finishes, &status.draining),

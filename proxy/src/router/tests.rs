@@ -1,4 +1,5 @@
-use super::turns::{BURST, INTERVAL};
+use std::net::SocketAddr;
+
 use super::*;
 
 const HOLD: HoldLimits = HoldLimits {
@@ -118,6 +119,80 @@ async fn the_workers_hear_of_each_superseded_generation_once() {
     );
 }
 
+#[tokio::test]
+async fn while_a_release_is_staged_its_token_leads_there_and_nothing_else() {
+    let router = Router::new(HOLD);
+    let generation = |upstream: Option<Arc<Upstream>>| upstream.map(|it| it.generation.0);
+    let held = async || generation(router.acquire_or_hold(None).await.ok());
+    router.promote(upstream(1).0);
+    let (green, drain) = upstream(2);
+    router.stage(Preview::new(green, "secret"));
+    assert!(router.acquire().is_none(), "no request misses the look");
+    assert_eq!(held().await, Some(1));
+    assert_eq!(generation(router.acquire_preview(b"secret")), Some(2));
+    for wrong in [&b"secre"[..], b"secret2", b"", b"Secret"] {
+        assert_eq!(generation(router.acquire_preview(wrong)), None);
+    }
+    assert_eq!(router.routed(), Some(Generation(1)));
+    // The active one is launched again meanwhile.
+    router.withdraw();
+    assert_eq!(router.routed(), None);
+    router.promote(upstream(3).0);
+    assert!(router.acquire().is_none());
+    assert_eq!(held().await, Some(3));
+    // A pause holds both.
+    router.pause();
+    assert_eq!(generation(router.acquire_active()), None);
+    assert_eq!(generation(router.acquire_preview(b"secret")), None);
+    router.resume();
+    assert_eq!(held().await, Some(3));
+    assert_eq!(generation(router.acquire_preview(b"secret")), Some(2));
+    router.unstage(Generation(3));
+    assert!(router.acquire().is_none());
+    router.unstage(Generation(2));
+    assert_eq!(generation(router.acquire()), Some(3));
+    assert_eq!(generation(router.acquire_preview(b"secret")), None);
+    drain.wait().await;
+}
+
+#[tokio::test]
+async fn a_staged_release_that_is_promoted_gets_all_requests() {
+    let router = Router::new(HOLD);
+    let mut notices = router.subscribe();
+    let (blue, blue_drain) = upstream(1);
+    router.promote(blue);
+    let (green, _drain) = upstream(2);
+    router.stage(Preview::new(Arc::clone(&green), "secret"));
+    router.promote(green);
+    assert_eq!(
+        router.acquire().map(|it| it.generation),
+        Some(Generation(2))
+    );
+    assert!(router.acquire_preview(b"secret").is_none());
+    blue_drain.wait().await;
+    let heard: Vec<_> = std::iter::from_fn(|| notices.try_recv().ok()).collect();
+    assert_eq!(heard.last(), Some(&Notice::Superseded(Generation(1))));
+}
+
+#[tokio::test]
+async fn a_pause_outlasts_a_stage_and_a_stage_a_pause() {
+    let router = Router::new(HOLD);
+    router.promote(upstream(1).0);
+    router.pause();
+    router.stage(Preview::new(upstream(2).0, "secret"));
+    router.unstage(Generation(2));
+    assert!(router.acquire_active().is_none());
+    router.stage(Preview::new(upstream(3).0, "secret"));
+    router.promote(upstream(4).0);
+    assert!(router.acquire_active().is_none());
+    router.resume();
+    assert!(router.acquire().is_none());
+    assert_eq!(
+        router.acquire_active().map(|it| it.generation),
+        Some(Generation(4))
+    );
+}
+
 /// Polls the future once, and returns `true` if it is still pending.
 async fn futures_poll_once(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
     std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await
@@ -207,7 +282,7 @@ async fn a_pause_keeps_what_is_in_flight_and_does_not_count_as_a_drain() {
 async fn held_requests_are_let_go_a_few_at_a_time() {
     let hold = HoldLimits { max: 1000, ..HOLD };
     let router = Arc::new(Router::new(hold));
-    let waiting: Vec<_> = (0..3 * BURST)
+    let waiting: Vec<_> = (0..3 * RELEASE_BURST)
         .map(|_| {
             let router = Arc::clone(&router);
             tokio::spawn(async move {
@@ -226,47 +301,13 @@ async fn held_requests_are_let_go_a_few_at_a_time() {
     for request in waiting {
         let (ok, when) = request.await.unwrap();
         assert!(ok);
-        at_once += u64::from(when == promoted);
+        at_once += usize::from(when == promoted);
         last = last.max(when);
     }
-    assert_eq!(at_once, BURST + 1);
+    assert_eq!(at_once, RELEASE_BURST + 1);
     assert!(
-        last - promoted >= INTERVAL * BURST as u32,
+        last - promoted >= RELEASE_INTERVAL * (RELEASE_BURST as u32),
         "{:?}",
         last - promoted
     );
-}
-
-/// Returns the time until so many requests are routed that were held during a pause.
-async fn time_to_release(requests: usize, meanwhile: impl FnOnce(&Router)) -> Duration {
-    let hold = HoldLimits {
-        max: requests,
-        ..HOLD
-    };
-    let router = Arc::new(Router::new(hold));
-    router.promote(upstream(1).0);
-    router.pause();
-    let hold = |_| {
-        let router = Arc::clone(&router);
-        tokio::spawn(async move { router.acquire_or_hold(None).await.map(drop) })
-    };
-    let held: Vec<_> = (0..requests).map(hold).collect();
-    while router.held() < requests {
-        tokio::task::yield_now().await;
-    }
-    meanwhile(&router);
-    let begun = tokio::time::Instant::now();
-    router.resume();
-    for request in held {
-        assert_eq!(request.await.unwrap(), Ok(()));
-    }
-    begun.elapsed()
-}
-
-#[tokio::test(start_paused = true)]
-async fn after_a_pause_a_warm_app_gets_all_at_once_and_a_new_one_does_not() {
-    assert_eq!(time_to_release(500, |_| ()).await, Duration::ZERO);
-    let promote = |router: &Router| router.promote(upstream(2).0);
-    let took = time_to_release(500, promote).await;
-    assert!(took > Duration::from_millis(400), "{took:?}");
 }

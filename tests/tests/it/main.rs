@@ -85,6 +85,7 @@ mod rollback;
 mod sample_app;
 mod shutdown;
 mod siblings;
+mod staged;
 mod stop;
 mod swap;
 mod telling;
