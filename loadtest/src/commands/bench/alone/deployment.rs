@@ -29,7 +29,7 @@ const LENGTH_IN_FOLDER: usize = 5_600;
 /// Number of files in a folder of a folder.
 const FILES_PER_FOLDER: usize = 50;
 
-/// What is deployed. The digest comes with it, in the pointer.
+/// A deployed artifact, whose digest comes with it in the pointer.
 #[derive(Clone, Copy, Debug)]
 pub enum Artifact {
     /// A file of this length, in bytes; a shorter one is the app alone.
