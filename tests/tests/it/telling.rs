@@ -1,4 +1,4 @@
-//! What handoff says about an app that crashes, hangs, or is superseded: to people, programs and the
+//! The words of handoff about an app that crashes, hangs, or is superseded: to people, programs and the
 //! app itself.
 
 use tests::status::LaunchCause;
