@@ -427,8 +427,7 @@ impl WatchThread {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
-    use std::io::Read as _;
+    use std::fs;
     use std::path::Path;
 
     use tokio::sync::mpsc::error::TryRecvError;
@@ -554,6 +553,8 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn an_artifact_is_read_while_it_settles_and_not_again() {
+        use std::io::Read as _;
+
         const CONTENT: u64 = 4 << 20;
         const PERIOD: Duration = Duration::from_secs(4);
         let folder = tempfile::tempdir().unwrap();
@@ -582,7 +583,7 @@ mod tests {
         let mut read = read_until_now();
         // The second time it is changed after it was read.
         for _ in 0..2 {
-            let mut file = File::options().append(true).open(&app).unwrap();
+            let mut file = fs::File::options().append(true).open(&app).unwrap();
             std::io::copy(&mut std::io::repeat(b'x').take(CONTENT / 2), &mut file).unwrap();
             drop(file);
             read = read_until_now();
