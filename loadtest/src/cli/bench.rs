@@ -38,7 +38,12 @@ pub struct Options {
     #[arg(long = "target", value_enum, value_name = "NAME")]
     pub targets: Vec<TargetName>,
 
-    /// Use the handoff binary in this folder instead of building it
+    /// Measure nothing but this of handoff alone, and exit 1 when a figure does not hold; may be
+    /// repeated
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with_all = ["cases", "targets", "check", "json"])]
+    pub alone: Vec<AloneName>,
+
+    /// Use the handoff and sample-app binaries in this folder instead of building them
     #[arg(long, value_name = "DIR")]
     pub binaries: Option<PathBuf>,
 }
@@ -78,6 +83,17 @@ pub enum CaseName {
     Idle,
     /// The load of small at half the rate that the slowest target reaches (h2load)
     HalfLoad,
+}
+
+/// Something to measure of handoff alone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum AloneName {
+    /// Deploys beside processes with many descriptors, and beside many processes
+    Crowd,
+    /// Deploys of 200 MB and of 20,000 files, beside cp, sync and openssl
+    Sizes,
+    /// Processor time, wake-ups and memory while nothing happens, with and without connections
+    Rest,
 }
 
 /// A target of the load.

@@ -187,7 +187,7 @@ impl Balancer {
         }
     }
 
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, server: &Server) {
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, server: &Rc<Server>) {
         let here = &self.workers[self.here];
         let least = self
             .workers

@@ -30,6 +30,7 @@ pub(super) struct Activity {
     state: AtomicU8,
     since: AtomicU32,
     is_close_requested: AtomicBool,
+    is_parking_requested: AtomicBool,
     body: AtomicU8,
     ending: AtomicU8,
     is_read_blocked: AtomicBool,
@@ -113,6 +114,7 @@ impl Activity {
             state: AtomicU8::new(ClientState::Opened as u8),
             since: AtomicU32::new(Mark::NEW.to_bits()),
             is_close_requested: AtomicBool::new(false),
+            is_parking_requested: AtomicBool::new(false),
             body: AtomicU8::new(BodyState::Unwanted as u8),
             ending: AtomicU8::new(Ending::Close as u8),
             is_read_blocked: AtomicBool::new(false),
@@ -305,6 +307,20 @@ impl Activity {
     /// Withdraws that: the task has ended, and another one takes over.
     pub(super) fn withdraw_close(&self) {
         self.is_close_requested.store(false, Ordering::Relaxed);
+    }
+
+    /// Asks the connection's task to park it.
+    pub(super) fn request_parking(&self) {
+        self.is_parking_requested.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_parking_requested(&self) -> bool {
+        self.is_parking_requested.load(Ordering::Relaxed)
+    }
+
+    /// Withdraws that, done or not.
+    pub(super) fn withdraw_parking(&self) {
+        self.is_parking_requested.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn is_close_requested(&self) -> bool {

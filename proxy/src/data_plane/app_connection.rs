@@ -113,6 +113,11 @@ impl Connection {
         if self.handle.cut.get().is_some() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
+        // While nothing has arrived, a new connection has no room for it.
+        if self.received.capacity() == 0 && self.stream.poll_readable(cx)?.is_pending() {
+            self.handle.register_reader(cx);
+            return Poll::Pending;
+        }
         let room = match expected {
             Some(length) => usize::try_from(length).unwrap_or(usize::MAX),
             None => self.last_received.saturating_mul(2),

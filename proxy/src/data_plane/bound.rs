@@ -78,6 +78,11 @@ impl BoundSlot {
         })));
     }
 
+    /// Returns `true` if there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.borrow().is_none()
+    }
+
     /// Takes the connection for a request.
     pub(super) fn take(&self) -> Option<Box<BoundConnection>> {
         self.0.take()

@@ -29,6 +29,9 @@ const REQUEST_TIMEOUT: &[u8] =
 /// Time for which a connection has to be idle before it makes room for another one: a client that
 /// goes on using its connection keeps it.
 const MIN_IDLE: Duration = SWEEP_INTERVAL;
+/// Time for which a connection has to be idle before it is parked: clients that send one request after
+/// the other do not pay for it.
+const PARK_AFTER: Duration = Duration::from_secs(2);
 /// Share of the idle connections that are closed at a time, and its maximum: to look for them takes
 /// time.
 const ROOM_SHARE: usize = 8;
@@ -43,6 +46,8 @@ pub(super) struct Connections {
     /// True while nothing has to be swept.
     is_at_rest: Cell<bool>,
     changed: Notify,
+    /// Number of connections that were parked since memory was given back.
+    parked: Cell<usize>,
     /// Moment of the last sweep after which no connection was idle for long enough.
     all_busy: Cell<Option<Moment>>,
 }
@@ -56,6 +61,10 @@ struct TrackedConnection {
     sending: Pace,
     /// The pace at which it takes what it is sent.
     taking: Pace,
+    /// True if it is parked.
+    is_parked: bool,
+    /// Time from a moment for which the sweep need not look at it.
+    rests: Option<(Moment, Duration)>,
 }
 
 /// An entry in the registry; its drop removes it.
@@ -90,12 +99,25 @@ impl Client {
 
     /// Registers the connection for the sweep, which wakes the task of `waker`.
     pub(super) fn track(self: &Rc<Self>, waker: &Waker) -> Tracking {
+        self.track_as(waker, false)
+    }
+
+    /// Registers a parked connection.
+    pub(super) fn track_parked(self: &Rc<Self>, waker: &Waker) -> Tracking {
+        let OpenConnection(connections) = &self.open;
+        connections.parked.set(connections.parked.get() + 1);
+        self.track_as(waker, true)
+    }
+
+    fn track_as(self: &Rc<Self>, waker: &Waker, is_parked: bool) -> Tracking {
         let OpenConnection(connections) = &self.open;
         let key = connections.tracked.borrow_mut().insert(TrackedConnection {
             client: Rc::clone(self),
             waker: waker.clone(),
             sending: Pace::default(),
             taking: Pace::default(),
+            is_parked,
+            rests: None,
         });
         Tracking {
             connections: Rc::clone(connections),
@@ -120,6 +142,7 @@ impl Connections {
             open,
             is_at_rest: Cell::new(false),
             changed: Notify::new(),
+            parked: Cell::new(0),
             all_busy: Cell::new(None),
         }
     }
@@ -211,6 +234,11 @@ impl Connections {
         self.phase.get() >= Phase::Draining && self.open() == 0
     }
 
+    /// Returns the number of connections that were parked since the last call.
+    pub(super) fn take_parked(&self) -> usize {
+        self.parked.take()
+    }
+
     /// Returns true while no sweep is needed: a worker without connections sleeps.
     pub(super) fn is_at_rest(&self) -> bool {
         self.is_at_rest.get()
@@ -232,6 +260,12 @@ impl Connections {
 impl TrackedConnection {
     /// Ends the connection if it has outlasted a time limit, or if its client has left.
     fn sweep(&mut self, settings: &DataPlaneSettings, phase: Phase, now: Moment) {
+        if self
+            .rests
+            .is_some_and(|(from, time)| now.since(from) < time)
+        {
+            return;
+        }
         let client = Rc::clone(&self.client);
         client.bound.sweep();
         let activity = &client.activity;
@@ -245,6 +279,7 @@ impl TrackedConnection {
             IdleAction::Keep => {
                 // A first response that takes this long is watched by the reactor from now on.
                 let _ = client.stream.register();
+                self.park(settings, now);
                 return;
             }
             IdleAction::SendTimeout if !activity.is_write_blocked() => {
@@ -259,6 +294,25 @@ impl TrackedConnection {
         }
         activity.request_close();
         self.waker.wake_by_ref();
+    }
+
+    /// Lets the connection be parked once it has been idle for a while; then only its time limit is
+    /// left to watch.
+    fn park(&mut self, settings: &DataPlaneSettings, now: Moment) {
+        let activity = &self.client.activity;
+        if activity.state() != ClientState::Idle {
+            return;
+        }
+        let Some(idle) = activity.idle_time(now).filter(|idle| *idle >= PARK_AFTER) else {
+            return;
+        };
+        if self.is_parked {
+            let left = settings.client.idle_timeout.saturating_sub(idle);
+            self.rests = Some((now, left));
+        } else {
+            activity.request_parking();
+            self.waker.wake_by_ref();
+        }
     }
 
     /// Judges the pace of both directions, and returns `true` if the connection has to end. A request

@@ -43,6 +43,7 @@ mod linger;
 mod listener;
 mod local_response;
 mod pace;
+mod parking;
 mod phase;
 mod pool;
 mod request_body;

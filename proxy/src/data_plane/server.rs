@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 
@@ -17,6 +18,7 @@ use super::context::ForwardContext;
 use super::forward::Forward;
 use super::headers::{Peer, TrustedProxies};
 use super::linger::linger;
+use super::parking::{may_park, wait_for_request};
 use super::settings::DataPlaneSettings;
 use super::stream::{ClientIo, Stream};
 
@@ -32,13 +34,23 @@ pub(super) struct Server {
     last_peer: RefCell<Peer>,
 }
 
+/// A connection as hyper drives it.
+type HyperConnection = http1::UpgradeableConnection<TokioIo<ClientIo>, Forward>;
+
 /// The future of one connection. Closes it between two requests when the worker drains.
 struct ConnectionTask {
-    connection: http1::UpgradeableConnection<TokioIo<ClientIo>, Forward>,
+    connection: HyperConnection,
     connections: Rc<Connections>,
     client: Rc<Client>,
     tracking: Option<Tracking>,
     is_shutting_down: bool,
+}
+
+/// The reason for which hyper drives a connection no longer.
+enum Ended {
+    Closed(hyper::Result<()>),
+    /// It has been idle for a while.
+    Idle,
 }
 
 // === impl Server ===
@@ -62,53 +74,88 @@ impl Server {
     }
 
     /// Serves a connection that has been counted already.
-    pub(super) fn serve(&self, stream: TcpStream, peer: SocketAddr) {
-        let settings = &self.settings;
-        let open = OpenConnection::new(&self.connections);
-        let stream = Stream::from_accepted(stream);
-        let activity = Arc::new(Activity::new());
-        let io = TokioIo::new(ClientIo::new(stream.clone(), Arc::clone(&activity)));
+    pub(super) fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         let client = Rc::new(Client {
             peer: self.peer(peer.ip()),
-            stream,
-            activity,
+            stream: Stream::from_accepted(stream),
+            activity: Arc::new(Activity::new()),
             bound: BoundSlot::default(),
-            open,
+            open: OpenConnection::new(&self.connections),
         });
-        let forward = Forward::new(Rc::clone(&self.context), Rc::clone(&client));
-        let connection = http1::Builder::new()
+        self.resume(client);
+    }
+
+    /// Serves a connection from its next request on.
+    fn resume(self: &Rc<Self>, client: Rc<Client>) {
+        self.begin(client, Bytes::new());
+    }
+
+    /// Begins to serve a connection, on which these bytes have been received.
+    fn begin(self: &Rc<Self>, client: Rc<Client>, received: Bytes) {
+        let mut task = ConnectionTask {
+            connection: self.drive(&client, received),
+            connections: Rc::clone(&self.connections),
+            client,
+            tracking: None,
+            is_shutting_down: false,
+        };
+        let server = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let ended = (&mut task).await;
+            let ConnectionTask {
+                connection,
+                client,
+                tracking,
+                ..
+            } = task;
+            drop(tracking);
+            match ended {
+                Ended::Idle => match connection.into_parts() {
+                    Some(parts) if !parts.read_buf.is_empty() => {
+                        // The start of a head came with the request before it.
+                        client.activity.enter(ClientState::Head);
+                        server.begin(client, parts.read_buf);
+                    }
+                    _ => server.park(client),
+                },
+                Ended::Closed(ended) => {
+                    drop(connection);
+                    if let Err(error) = &ended {
+                        tracing::debug!(
+                            event = "client_connection_failed",
+                            %error, peer = %client.peer.address(), "a client's connection ended early"
+                        );
+                    }
+                    end(client, ended.is_ok()).await;
+                }
+            }
+        });
+    }
+
+    /// Serves a connection when its next request arrives.
+    fn park(self: Rc<Self>, client: Rc<Client>) {
+        tokio::task::spawn_local(async move {
+            if wait_for_request(&client, &self.connections).await {
+                self.resume(client);
+            } else {
+                end(client, true).await;
+            }
+        });
+    }
+
+    /// Lets hyper drive a connection, on which these bytes have been received.
+    fn drive(&self, client: &Rc<Client>, received: Bytes) -> HyperConnection {
+        let settings = &self.settings;
+        let (stream, activity) = (client.stream.clone(), Arc::clone(&client.activity));
+        let io = TokioIo::new(ClientIo::new(stream, activity, received));
+        let forward = Forward::new(Rc::clone(&self.context), Rc::clone(client));
+        http1::Builder::new()
             .max_buf_size(READ_AHEAD.max(settings.max_header_size))
             .max_header_size(settings.max_header_size)
             .max_headers(settings.max_headers)
             .half_close(true)
             .serve_connection(io, forward)
-            .with_upgrades();
-        let task = ConnectionTask {
-            connection,
-            connections: Rc::clone(&self.connections),
-            client: Rc::clone(&client),
-            tracking: None,
-            is_shutting_down: false,
-        };
-        tokio::task::spawn_local(async move {
-            let ended = task.await;
-            let Client {
-                activity, stream, ..
-            } = &*client;
-            // hyper does not shut down a connection for which an upgrade was wanted.
-            if ended.is_ok() && !activity.is_close_requested() && activity.client_may_send() {
-                stream.begin_lingering(activity);
-            }
-            if let Err(error) = ended {
-                tracing::debug!(
-                    event = "client_connection_failed",
-                    %error, %peer, "a client's connection ended early"
-                );
-            }
-            if activity.state() == ClientState::Lingering {
-                Box::pin(linger(client)).await;
-            }
-        });
+            .with_upgrades()
     }
 
     /// Returns the peer at `address`. Its text is cached, as most connections come from the same
@@ -122,32 +169,61 @@ impl Server {
     }
 }
 
+/// Ends a connection: that of a client that may still send is read a while longer.
+async fn end(client: Rc<Client>, is_proper: bool) {
+    let activity = &client.activity;
+    // hyper does not shut down a connection for which an upgrade was wanted.
+    if is_proper && !activity.is_close_requested() && activity.client_may_send() {
+        client.stream.begin_lingering(activity);
+    }
+    if activity.state() == ClientState::Lingering {
+        Box::pin(linger(client)).await;
+    }
+}
+
 // === impl ConnectionTask ===
 
 impl Future for ConnectionTask {
-    type Output = hyper::Result<()>;
+    type Output = Ended;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = &mut *self;
         if this.tracking.is_none() {
             // A task's waker stays the same.
             this.tracking = Some(this.client.track(cx.waker()));
         }
         if this.client.activity.is_close_requested() {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Ended::Closed(Ok(())));
         }
         this.client.activity.begin_turn(TURN);
         let polled = Pin::new(&mut this.connection).poll(cx);
         // Checked after the poll: bytes that have arrived are read first, also on a connection that
         // was accepted last.
-        if polled.is_ready()
-            || this.is_shutting_down
-            || !this.connections.should_close(&this.client)
-        {
-            return polled;
+        if polled.is_pending() && !this.is_shutting_down {
+            if this.connections.should_close(&this.client) {
+                return this.shut_down(cx).map(Ended::Closed);
+            }
+            if this.client.activity.is_parking_requested() {
+                this.client.activity.withdraw_parking();
+                if may_park(&this.client) {
+                    // Of an idle connection, that ends hyper's part alone.
+                    return this.shut_down(cx).map(|ended| match ended {
+                        Ok(()) => Ended::Idle,
+                        failed => Ended::Closed(failed),
+                    });
+                }
+            }
         }
-        this.is_shutting_down = true;
-        Pin::new(&mut this.connection).graceful_shutdown();
-        Pin::new(&mut this.connection).poll(cx)
+        polled.map(Ended::Closed)
+    }
+}
+
+impl ConnectionTask {
+    /// Ends hyper's part, after the present request if there is one.
+    fn shut_down(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.is_shutting_down = true;
+        let mut connection = Pin::new(&mut self.connection);
+        connection.as_mut().graceful_shutdown();
+        connection.poll(cx)
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -49,6 +49,8 @@ struct StreamInner {
 pub(super) struct ClientIo {
     stream: Stream,
     activity: Arc<Activity>,
+    /// Bytes that were received before, and are read first.
+    received: Bytes,
 }
 
 // === impl Stream ===
@@ -163,6 +165,11 @@ impl Stream {
     pub(super) fn reset_on_close(&self) {
         // Fails only on a connection that has ended already.
         let _ = self.with_socket(|socket| socket.set_linger(Some(Duration::ZERO)));
+    }
+
+    /// Waits until there is something to receive, or the connection has ended.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.register()?.poll_read_ready(cx)
     }
 
     /// Receives as much as is there and fits into `buffer`.
@@ -302,8 +309,12 @@ fn gather<'a>(slices: &[IoSlice<'_>], together: &'a mut [u8; GATHER_MAX]) -> Opt
 // === impl ClientIo ===
 
 impl ClientIo {
-    pub(super) fn new(stream: Stream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+    pub(super) fn new(stream: Stream, activity: Arc<Activity>, received: Bytes) -> Self {
+        Self {
+            stream,
+            activity,
+            received,
+        }
     }
 
     /// Ends the turn of the connection's task once enough has passed: a transfer that is always
@@ -340,6 +351,11 @@ impl AsyncRead for ClientIo {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_turn(cx));
+        if !self.received.is_empty() {
+            let length = self.received.len().min(buffer.remaining());
+            buffer.put_slice(&self.received.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         if !self.stream.is_registered()
             && let Some(received) = self.stream.receive_unregistered(buffer)
@@ -425,7 +441,7 @@ mod tests {
         let activity = Arc::new(Activity::new());
         (
             client,
-            ClientIo::new(Stream::from_accepted(stream), activity),
+            ClientIo::new(Stream::from_accepted(stream), activity, Bytes::new()),
         )
     }
 

@@ -1,15 +1,16 @@
 //! Tunnels: connections whose protocol was switched, copied both ways until both sides have ended.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, Cursor};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use http::HeaderValue;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::activity::ClientState;
 use super::exchange::{ResponseReader, UploadTask};
@@ -23,6 +24,11 @@ const BUFFER: usize = 8 * 1024;
 /// Number of bytes after which a tunnel lets other connections of its worker go on. Many tunnels can
 /// be ready at once, each with little: a request beside them waits for a turn of each, several times.
 const TUNNEL_TURN: u32 = 16 * 1024;
+
+thread_local! {
+    /// The buffer of all tunnels of a worker: only what was received is kept for one, until it is sent.
+    static BUFFER_OF_ALL: RefCell<[u8; BUFFER]> = const { RefCell::new([0; BUFFER]) };
+}
 
 /// One direction of a tunnel.
 struct Direction {
@@ -57,7 +63,9 @@ pub(super) fn spawn_tunnel(
             sender,
         };
         // Bytes that came with the head of the response are the first of the tunnel.
-        let from_app = Cursor::new(app.received).chain(app.stream.clone());
+        let from_app = Cursor::new(app.received.to_vec()).chain(app.stream.clone());
+        // Their room is as large as for a response.
+        drop((app.received, app.out));
         let mut copied = pin!(async {
             let to_client = async {
                 direction(Sender::Server)
@@ -114,6 +122,18 @@ async fn complete_request(
     }
 }
 
+/// Receives some bytes; none at the end of the stream. Meanwhile it holds no memory.
+async fn receive(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    poll_fn(|cx| {
+        BUFFER_OF_ALL.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut *from).poll_read(cx, &mut buffer))?;
+            Poll::Ready(Ok(buffer.filled().to_vec()))
+        })
+    })
+    .await
+}
+
 // === impl Direction ===
 
 impl Direction {
@@ -124,24 +144,23 @@ impl Direction {
         mut to: impl AsyncWrite + Unpin,
         handle: &ConnectionHandle,
     ) -> io::Result<()> {
-        let mut buffer = vec![0; BUFFER];
         loop {
             if handle.is_closing() && self.is_at_boundary() {
                 to.write_all(&websocket::going_away(self.sender)).await?;
                 to.shutdown().await?;
                 // The peer's own close frame is still to come. Unread bytes would reset the
                 // connection, and destroy what the peer has not read yet.
-                while from.read(&mut buffer).await? > 0 {}
+                while !receive(&mut from).await?.is_empty() {}
                 return Ok(());
             }
-            let read = tokio::select! {
-                read = from.read(&mut buffer) => read?,
+            let received = tokio::select! {
+                received = receive(&mut from) => received?,
                 () = handle.wait_until_closing(), if !handle.is_closing() => continue,
             };
-            if read == 0 {
+            if received.is_empty() {
                 return to.shutdown().await;
             }
-            let mut rest = &buffer[..read];
+            let mut rest = &*received;
             while !rest.is_empty() {
                 let (piece, after) = rest.split_at(self.advance(rest, handle));
                 to.write_all(piece).await?;

@@ -191,7 +191,7 @@ async fn serve_all(
                 let now = clock.advance();
                 let is_unused = pool.sweep(now);
                 connections.sweep(settings, now);
-                if burst.observe(connections.open()) {
+                if burst.observe(connections.open(), connections.take_parked()) {
                     memory::give_back_unused_memory();
                 }
                 if let Some(recorder) = &context.recorder {

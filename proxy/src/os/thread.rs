@@ -4,7 +4,7 @@
 //! documentation of Windows' ExitProcess says it, and one exit in several hundred shows it under Wine.
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -34,6 +34,11 @@ impl JoinOnDrop {
             running,
             thread: Some(thread),
         })
+    }
+
+    /// Returns true if the thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.running.try_recv() == Err(TryRecvError::Disconnected)
     }
 }
 

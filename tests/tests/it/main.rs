@@ -51,6 +51,7 @@ mod http_upgrade_requests;
 mod http_upgrades;
 mod identity;
 mod idle;
+mod idle_connections;
 mod in_flight;
 mod kudu;
 mod launch;

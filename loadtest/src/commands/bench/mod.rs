@@ -5,11 +5,13 @@
 //!    │                                   │ /proc (usage)
 //!    └─▶ figures (medians) ─▶ report (limits, text, JSON)
 //!        footprint ─memory of handoff alone─▲
+//!        alone ─deploys and rest of it──────▲
 //! ```
 //!
 //! Generator, proxy and backend share the processors, for every target alike. So requests a second
 //! say little of a proxy alone; its processor time for each request does.
 
+mod alone;
 mod figures;
 mod footprint;
 mod report;
@@ -20,11 +22,13 @@ mod tool;
 
 use std::time::{Instant, SystemTime};
 
+use clap::ValueEnum as _;
+
 use self::footprint::Footprint;
 use self::report::{BenchReport, Note};
 use self::target::{Baseline, Target};
 use super::{CommandError, create_scratch, runtime};
-use crate::cli::bench::{Options, TargetName, name_of};
+use crate::cli::bench::{AloneName, Options, TargetName, name_of};
 use crate::generator::allow_open_files;
 use crate::host::binaries;
 use crate::host::install;
@@ -53,6 +57,11 @@ pub fn run(options: &Options) -> Result<bool, CommandError> {
     if let Err(error) = allow_open_files(DESCRIPTORS) {
         eprintln!("loadtest: failed to raise the number of open files: {error}");
     }
+    if !options.alone.is_empty() {
+        let checks = alone::run(&options.alone, options)?;
+        print!("{}", report::checks_text(&checks));
+        return Ok(checks.iter().all(|check| check.holds));
+    }
     let handoff = if options.wants(TargetName::Handoff) || options.wants(TargetName::HandoffMetrics)
     {
         let folder = options.binaries.as_deref();
@@ -66,7 +75,10 @@ pub fn run(options: &Options) -> Result<bool, CommandError> {
         runtime.block_on(install::install(&[install::PROXIES, install::TOOLS]));
     }
     let baseline = Baseline::create(folder.path(), handoff).map_err(direct_failed)?;
-    let report = runtime.block_on(bench(options, &baseline))?;
+    let mut report = runtime.block_on(bench(options, &baseline))?;
+    if options.check {
+        report.add(alone::run(AloneName::value_variants(), options)?);
+    }
     print!("{}", report::text(&report));
     if let Some(file) = &options.json {
         write_json(&report, file).map_err(CommandError::write(file))?;

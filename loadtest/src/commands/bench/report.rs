@@ -129,8 +129,21 @@ pub fn check(cases: &[Case], footprint: &Footprint) -> Vec<Check> {
     checks
 }
 
+// === impl BenchReport ===
+
+impl BenchReport {
+    /// Adds checks that have to hold, too.
+    pub fn add(&mut self, checks: Vec<Check>) {
+        let hold = checks.iter().all(|check| check.holds);
+        self.passed = self.passed.map(|passed| passed && hold);
+        self.checks.extend(checks);
+    }
+}
+
+// === impl Check ===
+
 impl Check {
-    fn new(name: &str, unit: &'static str, figure: Result<(f64, f64), String>) -> Self {
+    pub fn new(name: &str, unit: &'static str, figure: Result<(f64, f64), String>) -> Self {
         let measured = figure.as_ref().ok();
         Self {
             name: name.to_owned(),
@@ -160,10 +173,16 @@ pub fn text(report: &BenchReport) -> String {
     for case in &report.cases {
         text.push_str(&case_text(case));
     }
-    if !report.checks.is_empty() {
+    text + &checks_text(&report.checks)
+}
+
+/// Returns checks as text.
+pub fn checks_text(checks: &[Check]) -> String {
+    let mut text = String::new();
+    if !checks.is_empty() {
         text.push_str("\nchecks\n");
     }
-    for check in &report.checks {
+    for check in checks {
         let verdict = if check.holds { "holds" } else { "FAILS" };
         let what = match (check.value, check.limit) {
             (Some(value), Some(limit)) => {

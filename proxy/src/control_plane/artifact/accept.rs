@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
 use super::accept_error::AcceptError;
 use super::archive::{self, ArchiveError};
+use super::prepared::{Content, Prepared};
 use super::store::{Copying, Proved, Store, StoreSettings, Workdir};
 use crate::deployment::copy::{self, WayBack, WayBackKind};
 use crate::deployment::digest::{self, Digests, Entry, EntryKind, digests};
@@ -22,8 +23,11 @@ use crate::release::Release;
 
 /// Name of the file that marks a deploy under way (IIS).
 const OFFLINE: &str = "app_offline.htm";
-/// Maximum difference of two times that a local file system does not tell apart (FAT).
+/// Maximum difference of two times that a local file system does not tell apart (FAT), and the same of
+/// one whose times are finer than hundredths of a second: such times advance with the kernel's timer.
 const COARSEST_TIME: Duration = Duration::from_secs(2);
+const FINE_TIME: Duration = Duration::from_millis(20);
+const HUNDREDTH_NS: u32 = 10_000_000;
 /// Maximum number of files that a log line names.
 const MAX_NAMES: usize = 5;
 /// Maximum length of a script that is searched for the scripts that it starts, in bytes.
@@ -50,18 +54,6 @@ enum Handling {
     Unpack { format: ArchiveFormat, stem: String },
 }
 
-/// The content of an artifact that has been read.
-struct Content {
-    digests: Digests,
-    shape: String,
-    /// Entries of the copy that lead into the original.
-    ways_back: Vec<WayBack>,
-    /// Programs that lose privileges in the copy, by their names.
-    unprivileged: Vec<String>,
-    /// The private copy: a folder, and a name in it.
-    copy: Option<(TempDir, OsString)>,
-}
-
 // === impl Store ===
 
 impl Store {
@@ -71,7 +63,12 @@ impl Store {
     /// [`AcceptError`] when it is not whole, or cannot be copied or run.
     pub fn accept(&mut self, target: &Target) -> Result<Release, AcceptError> {
         let deployed = Deployed::inspect(target, &self.settings)?;
-        let mut content = self.read(&deployed)?;
+        let prepared = self.prepared.take();
+        let prepared = prepared.and_then(|it| it.content_of(&target.path, &deployed.fingerprint));
+        let mut content = match prepared {
+            Some(content) => content,
+            None => self.read(&deployed)?,
+        };
         deployed.prove(&content)?;
         let ways_back = std::mem::take(&mut content.ways_back);
         warn_of_lost_privileges(&deployed.path, &content.unprivileged);
@@ -105,12 +102,30 @@ impl Store {
         Ok(release)
     }
 
+    /// Reads an artifact that may still change, once for each fingerprint: [`Store::accept`] takes
+    /// what was read if nothing has changed since.
+    pub fn prepare(&mut self, target: &Target, fingerprint: &Fingerprint) {
+        // First the room, then the next copy.
+        self.prepared = None;
+        let read = Deployed::inspect(target, &self.settings)
+            .and_then(|deployed| Ok((self.read(&deployed)?, deployed.fingerprint)));
+        // The reason of a failure is found again when it counts.
+        let of_this_state = read.ok().filter(|(_, found)| found == fingerprint);
+        self.prepared = Some(Prepared {
+            path: target.path.clone(),
+            fingerprint: fingerprint.clone(),
+            content: of_this_state.map(|(content, _)| content),
+        });
+    }
+
     /// Reads the content, into a private copy unless it runs in place.
     fn read(&mut self, deployed: &Deployed<'_>) -> Result<Content, AcceptError> {
         let path = &deployed.path;
+        let begun = SystemTime::now();
         let mut read = || -> io::Result<Content> {
             if let Handling::InPlace = deployed.handling {
                 return Ok(Content {
+                    read: begun,
                     digests: digests(path)?,
                     shape: copy::shape(path)?,
                     ways_back: Vec::new(),
@@ -130,6 +145,7 @@ impl Store {
                 }
             };
             Ok(Content {
+                read: begun,
                 digests: copied.digests,
                 shape: copied.shape,
                 ways_back: copied.ways_back,
@@ -312,9 +328,12 @@ impl<'a> Deployed<'a> {
             });
         }
         let is_unchanged = || -> io::Result<bool> {
-            let age = self.fingerprint.changed.elapsed();
-            let has_certain_times =
-                || age.is_ok_and(|age| age > COARSEST_TIME) && files::is_on_local_file_system(path);
+            let changed = self.fingerprint.changed;
+            let has_certain_times = || {
+                let age = content.read.duration_since(changed);
+                age.is_ok_and(|age| age > resolution(changed))
+                    && files::is_on_local_file_system(path)
+            };
             let is_same =
                 content.copy.is_none() || has_certain_times() || digests(path)?.code == code;
             let mut entries = Vec::new();
@@ -344,6 +363,17 @@ fn copy_error(path: &Path, cache: &Path, source: io::Error) -> AcceptError {
         path: path.to_owned(),
         cache: cache.to_owned(),
         source,
+    }
+}
+
+/// Returns the maximum time after which a local file system gives another time than this one.
+fn resolution(time: SystemTime) -> Duration {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    let nanos = since.map_or(0, |since| since.subsec_nanos());
+    if nanos.is_multiple_of(HUNDREDTH_NS) {
+        COARSEST_TIME
+    } else {
+        FINE_TIME
     }
 }
 

@@ -3,6 +3,7 @@
 mod accept;
 mod accept_error;
 mod archive;
+mod prepared;
 mod retry_policy;
 mod settle;
 mod staging;

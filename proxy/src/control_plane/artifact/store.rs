@@ -28,13 +28,14 @@ use tempfile::TempDir;
 
 use super::accept_error::AcceptError;
 use super::archive::Limits;
+use super::prepared::Prepared;
 use super::staging::Staging;
 use super::written::data_written;
 use crate::deployment::digest::{self, Entry, EntryKind};
 use crate::deployment::file_error::NameFile as _;
 use crate::deployment::names::release_ids;
 use crate::deployment::transfer::is_same_content;
-use crate::deployment::{Target, deployment_key};
+use crate::deployment::{Fingerprint, Target, deployment_key};
 use crate::os::files::{self, Access};
 use crate::os::machine;
 use crate::process::template::Command;
@@ -99,6 +100,7 @@ pub struct Store {
     boot: Option<String>,
     /// The artifact that was accepted last: the supervisor may not need it yet.
     pub(super) newest: Option<PathBuf>,
+    pub(super) prepared: Option<Prepared>,
 }
 
 /// The part of a folder that the digest of its release proves.
@@ -132,6 +134,7 @@ impl Store {
             settings: StoreSettings { cache, ..settings },
             locks: HashMap::new(),
             newest: None,
+            prepared: None,
         })
     }
 
@@ -181,6 +184,17 @@ impl Store {
         is_adopted
     }
 
+    /// Returns true if [`Store::prepare`] was called for this state of the artifact.
+    pub fn is_prepared_for(&self, path: &Path, fingerprint: &Fingerprint) -> bool {
+        let prepared = self.prepared.as_ref();
+        prepared.is_some_and(|prepared| prepared.is_of(path, fingerprint))
+    }
+
+    /// Gives up what was read of an artifact that has changed, or is gone.
+    pub fn discard_prepared(&mut self) {
+        self.prepared = None;
+    }
+
     /// Waits until the copies that were kept since the last call are on the disk.
     pub fn sync_copies(&mut self) {
         for copy in std::mem::take(&mut self.unsynced) {
@@ -221,9 +235,10 @@ impl Store {
         &self.settings.cache
     }
 
-    /// Removes the copies that no sidecar needs, except for the newest ones. `needed` are the
-    /// artifacts that may be launched, that run, and that are remembered.
-    pub fn prune(&mut self, needed: &[PathBuf]) {
+    /// Sets the copies aside that no sidecar needs, except for the newest ones. `needed` are the
+    /// artifacts that may be launched, that run, and that are remembered. The drop of what is returned
+    /// removes them, which may take long.
+    pub fn prune(&mut self, needed: &[PathBuf]) -> Vec<TempDir> {
         let needed = needed.iter().chain(&self.newest);
         let needed: HashSet<&Path> = needed.filter_map(|artifact| artifact.parent()).collect();
         self.locks.retain(|copy, _| needed.contains(&**copy));
@@ -233,9 +248,8 @@ impl Store {
             .collect();
         copies.sort();
         let excess = copies.len().saturating_sub(self.settings.keep);
-        for (_, copy) in copies.into_iter().take(excess) {
-            remove(&copy);
-        }
+        let excess = copies.into_iter().take(excess);
+        let mut unneeded: Vec<PathBuf> = excess.map(|(_, copy)| copy).collect();
         // Other folders there have no lock: they belong to deployments.
         let of_old_version: Vec<_> = folders(&self.settings.cache.join("releases"))
             .filter(|copy| lock_path(copy).is_file() && !needed.contains(&**copy))
@@ -246,9 +260,11 @@ impl Store {
                 let id = copy.file_name().and_then(|id| id.to_str());
                 id.is_some_and(|id| memories.contains(id))
             };
-            let forgotten = of_old_version.iter().filter(|copy| !is_remembered(copy));
-            forgotten.for_each(|copy| remove(copy));
+            let forgotten = of_old_version.into_iter();
+            unneeded.extend(forgotten.filter(|copy| !is_remembered(copy)));
         }
+        let set_aside = |copy: &PathBuf| set_aside(copy, &mut self.staging);
+        unneeded.iter().filter_map(set_aside).collect()
     }
 
     /// Reads the memories of all deployments of this machine.
@@ -355,13 +371,20 @@ fn folders(folder: &Path) -> impl Iterator<Item = PathBuf> {
     folders.map(|entry| entry.path())
 }
 
-/// Removes a copy, unless a sidecar that may launch it holds its lock.
-fn remove(copy: &Path) {
+/// Moves a copy to the staging folder, unless a sidecar that may launch it holds its lock: what is half
+/// removed has no name.
+fn set_aside(copy: &Path, staging: &mut Staging) -> Option<TempDir> {
     let lock = lock_path(copy);
-    let Some(alone) = files::try_lock(&lock) else {
-        return;
+    let alone = files::try_lock(&lock)?;
+    let aside = staging.folder().and_then(|folder| {
+        files::rename(copy, &folder.path().join("unneeded"))?;
+        Ok(folder)
+    });
+    let removed = match &aside {
+        Ok(_) => Ok(()),
+        // The disk may be full.
+        Err(_) => fs::remove_dir_all(copy),
     };
-    let removed = fs::remove_dir_all(copy);
     let _ = fs::remove_file(unsynced_mark(copy));
     let removed = removed.and_then(|()| files::remove_lock(&lock, alone));
     if let Err(error) = removed {
@@ -372,6 +395,7 @@ fn remove(copy: &Path) {
             "cannot remove an old private copy"
         );
     }
+    aside.ok()
 }
 
 fn lock_path(copy: &Path) -> PathBuf {

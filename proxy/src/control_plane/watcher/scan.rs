@@ -12,10 +12,14 @@ use crate::control_plane::change_events::News;
 use crate::control_plane::watch_set::WatchSet;
 use crate::deployment::source::SourceError;
 use crate::deployment::{Fingerprint, Source, Target};
+use crate::os::files;
 
 /// Maximum number of folders in an artifact that is watched as a whole: the watches are the user's,
 /// for all programs.
 const MAX_FOLDERS: usize = 10_000;
+/// Share of the settle time after which an artifact is read: one that grows with pauses is not read
+/// again and again.
+const PREPARE_SHARE: u32 = 4;
 /// No time at which something has to be looked at again.
 const NO_WAIT: Duration = Duration::MAX;
 
@@ -87,6 +91,7 @@ impl WatchThread {
         let target = match found {
             Ok(target) => target,
             Err(reason) => {
+                self.store.discard_prepared();
                 self.report(Some(ArtifactProblem {
                     reason: reason.to_string(),
                     refused: None,
@@ -119,8 +124,15 @@ impl WatchThread {
             let see = || can_see_writers(&target.path);
             let wait = (self.settling).observe(&target.path, &fingerprint, now, age, see);
             if !wait.is_zero() {
-                self.show_settling(self.settling.progress());
-                return wait;
+                let progress = self.settling.progress();
+                let unchanged_for = progress.as_ref().map(|it| now - it.unchanged_since);
+                self.show_settling(progress);
+                return self.prepare(
+                    &target,
+                    &fingerprint,
+                    unchanged_for.unwrap_or_default(),
+                    wait,
+                );
             }
         }
         self.show_settling(None);
@@ -185,6 +197,32 @@ impl WatchThread {
             return Err(self.walks.wait(reason, self.settings.poll, Instant::now()));
         }
         Ok(fingerprint)
+    }
+
+    /// Reads an artifact while it settles, once it has not changed for a while. Returns the time until
+    /// the next look.
+    fn prepare(
+        &mut self,
+        target: &Target,
+        fingerprint: &Fingerprint,
+        unchanged_for: Duration,
+        wait: Duration,
+    ) -> Duration {
+        if self.store.is_prepared_for(&target.path, fingerprint) {
+            return wait;
+        }
+        self.store.discard_prepared();
+        // Elsewhere it takes longer, and others pay for it.
+        if !files::is_on_local_file_system(&target.path) {
+            return wait;
+        }
+        let due = (unchanged_for + wait) / PREPARE_SHARE;
+        if unchanged_for < due {
+            return due - unchanged_for;
+        }
+        let begun = Instant::now();
+        self.store.prepare(target, fingerprint);
+        wait.saturating_sub(begun.elapsed())
     }
 
     /// Returns true for a file or a folder that was renamed to what it is, and has been the same since
