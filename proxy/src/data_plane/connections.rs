@@ -147,15 +147,15 @@ impl Connections {
             return;
         }
         let tracked = self.tracked.borrow();
-        let mut idle: Vec<(usize, Reverse<Duration>, usize)> = tracked
+        let mut idle: Vec<((bool, bool), Reverse<Duration>, usize)> = tracked
             .iter()
             .filter_map(|(key, TrackedConnection { client, .. })| {
                 let time = client.activity.idle_time(now)?;
-                let rank = match client.activity.state() {
-                    ClientState::Lingering => 0,
-                    ClientState::Opened => 1,
-                    _ => 2,
-                };
+                let state = client.activity.state();
+                let rank = (
+                    state != ClientState::Lingering,
+                    state != ClientState::Opened,
+                );
                 (time >= MIN_IDLE).then_some((rank, Reverse(time), key))
             })
             .collect();
