@@ -22,8 +22,8 @@ use super::traffic::Sample;
 use super::view::View;
 use crate::deployment::status::Status;
 
-/// Maximum number of connections to the events; more are refused.
-const MAX_FOLLOWERS: usize = 16;
+/// Maximum number of connections to the events: the oldest ends for one more. A page connects again.
+const MAX_FOLLOWERS: u64 = 16;
 /// Minimum time between two events of a kind.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -31,6 +31,8 @@ const MIN_INTERVAL: Duration = Duration::from_millis(100);
 pub(super) struct Events {
     next: Next,
     view: Rc<View>,
+    /// Number of connections before this one.
+    before: u64,
 }
 
 /// A wait for the next events and what has been sent with them; `None` when the supervisor has ended.
@@ -48,26 +50,28 @@ struct Follower {
 // === impl Events ===
 
 impl Events {
-    /// Returns the events of a new connection, unless there are too many.
-    pub(super) fn follow(view: &Rc<View>) -> Option<Self> {
-        if view.followers.get() == MAX_FOLLOWERS {
-            return None;
-        }
-        view.followers.set(view.followers.get() + 1);
+    /// Returns the events of a new connection.
+    pub(super) fn follow(view: &Rc<View>) -> Self {
+        let before = view.followers.get();
+        view.followers.set(before + 1);
         let follower = Follower {
             status: view.status.clone(),
             samples: 0,
             lines: 0,
             is_new: true,
         };
-        Some(Self {
+        Self {
             next: Box::pin(next(Rc::clone(view), follower)),
             view: Rc::clone(view),
-        })
+            before,
+        }
     }
 
     /// Polls for the next bytes; `None` after the last ones.
     pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.view.followers.get() > self.before + MAX_FOLLOWERS {
+            return Poll::Ready(None);
+        }
         let Some((follower, bytes)) = ready!(self.next.as_mut().poll(cx)) else {
             return Poll::Ready(None);
         };
@@ -79,12 +83,6 @@ impl Events {
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Events").finish_non_exhaustive()
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        self.view.followers.set(self.view.followers.get() - 1);
     }
 }
 

@@ -10,6 +10,7 @@
 //! to the app, and changes nothing. Pages of other sites that are open in a browser on this machine
 //! reach this port too: `guard` refuses their requests.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
@@ -23,7 +24,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{MissedTickBehavior, sleep};
 
 use self::response::respond;
@@ -45,7 +46,7 @@ mod response;
 mod traffic;
 mod view;
 
-/// Maximum number of connections; more are closed at once.
+/// Maximum number of connections; the oldest is closed for one more.
 const MAX_CONNECTIONS: usize = 64;
 /// Maximum time for the head of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -170,7 +171,7 @@ async fn record_history(view: Rc<View>) {
 }
 
 async fn accept_all(listener: &TcpListener, view: &Rc<View>) {
-    let open = Rc::new(());
+    let mut open: VecDeque<oneshot::Sender<Infallible>> = VecDeque::new();
     loop {
         // No app may inherit the connection, not even one that is being started.
         let accepted = poll_fn(|cx| {
@@ -183,13 +184,24 @@ async fn accept_all(listener: &TcpListener, view: &Rc<View>) {
             sleep(ACCEPT_RETRY).await;
             continue;
         };
-        if Rc::strong_count(&open) <= MAX_CONNECTIONS {
-            tokio::task::spawn_local(serve(stream, Rc::clone(view), Rc::clone(&open)));
+        open.retain(|connection| !connection.is_closed());
+        if open.len() == MAX_CONNECTIONS {
+            // Whoever holds them all and asks nothing keeps nobody out.
+            open.pop_front();
         }
+        let (connection, closing) = oneshot::channel();
+        open.push_back(connection);
+        let view = Rc::clone(view);
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                () = serve(stream, view) => {}
+                _ = closing => {}
+            }
+        });
     }
 }
 
-async fn serve(stream: TcpStream, view: Rc<View>, _open: Rc<()>) {
+async fn serve(stream: TcpStream, view: Rc<View>) {
     let service = service_fn(|request| {
         let response = respond(&view, &request);
         async move { Ok::<_, Infallible>(response) }

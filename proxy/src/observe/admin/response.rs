@@ -80,13 +80,10 @@ fn respond_to(view: &Rc<View>, path: &str, fields: &HeaderMap) -> Response<Respo
             }
             response
         }
-        "/events" => match Events::follow(view) {
-            Some(events) => of("text/event-stream", ResponseBody::Events(events)),
-            None => text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too many connections to /events",
-            ),
-        },
+        "/events" => of(
+            "text/event-stream",
+            ResponseBody::Events(Events::follow(view)),
+        ),
         "/metrics" => {
             let format = MetricsFormat::negotiate(fields);
             let mut response = whole(format.media_type(), format.write(metrics::text(view)));

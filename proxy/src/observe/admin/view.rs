@@ -23,7 +23,7 @@ pub(super) struct View {
     pub(super) launches: RefCell<LaunchCounts>,
     pub(super) traffic: RefCell<TrafficHistory>,
     /// Number of connections to the events.
-    pub(super) followers: Cell<usize>,
+    pub(super) followers: Cell<u64>,
     meter: RefCell<MemoryMeter>,
 }
 
