@@ -73,6 +73,8 @@ pub struct Upstream {
     pub generation: Generation,
     /// The address of its app.
     pub address: SocketAddr,
+    /// The user who has to listen there, if that is looked at.
+    pub user: Option<u32>,
     is_evicted: AtomicBool,
     tunnels: Arc<AtomicUsize>,
     responses: Option<Arc<ResponseCounts>>,
@@ -355,20 +357,18 @@ impl Drop for HeldRequest<'_> {
 
 impl Upstream {
     /// Returns an upstream, and a [`Drain`] that completes when nothing is in flight to it any more.
-    pub fn new(generation: Generation, address: SocketAddr) -> (Arc<Self>, Drain) {
-        Self::with_counts(generation, address, None)
-    }
-
-    /// Does the same as [`Upstream::new`], and counts responses in `responses`.
-    pub fn with_counts(
+    /// Its responses are counted in `responses`.
+    pub fn new(
         generation: Generation,
         address: SocketAddr,
+        user: Option<u32>,
         responses: Option<Arc<ResponseCounts>>,
     ) -> (Arc<Self>, Drain) {
         let (in_use, released) = oneshot::channel();
         let upstream = Arc::new(Self {
             generation,
             address,
+            user,
             is_evicted: AtomicBool::new(false),
             tunnels: Arc::default(),
             responses,

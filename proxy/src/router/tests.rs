@@ -7,10 +7,8 @@ const HOLD: HoldLimits = HoldLimits {
 };
 
 fn upstream(generation: u64) -> (Arc<Upstream>, Drain) {
-    Upstream::new(
-        Generation(generation),
-        SocketAddr::from(([127, 0, 0, 1], 1)),
-    )
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    Upstream::new(Generation(generation), address, None, None)
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,6 +33,8 @@ pub(super) struct Instance {
     since: UnixMillis,
     pub(super) pid: Option<u32>,
     pub(super) address: Option<SocketAddr>,
+    /// The user who listened there when it became ready, if that is looked at.
+    pub(super) user: Option<u32>,
     pub(super) warning: Option<String>,
     pub(super) note: Option<String>,
     /// The app's own variables at the launch.
@@ -163,6 +165,7 @@ impl Instance {
             since: UnixMillis::now(),
             pid: None,
             address: None,
+            user: None,
             warning: None,
             note: None,
             environment,
@@ -222,7 +225,7 @@ impl Instance {
         }
         self.promotions += 1;
         let promotion = self.promotions;
-        let (upstream, drain) = Upstream::with_counts(generation, address, self.answers.clone());
+        let (upstream, drain) = Upstream::new(generation, address, self.user, self.answers.clone());
         self.upstream = drain.upstream();
         let messages = messages.clone();
         tokio::task::spawn_local(async move {
