@@ -9,7 +9,7 @@
 /// A page defines its links at its end, as files. The definitions before it come first and so win:
 /// the same links lead to modules here.
 macro_rules! pages {
-    ($($module:ident = $($file:literal),+;)+) => {$(
+    ($($module:ident = $($file:literal),+ $(,)?;)+) => {$(
         #[doc = "[deploying]: crate::docs::deploying"]
         #[doc = "[digests]: crate::docs::deploying#digests"]
         #[doc = "[archives]: crate::docs::deploying#archives"]
@@ -81,17 +81,40 @@ pages! {
         "decisions/0036-the-status-page-sets-text-only",
         "decisions/0037-the-folder-is-the-interface-between-deployers-and-sidecars",
         "decisions/0038-static-glibc-for-the-linux-program",
+        "decisions/0050-clients-have-a-minimum-pace",
+        "decisions/0051-a-connection-is-closed-for-sending-first",
+        "decisions/0052-a-turn-ends-after-256-kib",
         "decisions/0060-a-connection-that-a-login-authenticates-belongs-to-its-client",
         "decisions/0061-aliases-of-own-fields-are-dropped-other-odd-names-pass",
         "decisions/0062-only-proxies-on-this-machine-are-trusted-by-default",
         "decisions/0070-descriptors-are-divided-at-the-start",
         "decisions/0071-a-full-sidecar-closes-what-is-idle",
         "decisions/0072-an-app-with-one-connection-is-learnt-from-its-answers",
+        "decisions/0080-root-works-with-the-rights-of-a-folders-owner",
+        "decisions/0081-private-copies-are-as-open-as-their-originals",
         "decisions/0090-the-content-decides-about-a-copy",
         "decisions/0091-a-copy-is-synced-after-its-launch",
         "decisions/0092-leases-only-on-local-file-systems",
         "decisions/0093-contents-are-read-once-and-written-by-us",
         "decisions/0100-another-users-listener-gets-no-request",
         "decisions/0101-a-release-that-crashes-again-and-again-rests",
-        "decisions/0102-health-is-what-users-would-get";
+        "decisions/0102-health-is-what-users-would-get",
+        "decisions/0110-reported-changes-replace-looks-on-local-disks",
+        "decisions/0111-the-heartbeat-is-written-in-place",
+        "decisions/0112-only-a-renaming-shortens-the-settle-time",
+        "decisions/0113-a-connection-is-reused-after-a-body-that-nobody-read",
+        "decisions/0114-a-daemon-that-hides-is-not-hunted",
+        "decisions/0117-a-tunnel-has-shorter-turns",
+        "decisions/0125-a-checksum-file-names-the-deployment-of-its-artifact",
+        "decisions/0130-what-runs-before-a-start-runs-once",
+        "decisions/0131-a-check-never-delays-what-has-proved-itself",
+        "decisions/0132-a-staged-release-takes-the-pointer-away",
+        "decisions/0137-only-the-live-check-acts-on-an-app-that-does-not-answer",
+        "decisions/0138-the-error-of-a-failed-app-is-searched-for-in-its-output",
+        "decisions/0139-an-app-reads-its-state-in-a-file-of-its-own",
+        "decisions/0158-ci-builds-optimized-programs-once",
+        "decisions/0159-two-wines-test-side-by-side",
+        "decisions/0160-the-sample-app-is-linked-without-symbols",
+        "decisions/0161-the-chaos-clients-are-a-closed-loop",
+    ;
 }

@@ -147,15 +147,19 @@ impl Connections {
             return;
         }
         let tracked = self.tracked.borrow();
-        let mut idle: Vec<((bool, bool), Reverse<Duration>, usize)> = tracked
+        let mut idle: Vec<(usize, Reverse<Duration>, usize)> = tracked
             .iter()
             .filter_map(|(key, TrackedConnection { client, .. })| {
                 let time = client.activity.idle_time(now)?;
-                let state = client.activity.state();
-                let rank = (
-                    state != ClientState::Lingering,
-                    state != ClientState::Opened,
-                );
+                let rank = match client.activity.state() {
+                    ClientState::Lingering => 0,
+                    ClientState::Opened => 1,
+                    ClientState::Head
+                    | ClientState::Request
+                    | ClientState::Idle
+                    | ClientState::Tunnel
+                    | ClientState::EndingTunnel => 2,
+                };
                 (time >= MIN_IDLE).then_some((rank, Reverse(time), key))
             })
             .collect();

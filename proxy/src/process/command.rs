@@ -12,13 +12,15 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::process::{Child, ChildStdin, Command};
 
+use super::announcement::{STATE_FILE, StateFile};
 use super::orphans::{MARK, ProcessFamily, ProcessRecords};
 use super::output::{AppLog, Output, OutputStream};
 use super::program::SearchPath;
 use super::stop::Stop;
 use super::tree::ProcessTree;
 use super::{
-    Exit, Launch, LaunchError, LaunchSpec, Process, StopFuture, os, program, stop_request,
+    Exit, Launch, LaunchError, LaunchSpec, Process, ProcessRole, StopFuture, app_request, os,
+    program,
 };
 use crate::os::descriptors;
 use crate::os::inherit;
@@ -50,19 +52,24 @@ pub struct OsLauncher {
 #[derive(Clone, Debug, Default)]
 pub struct Roots(Arc<Mutex<BTreeMap<Generation, u32>>>);
 
+/// The entry of one instance among the roots, until it is dropped.
+#[derive(Debug)]
+struct RootEntry(Roots, Generation);
+
 /// A process tree on this machine.
 #[derive(Debug)]
 pub struct OsProcess {
     pid: u32,
     /// Value of [`MARK`] in its environment; empty if it has none.
     mark: String,
+    state_file: Option<StateFile>,
     /// Processes that killing the tree may miss; `None` where it misses none.
     family: Option<ProcessFamily>,
     child: Child,
     tree: os::Tree,
     output: Output,
-    generation: Generation,
-    roots: Roots,
+    /// Its entry among the roots; a step has none.
+    _root: Option<RootEntry>,
     stop: Stop,
     port: u16,
     /// Standard input, whose end asks the app to stop (`--stop stdin`).
@@ -124,9 +131,17 @@ impl Launch for OsLauncher {
             }
             let records = self.records();
             let mut command = command(&spec);
-            let mark = records.map(|records| records.mark(spec.generation));
+            let mark = records.map(|records| records.mark(spec.generation, spec.role));
             if let Some(mark) = &mark {
                 command.env(MARK, mark);
+            }
+            let (generation, release) = (spec.generation, spec.release.clone());
+            let is_instance = spec.role == ProcessRole::Instance;
+            let state_file = records
+                .filter(|_| is_instance)
+                .and_then(|records| records.new_state_file(generation, release));
+            if let Some(file) = &state_file {
+                command.env(STATE_FILE, file.path());
             }
             let mut child = inherit::with_spawn_lock(|| command.spawn())?;
             let pid = child.id().unwrap_or_default();
@@ -140,18 +155,17 @@ impl Launch for OsLauncher {
             if let Some(stderr) = child.stderr.take() {
                 output.follow(stderr, OutputStream::Stderr);
             }
-            self.roots.0.lock().insert(spec.generation, pid);
+            let mark = mark.unwrap_or_default();
             Ok(OsProcess {
-                family: records
-                    .and_then(|records| records.follow(pid, records.mark(spec.generation))),
-                generation: spec.generation,
-                roots: self.roots.clone(),
+                family: records.and_then(|records| records.follow(pid, mark.clone())),
+                _root: is_instance.then(|| self.roots.enter(spec.generation, pid)),
                 // Waiting for a child closes its standard input, unless that has been taken out.
                 stdin: child.stdin.take(),
                 stop: spec.stop.clone(),
                 port: spec.port,
                 pid,
-                mark: mark.unwrap_or_default(),
+                mark,
+                state_file,
                 child,
                 tree,
                 output,
@@ -226,6 +240,18 @@ impl Roots {
     pub fn of(&self, generation: Generation) -> Option<u32> {
         self.0.lock().get(&generation).copied()
     }
+
+    fn enter(&self, generation: Generation, pid: u32) -> RootEntry {
+        self.0.lock().insert(generation, pid);
+        RootEntry(self.clone(), generation)
+    }
+}
+
+impl Drop for RootEntry {
+    fn drop(&mut self) {
+        // From now on another process may have its id.
+        self.0.0.lock().remove(&self.1);
+    }
 }
 
 // === impl OsProcess ===
@@ -255,7 +281,7 @@ impl Process for OsProcess {
         match &self.stop {
             Stop::Http { method, path } => {
                 let (method, path) = (method.clone(), path.clone());
-                Box::pin(stop_request::send(self.port, method, path))
+                Box::pin(app_request::stop(self.port, method, path))
             }
             Stop::Stdin => {
                 drop(self.stdin.take());
@@ -282,12 +308,14 @@ impl Process for OsProcess {
     fn tree(&self) -> ProcessTree {
         ProcessTree::new(self.pid, self.tree.pids(), self.mark.clone())
     }
+
+    fn state_file(&self) -> Option<PathBuf> {
+        self.state_file.as_ref().map(|file| file.path().to_owned())
+    }
 }
 
 impl Drop for OsProcess {
     fn drop(&mut self) {
-        // From now on another process may have its id.
-        self.roots.0.lock().remove(&self.generation);
         self.kill();
         drop(self.family.take());
     }

@@ -92,7 +92,9 @@ impl Artifacts {
             | Bad::CrashesEarly
             | Bad::CrashesLate => self.write(&version, script.as_bytes()),
         }
-        if self.folder.join(&version).is_file() {
+        // An overwrite removes the digest: what was refused for it would be accepted without it.
+        let has_wrong_digest = matches!(bad, Bad::WrongDigest);
+        if !has_wrong_digest && self.folder.join(&version).is_file() {
             self.written(&version, &version);
         }
         version

@@ -90,7 +90,8 @@ fn a_request_keeps_its_grace_when_its_release_serves_again_and_drains_once_more(
     stream.assert_cut();
 
     site.ask(r#"{"serial":1,"rollback":{"to":null,"serial":1}}"#);
-    assert_eq!(site.await_active("v1").generation(), Some(1));
+    let status = site.await_active("v1");
+    assert_eq!(status.generation(), Some(1), "{}", site.log());
     site.await_version("v1");
     site.deploy("v3");
     site.await_active("v3");

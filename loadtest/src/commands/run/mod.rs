@@ -6,14 +6,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use self::probe::Found;
-use super::{CommandError, Outputs, publish, runtime};
+use super::{CommandError, Outputs, create_scratch, publish, runtime};
 use crate::cli::run::Options;
 use crate::deploy::hook::Hook;
 use crate::deploy::release::Release;
 use crate::generator::mix::Mix;
-use crate::host::{revision, scratch};
+use crate::host::revision;
 use crate::report::part::PartSpec;
-use crate::session::{self, SessionPace, SessionPlan};
+use crate::schedule::Pace;
+use crate::session::{self, SessionPlan};
 use crate::units::millis;
 
 /// Default number of swaps, and time without swaps.
@@ -22,8 +23,7 @@ const TIME: Duration = Duration::from_secs(10);
 
 /// Offers the load; returns whether it passed.
 pub fn run(options: &Options) -> Result<bool, CommandError> {
-    let folder = scratch::create("handoff-loadtest-", false);
-    let folder = folder.map_err(CommandError::folder(&std::env::temp_dir()))?;
+    let folder = create_scratch("handoff-loadtest-", false)?;
     runtime()?.block_on(run_in(folder.path(), options))
 }
 
@@ -67,7 +67,7 @@ async fn run_in(folder: &Path, options: &Options) -> Result<bool, CommandError> 
         serves: serves.unwrap_or(u32::MAX),
         releases: &releases,
         controls: &[],
-        pace: SessionPace::AfterSeen {
+        pace: Pace::AfterSeen {
             every: options.swap_every,
             at_most,
         },

@@ -106,6 +106,36 @@ pub struct ReadinessOptions {
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     pub warmup: Vec<String>,
 
+    /// Command that runs before a release starts for the first time, such as a migration of the
+    /// database: any exit code but 0 refuses the release
+    ///
+    /// It runs once for each content, in one of the sidecars that share a --state folder; the others
+    /// wait for its outcome. What has failed or was interrupted is run again when `handoff deploy`
+    /// deploys that content again. It runs in the app's working directory, with the app's variables
+    /// but no port, and finds the name of the release in RELEASE. Blanks separate its words, quotes
+    /// keep one together. A restart, a rollback, and a crash of a release that has served do not
+    /// run it.
+    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
+    pub before_start: Option<String>,
+
+    /// Maximum time for --before-start; then it is killed, and the release is refused
+    #[arg(long, default_value = "10m")]
+    pub before_start_timeout: Duration,
+
+    /// Command that checks a release before it receives requests: any exit code but 0 refuses it
+    ///
+    /// It runs after the health checks and --warmup, in the app's working directory and with the
+    /// app's variables, and finds the new instance in HANDOFF_URL, the active one in
+    /// HANDOFF_PREVIOUS_URL and the name of the release in RELEASE. Blanks separate its words,
+    /// quotes keep one together; placeholders are those of COMMAND. It does not run for a rollback,
+    /// nor for a release that has served before while nothing serves.
+    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
+    pub verify: Option<String>,
+
+    /// Maximum time for --verify; then it is killed, and the release is refused
+    #[arg(long, default_value = "2m")]
+    pub verify_timeout: Duration,
+
     /// Maximum time from a launch to readiness while no release has served yet
     #[arg(long, default_value = "120s")]
     pub start_timeout: Duration,
@@ -127,6 +157,14 @@ pub struct LivenessOptions {
     /// Interval between liveness checks of the active instance
     #[arg(long, default_value = "10s")]
     pub live_interval: Duration,
+
+    /// Time for which requests wait for the active instance, without an answer to any other, after
+    /// which it is reported as unresponsive; 0s is never
+    ///
+    /// The report is a line in the log (event="app_unresponsive"), in the status, in the metrics and
+    /// to the event hook. Nothing is restarted: only --live-path does that.
+    #[arg(long, default_value = "30s")]
+    pub unresponsive_after: Duration,
 
     /// Number of failed liveness checks in a row after which a second instance is launched, which
     /// takes over if it becomes ready

@@ -45,6 +45,8 @@ impl Lifecycle {
             return actions.push(Action::ReportNoRollbackTarget);
         };
         self.refused.remove(&target);
+        self.to_stage = None;
+        self.leave_staged(actions);
         // The operator has decided: nothing is tried again unasked.
         self.gave_way = None;
         if self.incoming.starting() == Some(&target) {
@@ -83,10 +85,17 @@ impl Lifecycle {
         }
     }
 
-    /// Returns the target of a rollback that names no release: the release that serves, or was
-    /// displaced, if a deploy is on its way; else the release before it.
+    /// Returns the target of a rollback that names no release: that of the rollback that is under way;
+    /// else the release that serves, or was displaced, if a deploy is on its way; else the release
+    /// before it.
     pub fn before_the_latest(&self) -> Option<ReleaseId> {
+        if let Some(target) = self.rollback_target() {
+            return Some(target.clone());
+        }
         let stays = self.serving.release();
+        if stays.is_some() && self.staged.is_some() {
+            return stays.cloned();
+        }
         let incoming = self.incoming.release();
         if stays.is_some() && incoming.is_some_and(|release| Some(release) != stays) {
             return stays.cloned();
@@ -131,6 +140,7 @@ impl Lifecycle {
     pub(super) fn shut_down(&mut self, actions: &mut Vec<Action>) {
         self.resume(actions);
         self.phase = Phase::ShuttingDown;
+        self.leave_staged(actions);
         self.abandon_incoming(actions);
         self.end_trial(actions);
     }

@@ -45,7 +45,7 @@ impl<L: Launch> Supervisor<L> {
             } => {
                 let details = FailureDetails {
                     output,
-                    probe: Some(probe),
+                    probe,
                     ..FailureDetails::default()
                 };
                 self.fail(generation, reason, details);
@@ -63,7 +63,7 @@ impl<L: Launch> Supervisor<L> {
                     instance.warning = Some(warning);
                 }
             }
-            InstanceEvent::PortTaken(reason) => {
+            InstanceEvent::MachineFault(reason) => {
                 self.fail(generation, reason, FailureDetails::default());
                 self.launch_failed(generation);
             }
@@ -75,6 +75,7 @@ impl<L: Launch> Supervisor<L> {
         let status = exit.status.clone();
         let moment = match self.instances.state_of(generation) {
             Some(InstanceState::Candidate) => "before it was ready",
+            Some(InstanceState::Staged) => "while it was staged",
             Some(InstanceState::Active) => "while it was active",
             Some(InstanceState::Draining) => "while it drained",
             Some(InstanceState::Standby) => "while it was on standby",
@@ -140,8 +141,10 @@ impl<L: Launch> Supervisor<L> {
     }
 
     /// Removes an instance that has no process, or none any more.
-    fn remove(&mut self, generation: Generation, reason: String) {
+    pub(super) fn remove(&mut self, generation: Generation, reason: String) {
         if let Some(instance) = self.instances.remove(generation) {
+            self.journal
+                .record_exit(generation, instance.state, &reason);
             self.journal.cause.explain(reason);
             let change = (Some(instance.state), None);
             self.journal
@@ -149,7 +152,7 @@ impl<L: Launch> Supervisor<L> {
         }
     }
 
-    fn finish_end(&mut self, generation: Generation) {
+    pub(super) fn finish_end(&mut self, generation: Generation) {
         self.journal.record_end(generation, &self.releases);
         self.forget_unneeded();
     }
@@ -177,7 +180,7 @@ impl<L: Launch> Supervisor<L> {
     ) {
         let reason = self.describe_refusal(generation, &release, cause);
         let launch = generation.map(|generation| generation.0);
-        if cause == RefusalCause::RolledBack {
+        if matches!(cause, RefusalCause::RolledBack | RefusalCause::Aborted) {
             tracing::info!(
                 event = "release_refused",
                 generation = launch,
@@ -237,6 +240,7 @@ impl<L: Launch> Supervisor<L> {
                 .zip(self.trial.as_ref())
                 .map(|(generation, trial)| trial.report(self.instances.error_share(generation))),
             RefusalCause::RolledBack => Some("a rollback was requested".to_owned()),
+            RefusalCause::Aborted => Some("it was staged and not promoted".to_owned()),
         };
         reason.unwrap_or_else(|| "it failed".to_owned())
     }

@@ -10,6 +10,7 @@
 //! ```
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,18 +23,20 @@ use self::releases::{Accepted, Releases};
 use self::timer::Timer;
 use self::trial::Trial;
 use super::instance::InstanceEvent;
-use super::lifecycle::{Action, Event, Lifecycle};
+use super::lifecycle::{Action, Event, Lifecycle, Purpose};
 use super::liveness::LivenessChange;
 use super::memory::Memory;
 use super::settings::SupervisorSettings;
 use super::siblings::Siblings;
+use super::step::StepFailure;
 use super::watcher::{WatchEvent, Watcher};
-use crate::deployment::desired::Desired;
+use crate::deployment::desired::{Desired, StageCommand};
 use crate::deployment::status::{Phase, Status};
 use crate::process::Launch;
 use crate::release::{Generation, Release, ReleaseId};
 use crate::router::Router;
 
+mod before_start;
 mod commands;
 mod giving_way;
 mod handover;
@@ -41,7 +44,10 @@ mod instance_events;
 mod instances;
 mod journal;
 mod launch;
+mod launch_record;
 mod releases;
+mod responsiveness;
+mod staging;
 mod timer;
 mod trial;
 mod watch_events;
@@ -73,7 +79,7 @@ pub struct RestoredState {
 #[derive(Debug)]
 pub struct Supervisor<L> {
     settings: SupervisorSettings,
-    launcher: L,
+    launcher: Rc<L>,
     router: Arc<Router>,
     watcher: Watcher,
     lifecycle: Lifecycle,
@@ -89,6 +95,10 @@ pub struct Supervisor<L> {
     served: Option<(ReleaseId, PathBuf)>,
     /// The active instance for which a restart with the present variables has been requested.
     renewed: Option<Generation>,
+    /// Content that is not to serve before that is requested.
+    to_stage: Option<StageCommand>,
+    /// End of the stage.
+    stage_end: Timer,
     retry: Timer,
     /// Pause of a release that gave way to another one.
     rest: Timer,
@@ -103,6 +113,8 @@ pub struct Supervisor<L> {
 #[derive(Debug)]
 enum Message {
     Instance(Generation, InstanceEvent),
+    /// `--before-start` has ended, here or elsewhere.
+    Prepared(Generation, Purpose, Result<(), StepFailure>),
     /// There is no process, for a reason outside the release.
     LaunchFailed(Generation),
     /// There is no process, through the fault of the release.
@@ -134,7 +146,7 @@ impl<L: Launch> Supervisor<L> {
         Self {
             lifecycle: Lifecycle::new(settings.policy(), ids),
             settings,
-            launcher,
+            launcher: Rc::new(launcher),
             router,
             watcher,
             releases: Releases::restored(good),
@@ -146,6 +158,8 @@ impl<L: Launch> Supervisor<L> {
             desired: None,
             served: None,
             renewed: None,
+            to_stage: None,
+            stage_end: Timer::default(),
             retry: Timer::default(),
             rest: Timer::default(),
             pause: Timer::default(),
@@ -178,6 +192,7 @@ impl<L: Launch> Supervisor<L> {
                 }
             }
             self.renew();
+            self.look_at_unanswered();
             self.publish();
         }
     }
@@ -199,6 +214,9 @@ impl<L: Launch> Supervisor<L> {
     fn handle_message(&mut self, message: Message) {
         match message {
             Message::Instance(generation, event) => self.handle_instance_event(generation, event),
+            Message::Prepared(generation, purpose, result) => {
+                self.prepared(generation, purpose, result);
+            }
             Message::LaunchFailed(generation) => self.launch_failed(generation),
             Message::Gone(generation) => self.gone(generation),
             Message::Drained(generation, promotion) => self.drained(generation, promotion),
@@ -248,6 +266,9 @@ impl<L: Launch> Supervisor<L> {
                 self.launch(generation, &release, purpose);
             }
             Action::Promote(generation) => self.promote(generation),
+            Action::Stage(generation) => self.stage(generation),
+            Action::Unstage(generation) => self.unstage(generation),
+            Action::ReportNothingStaged => self.report_nothing_staged(),
             Action::Withdraw => self.withdraw(),
             Action::Drain(generation) => self.drain(generation),
             Action::Evict(generation) => self.evict(generation),
