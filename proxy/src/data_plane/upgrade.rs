@@ -218,7 +218,13 @@ mod tests {
     fn handle() -> ConnectionHandle {
         let shared = Arc::new(SharedPool::new(1));
         let habits = shared.habits_of(Generation(1));
-        ConnectionHandle::new(Generation(1), habits, shared.take_place().unwrap())
+        let answered = Rc::default();
+        ConnectionHandle::new(
+            Generation(1),
+            answered,
+            habits,
+            shared.take_place().unwrap(),
+        )
     }
 
     fn direction() -> Direction {
