@@ -67,7 +67,10 @@ impl DeploymentPaths {
             None => match state.clone().map(absolute) {
                 Some(state) => {
                     named_by = named_by.or_over(&state);
-                    (named_by.within(|| published(&state))?, None)
+                    let source = named_by
+                        .clone()
+                        .within(|| published(&state, &mut named_by))?;
+                    (source, None)
                 }
                 None => {
                     named_by = named_by.or_over(&working_directory()?);
@@ -75,7 +78,9 @@ impl DeploymentPaths {
                         Here::Source(source) => (source, None),
                         Here::State(state) => {
                             named_by = named_by.or_over(&state);
-                            let source = named_by.within(|| published(&state))?;
+                            let source = named_by
+                                .clone()
+                                .within(|| published(&state, &mut named_by))?;
                             // A folder that was merely found has to belong to what it names.
                             if present_state(&source) != state {
                                 return Err(UnknownDeployment::Untold(state));
@@ -255,12 +260,15 @@ fn has_sidecars(state: &Path) -> bool {
     sidecars.all().next().is_some()
 }
 
-/// Returns the source of the sidecar that wrote its status last.
-fn published(state: &Path) -> Result<Source, UnknownDeployment> {
+/// Returns the source of the sidecar that wrote its status last, and limits `rights` to those of
+/// whoever could have written it: others than root may have a file in a folder of root's.
+fn published(state: &Path, rights: &mut Rights) -> Result<Source, UnknownDeployment> {
     let mut sidecars = Sidecars::of(state);
     sidecars.refresh();
-    let latest = sidecars.all().max_by_key(|status| status.heartbeat_ms);
-    let source = latest.map(|status| status.source.clone());
+    let source = sidecars.latest(rights).map(|(status, writer)| {
+        *rights = writer;
+        status.source.clone()
+    });
     match source.unwrap_or_default() {
         SourceStatus {
             pointer: Some(file),

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use crate::deployment::instance_memory::MemoryMeter;
 use crate::deployment::status::{Phase, Status, UnixMillis};
 use crate::os::files;
 use crate::os::machine::{is_gone, is_same_program, shared_pid_namespace};
+use crate::os::rights::Rights;
 
 /// Maximum age of a live sidecar's heartbeat. It gives one every three
 /// seconds; disks and shares may be slow.
@@ -26,6 +28,8 @@ pub(super) struct Sidecars {
 #[derive(Debug)]
 struct KnownSidecar {
     status: Status,
+    /// The file of the status, as it was when it was read.
+    file: Metadata,
     first_seen: Instant,
     /// Time at which the heartbeat was seen to change.
     moved: Option<Instant>,
@@ -75,9 +79,8 @@ impl Sidecars {
             if text.starts_with('.') || !text.ends_with(".json") {
                 continue;
             }
-            let content = files::read_large(&entry.path()).unwrap_or_default();
-            if let Ok(status) = serde_json::from_slice(&content) {
-                self.seen(name, status);
+            if let Ok((status, file)) = read(&entry.path()) {
+                self.seen(name, status, file);
             } else if let Some(known) = self.known.get_mut(&name) {
                 known.missed = 0;
             }
@@ -86,10 +89,11 @@ impl Sidecars {
         self.known.retain(|_, known| known.missed < 3);
     }
 
-    fn seen(&mut self, name: OsString, status: Status) {
+    fn seen(&mut self, name: OsString, status: Status, file: Metadata) {
         let now = Instant::now();
         let known = self.known.entry(name).or_insert_with(|| KnownSidecar {
             status: status.clone(),
+            file: file.clone(),
             first_seen: now,
             moved: None,
             missed: 0,
@@ -99,6 +103,7 @@ impl Sidecars {
         }
         known.missed = 0;
         known.status = status;
+        known.file = file;
     }
 
     /// Measures the memory of the instances on this machine: the files hold what it was when
@@ -118,6 +123,15 @@ impl Sidecars {
         self.known.values().map(|known| &known.status)
     }
 
+    /// Returns the sidecar that wrote its status last, and the rights of whoever could have written
+    /// that, unless `rights` are an owner's.
+    pub(super) fn latest(&self, rights: &Rights) -> Option<(&Status, Rights)> {
+        let latest = self.known.iter();
+        let (name, known) = latest.max_by_key(|(_, known)| known.status.heartbeat_ms)?;
+        let rights = rights.or_of_writer(&self.folder.join(name), &known.file);
+        Some((&known.status, rights))
+    }
+
     /// Returns all sidecars, each with its liveness.
     pub(super) fn with_liveness(&self) -> impl Iterator<Item = (&Status, Liveness)> {
         let (now, unix) = (Instant::now(), UnixMillis::now());
@@ -134,6 +148,12 @@ impl Sidecars {
             .map(|(status, _)| status)
             .filter(|status| status.phase != Phase::Stopping)
     }
+}
+
+fn read(path: &Path) -> io::Result<(Status, Metadata)> {
+    let file = files::open_regular(path)?;
+    let status = serde_json::from_slice(&files::read_open_large(&file)?)?;
+    Ok((status, file.metadata()?))
 }
 
 // === impl KnownSidecar ===
@@ -179,6 +199,7 @@ mod tests {
         status.machine = None;
         KnownSidecar {
             status,
+            file: fs::metadata(".").unwrap(),
             first_seen: Instant::now(),
             moved: None,
             missed: 0,

@@ -16,7 +16,7 @@ use super::liveness::Liveness;
 use super::probe::AskedAs;
 use super::readiness::{OwnerCheck, Readiness, ReadinessTimeout};
 use super::step::{StepFailure, Verification};
-use crate::os::ports;
+use crate::os::{listening, ports};
 use crate::process::tree::{PortOwner, ProcessTree, Stranger};
 use crate::process::{Exit, Process};
 
@@ -27,6 +27,8 @@ pub(super) enum InstanceEvent {
     Ready {
         /// Address at which the instance listens.
         address: SocketAddr,
+        /// User who listens there, if that is looked at.
+        user: Option<u32>,
         /// Facts about it that are no problems, or none that keeps it from serving.
         notes: Vec<Note>,
     },
@@ -106,9 +108,16 @@ pub(super) type LastProbe = Rc<RefCell<Option<String>>>;
 /// run.
 pub(super) type StopTime = watch::Receiver<Option<Instant>>;
 
+/// The listener of a ready instance.
+struct Listener {
+    address: SocketAddr,
+    /// Its user, if that is looked at.
+    user: Option<u32>,
+}
+
 /// The result of a start.
 enum StartResult {
-    Ready(SocketAddr, Vec<Note>, Option<Stranger>),
+    Ready(Listener, Vec<Note>, Option<Stranger>),
     NeverReady(String),
     Unverified(StepFailure),
     Exited(Exit),
@@ -125,10 +134,15 @@ pub(super) async fn follow<P: Process>(
 ) {
     let mut suspect = None;
     match start(&mut process, &config, &mut stop_time).await {
-        StartResult::Ready(address, notes, stranger) => {
+        StartResult::Ready(listener, notes, stranger) => {
+            let Listener { address, user } = listener;
             config.last_probe.take();
             suspect = stranger.map(|stranger| (stranger, address));
-            report(InstanceEvent::Ready { address, notes });
+            report(InstanceEvent::Ready {
+                address,
+                user,
+                notes,
+            });
         }
         StartResult::NeverReady(probe) => report(InstanceEvent::NeverReady {
             reason: describe_timeout(&process.tree(), &config, &probe).await,
@@ -205,6 +219,11 @@ async fn start<P: Process>(
             Ok(found) => found,
             Err(ReadinessTimeout { last_probe }) => return StartResult::NeverReady(last_probe),
         };
+        // Before the check: what replaces the listener later is then another user's for sure.
+        let user = match config.readiness.owner_check {
+            OwnerCheck::Off => None,
+            OwnerCheck::Require | OwnerCheck::Warn => listening::user_at(address),
+        };
         let preparing = async {
             let finding = check_owner(&tree, config.readiness.owner_check, address).await?;
             Ok((finding, config.prepare(address, asked_as, last_probe).await))
@@ -239,7 +258,7 @@ async fn start<P: Process>(
                         Err(failure) => return StartResult::MachineFault(failure.reason),
                     }
                 }
-                return StartResult::Ready(address, notes, stranger);
+                return StartResult::Ready(Listener { address, user }, notes, stranger);
             }
             Ok(Err(PortFault::Taken(reason))) => return StartResult::MachineFault(reason),
             Ok(Err(PortFault::Stranger(reason))) => {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use super::probe::{Probe, ProbeFailure};
+use crate::os::listening;
 
 /// Minimum time for a connection. Windows tries a refused connection again for two seconds before
 /// it reports the refusal (libuv#2896). That helps here: a busy listener with a full queue refuses
@@ -39,12 +40,22 @@ pub enum LivenessChange {
 // === impl Liveness ===
 
 impl Liveness {
-    /// Checks the instance, and reports changes of its health, for as long as it is polled.
-    pub async fn watch(&self, address: SocketAddr, report: impl Fn(LivenessChange)) {
+    /// Checks the instance, and reports changes of its health, for as long as it is polled. If `user` is
+    /// known, an address where only another one listens counts as refused.
+    pub async fn watch(
+        &self,
+        address: SocketAddr,
+        user: Option<u32>,
+        report: impl Fn(LivenessChange),
+    ) {
         let mut failures = 0;
         loop {
             tokio::time::sleep(self.interval).await;
-            match self.check(address).await {
+            let result = match find_stranger(address, user) {
+                Some(stranger) => Err(stranger),
+                None => self.check(address).await,
+            };
+            match result {
                 Ok(()) => {
                     if failures >= self.fall {
                         report(LivenessChange::Recovered);
@@ -90,6 +101,16 @@ impl Liveness {
             Ok(Ok(_) | Err(_)) | Err(_) => Ok(()),
         }
     }
+}
+
+/// Describes another user's listener in place of that of `user`.
+fn find_stranger(address: SocketAddr, user: Option<u32>) -> Option<String> {
+    let is_anothers = listening::is_anothers(address, user?);
+    let stranger = listening::user_at(address).filter(|_| is_anothers)?;
+    let port = address.port();
+    Some(format!(
+        "in place of the app, a program of user {stranger} listens on port {port}"
+    ))
 }
 
 /// Returns true if the error means that nothing listens.
@@ -140,7 +161,7 @@ mod tests {
         let (changes, mut changed) = mpsc::unbounded_channel();
         let watching = async move {
             let report = move |change| changes.send(change).unwrap();
-            check().watch(address, report).await;
+            check().watch(address, None, report).await;
         };
         tokio::spawn(watching);
         drop(listener);

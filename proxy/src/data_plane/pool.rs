@@ -19,6 +19,7 @@ use super::habits::{self, Habits};
 use super::settings::AppLimits;
 use super::shared_pool::{Place, SharedPool};
 use super::stream::Stream;
+use crate::os::listening;
 use crate::release::Generation;
 use crate::router::{Class, Upstream, WorkerProgress};
 
@@ -113,6 +114,13 @@ impl Pool {
         let stream = tokio::time::timeout(self.limits.connect_timeout, connecting)
             .await
             .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
+        // The app may have closed its listener, and another user's program may have taken the port.
+        if upstream
+            .user
+            .is_some_and(|user| listening::is_anothers(upstream.address, user))
+        {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         stream.set_nodelay(true)?;
         let mut generations = self.generations.borrow_mut();
         let pool = self.find_or_add(&mut generations, upstream);

@@ -130,7 +130,8 @@ pub struct PendingCommand {
 pub fn write_command(state: &Path, command: ControlCommand) -> io::Result<PendingCommand> {
     files::make_folder(state)?;
     let file = state.join(FILE_NAME);
-    let mut desired = match files::read_small(&file) {
+    // What a link leads to may be secret, and all keys are written again.
+    let mut desired = match files::read_small_itself(&file) {
         // A file that cannot be understood holds nothing that could be kept.
         Ok(content) => Desired::parse(&content).unwrap_or_default(),
         Err(error) if error.kind() == ErrorKind::NotFound => Desired::default(),

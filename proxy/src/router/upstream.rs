@@ -19,6 +19,8 @@ pub struct Upstream {
     pub generation: Generation,
     /// The address of its app.
     pub address: SocketAddr,
+    /// The user who has to listen there, if that is looked at.
+    pub user: Option<u32>,
     is_evicted: AtomicBool,
     tunnels: Arc<AtomicUsize>,
     responses: Option<Arc<ResponseCounts>>,
@@ -61,7 +63,7 @@ pub struct Drain {
 impl Upstream {
     /// Returns an upstream, and a [`Drain`] that completes when nothing is in flight to it any more.
     pub fn new(generation: Generation, address: SocketAddr) -> (Arc<Self>, Drain) {
-        Self::with_counts(generation, address, None, Arc::default())
+        Self::with_counts(generation, address, None, None, Arc::default())
     }
 
     /// Does the same as [`Upstream::new`], counts responses in `responses`, and records in
@@ -69,6 +71,7 @@ impl Upstream {
     pub fn with_counts(
         generation: Generation,
         address: SocketAddr,
+        user: Option<u32>,
         responses: Option<Arc<ResponseCounts>>,
         progress: Arc<Progress>,
     ) -> (Arc<Self>, Drain) {
@@ -76,6 +79,7 @@ impl Upstream {
         let upstream = Arc::new(Self {
             generation,
             address,
+            user,
             is_evicted: AtomicBool::new(false),
             tunnels: Arc::default(),
             responses,

@@ -25,12 +25,19 @@ const ON_V6: &str = r#"
     while [ ! -e "$2/go" ]; do sleep 0.05; done
     exec "$0" -port "$1" --host ::1"#;
 const ON_V6_COMMAND: [&str; 6] = ["sh", "-c", ON_V6, "{artifact}", "{port}", "{shared}"];
-/// Listens on 127.0.0.1 and answers everything with 200.
+/// Listens on 127.0.0.1, as soon as the port is free, and answers everything with 200.
 const FORGER: &str = r#"
-import socket, sys, threading
-listener = socket.socket()
-listener.bind(("127.0.0.1", int(sys.argv[1])))
-listener.listen(64)
+import select, socket, sys, threading
+def listen():
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", int(sys.argv[1])))
+        listener.listen(64)
+        return listener
+    except OSError:
+        listener.close()
+while not (listener := listen()): select.select([], [], [], 0.001)
 print("listening", end="", flush=True)
 def serve():
     while True:
@@ -131,6 +138,57 @@ fn another_users_program_on_its_port_gets_no_request() {
 #[test]
 fn nor_does_it_where_its_own_listener_is_required() {
     nothing_is_routed_to_a_stranger("require");
+}
+
+/// An app that says its port, and closes its listener after the first request for `/close`.
+const FICKLE: &str = r#"
+import os, signal, socket, sys
+port, shared = int(sys.argv[1]), sys.argv[2]
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+listener.bind(("127.0.0.1", port))
+listener.listen(64)
+with open(shared + "/port.new", "w") as file: file.write(str(port))
+os.rename(shared + "/port.new", shared + "/port")
+while True:
+    stream, _ = listener.accept()
+    is_last = False
+    try:
+        is_last = stream.recv(65536).startswith(b"GET /close ")
+        stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\napp")
+    except OSError: pass
+    stream.close()
+    if is_last:
+        listener.close()
+        while True: signal.pause()
+"#;
+const FICKLE_COMMAND: [&str; 5] = ["python3", "-c", FICKLE, "{port}", "{shared}"];
+
+#[test]
+fn another_user_who_takes_the_port_of_an_active_instance_gets_no_request() {
+    if !geteuid().is_root() {
+        return skip("root");
+    }
+    if !has("python3") {
+        return;
+    }
+    let site = Site::watching_a_pointer()
+        .running(&FICKLE_COMMAND)
+        .with("--live-interval", "200ms")
+        .start("v1");
+    let first = site.await_active("v1").active.clone().expect("active");
+    let port = fs::read_to_string(site.shared().join("port")).expect("its port");
+    let forging = std::thread::spawn(move || listen_as_a_stranger(port.trim()));
+    assert_eq!(site.get("/close").body, b"app");
+    let mut forger = forging.join().expect("it listens");
+    // The request waits for the next instance.
+    assert_eq!(site.get("/").body, b"app");
+    site.wait_until("it is replaced", |status| {
+        let active = status.active.as_ref();
+        active.is_some_and(|active| active.generation > first.generation)
+    });
+    drop(forger.stdin.take());
+    forger.wait().expect("it ends");
 }
 
 #[test]

@@ -119,6 +119,55 @@ fn a_forged_status_leads_root_nowhere() {
 }
 
 #[test]
+fn a_status_of_others_in_a_folder_of_roots_leads_root_nowhere() {
+    let Some(deployment) = of_another_user() else {
+        return;
+    };
+    let important = deployment.elsewhere().join("important");
+    fs::write(&important, "precious\n").unwrap();
+    let state = deployment.state();
+    for folder in [state.join("sidecars"), state] {
+        chown(&folder, Some(0), Some(OWNER)).unwrap();
+        set_mode(&folder, 0o2775);
+    }
+    let source = json!({ "pointer": important, "watch": deployment.site().join("releases") });
+    forge(&deployment, &json!({ "source": source }));
+    let artifact = build(&deployment);
+    let deploy = ["deploy", artifact.to_str().unwrap(), "--timeout", "1s"];
+    let file = deployment.state().join("sidecars/forged.json");
+    for (owner, whose) in [(OWNER, "user 4321"), (0, "group 4321")] {
+        chown(&file, Some(owner), Some(OWNER)).unwrap();
+        set_mode(&file, 0o664);
+        let whose = format!("with the rights of {whose}, the owner of");
+        run_with_state(&deployment, &deploy)
+            .with(1)
+            .saying(&["Permission denied", &whose]);
+        assert_eq!(fs::read_to_string(&important).unwrap(), "precious\n");
+    }
+}
+
+#[test]
+fn links_of_others_in_a_folder_of_roots_disclose_nothing() {
+    let Some(deployment) = of_another_user() else {
+        return;
+    };
+    // Everybody could read the file, if the folder let anybody in.
+    let secret = secret(&deployment);
+    set_mode(&secret, 0o644);
+    set_mode(&deployment.elsewhere(), 0o700);
+    let state = deployment.state();
+    chown(&state, Some(0), Some(OWNER)).unwrap();
+    set_mode(&state, 0o2775);
+    let link = state.join("desired.json");
+    symlink(&secret, &link).unwrap();
+    std::os::unix::fs::lchown(&link, Some(OWNER), Some(OWNER)).unwrap();
+    run_with_state(&deployment, &["resume"])
+        .with(1)
+        .saying(&["desired.json cannot be read"]);
+    assert!(link.is_symlink());
+}
+
+#[test]
 fn a_configuration_in_the_site_leads_root_nowhere() {
     let Some(deployment) = of_another_user() else {
         return;

@@ -200,10 +200,10 @@ impl<'a> DeployRun<'a> {
         self.place.rights_over(&self.place.uploads).apply(work)
     }
 
-    /// Works with the rights over the folder of the pointer file.
+    /// Works with the rights over the folder of the pointer file, or over a link in its place.
     fn at_pointer<T>(&self, file: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let folder = file.parent().unwrap_or(file);
-        self.place.rights_over(folder).apply(work)
+        let folder = file.parent().filter(|_| !file.is_symlink());
+        self.place.rights_over(folder.unwrap_or(file)).apply(work)
     }
 
     /// Returns the present content of the pointer file, if it can be understood.

@@ -12,7 +12,11 @@ use crate::release::{Generation, ReleaseId};
 impl<L: Launch> Supervisor<L> {
     pub(super) fn handle_instance_event(&mut self, generation: Generation, event: InstanceEvent) {
         match event {
-            InstanceEvent::Ready { address, notes } => {
+            InstanceEvent::Ready {
+                address,
+                user,
+                notes,
+            } => {
                 let mut texts = Vec::new();
                 for note in notes {
                     let (event, text) = match note {
@@ -28,6 +32,7 @@ impl<L: Launch> Supervisor<L> {
                 }
                 if let Some(instance) = self.instances.get_mut(generation) {
                     instance.address = Some(address);
+                    instance.user = user;
                     instance.note = (!texts.is_empty()).then(|| texts.join("; "));
                 }
                 self.journal.record_ready(generation);

@@ -35,6 +35,8 @@ pub(super) struct Instance {
     since: UnixMillis,
     pub(super) pid: Option<u32>,
     pub(super) address: Option<SocketAddr>,
+    /// The user who listened there when it became ready, if that is looked at.
+    pub(super) user: Option<u32>,
     pub(super) warning: Option<String>,
     pub(super) note: Option<String>,
     /// The app's own variables at the launch.
@@ -177,6 +179,7 @@ impl Instance {
             since: UnixMillis::now(),
             pid: None,
             address: None,
+            user: None,
             warning: None,
             note: None,
             environment,
@@ -239,7 +242,8 @@ impl Instance {
         self.promotions += 1;
         let promotion = self.promotions;
         let (answers, progress) = (self.answers.clone(), Arc::clone(&self.progress));
-        let (upstream, drain) = Upstream::with_counts(generation, address, answers, progress);
+        let (upstream, drain) =
+            Upstream::with_counts(generation, address, self.user, answers, progress);
         self.upstream = drain.upstream();
         let messages = messages.clone();
         tokio::task::spawn_local(async move {

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
+use super::os;
+
 /// Maximum length of a file that people and deployers write, in bytes.
 const SMALL: u64 = 1 << 20;
 /// Maximum length of a file that sidecars write, in bytes: many times what a long life leaves there.
@@ -34,18 +36,39 @@ pub fn read_open_small(file: &File) -> io::Result<Vec<u8>> {
     read_open(file, SMALL)
 }
 
+/// Reads an open file of at most 16 MiB.
+///
+/// # Errors
+/// It is longer, or cannot be read.
+pub fn read_open_large(file: &File) -> io::Result<Vec<u8>> {
+    read_open(file, LARGE)
+}
+
+/// Reads a file of at most 1 MiB; on Unix not what a link of this name leads to.
+///
+/// # Errors
+/// It is longer, is no regular file, or cannot be read.
+pub fn read_small_itself(path: &Path) -> io::Result<Vec<u8>> {
+    read_open(&require_regular(os::open_itself(path)?)?, SMALL)
+}
+
 /// Opens a regular file for reading.
 ///
 /// # Errors
 /// It is no regular file, or cannot be opened.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    let file = open_without_waiting(path)?;
+    require_regular(open_without_waiting(path)?)
+}
+
+fn require_regular(file: File) -> io::Result<File> {
     let kind = file.metadata()?.file_type();
     if kind.is_file() {
         return Ok(file);
     }
     let reason = if kind.is_dir() {
         "it is a folder, no file"
+    } else if kind.is_symlink() {
+        "it is a link, no file"
     } else {
         "it is a pipe, a socket or a device, no file"
     };

@@ -16,7 +16,9 @@ mod os;
 mod private;
 pub mod rotation;
 
-pub use self::bounded::{open_regular, read_large, read_open_small, read_small};
+pub use self::bounded::{
+    open_regular, read_large, read_open_large, read_open_small, read_small, read_small_itself,
+};
 pub use self::private::{Access, append_to, limit_to_readers_of, make_folders, make_own_folder};
 pub use os::{
     FileIdentity, arrival, canonical, clone_content, copy_mode, create_private, exchange,

@@ -64,6 +64,23 @@ pub fn answering(address: SocketAddr, sockets: &[ListeningSocket]) -> Vec<&Liste
     sockets.iter().filter(is_best).collect()
 }
 
+/// Returns the id of the user whose socket gets the connections to an address, where the system
+/// reports it: not on Windows.
+pub fn user_at(address: SocketAddr) -> Option<u32> {
+    os::user_at(address).ok().flatten()
+}
+
+/// Returns true if the connections to an address do not reach a socket of `user` any more, but one of
+/// another user, who is neither root nor the user of this process, or none at all.
+pub fn is_anothers(address: SocketAddr, user: u32) -> bool {
+    match os::user_at(address) {
+        Ok(Some(now)) => now != user && !os::is_own_or_roots(now),
+        Ok(None) => true,
+        // The system told it before: nothing is known now.
+        Err(_) => false,
+    }
+}
+
 /// Describes the process that listens on an address, for a person, where the system reports it.
 pub fn describe_listener(address: SocketAddr) -> Option<String> {
     let is_there =

@@ -2,8 +2,10 @@
 //!
 //! `/proc/net/tcp` lists the connections as well, and takes a hundred times as long on a busy machine.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -41,13 +43,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 /// A filter of system calls may refuse it, as in a sandbox.
 pub(super) fn sockets(port: Option<u16>) -> io::Result<Vec<ListeningSocket>> {
-    let socket = socket_with(
-        AddressFamily::NETLINK,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        Some(netlink::SOCK_DIAG),
-    )?;
-    set_socket_timeout(&socket, Timeout::Recv, Some(TIMEOUT))?;
+    let socket = open()?;
     let mut found = Vec::new();
     for family in [AF_INET, AF_INET6] {
         send(&socket, &request(family, port), SendFlags::empty())?;
@@ -60,6 +56,56 @@ pub(super) fn sockets(port: Option<u16>) -> io::Result<Vec<ListeningSocket>> {
         }
     }
     Ok(found)
+}
+
+/// Returns the user whose socket gets the connections to an address; `None` if there is no such socket.
+///
+/// # Errors
+/// As for [`sockets`].
+pub(super) fn user_at(address: SocketAddr) -> io::Result<Option<u32>> {
+    thread_local! {
+        // Workers ask for each connection that they make.
+        static SOCKET: Cell<Option<OwnedFd>> = const { Cell::new(None) };
+    }
+    let socket = SOCKET.take().map_or_else(open, Ok)?;
+    send(&socket, &request_at(address), SendFlags::empty())?;
+    let mut buffer = [0; HEADER + ANSWER + 256];
+    let (length, _) = recv(&socket, &mut buffer[..], RecvFlags::empty())?;
+    SOCKET.set(Some(socket));
+    let mut found = Vec::with_capacity(1);
+    match read(&buffer[..length], None, &mut found) {
+        Ok(_) => Ok(found.first().map(|socket| socket.user)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn open() -> io::Result<OwnedFd> {
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::RAW,
+        SocketFlags::CLOEXEC,
+        Some(netlink::SOCK_DIAG),
+    )?;
+    set_socket_timeout(&socket, Timeout::Recv, Some(TIMEOUT))?;
+    Ok(socket)
+}
+
+/// Returns the question for the socket that gets a connection from nowhere to an address: as no
+/// connection has a peer at port 0, that is the listening one.
+fn request_at(address: SocketAddr) -> Vec<u8> {
+    let (family, ip) = match address.ip() {
+        IpAddr::V4(ip) => (AF_INET, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (AF_INET6, ip.octets().to_vec()),
+    };
+    let mut request = request(family, Some(address.port()));
+    // A question for one socket.
+    request[6..8].copy_from_slice(&NLM_F_REQUEST.to_ne_bytes());
+    let source = HEADER + 8 + 4;
+    request[source..source + ip.len()].copy_from_slice(&ip);
+    // INET_DIAG_NOCOOKIE
+    request[HEADER + REQUEST - 8..].fill(0xff);
+    request
 }
 
 /// Returns the question for the listening sockets of a family.
@@ -143,8 +189,35 @@ mod tests {
             assert_eq!(found.len(), 1, "{found:?}");
             assert_eq!(found[0].address, address);
             assert_eq!(found[0].user, rustix::process::getuid().as_raw());
+            assert_eq!(user_at(address).unwrap(), Some(found[0].user));
             let all = sockets(None).unwrap();
             assert!(all.contains(&found[0]), "{all:?}");
+        }
+    }
+
+    #[test]
+    fn the_socket_that_gets_the_connections_to_an_address_is_found() {
+        let on_all = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = on_all.local_addr().unwrap().port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let user = match user_at(address) {
+            Ok(user) => user,
+            Err(error) => return eprintln!("skipped: sock_diag is refused: {error}"),
+        };
+        assert_eq!(user, Some(rustix::process::getuid().as_raw()));
+        let connected = std::net::TcpStream::connect(address).unwrap();
+        let accepted = on_all.accept().unwrap();
+        assert_eq!(user_at(address).unwrap(), user);
+        drop(on_all);
+        // What it has accepted is no listener.
+        assert_eq!(user_at(address).unwrap(), None);
+        drop((connected, accepted));
+        if let Ok(on_v6) = TcpListener::bind("[::]:0") {
+            let port = on_v6.local_addr().unwrap().port();
+            for address in [[127, 0, 0, 1].into(), [0, 0, 0, 0, 0, 0, 0, 1].into()] {
+                let address = SocketAddr::new(address, port);
+                assert_eq!(user_at(address).unwrap(), user, "{address}");
+            }
         }
     }
 

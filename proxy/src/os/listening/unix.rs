@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::{Holder, Listening};
@@ -29,6 +29,15 @@ pub(super) fn sockets(port: Option<u16>) -> Vec<ListeningSocket> {
         all.filter(|socket| port.is_none_or(|port| port == socket.address.port()))
             .collect()
     })
+}
+
+/// Returns the user whose socket gets the connections to an address; `None` if there is no such socket.
+pub(super) fn user_at(address: SocketAddr) -> io::Result<Option<u32>> {
+    sock_diag::user_at(address)
+}
+
+pub(super) fn is_own_or_roots(user: u32) -> bool {
+    user == 0 || user == rustix::process::geteuid().as_raw()
 }
 
 pub(super) fn all() -> Vec<Listening> {
@@ -83,8 +92,7 @@ impl ListeningSocket {
     /// administrator is no such user: nothing is safe from that one.
     pub fn is_foreign(&self, pids: &BTreeSet<u32>) -> bool {
         let users = pids.iter().filter_map(|&pid| procfs::users(pid)).flatten();
-        let mut known = users.chain([0, rustix::process::geteuid().as_raw()]);
-        !known.any(|user| user == self.user)
+        !is_own_or_roots(self.user) && !users.into_iter().any(|user| user == self.user)
     }
 
     /// Finds the process that holds it, by a look at all processes.

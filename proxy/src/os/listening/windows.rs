@@ -52,6 +52,15 @@ pub(super) fn sockets(port: Option<u16>) -> Vec<ListeningSocket> {
     all
 }
 
+/// The table names processes, not users.
+pub(super) fn user_at(_: SocketAddr) -> io::Result<Option<u32>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+pub(super) fn is_own_or_roots(_: u32) -> bool {
+    false
+}
+
 pub(super) fn all() -> Vec<Listening> {
     let listening = |socket: ListeningSocket| Listening {
         pid: socket.pid,

@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,6 +59,17 @@ impl Rights {
             Some(_) => self.clone(),
             None => Self::over(path),
         }
+    }
+
+    /// Returns these rights if they are those of an owner, or else those of whoever could have written
+    /// a file that was read: its owner, or a group that may write to it.
+    #[must_use]
+    pub fn or_of_writer(&self, path: &Path, metadata: &Metadata) -> Self {
+        if self.0.is_some() {
+            return self.clone();
+        }
+        let of = path.to_owned();
+        Self(os::writer_of(metadata).map(|user| Arc::new(Owner { user, of })))
     }
 
     /// Gives a folder of root's to the owner with whose rights others work on it, if no link leads to

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Component, Path, PathBuf};
@@ -19,6 +19,8 @@ use std::sync::OnceLock;
 const MAX_LINKS: u32 = 40;
 /// Group of nobody, for a user whose groups are not known.
 const NO_GROUP: u32 = 65_534;
+/// Nobody, for a group that may write.
+const NOBODY: u32 = 65_534;
 
 /// The ids with which a thread works on files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +77,11 @@ impl User {
             group,
             groups,
         }
+    }
+
+    fn known(user: u32, of_folder: u32) -> Self {
+        let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
+        Self::known_as(user, of_folder, &read("/etc/passwd"), &read("/etc/group"))
     }
 
     /// Becomes the owner of a folder of root's, to which no link leads.
@@ -141,7 +148,10 @@ impl User {
 
 impl fmt::Display for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "user {}", self.user)
+        match self.user {
+            NOBODY => write!(f, "group {}", self.group),
+            user => write!(f, "user {user}"),
+        }
     }
 }
 
@@ -193,9 +203,32 @@ pub(super) fn owner_of(path: &Path) -> Option<(User, PathBuf)> {
     // Also where an owner's rights would not let it look.
     let _own = enter(None).ok()?;
     let (user, group, of) = first_owner(path)?;
-    let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
-    let user = User::known_as(user, group, &read("/etc/passwd"), &read("/etc/group"));
-    Some((user, of))
+    Some((User::known(user, group), of))
+}
+
+/// Returns the user other than root who owns a file, or a group of root's file that may write to it, as
+/// a user who has no other rights. Only a process of root asks.
+pub(super) fn writer_of(metadata: &Metadata) -> Option<User> {
+    if !is_root() {
+        return None;
+    }
+    let (user, group) = (metadata.uid(), metadata.gid());
+    if !is_roots(user) {
+        return Some(User::known(user, group));
+    }
+    let is_writable_by = |class: u32| metadata.mode() & class & 0o222 != 0;
+    let group = if is_writable_by(0o070) && group != 0 {
+        group
+    } else if is_writable_by(0o007) {
+        NO_GROUP
+    } else {
+        return None;
+    };
+    Some(User {
+        user: NOBODY,
+        group,
+        groups: vec![group],
+    })
 }
 
 fn first_owner(path: &Path) -> Option<(u32, u32, PathBuf)> {
@@ -316,6 +349,31 @@ mod tests {
         }
         std::os::unix::fs::lchown(path("in"), Some(OTHER), None).unwrap();
         assert_eq!(owner("in"), Some(OTHER), "the link is theirs");
+    }
+
+    #[test]
+    fn whoever_may_have_written_a_file_decides_about_the_paths_in_it() {
+        const OTHER: u32 = 12_345;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("status.json");
+        fs::write(&file, "{}").unwrap();
+        if chown(&file, Some(OTHER), Some(OTHER)).is_err() {
+            return eprintln!("skipped: only root may give files away");
+        }
+        let writer = || writer_of(&fs::metadata(&file).unwrap()).map(|user| user.to_string());
+        assert_eq!(writer().as_deref(), Some("user 12345"));
+        chown(&file, Some(0), Some(OTHER)).unwrap();
+        for (mode, whose) in [
+            (0o644, None),
+            (0o664, Some("group 12345")),
+            (0o646, Some("group 65534")),
+        ] {
+            fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            assert_eq!(writer().as_deref(), whose, "{mode:o}");
+        }
+        chown(&file, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o664)).unwrap();
+        assert_eq!(writer(), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,11 @@ impl Entered {
 
 /// Returns `None`: nobody's rights are taken on.
 pub(super) fn owner_of(_: &Path) -> Option<(User, PathBuf)> {
+    None
+}
+
+/// Returns `None`: nobody's rights are taken on.
+pub(super) fn writer_of(_: &Metadata) -> Option<User> {
     None
 }
 
