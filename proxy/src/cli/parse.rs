@@ -117,6 +117,7 @@ impl Cli {
             | Subcommands::Status(_)
             | Subcommands::History(_)
             | Subcommands::Logs(_)
+            | Subcommands::Rollout(_)
             | Subcommands::Rollback(_)
             | Subcommands::Restart(_)
             | Subcommands::Pause(_)
@@ -134,6 +135,7 @@ impl Cli {
             Subcommands::Status(status) => &mut status.deployment.named_by,
             Subcommands::History(history) => &mut history.deployment.named_by,
             Subcommands::Logs(logs) => &mut logs.deployment.named_by,
+            Subcommands::Rollout(rollout) => &mut rollout.follow.deployment.named_by,
             Subcommands::Rollback(rollback) => &mut rollback.follow.deployment.named_by,
             Subcommands::Restart(restart) => &mut restart.follow.deployment.named_by,
             Subcommands::Pause(pause) => &mut pause.deployment.named_by,

@@ -25,6 +25,7 @@ pub(crate) mod instance_memory;
 pub mod names;
 pub(crate) mod path_serde;
 pub mod pointer;
+pub mod rollout;
 pub mod source;
 pub mod status;
 mod text;

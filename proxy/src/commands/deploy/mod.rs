@@ -15,6 +15,7 @@ use super::ExitStatus;
 use super::deployment_paths::{DeploymentPaths, UnknownDeployment};
 use super::follow::{CommandOutcome, Follower, POLL_INTERVAL, Report, Step, Steps};
 use super::progress::Progress;
+use super::rollout::{Driver, Progression};
 use crate::cli::deploy::{DeployArgs, Wait};
 use crate::cli::output::OutputFormat;
 use crate::deployment::DropFolder;
@@ -34,6 +35,7 @@ mod original;
 mod outcome;
 mod pointer;
 mod report;
+mod staged;
 mod upload;
 mod wake;
 
@@ -57,15 +59,29 @@ enum DeployError {
     Upload { path: PathBuf, source: io::Error },
     #[error("cannot write the pointer file {path:?}: {source}")]
     Pointer { path: PathBuf, source: io::Error },
+    #[error("--at-most needs a pointer file: give --pointer FILE")]
+    NoPointer,
+    #[error(
+        "--at-most: sidecar {0} is handoff {1}, which would start the release at once: upgrade it"
+    )]
+    OlderSidecar(Arc<str>, String),
+    #[error("cannot begin the roll-out in {path:?}: {source}")]
+    Rollout { path: PathBuf, source: io::Error },
 }
 
 impl DeployError {
     fn exit_status(&self) -> ExitStatus {
         match self {
-            Self::DeploymentPaths(_) | Self::Name(_) | Self::Format(..) | Self::NoName(_) => {
-                ExitStatus::Usage
-            }
-            Self::Read { .. } | Self::Upload { .. } | Self::Pointer { .. } => ExitStatus::Refused,
+            Self::DeploymentPaths(_)
+            | Self::Name(_)
+            | Self::Format(..)
+            | Self::NoName(_)
+            | Self::NoPointer
+            | Self::OlderSidecar(..) => ExitStatus::Usage,
+            Self::Read { .. }
+            | Self::Upload { .. }
+            | Self::Pointer { .. }
+            | Self::Rollout { .. } => ExitStatus::Refused,
         }
     }
 }
@@ -97,6 +113,8 @@ struct DeployRun<'a> {
     deadline: Instant,
     /// Reason why no sidecar was woken.
     asleep: Option<String>,
+    /// The staged roll-out, if this is one.
+    staged: Option<Driver>,
 }
 
 /// The changes that a deploy has made.
@@ -143,6 +161,7 @@ impl<'a> DeployRun<'a> {
             before: BTreeMap::new(),
             deadline,
             asleep: None,
+            staged: None,
         })
     }
 
@@ -153,6 +172,7 @@ impl<'a> DeployRun<'a> {
             return Ok(self.report(&outcome, CommandOutcome::Unchanged, None));
         }
         self.before = self.follower.launches();
+        self.plan_stages(progress)?;
         let changes = self.write(progress)?;
         let outcome = if is_live {
             self.follow(Some(&changes), progress)
@@ -165,7 +185,7 @@ impl<'a> DeployRun<'a> {
                 progress.say(&format!("sidecar {sidecar} refused it: {}", refusal.reason));
                 self.go_back(&changes, progress);
             }
-            DeployOutcome::Superseded | DeployOutcome::Timeout => {}
+            DeployOutcome::Superseded | DeployOutcome::Timeout | DeployOutcome::Stopped => {}
         }
         let report = self.report(&outcome, CommandOutcome::Promoted, Some(&changes));
         // An artifact that was replaced is removed.
@@ -260,14 +280,14 @@ impl<'a> DeployRun<'a> {
         }
     }
 
-    fn write(&self, progress: &mut Progress) -> Result<DeployChanges, DeployError> {
+    fn write(&mut self, progress: &mut Progress) -> Result<DeployChanges, DeployError> {
         let DeploymentPaths {
             pointer,
             in_place,
             uploads,
             state,
             ..
-        } = &self.place;
+        } = &self.place.clone();
         if let Some(path) = in_place {
             return self.replace(path, progress);
         }
@@ -293,6 +313,7 @@ impl<'a> DeployRun<'a> {
             path: uploads.clone(),
             source,
         })?;
+        self.begin_stages()?;
         let written = match pointer {
             None => None,
             Some(file) => {
@@ -308,6 +329,7 @@ impl<'a> DeployRun<'a> {
                 })?)
             }
         };
+        self.end_other_stages();
         let id = written.as_ref().map(|_| stem.as_str());
         Ok(DeployChanges {
             release: release_id(id, &uploaded.path, self.digest),
@@ -367,6 +389,19 @@ impl<'a> DeployRun<'a> {
             self.follower.sidecars.refresh();
             let steps = self.steps();
             self.follower.tell(&steps, progress);
+            if let Some(driver) = &mut self.staged {
+                match driver.advance(&self.follower, &self.before, progress) {
+                    Ok(Progression::Going) => {}
+                    Ok(end) => return end.into(),
+                    // A share may be away for a moment.
+                    Err(error) if progress.is_due() => {
+                        progress.say(&format!("  cannot go on with the roll-out: {error}"));
+                    }
+                    Err(_) => {}
+                }
+                sleep(POLL_INTERVAL);
+                continue;
+            }
             if let Some((id, refusal)) = steps
                 .iter()
                 .find_map(|(id, step)| Some((id, step.refusal()?)))
@@ -418,7 +453,7 @@ impl<'a> DeployRun<'a> {
         let mut named = vec![changes.uploaded.path.clone()];
         if let (Some(file), Some(written)) = (&self.place.pointer, &changes.pointer) {
             named.extend(
-                [written.before(file), self.pointed(file)]
+                [written.before(file), self.pointed(file), self.instead(file)]
                     .into_iter()
                     .flatten()
                     .map(|pointer| pointer.path),
