@@ -49,6 +49,54 @@ pub struct Fixture {
     pub is_loud: bool,
 }
 
+/// The proxies, each without its configuration.
+pub const HAPROXY: Fixture = Fixture {
+    program: "haproxy",
+    version: "-v",
+    files: &[],
+    arguments: &["-db", "-f", "{dir}/haproxy.cfg"],
+    is_loud: false,
+};
+
+pub const NGINX: Fixture = Fixture {
+    program: "nginx",
+    version: "-v",
+    files: &[],
+    arguments: &[
+        // Without it, nginx opens the system's log before it reads its configuration.
+        "-e",
+        "{dir}/nginx-error.log",
+        "-p",
+        "{dir}",
+        "-c",
+        "{dir}/nginx.conf",
+    ],
+    is_loud: false,
+};
+
+pub const CADDY: Fixture = Fixture {
+    program: "caddy",
+    version: "version",
+    files: &[],
+    arguments: &[
+        "run",
+        "--adapter",
+        "caddyfile",
+        "--config",
+        "{dir}/Caddyfile",
+    ],
+    is_loud: false,
+};
+
+/// It has no configuration file, and learns of the app by a command.
+pub const KAMAL_PROXY: Fixture = Fixture {
+    program: "kamal-proxy",
+    version: "--version",
+    files: &[],
+    arguments: &["run", "--http-port", "{port}", "--https-port", "{admin}"],
+    is_loud: true,
+};
+
 /// The values of the places.
 #[derive(Clone, Debug)]
 pub struct Places {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use indicatif::HumanCount;
+
 /// Converts to whole milliseconds.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -29,15 +31,7 @@ pub fn ms(value: Option<f64>) -> String {
 
 /// Writes a number with a comma at every third digit.
 pub fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    HumanCount(number).to_string()
 }
 
 /// Writes a number of things: "1 swap", "2 swaps".

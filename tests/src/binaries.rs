@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::LazyLock;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// A child that is forked while another thread has an executable open for writing inherits it so,
 /// and until that child has become another program, nobody can run that executable.
@@ -11,33 +13,31 @@ static WRITE_OR_SPAWN: Mutex<()> = Mutex::new(());
 
 /// Held while an artifact is written or a process is started.
 pub fn write_or_spawn() -> MutexGuard<'static, ()> {
-    WRITE_OR_SPAWN
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
+    WRITE_OR_SPAWN.lock()
 }
 
 /// `handoff`.
 pub fn handoff() -> &'static Path {
-    static FOUND: OnceLock<PathBuf> = OnceLock::new();
-    FOUND.get_or_init(|| find("handoff"))
+    static FOUND: LazyLock<PathBuf> = LazyLock::new(|| find("handoff"));
+    &FOUND
 }
 
 /// `sample-app`, without an overlay.
 pub fn sample_app() -> &'static Path {
-    static FOUND: OnceLock<PathBuf> = OnceLock::new();
-    FOUND.get_or_init(|| find("sample-app"))
+    static FOUND: LazyLock<PathBuf> = LazyLock::new(|| find("sample-app"));
+    &FOUND
 }
 
 /// `loadtest`, which only the check of itself needs.
 pub fn loadtest() -> &'static Path {
-    static FOUND: OnceLock<PathBuf> = OnceLock::new();
-    FOUND.get_or_init(|| find("loadtest"))
+    static FOUND: LazyLock<PathBuf> = LazyLock::new(|| find("loadtest"));
+    &FOUND
 }
 
 /// The folder in which all programs have been built.
 pub fn all() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(build)
+    static BUILT: LazyLock<PathBuf> = LazyLock::new(build);
+    &BUILT
 }
 
 fn find(name: &str) -> PathBuf {

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -133,7 +135,8 @@ impl Browser {
         let parameters = json!({ "captureBeyondViewport": true, "clip": clip });
         let picture = self.call("Page.captureScreenshot", &parameters);
         let data = picture["data"].as_str().expect("a picture");
-        fs::write(file, from_base64(data)).expect("a picture is written");
+        let data = BASE64_STANDARD.decode(data).expect("base64");
+        fs::write(file, data).expect("a picture is written");
     }
 
     #[track_caller]
@@ -184,23 +187,4 @@ fn page_of(address: SocketAddr) -> Option<String> {
     let url = page["webSocketDebuggerUrl"].as_str()?;
     let path = url.find("/devtools/")?;
     Some(url[path..].to_owned())
-}
-
-/// RFC 4648, section 4.
-fn from_base64(text: &str) -> Vec<u8> {
-    let six = |byte: u8| match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'+' => 62,
-        _ => 63,
-    };
-    let digits: Vec<u8> = text.bytes().filter(|&byte| byte != b'=').map(six).collect();
-    let mut bytes = Vec::new();
-    for group in digits.chunks(4) {
-        let digit = |index: usize| u32::from(group.get(index).copied().unwrap_or(0));
-        let bits = digit(0) << 18 | digit(1) << 12 | digit(2) << 6 | digit(3);
-        bytes.extend(&bits.to_be_bytes()[1..group.len()]);
-    }
-    bytes
 }

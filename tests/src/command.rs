@@ -84,6 +84,14 @@ impl Deployment {
         self.begin_deploy(release, options).end()
     }
 
+    /// Runs a command on it, such as `rollback`, to its end.
+    #[track_caller]
+    pub fn run_command(&self, name: &str, options: &[&str]) -> Ended {
+        let mut command = handoff();
+        command.arg(name).args(self.place()).args(options);
+        start(command).end()
+    }
+
     /// Returns the content of the pointer file.
     pub fn pointer(&self) -> String {
         let pointer = self.site().join("_artifact.txt");

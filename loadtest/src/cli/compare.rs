@@ -61,39 +61,22 @@ pub struct Options {
     pub binaries: Option<PathBuf>,
 }
 
-/// A way to deploy.
+/// A way to deploy, in the order of the comparison.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum ContenderName {
     Handoff,
-    /// The app owns the port: stop it, replace its file, start it again
-    StopAndStart,
-    /// An app that watches its folder and ends itself, under the simulated platform
-    Article,
     Haproxy,
     Nginx,
     Caddy,
     KamalProxy,
+    /// The app owns the port: stop it, replace its file, start it again
+    StopAndStart,
+    /// An app that watches its folder and ends itself, under the simulated platform
+    Article,
 }
 
 impl ContenderName {
-    pub const ALL: [Self; 7] = [
-        Self::Handoff,
-        Self::Haproxy,
-        Self::Nginx,
-        Self::Caddy,
-        Self::KamalProxy,
-        Self::StopAndStart,
-        Self::Article,
-    ];
-
-    /// Returns the name on the command line.
-    pub fn text(self) -> String {
-        self.to_possible_value()
-            .map(|value| value.get_name().to_owned())
-            .unwrap_or_default()
-    }
-
     /// Returns the name for a person.
     pub fn title(self) -> &'static str {
         match self {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{CommandError, Outputs, publish, runtime, show_log};
+use super::{CommandError, Outputs, create_scratch, publish, remove_scratch, runtime, show_log};
 use crate::cli::{DeployBy, Options, StrategyName};
 use crate::deploy::handoff::Handoff;
 use crate::deploy::release::{self, Release};
@@ -11,7 +11,6 @@ use crate::deploy::restart::Restart;
 use crate::deploy::site::Site;
 use crate::generator::mix::Mix;
 use crate::host::binaries;
-use crate::host::scratch;
 use crate::host::system::System;
 use crate::report::part::{Part, PartSpec};
 use crate::session::{self, REQUEST_TIMEOUT, SessionError, SessionPace, SessionPlan};
@@ -25,8 +24,7 @@ pub fn run(options: &Options) -> Result<bool, CommandError> {
     };
     let system = System::from_option(options.windows)?;
     let binaries = binaries::provide(programs, &system, options.binaries.as_deref())?;
-    let folder = scratch::create("handoff-loadtest-", options.keep);
-    let folder = folder.map_err(CommandError::folder(&std::env::temp_dir()))?;
+    let folder = create_scratch("handoff-loadtest-", options.keep)?;
     let log = folder.path().join("output.log");
     let held = runtime()?.block_on(hold(folder.path(), &log, options, &system, &binaries));
     let passed = match held {
@@ -49,7 +47,7 @@ pub fn run(options: &Options) -> Result<bool, CommandError> {
             Err(error)
         }
     };
-    scratch::remove(folder, options.keep);
+    remove_scratch(folder, options.keep);
     passed
 }
 

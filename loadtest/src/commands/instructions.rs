@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::{CommandError, runtime};
+use super::{CommandError, create_scratch, runtime};
 use crate::cli::DeployBy;
 use crate::cli::bench::InstructionsOptions;
 use crate::deploy::Strategy as _;
@@ -28,8 +28,8 @@ use crate::generator::client::Client;
 use crate::generator::failure::{Failed, Failure};
 use crate::host::binaries::{self, Profile};
 use crate::host::install::{self, find};
+use crate::host::revision;
 use crate::host::system::System;
-use crate::host::{revision, scratch};
 use crate::report::write_json;
 use crate::units::thousands;
 
@@ -128,8 +128,7 @@ pub fn run(options: &InstructionsOptions) -> Result<bool, CommandError> {
     let programs = ["handoff", "sample-app"];
     let (profile, folder) = (Profile::release(), options.binaries.as_deref());
     let built = binaries::provide_in(&profile, &programs, &System::Native, folder)?;
-    let folder = scratch::create("handoff-instructions-", false);
-    let folder = folder.map_err(CommandError::folder(&std::env::temp_dir()))?;
+    let folder = create_scratch("handoff-instructions-", false)?;
     let mut instructions = BTreeMap::new();
     for case in CASES {
         let own = folder.path().join(case.name);

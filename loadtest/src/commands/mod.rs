@@ -13,6 +13,7 @@ pub mod soak;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::deploy::StrategyError;
@@ -21,8 +22,7 @@ use crate::host::process::last_lines;
 use crate::host::system::WineError;
 use crate::report::part::Part;
 use crate::report::table::Style;
-use crate::report::totals::Totals;
-use crate::report::{self, Report};
+use crate::report::{self, Report, totals};
 use crate::session::SessionError;
 
 /// Number of lines of a log that explain a failure.
@@ -91,20 +91,36 @@ pub(crate) fn runtime() -> Result<Runtime, CommandError> {
     runtime.map_err(CommandError::Runtime)
 }
 
+/// Creates the temporary folder of a run, which is removed with the value unless it is to be kept.
+pub(crate) fn create_scratch(prefix: &str, keep: bool) -> Result<TempDir, CommandError> {
+    let mut folder = tempfile::Builder::new();
+    let folder = folder.prefix(prefix).disable_cleanup(keep).tempdir();
+    folder.map_err(CommandError::folder(&std::env::temp_dir()))
+}
+
+/// Removes the folder, or names it when it is kept.
+pub(crate) fn remove_scratch(folder: TempDir, keep: bool) {
+    if keep {
+        eprintln!("kept {}", folder.path().display());
+    } else if let Err(error) = folder.close() {
+        eprintln!("loadtest: failed to remove the temporary folder: {error}");
+    }
+}
+
 /// Prints and writes the report of these parts; returns whether they passed.
 pub(crate) fn publish(parts: &[Part], outputs: &Outputs) -> Result<bool, CommandError> {
     let report = Report::new(parts);
     print!("{}", report::text::text(&report, Style::of_stdout()));
     if let Some(file) = &outputs.json {
-        report.write_json(file).map_err(CommandError::write(file))?;
+        report::write_json(&report, file).map_err(CommandError::write(file))?;
     }
     if let Some(file) = &outputs.html {
         write(file, report::html::html(&report, parts))?;
     }
     if let Some(folder) = &outputs.record {
-        let totals = Totals::of(&report);
-        let file = totals.file(folder);
-        report::write_json(&totals, &file).map_err(CommandError::write(&file))?;
+        let file = totals::file(&report, folder);
+        let written = report::write_json(&totals::totals(&report), &file);
+        written.map_err(CommandError::write(&file))?;
         if report.latency_withheld.is_none() {
             let picture = report::html::picture(&report, parts);
             write(&folder.join("latency.svg"), picture)?;

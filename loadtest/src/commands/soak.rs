@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use tokio::runtime::Runtime;
 
-use super::{CommandError, Outputs, publish, runtime, show_log};
+use super::{CommandError, Outputs, create_scratch, publish, remove_scratch, runtime, show_log};
 use crate::cli::soak::Options;
 use crate::deploy::handoff::Handoff;
 use crate::deploy::release;
 use crate::deploy::site::Site;
 use crate::generator::mix::Mix;
 use crate::host::binaries;
+use crate::host::revision;
 use crate::host::system::System;
-use crate::host::{revision, scratch};
 use crate::report::part::{Part, PartSpec};
 use crate::schedule::CONTROL_LIFE;
 use crate::session::{self, REQUEST_TIMEOUT, SessionPace, SessionPlan, Startup};
@@ -122,8 +122,7 @@ impl Soak<'_> {
     }
 
     fn make(&self, runtime: &Runtime, spec: &PartSpec) -> Result<Part, CommandError> {
-        let folder = scratch::create("handoff-prove-", self.options.keep);
-        let folder = folder.map_err(CommandError::folder(&std::env::temp_dir()))?;
+        let folder = create_scratch("handoff-prove-", self.options.keep)?;
         let log = folder.path().join("output.log");
         let result = runtime.block_on(self.hold(folder.path(), &log, spec));
         let is_good = result.as_ref().is_ok_and(|part| {
@@ -132,7 +131,7 @@ impl Soak<'_> {
         if !is_good {
             show_log(&log);
         }
-        scratch::remove(folder, self.options.keep);
+        remove_scratch(folder, self.options.keep);
         result
     }
 

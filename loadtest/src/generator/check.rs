@@ -186,71 +186,32 @@ mod tests {
 
     #[test]
     fn wrong_answers_are_found() {
+        use Call::{Echo, Home, Version};
+        use Failure::{MixedUp, Wrong, WrongRelease};
+        let twice = answers::home("v3").repeat(2).into_bytes();
         let slow = Call::Slow(Duration::from_secs(1));
-        let short = request(Call::Echo(63)).body();
+        let short = request(Echo(63)).body();
         for (what, kind, call, release, body) in [
-            (
-                "another release",
-                Failure::MixedUp,
-                Call::Version,
-                "v3",
-                &b"v4"[..],
-            ),
-            (
-                "v3 is not v30",
-                Failure::MixedUp,
-                Call::Home,
-                "v3",
-                b"sample-app v30\n",
-            ),
-            (
-                "twice",
-                Failure::MixedUp,
-                Call::Home,
-                "v3",
-                b"sample-app v3\nsample-app v3\n",
-            ),
+            ("another release", MixedUp, Version, "v3", &b"v4"[..]),
+            ("v3 is not v30", MixedUp, Home, "v3", b"sample-app v30\n"),
+            ("twice", MixedUp, Home, "v3", &twice),
             (
                 "a slow one of another",
-                Failure::MixedUp,
+                MixedUp,
                 slow,
                 "v3",
                 b"sample-app v2\n",
             ),
-            ("no release", Failure::Wrong, Call::Version, "", b"v3"),
-            (
-                "a strange release",
-                Failure::Wrong,
-                Call::Version,
-                "dev",
-                b"dev",
-            ),
-            (
-                "not deployed yet",
-                Failure::WrongRelease,
-                Call::Version,
-                "v11",
-                b"v11",
-            ),
-            (
-                "older than one seen",
-                Failure::WrongRelease,
-                Call::Version,
-                "v1",
-                b"v1",
-            ),
-            ("echo cut", Failure::MixedUp, Call::Echo(64), "v3", &short),
-            (
-                "echo of another",
-                Failure::MixedUp,
-                Call::Echo(64),
-                "v3",
-                &[b'x'; 64],
-            ),
+            ("no release", Wrong, Version, "", b"v3"),
+            ("a strange release", Wrong, Version, "dev", b"dev"),
+            ("not deployed yet", WrongRelease, Version, "v11", b"v11"),
+            ("older than one seen", WrongRelease, Version, "v1", b"v1"),
+            ("echo cut", MixedUp, Echo(64), "v3", &short),
+            ("echo of another", MixedUp, Echo(64), "v3", &[b'x'; 64]),
         ] {
             let checked = checked(call, &response(200, release, body));
             assert_eq!(checked, Err(kind), "{what}");
-            assert_eq!(kind.plain(), Failure::Wrong, "the demo's kind of: {what}");
+            assert_eq!(kind.plain(), Wrong, "the demo's kind of: {what}");
         }
     }
 

@@ -111,14 +111,14 @@ fn outcomes_within(server: SocketAddr, count: usize, timeout: Duration) -> Vec<O
     outcomes
 }
 
+fn failure(outcome: &Outcome) -> Option<Failure> {
+    outcome.failed.as_ref().map(|failed| failed.kind)
+}
+
 #[track_caller]
 fn all_fail_as(kind: Failure, outcomes: &[Outcome]) {
     for outcome in outcomes {
-        assert_eq!(
-            outcome.failed.as_ref().map(|failed| failed.kind),
-            Some(kind),
-            "{outcome:?}"
-        );
+        assert_eq!(failure(outcome), Some(kind), "{outcome:?}");
     }
 }
 
@@ -126,26 +126,19 @@ fn all_fail_as(kind: Failure, outcomes: &[Outcome]) {
 fn good_answers_are_no_failures() {
     let (_runtime, server) = serve(|stream| answer_all(stream, |good| good));
     let outcomes = outcomes(server, 100);
-    assert!(
-        outcomes
-            .iter()
-            .all(|o| o.failed.is_none() && o.release == Some(1)),
-        "{outcomes:?}"
-    );
-    assert!(
-        outcomes
-            .iter()
-            .all(|o| !o.is_reopened && o.due <= o.taken && o.taken < o.ended)
-    );
+    for outcome in outcomes {
+        let times = outcome.due <= outcome.taken && outcome.taken < outcome.ended;
+        assert!(times && !outcome.is_reopened, "{outcome:?}");
+        assert_eq!((outcome.release, outcome.failed), (Some(1), None));
+    }
 }
 
 #[test]
 fn no_listener_is_refused() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    all_fail_as(Failure::Refused, &outcomes(gone, 20));
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = gone.local_addr().unwrap();
+    drop(gone);
+    all_fail_as(Failure::Refused, &outcomes(server, 20));
 }
 
 #[test]
@@ -199,17 +192,12 @@ fn bytes_after_an_answer_are_wrong() {
     let outcomes = outcomes(server, 40);
     let fresh = |outcome: &&Outcome| outcome.request.connection == Connection::New;
     let (fresh, kept): (Vec<&Outcome>, Vec<&Outcome>) = outcomes.iter().partition(fresh);
-    assert!(
-        fresh
-            .iter()
-            .all(|o| o.failed.as_ref().is_some_and(|f| f.kind == Failure::Wrong)),
-        "{fresh:?}"
-    );
+    for outcome in fresh {
+        assert_eq!(failure(outcome), Some(Failure::Wrong), "{outcome:?}");
+    }
     // There, the request that follows finds them.
-    assert!(
-        kept.iter().filter(|o| o.failed.is_some()).count() >= kept.len() / 3,
-        "{kept:?}"
-    );
+    let found = kept.iter().filter(|outcome| outcome.failed.is_some());
+    assert!(found.count() >= kept.len() / 3, "{kept:?}");
 }
 
 #[test]
@@ -221,23 +209,12 @@ fn the_queue_that_a_stalled_server_leaves_is_given_up() {
     let start = Instant::now();
     let outcomes = outcomes_within(server, 400, Duration::from_millis(400));
     // Two kept connections would need 40 s for the 200 requests that they should carry.
-    assert!(
-        start.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        start.elapsed()
-    );
-    let unserved = |o: &&Outcome| {
-        o.failed
-            .as_ref()
-            .is_some_and(|failed| failed.detail.starts_with("no connection was free"))
-    };
-    assert!(outcomes.iter().filter(unserved).count() > 100);
-    let all_late = |o: &Outcome| {
-        o.failed
-            .as_ref()
-            .is_some_and(|f| f.kind == Failure::Timeout)
-    };
-    assert!(outcomes.iter().all(all_late));
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    all_fail_as(Failure::Timeout, &outcomes);
+    let failed = outcomes.iter().filter_map(|o| o.failed.as_ref());
+    let unserved = failed.filter(|failed| failed.detail.starts_with("no connection was free"));
+    assert!(unserved.count() > 100);
 }
 
 #[test]
@@ -257,26 +234,13 @@ fn an_older_release_after_a_newer_one_is_wrong() {
         }
     });
     let outcomes = outcomes(server, 200);
-    let wrong = |o: &&Outcome| {
-        o.failed
-            .as_ref()
-            .is_some_and(|failed| failed.kind == Failure::Wrong)
-    };
     let newer = outcomes.iter().find(|o| o.release == Some(2)).unwrap();
-    assert!(
-        outcomes
-            .iter()
-            .filter(|o| o.ended < newer.ended)
-            .all(|o| o.failed.is_none())
-    );
-    assert!(
-        outcomes
-            .iter()
-            .filter(|o| o.due > newer.ended)
-            .all(|o| wrong(&o)),
-        "{outcomes:?}"
-    );
-    assert!(outcomes.iter().filter(wrong).count() > 20);
+    let mut before = outcomes.iter().filter(|o| o.ended < newer.ended);
+    assert!(before.all(|outcome| failure(outcome).is_none()));
+    let mut after = outcomes.iter().filter(|o| o.due > newer.ended);
+    let is_wrong = |outcome: &Outcome| failure(outcome) == Some(Failure::Wrong);
+    assert!(after.all(is_wrong), "{outcomes:?}");
+    assert!(outcomes.iter().filter(|o| is_wrong(o)).count() > 20);
 }
 
 #[test]
@@ -352,15 +316,11 @@ fn a_stall_shows_in_every_request_that_it_delays() {
         }
     });
     let outcomes = outcomes(server, 100);
-    let fresh = outcomes
-        .iter()
-        .filter(|o| o.request.connection == Connection::New);
-    let mut due: Vec<Duration> = fresh.map(|o| o.due).collect();
+    let fresh = |o: &&Outcome| o.request.connection == Connection::New;
+    let mut due: Vec<Duration> = outcomes.iter().filter(fresh).map(|o| o.due).collect();
     due.sort_unstable();
-    for outcome in outcomes
-        .iter()
-        .filter(|o| o.due < due[19] && o.request.call.wait().is_zero())
-    {
+    let delayed = |o: &&Outcome| o.due < due[19] && o.request.call.wait().is_zero();
+    for outcome in outcomes.iter().filter(delayed) {
         assert!(outcome.latency() >= due[19] - outcome.due, "{outcome:?}");
     }
 }

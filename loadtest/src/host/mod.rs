@@ -6,7 +6,6 @@ pub mod install;
 pub mod interrupt;
 pub mod process;
 pub mod revision;
-pub mod scratch;
 pub mod system;
 #[cfg(target_os = "linux")]
 pub mod usage;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use handoff::os::procfs::{ProcessStat, executable, pids, resident_memory, with_descendants};
+
 /// Processor time of some processes up to a moment.
 #[derive(Clone, Debug, Default)]
 pub struct Cpu {
@@ -13,48 +15,25 @@ pub struct Cpu {
     ticks: u64,
 }
 
-/// The used part of `/proc/<pid>/stat`.
-#[derive(Debug, Eq, PartialEq)]
-struct Stat {
-    parent: u32,
-    ticks: u64,
-}
-
 /// Returns `root` and its descendants, without those that run the program `without`.
 pub fn family(root: u32, without: &Path) -> Vec<u32> {
-    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for pid in numbers_in("/proc") {
-        if let Some(stat) = stat(pid) {
-            children.entry(stat.parent).or_default().push(pid);
-        }
-    }
-    let mut family = Vec::new();
-    let mut next = vec![root];
-    while let Some(pid) = next.pop() {
-        if fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == without) {
-            continue;
-        }
-        family.push(pid);
-        next.extend(children.get(&pid).into_iter().flatten());
-    }
+    let mut family = Vec::from_iter(with_descendants([root]));
+    family.retain(|pid| executable(*pid).is_none_or(|program| program != without));
     family
 }
 
 /// Counts the children of `root` that run `program`.
 pub fn running(root: u32, program: &Path) -> usize {
-    numbers_in("/proc")
-        .filter(|pid| stat(*pid).is_some_and(|stat| stat.parent == root))
-        .filter(|pid| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program))
+    pids()
+        .filter(|pid| ProcessStat::read(*pid).is_some_and(|stat| stat.parent == root))
+        .filter(|pid| executable(*pid).is_some_and(|own| own == program))
         .count()
 }
 
 /// Returns the resident memory of the processes, in KiB. Shared pages count for each.
 pub fn rss_kib(processes: &[u32]) -> u64 {
-    processes
-        .iter()
-        .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
-        .filter_map(|status| parse_rss(&status))
-        .sum()
+    let memory = processes.iter().filter_map(|pid| resident_memory(*pid));
+    memory.sum::<u64>() / 1024
 }
 
 // === impl Cpu ===
@@ -64,17 +43,18 @@ impl Cpu {
     pub fn of(processes: &[u32]) -> Self {
         let mut cpu = Self::default();
         for &pid in processes {
-            for thread in numbers_in(&format!("/proc/{pid}/task")) {
+            let threads = fs::read_dir(format!("/proc/{pid}/task"));
+            for thread in threads.into_iter().flatten().flatten() {
+                let id = thread.file_name().to_string_lossy().parse();
                 // It counts in nanoseconds; a tick is ten milliseconds.
-                let run = fs::read_to_string(format!("/proc/{pid}/task/{thread}/schedstat"))
-                    .ok()
-                    .and_then(|line| parse_schedstat(&line));
-                if let Some(run) = run {
-                    cpu.run_ns.insert((pid, thread), run);
+                let line = fs::read_to_string(thread.path().join("schedstat"));
+                let run = line.ok().and_then(|line| parse_schedstat(&line));
+                if let (Ok(id), Some(run)) = (id, run) {
+                    cpu.run_ns.insert((pid, id), run);
                 }
             }
-            if let Some(stat) = stat(pid) {
-                cpu.ticks += stat.ticks;
+            if let Some(stat) = ProcessStat::read(pid) {
+                cpu.ticks += stat.user_ticks + stat.system_ticks;
             }
         }
         cpu
@@ -97,39 +77,8 @@ impl Cpu {
     }
 }
 
-fn numbers_in(folder: &str) -> impl Iterator<Item = u32> {
-    fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-}
-
-fn stat(pid: u32) -> Option<Stat> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-fn parse_stat(line: &str) -> Option<Stat> {
-    // The name may hold anything, also spaces and parentheses.
-    let mut fields = line.rsplit_once(')')?.1.split_ascii_whitespace();
-    let parent = fields.nth(1)?.parse().ok()?;
-    let user: u64 = fields.nth(9)?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    let ticks = user + system;
-    Some(Stat { parent, ticks })
-}
-
 fn parse_schedstat(line: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse().ok()
-}
-
-fn parse_rss(status: &str) -> Option<u64> {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?
-        .split_ascii_whitespace()
-        .next()?
-        .parse()
-        .ok()
 }
 
 #[cfg(test)]
@@ -137,22 +86,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_proc_are_read() {
-        let line = "42 (a) (b c) S 7 42 42 0 -1 4194560 1 2 3 4 150 250 0 0 20 0 3 0 9 1 2";
-        assert_eq!(
-            parse_stat(line),
-            Some(Stat {
-                parent: 7,
-                ticks: 400
-            })
-        );
-        assert_eq!(parse_stat("42 (a"), None);
+    fn the_time_of_a_thread_is_its_first_number() {
         assert_eq!(parse_schedstat("123456 7 8\n"), Some(123_456));
-        assert_eq!(
-            parse_rss("Name:\tx\nVmHWM:\t  9 kB\nVmRSS:\t   812 kB\n"),
-            Some(812)
-        );
-        assert_eq!(parse_rss("Name:\tkthreadd\n"), None);
     }
 
     #[test]

@@ -19,9 +19,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Serialize;
 
 use self::bounds::Bounds;
-use self::part::Part;
+use self::part::{Part, PartSpec};
 use self::problems::{describe_lateness, problems};
-use crate::cli::DeployBy;
 use crate::deploy::swap::Swap;
 use crate::generator::failure::Failure;
 use crate::generator::mix::Class;
@@ -123,30 +122,17 @@ pub struct Rate {
 /// The description of the run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Setup {
-    pub strategy: String,
-    #[serde(skip)]
-    pub title: String,
-    #[serde(skip)]
-    pub has_journal: bool,
-    pub names_releases: bool,
+    /// That of the first part, with the requests and swaps of all.
+    #[serde(flatten)]
+    pub spec: PartSpec,
     pub url: String,
-    pub deploy_by: Option<DeployBy>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub deploy: Option<String>,
-    pub connections: usize,
-    pub requests: u64,
-    pub swaps: u32,
-    pub swap_every_ms: Option<u64>,
     pub parts: usize,
-    pub windows: bool,
     /// Start of the first part, as RFC 3339.
     pub started: String,
     /// Time for which load was offered, over all parts.
     pub duration_s: f64,
     /// Start-up time of the app alone, median.
     pub startup_ms: Option<f64>,
-    pub commit: Option<String>,
-    pub programs: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -160,64 +146,75 @@ pub struct Machine {
 
 /// The histograms of all parts together.
 #[derive(Debug)]
-pub struct Merged {
-    pub classes: BTreeMap<(Class, Connection), ClassCounts>,
-    pub lateness: Histogram,
+struct Merged {
+    classes: BTreeMap<(Class, Connection), ClassCounts>,
+    /// Latencies are withheld: of them only the counts are given.
+    is_withheld: bool,
 }
 
 // === impl Merged ===
 
 impl Merged {
-    pub fn of(parts: &[Part]) -> Self {
+    fn of(parts: &[Part], is_withheld: bool) -> Self {
         let mut classes: BTreeMap<_, ClassCounts> = BTreeMap::new();
-        let mut lateness = Histogram::default();
-        for part in parts {
-            lateness.merge(&part.lateness);
-            for counts in &part.classes {
-                let (class, connection) = (counts.class, counts.connection);
-                classes
-                    .entry((class, connection))
-                    .or_insert_with(|| ClassCounts::new(class, connection))
-                    .merge(counts);
-            }
+        for counts in parts.iter().flat_map(|part| &part.classes) {
+            let (class, connection) = (counts.class, counts.connection);
+            classes
+                .entry((class, connection))
+                .or_insert_with(|| ClassCounts::new(class, connection))
+                .merge(counts);
         }
-        Self { classes, lateness }
+        Self {
+            classes,
+            is_withheld,
+        }
     }
 
     /// Adds up one histogram of these classes.
-    pub fn all(
+    fn all(
         &self,
         is_wanted: impl Fn(Class, Connection) -> bool,
         histogram: impl Fn(&ClassCounts) -> &Histogram,
     ) -> Histogram {
         let mut all = Histogram::default();
-        let mut classes = self.classes.values().collect::<Vec<_>>();
-        classes.retain(|counts| is_wanted(counts.class, counts.connection));
-        classes
-            .into_iter()
-            .for_each(|counts| all.merge(histogram(counts)));
+        for counts in self.classes.values() {
+            if is_wanted(counts.class, counts.connection) {
+                all.merge(histogram(counts));
+            }
+        }
         all
     }
 
-    /// Adds up one histogram of the quick classes.
-    pub fn quick(&self, histogram: impl Fn(&ClassCounts) -> &Histogram) -> Histogram {
-        self.all(|class, _| class.is_quick(), histogram)
+    fn quantiles(
+        &self,
+        is_wanted: impl Fn(Class, Connection) -> bool,
+        histogram: impl Fn(&ClassCounts) -> &Histogram,
+    ) -> Quantiles {
+        let all = self.all(is_wanted, histogram);
+        if self.is_withheld {
+            return Quantiles {
+                count: all.count(),
+                ..Quantiles::default()
+            };
+        }
+        Quantiles::of(&all)
     }
 
-    fn by_connection(
-        &self,
-        histogram: impl Fn(&ClassCounts) -> &Histogram,
-    ) -> QuantilesByConnection {
-        let of = |wanted: Connection| {
+    fn by_connection(&self, histogram: fn(&ClassCounts) -> &Histogram) -> QuantilesByConnection {
+        let of = |wanted| {
             let is_wanted = |class: Class, connection| class.is_quick() && connection == wanted;
-            Quantiles::of(&self.all(is_wanted, &histogram))
+            self.quantiles(is_wanted, histogram)
         };
         QuantilesByConnection {
             kept: of(Connection::Kept),
             new: of(Connection::New),
-            both: Quantiles::of(&self.quick(&histogram)),
+            both: self.quantiles(is_quick, histogram),
         }
     }
+}
+
+fn is_quick(class: Class, _connection: Connection) -> bool {
+    class.is_quick()
 }
 
 // === impl Report ===
@@ -226,46 +223,47 @@ impl Report {
     /// Adds up the parts, of which there is at least one.
     pub fn new(parts: &[Part]) -> Self {
         let spec = &parts[0].spec;
-        let merged = Merged::of(parts);
         let latency_withheld = describe_lateness(parts, LATENESS_LIMIT_MS);
+        let is_withheld = latency_withheld.is_some();
+        let merged = Merged::of(parts, is_withheld);
         let sent = parts.iter().map(|part| part.sent).sum();
         let swaps: Vec<Swap> = parts.iter().flat_map(|part| part.swaps.clone()).collect();
         let control_runs = parts.iter().flat_map(|part| part.control_runs.clone());
-        let control_runs: Vec<Swap> = control_runs.collect();
         let failed = failures(parts, spec.has_journal);
         let bounds = (spec.has_journal && spec.strategy == "handoff").then(|| {
             let full = if spec.windows { FULL_ON_WINDOWS } else { FULL };
             // A withheld latency cannot be compared.
-            let quoted = |histogram: fn(&ClassCounts) -> &Histogram| {
-                let quick = merged.quick(histogram);
-                latency_withheld
-                    .as_ref()
-                    .map_or(quick, |_| Histogram::default())
-            };
-            let (in_swaps, in_controls) = (quoted(|c| &c.in_swaps), quoted(|c| &c.in_controls));
+            let is_quoted = |class: Class, _| class.is_quick() && !is_withheld;
+            let in_swaps = merged.all(is_quoted, |counts| &counts.in_swaps);
+            let in_controls = merged.all(is_quoted, |counts| &counts.in_controls);
             let is_full = sent >= full.0 && swaps.len() >= full.1;
             Bounds::of(parts, &in_swaps, &in_controls, is_full)
         });
         let problems = problems(parts, &failed, bounds.as_ref());
-        let longest = |of: fn(&Part) -> f64| parts.iter().map(of).fold(0.0, f64::max);
+        let longest = |of: fn(&Part) -> f64| {
+            let longest = parts.iter().map(of).fold(0.0, f64::max);
+            (sent > 0 && !is_withheld).then_some(longest)
+        };
+        let mut lateness = Histogram::default();
+        parts.iter().for_each(|part| lateness.merge(&part.lateness));
         let duration_s = parts.iter().map(|part| part.duration_s).sum::<f64>();
-        let mut report = Self {
+        Self {
             passed: problems.is_empty(),
             problems,
             sent,
             failed,
             classes: classes(&merged),
-            latency_ms: Quantiles::of(&merged.quick(|counts| &counts.latency)),
+            latency_ms: merged.quantiles(is_quick, |counts| &counts.latency),
             latency_outside_swaps_ms: merged.by_connection(|counts| &counts.outside),
             latency_in_swaps_ms: merged.by_connection(|counts| &counts.in_swaps),
             latency_in_control_runs_ms: merged.by_connection(|counts| &counts.in_controls),
-            latency_slow_ms: Quantiles::of(
-                &merged.all(|class, _| !class.is_quick(), |counts| &counts.latency),
-            ),
-            service_ms: Quantiles::of(&merged.quick(|counts| &counts.service)),
-            stall_ms: (sent > 0).then(|| longest(|part| part.stall_ms)),
-            gap_ms: (sent > 0).then(|| longest(|part| part.gap_ms)),
-            lateness_ms: Quantiles::of(&merged.lateness),
+            latency_slow_ms: merged
+                .quantiles(|class, _| !class.is_quick(), |counts| &counts.latency),
+            service_ms: merged.quantiles(is_quick, |counts| &counts.service),
+            stall_ms: longest(|part| part.stall_ms),
+            gap_ms: longest(|part| part.gap_ms),
+            latency_withheld,
+            lateness_ms: Quantiles::of(&lateness),
             rate: Rate {
                 asked: spec.rate.get(),
                 reached: (sent as f64 / duration_s.max(0.001) * 10.0).round() / 10.0,
@@ -276,56 +274,14 @@ impl Report {
             setup: setup(parts, swaps.len(), bounds.as_ref(), duration_s),
             machine: Machine::this(),
             bounds,
-            latency_withheld,
             swaps,
-            control_runs,
-        };
-        if report.latency_withheld.is_some() {
-            report.withhold_latency();
+            control_runs: control_runs.collect(),
         }
-        report
     }
 
     /// Returns the number of failed requests.
     pub fn failures(&self) -> u64 {
         self.failed.values().sum()
-    }
-
-    /// Writes the report as JSON.
-    pub fn write_json(&self, file: &Path) -> io::Result<()> {
-        write_json(self, file)
-    }
-
-    fn withhold_latency(&mut self) {
-        let of_classes = self.classes.values_mut().flat_map(|class| {
-            [
-                &mut class.latency_ms,
-                &mut class.service_ms,
-                &mut class.outside_swaps_ms,
-                &mut class.in_swaps_ms,
-                &mut class.in_control_runs_ms,
-            ]
-        });
-        let by_connection = [
-            &mut self.latency_outside_swaps_ms,
-            &mut self.latency_in_swaps_ms,
-            &mut self.latency_in_control_runs_ms,
-        ];
-        let by_connection = by_connection
-            .into_iter()
-            .flat_map(|by| [&mut by.kept, &mut by.new, &mut by.both]);
-        let all = [
-            &mut self.latency_ms,
-            &mut self.latency_slow_ms,
-            &mut self.service_ms,
-        ];
-        for quantiles in of_classes.chain(by_connection).chain(all) {
-            *quantiles = Quantiles {
-                count: quantiles.count,
-                ..Quantiles::default()
-            };
-        }
-        (self.stall_ms, self.gap_ms) = (None, None);
     }
 }
 
@@ -340,7 +296,7 @@ fn failures(parts: &[Part], has_journal: bool) -> BTreeMap<&'static str, u64> {
     let kinds: &[Failure] = if has_journal {
         &Failure::ALL
     } else {
-        &Failure::PLAIN
+        Failure::PLAIN
     };
     let mut failed: BTreeMap<_, u64> = kinds.iter().map(|kind| (kind.word(), 0)).collect();
     for (kind, count) in parts.iter().flat_map(|part| &part.failed) {
@@ -357,7 +313,7 @@ fn examples(parts: &[Part]) -> Vec<Example> {
 fn classes(merged: &Merged) -> BTreeMap<Class, ClassReport> {
     let class_report = |wanted: Class| {
         let of = |histogram: fn(&ClassCounts) -> &Histogram| {
-            Quantiles::of(&merged.all(|class, _| class == wanted, histogram))
+            merged.quantiles(|class, _| class == wanted, histogram)
         };
         let counts = || merged.classes.values().filter(|c| c.class == wanted);
         counts().next()?;
@@ -376,30 +332,21 @@ fn classes(merged: &Merged) -> BTreeMap<Class, ClassReport> {
 }
 
 fn setup(parts: &[Part], swaps: usize, bounds: Option<&Bounds>, duration_s: f64) -> Setup {
-    let spec = &parts[0].spec;
     let started_ms = parts.iter().map(|part| part.started_ms).min().unwrap_or(0);
     let started = UNIX_EPOCH + Duration::from_millis(started_ms);
     let asked: u32 = parts.iter().map(|part| part.spec.swaps).sum();
     Setup {
-        strategy: spec.strategy.clone(),
-        title: spec.title.clone(),
-        has_journal: spec.has_journal,
-        names_releases: spec.names_releases,
+        spec: PartSpec {
+            requests: parts.iter().map(|part| part.spec.requests).sum(),
+            // With a limit on time, as many as there was time for.
+            swaps: asked.max(u32::try_from(swaps).unwrap_or(u32::MAX)),
+            ..parts[0].spec.clone()
+        },
         url: parts[0].url.clone(),
-        deploy_by: spec.deploy_by,
-        deploy: spec.deploy.clone(),
-        connections: spec.connections.get(),
-        requests: parts.iter().map(|part| part.spec.requests).sum(),
-        // With a limit on time, as many as there was time for.
-        swaps: asked.max(u32::try_from(swaps).unwrap_or(u32::MAX)),
-        swap_every_ms: spec.swap_every_ms,
         parts: parts.len(),
-        windows: spec.windows,
         started: humantime::format_rfc3339_seconds(started).to_string(),
         duration_s: (duration_s * 10.0).round() / 10.0,
         startup_ms: bounds.and_then(|bounds| bounds.promoted_after.compared_ms),
-        commit: spec.commit.clone(),
-        programs: spec.programs.clone(),
     }
 }
 

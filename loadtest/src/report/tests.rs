@@ -1,7 +1,7 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 
-use super::part::PartSpec;
 use super::*;
+use crate::cli::DeployBy;
 use crate::deploy::swap::Phases;
 use crate::generator::failure::Failed;
 
@@ -174,7 +174,7 @@ fn with_a_limit_on_time_as_many_swaps_were_asked_for_as_were_made() {
     part.spec.swaps = 0;
     let report = Report::new(&[part]);
     assert!(report.passed);
-    assert_eq!(report.setup.swaps, 2);
+    assert_eq!(report.setup.spec.swaps, 2);
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub fn text(report: &Report, style: Style) -> String {
         counts(report, style),
         latency(report, style),
         classes(report, style),
-        swaps(&report.swaps, report.setup.deploy.is_some(), style),
+        swaps(&report.swaps, report.setup.spec.deploy.is_some(), style),
         bounds(report, style),
         failures(report, style),
         verdict(report, style),
@@ -34,7 +34,7 @@ fn heading(report: &Report, style: Style) -> String {
     let setup = &report.setup;
     let mut first = format!(
         "{} · {}",
-        style.bold(&setup.title),
+        style.bold(&setup.spec.title),
         count(report.swaps.len(), "swap")
     );
     if !report.control_runs.is_empty() {
@@ -46,7 +46,7 @@ fn heading(report: &Report, style: Style) -> String {
         let _ = write!(first, " in {} parts", setup.parts);
     }
     let mut second = format!("{} · {}", report.machine, setup.started);
-    if let Some(commit) = &setup.commit {
+    if let Some(commit) = &setup.spec.commit {
         let _ = write!(second, " · {commit}");
     }
     format!("{first}\n{}", style.dim(&second))
@@ -54,10 +54,10 @@ fn heading(report: &Report, style: Style) -> String {
 
 fn counts(report: &Report, style: Style) -> String {
     let (rate, lateness) = (report.rate, &report.lateness_ms);
-    let connections = if report.setup.has_journal {
+    let connections = if report.setup.spec.has_journal {
         String::new()
     } else {
-        let kept = report.setup.connections;
+        let kept = report.setup.spec.connections;
         format!("; half on {kept} kept connections, half on a new one each")
     };
     let mut text = format!(
@@ -74,7 +74,7 @@ fn counts(report: &Report, style: Style) -> String {
         ms(lateness.max),
         thousands(report.reopened),
     );
-    if report.setup.has_journal {
+    if report.setup.spec.has_journal {
         let _ = write!(remark, "\n  sent again: {}", thousands(report.sent_again));
     }
     let _ = writeln!(text, "  {}", style.dim(&remark));
@@ -151,7 +151,7 @@ fn latency(report: &Report, style: Style) -> String {
 }
 
 fn classes(report: &Report, style: Style) -> String {
-    if !report.setup.has_journal || report.latency_withheld.is_some() {
+    if !report.setup.spec.has_journal || report.latency_withheld.is_some() {
         return String::new();
     }
     let mut table = table(&[
@@ -306,13 +306,13 @@ fn verdict(report: &Report, style: Style) -> String {
     }
     let swaps = match report.swaps.len() {
         0 => "no swap was asked for".to_owned(),
-        count if !report.setup.names_releases => {
+        count if !report.setup.spec.names_releases => {
             format!("{count} deploys, of which answers tell nothing")
         }
         1 => "clients saw the swap".to_owned(),
         count => format!("clients saw all {count} swaps"),
     };
-    let requests = if report.setup.has_journal {
+    let requests = if report.setup.spec.has_journal {
         "every request was answered once, rightly"
     } else {
         "no request failed"

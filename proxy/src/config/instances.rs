@@ -10,11 +10,15 @@ use super::error::{ConfigError, at_least, positive};
 use super::{environment, paths};
 use crate::cli::Run;
 use crate::cli::run::{AutoRollback, Overlap};
+use crate::control_plane::before_start::BeforeStartSettings;
 use crate::control_plane::liveness::Liveness;
 use crate::control_plane::probe::{ExpectedStatus, Probe};
 use crate::control_plane::readiness::Readiness;
 use crate::control_plane::settings::SupervisorSettings;
+use crate::control_plane::step::StepSettings;
+use crate::deployment::before_start::BeforeStartRuns;
 use crate::process::template::Command;
+use crate::process::words;
 
 /// Maximum time from one status to the next at rest: commands take a sidecar for dead after ten
 /// seconds.
@@ -39,6 +43,8 @@ pub(super) fn supervisor(
         port_names: run.app.port_name.clone(),
         can_overlap: run.app.overlap == Overlap::Yes,
         readiness: readiness(run)?,
+        before_start: before_start(run, state)?,
+        verify: verify(run)?,
         start_timeout: positive("--start-timeout", options.readiness.start_timeout)?,
         deploy_timeout: positive("--deploy-timeout", options.readiness.deploy_timeout)?,
         liveness: liveness(run)?,
@@ -67,6 +73,58 @@ fn readiness(run: &Run) -> Result<Readiness, ConfigError> {
         rise: options.health_rise.max(1),
         warmup: warmup.collect::<Result<_, _>>()?,
         owner_check: options.health_identity,
+    })
+}
+
+fn before_start(run: &Run, state: &Path) -> Result<Option<BeforeStartSettings>, ConfigError> {
+    const OPTION: &str = "--before-start";
+    let options = &run.reloadable.readiness;
+    let timeout = positive("--before-start-timeout", options.before_start_timeout)?;
+    let Some(text) = &options.before_start else {
+        return Ok(None);
+    };
+    if text.contains("{port") {
+        return Err(ConfigError::Value {
+            key: OPTION.into(),
+            value: text.clone(),
+            expected: "a command without {port}: it runs before the app has one",
+        });
+    }
+    Ok(Some(BeforeStartSettings {
+        step: step(OPTION, text, timeout, &[])?,
+        runs: BeforeStartRuns::of(state),
+    }))
+}
+
+fn verify(run: &Run) -> Result<Option<StepSettings>, ConfigError> {
+    let options = &run.reloadable.readiness;
+    let timeout = positive("--verify-timeout", options.verify_timeout)?;
+    let text = options.verify.as_deref();
+    text.map(|text| step("--verify", text, timeout, &run.app.port_name))
+        .transpose()
+}
+
+fn step(
+    option: &'static str,
+    text: &str,
+    timeout: Duration,
+    port_names: &[String],
+) -> Result<StepSettings, ConfigError> {
+    let words = words::split(text).filter(|words| !words.is_empty());
+    let command = Command::new(words.ok_or_else(|| ConfigError::Value {
+        key: option.into(),
+        value: text.to_owned(),
+        expected: "a program and its arguments, with each quote closed",
+    })?);
+    let checked = command.check_placeholders(port_names);
+    checked.map_err(|typo| ConfigError::Placeholder {
+        key: option.into(),
+        typo,
+    })?;
+    Ok(StepSettings {
+        option,
+        command,
+        timeout,
     })
 }
 
@@ -171,6 +229,24 @@ fn bake_max_errors(run: &Run) -> Result<Option<f64>, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_is_a_program_with_arguments() {
+        let parsed = |text| step("--verify", text, Duration::from_secs(1), &[]);
+        let command = parsed(r#"sh -c "curl {dir}""#).unwrap().command;
+        assert_eq!(command.to_string(), "sh -c curl {dir}");
+        for (bad, part) in [
+            ("", "a program"),
+            ("sh -c 'x", "each quote closed"),
+            ("./check {prot}", "write {port}"),
+        ] {
+            let error = parsed(bad).unwrap_err().to_string();
+            assert!(
+                error.starts_with("--verify") && error.contains(part),
+                "{error}"
+            );
+        }
+    }
 
     #[test]
     fn a_field_of_checks_has_a_name_and_a_value_and_is_not_one_of_ours() {

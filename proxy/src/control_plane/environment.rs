@@ -53,6 +53,14 @@ fn with_inherited(
     variables
 }
 
+/// Returns the variables of a command that runs before the app has a port.
+pub(super) fn portless_variables(own: &Variables, values: Values<'_>) -> Variables {
+    let mut variables = own.clone();
+    variables.set("SHARED_DIR", values.shared);
+    variables.set("RELEASE", values.release.id.as_str());
+    variables
+}
+
 #[cfg(test)]
 mod tests {
     use sha2::{Digest as _, Sha256};

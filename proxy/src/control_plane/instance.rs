@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::iter;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::time::Instant;
 use super::liveness::Liveness;
 use super::probe::AskedAs;
 use super::readiness::{OwnerCheck, Readiness, ReadinessTimeout};
+use super::step::{StepFailure, Verification};
 use crate::os::ports;
 use crate::process::tree::{PortOwner, ProcessTree, Stranger};
 use crate::process::{Exit, Process};
@@ -33,17 +35,18 @@ pub(super) enum InstanceEvent {
     },
     /// The process that listens on the port of the ready instance has been found.
     PortSuspect(String),
-    /// The instance was not ready in time.
+    /// The instance was not ready in time, or the operator's check has failed.
     NeverReady {
         /// Reason in one line.
         reason: String,
-        /// Last lines of the output so far.
+        /// Last lines of the output so far, or of the check's.
         output: VecDeque<String>,
-        /// Result of the last probe.
-        probe: String,
+        /// Result of the last probe, if that is the reason.
+        probe: Option<String>,
     },
-    /// The instance has ended, and its port is another program's: it could not have worked.
-    PortTaken(String),
+    /// The instance has ended, and could not have worked for a reason outside the release: its port
+    /// is another program's, or the operator's check cannot be started.
+    MachineFault(String),
     /// The instance has ended.
     Exited {
         /// Exit status and last output.
@@ -81,13 +84,17 @@ enum PortFault {
 }
 
 /// Settings for the checks and the stop of one instance.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct InstanceConfig {
     pub(super) port: u16,
+    /// Ports of `--port-name`.
+    pub(super) further_ports: Vec<u16>,
     pub(super) readiness: Readiness,
     /// Liveness check that has to succeed too, as the instance replaces an unhealthy one of the
     /// same release.
     pub(super) liveness: Option<Liveness>,
+    /// The operator's check, after all others.
+    pub(super) verification: Option<Verification>,
     /// Maximum time from the launch to readiness.
     pub(super) start_timeout: Duration,
     /// Maximum time from the request to stop to the end, where nobody else sets a time.
@@ -106,8 +113,9 @@ pub(super) type StopTime = watch::Receiver<Option<Instant>>;
 enum StartResult {
     Ready(SocketAddr, Vec<Note>, Option<Stranger>),
     NeverReady(String),
+    Unverified(StepFailure),
     Exited(Exit),
-    PortTaken(String),
+    MachineFault(String),
     StopRequested,
 }
 
@@ -128,20 +136,27 @@ pub(super) async fn follow<P: Process>(
         StartResult::NeverReady(probe) => report(InstanceEvent::NeverReady {
             reason: describe_timeout(&process.tree(), &config, &probe).await,
             output: process.output(),
-            probe,
+            probe: Some(probe),
         }),
-        StartResult::Exited(exit) => {
-            let probe = config.last_probe.take();
-            return report(if ports::is_taken(config.port) {
-                let reason = "its port was taken by another program before it could listen";
-                InstanceEvent::PortTaken(reason.to_owned())
-            } else {
-                InstanceEvent::Exited { exit, probe }
+        StartResult::Unverified(StepFailure { reason, output, .. }) => {
+            report(InstanceEvent::NeverReady {
+                reason,
+                output,
+                probe: None,
             });
         }
-        StartResult::PortTaken(reason) => {
+        StartResult::Exited(exit) => {
+            let probe = config.last_probe.take();
+            return report(match config.taken_port(&process.tree()).await {
+                Some(port) => InstanceEvent::MachineFault(format!(
+                    "its port {port} was taken by another program before it could listen"
+                )),
+                None => InstanceEvent::Exited { exit, probe },
+            });
+        }
+        StartResult::MachineFault(reason) => {
             stop(&mut process, stop_time, config.stop_timeout).await;
-            return report(InstanceEvent::PortTaken(reason));
+            return report(InstanceEvent::MachineFault(reason));
         }
         StartResult::StopRequested => {}
     }
@@ -212,9 +227,24 @@ async fn start<P: Process>(
                         None
                     }
                 };
+                if let Some(verification) = &config.verification {
+                    last_probe.replace(Some("--verify has not ended yet".to_owned()));
+                    let verified = tokio::select! {
+                        exit = process.exited() => return StartResult::Exited(exit),
+                        _ = stop_time.changed() => return StartResult::StopRequested,
+                        verified = verification.check(address) => verified,
+                    };
+                    match verified {
+                        Ok(()) => {}
+                        Err(failure) if failure.is_releases_fault => {
+                            return StartResult::Unverified(failure);
+                        }
+                        Err(failure) => return StartResult::MachineFault(failure.reason),
+                    }
+                }
                 return StartResult::Ready(address, notes, stranger);
             }
-            Ok(Err(PortFault::Taken(reason))) => return StartResult::PortTaken(reason),
+            Ok(Err(PortFault::Taken(reason))) => return StartResult::MachineFault(reason),
             Ok(Err(PortFault::Stranger(reason))) => {
                 last_probe.replace(Some(reason));
                 tokio::time::sleep(config.readiness.interval).await;
@@ -265,6 +295,15 @@ async fn check_owner(
     }
 }
 
+/// Returns whether what an instance has left behind listens on the port.
+async fn is_held_by(tree: &ProcessTree, port: u16) -> bool {
+    match tree.owner((Ipv4Addr::LOCALHOST, port).into()).await {
+        PortOwner::Tree(_) => true,
+        PortOwner::Stranger(stranger) => stranger.name().await.is_none(),
+        PortOwner::Unknown => false,
+    }
+}
+
 fn describe_stranger(address: SocketAddr, name: &str) -> String {
     format!("on its address {address} answers {name}, which it has not started")
 }
@@ -272,6 +311,16 @@ fn describe_stranger(address: SocketAddr, name: &str) -> String {
 // === impl InstanceConfig ===
 
 impl InstanceConfig {
+    /// Returns the first of its ports that another program keeps it from binding.
+    async fn taken_port(&self, tree: &ProcessTree) -> Option<u16> {
+        for port in iter::once(self.port).chain(self.further_ports.iter().copied()) {
+            if ports::is_taken(port) && !is_held_by(tree, port).await {
+                return Some(port);
+            }
+        }
+        None
+    }
+
     async fn prepare(
         &self,
         address: SocketAddr,
@@ -354,16 +403,63 @@ async fn look_elsewhere(tree: &ProcessTree, port: u16, hint: &RefCell<String>) -
 }
 
 async fn describe_elsewhere(tree: &ProcessTree, port: u16) -> Option<String> {
-    let all = tree.listeners().await.into_iter();
-    let elsewhere: Vec<_> = all
-        .filter(|listener| listener.port() != port)
-        .map(|listener| listener.to_string())
-        .collect();
-    let elsewhere = (!elsewhere.is_empty()).then(|| elsewhere.join(" and "));
-    elsewhere.map(|elsewhere| {
+    describe_listeners(&tree.listeners().await, port)
+}
+
+/// Describes the listeners of an instance none of which is where it is probed.
+fn describe_listeners(listeners: &[SocketAddr], port: u16) -> Option<String> {
+    let is_probed = |listener: &SocketAddr| {
+        let ip = listener.ip().to_canonical();
+        let loopback = [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            Ipv6Addr::LOCALHOST.into(),
+        ];
+        listener.port() == port && (ip.is_unspecified() || loopback.contains(&ip))
+    };
+    if listeners.is_empty() || listeners.iter().any(is_probed) {
+        return None;
+    }
+    let join = |listeners: &[SocketAddr]| {
+        let texts: Vec<_> = listeners.iter().map(SocketAddr::to_string).collect();
+        texts.join(" and ")
+    };
+    let (on_port, others): (Vec<_>, Vec<_>) = listeners
+        .iter()
+        .partition(|listener| listener.port() == port);
+    Some(if on_port.is_empty() {
         format!(
-            "; it listens on {elsewhere}, not on its port {port}: pass it {{port}}, or let it read \
-             PORT"
+            "; it listens on {}, not on its port {port}: pass it {{port}}, or let it read PORT",
+            join(&others)
+        )
+    } else {
+        format!(
+            "; it listens on {}, not on 127.0.0.1: pass it {{host}}, or set the variable that names \
+             its address (HOST, HOSTNAME) to 127.0.0.1",
+            join(&on_port)
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_described_where_none_can_be_probed() {
+        let describe = |listeners: &[&str]| {
+            let listeners: Vec<_> = listeners.iter().map(|it| it.parse().unwrap()).collect();
+            describe_listeners(&listeners, 4000)
+        };
+        for probed in ["127.0.0.1:4000", "0.0.0.0:4000", "[::1]:4000", "[::]:4000"] {
+            assert_eq!(describe(&[probed, "127.0.0.1:9229"]), None, "{probed}");
+        }
+        assert_eq!(describe(&[]), None);
+        let port = describe(&["127.0.0.1:3000", "[::1]:3000"]).unwrap();
+        let expected =
+            "it listens on 127.0.0.1:3000 and [::1]:3000, not on its port 4000: pass it {port}";
+        assert!(port.contains(expected), "{port}");
+        let address = describe(&["172.17.0.2:4000", "127.0.0.1:9229"]).unwrap();
+        let expected = "it listens on 172.17.0.2:4000, not on 127.0.0.1: pass it {host}";
+        assert!(address.contains(expected), "{address}");
+    }
 }

@@ -1,6 +1,7 @@
 //! The control plane: from a changed file to a routed instance, and to the end of the one before.
 
 pub mod artifact;
+pub mod before_start;
 mod change_events;
 pub mod config_source;
 pub mod desired_file;
@@ -15,6 +16,7 @@ pub mod settings;
 pub mod siblings;
 mod stale_status;
 pub mod status_file;
+pub mod step;
 pub mod supervisor;
 mod watch_set;
 pub mod watcher;

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::before_start::BeforeStartSettings;
 use super::lifecycle::Policy;
 use super::liveness::Liveness;
 use super::readiness::Readiness;
+use super::step::StepSettings;
 use crate::process::stop::Stop;
 use crate::process::template::Command;
 use crate::process::variables::Variables;
@@ -21,6 +23,10 @@ pub struct SupervisorSettings {
     pub shared: PathBuf,
     /// Check that gates promotion.
     pub readiness: Readiness,
+    /// Command that runs once before a release starts for the first time (`--before-start`).
+    pub before_start: Option<BeforeStartSettings>,
+    /// Command that checks an instance that is ready (`--verify`).
+    pub verify: Option<StepSettings>,
     /// Maximum time from a launch to readiness while nothing has served yet.
     pub start_timeout: Duration,
     /// Maximum time from a launch to readiness once something has served.

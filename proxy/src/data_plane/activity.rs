@@ -220,9 +220,13 @@ impl Activity {
         }
     }
 
-    /// Returns the time for which the first byte of a request is awaited, if it is.
+    /// Returns the time for which the first byte of a request, or the client's close, is awaited, if
+    /// it is.
     pub(super) fn idle_time(&self, now: Moment) -> Option<Duration> {
-        let is_idle = matches!(self.state(), ClientState::Opened | ClientState::Idle);
+        let is_idle = matches!(
+            self.state(),
+            ClientState::Opened | ClientState::Idle | ClientState::Lingering
+        );
         let since = Mark::from_bits(self.since.load(Ordering::Relaxed));
         is_idle.then(|| since.age(now))
     }

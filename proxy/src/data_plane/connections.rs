@@ -140,18 +140,23 @@ impl Connections {
     }
 
     /// Closes those connections that have been idle for longest, for others that wait: first those
-    /// that have sent nothing at all. `now` is the moment of the last sweep.
+    /// whose response is sent and whose clients are to close them, then those that have sent nothing
+    /// at all. `now` is the moment of the last sweep.
     pub(super) fn make_room(&self, now: Moment) {
         if self.all_busy.get() == Some(now) {
             return;
         }
         let tracked = self.tracked.borrow();
-        let mut idle: Vec<(bool, Reverse<Duration>, usize)> = tracked
+        let mut idle: Vec<(usize, Reverse<Duration>, usize)> = tracked
             .iter()
             .filter_map(|(key, TrackedConnection { client, .. })| {
                 let time = client.activity.idle_time(now)?;
-                let has_served = client.activity.state() == ClientState::Idle;
-                (time >= MIN_IDLE).then_some((has_served, Reverse(time), key))
+                let rank = match client.activity.state() {
+                    ClientState::Lingering => 0,
+                    ClientState::Opened => 1,
+                    _ => 2,
+                };
+                (time >= MIN_IDLE).then_some((rank, Reverse(time), key))
             })
             .collect();
         if idle.is_empty() {
@@ -162,7 +167,8 @@ impl Connections {
         for (.., key) in &idle[..room] {
             let TrackedConnection { client, waker, .. } = &tracked[*key];
             // A request that has just arrived is served.
-            if client.stream.is_quiet_per_reactor() {
+            let is_lingering = client.activity.state() == ClientState::Lingering;
+            if is_lingering || client.stream.is_quiet_per_reactor() {
                 client.activity.request_close();
                 waker.wake_by_ref();
             }

@@ -1,5 +1,6 @@
 //! The checksum file `NAME.sha256` beside an artifact.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::text::{decode, trim};
@@ -10,9 +11,27 @@ pub fn path_for(artifact: &Path) -> PathBuf {
     artifact.with_added_extension("sha256")
 }
 
-/// Returns the content of the checksum file of the artifact `name`, as `sha256sum` writes it.
-pub fn content(name: &str, digest: Digest) -> String {
-    format!("{}  {name}\n", digest.hex())
+/// Begin of the comment that names the deployment of an artifact. `sha256sum --check` skips it.
+const DEPLOYED_FOR: &str = "# deployed for ";
+
+/// Returns the content of the checksum file of the artifact `name`, as `sha256sum` writes it, with a
+/// comment that names the `deployment` for which it was copied there.
+pub fn content(name: &str, digest: Digest, deployment: Option<&str>) -> String {
+    let mut content = format!("{}  {name}\n", digest.hex());
+    if let Some(deployment) = deployment {
+        // Writing to a string cannot fail.
+        let _ = writeln!(content, "{DEPLOYED_FOR}{deployment}");
+    }
+    content
+}
+
+/// Returns the deployment that the content of a checksum file names.
+pub fn deployment_of(content: &[u8]) -> Option<String> {
+    let text = decode(content)?;
+    let named = text
+        .lines()
+        .find_map(|line| line.strip_prefix(DEPLOYED_FOR));
+    named.map(str::to_owned)
 }
 
 /// Returns the digest of the artifact `name` in the content of a checksum file, as `sha256sum`,
@@ -96,6 +115,16 @@ mod tests {
         let of = |name: &str| format!("{B}  other.zip\n{A}  ./{name}\n");
         assert_eq!(read(of("app.zip").as_bytes()).as_deref(), Some(A));
         assert_eq!(read(of("third.zip").as_bytes()), None);
+    }
+
+    #[test]
+    fn the_deployment_is_named_by_a_comment() {
+        let digest = Digest::parse(A).unwrap();
+        for deployment in [Some("\"shop.txt\""), None] {
+            let content = content("app.zip", digest, deployment);
+            assert_eq!(read(content.as_bytes()).as_deref(), Some(A));
+            assert_eq!(deployment_of(content.as_bytes()).as_deref(), deployment);
+        }
     }
 
     #[test]

@@ -5,11 +5,13 @@
 //! releases/NAME               an artifact in the drop folder             written by deployers
 //! releases/NAME.sha256        its digest, beside it                      written by deployers
 //! <state>/desired.json        commands for all sidecars                  written by deployers
+//! <state>/before-start/…       the runs of --before-start                 written by sidecars
 //! <state>/sidecars/ID.json    the status of one sidecar                  written by that sidecar
 //! ```
 //! Deployers and sidecars reach each other in no other way, so they may run in different
 //! containers, and several sidecars may share one folder. Each file is replaced in one step.
 
+pub mod before_start;
 pub mod checksum_file;
 pub mod copy;
 pub mod data_left;

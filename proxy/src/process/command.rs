@@ -18,7 +18,8 @@ use super::program::SearchPath;
 use super::stop::Stop;
 use super::tree::ProcessTree;
 use super::{
-    Exit, Launch, LaunchError, LaunchSpec, Process, StopFuture, os, program, stop_request,
+    Exit, Launch, LaunchError, LaunchSpec, Process, ProcessRole, StopFuture, os, program,
+    stop_request,
 };
 use crate::os::descriptors;
 use crate::os::inherit;
@@ -50,6 +51,10 @@ pub struct OsLauncher {
 #[derive(Clone, Debug, Default)]
 pub struct Roots(Arc<Mutex<BTreeMap<Generation, u32>>>);
 
+/// The entry of one instance among the roots, until it is dropped.
+#[derive(Debug)]
+struct RootEntry(Roots, Generation);
+
 /// A process tree on this machine.
 #[derive(Debug)]
 pub struct OsProcess {
@@ -61,8 +66,8 @@ pub struct OsProcess {
     child: Child,
     tree: os::Tree,
     output: Output,
-    generation: Generation,
-    roots: Roots,
+    /// Its entry among the roots; a step has none.
+    _root: Option<RootEntry>,
     stop: Stop,
     port: u16,
     /// Standard input, whose end asks the app to stop (`--stop stdin`).
@@ -124,7 +129,7 @@ impl Launch for OsLauncher {
             }
             let records = self.records();
             let mut command = command(&spec);
-            let mark = records.map(|records| records.mark(spec.generation));
+            let mark = records.map(|records| records.mark(spec.generation, spec.role));
             if let Some(mark) = &mark {
                 command.env(MARK, mark);
             }
@@ -140,18 +145,17 @@ impl Launch for OsLauncher {
             if let Some(stderr) = child.stderr.take() {
                 output.follow(stderr, OutputStream::Stderr);
             }
-            self.roots.0.lock().insert(spec.generation, pid);
+            let mark = mark.unwrap_or_default();
             Ok(OsProcess {
-                family: records
-                    .and_then(|records| records.follow(pid, records.mark(spec.generation))),
-                generation: spec.generation,
-                roots: self.roots.clone(),
+                family: records.and_then(|records| records.follow(pid, mark.clone())),
+                _root: (spec.role == ProcessRole::Instance)
+                    .then(|| self.roots.enter(spec.generation, pid)),
                 // Waiting for a child closes its standard input, unless that has been taken out.
                 stdin: child.stdin.take(),
                 stop: spec.stop.clone(),
                 port: spec.port,
                 pid,
-                mark: mark.unwrap_or_default(),
+                mark,
                 child,
                 tree,
                 output,
@@ -226,6 +230,18 @@ impl Roots {
     pub fn of(&self, generation: Generation) -> Option<u32> {
         self.0.lock().get(&generation).copied()
     }
+
+    fn enter(&self, generation: Generation, pid: u32) -> RootEntry {
+        self.0.lock().insert(generation, pid);
+        RootEntry(self.clone(), generation)
+    }
+}
+
+impl Drop for RootEntry {
+    fn drop(&mut self) {
+        // From now on another process may have its id.
+        self.0.0.lock().remove(&self.1);
+    }
 }
 
 // === impl OsProcess ===
@@ -286,8 +302,6 @@ impl Process for OsProcess {
 
 impl Drop for OsProcess {
     fn drop(&mut self) {
-        // From now on another process may have its id.
-        self.roots.0.lock().remove(&self.generation);
         self.kill();
         drop(self.family.take());
     }

@@ -25,6 +25,7 @@ mod stop_request;
 pub mod template;
 pub mod tree;
 pub mod variables;
+pub mod words;
 
 #[cfg(unix)]
 #[path = "unix.rs"]
@@ -39,7 +40,7 @@ pub use output::{AppLog, LineOrigin, OutputStream};
 pub type StopFuture = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
 /// A launcher of instances.
-pub trait Launch {
+pub trait Launch: 'static {
     /// A process that it starts.
     type Process: Process + 'static;
 
@@ -79,6 +80,8 @@ pub trait Process {
 pub struct LaunchSpec {
     /// Number of the launch, for the log.
     pub generation: Generation,
+    /// Part that it plays in that launch.
+    pub role: ProcessRole,
     /// Id of the release, for the log.
     pub release: ReleaseId,
     /// Path of the program, or a name to look up in `PATH`.
@@ -93,6 +96,15 @@ pub struct LaunchSpec {
     pub stop: Stop,
     /// Port on which it has to listen, for a stop by request.
     pub port: u16,
+}
+
+/// The part of a process in a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessRole {
+    /// It is the instance.
+    Instance,
+    /// It is a command beside the instance.
+    Step,
 }
 
 /// The end of an instance.

@@ -23,6 +23,7 @@ mod printable;
 pub mod queue;
 pub mod sinks;
 mod tail;
+mod text_fields;
 
 use line_format::LineFormat;
 use log_file::LogFile;
@@ -30,6 +31,7 @@ pub use log_file::{LogFileSettings, reopen_log_files};
 use printable::Printable;
 pub use queue::{Queue, QueueWriter};
 pub use tail::Tail;
+use text_fields::TextFields;
 
 /// Format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +112,7 @@ pub fn init(settings: &LogSettings, sidecar: &str) -> io::Result<LogGuard> {
             .with_ansi(false)
             .with_target(false)
             .with_writer(Printable::new(tail, LogFormat::Text, false))
+            .fmt_fields(TextFields)
             .map_event_format(|inner| LineFormat::new(inner, LogFormat::Text))
     });
     let is_coloured = settings.file.is_none() && io::stderr().is_terminal() && !forbids_colour();
@@ -148,6 +151,7 @@ where
         .with_target(false);
     match format {
         LogFormat::Text => lines
+            .fmt_fields(TextFields)
             .map_event_format(|inner| LineFormat::new(inner, LogFormat::Text))
             .boxed(),
         LogFormat::Json => lines

@@ -158,8 +158,8 @@ fn promotions(log: &str, started: SystemTime) -> Vec<(Duration, String)> {
     let told = promoted.filter_map(|line| {
         let (time, rest) = line.trim_start().split_once(' ')?;
         let at = humantime::parse_rfc3339(time).ok()?;
-        let (_, release) = rest.split_once(" release=")?;
-        let release = release.split(' ').next()?.to_owned();
+        let (_, release) = rest.split_once(" release=\"")?;
+        let release = release.split('"').next()?.to_owned();
         Some((at.duration_since(started).unwrap_or_default(), release))
     });
     told.collect()

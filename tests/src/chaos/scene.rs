@@ -178,13 +178,9 @@ impl Scene {
             all.retain(|pid| !group.contains(pid));
             all
         };
+        let only = || format!("only {active} and its own run, not {:?}", strays());
         eventually(
-            || {
-                site.failure(&format!(
-                    "only {active} and its own run, not {:?}",
-                    strays()
-                ))
-            },
+            || site.failure(&only()),
             || strays().is_empty().then_some(()),
         );
         let now = || Vitals::of(site.pid()).unwrap_or_default();

@@ -75,7 +75,7 @@ impl Scene {
 
 /// Returns the port of the first launch of a release, as the log says.
 fn port_of_launch(log: &str, version: &str) -> Option<u16> {
-    let of_release = format!(" release={version}-");
+    let of_release = format!(" release=\"{version}-");
     let mut lines = log.lines();
     let line = lines.find(|line| line.contains("launched as") && line.contains(&of_release))?;
     let (_, port) = line.split_once(" for port ")?;

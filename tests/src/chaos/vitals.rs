@@ -3,10 +3,12 @@
 use std::fmt;
 use std::fs;
 
+use handoff::os::procfs::resident_memory;
+
 /// More than this above the base is a leak: a health check's connection may not have ended yet.
 const MORE_DESCRIPTORS: usize = 3;
 /// Growth of memory that is none, in KiB: allocators keep what they once had.
-const MORE_MEMORY: usize = 8 << 10;
+const MORE_MEMORY: u64 = 8 << 10;
 
 /// The vitals at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,7 +16,7 @@ pub struct Vitals {
     /// Open files and sockets.
     pub descriptors: usize,
     /// Resident memory in KiB.
-    pub memory: usize,
+    pub memory: u64,
 }
 
 // === impl Vitals ===
@@ -22,11 +24,7 @@ pub struct Vitals {
 impl Vitals {
     /// Those of a process, if there is one.
     pub fn of(pid: u32) -> Option<Self> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let memory = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let memory = memory.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        let memory = resident_memory(pid)? >> 10;
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
         Some(Self {
             descriptors,

@@ -6,8 +6,8 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::binaries;
@@ -271,7 +271,7 @@ impl Running {
     pub fn await_exit(&self) -> ExitStatus {
         eventually(
             || self.failure("handoff has ended"),
-            || self.child().try_wait().expect("its state"),
+            || self.child.lock().try_wait().expect("its state"),
         )
     }
 
@@ -325,7 +325,7 @@ impl Running {
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.child().try_wait().expect("its state").is_some()
+        self.child.lock().try_wait().expect("its state").is_some()
     }
 
     /// Handoff's process.
@@ -336,10 +336,6 @@ impl Running {
     /// Its own folder: the cache and the log.
     pub(crate) fn root(&self) -> &Path {
         &self.root
-    }
-
-    fn child(&self) -> MutexGuard<'_, Child> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Politely where that can be done.
@@ -356,7 +352,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if std::thread::panicking() {
             // One failure is enough to tell of.
-            let mut child = self.child();
+            let mut child = self.child.lock();
             let _ = child.kill();
             let _ = child.wait();
             return;

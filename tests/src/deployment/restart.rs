@@ -1,6 +1,6 @@
 //! The end of handoff, and its next start.
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use super::Running;
 #[cfg(windows)]
@@ -26,7 +26,7 @@ impl Running {
 
     /// Ends handoff as `kill -9` or the task manager does, and waits until it is gone.
     pub fn kill(&self) {
-        let mut child = self.child();
+        let mut child = self.child.lock();
         child.kill().expect("end handoff");
         child.wait().expect("handoff's end");
     }

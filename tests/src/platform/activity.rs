@@ -1,13 +1,14 @@
 //! `requestTimeout` limits how long no byte moves, not how long a request takes.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 
 use super::clock::Clock;
 
@@ -41,7 +42,7 @@ impl Activity {
     }
 
     pub(super) fn moved(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = self.clock.now();
+        *self.last.lock() = self.clock.now();
     }
 
     pub(super) async fn wait_until_idle(&self, limit: Duration) {
@@ -55,7 +56,7 @@ impl Activity {
     }
 
     fn last(&self) -> Instant {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.last.lock()
     }
 }
 

@@ -1,9 +1,10 @@
 //! The site in one worker process: its server processes, taking turns.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::event::Event;
@@ -96,7 +97,7 @@ impl Application {
             match ServerProcess::start(&self.config, &self.host, &self.fails).await {
                 Ok(process) => return Ok(process),
                 Err(reason) => {
-                    self.fails().record(self.host.clock.now());
+                    self.fails.lock().record(self.host.clock.now());
                     self.host.events.push(Event::StartFailed(reason.clone()));
                     last = reason;
                 }
@@ -107,11 +108,7 @@ impl Application {
 
     fn is_disabled(&self) -> bool {
         let limit = self.config.rapid_fails_per_minute;
-        self.fails().is_exceeded(self.host.clock.now(), limit)
-    }
-
-    fn fails(&self) -> MutexGuard<'_, RapidFails> {
-        self.fails.lock().unwrap_or_else(PoisonError::into_inner)
+        self.fails.lock().is_exceeded(self.host.clock.now(), limit)
     }
 
     /// Waits until nothing is in flight, but not longer; gives how many requests are left.

@@ -1,6 +1,8 @@
 //! The events of the platform, for tests to wait for.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// One thing that the module did or saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,12 +68,10 @@ pub(super) struct Events(Arc<Mutex<Vec<Event>>>);
 
 impl Events {
     pub(super) fn push(&self, event: Event) {
-        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        events.push(event);
+        self.0.lock().push(event);
     }
 
     pub(super) fn all(&self) -> Vec<Event> {
-        let events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        events.clone()
+        self.0.lock().clone()
     }
 }

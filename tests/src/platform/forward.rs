@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 
 use super::activity::Activity;
 use super::application::{InFlight, Refusal};
-use super::host::Host;
+use super::host::{Host, random_id};
 use super::output::{self, Answer, Output};
 use super::site::Site;
 
@@ -111,7 +111,7 @@ fn is_websocket(headers: &HeaderMap) -> bool {
 
 fn edit_request(headers: &mut HeaderMap, peer: SocketAddr, is_websocket: bool, host: &Host) {
     if host.module.front_end {
-        add_front_end(headers, peer, host);
+        add_front_end(headers, peer);
     }
     if !is_websocket {
         headers.remove(CONNECTION);
@@ -137,10 +137,10 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 }
 
 /// Adds the fields of Azure's front end.
-fn add_front_end(headers: &mut HeaderMap, peer: SocketAddr, host: &Host) {
+fn add_front_end(headers: &mut HeaderMap, peer: SocketAddr) {
     let (ip, port) = (peer.ip().to_string(), peer.port().to_string());
     let address = peer.to_string();
-    let id = host.random_id();
+    let id = random_id();
     let fields = [
         ("max-forwards", "10"),
         ("x-arr-log-id", &id),

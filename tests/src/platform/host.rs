@@ -1,8 +1,6 @@
 //! State shared by all parts of one simulated site.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::clock::Clock;
 use super::event::Events;
@@ -21,18 +19,8 @@ pub(super) struct Host {
     pub(super) sandbox: Sandbox,
     pub(super) clock: Clock,
     pub(super) events: Events,
-    pub(super) drawn: AtomicU64,
 }
 
-// === impl Host ===
-
-impl Host {
-    pub(super) fn random(&self) -> u64 {
-        let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
-        RandomState::new().hash_one(drawn)
-    }
-
-    pub(super) fn random_id(&self) -> String {
-        format!("{:016x}{:016x}", self.random(), self.random())
-    }
+pub(super) fn random_id() -> String {
+    format!("{:032x}", fastrand::u128(..))
 }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
@@ -52,7 +51,6 @@ impl<'a> Iis<'a> {
             sandbox: Sandbox::new().expect("a sandbox"),
             clock: Clock::new(),
             events: Events::default(),
-            drawn: AtomicU64::new(0),
         };
         let site = Arc::new(Site::new(Arc::new(host)));
         let runtime = Builder::new_current_thread().enable_all().build();
@@ -110,18 +108,11 @@ impl<'a> Iis<'a> {
 
     /// Process ids and ports of the server processes, in the order of their starts.
     pub fn started(&self) -> Vec<(u32, u16)> {
-        let started = |event: &Event| match *event {
-            Event::Started { pid, port } => Some((pid, port)),
-            Event::Ready { .. }
-            | Event::StartFailed(_)
-            | Event::Crashed { .. }
-            | Event::Overlooked { .. }
-            | Event::Disabled
-            | Event::Asked { .. }
-            | Event::Stopped { .. }
-            | Event::Recycled
-            | Event::WorkerEnded { .. }
-            | Event::Reconfigured => None,
+        let started = |event: &Event| {
+            let Event::Started { pid, port } = *event else {
+                return None;
+            };
+            Some((pid, port))
         };
         self.events().iter().filter_map(started).collect()
     }
@@ -145,10 +136,8 @@ impl<'a> Iis<'a> {
     pub fn get(&self, target: &str) -> Answer {
         let answer = self.connect().get(target);
         answer.unwrap_or_else(|error| {
-            panic!(
-                "{}",
-                self.failure(&format!("GET {target} is answered, not: {error}"))
-            )
+            let what = format!("GET {target} is answered, not: {error}");
+            panic!("{}", self.failure(&what))
         })
     }
 

@@ -2,15 +2,16 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::event::Event;
-use super::host::Host;
+use super::host::{Host, random_id};
 use super::job::{Job, ask_to_stop, terminate};
 use super::launch::Launch;
 use super::rapid_fail::RapidFails;
@@ -59,8 +60,8 @@ impl ServerProcess {
         host: &Arc<Host>,
         fails: &Arc<Mutex<RapidFails>>,
     ) -> Result<Arc<Self>, String> {
-        let port = free_port(host);
-        let token = host.random_id();
+        let port = free_port();
+        let token = random_id();
         let root = Root::spawn(config, host, port, &token)
             .map_err(|error| format!("it cannot be started: {error}"))?;
         host.events.push(Event::Started {
@@ -186,7 +187,7 @@ impl ServerProcess {
                 return;
             }
             self.kill();
-            let mut fails = self.fails.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut fails = self.fails.lock();
             fails.record(self.host.clock.now());
             self.host.events.push(Event::Crashed { pid: self.pid });
             return;
@@ -289,9 +290,9 @@ async fn ended(has_exited: &watch::Receiver<bool>) {
 }
 
 /// `rand() % (48000 - 1025) + 1025 + 1`, again while somebody has it.
-fn free_port(host: &Host) -> u16 {
+fn free_port() -> u16 {
     loop {
-        let port = 1026 + (host.random() % (48_000 - 1025)) as u16;
+        let port = fastrand::u16(1026..=48_000);
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
 
 use super::application::Application;
 use super::event::Event;
@@ -37,7 +39,7 @@ impl Site {
 
     /// Returns the application for new requests, or the reason why there is none.
     pub(super) fn application(&self) -> Result<Arc<Application>, String> {
-        self.current().clone()
+        self.current.lock().clone()
     }
 
     pub(super) fn in_flight(&self) -> usize {
@@ -47,8 +49,7 @@ impl Site {
 
     /// Another worker takes the new requests while the one before finishes its own.
     pub(super) async fn recycle(&self) {
-        let next = load(&self.host);
-        let before = std::mem::replace(&mut *self.current(), next);
+        let before = self.load_again();
         self.host.events.push(Event::Recycled);
         if let Ok(before) = before {
             let cut = before.finish(WORKER_SHUTDOWN).await;
@@ -59,8 +60,7 @@ impl Site {
 
     /// The configuration is read again: what runs is ended with all its requests.
     async fn reload(&self) {
-        let next = load(&self.host);
-        let before = std::mem::replace(&mut *self.current(), next);
+        let before = self.load_again();
         self.host.events.push(Event::Reconfigured);
         if let Ok(before) = before {
             before.unload().await;
@@ -69,11 +69,15 @@ impl Site {
 
     /// Ends what runs; the next request starts it anew.
     pub(super) async fn unload(&self) {
-        let next = load(&self.host);
-        let before = std::mem::replace(&mut *self.current(), next);
-        if let Ok(before) = before {
+        if let Ok(before) = self.load_again() {
             before.unload().await;
         }
+    }
+
+    /// Reads the configuration again for an application of its own; returns the one before.
+    fn load_again(&self) -> Result<Arc<Application>, String> {
+        let next = load(&self.host);
+        std::mem::replace(&mut *self.current.lock(), next)
     }
 
     /// Looks after the files that the site depends on, for ever.
@@ -102,10 +106,6 @@ impl Site {
             Some((known.modified().ok()?, known.len()))
         };
         files.iter().map(stamp).collect()
-    }
-
-    fn current(&self) -> MutexGuard<'_, Result<Arc<Application>, String>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

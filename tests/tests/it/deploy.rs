@@ -114,7 +114,7 @@ fn one_that_was_refused_and_is_deployed_again_is_tried_again() {
         // By the pointer that names v1 again, and v2 again.
         deploys_v2().with(1).saying(&["exit status: 9"]);
         // Until that is followed, a retry starts what the pointer named before, and takes it back.
-        site.await_log_times(1 + turn, "event=\"artifact_detected\" release=v1");
+        site.await_log_times(1 + turn, "event=\"artifact_detected\" release=\"v1");
     }
     // `{dir}` is the folder that the artifact was deployed in.
     fs::write(site.site().join("releases/database"), "").unwrap();
@@ -133,6 +133,32 @@ fn one_that_was_refused_and_is_deployed_again_is_tried_again() {
         (outcomes(Outcome::Refused), outcomes(Outcome::Promoted)),
         (2, 2)
     );
+}
+
+/// The digest does not tell the two builds apart.
+#[cfg(unix)]
+#[test]
+fn a_refused_folder_that_can_be_run_now_is_copied_and_tried_again() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let command = "case {release} in v2*) exec ./start {port};; esac; exec sh start {port}";
+    let site = Site::watching_a_pointer().running(&["sh", "-c", command]);
+    let app = tests::binaries::sample_app().display();
+    let script = format!("#!/bin/sh\nexec '{app}' -port $1 --version-name $(cat version)\n");
+    let build = |version| folder(version, &[("start", &script), ("version", version)]);
+    let site = site.start(build("v1"));
+    let deploy = |artifact: &std::path::Path| {
+        let artifact = artifact.to_str().unwrap();
+        let place = site.deployment().place();
+        let place: Vec<_> = place.iter().map(String::as_str).collect();
+        command::run(&[&["deploy", artifact], &place[..]].concat())
+    };
+    let artifact = site.deployment().build(build("v2"));
+    deploy(&artifact).with(1).saying(&["Permission denied"]);
+    let start = artifact.join("start");
+    fs::set_permissions(start, fs::Permissions::from_mode(0o755)).unwrap();
+    deploy(&artifact).with(0);
+    site.await_version("v2");
 }
 
 #[cfg(unix)]

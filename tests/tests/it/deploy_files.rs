@@ -2,9 +2,7 @@
 
 use std::fs;
 
-#[cfg(unix)]
-use tests::Deployment;
-use tests::{Running, Site, app, command};
+use tests::{Deployment, Running, Site, app, command};
 
 fn serving_v1() -> Running {
     Site::watching_a_pointer().start("v1")
@@ -77,6 +75,25 @@ fn only_the_newest_and_those_in_use_stay_in_the_folder() {
         ["v4", "v5"],
         "v4 was named before, and may still drain"
     );
+}
+
+#[test]
+fn deployments_with_pointers_in_one_folder_prune_their_own_artifacts_only() {
+    let deployment = Deployment::default();
+    let deploy = |pointer: &str, version: &str| {
+        let artifact = deployment.build(version);
+        let pointer = deployment.site().join(pointer);
+        let options = ["--pointer", pointer.to_str().unwrap(), "--keep", "1"];
+        command::run(&[&["deploy", artifact.to_str().unwrap()], &options[..]].concat()).with(4);
+        let named = fs::read_to_string(&pointer).unwrap();
+        deployment.site().join(named.lines().next().unwrap())
+    };
+    let shop = deploy("shop.txt", "v1");
+    // The same content, too, is of each its own.
+    let blog = ["v1", "v2", "v3"].map(|version| deploy("blog.txt", version));
+    assert!(shop.exists(), "{shop:?} is of the other deployment");
+    assert_ne!(blog[0], shop);
+    assert!(!blog[0].exists() && blog[2].exists(), "{blog:?}");
 }
 
 #[test]

@@ -112,6 +112,19 @@ fn one_that_listens_elsewhere_is_refused_with_where() {
     the_next_one_takes_over(&site);
 }
 
+/// The address is that of a container, as in `HOSTNAME`.
+#[cfg(target_os = "linux")]
+#[test]
+fn one_that_listens_on_another_address_is_refused_with_where() {
+    let site = Site::watching_a_pointer().with("--deploy-timeout", "2s");
+    let site = site.start("v1");
+    let failure = refused(&site, app("v2").that("--host=127.0.0.5"), "v2");
+    let reason = &failure.reason;
+    assert!(reason.contains("it listens on 127.0.0.5:"), "{failure:#?}");
+    assert!(reason.contains("not on 127.0.0.1"), "{failure:#?}");
+    the_next_one_takes_over(&site);
+}
+
 #[test]
 fn one_that_is_no_program_is_refused() {
     let site = Site::watching_a_pointer().start("v1");

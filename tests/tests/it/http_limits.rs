@@ -337,6 +337,28 @@ fn the_connection_that_is_idle_for_longest_makes_room_for_another_one() {
 }
 
 #[test]
+fn refused_clients_that_stay_take_no_others_place() {
+    const PLACES: usize = 8;
+    let stage = Stage::with(&[("--max-connections", &PLACES.to_string())]);
+    let mut refused: Vec<_> = (0..PLACES)
+        .map(|_| {
+            let mut client = stage.client_sends("GET / HTTP/1.1\r\nHost: a b\r\n\r\n");
+            client.expect_refusal(400);
+            client
+        })
+        .collect();
+    let since = Instant::now();
+    let mut newcomer = stage.client_sends(GET);
+    let mut app = stage.app();
+    app.expect(GET_PASSED_ON);
+    // Their ends are awaited for half a minute, where there is room.
+    assert!(since.elapsed() < Duration::from_secs(20));
+    app.send(OK);
+    newcomer.expect_answer(OK_PASSED_ON, "ok");
+    assert!(refused.iter_mut().all(|client| client.end() == End::Closed));
+}
+
+#[test]
 fn more_requests_than_may_be_held_are_refused_at_once() {
     let stage = Stage::starting_with(&[("--max-held", "1")]);
     let mut held = stage.client_sends(GET);

@@ -195,3 +195,73 @@ fn a_further_port_is_told_by_argument_and_by_environment() {
     assert_eq!(argument, variable);
     assert!(argument.parse::<u16>().is_ok_and(|port| port > 0), "{seen}");
 }
+
+/// An app that meets another program on its further port, once.
+const WITHOUT_ITS_PORT: &str = r#"
+    if [ -e "$3/waits" ]; then
+        rm "$3/waits"; echo "$2" > "$3/port.new"; mv "$3/port.new" "$3/port"
+        while [ ! -e "$3/go" ]; do sleep 0.05; done
+        echo "bind: Address already in use"; exit 1
+    fi
+    exec "$0" -port "$1""#;
+
+#[test]
+fn a_release_whose_further_port_was_taken_is_launched_again() {
+    let command = [
+        "sh",
+        "-c",
+        WITHOUT_ITS_PORT,
+        "{artifact}",
+        "{port}",
+        "{port:admin}",
+        "{shared}",
+    ];
+    let site = Site::watching_a_pointer()
+        .running(&command)
+        .with("--port-name", "admin")
+        .start("v1");
+    let shared = site.shared();
+    fs::write(shared.join("waits"), "").unwrap();
+    site.deploy("v2");
+    let port = eventually(
+        || site.log(),
+        || fs::read_to_string(shared.join("port")).ok(),
+    );
+    let port = port.trim().parse().expect("a port");
+    let _another = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
+    fs::write(shared.join("go"), "").unwrap();
+    site.await_version("v2");
+    site.await_log("was taken by another program");
+    let refused = site.await_active("v2").refused.clone();
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+/// An app whose daemon listens on its further port, and that fails then, as v2.
+const WITH_A_DAEMON: &str = r#"
+    case "$4" in v2*)
+        setsid "$0" -port "$2" > "$3/daemon" 2>&1 &
+        while ! grep -q "listening on" "$3/daemon"; do sleep 0.05; done
+        exit 1;;
+    esac
+    exec "$0" -port "$1""#;
+
+#[test]
+fn a_release_whose_own_daemon_has_its_further_port_is_refused() {
+    let command = [
+        "sh",
+        "-c",
+        WITH_A_DAEMON,
+        "{artifact}",
+        "{port}",
+        "{port:admin}",
+        "{shared}",
+        "{release}",
+    ];
+    let site = Site::watching_a_pointer()
+        .running(&command)
+        .with("--port-name", "admin")
+        .start("v1");
+    site.deploy("v2");
+    site.wait_until("v2 is refused", |status| !status.refused.is_empty());
+    site.await_version("v1");
+}

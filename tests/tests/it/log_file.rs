@@ -115,3 +115,32 @@ fn a_file_that_hangs_holds_up_nobody() {
     site.ask_to_stop();
     assert_eq!(site.await_exit().code(), Some(0));
 }
+
+/// Each write beyond the limit of a file's size causes a signal, and a line about that one more write.
+#[cfg(unix)]
+#[test]
+fn a_file_at_the_limit_of_its_size_causes_no_further_lines() {
+    use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
+
+    let folder = TempDir::new().unwrap();
+    let site = logging(folder.path(), "handoff.log").start("v1");
+    let file = folder.path().join("handoff.log");
+    await_line(&file, "instance_promoted");
+    // All other files stay far below the limit.
+    let mut filled = fs::read(&file).unwrap();
+    filled.resize(64 * 1024, b'\n');
+    fs::write(&file, filled).unwrap();
+    let pid = Pid::from_raw(site.pid().try_into().unwrap()).unwrap();
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    let limit = |current| prlimit(Some(pid), Resource::Fsize, Rlimit { current, maximum }).unwrap();
+    limit(Some(64 * 1024));
+    tests::processes::signal(site.pid(), Signal::USR2);
+    site.await_log("cannot write the log file");
+    site.await_version("v1");
+    limit(maximum);
+    site.ask_to_stop();
+    assert_eq!(site.await_exit().code(), Some(0));
+    let lines = fs::read_to_string(&file).unwrap() + &site.log();
+    assert!(lines.contains("shutdown_completed"), "{lines}");
+    assert!(!lines.contains("SIGXFSZ"), "{lines}");
+}

@@ -1,28 +1,19 @@
 //! Many connections at once, and what is left of them.
 #![cfg(target_os = "linux")] // Elsewhere the allocator gives memory back by itself.
 
-use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::Duration;
 
+use handoff::os::procfs::resident_memory;
 use tests::wait::sleep_for;
 use tests::{Site, eventually};
 
-/// Resident memory of a process in KiB: proc_pid_status(5).
-fn memory(pid: u32) -> usize {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let mut lines = status.lines();
-    let memory = lines.find_map(|line| line.strip_prefix("VmRSS:"));
-    let memory = memory.and_then(|memory| memory.trim().strip_suffix("kB")?.trim().parse().ok());
-    memory.expect("its memory")
-}
-
 #[test]
 fn their_memory_goes_back_to_the_system() {
-    const MUCH: usize = 64 * 1024;
+    const MUCH: u64 = 64 << 20;
     let site = Site::watching_a_pointer().start("v1");
-    let memory = || memory(site.pid());
+    let memory = || resident_memory(site.pid()).expect("it runs");
     let before = memory();
     let head = format!(
         "GET /version HTTP/1.1\r\nHost: a\r\nX: {}",
@@ -41,12 +32,7 @@ fn their_memory_goes_back_to_the_system() {
     sleep_for(Duration::from_secs(2), "it is no moment only");
     drop(clients);
     eventually(
-        || {
-            format!(
-                "{} KiB are still in use, {before} KiB were at first",
-                memory()
-            )
-        },
+        || format!("{} bytes are in use, {before} were at first", memory()),
         || (memory() < before + MUCH / 4).then_some(()),
     );
 }

@@ -127,7 +127,7 @@ fn connections_without_a_byte_launch_nothing_and_the_first_request_does() {
 #[test]
 fn without_a_request_the_first_instance_is_launched_all_the_same() {
     let site = under_the_platform().launch("v1");
-    site.await_log("event=\"first_launch_delayed\" delay=5s");
+    site.await_log("event=\"first_launch_delayed\" delay=\"5s\"");
     site.await_active("v1");
 }
 

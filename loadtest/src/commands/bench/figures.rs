@@ -80,20 +80,11 @@ impl Case {
                 p99_ms: of(|sample| sample.p99_ms).unwrap_or_default(),
                 rss_kib: of(|sample| sample.rss_kib).unwrap_or_default(),
             });
+            let all = |value: fn(&Sample) -> f64| Vec::from_iter(rounds.iter().map(value));
             row.spread = if self.offered_rps.is_some() {
-                halves(
-                    &rounds
-                        .iter()
-                        .map(|sample| sample.p50_ms)
-                        .collect::<Vec<_>>(),
-                )
+                halves(&all(|sample| sample.p50_ms))
             } else {
-                spread(
-                    &rounds
-                        .iter()
-                        .map(|sample| sample.cpu_us)
-                        .collect::<Vec<_>>(),
-                )
+                spread(&all(|sample| sample.cpu_us))
             };
         }
     }
@@ -125,12 +116,11 @@ impl Row {
 
     /// Returns the reason for which its figures are not quoted.
     pub fn refusal(&self) -> Option<String> {
-        if self.failed.is_some() || self.median.is_none() {
-            return Some(
-                self.failed
-                    .clone()
-                    .unwrap_or_else(|| "it has no round".to_owned()),
-            );
+        if self.failed.is_some() {
+            return self.failed.clone();
+        }
+        if self.median.is_none() {
+            return Some("it has no round".to_owned());
         }
         let spread = self.spread.filter(|spread| *spread > DISAGREE)?;
         Some(format!("its rounds disagree by a factor of {spread:.2}"))
@@ -223,24 +213,13 @@ pub(super) mod tests {
                 (TargetName::Handoff, &[15.0; 5], 1.0),
             ],
         );
-        assert!(
-            case.quoted(TargetName::Nginx)
-                .unwrap_err()
-                .contains("disagree")
-        );
-        assert!(
-            case.quoted(TargetName::Caddy)
-                .unwrap_err()
-                .contains("not measured")
-        );
+        let refused = |case: &Case, name, why| case.quoted(name).unwrap_err().contains(why);
+        assert!(refused(&case, TargetName::Nginx, "disagree"));
+        assert!(refused(&case, TargetName::Caddy, "not measured"));
         let haproxy = case.quoted(TargetName::Haproxy).unwrap();
         assert_eq!(haproxy.handoff_ratio, Some(0.75));
         case.targets[1].failed = Some("no connection".to_owned());
-        assert!(
-            case.quoted(TargetName::Haproxy)
-                .unwrap_err()
-                .contains("no connection")
-        );
+        assert!(refused(&case, TargetName::Haproxy, "no connection"));
     }
 
     #[test]

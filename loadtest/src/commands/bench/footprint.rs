@@ -47,35 +47,26 @@ fn or_null<S: Serializer>(value: &Measured, serializer: S) -> Result<S::Ok, S::E
 /// Measures all figures.
 pub async fn measure(baseline: &Baseline) -> Footprint {
     eprintln!("memory: idle, then a million requests on 64 connections");
-    let (idle_kib, after_million_kib) = match baseline.sidecar("footprint", "").await {
-        Ok(sidecar) => {
-            let idle = resident(&sidecar, baseline).await;
-            let million = million(&sidecar, baseline).await;
-            sidecar.stop().await;
-            (idle, million)
-        }
-        Err(error) => (Err(error.clone()), Err(error)),
-    };
+    let requests = with_sidecar(baseline, "footprint", async |sidecar| {
+        let idle = resident(sidecar, baseline).await;
+        Ok((idle, million(sidecar, baseline).await))
+    });
+    let requests = requests.await;
     eprintln!("memory: {IDLE_CONNECTIONS} idle connections");
-    let per_connection_kib = match baseline.sidecar("idle-connections", "").await {
-        Ok(sidecar) => {
-            let measured = idle_connections(&sidecar, baseline).await;
-            sidecar.stop().await;
-            measured
-        }
-        Err(error) => Err(error),
-    };
+    let connections = with_sidecar(baseline, "idle-connections", async |sidecar| {
+        idle_connections(sidecar, baseline).await
+    });
+    let per_connection_kib = connections.await;
     eprintln!("memory: {SWAPS} swaps");
-    let (early, late) = match baseline.sidecar("swaps", "").await {
-        Ok(mut sidecar) => {
-            let early = swap(&mut sidecar, 0..SWAPS_BEFORE, baseline).await;
-            let late = match &early {
-                Ok(_) => swap(&mut sidecar, SWAPS_BEFORE..SWAPS, baseline).await,
-                Err(error) => Err(error.clone()),
-            };
-            sidecar.stop().await;
-            (early, late)
-        }
+    let swaps = with_sidecar(baseline, "swaps", async |sidecar| {
+        let early = swap(sidecar, 0..SWAPS_BEFORE, baseline).await?;
+        Ok((early, swap(sidecar, SWAPS_BEFORE..SWAPS, baseline).await))
+    });
+    let swaps = swaps.await;
+    let (idle_kib, after_million_kib) =
+        requests.unwrap_or_else(|error| (Err(error.clone()), Err(error)));
+    let (early, late) = match swaps {
+        Ok((early, late)) => (Ok(early), late),
         Err(error) => (Err(error.clone()), Err(error)),
     };
     let ratio = |early: f64| late.clone().map(|late| late / early);
@@ -87,6 +78,18 @@ pub async fn measure(baseline: &Baseline) -> Footprint {
         after_50_swaps_kib: early,
         after_500_swaps_kib: late,
     }
+}
+
+/// Starts a handoff, measures it, and ends it.
+async fn with_sidecar<T>(
+    baseline: &Baseline,
+    name: &str,
+    measure: impl AsyncFnOnce(&mut Sidecar) -> Result<T, String>,
+) -> Result<T, String> {
+    let mut sidecar = baseline.sidecar(name, "").await?;
+    let measured = measure(&mut sidecar).await;
+    sidecar.stop().await;
+    measured
 }
 
 /// Returns the median of a second's readings.

@@ -23,13 +23,12 @@ use std::time::{Instant, SystemTime};
 use self::footprint::Footprint;
 use self::report::{BenchReport, Note};
 use self::target::{Baseline, Target};
-use super::{CommandError, runtime};
+use super::{CommandError, create_scratch, runtime};
 use crate::cli::bench::{Options, TargetName, name_of};
 use crate::generator::allow_open_files;
 use crate::host::binaries;
 use crate::host::install;
 use crate::host::interrupt::wait_for_interrupt;
-use crate::host::scratch;
 use crate::host::system::System;
 use crate::report::{Machine, write_json};
 use crate::session::SessionError;
@@ -61,8 +60,7 @@ pub fn run(options: &Options) -> Result<bool, CommandError> {
     } else {
         None
     };
-    let folder = scratch::create("handoff-bench-", false);
-    let folder = folder.map_err(CommandError::folder(&std::env::temp_dir()))?;
+    let folder = create_scratch("handoff-bench-", false)?;
     let runtime = runtime()?;
     if options.install {
         runtime.block_on(install::install(&[install::PROXIES, install::TOOLS]));

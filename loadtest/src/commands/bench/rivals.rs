@@ -7,62 +7,37 @@ use tokio::process::Command;
 use tokio::time::sleep;
 
 use crate::cli::bench::TargetName;
-use crate::fixtures::{Fixture, Proxy};
+use crate::fixtures::{CADDY, Fixture, HAPROXY, KAMAL_PROXY, NGINX, Proxy};
 
 /// Maximum time for kamal-proxy to take its deploy.
 const DEPLOY: Duration = Duration::from_secs(5);
 
-const NGINX_ARGUMENTS: &[&str] = &[
-    // Without it, nginx opens the system's log before it reads its configuration.
-    "-e",
-    "{dir}/nginx-error.log",
-    "-p",
-    "{dir}",
-    "-c",
-    "{dir}/nginx.conf",
-];
-
 /// The app behind all of them.
 pub const BACKEND: Fixture = Fixture {
-    program: "nginx",
-    version: "-v",
     files: &[("nginx.conf", BACKEND_TEMPLATE)],
-    arguments: NGINX_ARGUMENTS,
-    is_loud: false,
+    ..NGINX
 };
 pub const BACKEND_TEMPLATE: &str = include_str!("../../../rivals/backend.conf");
 pub const BACKEND_SCRIPT: &str = include_str!("../../../rivals/backend.sh");
 
 /// Returns the setup of a proxy of others.
 pub fn fixture(name: TargetName) -> Option<Fixture> {
-    let haproxy = |files| Fixture {
-        program: "haproxy",
-        version: "-v",
-        files,
-        arguments: &["-db", "-f", "{dir}/haproxy.cfg"],
-        is_loud: false,
-    };
     Some(match name {
-        TargetName::Relay => haproxy(&[("haproxy.cfg", include_str!("../../../rivals/relay.cfg"))]),
-        TargetName::Haproxy => {
-            haproxy(&[("haproxy.cfg", include_str!("../../../rivals/haproxy.cfg"))])
-        }
+        TargetName::Relay => Fixture {
+            files: &[("haproxy.cfg", include_str!("../../../rivals/relay.cfg"))],
+            ..HAPROXY
+        },
+        TargetName::Haproxy => Fixture {
+            files: &[("haproxy.cfg", include_str!("../../../rivals/haproxy.cfg"))],
+            ..HAPROXY
+        },
         TargetName::Nginx => Fixture {
             files: &[("nginx.conf", include_str!("../../../rivals/nginx.conf"))],
-            ..BACKEND
+            ..NGINX
         },
         TargetName::Caddy => Fixture {
-            program: "caddy",
-            version: "version",
             files: &[("Caddyfile", include_str!("../../../rivals/Caddyfile"))],
-            arguments: &[
-                "run",
-                "--adapter",
-                "caddyfile",
-                "--config",
-                "{dir}/Caddyfile",
-            ],
-            is_loud: false,
+            ..CADDY
         },
         // Pingora is a library. A program made with it is measured when it takes these arguments; it
         // should keep upstream connections, set X-Forwarded-For, -Proto and -Host, and write no log.
@@ -80,14 +55,7 @@ pub fn fixture(name: TargetName) -> Option<Fixture> {
             ],
             is_loud: false,
         },
-        // It has no configuration file, and learns of the app by a command.
-        TargetName::KamalProxy => Fixture {
-            program: "kamal-proxy",
-            version: "--version",
-            files: &[],
-            arguments: &["run", "--http-port", "{port}", "--https-port", "{admin}"],
-            is_loud: true,
-        },
+        TargetName::KamalProxy => KAMAL_PROXY,
         TargetName::Direct | TargetName::Handoff | TargetName::HandoffMetrics => return None,
     })
 }

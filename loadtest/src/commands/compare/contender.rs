@@ -10,7 +10,7 @@ use crate::cli::compare::ContenderName;
 use crate::deploy::release::Release;
 use crate::deploy::swap::Swap;
 use crate::deploy::{Strategy, StrategyError, hook};
-use crate::fixtures::{Fixture, Places, Proxy};
+use crate::fixtures::{CADDY, Fixture, HAPROXY, KAMAL_PROXY, NGINX, Places, Proxy};
 use crate::host::install::find;
 
 /// Script that all deploy scripts source.
@@ -28,81 +28,7 @@ pub struct Setup {
     first: Option<(&'static str, &'static str)>,
 }
 
-const HAPROXY: Setup = Setup {
-    fixture: Fixture {
-        program: "haproxy",
-        version: "-v",
-        files: &[(
-            "haproxy.cfg",
-            include_str!("../../../contenders/haproxy/haproxy.cfg"),
-        )],
-        arguments: &["-db", "-f", "{dir}/haproxy.cfg"],
-        is_loud: false,
-    },
-    deploy: include_str!("../../../contenders/haproxy/deploy.sh"),
-    first: None,
-};
-
 const NGINX_UPSTREAM: &str = include_str!("../../../contenders/nginx/upstream.conf");
-
-const NGINX: Setup = Setup {
-    fixture: Fixture {
-        program: "nginx",
-        version: "-v",
-        files: &[
-            (
-                "nginx.conf",
-                include_str!("../../../contenders/nginx/nginx.conf"),
-            ),
-            ("upstream.template", NGINX_UPSTREAM),
-        ],
-        arguments: &[
-            "-e",
-            "{dir}/nginx-error.log",
-            "-p",
-            "{dir}",
-            "-c",
-            "{dir}/nginx.conf",
-        ],
-        is_loud: false,
-    },
-    deploy: include_str!("../../../contenders/nginx/deploy.sh"),
-    // It does not start without one; the first deploy replaces it before a request comes.
-    first: Some(("upstream.conf", NGINX_UPSTREAM)),
-};
-
-const CADDY: Setup = Setup {
-    fixture: Fixture {
-        program: "caddy",
-        version: "version",
-        files: &[(
-            "Caddyfile",
-            include_str!("../../../contenders/caddy/Caddyfile"),
-        )],
-        arguments: &[
-            "run",
-            "--adapter",
-            "caddyfile",
-            "--config",
-            "{dir}/Caddyfile",
-        ],
-        is_loud: false,
-    },
-    deploy: include_str!("../../../contenders/caddy/deploy.sh"),
-    first: None,
-};
-
-const KAMAL_PROXY: Setup = Setup {
-    fixture: Fixture {
-        program: "kamal-proxy",
-        version: "--version",
-        files: &[],
-        arguments: &["run", "--http-port", "{port}", "--https-port", "{admin}"],
-        is_loud: true,
-    },
-    deploy: include_str!("../../../contenders/kamal-proxy/deploy.sh"),
-    first: None,
-};
 
 /// A running proxy with the app behind it. Dropping it kills both.
 #[derive(Debug)]
@@ -117,11 +43,48 @@ pub struct Contender {
 impl Setup {
     /// Returns the setup of a proxy of others.
     pub fn of(name: ContenderName) -> Option<Self> {
+        let setup = |fixture, files, deploy| Self {
+            fixture: Fixture { files, ..fixture },
+            deploy,
+            first: None,
+        };
         match name {
-            ContenderName::Haproxy => Some(HAPROXY),
-            ContenderName::Nginx => Some(NGINX),
-            ContenderName::Caddy => Some(CADDY),
-            ContenderName::KamalProxy => Some(KAMAL_PROXY),
+            ContenderName::Haproxy => Some(setup(
+                HAPROXY,
+                &[(
+                    "haproxy.cfg",
+                    include_str!("../../../contenders/haproxy/haproxy.cfg"),
+                )],
+                include_str!("../../../contenders/haproxy/deploy.sh"),
+            )),
+            ContenderName::Nginx => Some(Self {
+                // It does not start without one; the first deploy replaces it before a request comes.
+                first: Some(("upstream.conf", NGINX_UPSTREAM)),
+                ..setup(
+                    NGINX,
+                    &[
+                        (
+                            "nginx.conf",
+                            include_str!("../../../contenders/nginx/nginx.conf"),
+                        ),
+                        ("upstream.template", NGINX_UPSTREAM),
+                    ],
+                    include_str!("../../../contenders/nginx/deploy.sh"),
+                )
+            }),
+            ContenderName::Caddy => Some(setup(
+                CADDY,
+                &[(
+                    "Caddyfile",
+                    include_str!("../../../contenders/caddy/Caddyfile"),
+                )],
+                include_str!("../../../contenders/caddy/deploy.sh"),
+            )),
+            ContenderName::KamalProxy => Some(setup(
+                KAMAL_PROXY,
+                &[],
+                include_str!("../../../contenders/kamal-proxy/deploy.sh"),
+            )),
             ContenderName::Handoff | ContenderName::StopAndStart | ContenderName::Article => None,
         }
     }
@@ -206,13 +169,15 @@ impl Strategy for Contender {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
     use crate::fixtures::tests::assert_filled;
 
     #[test]
     fn scripts_find_the_variables_that_they_use() {
-        for name in ContenderName::ALL {
-            let Some(setup) = Setup::of(name) else {
+        for name in ContenderName::value_variants() {
+            let Some(setup) = Setup::of(*name) else {
                 continue;
             };
             assert_filled(&setup.fixture);

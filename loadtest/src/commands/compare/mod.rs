@@ -9,10 +9,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use clap::ValueEnum as _;
+
 use self::article::Article;
 use self::contender::{Contender, Setup};
 use self::table::{Comparison, Load, Row, Skipped};
-use super::{CommandError, demo, runtime};
+use super::{CommandError, create_scratch, demo, remove_scratch, runtime};
 use crate::cli::DeployBy;
 use crate::cli::bench::name_of;
 use crate::cli::compare::{ContenderName, Options};
@@ -22,7 +24,6 @@ use crate::deploy::restart::Restart;
 use crate::deploy::site::Site;
 use crate::host::binaries;
 use crate::host::install::{self, first_line};
-use crate::host::scratch;
 use crate::host::system::System;
 use crate::report::part::PartSpec;
 use crate::report::table::Style;
@@ -49,12 +50,10 @@ pub fn run(options: &Options) -> Result<bool, CommandError> {
         programs.extend(["platform", "article"]);
     }
     let built = binaries::provide(&programs, &System::Native, options.binaries.as_deref())?;
-    let folder = scratch::create("handoff-compare-", options.keep);
-    let temporary = std::env::temp_dir();
-    let folder = folder.map_err(CommandError::folder(&temporary))?;
+    let folder = create_scratch("handoff-compare-", options.keep)?;
     // As /proc names it, and short: some keep sockets there.
     let path = folder.path().canonicalize();
-    let path = path.map_err(CommandError::folder(&temporary))?;
+    let path = path.map_err(CommandError::folder(folder.path()))?;
     let numbers = 1..=options.swaps.saturating_add(1);
     let target = path.join("releases");
     let releases = release::make(&built[1], &target, numbers, &[], &System::Native);
@@ -66,7 +65,7 @@ pub fn run(options: &Options) -> Result<bool, CommandError> {
         releases: releases.map_err(CommandError::Releases)?,
     };
     let comparison = runtime()?.block_on(baseline.compare());
-    scratch::remove(folder, options.keep);
+    remove_scratch(folder, options.keep);
     let comparison = comparison?;
     print!("{}", table::text(&comparison, Style::of_stdout()));
     if let Some(file) = &options.json {
@@ -94,7 +93,7 @@ impl Baseline<'_> {
         }
         let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let (mut rows, mut skipped) = (Vec::new(), Vec::new());
-        for name in ContenderName::ALL {
+        for &name in ContenderName::value_variants() {
             if !takes_part(options, name) {
                 continue;
             }

@@ -150,7 +150,8 @@ impl Found {
     pub(super) fn remark(&self) -> Option<String> {
         let Report { setup, swaps, .. } = &self.report;
         let seen = swaps.iter().filter(|swap| swap.seen_ms.is_some()).count();
-        (seen < setup.swaps as usize).then(|| format!("{seen} of {} swaps", setup.swaps))
+        let asked = setup.spec.swaps;
+        (seen < asked as usize).then(|| format!("{seen} of {asked} swaps"))
     }
 
     pub(super) fn to_traffic(&self) -> String {
@@ -183,20 +184,14 @@ pub fn text(report: &Comparison, style: Style) -> String {
 fn figures(report: &Comparison, style: Style) -> String {
     let mut headers = vec!["", "sent", "failed"];
     // A kind that did not occur would only make the table wide.
-    let found = || {
-        report
+    let was_seen = |kind: &Failure| {
+        let mut found = report
             .contenders
             .iter()
-            .filter_map(|row| row.found.as_ref())
+            .filter_map(|row| row.found.as_ref());
+        found.any(|found| found.report.failed[kind.word()] > 0)
     };
-    let was_seen = |kind: Failure| {
-        let count = |found: &Found| found.report.failed.get(kind.word()).copied();
-        found().any(|found| count(found) > Some(0))
-    };
-    let kinds: Vec<Failure> = Failure::PLAIN
-        .into_iter()
-        .filter(|kind| was_seen(*kind))
-        .collect();
+    let kinds: Vec<Failure> = Failure::PLAIN.iter().copied().filter(was_seen).collect();
     headers.extend(kinds.iter().map(|kind| kind.word()));
     headers.extend(["stall", "gap", "p99.9", "to traffic"]);
     let mut table = table(&headers);

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use self::probe::Found;
-use super::{CommandError, Outputs, publish, runtime};
+use super::{CommandError, Outputs, create_scratch, publish, runtime};
 use crate::cli::run::Options;
 use crate::deploy::hook::Hook;
 use crate::deploy::release::Release;
 use crate::generator::mix::Mix;
-use crate::host::{revision, scratch};
+use crate::host::revision;
 use crate::report::part::PartSpec;
 use crate::session::{self, SessionPace, SessionPlan};
 use crate::units::millis;
@@ -22,8 +22,7 @@ const TIME: Duration = Duration::from_secs(10);
 
 /// Offers the load; returns whether it passed.
 pub fn run(options: &Options) -> Result<bool, CommandError> {
-    let folder = scratch::create("handoff-loadtest-", false);
-    let folder = folder.map_err(CommandError::folder(&std::env::temp_dir()))?;
+    let folder = create_scratch("handoff-loadtest-", false)?;
     runtime()?.block_on(run_in(folder.path(), options))
 }
 

@@ -106,6 +106,36 @@ pub struct ReadinessOptions {
     #[arg(long, value_name = "PATH", value_delimiter = ',')]
     pub warmup: Vec<String>,
 
+    /// Command that runs before a release starts for the first time, such as a migration of the
+    /// database: any exit code but 0 refuses the release
+    ///
+    /// It runs once for each content, in one of the sidecars that share a --state folder; the others
+    /// wait for its outcome. What has failed or was interrupted is run again when `handoff deploy`
+    /// deploys that content again. It runs in the app's working directory, with the app's variables
+    /// but no port, and finds the name of the release in RELEASE. Blanks separate its words, quotes
+    /// keep one together. A restart, a rollback, and a crash of a release that has served do not
+    /// run it.
+    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
+    pub before_start: Option<String>,
+
+    /// Maximum time for --before-start; then it is killed, and the release is refused
+    #[arg(long, default_value = "10m")]
+    pub before_start_timeout: Duration,
+
+    /// Command that checks a release before it receives requests: any exit code but 0 refuses it
+    ///
+    /// It runs after the health checks and --warmup, in the app's working directory and with the
+    /// app's variables, and finds the new instance in HANDOFF_URL, the active one in
+    /// HANDOFF_PREVIOUS_URL and the name of the release in RELEASE. Blanks separate its words,
+    /// quotes keep one together; placeholders are those of COMMAND. It does not run for a rollback,
+    /// nor for a release that has served before while nothing serves.
+    #[arg(long, value_name = "COMMAND", allow_hyphen_values = true)]
+    pub verify: Option<String>,
+
+    /// Maximum time for --verify; then it is killed, and the release is refused
+    #[arg(long, default_value = "2m")]
+    pub verify_timeout: Duration,
+
     /// Maximum time from a launch to readiness while no release has served yet
     #[arg(long, default_value = "120s")]
     pub start_timeout: Duration,

@@ -57,7 +57,7 @@ pub(super) fn replace(
     // A checksum that is kept there has to be that of the artifact.
     if replaced.checksum_before.is_some() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let line = checksum_file::content(&name, digest);
+        let line = checksum_file::content(&name, digest, None);
         files::write_atomically(&checksum_file, line.as_bytes())?;
     }
     Ok(replaced)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use self::original::Original;
 use self::outcome::DeployOutcome;
-use self::upload::{SameContent, Uploaded};
+use self::upload::{UploadFolder, Uploaded};
 use self::wake::Wake;
 use super::ExitStatus;
 use super::deployment_paths::{DeploymentPaths, UnknownDeployment};
@@ -19,14 +19,12 @@ use super::rollout::{Driver, Progression};
 use crate::cli::deploy::{DeployArgs, Wait};
 use crate::cli::output::OutputFormat;
 use crate::deployment::DropFolder;
-use crate::deployment::desired::{self, ControlCommand};
 use crate::deployment::digest::digest;
 use crate::deployment::drop_folder::is_artifact;
 use crate::deployment::names::{ArchiveFormat, release_id};
 use crate::deployment::pointer::Pointer;
 use crate::deployment::source::absolute;
 use crate::deployment::status::Status;
-use crate::os::rights::explain;
 use crate::release::{Digest, Generation, ReleaseId};
 
 mod go_back;
@@ -35,6 +33,7 @@ mod original;
 mod outcome;
 mod pointer;
 mod report;
+mod retry;
 mod staged;
 mod upload;
 mod wake;
@@ -300,15 +299,9 @@ impl<'a> DeployRun<'a> {
         let target = uploads.join(&name);
         progress.say(&format!("copying {:?} to {target:?}", self.original.path));
         self.ask_for_retry(state, progress);
-        let same_content = if pointer.is_some() {
-            SameContent::Reuse
-        } else {
-            SameContent::CopyAgain
-        };
-        let uploaded = self.on_site(|| {
-            let (original, digest) = (&self.original, self.digest);
-            upload::upload(original, digest, uploads, &name, same_content, progress)
-        });
+        let folder = UploadFolder::of(&self.place);
+        let uploaded =
+            self.on_site(|| upload::upload(&self.original, self.digest, &folder, &name, progress));
         let uploaded = uploaded.map_err(|source| DeployError::Upload {
             path: uploads.clone(),
             source,
@@ -369,15 +362,6 @@ impl<'a> DeployRun<'a> {
             pointer: None,
             in_place: Some(replaced),
         })
-    }
-
-    /// Asks for another try of a release that was refused before. It is written before the artifact
-    /// appears.
-    fn ask_for_retry(&self, state: &Path, progress: &mut Progress) {
-        if let Err(error) = desired::write_command(state, ControlCommand::Retry(self.digest)) {
-            let error = explain(error);
-            progress.say(&format!("cannot ask for a retry in {state:?}: {error}"));
-        }
     }
 
     fn follow(
@@ -476,7 +460,7 @@ impl<'a> DeployRun<'a> {
         };
         // What is not removed now is removed by the next deploy.
         let _ = self.on_site(|| {
-            upload::prune(&self.place.uploads, self.options.keep, is_needed);
+            upload::prune(&UploadFolder::of(&self.place), self.options.keep, is_needed);
             Ok(())
         });
     }

@@ -8,9 +8,10 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::original::Original;
+use crate::commands::deployment_paths::DeploymentPaths;
 use crate::commands::progress::Progress;
 use crate::deployment::checksum_file;
-use crate::deployment::copy::copy;
+use crate::deployment::copy::{copy, shape};
 use crate::deployment::digest::digest as digest_at;
 use crate::deployment::drop_folder::is_artifact;
 use crate::os::{files, rights};
@@ -37,18 +38,27 @@ pub(super) enum SameContent {
     CopyAgain,
 }
 
+/// The folder for artifacts of a deployment, which it may share with others.
+#[derive(Clone, Debug)]
+pub(super) struct UploadFolder<'a> {
+    pub(super) path: &'a Path,
+    /// Name of the deployment, if it has one of its own.
+    pub(super) deployment: Option<String>,
+    pub(super) same_content: SameContent,
+}
+
 /// Copies `original`, whose content has this digest, into `folder` under a name that no other
-/// content has there.
+/// artifact has there.
 pub(super) fn upload(
     original: &Original,
     digest: Digest,
-    folder: &Path,
+    upload_folder: &UploadFolder<'_>,
     name: &str,
-    same_content: SameContent,
     progress: &mut Progress,
 ) -> io::Result<Uploaded> {
+    let folder = upload_folder.path;
     files::make_folder(folder)?;
-    if same_content == SameContent::Reuse && lies_in(&original.path, folder) {
+    if upload_folder.same_content == SameContent::Reuse && lies_in(&original.path, folder) {
         let path = original.path.clone();
         return Ok(Uploaded {
             path,
@@ -56,7 +66,8 @@ pub(super) fn upload(
         });
     }
     let there = format!("comparing it with what is in {folder:?} already");
-    let name_there = progress.show_during(&there, || find_name(folder, name, digest, same_content));
+    let name_there =
+        progress.show_during(&there, || upload_folder.find_name(name, original, digest));
     let path = match name_there {
         UploadName::Taken(path) => {
             let is_new = false;
@@ -72,16 +83,16 @@ pub(super) fn upload(
     let copy = staging.path().join(name);
     copy_proved(original, digest, &copy, progress)?;
     files::adopt_all(&copy, folder)?;
-    if same_content == SameContent::CopyAgain {
+    if upload_folder.same_content == SameContent::CopyAgain {
         // On a machine that has not seen it arrive, the latest time decides what is the newest. Best
         // effort: a share may set no times.
         let _ = files::set_modified(&copy, SystemTime::now());
     }
     // The checksum file comes first: the artifact is proved when it appears.
-    let line = checksum_file::content(&file_name(&path), digest);
-    files::write_atomically(&checksum_file::path_for(&path), line.as_bytes())?;
-    files::rename(&copy, &path)?;
-    Ok(Uploaded { path, is_new: true })
+    let deployment = upload_folder.deployment.as_deref();
+    let checksum = checksum_file::content(&file_name(&path), digest, deployment);
+    files::write_atomically(&checksum_file::path_for(&path), checksum.as_bytes())?;
+    upload_folder.publish(&copy, path, original, digest)
 }
 
 /// Copies `original` to `copy`, and checks that the copy has this digest.
@@ -113,20 +124,26 @@ pub(super) fn take_back(uploaded: &Uploaded) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes deployed artifacts from `folder`, except the newest `keep` and those in `needed`.
+/// Removes the deployment's artifacts from its folder, except the newest `keep` and those in `needed`.
 ///
-/// An artifact without a checksum file was not deployed by this command, and stays. Leftovers of
-/// killed deploys are removed, too.
-pub(super) fn prune(folder: &Path, keep: usize, needed: impl Fn(&Path, Option<Digest>) -> bool) {
-    files::remove_leftovers(folder, SystemTime::now());
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+/// An artifact without a checksum file was not deployed by this command, and stays, as does one of
+/// another deployment. Leftovers of killed deploys are removed, too.
+pub(super) fn prune(
+    folder: &UploadFolder<'_>,
+    keep: usize,
+    needed: impl Fn(&Path, Option<Digest>) -> bool,
+) {
+    files::remove_leftovers(folder.path, SystemTime::now());
+    let entries = fs::read_dir(folder.path).into_iter().flatten().flatten();
     let mut deployed: Vec<_> = entries
         .filter(|entry| is_artifact(&entry.file_name()))
         .map(|entry| entry.path())
         .filter_map(|path| {
-            let digest = files::read_small(&checksum_file::path_for(&path)).ok()?;
-            let digest = String::from_utf8(digest).ok()?;
-            let digest = Digest::parse(digest.split_whitespace().next()?).ok();
+            let checksum = files::read_small(&checksum_file::path_for(&path)).ok()?;
+            if !folder.is_ours(&checksum) {
+                return None;
+            }
+            let digest = checksum_file::digest_of(&file_name(&path), &checksum);
             // A deploy writes it; new rights and backups change the artifact's own times.
             let deployed = fs::metadata(checksum_file::path_for(&path)).ok()?;
             Some((deployed.modified().ok()?, path, digest))
@@ -177,29 +194,90 @@ pub(super) fn name(original: &Original, id: Option<&str>, digest: Digest) -> (St
     (stem, suffix)
 }
 
-enum UploadName {
-    Free(PathBuf),
-    /// The name of a file or folder with the same content.
-    Taken(PathBuf),
-}
+// === impl UploadFolder ===
 
-fn find_name(folder: &Path, name: &str, digest: Digest, same_content: SameContent) -> UploadName {
-    let split = name.find('.').filter(|&at| at > 0).unwrap_or(name.len());
-    let (stem, suffix) = name.split_at(split);
-    for turn in 1_u32.. {
-        let path = match turn {
-            1 => folder.join(name),
-            turn => folder.join(format!("{stem}.{turn}{suffix}")),
-        };
-        if !path.exists() {
-            return UploadName::Free(path);
-        }
-        if same_content == SameContent::Reuse && digest_at(&path).is_ok_and(|there| there == digest)
-        {
-            return UploadName::Taken(path);
+impl<'a> UploadFolder<'a> {
+    /// Returns the folder of a deployment. Those whose pointer files lie side by side share it.
+    pub(super) fn of(place: &'a DeploymentPaths) -> Self {
+        let path = &*place.uploads;
+        let deployment = place.pointer.as_deref().map(|pointer| {
+            let is_beside = pointer.parent() == path.parent();
+            let name = pointer.file_name().map(Path::new);
+            // Other containers may mount the folder at another path.
+            format!("{:?}", name.filter(|_| is_beside).unwrap_or(pointer))
+        });
+        Self {
+            path,
+            same_content: if deployment.is_some() {
+                SameContent::Reuse
+            } else {
+                SameContent::CopyAgain
+            },
+            deployment,
         }
     }
-    unreachable!("no folder holds so many")
+
+    /// Returns whether an artifact with this checksum file may belong to the deployment.
+    fn is_ours(&self, checksum: &[u8]) -> bool {
+        let deployment = checksum_file::deployment_of(checksum);
+        deployment.is_none() || deployment == self.deployment
+    }
+
+    /// Finds the name for an artifact with this digest.
+    fn find_name(&self, name: &str, original: &Original, digest: Digest) -> UploadName {
+        let split = name.find('.').filter(|&at| at > 0).unwrap_or(name.len());
+        let (stem, suffix) = name.split_at(split);
+        for turn in 1_u32.. {
+            let path = match turn {
+                1 => self.path.join(name),
+                turn => self.path.join(format!("{stem}.{turn}{suffix}")),
+            };
+            if !path.exists() {
+                return UploadName::Free(path);
+            }
+            if self.same_content == SameContent::Reuse && self.is_same(&path, original, digest) {
+                return UploadName::Taken(path);
+            }
+        }
+        unreachable!("no folder holds so many")
+    }
+
+    /// Renames a copy to `path`, unless another deploy of the same content was faster.
+    fn publish(
+        &self,
+        copy: &Path,
+        path: PathBuf,
+        original: &Original,
+        digest: Digest,
+    ) -> io::Result<Uploaded> {
+        match files::rename(copy, &path) {
+            Ok(()) => Ok(Uploaded { path, is_new: true }),
+            Err(_) if self.is_same(&path, original, digest) => Ok(Uploaded {
+                path,
+                is_new: false,
+            }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns whether what lies at `path` can be deployed in place of a copy of `original`.
+    fn is_same(&self, path: &Path, original: &Original, digest: Digest) -> bool {
+        let checksum = files::read_small(&checksum_file::path_for(path)).unwrap_or_default();
+        let has_shape = || {
+            let wanted = original.rights.apply(|| shape(&original.path));
+            matches!((shape(path), wanted), (Ok(there), Ok(wanted)) if there == wanted)
+        };
+        self.is_ours(&checksum)
+            // The copy of a single file can be run in any case.
+            && (!original.is_folder || has_shape())
+            && digest_at(path).is_ok_and(|there| there == digest)
+    }
+}
+
+enum UploadName {
+    Free(PathBuf),
+    /// The name of a file or folder with the same content, executable bits and empty folders.
+    Taken(PathBuf),
 }
 
 /// Copies what no process writes to. Scanners of a fresh build get a few seconds for it.
@@ -286,6 +364,14 @@ mod tests {
         digest_at(file.path()).unwrap()
     }
 
+    fn folder_of<'a>(deployment: Option<&str>, path: &'a Path) -> UploadFolder<'a> {
+        UploadFolder {
+            path,
+            deployment: deployment.map(str::to_owned),
+            same_content: SameContent::Reuse,
+        }
+    }
+
     #[test]
     fn a_name_is_unique_safe_and_keeps_its_suffix() {
         let digest = digest_of("x");
@@ -315,9 +401,11 @@ mod tests {
             let put = upload(
                 &original,
                 digest,
-                &drop,
+                &UploadFolder {
+                    same_content,
+                    ..folder_of(None, &drop)
+                },
                 "a.exe",
-                same_content,
                 &mut progress,
             );
             let put = put.unwrap();
@@ -349,16 +437,15 @@ mod tests {
         for (content, age) in [("1", 30), ("2", 20), ("3", 10)] {
             fs::write(&source, content).unwrap();
             let digest = digest_of(content);
-            let same = SameContent::Reuse;
             let original = Original::new(source.to_path_buf());
-            let put = upload(&original, digest, drop.path(), content, same, &mut progress);
-            let put = put.unwrap();
+            let folder = folder_of(None, drop.path());
+            let put = upload(&original, digest, &folder, content, &mut progress).unwrap();
             let checksum = checksum_file::path_for(&put.path);
             files::set_modified(&checksum, start - Duration::from_secs(age)).unwrap();
         }
         // As a job that sets the rights of everything does, or a backup with hard links.
         fs::hard_link(drop.path().join("1"), drop.path().join(".backup")).unwrap();
-        prune(drop.path(), 1, |_, _| false);
+        prune(&folder_of(None, drop.path()), 1, |_, _| false);
         assert!(drop.path().join("3").exists() && !drop.path().join("1").exists());
     }
 
@@ -371,16 +458,67 @@ mod tests {
         for artifact in [source.path().to_owned(), source.path().join("index")] {
             files::set_modified(&artifact, SystemTime::UNIX_EPOCH).unwrap();
             let digest = digest_at(&artifact).unwrap();
-            let again = SameContent::CopyAgain;
+            let again = UploadFolder {
+                same_content: SameContent::CopyAgain,
+                ..folder_of(None, drop.path())
+            };
             let name = file_name(&artifact);
             let original = Original::new(artifact.clone());
-            let put = upload(&original, digest, drop.path(), &name, again, &mut progress);
+            let put = upload(&original, digest, &again, &name, &mut progress);
             let modified = fs::metadata(put.unwrap().path).unwrap().modified().unwrap();
             assert!(
                 modified.elapsed().unwrap() < Duration::from_secs(3600),
                 "{artifact:?}"
             );
         }
+    }
+
+    #[test]
+    fn deployments_that_share_a_folder_share_no_artifact() {
+        let drop = tempfile::tempdir().unwrap();
+        let source = tempfile::NamedTempFile::new().unwrap().into_temp_path();
+        let mut progress = Progress::quiet();
+        let mut put = |deployment, content: &str| {
+            fs::write(&source, content).unwrap();
+            let folder = folder_of(Some(deployment), drop.path());
+            let original = Original::new(source.to_path_buf());
+            upload(
+                &original,
+                digest_of(content),
+                &folder,
+                content,
+                &mut progress,
+            )
+            .unwrap()
+        };
+        let shop = put("shop", "1");
+        assert_eq!(put("shop", "1").path, shop.path, "the same one again");
+        let blog = put("blog", "1");
+        assert!(blog.is_new && blog.path != shop.path, "{blog:?}");
+        put("blog", "2");
+        put("blog", "3");
+        prune(&folder_of(Some("blog"), drop.path()), 1, |_, _| false);
+        assert!(shop.path.exists(), "of another deployment");
+        assert!(!blog.path.exists() && drop.path().join("3").exists());
+    }
+
+    #[test]
+    fn of_two_deploys_of_one_folder_the_slower_uses_what_is_there() {
+        let drop = tempfile::tempdir().unwrap();
+        let place = |name: &str, content: &str| {
+            let path = drop.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join("app"), content).unwrap();
+            path
+        };
+        let original = Original::new(place("original", "1"));
+        let digest = digest_at(&original.path).unwrap();
+        let folder = folder_of(None, drop.path());
+        let publish = |copy: PathBuf, to| folder.publish(&copy, to, &original, digest);
+        let there = place("a", "1");
+        let slower = publish(place("copy", "1"), there.clone()).unwrap();
+        assert!(!slower.is_new && slower.path == there, "{slower:?}");
+        publish(place("copy-2", "1"), place("b", "2")).unwrap_err();
     }
 
     #[test]
@@ -394,9 +532,8 @@ mod tests {
             upload(
                 &Original::new(source.to_path_buf()),
                 digest,
-                drop.path(),
+                &folder_of(None, drop.path()),
                 content,
-                SameContent::Reuse,
                 &mut progress,
             )
             .unwrap();
@@ -408,7 +545,8 @@ mod tests {
         let half = fs::File::options().append(true).open(killed);
         half.and_then(|half| half.set_modified(long_ago)).unwrap();
         let first = digest_of("1");
-        prune(drop.path(), 1, |_, digest| digest == Some(first));
+        let folder = folder_of(None, drop.path());
+        prune(&folder, 1, |_, digest| digest == Some(first));
         let mut left: Vec<_> = fs::read_dir(drop.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -83,9 +83,13 @@ impl Lifecycle {
         }
     }
 
-    /// Returns the target of a rollback that names no release: the release that serves, or was
-    /// displaced, if a deploy is on its way; else the release before it.
+    /// Returns the target of a rollback that names no release: that of the rollback that is under way;
+    /// else the release that serves, or was displaced, if a deploy is on its way; else the release
+    /// before it.
     pub fn before_the_latest(&self) -> Option<ReleaseId> {
+        if let Some(target) = self.rollback_target() {
+            return Some(target.clone());
+        }
         let stays = self.serving.release();
         let incoming = self.incoming.release();
         if stays.is_some() && incoming.is_some_and(|release| Some(release) != stays) {

@@ -324,6 +324,11 @@ impl Lifecycle {
             && self.stopping.is_empty()
     }
 
+    /// Returns true if the release has served, here or in an earlier run of this sidecar.
+    pub fn is_good(&self, release: &ReleaseId) -> bool {
+        self.good.contains(release)
+    }
+
     /// Returns true if any instance was ever active.
     pub fn has_served(&self) -> bool {
         self.has_served

@@ -111,3 +111,15 @@ fn a_crash_of_what_serves_does_not_end_it() {
     let again = Action::Launch(Generation(5), release("v1"), Purpose::Rollback);
     assert_eq!(lifecycle.on(Event::RetryDue), [again]);
 }
+
+#[test]
+fn a_second_one_meanwhile_asks_for_the_same() {
+    let mut lifecycle = after_a_refused_deploy();
+    assert_eq!(lifecycle.on(Event::RollbackRequested(None)), []);
+    assert_eq!(lifecycle.before_the_latest(), Some(release("v1")));
+    let actions = lifecycle.on(Event::Ready(Generation(4)));
+    assert!(
+        actions.contains(&Action::Promote(Generation(4))),
+        "{actions:?}"
+    );
+}

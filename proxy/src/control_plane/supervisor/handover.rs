@@ -145,7 +145,7 @@ impl<L: Launch> Supervisor<L> {
     }
 
     pub(super) fn stop(&mut self, generation: Generation) {
-        let mut stop_by = Instant::now() + self.settings.stop_timeout;
+        let mut stop_by = Instant::now() + self.time_to_stop(generation);
         if let Some(deadline) = self.deadline {
             stop_by = stop_by.min(deadline);
         }

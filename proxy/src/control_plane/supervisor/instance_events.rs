@@ -40,7 +40,7 @@ impl<L: Launch> Supervisor<L> {
             } => {
                 let details = FailureDetails {
                     output,
-                    probe: Some(probe),
+                    probe,
                     ..FailureDetails::default()
                 };
                 self.fail(generation, reason, details);
@@ -58,7 +58,7 @@ impl<L: Launch> Supervisor<L> {
                     instance.warning = Some(warning);
                 }
             }
-            InstanceEvent::PortTaken(reason) => {
+            InstanceEvent::MachineFault(reason) => {
                 self.fail(generation, reason, FailureDetails::default());
                 self.launch_failed(generation);
             }
@@ -135,7 +135,7 @@ impl<L: Launch> Supervisor<L> {
     }
 
     /// Removes an instance that has no process, or none any more.
-    fn remove(&mut self, generation: Generation, reason: String) {
+    pub(super) fn remove(&mut self, generation: Generation, reason: String) {
         if let Some(instance) = self.instances.remove(generation) {
             self.journal.cause.explain(reason);
             let change = (Some(instance.state), None);
@@ -144,7 +144,7 @@ impl<L: Launch> Supervisor<L> {
         }
     }
 
-    fn finish_end(&mut self, generation: Generation) {
+    pub(super) fn finish_end(&mut self, generation: Generation) {
         self.journal.record_end(generation, &self.releases);
         self.forget_unneeded();
     }

@@ -30,6 +30,8 @@ pub(super) struct Instance {
     /// The private copy that it runs.
     pub(super) artifact: PathBuf,
     pub(super) state: InstanceState,
+    /// True while `--before-start` runs: there is no process yet.
+    pub(super) is_preparing: bool,
     since: UnixMillis,
     pub(super) pid: Option<u32>,
     pub(super) address: Option<SocketAddr>,
@@ -160,6 +162,7 @@ impl Instance {
             release: release.id.clone(),
             artifact: release.artifact.clone(),
             state: InstanceState::Candidate,
+            is_preparing: false,
             since: UnixMillis::now(),
             pid: None,
             address: None,

@@ -1,5 +1,6 @@
 //! The launch of an instance, and the causes of its failure.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,10 @@ use super::{Message, Supervisor};
 use crate::control_plane::environment::launch_variables;
 use crate::control_plane::instance::{self, InstanceConfig};
 use crate::control_plane::lifecycle::{Event, Purpose};
+use crate::control_plane::step::{StepFailure, Verification};
 use crate::os::ports;
 use crate::process::template::Values;
-use crate::process::{Launch, LaunchSpec, Process as _};
+use crate::process::{Launch, LaunchSpec, Process as _, ProcessRole};
 use crate::release::{Generation, Release, ReleaseId};
 
 /// Address at which apps listen.
@@ -27,6 +29,15 @@ struct LaunchFailure {
     reason: String,
     /// Report of the failure to the supervisor.
     message: Message,
+}
+
+/// A process that was started.
+struct Started<P> {
+    process: P,
+    port: u16,
+    /// Ports of `--port-name`.
+    further_ports: Vec<u16>,
+    verification: Option<Verification>,
 }
 
 impl<L: Launch> Supervisor<L> {
@@ -49,11 +60,24 @@ impl<L: Launch> Supervisor<L> {
             self.settings.environment.clone(),
             answers,
         );
-        let (stop_time, last_probe) = (instance.stop_time(), instance.last_probe());
         self.instances.insert(generation, instance);
         self.journal.record_launch(&accepted, generation);
+        if !self.prepare(generation, &accepted.release, purpose) {
+            self.start(generation, &accepted.release, purpose);
+        }
+    }
+
+    /// Starts the process of a candidate.
+    pub(super) fn start(&mut self, generation: Generation, release: &Release, purpose: Purpose) {
+        let id = &release.id;
         let change = (None, Some(InstanceState::Candidate));
-        let (process, port) = match self.start_process(generation, &accepted.release) {
+        let started = self.start_process(generation, release, purpose);
+        let Started {
+            process,
+            port,
+            further_ports,
+            verification,
+        } = match started {
             Ok(started) => started,
             Err(LaunchFailure { reason, message }) => {
                 self.journal
@@ -65,15 +89,19 @@ impl<L: Launch> Supervisor<L> {
         let pid = process.pid();
         let launched = Change::Launched { pid, port };
         self.journal.log_change(generation, id, change, &launched);
-        if let Some(instance) = self.instances.get_mut(generation) {
-            instance.pid = Some(pid);
-        }
+        let Some(instance) = self.instances.get_mut(generation) else {
+            return;
+        };
+        instance.pid = Some(pid);
+        let (stop_time, last_probe) = (instance.stop_time(), instance.last_probe());
         let mut readiness = self.settings.readiness.clone();
         let active = self.instances.active();
         readiness.probe.active = active.and_then(|(_, active)| active.address);
         let config = InstanceConfig {
             port,
+            further_ports,
             readiness,
+            verification,
             liveness: (purpose == Purpose::Rescue).then(|| self.settings.liveness.clone()),
             start_timeout: if self.lifecycle.has_served() {
                 self.settings.deploy_timeout
@@ -121,7 +149,8 @@ impl<L: Launch> Supervisor<L> {
         &self,
         generation: Generation,
         release: &Release,
-    ) -> Result<(L::Process, u16), LaunchFailure> {
+        purpose: Purpose,
+    ) -> Result<Started<L::Process>, LaunchFailure> {
         let machines_fault = |reason: String| LaunchFailure {
             reason,
             message: Message::LaunchFailed(generation),
@@ -151,8 +180,12 @@ impl<L: Launch> Supervisor<L> {
             .command
             .expand(values)
             .map_err(|error| releases_fault(error.to_string()))?;
+        let verification = self
+            .verification(generation, values, purpose)
+            .map_err(|failure| releases_fault(failure.reason))?;
         let spec = LaunchSpec {
             generation,
+            role: ProcessRole::Instance,
             release: release.id.clone(),
             program,
             args,
@@ -168,7 +201,36 @@ impl<L: Launch> Supervisor<L> {
                 machines_fault(error.to_string())
             }
         })?;
-        Ok((process, port))
+        Ok(Started {
+            process,
+            port,
+            further_ports: ports.into_iter().map(|(_, port)| port).collect(),
+            verification,
+        })
+    }
+
+    /// Returns the operator's check of an instance. None where it would delay what has proved
+    /// itself: nothing serves and the release has served before, or an operator goes back to it.
+    fn verification(
+        &self,
+        generation: Generation,
+        values: Values<'_>,
+        purpose: Purpose,
+    ) -> Result<Option<Verification>, StepFailure> {
+        let active = self.instances.active();
+        let active = active.and_then(|(_, instance)| instance.address);
+        let is_due = match purpose {
+            Purpose::Deploy => active.is_some() || !self.lifecycle.is_good(&values.release.id),
+            Purpose::Restart => true,
+            Purpose::Rescue | Purpose::Rollback => false,
+        };
+        let Some(step) = self.settings.verify.clone().filter(|_| is_due) else {
+            return Ok(None);
+        };
+        let env = launch_variables(&self.settings.environment, values);
+        let spec = step.spec(generation, values, env)?;
+        let launcher = Rc::clone(&self.launcher);
+        Ok(Some(Verification::new(step, launcher, spec, active)))
     }
 }
 

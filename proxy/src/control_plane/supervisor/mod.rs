@@ -10,6 +10,7 @@
 //! ```
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +23,12 @@ use self::releases::{Accepted, Releases};
 use self::timer::Timer;
 use self::trial::Trial;
 use super::instance::InstanceEvent;
-use super::lifecycle::{Action, Event, Lifecycle};
+use super::lifecycle::{Action, Event, Lifecycle, Purpose};
 use super::liveness::LivenessChange;
 use super::memory::Memory;
 use super::settings::SupervisorSettings;
 use super::siblings::Siblings;
+use super::step::StepFailure;
 use super::watcher::{WatchEvent, Watcher};
 use crate::deployment::desired::Desired;
 use crate::deployment::status::{Phase, Status};
@@ -34,6 +36,7 @@ use crate::process::Launch;
 use crate::release::{Generation, Release, ReleaseId};
 use crate::router::Router;
 
+mod before_start;
 mod commands;
 mod giving_way;
 mod handover;
@@ -73,7 +76,7 @@ pub struct RestoredState {
 #[derive(Debug)]
 pub struct Supervisor<L> {
     settings: SupervisorSettings,
-    launcher: L,
+    launcher: Rc<L>,
     router: Arc<Router>,
     watcher: Watcher,
     lifecycle: Lifecycle,
@@ -103,6 +106,8 @@ pub struct Supervisor<L> {
 #[derive(Debug)]
 enum Message {
     Instance(Generation, InstanceEvent),
+    /// `--before-start` has ended, here or elsewhere.
+    Prepared(Generation, Purpose, Result<(), StepFailure>),
     /// There is no process, for a reason outside the release.
     LaunchFailed(Generation),
     /// There is no process, through the fault of the release.
@@ -134,7 +139,7 @@ impl<L: Launch> Supervisor<L> {
         Self {
             lifecycle: Lifecycle::new(settings.policy(), ids),
             settings,
-            launcher,
+            launcher: Rc::new(launcher),
             router,
             watcher,
             releases: Releases::restored(good),
@@ -199,6 +204,9 @@ impl<L: Launch> Supervisor<L> {
     fn handle_message(&mut self, message: Message) {
         match message {
             Message::Instance(generation, event) => self.handle_instance_event(generation, event),
+            Message::Prepared(generation, purpose, result) => {
+                self.prepared(generation, purpose, result);
+            }
             Message::LaunchFailed(generation) => self.launch_failed(generation),
             Message::Gone(generation) => self.gone(generation),
             Message::Drained(generation, promotion) => self.drained(generation, promotion),

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use self::identity::ProcessIdentity;
+use super::ProcessRole;
 use crate::os::files::{self, Access};
 use crate::os::machine::pid_namespace;
 use crate::release::Generation;
@@ -85,9 +86,13 @@ impl ProcessRecords {
         }))
     }
 
-    /// Returns the value of [`MARK`] for an instance.
-    pub(super) fn mark(&self, generation: Generation) -> String {
-        format!("{}/{generation}", self.mark)
+    /// Returns the value of [`MARK`] for an instance, or for a step beside it: what ends the step
+    /// spares the instance.
+    pub(super) fn mark(&self, generation: Generation, role: ProcessRole) -> String {
+        match role {
+            ProcessRole::Instance => format!("{}/{generation}", self.mark),
+            ProcessRole::Step => format!("{}/{generation}/step", self.mark),
+        }
     }
 
     /// Records, from now on, the processes that descend from `root`; `None` if it has ended already.

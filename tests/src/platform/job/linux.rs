@@ -1,6 +1,5 @@
 //! Members are found by a variable in their environment.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::process::{Child, Command};
 
@@ -19,11 +18,8 @@ pub(super) struct Group {
 impl Group {
     #[expect(clippy::unnecessary_wraps, reason = "the other system's may fail")]
     pub(super) fn new(name: &'static str, _ends_it: bool) -> io::Result<Self> {
-        let id = RandomState::new().hash_one(std::process::id());
-        Ok(Self {
-            name,
-            id: format!("{id:016x}"),
-        })
+        let id = format!("{:016x}", fastrand::u64(..));
+        Ok(Self { name, id })
     }
 
     pub(super) fn prepare(&self, command: &mut Command) {
