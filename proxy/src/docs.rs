@@ -9,7 +9,7 @@
 /// A page defines its links at its end, as files. The definitions before it come first and so win:
 /// the same links lead to modules here.
 macro_rules! pages {
-    ($($module:ident = $($file:literal),+;)+) => {$(
+    ($($module:ident = $($file:literal),+ $(,)?;)+) => {$(
         #[doc = "[deploying]: crate::docs::deploying"]
         #[doc = "[digests]: crate::docs::deploying#digests"]
         #[doc = "[archives]: crate::docs::deploying#archives"]
@@ -101,7 +101,6 @@ pages! {
         "decisions/0100-another-users-listener-gets-no-request",
         "decisions/0101-a-release-that-crashes-again-and-again-rests",
         "decisions/0102-health-is-what-users-would-get",
-        "decisions/0163-a-staged-roll-out-is-driven-by-the-deploy";
         "decisions/0110-reported-changes-replace-looks-on-local-disks",
         "decisions/0111-the-heartbeat-is-written-in-place",
         "decisions/0112-only-a-renaming-shortens-the-settle-time",
@@ -111,5 +110,7 @@ pages! {
         "decisions/0158-ci-builds-optimized-programs-once",
         "decisions/0159-two-wines-test-side-by-side",
         "decisions/0160-the-sample-app-is-linked-without-symbols",
-        "decisions/0161-the-chaos-clients-are-a-closed-loop";
+        "decisions/0161-the-chaos-clients-are-a-closed-loop",
+        "decisions/0163-a-staged-roll-out-is-driven-by-the-deploy",
+    ;
 }
