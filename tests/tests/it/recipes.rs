@@ -77,8 +77,11 @@ fn ansible_deploys_to_one_machine_first_and_stops_at_a_refusal() {
     assert_eq!(code, 2, "{output}");
     assert!(output.contains("v3 exits at once with 3"), "{output}");
     let launched = |site: &&Running| {
-        let handoffs = site.status().handoffs;
-        let mut releases = handoffs.iter().map(|handoff| handoff.release.as_str());
+        let status = site.status();
+        let mut releases = status
+            .handoffs
+            .iter()
+            .map(|handoff| handoff.release.as_str());
         releases.any(|release| release.starts_with("v3-"))
     };
     assert_eq!(sites.iter().filter(launched).count(), 1, "{output}");

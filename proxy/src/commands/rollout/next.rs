@@ -66,12 +66,13 @@ pub(super) fn next(rollout: &Rollout, members: &Members, has_baked: bool) -> Nex
         return Next::Wait;
     }
     let limit = rollout.at_most.of(members.len()).saturating_sub(started);
-    let begun = count(&|id, state| may(id) || state == MemberState::Runs);
-    let room = match rollout.first.checked_sub(begun) {
-        Some(missing) if missing > 0 => limit.min(missing),
-        _ if has_baked => limit,
-        _ if started > 0 => 0,
-        _ => return Next::Bake,
+    let runs = count(&|_, state| state == MemberState::Runs);
+    let room = if runs < rollout.first {
+        limit.min(rollout.first.saturating_sub(runs + started))
+    } else if has_baked {
+        limit
+    } else {
+        return Next::Bake;
     };
     let named: BTreeSet<_> = waiting.take(room).collect();
     if named.is_empty() {
@@ -178,11 +179,10 @@ mod tests {
                         |id: &&Arc<str>| matches!(scene.members.get(*id), Some(Waits | Starts));
                     let due = scene.may.iter().filter(is_due).count();
                     assert!(due <= at_most, "{scene:?}");
-                    let begun = scene
-                        .may
-                        .iter()
-                        .filter(|id| scene.members.contains_key(*id));
-                    assert!(scene.has_baked || begun.count() <= first, "{scene:?}");
+                    let runs = scene.members.values().filter(|state| **state == Runs);
+                    let runs = runs.count();
+                    let is_first = runs + due <= first;
+                    assert!(is_first || scene.has_baked && runs >= first, "{scene:?}");
                     after.push(scene);
                 }
                 Next::Wait => {
