@@ -11,12 +11,12 @@ use serde_json::Value;
 use super::count;
 use super::sidecars::Liveness;
 use crate::deployment::status::{
-    DataLeft, Failure, Handoff, Outcome, Phase, Settling, Status, UnixMillis,
+    DataLeft, Failure, Handoff, Outcome, Phase, Settling, Status, UnansweredRequests, UnixMillis,
 };
 use crate::os::terminal::printable;
 
 /// Number of lines of output shown of a failed instance.
-const OUTPUT: usize = 10;
+const OUTPUT: usize = 40;
 
 /// Returns a sidecar with its instances and its last handoffs.
 pub(super) fn sidecar(
@@ -79,6 +79,9 @@ pub(super) fn sidecar(
             "  {what}, for {since} (generation {}): {}",
             alarm.generation, alarm.reason
         );
+    }
+    if let Some(unanswered) = &status.unanswered {
+        text += &self::unanswered(unanswered, now);
     }
     if let Some(until) = status.bakes_until_ms {
         let _ = writeln!(text, "  on trial for {} more", between(now, until));
@@ -151,6 +154,20 @@ fn settling(settling: &Settling, now: UnixMillis) -> String {
     )
 }
 
+/// Returns the time for which the app has left requests unanswered.
+fn unanswered(unanswered: &UnansweredRequests, now: UnixMillis) -> String {
+    let oldest = between(unanswered.oldest_ms, now);
+    let answer = match unanswered.last_answer_ms {
+        Some(at) => format!("the last answer was {} ago", between(at, now)),
+        None => "it has answered none so far".to_owned(),
+    };
+    let verdict = match unanswered.unresponsive_ms {
+        Some(_) => style("; it does not respond").red().to_string(),
+        None => String::new(),
+    };
+    format!("  the oldest unanswered request is {oldest} old, {answer}{verdict}\n")
+}
+
 /// Returns the data that the release before has left, and the remedy.
 fn data_left(left: &DataLeft) -> String {
     let DataLeft {
@@ -184,9 +201,11 @@ pub(super) fn handoffs<'a>(
         "WHEN",
         "GENERATION",
         "RELEASE",
+        "WHY",
         "OUTCOME",
         "READY",
         "DRAINED",
+        "END",
     ];
     let mut rows = Rows::new(&header[usize::from(!has_sidecar)..]);
     for (sidecar, handoff) in handoffs {
@@ -196,6 +215,7 @@ pub(super) fn handoffs<'a>(
                 .unwrap_or_default()
         };
         let (outcome, style) = match handoff.outcome {
+            _ if handoff.has_crashed() => ("crashed", Style::new().red()),
             Outcome::Starting => ("starting", Style::new().cyan()),
             Outcome::Promoted => ("promoted", Style::new()),
             Outcome::Refused => ("refused", Style::new().red()),
@@ -207,9 +227,11 @@ pub(super) fn handoffs<'a>(
             format!("{} ago", between(handoff.launched_ms, now)),
             handoff.generation.to_string(),
             handoff.release.to_string(),
+            handoff.cause.words().to_owned(),
             outcome.to_owned(),
             after(handoff.ready_ms, Some(handoff.launched_ms)),
             after(handoff.drained_ms, handoff.promoted_ms),
+            handoff.end.clone().unwrap_or_default(),
         ];
         let sidecar = sidecar.map(str::to_owned);
         rows.add(
@@ -319,6 +341,9 @@ fn failure(failure: &Failure, now: UnixMillis) -> String {
         failure.generation,
         failure.reason
     );
+    if let Some(error) = &failure.error {
+        let _ = writeln!(text, "    error: {}", style(error).red());
+    }
     if let Some(probe) = failure
         .probe
         .as_ref()

@@ -180,6 +180,7 @@ mod tests {
             "deploy-timeout",
             "live-path",
             "live-interval",
+            "unresponsive-after",
             "health-fall",
             "rapid-fails",
             "bake",

@@ -168,6 +168,7 @@ impl OutgoingRequest {
                 return Err(failure);
             }
         };
+        connection.handle.mark_answered();
         let decoder = Decoder::of(&head, &self.head.method)?;
         if head.flags.has_any(HeaderFlags::KEEP_ALIVE) {
             connection.learn_idle_timeout(&head.headers);

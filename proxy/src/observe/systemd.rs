@@ -68,6 +68,13 @@ fn summarize(status: &Status) -> String {
     if let Some(alarm) = &status.alarm {
         parts.push(format!("unhealthy: {}", alarm.reason));
     }
+    if status
+        .unanswered
+        .as_ref()
+        .is_some_and(|found| found.unresponsive_ms.is_some())
+    {
+        parts.push("it does not respond".to_owned());
+    }
     if let Some(problem) = &status.artifact_problem {
         parts.push(format!("cannot deploy: {problem}"));
     }

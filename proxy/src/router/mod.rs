@@ -14,9 +14,13 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+pub use self::notice::{Class, Notice};
+pub use self::progress::{Observation, Progress, WorkerProgress};
 pub use self::unanswered::Unanswered;
 use crate::release::Generation;
 
+mod notice;
+mod progress;
 mod unanswered;
 
 /// Number of held requests that are released at once to an app that has just started; the others
@@ -77,6 +81,7 @@ pub struct Upstream {
     tunnels: Arc<AtomicUsize>,
     responses: Option<Arc<ResponseCounts>>,
     unanswered: Unanswered,
+    progress: Arc<Progress>,
     // Dropped with the last handle. The end of a request may do no more than this: drop code runs on
     // a worker in the middle of its work.
     _in_use: oneshot::Sender<()>,
@@ -107,28 +112,6 @@ pub enum ResponseOutcome {
 pub struct Drain {
     released: oneshot::Receiver<()>,
     upstream: Weak<Upstream>,
-}
-
-/// A message about a generation to the workers of the data plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// The generation gets new requests, perhaps once more.
-    Promoted(Generation),
-    /// The generation gets no new requests: its idle connections are of no more use.
-    Superseded(Generation),
-    /// The generation's tunnels are to close within this time, gracefully, and not all at once.
-    TunnelsClose(Generation, Duration),
-    /// The rest of this class is to be cut off.
-    Evicted(Generation, Class),
-}
-
-/// A class of what is in flight, by how long it may reasonably last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// A request, which ends by itself.
-    Request,
-    /// An upgraded connection or an event stream: lasts until one side ends it.
-    Tunnel,
 }
 
 /// A request that got no upstream.
@@ -356,14 +339,16 @@ impl Drop for HeldRequest<'_> {
 impl Upstream {
     /// Returns an upstream, and a [`Drain`] that completes when nothing is in flight to it any more.
     pub fn new(generation: Generation, address: SocketAddr) -> (Arc<Self>, Drain) {
-        Self::with_counts(generation, address, None)
+        Self::with_counts(generation, address, None, Arc::default())
     }
 
-    /// Does the same as [`Upstream::new`], and counts responses in `responses`.
+    /// Does the same as [`Upstream::new`], counts responses in `responses`, and records in
+    /// `progress` how they come.
     pub fn with_counts(
         generation: Generation,
         address: SocketAddr,
         responses: Option<Arc<ResponseCounts>>,
+        progress: Arc<Progress>,
     ) -> (Arc<Self>, Drain) {
         let (in_use, released) = oneshot::channel();
         let upstream = Arc::new(Self {
@@ -373,6 +358,7 @@ impl Upstream {
             tunnels: Arc::default(),
             responses,
             unanswered: Unanswered::default(),
+            progress,
             _in_use: in_use,
         });
         let drain = Drain {
@@ -385,6 +371,11 @@ impl Upstream {
     /// Returns the requests whose connection the app has closed without a response.
     pub fn unanswered(&self) -> &Unanswered {
         &self.unanswered
+    }
+
+    /// Returns the progress of its instance.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// Counts a response, if responses are counted.

@@ -88,6 +88,7 @@ mod shutdown;
 mod siblings;
 mod stop;
 mod swap;
+mod telling;
 mod terminal;
 mod tidy;
 mod tidy_rules;

@@ -69,6 +69,7 @@ pub(in crate::commands) struct Draining {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(in crate::commands) struct RefusalReport {
     pub(in crate::commands) reason: String,
+    pub(in crate::commands) error: Option<String>,
     pub(in crate::commands) exit: Option<String>,
     pub(in crate::commands) probe: Option<String>,
     pub(in crate::commands) output: Vec<String>,
@@ -280,6 +281,7 @@ impl RefusalReport {
     pub(in crate::commands) fn because(reason: &str) -> Self {
         Self {
             reason: reason.to_owned(),
+            error: None,
             exit: None,
             probe: None,
             output: Vec::new(),
@@ -291,6 +293,7 @@ impl RefusalReport {
         let failure = failure.filter(|failure| failure.generation == handoff.generation);
         Self {
             reason: reason.unwrap_or_else(|| "for a reason that it does not tell".to_owned()),
+            error: failure.and_then(|failure| failure.error.clone()),
             exit: failure.and_then(|failure| failure.exit.clone()),
             probe: failure.and_then(|failure| failure.probe.clone()),
             output: failure.map_or_else(Vec::new, |f| f.output.iter().cloned().collect()),
@@ -303,6 +306,7 @@ impl fmt::Display for RefusalReport {
         f.write_str(&self.reason)?;
         // Texts that the reason contains are not repeated.
         let more = [
+            ("error", &self.error),
             ("exit status", &self.exit),
             ("last health check", &self.probe),
         ];
@@ -420,14 +424,15 @@ mod tests {
     #[test]
     fn a_refusal_says_everything_once() {
         let failure = json!({"release": "v2", "digest": "new", "generation": 2, "at_ms": 1,
-            "reason": "exited with 3", "exit": "3", "probe": "refused", "output": ["one", "two"]});
+            "reason": "exited with 3", "error": "NoShopError: no", "exit": "3", "probe": "refused",
+            "output": ["one", "two"]});
         let Step::Refused(refusal) =
             step(json!({"handoffs": [handoff(2, "refused")], "last_failure": failure}))
         else {
             panic!("refused");
         };
-        let text = "exited with 3\n  last health check: refused\n  its last lines of output:\n  \
-            | one\n  | two";
+        let text = "exited with 3\n  error: NoShopError: no\n  last health check: refused\n  \
+            its last lines of output:\n  | one\n  | two";
         assert_eq!(refusal.to_string(), text);
     }
 }

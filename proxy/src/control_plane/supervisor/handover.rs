@@ -16,7 +16,7 @@ use crate::release::Generation;
 use crate::router::{Class, Router, Upstream};
 
 /// Time of service after which an end is no rapid failure any more.
-const SETTLED: Duration = Duration::from_secs(60);
+pub(super) const SETTLED: Duration = Duration::from_secs(60);
 /// Time for evicted tunnels to close, and again for the cut of what is left to be noticed, which
 /// may never happen if a client does not read.
 const EVICTION: Duration = Duration::from_secs(3);

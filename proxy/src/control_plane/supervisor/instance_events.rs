@@ -137,6 +137,8 @@ impl<L: Launch> Supervisor<L> {
     /// Removes an instance that has no process, or none any more.
     pub(super) fn remove(&mut self, generation: Generation, reason: String) {
         if let Some(instance) = self.instances.remove(generation) {
+            self.journal
+                .record_exit(generation, instance.state, &reason);
             self.journal.cause.explain(reason);
             let change = (Some(instance.state), None);
             self.journal

@@ -17,7 +17,7 @@ use crate::control_plane::instance::LastProbe;
 use crate::deployment::status::{InstanceStatus, Status, UnixMillis};
 use crate::process::variables::Variables;
 use crate::release::{Generation, Release, ReleaseId};
-use crate::router::{ResponseCounts, Upstream};
+use crate::router::{Progress, ResponseCounts, Upstream};
 
 /// All instances that have been launched and have not ended.
 #[derive(Debug, Default)]
@@ -45,6 +45,8 @@ pub(super) struct Instance {
     /// Number of upstreams so far: only the drain of the latest one counts.
     promotions: u32,
     answers: Option<Arc<ResponseCounts>>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) state_file: Option<PathBuf>,
     pub(super) eviction: Timer,
     pub(super) liveness: Timer,
     pub(super) settling: Timer,
@@ -174,6 +176,8 @@ impl Instance {
             upstream: Weak::new(),
             promotions: 0,
             answers,
+            progress: Arc::default(),
+            state_file: None,
             eviction: Timer::default(),
             liveness: Timer::default(),
             settling: Timer::default(),
@@ -225,7 +229,8 @@ impl Instance {
         }
         self.promotions += 1;
         let promotion = self.promotions;
-        let (upstream, drain) = Upstream::with_counts(generation, address, self.answers.clone());
+        let (answers, progress) = (self.answers.clone(), Arc::clone(&self.progress));
+        let (upstream, drain) = Upstream::with_counts(generation, address, answers, progress);
         self.upstream = drain.upstream();
         let messages = messages.clone();
         tokio::task::spawn_local(async move {
@@ -263,6 +268,7 @@ impl Instance {
             probe: self.last_probe.borrow().clone(),
             warning: self.warning.clone(),
             note: self.note.clone(),
+            state_file: self.state_file.clone(),
             // Measured only for a reader.
             memory_bytes: None,
         }

@@ -12,12 +12,15 @@ use super::instances::InstanceState;
 use super::releases::{Accepted, Releases};
 use crate::control_plane::lifecycle::{Event, RefusalCause};
 use crate::control_plane::memory::Memory;
-use crate::deployment::status::{Alarm, Failure, Outcome, Refusal, Rollback, Status, UnixMillis};
+use crate::deployment::stated_error::{last_lines, stated_error};
+use crate::deployment::status::{
+    Alarm, Failure, LaunchCause, Outcome, Refusal, Rollback, Status, UnixMillis,
+};
 use crate::process::Exit;
 use crate::release::{Generation, ReleaseId};
 
-/// Maximum number of lines of a refused release's output that are remembered.
-const LAST_LINES: usize = 5;
+/// Maximum size of the output of the last failure in the status: lines and bytes.
+const FAILURE_OUTPUT: (usize, usize) = (60, 12 * 1024);
 /// Maximum number of refused releases in the status, the latest.
 const REFUSALS: usize = 10;
 
@@ -93,8 +96,14 @@ impl StatusJournal {
         );
     }
 
-    pub(super) fn record_launch(&mut self, accepted: &Accepted, generation: Generation) {
+    pub(super) fn record_launch(
+        &mut self,
+        accepted: &Accepted,
+        generation: Generation,
+        cause: LaunchCause,
+    ) {
         let handoff = self.status.add_launch(&accepted.release, generation);
+        handoff.cause = cause;
         handoff.detected_ms = Some(accepted.detected.into());
         handoff.copied_ms = Some(accepted.copied.into());
         // If this sidecar ends now, the next one knows.
@@ -204,15 +213,18 @@ impl StatusJournal {
             Some(exit) => (Some(exit.status), exit.output),
             None => (None, details.output),
         };
+        let output = Vec::from(output);
+        let (lines, bytes) = FAILURE_OUTPUT;
         self.status.last_failure = Some(Failure {
             release,
             digest,
             generation,
             at_ms: UnixMillis::now(),
             reason,
+            error: stated_error(&output),
             exit,
             in_flight: details.in_flight,
-            output,
+            output: last_lines(&output, lines, bytes).to_vec().into(),
             probe: details.probe,
         });
     }
@@ -249,14 +261,15 @@ impl StatusJournal {
             release,
             at_ms: UnixMillis::now(),
             reason,
+            error: None,
             exit: None,
             output: Vec::new(),
             probe: None,
         };
         if let Some(failure) = failure.filter(|_| cause == RefusalCause::Failed) {
-            let lines = failure.output.len().saturating_sub(LAST_LINES);
+            refusal.error = failure.error;
             refusal.exit = failure.exit;
-            refusal.output = failure.output.into_iter().skip(lines).collect();
+            refusal.output = failure.output.into();
             refusal.probe = failure.probe;
         }
         self.memory.refuse(refusal);

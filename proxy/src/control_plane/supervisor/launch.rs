@@ -12,6 +12,7 @@ use crate::control_plane::environment::launch_variables;
 use crate::control_plane::instance::{self, InstanceConfig};
 use crate::control_plane::lifecycle::{Event, Purpose};
 use crate::control_plane::step::{StepFailure, Verification};
+use crate::deployment::status::LaunchCause;
 use crate::os::ports;
 use crate::process::template::Values;
 use crate::process::{Launch, LaunchSpec, Process as _, ProcessRole};
@@ -61,7 +62,14 @@ impl<L: Launch> Supervisor<L> {
             answers,
         );
         self.instances.insert(generation, instance);
-        self.journal.record_launch(&accepted, generation);
+        let cause = match purpose {
+            Purpose::Deploy => self.journal.cause_of_deploy(&accepted),
+            Purpose::Restart if self.has_other_variables() => LaunchCause::Configuration,
+            Purpose::Restart => LaunchCause::Restart,
+            Purpose::Rescue => LaunchCause::LiveCheck,
+            Purpose::Rollback => LaunchCause::Rollback,
+        };
+        self.journal.record_launch(&accepted, generation, cause);
         if !self.prepare(generation, &accepted.release, purpose) {
             self.start(generation, &accepted.release, purpose);
         }
@@ -93,6 +101,7 @@ impl<L: Launch> Supervisor<L> {
             return;
         };
         instance.pid = Some(pid);
+        instance.state_file = process.state_file();
         let (stop_time, last_probe) = (instance.stop_time(), instance.last_probe());
         let mut readiness = self.settings.readiness.clone();
         let active = self.instances.active();

@@ -44,7 +44,9 @@ mod instance_events;
 mod instances;
 mod journal;
 mod launch;
+mod launch_record;
 mod releases;
+mod responsiveness;
 mod timer;
 mod trial;
 mod watch_events;
@@ -183,6 +185,7 @@ impl<L: Launch> Supervisor<L> {
                 }
             }
             self.renew();
+            self.look_at_unanswered();
             self.publish();
         }
     }

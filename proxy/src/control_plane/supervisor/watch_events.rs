@@ -121,16 +121,22 @@ impl<L: Launch> Supervisor<L> {
     /// Requests a restart of an active instance that was launched with other variables than the
     /// present ones, once. If the new instance fails, the active one serves on.
     pub(super) fn renew(&mut self) {
-        let Some((generation, active)) = self.instances.active() else {
+        let Some((generation, _)) = self.instances.active() else {
             return;
         };
-        if active.environment != self.settings.environment
+        if self.has_other_variables()
             && self.renewed != Some(generation)
             && self.lifecycle.can_restart()
         {
             self.renewed = Some(generation);
             self.on(Event::RestartRequested);
         }
+    }
+
+    /// Returns true if the active instance was launched with other variables than the present ones.
+    pub(super) fn has_other_variables(&self) -> bool {
+        let active = self.instances.active();
+        active.is_some_and(|(_, active)| active.environment != self.settings.environment)
     }
 
     /// Handles a new artifact. One with the content of a known release is that release, even if its
