@@ -37,6 +37,8 @@ fn main() -> ExitCode {
         Subcommands::Run(run) => exit_code(self::run(*run)),
         Subcommands::Check(check) => commands::check::run(*check).into(),
         Subcommands::Deploy(deploy) => commands::deploy::run(&deploy).into(),
+        Subcommands::Promote(options) => commands::control::promote(&options).into(),
+        Subcommands::Abort(options) => commands::control::abort(&options).into(),
         Subcommands::Status(options) => commands::status::run(&options).into(),
         Subcommands::History(options) => commands::history::run(&options).into(),
         Subcommands::Logs(options) => commands::logs::run(&options).into(),

@@ -10,7 +10,7 @@ use crate::os::rights::Rights;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  every live sidecar reports the release as active
+  0  every live sidecar reports the release as active, or with --stage as staged
   1  a sidecar has refused the release, or it could not be copied; the previous one is deployed again
   2  the command line is invalid, or no deployment is found
   3  --timeout is over before every live sidecar reports the release as active; it stays deployed
@@ -61,7 +61,7 @@ pub struct DeployArgs {
     /// Maximum number of sidecars, or share of them (25%), that start the release at the same time: a
     /// staged roll-out. Needs a pointer file. --timeout is the time for each group. `handoff rollout`
     /// shows, stops and continues it
-    #[arg(long, value_name = "N|P%")]
+    #[arg(long, value_name = "N|P%", conflicts_with = "stage")]
     pub(crate) at_most: Option<AtMost>,
 
     /// Number of sidecars that run the release before all others
@@ -75,6 +75,17 @@ pub struct DeployArgs {
     /// Number of sidecars that may refuse the release; with more, all return to the one before
     #[arg(long, value_name = "N", default_value_t = 0, requires = "at_most")]
     pub(crate) tolerate: usize,
+
+    /// Stop before the release serves: it waits for `handoff promote` or `handoff abort`, and requests
+    /// with the field X-Handoff-Preview and the token that is printed reach it meanwhile
+    ///
+    /// It serves at once where no other release can.
+    #[arg(long)]
+    pub(crate) stage: bool,
+
+    /// Maximum time for which the release waits; then it is given up, as by `handoff abort`
+    #[arg(long, default_value = "1h", requires = "stage")]
+    pub(crate) stage_timeout: Duration,
 
     /// State of the handoff to wait for
     #[arg(long, value_enum, default_value = "promoted")]

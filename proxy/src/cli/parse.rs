@@ -118,6 +118,8 @@ impl Cli {
             | Subcommands::History(_)
             | Subcommands::Logs(_)
             | Subcommands::Rollout(_)
+            | Subcommands::Promote(_)
+            | Subcommands::Abort(_)
             | Subcommands::Rollback(_)
             | Subcommands::Restart(_)
             | Subcommands::Pause(_)
@@ -136,6 +138,8 @@ impl Cli {
             Subcommands::History(history) => &mut history.deployment.named_by,
             Subcommands::Logs(logs) => &mut logs.deployment.named_by,
             Subcommands::Rollout(rollout) => &mut rollout.follow.deployment.named_by,
+            Subcommands::Promote(promote) => &mut promote.follow.deployment.named_by,
+            Subcommands::Abort(abort) => &mut abort.follow.deployment.named_by,
             Subcommands::Rollback(rollback) => &mut rollback.follow.deployment.named_by,
             Subcommands::Restart(restart) => &mut restart.follow.deployment.named_by,
             Subcommands::Pause(pause) => &mut pause.deployment.named_by,

@@ -14,7 +14,9 @@ use super::deployment_paths::UnknownDeployment;
 use super::follow::{CommandOutcome, Follower, POLL_INTERVAL, Report, SidecarReport, Step, Steps};
 use super::progress::Progress;
 use super::{ELSEWHERE, ExitStatus, count};
-use crate::cli::control::{PauseArgs, RestartArgs, ResumeArgs, RollbackArgs};
+use crate::cli::control::{
+    AbortArgs, PauseArgs, PromoteArgs, RestartArgs, ResumeArgs, RollbackArgs,
+};
 use crate::cli::deployment::DeploymentArgs;
 use crate::cli::output::OutputFormat;
 use crate::deployment::desired::{ControlCommand, PendingCommand, write_command};
@@ -32,6 +34,28 @@ pub fn rollback(options: &RollbackArgs) -> ExitStatus {
     run(
         &follow.deployment,
         command,
+        *follow.timeout,
+        OutputFormat::from_flag(follow.json),
+    )
+}
+
+/// Lets the staged release serve.
+pub fn promote(options: &PromoteArgs) -> ExitStatus {
+    let follow = &options.follow;
+    run(
+        &follow.deployment,
+        ControlCommand::Promote,
+        *follow.timeout,
+        OutputFormat::from_flag(follow.json),
+    )
+}
+
+/// Gives up the staged release.
+pub fn abort(options: &AbortArgs) -> ExitStatus {
+    let follow = &options.follow;
+    run(
+        &follow.deployment,
+        ControlCommand::Abort,
         *follow.timeout,
         OutputFormat::from_flag(follow.json),
     )
@@ -119,6 +143,8 @@ struct ControlRun {
     launches: BTreeMap<Arc<str>, Generation>,
     /// The active instance of each sidecar before the command.
     active: BTreeMap<Arc<str>, Generation>,
+    /// The instance of each sidecar that was staged, or was to be, before the command.
+    staged: BTreeMap<Arc<str>, Generation>,
 }
 
 /// The end of a command, over all sidecars.
@@ -142,6 +168,7 @@ impl ControlRun {
             timeout,
             launches: BTreeMap::new(),
             active: BTreeMap::new(),
+            staged: BTreeMap::new(),
         }
     }
 
@@ -162,6 +189,11 @@ impl ControlRun {
                 (Arc::clone(&status.sidecar), active.unwrap_or(Generation(0)))
             })
             .collect();
+        let staged = |status: &Status| {
+            let staged = status.staged.as_ref().or(status.candidate.as_ref())?;
+            Some((Arc::clone(&status.sidecar), staged.generation))
+        };
+        self.staged = self.follower.sidecars.live().filter_map(staged).collect();
         let pending = self.write(self.command.clone())?;
         if !is_live {
             return Ok(self.report(ControlOutcome::Idle, Steps::new()));
@@ -190,7 +222,10 @@ impl ControlRun {
         loop {
             self.follower.sidecars.refresh();
             let mut steps = self.follower.steps(|status| self.step(status, pending));
-            if let ControlCommand::Rollback(_) | ControlCommand::Restart = self.command {
+            if !matches!(
+                self.command,
+                ControlCommand::Pause(_) | ControlCommand::Resume
+            ) {
                 // A sidecar that has started since needs no command.
                 steps.retain(|sidecar, _| self.active.contains_key(sidecar));
             }
@@ -238,9 +273,10 @@ impl ControlRun {
             (ControlCommand::Restart, _) => Step::of_restart(status, of(&self.active), before),
             (ControlCommand::Rollback(_), Some(to)) => Step::of_rollback(status, to, before),
             (ControlCommand::Rollback(_), None) => Step::Waiting { problem: None },
-            (ControlCommand::Pause(_) | ControlCommand::Resume | ControlCommand::Retry(_), _) => {
-                Step::of_pause(status)
-            }
+            (ControlCommand::Promote, _) => Step::of_promote(status, of(&self.staged)),
+            (ControlCommand::Abort, _) => Step::of_abort(status, of(&self.staged)),
+            (ControlCommand::Pause(_) | ControlCommand::Resume, _)
+            | (ControlCommand::Retry(_) | ControlCommand::Stage(_), _) => Step::of_pause(status),
         }
     }
 
@@ -248,9 +284,12 @@ impl ControlRun {
         match self.command {
             ControlCommand::Pause(_) => *step == Step::Paused,
             ControlCommand::Resume => *step == Step::Resumed,
-            ControlCommand::Rollback(_) | ControlCommand::Restart | ControlCommand::Retry(_) => {
+            ControlCommand::Abort => *step == Step::GivenUp,
+            ControlCommand::Rollback(_) | ControlCommand::Restart | ControlCommand::Promote => {
                 step.is_active()
             }
+            // No command of an operator.
+            ControlCommand::Retry(_) | ControlCommand::Stage(_) => step.is_active(),
         }
     }
 
@@ -364,6 +403,10 @@ impl ControlRun {
         let releases = releases.join(" and ");
         match self.command {
             ControlCommand::Rollback(_) => format!("{releases} serves again in {all}"),
+            ControlCommand::Promote => format!("{releases} serves in {all}"),
+            ControlCommand::Abort => {
+                format!("the staged release is given up in {all}; {releases} serves on")
+            }
             ControlCommand::Restart => format!("{releases} serves from a new instance in {all}"),
             ControlCommand::Pause(_) => {
                 let left = humantime::format_duration(self.pause_left());
@@ -372,7 +415,9 @@ impl ControlRun {
                      `handoff resume`"
                 )
             }
-            ControlCommand::Resume | ControlCommand::Retry(_) => format!("{all} not paused"),
+            ControlCommand::Resume | ControlCommand::Retry(_) | ControlCommand::Stage(_) => {
+                format!("{all} not paused")
+            }
         }
     }
 

@@ -110,6 +110,11 @@ pub(super) fn sidecar(
         let left = between(now, paused.until_ms);
         let _ = writeln!(text, "  {} for {left} more", style("paused").yellow());
     }
+    if let (Some(staged), Some(until)) = (&status.staged, status.staged_until_ms) {
+        let left = between(now, until);
+        let release = &staged.release;
+        let _ = writeln!(text, "  {release} awaits `handoff promote` for {left} more");
+    }
     text += &ways_back(status, now);
     if let Some(problem) = status.last_failure.as_ref() {
         text += &failure(problem, now);
@@ -251,6 +256,7 @@ fn instances(status: &Status, now: UnixMillis) -> String {
             Style::new().cyan(),
             status.candidate.as_slice(),
         ),
+        ("staged", Style::new().cyan(), status.staged.as_slice()),
         ("standby", Style::new(), status.standby.as_slice()),
         ("draining", Style::new().yellow(), &status.draining),
         ("stopping", Style::new().dim(), &status.stopping),

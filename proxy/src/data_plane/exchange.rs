@@ -134,6 +134,11 @@ impl OutgoingRequest {
         self.head.headers.insert(name, value);
     }
 
+    /// Removes a field, and returns its first value.
+    pub(super) fn take_header(&mut self, name: &HeaderName) -> Option<HeaderValue> {
+        self.head.headers.remove(name)
+    }
+
     /// Asks the app to end the connection after this request.
     pub(super) fn ask_to_close(&mut self) {
         let close = HeaderValue::from_static("close");

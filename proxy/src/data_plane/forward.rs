@@ -2,18 +2,16 @@
 
 use std::convert::Infallible;
 use std::future::ready;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tokio::time::Instant;
 
+use super::acquire::{acquire_off_path, connect_with_retries};
 use super::activity::{ClientState, Ending};
 use super::bound::{Binding, BoundConnection};
 use super::connections::Client;
@@ -28,11 +26,7 @@ use super::response_body::{InFlight, ResponseBody};
 use super::upgrade::spawn_tunnel;
 use super::user_token::RequestTokens;
 use super::wire::Head;
-use crate::release::Generation;
 use crate::router::{ResponseOutcome, Upstream};
-
-/// Pause before a new connection to an app that refused one.
-const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Forwards the requests of one client connection.
 #[derive(Clone, Debug)]
@@ -260,7 +254,7 @@ impl PreparedRequest {
         let login = bound.as_mut().and_then(|bound| bound.take_login());
         let upstream = match login.or_else(|| context.router.acquire()) {
             Some(upstream) => upstream,
-            None => Box::pin(context.router.acquire_or_hold(None)).await?,
+            None => Box::pin(acquire_off_path(context, &mut self.outgoing)).await?,
         };
         if let Some(connection) = bound.and_then(|bound| bound.into_connection(&upstream)) {
             return Ok((connection, upstream));
@@ -332,53 +326,6 @@ async fn retry(
     let connection = in_flight.pool.connect(&in_flight.upstream).await;
     let connection = connection.map_err(ForwardError::from_connect)?;
     Ok(request.exchange(connection).await?)
-}
-
-async fn connect_with_retries(
-    context: &ForwardContext,
-    mut upstream: Arc<Upstream>,
-) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
-    let first_try = Instant::now();
-    loop {
-        match context.pool.connect(&upstream).await {
-            Ok(connection) => return Ok((connection, upstream)),
-            // The connect timeout has passed: only another upstream is worth a new try.
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                let another = context.router.acquire();
-                let another = another.filter(|other| other.generation != upstream.generation);
-                upstream = another.ok_or_else(|| {
-                    upstream.count_response(ResponseOutcome::AppFault);
-                    ForwardError::ConnectTimeout
-                })?;
-            }
-            Err(error) if first_try.elapsed() >= context.limits.hold_timeout => {
-                upstream.count_response(ResponseOutcome::AppFault);
-                return Err(ForwardError::from_connect(error));
-            }
-            Err(_) => {
-                if let Some(counters) = &context.counters {
-                    counters.count_refused();
-                }
-                let unreachable = upstream.generation;
-                // While the request waits for another upstream, it is not in flight to this one.
-                drop(upstream);
-                upstream = acquire_another(context, unreachable).await?;
-            }
-        }
-    }
-}
-
-/// Returns another upstream than the one that could not be reached, or that one again after a pause:
-/// it may have crashed so recently that no other part has noticed yet.
-async fn acquire_another(
-    context: &ForwardContext,
-    unreachable: Generation,
-) -> Result<Arc<Upstream>, ForwardError> {
-    let another = context.router.acquire_or_hold(Some(unreachable));
-    match tokio::time::timeout(REFUSED_PAUSE, another).await {
-        Ok(upstream) => Ok(upstream?),
-        Err(_elapsed) => Ok(context.router.acquire_or_hold(None).await?),
-    }
 }
 
 /// Turns the app's response into the client's.

@@ -24,6 +24,7 @@ use crate::router::Router;
 
 mod accept;
 mod access;
+mod acquire;
 mod activity;
 mod app_connection;
 mod bound;

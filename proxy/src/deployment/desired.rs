@@ -2,7 +2,7 @@
 //!
 //! Deployers write the file, in one step; sidecars only read it. A command counts when it is new:
 //! an earlier sidecar has executed what the file said before, or the start itself has. Only a pause
-//! goes on. Each writer keeps the keys that it does not know.
+//! and a stage go on. Each writer keeps the keys that it does not know.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -42,6 +42,12 @@ pub struct Desired {
     /// Staged roll-out of the deployed artifact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// Content that is not to serve before that is requested.
+    pub stage: Option<StageCommand>,
+    /// Number of the last command to let the staged content serve; it grows with each one.
+    pub promote: Option<u64>,
+    /// Number of the last command to give up the staged content; it grows with each one.
+    pub abort: Option<u64>,
     /// Keys of newer versions.
     #[serde(flatten)]
     unknown: Map<String, Value>,
@@ -72,6 +78,25 @@ pub struct PauseCommand {
     unknown: Map<String, Value>,
 }
 
+/// Content that is not to serve before that is requested.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StageCommand {
+    /// Digest of the content: `sha256:…`.
+    pub digest: String,
+    /// Token of the requests that reach it meanwhile.
+    pub token: String,
+    /// Number of the command; it grows with each one.
+    pub serial: u64,
+    /// End of the stage by the clock of the machine that asked for it, in milliseconds since the
+    /// Unix epoch.
+    pub until_ms: u64,
+    /// Maximum duration of the stage from the moment at which it begins, in milliseconds.
+    pub max_ms: u64,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
 /// One command to all sidecars.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlCommand {
@@ -85,6 +110,12 @@ pub enum ControlCommand {
     Pause(Duration),
     /// Forward new requests again.
     Resume,
+    /// Try this content, and let it wait until its promotion.
+    Stage(StageCommand),
+    /// Let the staged content serve.
+    Promote,
+    /// Give up the staged content.
+    Abort,
 }
 
 /// A command that was written, until all sidecars have executed it.
@@ -164,7 +195,7 @@ impl Desired {
     /// Returns the commands that are in this content and were not in `before`, and the problem of
     /// a digest that cannot be parsed; the other commands count all the same.
     ///
-    /// Without `before`, which is so at the start of a sidecar, only a pause is one.
+    /// Without `before`, which is so at the start of a sidecar, only a pause and a stage are.
     pub(crate) fn commands_since(
         &self,
         before: Option<&Self>,
@@ -177,8 +208,20 @@ impl Desired {
             commands.push(remaining.map_or(ControlCommand::Resume, ControlCommand::Pause));
         }
         let Some(before) = before else {
+            commands.extend(self.unpromoted().map(ControlCommand::Stage));
             return (commands, None);
         };
+        if let Some(stage) = &self.stage
+            && stage.serial > before.stage.as_ref().map_or(0, |before| before.serial)
+        {
+            commands.push(ControlCommand::Stage(stage.clone()));
+        }
+        if self.promote.unwrap_or(0) > before.promote.unwrap_or(0) {
+            commands.push(ControlCommand::Promote);
+        }
+        if self.abort.unwrap_or(0) > before.abort.unwrap_or(0) {
+            commands.push(ControlCommand::Abort);
+        }
         if let Some(retry) = self.retry.as_deref()
             && self.has_new_retry(before)
         {
@@ -198,6 +241,19 @@ impl Desired {
         (commands, problem)
     }
 
+    /// Returns the content that has not been promoted since it was staged. If it was given up, its
+    /// time is over.
+    fn unpromoted(&self) -> Option<StageCommand> {
+        let mut stage = self.stage.clone()?;
+        if self.promote > Some(stage.serial) {
+            return None;
+        }
+        if self.abort > Some(stage.serial) {
+            stage.max_ms = 0;
+        }
+        Some(stage)
+    }
+
     /// Returns what a file with this content may have said at `moment`, when it could not be read.
     pub(crate) fn assumed_at(&self, moment: UnixMillis) -> Self {
         let is_older = self.serial <= moment.0;
@@ -213,6 +269,9 @@ impl Desired {
             retry: self.retry.clone().filter(|_| is_older),
             pause: None,
             rollout: self.rollout.clone(),
+            stage: None,
+            promote: Some(moment.0),
+            abort: Some(moment.0),
             unknown: Map::new(),
         }
     }
@@ -223,14 +282,30 @@ impl Desired {
         let is_otherwise_equal = self.rollback == before.rollback
             && self.restart == before.restart
             && self.pause == before.pause
-            && self.rollout == before.rollout;
+            && self.rollout == before.rollout
+            && self.promote == before.promote
+            && self.abort == before.abort;
         self.retry != before.retry || self.serial > before.serial && is_otherwise_equal
     }
 
     /// Adds a command.
     fn apply(&mut self, command: &ControlCommand) {
         match command {
-            ControlCommand::Retry(digest) => self.retry = Some(digest.to_string()),
+            ControlCommand::Retry(digest) => {
+                self.retry = Some(digest.to_string());
+                self.end_stage();
+            }
+            ControlCommand::Stage(stage) => {
+                let before = self.stage.as_ref().map_or(0, |before| before.serial);
+                let others = self.promote.max(self.abort).unwrap_or(0);
+                self.retry = Some(stage.digest.clone());
+                self.stage = Some(StageCommand {
+                    serial: next_serial(before.max(others)),
+                    ..stage.clone()
+                });
+            }
+            ControlCommand::Promote => self.promote = Some(self.next_stage_serial(self.promote)),
+            ControlCommand::Abort => self.abort = Some(self.next_stage_serial(self.abort)),
             ControlCommand::Rollback(to) => {
                 let before = self.rollback.as_ref().map_or(0, |before| before.serial);
                 self.rollback = Some(RollbackCommand {
@@ -252,6 +327,22 @@ impl Desired {
             ControlCommand::Resume => self.pause = None,
         }
     }
+
+    /// Ends the stage, as something is deployed that is not to wait: if it is what waits, it is
+    /// promoted.
+    fn end_stage(&mut self) {
+        let waits = self.unpromoted().filter(|stage| stage.max_ms > 0);
+        if waits.is_some_and(|stage| self.retry.as_deref() == Some(&stage.digest)) {
+            self.promote = Some(self.next_stage_serial(self.promote));
+        } else {
+            self.stage = None;
+        }
+    }
+
+    fn next_stage_serial(&self, before: Option<u64>) -> u64 {
+        let stage = self.stage.as_ref().map_or(0, |stage| stage.serial);
+        next_serial(before.unwrap_or(0).max(stage))
+    }
 }
 
 /// Returns a serial above `before`. Sidecars may know a higher one, if the file was lost or
@@ -271,7 +362,40 @@ impl fmt::Display for ControlCommand {
             Self::Restart => f.write_str("restart"),
             Self::Pause(max) => write!(f, "pause for {}", humantime::format_duration(*max)),
             Self::Resume => f.write_str("resume"),
+            Self::Stage(stage) => write!(f, "stage {}", stage.digest),
+            Self::Promote => f.write_str("promote"),
+            Self::Abort => f.write_str("abort"),
         }
+    }
+}
+
+// === impl StageCommand ===
+
+impl StageCommand {
+    /// Returns the request to stage this content for at most `max`.
+    pub fn new(digest: Digest, token: String, max: Duration) -> Self {
+        Self {
+            digest: digest.to_string(),
+            token,
+            until_ms: UnixMillis::from(SystemTime::now() + max).0,
+            max_ms: u64::try_from(max.as_millis()).unwrap_or(u64::MAX),
+            ..Self::default()
+        }
+    }
+
+    /// Returns the rest of its time.
+    pub fn remaining(&self, now: SystemTime) -> Duration {
+        let until = self.until_ms.saturating_sub(UnixMillis::from(now).0);
+        Duration::from_millis(until.min(self.max_ms))
+    }
+}
+
+impl fmt::Debug for StageCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StageCommand")
+            .field("digest", &self.digest)
+            .field("serial", &self.serial)
+            .finish_non_exhaustive()
     }
 }
 
@@ -308,6 +432,9 @@ impl PendingCommand {
             ControlCommand::Pause(_) | ControlCommand::Resume => {
                 desired.pause == self.written.pause
             }
+            ControlCommand::Stage(_) => desired.stage == self.written.stage,
+            ControlCommand::Promote => desired.promote == self.written.promote,
+            ControlCommand::Abort => desired.abort == self.written.abort,
         }
     }
 }
@@ -359,6 +486,49 @@ mod tests {
         let found = r#"{"serial":3,"restart":2,"pause":{"until_ms":160000,"max_ms":30000}}"#;
         let (commands, _) = parse(found).commands_since(None, now);
         assert_eq!(commands, [ControlCommand::Pause(Duration::from_secs(30))]);
+    }
+
+    #[test]
+    fn a_stage_goes_on_until_a_promotion_and_a_deploy_without_it_ends_it() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        let digest = |letters: &str| Digest::parse(&letters.repeat(32)).unwrap();
+        let (first, other) = (digest("ab"), digest("cd"));
+        let stage = StageCommand::new(first, "secret".to_owned(), Duration::from_secs(60));
+        let mut desired = Desired::default();
+        let empty = desired.clone();
+        desired.apply(&ControlCommand::Stage(stage));
+        let staged = desired.clone();
+        let at_start = |desired: &Desired| {
+            let (commands, _) = desired.commands_since(None, now);
+            commands.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let since = |desired: &Desired, before: &Desired| {
+            let (commands, _) = desired.commands_since(Some(before), now);
+            commands.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let name = format!("stage {first}");
+        assert_eq!(at_start(&staged), [name.as_str()]);
+        let tried = [name.as_str(), &format!("retry {first}")];
+        assert_eq!(since(&staged, &empty), tried);
+        for (command, word) in [
+            (ControlCommand::Promote, "promote"),
+            (ControlCommand::Abort, "abort"),
+            (ControlCommand::Retry(first), "promote"),
+        ] {
+            let mut ended = staged.clone();
+            ended.apply(&command);
+            assert_eq!(since(&ended, &staged), [word]);
+            // One that was given up does not serve after a restart either.
+            let left = at_start(&ended);
+            assert_eq!(left.is_empty(), word == "promote", "{left:?}");
+            let left = ended.unpromoted().map(|stage| stage.remaining(now));
+            assert_eq!(left, (word == "abort").then_some(Duration::ZERO));
+        }
+        let mut ended = staged.clone();
+        ended.apply(&ControlCommand::Retry(other));
+        assert_eq!(since(&ended, &staged), [format!("retry {other}")]);
+        assert_eq!(ended.stage, None);
+        assert!(!format!("{staged:?}").contains("secret"));
     }
 
     #[test]

@@ -65,6 +65,13 @@ pub struct Status {
     pub candidate: Option<InstanceStatus>,
     /// The superseded idle instance that is kept for a rollback.
     pub standby: Option<InstanceStatus>,
+    /// The instance that is ready and serves only when that is requested.
+    pub staged: Option<InstanceStatus>,
+    /// End of its time.
+    pub staged_until_ms: Option<UnixMillis>,
+    /// True if the sidecar can stage a release; versions before could not.
+    #[serde(default)]
+    pub can_stage: bool,
     /// Superseded instances with requests in flight.
     #[serde(default)]
     pub draining: Vec<InstanceStatus>,
@@ -335,6 +342,9 @@ impl Status {
             active: None,
             candidate: None,
             standby: None,
+            staged: None,
+            staged_until_ms: None,
+            can_stage: false,
             draining: Vec::new(),
             stopping: Vec::new(),
             held: 0,

@@ -14,8 +14,8 @@ use crate::deployment::status::{InstanceStatus, Phase, Status};
 use crate::process::announcement::{AnnouncedState, Announcement, NotifyRequest};
 use crate::release::Generation;
 
-/// An announcement, and the address of the app once it is known.
-type Addressed = (Announcement, Option<SocketAddr>);
+/// An announcement, and its ways to the app once they are known: its address and its file.
+type Addressed = (Announcement, Option<SocketAddr>, Option<PathBuf>);
 
 /// Announces states until the supervisor ends.
 pub async fn announce(request: Option<NotifyRequest>, mut status: watch::Receiver<Status>) {
@@ -23,7 +23,7 @@ pub async fn announce(request: Option<NotifyRequest>, mut status: watch::Receive
     loop {
         let found = announcements(&status.borrow_and_update());
         followed.retain(|generation, _| found.contains_key(generation));
-        for (generation, (addressed, file)) in found {
+        for (generation, addressed) in found {
             match followed.get(&generation) {
                 Some(sender) => {
                     sender.send_if_modified(|last| {
@@ -34,7 +34,7 @@ pub async fn announce(request: Option<NotifyRequest>, mut status: watch::Receive
                 }
                 None => {
                     let (sender, states) = watch::channel(addressed);
-                    tokio::task::spawn_local(follow(states, file, request.clone()));
+                    tokio::task::spawn_local(follow(states, request.clone()));
                     followed.insert(generation, sender);
                 }
             }
@@ -45,14 +45,15 @@ pub async fn announce(request: Option<NotifyRequest>, mut status: watch::Receive
     }
 }
 
-/// Returns the present state of each instance, and its file.
-fn announcements(status: &Status) -> BTreeMap<Generation, (Addressed, Option<PathBuf>)> {
+/// Returns the present state of each instance.
+fn announcements(status: &Status) -> BTreeMap<Generation, Addressed> {
     let finishes = match status.phase {
         Phase::Stopping => AnnouncedState::Stopping,
         Phase::Running | Phase::Unknown => AnnouncedState::Superseded,
     };
-    let all: [(AnnouncedState, &[InstanceStatus]); 5] = [
+    let all: [(AnnouncedState, &[InstanceStatus]); 6] = [
         (AnnouncedState::Candidate, status.candidate.as_slice()),
+        (AnnouncedState::Candidate, status.staged.as_slice()),
         (AnnouncedState::Active, status.active.as_slice()),
         (AnnouncedState::Standby, status.standby.as_slice()),
         (finishes, &status.draining),
@@ -60,11 +61,9 @@ fn announcements(status: &Status) -> BTreeMap<Generation, (Addressed, Option<Pat
     ];
     let addressed = |state, instance: &InstanceStatus| {
         let release = instance.release.clone();
-        let addressed = (Announcement { state, release }, instance.address);
-        (
-            instance.generation,
-            (addressed, instance.state_file.clone()),
-        )
+        let announcement = Announcement { state, release };
+        let file = instance.state_file.clone();
+        (instance.generation, (announcement, instance.address, file))
     };
     all.into_iter()
         .flat_map(|(state, instances)| instances.iter().map(move |one| addressed(state, one)))
@@ -72,15 +71,11 @@ fn announcements(status: &Status) -> BTreeMap<Generation, (Addressed, Option<Pat
 }
 
 /// Announces the states of one instance until it has ended.
-async fn follow(
-    mut states: watch::Receiver<Addressed>,
-    file: Option<PathBuf>,
-    request: Option<NotifyRequest>,
-) {
+async fn follow(mut states: watch::Receiver<Addressed>, request: Option<NotifyRequest>) {
     // The launcher has written the first one.
     let mut last = AnnouncedState::Candidate;
     loop {
-        let (announcement, address) = states.borrow_and_update().clone();
+        let (announcement, address, file) = states.borrow_and_update().clone();
         if announcement.state != last {
             last = announcement.state;
             if let Some(file) = file.clone() {
@@ -102,6 +97,10 @@ async fn follow(
             }
         }
         if states.changed().await.is_err() {
+            if let Some(file) = file {
+                // The last state may have been written after the end of the instance.
+                let _ = std::fs::remove_file(file);
+            }
             return;
         }
     }

@@ -52,6 +52,9 @@ enum EventKind {
     /// A newer instance serves. It took the time from the first sight of the artifact, or from the
     /// launch.
     Promoted,
+    /// An instance is ready, and awaits its promotion (`handoff deploy --stage`). That took the time
+    /// from the first sight of the artifact.
+    Staged,
     /// Another instance serves instead. It had served for that time.
     Superseded,
     /// A release failed while another one served, and is not tried again. Its launch took that time.
@@ -74,6 +77,7 @@ enum EventKind {
 #[derive(Debug, Default)]
 struct EventDetector {
     promoted: Option<Generation>,
+    staged: Option<Generation>,
     active: Option<Generation>,
     refused: BTreeSet<Generation>,
     crashed: Option<Generation>,
@@ -181,6 +185,7 @@ impl EventKind {
     fn name(self) -> &'static str {
         match self {
             Self::Promoted => "promoted",
+            Self::Staged => "staged",
             Self::Superseded => "superseded",
             Self::Refused => "refused",
             Self::Failed => "failed",
@@ -248,6 +253,7 @@ impl EventDetector {
     fn new_events(&mut self, status: &Status) -> Vec<HookEvent> {
         let mut events = self.refusals(status);
         events.extend(self.superseded(status));
+        events.extend(self.stage(status));
         events.extend(self.promotion(status));
         events.extend(self.crash(status));
         events.extend(self.failed_start(status));
@@ -258,12 +264,30 @@ impl EventDetector {
         events
     }
 
-    fn promotion(&mut self, status: &Status) -> Option<HookEvent> {
-        let active = status.active.as_ref()?;
-        if self.promoted >= Some(active.generation) {
+    fn stage(&mut self, status: &Status) -> Option<HookEvent> {
+        let staged = status.staged.as_ref()?;
+        let generation = staged.generation;
+        if self.staged.replace(generation) == Some(generation) {
             return None;
         }
-        self.promoted = Some(active.generation);
+        let handoff = handoff_of(status, generation);
+        let since = handoff.map(|handoff| handoff.detected_ms.unwrap_or(handoff.launched_ms));
+        let reason = "it is ready, and awaits `handoff promote`";
+        let event = HookEvent {
+            release: Some(staged.release.clone()),
+            ..HookEvent::new(EventKind::Staged, status, generation, reason)
+        };
+        Some(event.taking(since, handoff.and_then(|handoff| handoff.ready_ms)))
+    }
+
+    fn promotion(&mut self, status: &Status) -> Option<HookEvent> {
+        let active = status.active.as_ref()?;
+        // One that was staged may be older than the instance that it supersedes.
+        let was_staged = self.staged.take_if(|staged| *staged == active.generation);
+        if self.promoted >= Some(active.generation) && was_staged.is_none() {
+            return None;
+        }
+        self.promoted = self.promoted.max(Some(active.generation));
         let handoff = handoff_of(status, active.generation);
         let since = handoff.map(|handoff| handoff.detected_ms.unwrap_or(handoff.launched_ms));
         let kind = EventKind::Promoted;
@@ -451,6 +475,31 @@ mod tests {
                 .push_back(serde_json::from_value(handoff).unwrap());
         }
         status
+    }
+
+    #[test]
+    fn a_staged_instance_is_reported_once_and_so_is_its_promotion() {
+        let instance = |generation: u64| {
+            let json = serde_json::json!({"generation": generation, "release": "v", "digest": "",
+                "since_ms": 1});
+            serde_json::from_value(json).ok()
+        };
+        let mut detector = EventDetector::default();
+        let mut seen = |active, staged| {
+            let mut status = refused(0);
+            status.active = instance(active);
+            status.staged = instance(staged);
+            status.staged.take_if(|staged| staged.generation.0 == 0);
+            let events = detector.new_events(&status).into_iter();
+            events.map(|event| event.event.name()).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(1, 0), ["promoted"]);
+        assert_eq!(seen(1, 2), ["staged"]);
+        assert_eq!(seen(1, 2), [""; 0]);
+        // What serves is launched again meanwhile.
+        assert_eq!(seen(3, 2), ["promoted"]);
+        assert_eq!(seen(2, 0), ["promoted"]);
+        assert_eq!(seen(2, 0), [""; 0]);
     }
 
     /// Starts the hook, and refuses this number of releases at once.

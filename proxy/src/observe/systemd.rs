@@ -63,6 +63,9 @@ fn summarize(status: &Status) -> String {
     if let Some(candidate) = &status.candidate {
         parts.push(format!("{} is starting", candidate.release));
     }
+    if let Some(staged) = &status.staged {
+        parts.push(format!("{} awaits its promotion", staged.release));
+    }
     let draining = status.draining.iter();
     parts.extend(draining.map(|draining| format!("{} is draining", draining.release)));
     if let Some(alarm) = &status.alarm {

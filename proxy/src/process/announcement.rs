@@ -31,7 +31,7 @@ pub struct Announcement {
 /// A state that matters to an app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnnouncedState {
-    /// It starts, and is checked.
+    /// It starts and is checked, or is staged.
     Candidate,
     /// It receives all new requests.
     Active,

@@ -5,23 +5,27 @@
 //! drained when its last `Arc` drops. No counter can disagree with that, and no early return, panic
 //! or cancelled future can forget to end a request. Never copy the address out and drop the handle.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 
+use self::detour::Detour;
+pub use self::detour::Preview;
 pub use self::notice::{Class, Notice};
 pub use self::progress::{Observation, Progress, WorkerProgress};
 pub use self::unanswered::Unanswered;
+pub use self::upstream::{Drain, ResponseCounts, ResponseOutcome, TunnelMark, Upstream};
 use crate::release::Generation;
 
+mod detour;
 mod notice;
 mod progress;
 mod unanswered;
+mod upstream;
 
 /// Number of held requests that are released at once to an app that has just started; the others
 /// follow one by one.
@@ -33,7 +37,7 @@ const RELEASE_INTERVAL: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct Router {
     active: ArcSwapOption<Upstream>,
-    pause: Mutex<Pause>,
+    detour: Mutex<Detour>,
     route_changed: Notify,
     request_waiting: Notify,
     held: AtomicUsize,
@@ -43,15 +47,6 @@ pub struct Router {
     is_closing: AtomicBool,
     hold: HoldLimits,
     workers: Mutex<Vec<mpsc::UnboundedSender<Notice>>>,
-}
-
-/// The pause of a router.
-#[derive(Debug)]
-enum Pause {
-    /// New requests are routed.
-    Off,
-    /// New requests are held, and go to `resume_to` after the pause.
-    On { resume_to: Option<Arc<Upstream>> },
 }
 
 /// Limits of the requests that wait while no upstream is active.
@@ -67,52 +62,6 @@ pub struct HoldLimits {
 
 /// A held request, counted until it is dropped.
 struct HeldRequest<'a>(&'a AtomicUsize);
-
-/// The address of one generation.
-///
-/// Not `Clone` on purpose: the `Arc` around it is the count of what is in flight.
-#[derive(Debug)]
-pub struct Upstream {
-    /// The launch that serves these requests.
-    pub generation: Generation,
-    /// The address of its app.
-    pub address: SocketAddr,
-    is_evicted: AtomicBool,
-    tunnels: Arc<AtomicUsize>,
-    responses: Option<Arc<ResponseCounts>>,
-    unanswered: Unanswered,
-    progress: Arc<Progress>,
-    // Dropped with the last handle. The end of a request may do no more than this: drop code runs on
-    // a worker in the middle of its work.
-    _in_use: oneshot::Sender<()>,
-}
-
-/// One tunnel among what is in flight, counted until it is dropped. For display.
-#[derive(Debug)]
-pub struct TunnelMark(Arc<AtomicUsize>);
-
-/// Counts of one generation's responses.
-#[derive(Debug, Default)]
-pub struct ResponseCounts {
-    all: AtomicU64,
-    errors: AtomicU64,
-}
-
-/// The judgement of a response, or of its absence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResponseOutcome {
-    /// The app did nothing wrong.
-    NoFault,
-    /// The app failed.
-    AppFault,
-}
-
-/// Completes when the last handle of its [`Upstream`] is dropped.
-#[derive(Debug)]
-pub struct Drain {
-    released: oneshot::Receiver<()>,
-    upstream: Weak<Upstream>,
-}
 
 /// A request that got no upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -135,7 +84,7 @@ impl Router {
     pub fn new(hold: HoldLimits) -> Self {
         Self {
             active: ArcSwapOption::empty(),
-            pause: Mutex::new(Pause::Off),
+            detour: Mutex::default(),
             released: AtomicUsize::new(0),
             route_changed: Notify::new(),
             request_waiting: Notify::new(),
@@ -147,9 +96,24 @@ impl Router {
         }
     }
 
-    /// Returns the active upstream, which is in flight from now on.
+    /// Returns the active upstream, which is in flight from now on. `None` also during a pause, and
+    /// while a release is staged: [`Router::acquire_or_hold`] goes on then.
     pub fn acquire(&self) -> Option<Arc<Upstream>> {
         self.active.load_full()
+    }
+
+    /// Returns the active upstream, also while a release is staged.
+    pub fn acquire_active(&self) -> Option<Arc<Upstream>> {
+        self.acquire().or_else(|| {
+            let detour = self.detour.lock();
+            // It may have come back to the pointer meanwhile.
+            detour.route().or_else(|| self.acquire())
+        })
+    }
+
+    /// Returns the upstream of the staged release, if the request has its token.
+    pub fn acquire_preview(&self, token: &[u8]) -> Option<Arc<Upstream>> {
+        self.detour.lock().preview_for(token)
     }
 
     /// Returns the active upstream, and waits for one while there is none.
@@ -163,7 +127,7 @@ impl Router {
         except: Option<Generation>,
     ) -> Result<Arc<Upstream>, HoldError> {
         let usable = |upstream: &Arc<Upstream>| Some(upstream.generation) != except;
-        if let Some(upstream) = self.acquire().filter(usable) {
+        if let Some(upstream) = self.acquire_active().filter(usable) {
             return Ok(upstream);
         }
         let _held = self.count_held()?;
@@ -179,7 +143,7 @@ impl Router {
                     return Err(HoldError::Closing);
                 }
                 // Acquired after the registration: a promotion in between is not missed.
-                match self.acquire().filter(usable) {
+                match self.acquire_active().filter(usable) {
                     Some(upstream) => return Ok(upstream),
                     None => changed.await,
                 }
@@ -200,13 +164,20 @@ impl Router {
     /// Sends new requests to `upstream` from now on, in one step; during a pause, after it.
     pub fn promote(&self, upstream: Arc<Upstream>) {
         let promoted = upstream.generation;
-        let superseded = match &mut *self.pause.lock() {
-            Pause::On { resume_to } => resume_to.replace(upstream),
-            Pause::Off => {
-                let superseded = self.active.swap(Some(upstream));
+        let superseded = {
+            let mut detour = self.detour.lock();
+            detour.end_preview(promoted);
+            let kept = detour.active().take();
+            let superseded = if detour.is_engaged() {
+                *detour.active() = Some(upstream);
+                kept
+            } else {
+                self.active.swap(Some(upstream)).or(kept)
+            };
+            if !detour.is_paused() {
                 self.release_held();
-                superseded
             }
+            superseded
         };
         self.notify_workers(Notice::Promoted(promoted));
         if let Some(superseded) = superseded.filter(|old| old.generation != promoted) {
@@ -216,44 +187,74 @@ impl Router {
 
     /// Removes the route: new requests are held.
     pub fn withdraw(&self) {
-        let superseded = match &mut *self.pause.lock() {
-            Pause::On { resume_to } => resume_to.take(),
-            Pause::Off => self.active.swap(None),
+        let kept = {
+            let mut detour = self.detour.lock();
+            self.active.swap(None).or_else(|| detour.active().take())
         };
-        if let Some(superseded) = superseded {
+        if let Some(superseded) = kept {
             self.notify_workers(Notice::Superseded(superseded.generation));
+        }
+    }
+
+    /// Sends new requests that have the token of `preview` to its upstream, and the others to the
+    /// active one as before.
+    pub fn stage(&self, preview: Preview) {
+        let mut detour = self.detour.lock();
+        detour.show(preview);
+        self.empty_pointer(&mut detour);
+    }
+
+    /// Ends the preview of a generation, if there is one.
+    pub fn unstage(&self, generation: Generation) {
+        let mut detour = self.detour.lock();
+        if detour.end_preview(generation) {
+            self.fill_pointer(&mut detour);
+            self.notify_workers(Notice::Superseded(generation));
         }
     }
 
     /// Holds new requests, whatever is promoted meanwhile.
     pub fn pause(&self) {
-        let mut pause = self.pause.lock();
-        if matches!(*pause, Pause::Off) {
-            *pause = Pause::On {
-                resume_to: self.active.swap(None),
-            };
-        }
+        let mut detour = self.detour.lock();
+        detour.pause();
+        self.empty_pointer(&mut detour);
     }
 
     /// Ends the pause: held requests go to the upstream that was promoted last.
     pub fn resume(&self) {
-        let pause = std::mem::replace(&mut *self.pause.lock(), Pause::Off);
-        if let Pause::On {
-            resume_to: Some(upstream),
-        } = pause
+        let mut detour = self.detour.lock();
+        if detour.is_paused() {
+            detour.resume();
+            let is_routed = detour.routed().is_some();
+            self.fill_pointer(&mut detour);
+            if is_routed {
+                self.release_held();
+            }
+        }
+    }
+
+    /// Keeps the active upstream in `detour`, so that every request comes by there.
+    fn empty_pointer(&self, detour: &mut Detour) {
+        if let Some(active) = self.active.swap(None) {
+            *detour.active() = Some(active);
+        }
+    }
+
+    /// Takes the active upstream back, unless another reason keeps it there.
+    fn fill_pointer(&self, detour: &mut Detour) {
+        if !detour.is_engaged()
+            && let Some(active) = detour.active().take()
         {
-            self.active.store(Some(upstream));
-            self.release_held();
+            self.active.store(Some(active));
         }
     }
 
     /// Returns the generation that gets new requests, now or after the pause.
     pub fn routed(&self) -> Option<Generation> {
-        let generation = |upstream: &Arc<Upstream>| upstream.generation;
-        match &*self.pause.lock() {
-            Pause::On { resume_to } => resume_to.as_ref().map(generation),
-            Pause::Off => self.active.load().as_ref().map(generation),
-        }
+        let detour = self.detour.lock();
+        let active = self.active.load();
+        let active = active.as_ref().map(|upstream| upstream.generation);
+        active.or_else(|| detour.routed())
     }
 
     /// Closes the tunnels of `upstream` within `period`, gracefully, and not all at once.
@@ -267,7 +268,7 @@ impl Router {
     pub fn evict(&self, upstream: &Weak<Upstream>, class: Class) {
         if let Some(upstream) = upstream.upgrade() {
             if class == Class::Request {
-                upstream.is_evicted.store(true, Ordering::Release);
+                upstream.mark_evicted();
             }
             self.notify_workers(Notice::Evicted(upstream.generation, class));
         }
@@ -331,111 +332,6 @@ impl Router {
 impl Drop for HeldRequest<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-// === impl Upstream ===
-
-impl Upstream {
-    /// Returns an upstream, and a [`Drain`] that completes when nothing is in flight to it any more.
-    pub fn new(generation: Generation, address: SocketAddr) -> (Arc<Self>, Drain) {
-        Self::with_counts(generation, address, None, Arc::default())
-    }
-
-    /// Does the same as [`Upstream::new`], counts responses in `responses`, and records in
-    /// `progress` how they come.
-    pub fn with_counts(
-        generation: Generation,
-        address: SocketAddr,
-        responses: Option<Arc<ResponseCounts>>,
-        progress: Arc<Progress>,
-    ) -> (Arc<Self>, Drain) {
-        let (in_use, released) = oneshot::channel();
-        let upstream = Arc::new(Self {
-            generation,
-            address,
-            is_evicted: AtomicBool::new(false),
-            tunnels: Arc::default(),
-            responses,
-            unanswered: Unanswered::default(),
-            progress,
-            _in_use: in_use,
-        });
-        let drain = Drain {
-            released,
-            upstream: Arc::downgrade(&upstream),
-        };
-        (upstream, drain)
-    }
-
-    /// Returns the requests whose connection the app has closed without a response.
-    pub fn unanswered(&self) -> &Unanswered {
-        &self.unanswered
-    }
-
-    /// Returns the progress of its instance.
-    pub fn progress(&self) -> &Progress {
-        &self.progress
-    }
-
-    /// Counts a response, if responses are counted.
-    pub fn count_response(&self, outcome: ResponseOutcome) {
-        if let Some(responses) = &self.responses {
-            responses.all.fetch_add(1, Ordering::Relaxed);
-            if outcome == ResponseOutcome::AppFault {
-                responses.errors.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Returns `true` if its requests were cut off.
-    ///
-    /// Tunnels have a shorter grace period: an upstream that has lost only those may be routed to
-    /// again, and what is in flight to it goes on.
-    pub fn is_evicted(&self) -> bool {
-        self.is_evicted.load(Ordering::Acquire)
-    }
-
-    /// Counts one more of what is in flight as a tunnel.
-    pub fn mark_tunnel(&self) -> TunnelMark {
-        self.tunnels.fetch_add(1, Ordering::Relaxed);
-        TunnelMark(Arc::clone(&self.tunnels))
-    }
-
-    /// Returns the number of tunnels in flight. For display.
-    pub fn tunnels(&self) -> usize {
-        self.tunnels.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for TunnelMark {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-// === impl ResponseCounts ===
-
-impl ResponseCounts {
-    /// Returns the number of responses, and the number of errors among them.
-    pub fn read(&self) -> (u64, u64) {
-        let errors = self.errors.load(Ordering::Relaxed);
-        (self.all.load(Ordering::Relaxed), errors)
-    }
-}
-
-// === impl Drain ===
-
-impl Drain {
-    /// Returns the upstream, which exists while something is in flight to it or it is routed.
-    pub fn upstream(&self) -> Weak<Upstream> {
-        self.upstream.clone()
-    }
-
-    /// Waits until the last handle is dropped.
-    pub async fn wait(self) {
-        // Nothing is sent: the sender is dropped with the upstream.
-        let _ = self.released.await;
     }
 }
 

@@ -86,6 +86,7 @@ mod rollout;
 mod sample_app;
 mod shutdown;
 mod siblings;
+mod staged;
 mod stop;
 mod swap;
 mod telling;

@@ -25,7 +25,7 @@ impl DeployRun<'_> {
     /// Undoes the changes, and returns a line about the outcome.
     fn undo(&self, changes: &DeployChanges) -> Result<String, String> {
         let path = &changes.uploaded.path;
-        if let (Some(file), Some(driver)) = (&self.place.pointer, &self.staged) {
+        if let (Some(file), Some(driver)) = (&self.place.pointer, &self.rollout) {
             let state = &self.place.state;
             let put_back = self.at_pointer(file, || put_back(state, file, driver.rollout()));
             return match put_back {

@@ -8,6 +8,7 @@ use crate::commands::rollout::Progression;
 /// The outcome of a deploy.
 pub(super) enum DeployOutcome {
     Active,
+    Staged,
     Refused(Arc<str>, RefusalReport),
     Superseded,
     Timeout,
@@ -23,7 +24,12 @@ impl DeployOutcome {
     pub(super) fn refusal(&self) -> Option<&RefusalReport> {
         match self {
             Self::Refused(_, refusal) => Some(refusal),
-            Self::Active | Self::Superseded | Self::Timeout | Self::Stopped | Self::Idle => None,
+            Self::Active
+            | Self::Staged
+            | Self::Superseded
+            | Self::Timeout
+            | Self::Stopped
+            | Self::Idle => None,
         }
     }
 }

@@ -22,6 +22,7 @@ impl DeployRun<'_> {
     ) -> Report {
         let (outcome, exit_status) = match (deploy_outcome, self.options.if_idle) {
             (DeployOutcome::Active, _) => (active, ExitStatus::Done),
+            (DeployOutcome::Staged, _) => (CommandOutcome::Staged, ExitStatus::Done),
             (DeployOutcome::Refused(..), _) => (CommandOutcome::Refused, ExitStatus::Refused),
             (DeployOutcome::Superseded, _) => (CommandOutcome::Superseded, ExitStatus::Refused),
             (DeployOutcome::Timeout | DeployOutcome::Stopped, _) => {
@@ -53,6 +54,10 @@ impl DeployRun<'_> {
                 ("digest", json!(self.digest_text)),
                 ("artifact", json!(artifact)),
                 ("refusal", json!(deploy_outcome.refusal())),
+                (
+                    "token",
+                    json!(self.stage.as_ref().map(|stage| &stage.token)),
+                ),
             ]
             .map(|(key, value)| (key.to_owned(), value))
             .into_iter()
@@ -77,6 +82,7 @@ impl DeployRun<'_> {
                     count(steps.len(), "sidecar")
                 )
             }
+            DeployOutcome::Staged => self.message_of_stage(release, steps.len()),
             DeployOutcome::Refused(sidecar, refusal) => {
                 format!("{release} was refused by sidecar {sidecar}: {refusal}")
             }
@@ -91,7 +97,7 @@ impl DeployRun<'_> {
             ),
             DeployOutcome::Timeout | DeployOutcome::Stopped => {
                 let timeout = self.options.timeout;
-                let mut text = match (deploy_outcome, &self.staged) {
+                let mut text = match (deploy_outcome, &self.rollout) {
                     (DeployOutcome::Stopped, _) => format!("the roll-out of {release} was stopped"),
                     (_, Some(_)) => format!(
                         "the roll-out of {release} stands still: a group was not ready after {timeout}"

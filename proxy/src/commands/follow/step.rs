@@ -32,6 +32,10 @@ pub(in crate::commands) enum Step {
     },
     /// The health check has succeeded.
     Ready,
+    /// The release awaits its promotion.
+    Staged,
+    /// The staged release is given up.
+    GivenUp,
     /// The release receives the requests; others finish theirs.
     Promoted {
         /// Instances with unfinished requests.
@@ -126,12 +130,39 @@ impl Step {
         Self::towards(status, is_active, is_ours, ENOUGH)
     }
 
+    /// Returns the progress with the promotion of an instance that is, or was to be, staged.
+    pub(in crate::commands) fn of_promote(status: &Status, staged: Generation) -> Self {
+        let active = status.active.as_ref();
+        let is_active = active.is_some_and(|active| active.generation == staged);
+        let is_ours = |handoff: &Handoff| handoff.generation == staged;
+        let step = Self::towards(status, is_active, is_ours, 1);
+        let mut all = status.handoffs.iter();
+        if all.any(|it| is_ours(it) && it.outcome == Outcome::Abandoned) {
+            return Self::impossible("another release was deployed, or one was rolled back to");
+        }
+        step
+    }
+
+    /// Returns the progress with giving up an instance that is, or was to be, staged.
+    pub(in crate::commands) fn of_abort(status: &Status, staged: Generation) -> Self {
+        let left = [&status.staged, &status.candidate].into_iter().flatten();
+        match left.into_iter().find(|left| left.generation == staged) {
+            Some(_) => Self::Waiting { problem: None },
+            None => Self::GivenUp,
+        }
+    }
+
     /// Returns the progress with a pause.
     pub(in crate::commands) fn of_pause(status: &Status) -> Self {
         if status.paused.is_none() {
             return Self::Resumed;
         }
-        let one = [&status.active, &status.candidate, &status.standby];
+        let one = [
+            &status.active,
+            &status.candidate,
+            &status.staged,
+            &status.standby,
+        ];
         let all = one.into_iter().flatten();
         let all = all.chain(&status.draining).chain(&status.stopping);
         let requests = all.map(|i| i.in_flight.saturating_sub(i.tunnels)).sum();
@@ -166,6 +197,8 @@ impl Step {
         let Some(last) = ours().next_back() else {
             return waiting();
         };
+        let staged = status.staged.as_ref().map(|staged| staged.generation);
+        let is_staged = |handoff: &Handoff| staged == Some(handoff.generation);
         match last.outcome {
             Outcome::Refused => {
                 Self::Refused(RefusalReport::of(last, status.last_failure.as_ref()))
@@ -180,6 +213,7 @@ impl Step {
                     }
                 }
             }
+            Outcome::Starting if is_staged(last) => Self::Staged,
             Outcome::Starting if last.ready_ms.is_some() => Self::Ready,
             Outcome::Starting => {
                 let candidate = status.candidate.as_ref();
@@ -218,6 +252,8 @@ impl Step {
             | Self::Starting
             | Self::Probing { .. }
             | Self::Ready
+            | Self::Staged
+            | Self::GivenUp
             | Self::Promoted { .. }
             | Self::Done
             | Self::Failing { .. }
@@ -250,6 +286,8 @@ impl fmt::Display for Step {
             Self::Starting => f.write_str("starting"),
             Self::Probing { probe } => write!(f, "probing: {probe}"),
             Self::Ready => f.write_str("ready"),
+            Self::Staged => f.write_str("staged: it awaits its promotion"),
+            Self::GivenUp => f.write_str("given up"),
             Self::Promoted { draining } => {
                 f.write_str("promoted")?;
                 draining.iter().try_for_each(|one| write!(f, "; {one}"))

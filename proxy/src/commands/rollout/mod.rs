@@ -237,9 +237,10 @@ impl RolloutRun {
 
     fn report(&self, outcome: CommandOutcome, text: &str) -> Report {
         let exit_status = match outcome {
-            CommandOutcome::Promoted | CommandOutcome::Unchanged | CommandOutcome::Done => {
-                ExitStatus::Done
-            }
+            CommandOutcome::Promoted
+            | CommandOutcome::Staged
+            | CommandOutcome::Unchanged
+            | CommandOutcome::Done => ExitStatus::Done,
             CommandOutcome::Refused | CommandOutcome::Superseded | CommandOutcome::Failed => {
                 ExitStatus::Refused
             }

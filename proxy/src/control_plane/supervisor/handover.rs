@@ -46,6 +46,10 @@ impl<L: Launch> Supervisor<L> {
         }
         let upstream = instance.route(generation, address, &self.messages);
         self.router.promote(upstream);
+        if from == InstanceState::Staged {
+            self.journal.status.staged_until_ms = None;
+            self.stage_end = Timer::default();
+        }
         let took = self.journal.cause.elapsed();
         let liveness = self.settings.liveness.clone();
         let messages = self.messages.clone();

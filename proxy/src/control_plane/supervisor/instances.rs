@@ -56,6 +56,7 @@ pub(super) struct Instance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InstanceState {
     Candidate,
+    Staged,
     Active,
     Draining,
     Standby,
@@ -92,6 +93,13 @@ impl Instances {
         Some((*generation, instance))
     }
 
+    pub(super) fn staged(&self) -> Option<(Generation, &ReleaseId)> {
+        let mut instances = self.0.iter();
+        let is_staged = |(_, instance): &(_, &Instance)| instance.state == InstanceState::Staged;
+        let (generation, instance) = instances.find(is_staged)?;
+        Some((*generation, &instance.release))
+    }
+
     /// Returns the private copies that all instances run.
     pub(super) fn artifacts(&self) -> impl Iterator<Item = &PathBuf> {
         self.0.values().map(|instance| &instance.artifact)
@@ -108,7 +116,7 @@ impl Instances {
         self.0.values().all(|instance| {
             matches!(
                 instance.state,
-                InstanceState::Active | InstanceState::Standby
+                InstanceState::Active | InstanceState::Standby | InstanceState::Staged
             ) && instance.in_flight() == 0
         })
     }
@@ -142,6 +150,7 @@ impl Instances {
             let shown = instance.show(generation, releases);
             match instance.state {
                 InstanceState::Candidate => status.candidate = Some(shown),
+                InstanceState::Staged => status.staged = Some(shown),
                 InstanceState::Active => status.active = Some(shown),
                 InstanceState::Standby => status.standby = Some(shown),
                 InstanceState::Draining => status.draining.push(shown),
@@ -242,7 +251,8 @@ impl Instance {
 
     /// Returns the number of requests and tunnels in flight. The router's own handle is none.
     pub(super) fn in_flight(&self) -> usize {
-        let routed = usize::from(self.state == InstanceState::Active);
+        let is_routed = matches!(self.state, InstanceState::Active | InstanceState::Staged);
+        let routed = usize::from(is_routed);
         self.upstream.strong_count().saturating_sub(routed)
     }
 
@@ -282,6 +292,7 @@ impl InstanceState {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Candidate => "candidate",
+            Self::Staged => "staged",
             Self::Active => "active",
             Self::Draining => "draining",
             Self::Standby => "standby",

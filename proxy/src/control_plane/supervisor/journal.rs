@@ -47,6 +47,7 @@ pub(super) enum Change {
     NotLaunched,
     Promoted { address: SocketAddr, took: Duration },
     Kept,
+    Staged,
     Draining { in_flight: usize },
     Stopping,
     Gone,
@@ -125,7 +126,7 @@ impl StatusJournal {
         superseded: Option<Generation>,
         took: Duration,
     ) {
-        let is_candidate = from == InstanceState::Candidate;
+        let is_candidate = matches!(from, InstanceState::Candidate | InstanceState::Staged);
         if let Some(handoff) = self.status.handoff_mut(generation) {
             handoff.outcome = Outcome::Promoted;
             handoff.promoted_ms.get_or_insert_with(UnixMillis::now);
@@ -336,6 +337,10 @@ impl From<&Event> for Cause {
             Event::ReturnDue(_) => "the pause after its crashes is over".to_owned(),
             Event::RetryRequested(_) => "a retry was requested".to_owned(),
             Event::RestartRequested => "a restart was requested".to_owned(),
+            Event::StageRequested(_) => "a stage was requested".to_owned(),
+            Event::PromoteRequested => "its promotion was requested".to_owned(),
+            Event::AbortRequested => "its end was requested".to_owned(),
+            Event::StageExpired(generation) => of(generation, "was not promoted in time"),
             Event::RollbackRequested(_) => "a rollback was requested".to_owned(),
             Event::PauseRequested => "a pause was requested".to_owned(),
             Event::PauseEnded => "the pause is over".to_owned(),
@@ -354,6 +359,7 @@ impl Change {
             Self::NotLaunched => "instance_not_launched",
             Self::Promoted { .. } => "instance_promoted",
             Self::Kept => "instance_kept",
+            Self::Staged => "instance_staged",
             Self::Draining { .. } => "instance_draining",
             Self::Stopping => "instance_stopping",
             Self::Gone => "instance_gone",
@@ -374,6 +380,7 @@ impl fmt::Display for Change {
                 write!(f, "instance promoted at {address} within {took}")
             }
             Self::Kept => write!(f, "instance kept on standby"),
+            Self::Staged => write!(f, "instance staged: it awaits `handoff promote`"),
             Self::Draining { in_flight } => {
                 write!(f, "instance drains, with {in_flight} in flight")
             }

@@ -32,8 +32,8 @@ struct LaunchFailure {
     message: Message,
 }
 
-/// A process that was started.
-struct Started<P> {
+/// A process that has been started, and what it is checked by.
+struct StartedProcess<P> {
     process: P,
     port: u16,
     /// Ports of `--port-name`.
@@ -80,7 +80,7 @@ impl<L: Launch> Supervisor<L> {
         let id = &release.id;
         let change = (None, Some(InstanceState::Candidate));
         let started = self.start_process(generation, release, purpose);
-        let Started {
+        let StartedProcess {
             process,
             port,
             further_ports,
@@ -159,7 +159,7 @@ impl<L: Launch> Supervisor<L> {
         generation: Generation,
         release: &Release,
         purpose: Purpose,
-    ) -> Result<Started<L::Process>, LaunchFailure> {
+    ) -> Result<StartedProcess<L::Process>, LaunchFailure> {
         let machines_fault = |reason: String| LaunchFailure {
             reason,
             message: Message::LaunchFailed(generation),
@@ -210,7 +210,7 @@ impl<L: Launch> Supervisor<L> {
                 machines_fault(error.to_string())
             }
         })?;
-        Ok(Started {
+        Ok(StartedProcess {
             process,
             port,
             further_ports: ports.into_iter().map(|(_, port)| port).collect(),

@@ -25,7 +25,7 @@ impl StatusJournal {
         let time = Duration::from_millis(now.0.saturating_sub(since.0));
         let verb = match state {
             InstanceState::Stopping => "stopped",
-            InstanceState::Candidate => "ended",
+            InstanceState::Candidate | InstanceState::Staged => "ended",
             InstanceState::Active | InstanceState::Draining | InstanceState::Standby => {
                 let others = if time < SETTLED { in_a_row } else { 0 };
                 handoff.crashes = others.saturating_add(1);

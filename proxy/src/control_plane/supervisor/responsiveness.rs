@@ -44,13 +44,15 @@ impl<L: Launch> Supervisor<L> {
         let is_unresponsive =
             !limit.is_zero() && is_silent && (waited >= limit || reported.is_some());
         if is_unresponsive && reported.is_none() {
+            let ago = |age| format!("{} ago", seconds(age));
+            let last_answer = age_of_answer.map_or_else(|| "never".to_owned(), ago);
             tracing::warn!(
                 event = "app_unresponsive",
                 generation = generation.0,
                 release = %active.release,
                 in_flight = active.in_flight(),
                 oldest = %seconds(waited),
-                last_answer = %age_of_answer.map_or("never".to_owned(), |age| format!("{} ago", seconds(age))),
+                last_answer = %last_answer,
                 "the active instance has left requests unanswered for --unresponsive-after, and has \
                  answered no other"
             );

@@ -56,7 +56,7 @@ impl<L: Launch> Supervisor<L> {
             }
             WatchEvent::Fetched { release, source } => self.fetched(release, source),
             WatchEvent::Restored(release) => self.restored(release),
-            WatchEvent::Desired { desired, at_start } => self.desired(desired, at_start),
+            WatchEvent::Desired { desired, at_start } => self.desired(*desired, at_start),
             WatchEvent::DesiredProblem(problem) => {
                 if let Some(reason) = &problem {
                     tracing::warn!(
@@ -146,13 +146,18 @@ impl<L: Launch> Supervisor<L> {
         self.deferred = None;
         // Once: after that, this sidecar knows itself which releases are good.
         let siblings = std::mem::take(&mut self.siblings);
-        if let Some(target) = siblings.alternative_to(digest)
+        let target = if self.is_to_stage(digest) {
+            siblings.beside(digest)
+        } else {
+            siblings.alternative_to(digest)
+        };
+        if let Some(target) = target
             && self.watcher.fetch(target)
         {
             tracing::warn!(
                 event = "sibling_release_preferred",
                 release = %accepted.release.id,
-                "sibling sidecars refused this release: the one that they run is tried first"
+                "sibling sidecars do not run this release: the one that they run is tried first"
             );
             self.deferred = Some(accepted);
             return;
@@ -187,6 +192,7 @@ impl<L: Launch> Supervisor<L> {
                 self.lifecycle.remember_unproven(id.clone());
             }
         }
+        self.announce_stage(&id, digest);
         self.on(Event::Detected(id));
         // It may have another copy now.
         self.prune_copies();
@@ -237,7 +243,9 @@ impl<L: Launch> Supervisor<L> {
         match release {
             Ok(release) => {
                 self.lifecycle.remember_good(release.id.clone());
-                self.lifecycle.remember_refused(deferred.release.id.clone());
+                if !self.is_to_stage(deferred.release.digest) {
+                    self.lifecycle.remember_refused(deferred.release.id.clone());
+                }
                 self.releases.insert(Accepted {
                     release,
                     source: Some(source),

@@ -37,7 +37,7 @@ struct MetricWriter<'a> {
 
 /// Returns all metrics as OpenMetrics.
 pub(super) fn text(view: &View) -> String {
-    let upstream = view.router.acquire();
+    let upstream = view.router.acquire_active();
     let scrape = Scrape {
         status: view.complete_status(),
         held: view.router.held(),
@@ -286,6 +286,7 @@ impl Scrape {
         let more = |state, instances| <[_]>::iter(instances).map(move |it| (state, it));
         one("active", &status.active)
             .chain(one("candidate", &status.candidate))
+            .chain(one("staged", &status.staged))
             .chain(one("standby", &status.standby))
             .chain(more("draining", &status.draining))
             .chain(more("stopping", &status.stopping))

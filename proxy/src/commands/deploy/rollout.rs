@@ -11,7 +11,7 @@ use crate::os::files;
 
 impl DeployRun<'_> {
     /// Plans a staged roll-out, if one is asked for. One of the same artifact goes on.
-    pub(super) fn plan_stages(&mut self, progress: &mut Progress) -> Result<(), DeployError> {
+    pub(super) fn plan_rollout(&mut self, progress: &mut Progress) -> Result<(), DeployError> {
         let Some(at_most) = self.options.at_most else {
             return Ok(());
         };
@@ -49,13 +49,13 @@ impl DeployRun<'_> {
         rollout.tolerate = self.options.tolerate;
         rollout.stopped = false;
         let timeout = *self.options.timeout;
-        self.staged = Some(Driver::of(&self.place.state, rollout, timeout));
+        self.rollout = Some(Driver::of(&self.place.state, rollout, timeout));
         Ok(())
     }
 
     /// Writes the roll-out, before the artifact is deployed.
-    pub(super) fn begin_stages(&mut self) -> Result<(), DeployError> {
-        let Some(driver) = &self.staged else {
+    pub(super) fn begin_rollout(&mut self) -> Result<(), DeployError> {
+        let Some(driver) = &self.rollout else {
             return Ok(());
         };
         let begun = driver.begin(&mut self.follower);
@@ -66,9 +66,9 @@ impl DeployRun<'_> {
     }
 
     /// Ends a roll-out that this deploy has superseded, after the artifact is deployed.
-    pub(super) fn end_other_stages(&self) {
+    pub(super) fn end_other_rollout(&self) {
         let state = &self.place.state;
-        if self.staged.is_none() && matches!(read_rollout(state), Ok(Some(_))) {
+        if self.rollout.is_none() && matches!(read_rollout(state), Ok(Some(_))) {
             // It means nothing with another artifact, and else the next deploy ends it.
             let _ = write_rollout(state, None);
         }
@@ -76,7 +76,7 @@ impl DeployRun<'_> {
 
     /// Returns what sidecars run that the roll-out has not reached.
     pub(super) fn instead(&self, file: &Path) -> Option<Pointer> {
-        let instead = &self.staged.as_ref()?.rollout().instead;
+        let instead = &self.rollout.as_ref()?.rollout().instead;
         let folder = file.parent().unwrap_or(file);
         Pointer::parse(instead.as_bytes(), folder, |name| std::env::var(name).ok()).ok()
     }

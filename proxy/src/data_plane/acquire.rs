@@ -1,0 +1,82 @@
+//! The rare ways to an upstream: while there is none, while a release is staged, and after a failed
+//! connection.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
+use tokio::time::Instant;
+
+use super::context::ForwardContext;
+use super::error::ForwardError;
+use super::exchange::OutgoingRequest;
+use super::pool::Connection;
+use crate::release::Generation;
+use crate::router::{HoldError, ResponseOutcome, Upstream};
+
+/// Field of a request that is for the staged release: its token.
+const PREVIEW: HeaderName = HeaderName::from_static("x-handoff-preview");
+/// Pause before a new connection to an app that refused one.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Returns the upstream of a staged release, if the request has its token, or the active one, and
+/// waits for one while there is none.
+pub(super) async fn acquire_off_path(
+    context: &ForwardContext,
+    request: &mut OutgoingRequest,
+) -> Result<Arc<Upstream>, HoldError> {
+    let token = request.take_header(&PREVIEW);
+    let staged = token.and_then(|token| context.router.acquire_preview(token.as_bytes()));
+    match staged {
+        Some(staged) => Ok(staged),
+        None => context.router.acquire_or_hold(None).await,
+    }
+}
+
+pub(super) async fn connect_with_retries(
+    context: &ForwardContext,
+    mut upstream: Arc<Upstream>,
+) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
+    let first_try = Instant::now();
+    loop {
+        match context.pool.connect(&upstream).await {
+            Ok(connection) => return Ok((connection, upstream)),
+            // The connect timeout has passed: only another upstream is worth a new try.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                let another = context.router.acquire_active();
+                let another = another.filter(|other| other.generation != upstream.generation);
+                upstream = another.ok_or_else(|| {
+                    upstream.count_response(ResponseOutcome::AppFault);
+                    ForwardError::ConnectTimeout
+                })?;
+            }
+            Err(error) if first_try.elapsed() >= context.limits.hold_timeout => {
+                upstream.count_response(ResponseOutcome::AppFault);
+                return Err(ForwardError::from_connect(error));
+            }
+            Err(_) => {
+                if let Some(counters) = &context.counters {
+                    counters.count_refused();
+                }
+                let unreachable = upstream.generation;
+                // While the request waits for another upstream, it is not in flight to this one.
+                drop(upstream);
+                upstream = acquire_another(context, unreachable).await?;
+            }
+        }
+    }
+}
+
+/// Returns another upstream than the one that could not be reached, or that one again after a pause:
+/// it may have crashed so recently that no other part has noticed yet.
+async fn acquire_another(
+    context: &ForwardContext,
+    unreachable: Generation,
+) -> Result<Arc<Upstream>, ForwardError> {
+    let another = context.router.acquire_or_hold(Some(unreachable));
+    match tokio::time::timeout(REFUSED_PAUSE, another).await {
+        Ok(upstream) => Ok(upstream?),
+        Err(_elapsed) => Ok(context.router.acquire_or_hold(None).await?),
+    }
+}
