@@ -202,13 +202,13 @@ fn start_supervisor(
     ordered: mpsc::UnboundedReceiver<ShutdownCommand>,
     requests: mpsc::UnboundedReceiver<SignalRequest>,
 ) -> Result<JoinHandle<()>, AppError> {
-    let (store, past) = restore(config.store, &config.state, sidecar)?;
+    let (store, past) = restore(config.store, &config.state, Arc::clone(&sidecar))?;
     let desired = DesiredFile::new(&config.state);
     let (finder, mut found) = mpsc::unbounded_channel();
     if !config.first_launch_delay.is_zero() {
         found = delay_first_launch(found, Arc::clone(router), config.first_launch_delay);
     }
-    let watcher = Watcher::start(config.watch, store, desired, config.files, finder)
+    let watcher = Watcher::start(sidecar, config.watch, store, desired, config.files, finder)
         .map_err(AppError::Thread)?;
     spawn_local(signal_requests::serve(requests, watcher.reloader()));
     let supervisor = Supervisor::new(

@@ -1,7 +1,7 @@
 //! The manual, as it lies in `proxy/docs`: nothing but documentation.
 //!
 //! For those who run handoff: [`deploying`], [`operating`], [`configuration`], [`options`],
-//! [`systemd`], [`iis_azure`], [`observability`], [`http`], [`troubleshooting`]. For those who change it:
+//! [`systemd`], [`iis_azure`], [`fleet`], [`observability`], [`http`], [`troubleshooting`]. For those who change it:
 //! [`architecture`], [`glossary`], [`decisions`], [`debugging`].
 
 /// Includes pages of the manual as modules.
@@ -19,6 +19,7 @@ macro_rules! pages {
         #[doc = "[options]: crate::docs::options"]
         #[doc = "[log]: crate::docs::observability#the-log"]
         #[doc = "[forwarding]: crate::docs::http#forwarding-fields"]
+        #[doc = "[fleet]: crate::docs::fleet"]
         #[doc = "[troubleshooting]: crate::docs::troubleshooting"]
         #[doc = "[glossary]: crate::docs::glossary"]
         #[doc = "[decisions]: crate::docs::decisions"]
@@ -36,6 +37,7 @@ pages! {
     options = "options";
     systemd = "systemd";
     iis_azure = "iis-azure";
+    fleet = "fleet";
     observability = "observability";
     http = "http";
     troubleshooting = "troubleshooting";
@@ -116,5 +118,6 @@ pages! {
         "decisions/0159-two-wines-test-side-by-side",
         "decisions/0160-the-sample-app-is-linked-without-symbols",
         "decisions/0161-the-chaos-clients-are-a-closed-loop",
+        "decisions/0163-a-staged-roll-out-is-driven-by-the-deploy",
     ;
 }

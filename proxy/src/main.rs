@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Subcommands::Status(options) => commands::status::run(&options).into(),
         Subcommands::History(options) => commands::history::run(&options).into(),
         Subcommands::Logs(options) => commands::logs::run(&options).into(),
+        Subcommands::Rollout(options) => commands::rollout::run(&options).into(),
         Subcommands::Rollback(options) => commands::control::rollback(&options).into(),
         Subcommands::Restart(options) => commands::control::restart(&options).into(),
         Subcommands::Pause(options) => commands::control::pause(&options).into(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::values::Duration;
+use crate::deployment::rollout::AtMost;
 use crate::os::rights::Rights;
 
 const EXIT_CODES: &str = "\
@@ -56,6 +57,24 @@ pub struct DeployArgs {
     /// Maximum time for all sidecars to report the release as active
     #[arg(long, default_value = "5m")]
     pub(crate) timeout: Duration,
+
+    /// Maximum number of sidecars, or share of them (25%), that start the release at the same time: a
+    /// staged roll-out. Needs a pointer file. --timeout is the time for each group. `handoff rollout`
+    /// shows, stops and continues it
+    #[arg(long, value_name = "N|P%", conflicts_with = "stage")]
+    pub(crate) at_most: Option<AtMost>,
+
+    /// Number of sidecars that run the release before all others
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "at_most")]
+    pub(crate) first: usize,
+
+    /// Time for which the --first sidecars run the release before the others start it
+    #[arg(long, default_value = "0s", requires = "at_most")]
+    pub(crate) bake: Duration,
+
+    /// Number of sidecars that may refuse the release; with more, all return to the one before
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "at_most")]
+    pub(crate) tolerate: usize,
 
     /// Stop before the release serves: it waits for `handoff promote` or `handoff abort`, and requests
     /// with the field X-Handoff-Preview and the token that is printed reach it meanwhile

@@ -7,6 +7,7 @@ use self::check::CheckArgs;
 use self::control::{AbortArgs, PauseArgs, PromoteArgs, RestartArgs, ResumeArgs, RollbackArgs};
 use self::deploy::DeployArgs;
 use self::queries::{DigestArgs, HistoryArgs, LogsArgs, StatusArgs};
+use self::rollout::RolloutArgs;
 use self::values::with_conventions;
 use crate::process::console::{self, ConsoleEvent};
 
@@ -22,6 +23,7 @@ pub mod parse;
 pub mod queries;
 #[cfg(test)]
 mod reference;
+pub mod rollout;
 pub mod run;
 pub mod values;
 pub(crate) mod words;
@@ -51,6 +53,7 @@ pub enum Subcommands {
     Status(Box<StatusArgs>),
     History(Box<HistoryArgs>),
     Logs(Box<LogsArgs>),
+    Rollout(Box<RolloutArgs>),
     Rollback(Box<RollbackArgs>),
     Restart(Box<RestartArgs>),
     Pause(Box<PauseArgs>),

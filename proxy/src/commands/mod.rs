@@ -23,6 +23,7 @@ mod follow;
 pub mod history;
 pub mod logs;
 mod progress;
+pub mod rollout;
 mod sidecars;
 pub mod status;
 mod table;

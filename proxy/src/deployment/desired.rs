@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::rollout::Rollout;
 use super::status::UnixMillis;
 use crate::os::files;
 use crate::release::Digest;
@@ -38,6 +39,9 @@ pub struct Desired {
     pub restart: Option<u64>,
     /// Hold on new requests.
     pub pause: Option<PauseCommand>,
+    /// Staged roll-out of the deployed artifact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// Content that is not to serve before that is requested.
     pub stage: Option<StageCommand>,
     /// Number of the last command to let the staged content serve; it grows with each one.
@@ -128,6 +132,33 @@ pub struct PendingCommand {
 /// # Errors
 /// When the file cannot be read or written.
 pub fn write_command(state: &Path, command: ControlCommand) -> io::Result<PendingCommand> {
+    let written = change(state, |desired| desired.apply(&command))?;
+    Ok(PendingCommand { command, written })
+}
+
+/// Writes a staged roll-out into the file in the folder `state`, or removes the one that is there.
+/// Returns the serial that a sidecar publishes, or a higher one, once it has read it.
+///
+/// # Errors
+/// When the file cannot be read or written.
+pub fn write_rollout(state: &Path, rollout: Option<Rollout>) -> io::Result<u64> {
+    let written = change(state, |desired| desired.rollout = rollout)?;
+    Ok(written.serial)
+}
+
+/// Returns the staged roll-out in the file in the folder `state`.
+///
+/// # Errors
+/// When the file cannot be read or understood.
+pub fn read_rollout(state: &Path) -> io::Result<Option<Rollout>> {
+    match files::read_small(&state.join(FILE_NAME)) {
+        Ok(content) => Ok(Desired::parse(&content)?.rollout),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
+fn change(state: &Path, apply: impl FnOnce(&mut Desired)) -> io::Result<Desired> {
     files::make_folder(state)?;
     let file = state.join(FILE_NAME);
     // What a link leads to may be secret, and all keys are written again.
@@ -135,18 +166,19 @@ pub fn write_command(state: &Path, command: ControlCommand) -> io::Result<Pendin
         // A file that cannot be understood holds nothing that could be kept.
         Ok(content) => Desired::parse(&content).unwrap_or_default(),
         Err(error) if error.kind() == ErrorKind::NotFound => Desired::default(),
-        Err(error) => {
-            let text = format!("{FILE_NAME} cannot be read: {error}");
-            return Err(io::Error::new(error.kind(), text));
-        }
+        Err(error) => return Err(unreadable(&error)),
     };
-    desired.apply(&command);
+    desired.schema = SCHEMA;
+    desired.serial = next_serial(desired.serial);
+    apply(&mut desired);
     let json = serde_json::to_vec_pretty(&desired)?;
     files::write_atomically(&file, &json)?;
-    Ok(PendingCommand {
-        command,
-        written: desired,
-    })
+    Ok(desired)
+}
+
+fn unreadable(error: &io::Error) -> io::Error {
+    let text = format!("{FILE_NAME} cannot be read: {error}");
+    io::Error::new(error.kind(), text)
 }
 
 // === impl Desired ===
@@ -237,6 +269,7 @@ impl Desired {
             restart: Some(moment.0),
             retry: self.retry.clone().filter(|_| is_older),
             pause: None,
+            rollout: self.rollout.clone(),
             stage: None,
             promote: Some(moment.0),
             abort: Some(moment.0),
@@ -250,6 +283,7 @@ impl Desired {
         let is_otherwise_equal = self.rollback == before.rollback
             && self.restart == before.restart
             && self.pause == before.pause
+            && self.rollout == before.rollout
             && self.promote == before.promote
             && self.abort == before.abort;
         self.retry != before.retry || self.serial > before.serial && is_otherwise_equal
@@ -257,8 +291,6 @@ impl Desired {
 
     /// Adds a command.
     fn apply(&mut self, command: &ControlCommand) {
-        self.schema = SCHEMA;
-        self.serial = next_serial(self.serial);
         match command {
             ControlCommand::Retry(digest) => {
                 self.retry = Some(digest.to_string());

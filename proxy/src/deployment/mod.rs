@@ -28,6 +28,7 @@ pub(crate) mod instance_memory;
 pub mod names;
 pub(crate) mod path_serde;
 pub mod pointer;
+pub mod rollout;
 pub mod source;
 pub(crate) mod stated_error;
 pub mod status;

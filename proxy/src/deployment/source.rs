@@ -125,6 +125,17 @@ impl Source {
         }
     }
 
+    /// Returns the artifact that a pointer file with this content names.
+    ///
+    /// # Errors
+    /// [`SourceError`] when there is no such artifact, or there is no pointer file.
+    pub fn target_of(&self, content: &str) -> Result<Target, SourceError> {
+        match self {
+            Self::Pointer { file, .. } => pointed(file, content.as_bytes()),
+            Self::Artifact(path) | Self::Folder(path) => Err(SourceError::Missing(path.clone())),
+        }
+    }
+
     /// Returns the artifacts of the drop folder that are older than its newest, the latest first;
     /// none if a path says which artifact is to run.
     pub fn older_targets(&self, drop_folder: &DropFolder) -> Vec<Target> {
@@ -185,7 +196,11 @@ fn newest(
     target_at(newest.ok_or_else(|| SourceError::Empty(folder.to_owned()))?)
 }
 
-fn pointed(file: &Path, content: &[u8]) -> Result<Target, SourceError> {
+/// Returns the artifact that the pointer file `file` names with this content.
+///
+/// # Errors
+/// [`SourceError`] when there is no such artifact.
+pub fn pointed(file: &Path, content: &[u8]) -> Result<Target, SourceError> {
     let pointer = Pointer::parse(content, parent(file), |name| std::env::var(name).ok());
     let Pointer { path, digest, id } = pointer.map_err(|source| SourceError::Pointer {
         file: file.to_owned(),

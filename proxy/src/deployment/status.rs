@@ -119,6 +119,12 @@ pub struct Status {
     pub refused: Vec<Refusal>,
     /// The last time that requests returned to an earlier instance.
     pub last_rollback: Option<Rollback>,
+    /// True in each sidecar that obeys `rollout` in `desired.json`.
+    #[serde(default)]
+    pub follows_rollouts: bool,
+    /// True while the sidecar may not run the deployed artifact yet.
+    #[serde(default)]
+    pub awaits_turn: bool,
     /// The newest release while an earlier one serves because of its crashes, and until it has
     /// served for long enough again.
     pub gave_way: Option<GaveWay>,
@@ -345,6 +351,8 @@ impl Status {
             artifact_problem: None,
             settling: None,
             data_left: None,
+            follows_rollouts: true,
+            awaits_turn: false,
             artifact_refused: None,
             last_failure: None,
             handoffs: VecDeque::new(),

@@ -33,17 +33,29 @@ pub(super) enum DeployError {
     StageUnknown(String),
     #[error("cannot write the pointer file {path:?}: {source}")]
     Pointer { path: PathBuf, source: io::Error },
+    #[error("--at-most needs a pointer file: give --pointer FILE")]
+    NoPointer,
+    #[error(
+        "--at-most: sidecar {0} is handoff {1}, which would start the release at once: upgrade it"
+    )]
+    OlderSidecar(Arc<str>, String),
+    #[error("cannot begin the roll-out in {path:?}: {source}")]
+    Rollout { path: PathBuf, source: io::Error },
 }
 
 impl DeployError {
     pub(super) fn exit_status(&self) -> ExitStatus {
         match self {
-            Self::DeploymentPaths(_) | Self::Name(_) | Self::Format(..) | Self::NoName(_) => {
-                ExitStatus::Usage
-            }
+            Self::DeploymentPaths(_)
+            | Self::Name(_)
+            | Self::Format(..)
+            | Self::NoName(_)
+            | Self::NoPointer
+            | Self::OlderSidecar(..) => ExitStatus::Usage,
             Self::Read { .. }
             | Self::Upload { .. }
             | Self::Pointer { .. }
+            | Self::Rollout { .. }
             | Self::CannotStage(_)
             | Self::StageUnknown(_) => ExitStatus::Refused,
         }

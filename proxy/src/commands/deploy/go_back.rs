@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{DeployChanges, DeployRun, POLL_INTERVAL, upload};
 use crate::commands::progress::Progress;
+use crate::commands::rollout::put_back;
 use crate::deployment::status::Status;
 
 /// Maximum time for the other sidecars to return to the release before, after one has refused.
@@ -24,6 +25,15 @@ impl DeployRun<'_> {
     /// Undoes the changes, and returns a line about the outcome.
     fn undo(&self, changes: &DeployChanges) -> Result<String, String> {
         let path = &changes.uploaded.path;
+        if let (Some(file), Some(driver)) = (&self.place.pointer, &self.rollout) {
+            let state = &self.place.state;
+            let put_back = self.at_pointer(file, || put_back(state, file, driver.rollout()));
+            return match put_back {
+                Ok(true) => Ok(format!("{file:?} names what it named before the roll-out")),
+                Ok(false) => Ok(format!("{file:?} names something else by now")),
+                Err(error) => Err(format!("{file:?} still names it: {error}")),
+            };
+        }
         if let (Some(file), Some(written)) = (&self.place.pointer, &changes.pointer) {
             let named = written.before(file).map(|pointer| pointer.path);
             let put_back = self.at_pointer(file, || written.put_back(file));

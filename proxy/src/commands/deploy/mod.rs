@@ -16,6 +16,7 @@ use super::ExitStatus;
 use super::deployment_paths::{DeploymentPaths, UnknownDeployment};
 use super::follow::{CommandOutcome, Follower, POLL_INTERVAL, Report, Step, Steps};
 use super::progress::Progress;
+use super::rollout::{Driver, Progression};
 use crate::cli::deploy::{DeployArgs, Wait};
 use crate::cli::output::OutputFormat;
 use crate::deployment::DropFolder;
@@ -36,6 +37,7 @@ mod outcome;
 mod pointer;
 mod report;
 mod retry;
+mod rollout;
 mod stage;
 mod upload;
 mod wake;
@@ -70,6 +72,8 @@ struct DeployRun<'a> {
     deadline: Instant,
     /// Reason why no sidecar was woken.
     asleep: Option<String>,
+    /// The staged roll-out, if this is one.
+    rollout: Option<Driver>,
     /// Request to stage the release, with `--stage`.
     stage: Option<StageCommand>,
 }
@@ -118,6 +122,7 @@ impl<'a> DeployRun<'a> {
             before: BTreeMap::new(),
             deadline,
             asleep: None,
+            rollout: None,
             stage: options
                 .stage
                 .then(|| stage::request(options, digest))
@@ -133,6 +138,7 @@ impl<'a> DeployRun<'a> {
         }
         self.check_stage()?;
         self.before = self.follower.launches();
+        self.plan_rollout(progress)?;
         let changes = self.write(progress)?;
         let outcome = if is_live {
             self.follow(Some(&changes), progress)
@@ -147,7 +153,7 @@ impl<'a> DeployRun<'a> {
                 progress.say(&format!("sidecar {sidecar} refused it: {}", refusal.reason));
                 self.go_back(&changes, progress);
             }
-            DeployOutcome::Superseded | DeployOutcome::Timeout => {}
+            DeployOutcome::Superseded | DeployOutcome::Timeout | DeployOutcome::Stopped => {}
         }
         let report = self.report(&outcome, CommandOutcome::Promoted, Some(&changes));
         // An artifact that was replaced is removed.
@@ -269,6 +275,7 @@ impl<'a> DeployRun<'a> {
             path: uploads.clone(),
             source,
         })?;
+        self.begin_rollout()?;
         let written = match pointer {
             None => None,
             Some(file) => {
@@ -284,6 +291,7 @@ impl<'a> DeployRun<'a> {
                 })?)
             }
         };
+        self.end_other_rollout();
         let id = written.as_ref().map(|_| stem.as_str());
         Ok(DeployChanges {
             release: release_id(id, &uploaded.path, self.digest),
@@ -338,6 +346,19 @@ impl<'a> DeployRun<'a> {
             self.follower.sidecars.refresh();
             let steps = self.steps();
             self.follower.tell(&steps, progress);
+            if let Some(driver) = &mut self.rollout {
+                match driver.advance(&self.follower, &self.before, progress) {
+                    Ok(Progression::Going) => {}
+                    Ok(end) => return end.into(),
+                    // A share may be away for a moment.
+                    Err(error) if progress.is_due() => {
+                        progress.say(&format!("  cannot go on with the roll-out: {error}"));
+                    }
+                    Err(_) => {}
+                }
+                sleep(POLL_INTERVAL);
+                continue;
+            }
             if let Some((id, refusal)) = steps
                 .iter()
                 .find_map(|(id, step)| Some((id, step.refusal()?)))
@@ -393,7 +414,7 @@ impl<'a> DeployRun<'a> {
         let mut named = vec![changes.uploaded.path.clone()];
         if let (Some(file), Some(written)) = (&self.place.pointer, &changes.pointer) {
             named.extend(
-                [written.before(file), self.pointed(file)]
+                [written.before(file), self.pointed(file), self.instead(file)]
                     .into_iter()
                     .flatten()
                     .map(|pointer| pointer.path),

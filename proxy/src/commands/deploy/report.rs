@@ -25,7 +25,9 @@ impl DeployRun<'_> {
             (DeployOutcome::Staged, _) => (CommandOutcome::Staged, ExitStatus::Done),
             (DeployOutcome::Refused(..), _) => (CommandOutcome::Refused, ExitStatus::Refused),
             (DeployOutcome::Superseded, _) => (CommandOutcome::Superseded, ExitStatus::Refused),
-            (DeployOutcome::Timeout, _) => (CommandOutcome::Timeout, ExitStatus::Timeout),
+            (DeployOutcome::Timeout | DeployOutcome::Stopped, _) => {
+                (CommandOutcome::Timeout, ExitStatus::Timeout)
+            }
             (DeployOutcome::Idle, IfIdle::Fail) => (CommandOutcome::Idle, ExitStatus::Idle),
             (DeployOutcome::Idle, IfIdle::Accept) => (CommandOutcome::Idle, ExitStatus::Done),
         };
@@ -93,11 +95,17 @@ impl DeployRun<'_> {
                         .or(self.place.in_place.as_deref())
                 )
             ),
-            DeployOutcome::Timeout => {
+            DeployOutcome::Timeout | DeployOutcome::Stopped => {
                 let timeout = self.options.timeout;
-                let mut text = format!(
-                    "{release} is not active everywhere after {timeout}; it stays deployed"
-                );
+                let mut text = match (deploy_outcome, &self.rollout) {
+                    (DeployOutcome::Stopped, _) => format!("the roll-out of {release} was stopped"),
+                    (_, Some(_)) => format!(
+                        "the roll-out of {release} stands still: a group was not ready after {timeout}"
+                    ),
+                    (_, None) => format!(
+                        "{release} is not active everywhere after {timeout}; it stays deployed"
+                    ),
+                };
                 for (id, step) in &steps {
                     // Writing to a string cannot fail.
                     let _ = write!(text, "\n  sidecar {id}: {step}");

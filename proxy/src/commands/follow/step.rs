@@ -11,6 +11,8 @@ use crate::release::{Generation, ReleaseId};
 /// Number of failures after which a command gives up. Without another release to serve, a sidecar
 /// tries again for ever.
 const ENOUGH: usize = 3;
+/// Reason of a sidecar that a staged roll-out has not reached.
+const AWAITS_TURN: &str = "the roll-out has not reached it";
 
 /// The progress of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -172,13 +174,7 @@ impl Step {
 
     /// Creates the step of a command that cannot be executed.
     pub(in crate::commands) fn impossible(reason: &str) -> Self {
-        Self::Refused(RefusalReport {
-            reason: reason.to_owned(),
-            error: None,
-            exit: None,
-            probe: None,
-            output: Vec::new(),
-        })
+        Self::Refused(RefusalReport::because(reason))
     }
 
     fn towards(
@@ -191,9 +187,15 @@ impl Step {
             return Self::promoted(status);
         }
         let ours = || status.handoffs.iter().filter(|handoff| is_ours(handoff));
+        let waiting = || Self::Waiting {
+            problem: if status.awaits_turn {
+                Some(AWAITS_TURN.to_owned())
+            } else {
+                status.artifact_problem.clone()
+            },
+        };
         let Some(last) = ours().next_back() else {
-            let problem = status.artifact_problem.clone();
-            return Self::Waiting { problem };
+            return waiting();
         };
         let staged = status.staged.as_ref().map(|staged| staged.generation);
         let is_staged = |handoff: &Handoff| staged == Some(handoff.generation);
@@ -221,9 +223,7 @@ impl Step {
                     None => Self::Starting,
                 }
             }
-            Outcome::Promoted | Outcome::Abandoned | Outcome::Unknown => Self::Waiting {
-                problem: status.artifact_problem.clone(),
-            },
+            Outcome::Promoted | Outcome::Abandoned | Outcome::Unknown => waiting(),
         }
     }
 
@@ -315,6 +315,17 @@ impl fmt::Display for Draining {
 // === impl RefusalReport ===
 
 impl RefusalReport {
+    /// Creates a refusal without output.
+    pub(in crate::commands) fn because(reason: &str) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            error: None,
+            exit: None,
+            probe: None,
+            output: Vec::new(),
+        }
+    }
+
     fn of(handoff: &Handoff, failure: Option<&Failure>) -> Self {
         let reason = handoff.reason.clone();
         let failure = failure.filter(|failure| failure.generation == handoff.generation);

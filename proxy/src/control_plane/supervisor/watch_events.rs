@@ -16,6 +16,7 @@ impl<L: Launch> Supervisor<L> {
         match event {
             WatchEvent::Problem(problem) => self.artifact_problem(problem),
             WatchEvent::DataLeft(left) => self.journal.status.data_left = left,
+            WatchEvent::AwaitsTurn(awaits) => self.journal.status.awaits_turn = awaits,
             WatchEvent::Settling(settling) => self.journal.status.settling = settling,
             WatchEvent::Release {
                 release,

@@ -32,11 +32,13 @@ mod data_left;
 mod incomplete;
 mod reload;
 mod scan;
+mod turn;
 mod walks;
 
 pub use reload::Reloader;
 
 use incomplete::{OlderArtifacts, drop_folder};
+use turn::Turn;
 use walks::WalkSchedule;
 
 /// Minimum time from one scan to the next, since a folder may be written to all the time.
@@ -113,6 +115,9 @@ pub enum WatchEvent {
     /// The reason why `desired.json` cannot be read, once for each new reason; `None` when that is
     /// over.
     DesiredProblem(Option<String>),
+    /// True when a staged roll-out begins in which it is not this sidecar's turn; false when that is
+    /// over.
+    AwaitsTurn(bool),
     /// New settings.
     Settings(Box<SupervisorSettings>),
     /// The reason why changed configuration files have no effect.
@@ -155,6 +160,7 @@ impl Watcher {
     /// # Errors
     /// When the thread cannot be started.
     pub fn start(
+        sidecar: Arc<str>,
         settings: WatchSettings,
         store: Store,
         desired: DesiredFile,
@@ -166,7 +172,8 @@ impl Watcher {
         let events = Arc::downgrade(&wake);
         let thread = JoinOnDrop::spawn("watcher", move || {
             thread::lower_priority();
-            WatchThread::new(settings, store, desired, config, found, events).run(&woken);
+            let turn = Turn::new(sidecar);
+            WatchThread::new(turn, settings, store, desired, config, found, events).run(&woken);
         })?;
         Ok(Self {
             wake,
@@ -210,6 +217,7 @@ impl Watcher {
 
 /// The state of the thread.
 struct WatchThread {
+    turn: Turn,
     settings: WatchSettings,
     store: Store,
     desired: DesiredFile,
@@ -241,6 +249,7 @@ struct WatchThread {
 
 impl WatchThread {
     fn new(
+        turn: Turn,
         settings: WatchSettings,
         store: Store,
         desired: DesiredFile,
@@ -255,6 +264,7 @@ impl WatchThread {
                 .map(|wake| wake.try_send(WatchRequest::Changed));
         };
         Self {
+            turn,
             events: if settings.events {
                 ChangeEvents::new(changed)
             } else {
@@ -332,6 +342,7 @@ impl WatchThread {
         self.poll_desired();
         let begun = Instant::now();
         let found = self.settings.source.target(&mut self.folder);
+        let found = found.and_then(|target| self.take_turn(target));
         let is_watched_anew = self.watch(&found, news);
         let poll = self.settings.poll;
         // What a pointer names need not exist, nor the folder that it is in.
@@ -415,6 +426,7 @@ impl WatchThread {
         while let Some(change) = self.desired.poll() {
             let found = match change {
                 DesiredChange::Content { desired, at_start } => {
+                    self.turn.follow(desired.rollout.as_ref());
                     WatchEvent::Desired { desired, at_start }
                 }
                 DesiredChange::Problem(problem) => WatchEvent::DesiredProblem(problem),
@@ -476,6 +488,7 @@ mod tests {
         let desired = DesiredFile::new(folder);
         (
             WatchThread::new(
+                Turn::new("a".into()),
                 settings,
                 store,
                 desired,
@@ -505,7 +518,14 @@ mod tests {
         };
         let (found, mut finds) = unbounded_channel();
         let (store, desired) = (store(folder.path()), DesiredFile::new(folder.path()));
-        let watcher = Watcher::start(settings, store, desired, Box::new(FixedConfig), found);
+        let watcher = Watcher::start(
+            "a".into(),
+            settings,
+            store,
+            desired,
+            Box::new(FixedConfig),
+            found,
+        );
         let watcher = watcher.expect("a thread");
         finds.blocking_recv().expect("that it looks");
         drop(watcher);
