@@ -152,10 +152,11 @@ impl RolloutRun {
         let progression = loop {
             self.follower.sidecars.refresh();
             self.follower.tell(&self.steps(), progress);
-            match driver.advance(&self.follower, &Default::default(), progress)? {
-                Progression::Going => sleep(POLL_INTERVAL),
-                end => break end,
+            let progression = driver.advance(&self.follower, &Default::default(), progress)?;
+            if !matches!(progression, Progression::Going) {
+                break progression;
             }
+            sleep(POLL_INTERVAL);
         };
         self.rollout = driver.rollout().clone();
         let reached = self.reached();
