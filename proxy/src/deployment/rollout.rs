@@ -40,9 +40,9 @@ pub struct Rollout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum AtMost {
-    /// So many sidecars.
+    /// A number of sidecars.
     Count(usize),
-    /// So many of hundred sidecars, and one at least.
+    /// A percentage of the sidecars, and one at least.
     Percent(usize),
 }
 
