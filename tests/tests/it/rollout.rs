@@ -6,7 +6,7 @@ use std::thread;
 
 use tests::command::{self, Command, Ended};
 use tests::load::Load;
-use tests::{Deployment, Release, Running, Site, Status, app, eventually, file};
+use tests::{Deployment, Running, Site, Status, app, eventually};
 
 /// Sidecars of one deployment, each with a cache of its own, as on machines of their own.
 struct Fleet {
@@ -75,13 +75,13 @@ fn launches(status: &Status, release: &str) -> usize {
 
 /// An app that ends at once where the variable REFUSES is set.
 #[cfg(unix)]
-fn refused_where_set(version: &str) -> Release {
+fn refused_where_set(version: &str) -> tests::Release {
     let app = tests::binaries::sample_app().display();
     let script = format!(
         "#!/bin/sh\n[ -z \"$REFUSES\" ] || {{ echo 'it refuses'; exit 3; }}\n\
          exec {app} --version-name {version} \"$@\"\n"
     );
-    file(version, script.as_bytes())
+    tests::file(version, script.as_bytes())
 }
 
 #[test]
