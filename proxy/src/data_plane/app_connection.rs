@@ -174,6 +174,11 @@ impl Connection {
         }
     }
 
+    /// Returns `true` if it may wait for another request at all.
+    pub(super) fn may_idle(&self) -> bool {
+        !self.idle_timeout.is_zero()
+    }
+
     /// Returns `true` if it has been idle for too long.
     pub(super) fn is_expired(&self, now: Instant) -> bool {
         self.idle_time(now) >= self.idle_timeout

@@ -154,6 +154,7 @@ impl Pool {
         let mut generations = self.generations.borrow_mut();
         if let Some(pool) = find(&mut generations, connection.handle.generation())
             && pool.keeps_idle
+            && connection.may_idle()
         {
             connection.renew();
             pool.idle.push(connection);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::Running;
+use crate::wait::eventually;
 
 impl Running {
     /// The folder that is deployed to.
@@ -21,7 +22,10 @@ impl Running {
 
     /// Returns the folder of the deployment's private copies: there is no other deployment.
     pub fn copies_folder(&self) -> PathBuf {
-        let releases = fs::read_dir(self.root().join("cache/releases")).expect("the cache");
+        let releases = eventually(
+            || self.failure("the cache is made"),
+            || fs::read_dir(self.root().join("cache/releases")).ok(),
+        );
         let folders: Vec<_> = releases.flatten().map(|entry| entry.path()).collect();
         let [only] = &folders[..] else {
             panic!("not one deployment: {folders:?}");

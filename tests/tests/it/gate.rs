@@ -1,4 +1,5 @@
 //! A release proves itself as its users will see it, before they do.
+#![cfg(unix)] // The apps are in Python, which Wine has not.
 
 use tests::status::Outcome;
 use tests::tools::has;

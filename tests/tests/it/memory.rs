@@ -136,57 +136,21 @@ fn a_sidecar_that_knows_nothing_prefers_what_its_siblings_run_to_what_they_refus
     site.await_version("v3");
 }
 
+/// A deployment whose first start finds its port taken by `take`.
 #[cfg(unix)]
-#[test]
-fn a_failure_that_is_not_the_releases_is_not_remembered() {
-    // The first start finds its port taken, as another program might take it.
-    let script = r#"
-        if mkdir "$2/taken" 2>/dev/null; then
-            setsid "$0" -port "$1" > "$2/said" 2>&1 &
-            echo $! > "$2/pid"
-            until grep -q listening "$2/said"; do :; done
-            exit 1
-        fi
-        exec "$0" -port "$1""#;
-    let command = ["sh", "-c", script, "{artifact}", "{port}", "{shared}"];
-    let site = Site::watching_a_pointer()
-        .with("--health-identity", "require")
-        .running(&command)
-        .start("v1");
-    let pid = std::fs::read_to_string(site.shared().join("pid")).expect("the other program");
-    let pid: u32 = pid.trim().parse().expect("a process");
-    tests::processes::signal(pid, rustix::process::Signal::KILL);
-    let status = site.status();
-    assert_eq!(status.generation(), Some(2), "{status:#?}");
-    assert!(status.refused.is_empty(), "{status:#?}");
-    let reason = status.last_failure.clone().expect("a failure").reason;
-    assert!(reason.contains("port was taken"), "{reason}");
-}
-
-/// Takes the port before the app binds it, as an outgoing connection of any program may.
-#[cfg(unix)]
-#[test]
-fn a_port_that_an_outgoing_connection_took_is_not_the_releases_fault() {
+fn a_taken_port_is_not_the_releases_fault<T>(site: Site, take: impl FnOnce(u16) -> T) {
     let script = r#"
         echo "$1" > "$2/port.new"
         mv "$2/port.new" "$2/port"
         until [ -e "$2/go" ]; do sleep 0.01; done
         exec "$0" -port "$1""#;
     let command = ["sh", "-c", script, "{artifact}", "{port}", "{shared}"];
-    let site = Site::watching_a_pointer().running(&command).launch("v1");
+    let site = site.running(&command).launch("v1");
     let port = tests::eventually(
         || "the app knows its port".to_owned(),
         || std::fs::read_to_string(site.shared().join("port")).ok(),
     );
-    let port: u16 = port.trim().parse().expect("a port");
-    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let outgoing =
-        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let local = std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    outgoing.bind(&local.into()).unwrap();
-    outgoing
-        .connect(&elsewhere.local_addr().unwrap().into())
-        .unwrap();
+    let _taken = take(port.trim().parse().expect("a port"));
     std::fs::write(site.shared().join("go"), "").unwrap();
 
     site.await_version("v1");
@@ -194,5 +158,29 @@ fn a_port_that_an_outgoing_connection_took_is_not_the_releases_fault() {
     assert_eq!(status.generation(), Some(2), "{status:#?}");
     assert!(status.refused.is_empty(), "{status:#?}");
     let reason = status.last_failure.clone().expect("a failure").reason;
-    assert!(reason.contains("port was taken"), "{reason}");
+    assert!(reason.contains("another program"), "{reason}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_port_that_another_program_listens_on_is_not_the_releases_fault() {
+    let site = Site::watching_a_pointer().with("--health-identity", "require");
+    a_taken_port_is_not_the_releases_fault(site, |port| {
+        std::net::TcpListener::bind(("127.0.0.1", port)).expect("the port")
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_port_that_an_outgoing_connection_took_is_not_the_releases_fault() {
+    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    a_taken_port_is_not_the_releases_fault(Site::watching_a_pointer(), |port| {
+        let outgoing =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let local = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        outgoing.bind(&local.into()).unwrap();
+        let to = elsewhere.local_addr().unwrap();
+        outgoing.connect(&to.into()).unwrap();
+        outgoing
+    });
 }

@@ -3,9 +3,11 @@
 use tests::command::Ended;
 use tests::load::Load;
 use tests::status::Outcome;
+#[cfg(unix)]
 use tests::tools::has;
 use tests::{Connection, Running, Site, Status, app};
 
+#[cfg(unix)]
 use crate::gate::answering;
 
 /// Returns the answer of the public port to a request with this token.
@@ -65,6 +67,7 @@ fn it_is_reached_with_its_token_only_until_it_is_promoted() {
     assert_eq!(tally.lost(), 0, "{tally}");
 }
 
+#[cfg(unix)] // The app is in Python, which Wine has not.
 #[test]
 fn its_token_is_not_forwarded() {
     if !has("python3") {
