@@ -151,7 +151,7 @@ fn a_taken_port_is_not_the_releases_fault<T>(site: Site, take: impl FnOnce(u16) 
         || std::fs::read_to_string(site.shared().join("port")).ok(),
     );
     let _taken = take(port.trim().parse().expect("a port"));
-    std::fs::write(site.shared().join("go"), "").unwrap();
+    std::fs::write(site.shared().join("go"), "").expect("a file");
 
     site.await_version("v1");
     let status = site.await_active("v1");
