@@ -197,7 +197,7 @@ fn a_request_gets_an_id_that_has_none_and_trace_fields_pass_as_they_came() {
     );
 
     let stage = Stage::new();
-    stage.client_sends(&request);
+    let _client = stage.client_sends(&request);
     let head = stage.app().head();
     assert!(head.contains(trace), "{head}");
     assert_eq!(
