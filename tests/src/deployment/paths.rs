@@ -22,11 +22,15 @@ impl Running {
 
     /// Returns the folder of the deployment's private copies: there is no other deployment.
     pub fn copies_folder(&self) -> PathBuf {
-        let releases = eventually(
+        let folders = eventually(
             || self.failure("the cache is made"),
-            || fs::read_dir(self.root().join("cache/releases")).ok(),
+            || {
+                let entries = fs::read_dir(self.root().join("cache/releases")).ok()?;
+                let folders = entries.flatten().map(|entry| entry.path());
+                let folders: Vec<_> = folders.collect();
+                (!folders.is_empty()).then_some(folders)
+            },
         );
-        let folders: Vec<_> = releases.flatten().map(|entry| entry.path()).collect();
         let [only] = &folders[..] else {
             panic!("not one deployment: {folders:?}");
         };

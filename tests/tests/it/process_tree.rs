@@ -76,7 +76,7 @@ fn an_app_that_ignores_being_asked_to_stop_is_killed_after_the_stop_timeout() {
     let site = Site::watching_a_pointer().with("--stop-timeout", "500ms");
     let site = site.start(app("v1").that("--ignore-stop"));
     site.deploy("v2");
-    site.await_version("v2");
+    site.await_active("v2");
     let status = site.wait_until("v1 is gone", |status| status.is_at_rest());
     site.await_log("sample-app ignores SIGTERM");
     site.await_log("signal: 9");
