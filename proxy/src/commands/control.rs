@@ -15,7 +15,7 @@ use super::follow::{CommandOutcome, Follower, POLL_INTERVAL, Report, SidecarRepo
 use super::progress::Progress;
 use super::{ELSEWHERE, ExitStatus, count};
 use crate::cli::control::{
-    AbortArgs, PauseArgs, PromoteArgs, RestartArgs, ResumeArgs, RollbackArgs,
+    AbortArgs, FollowArgs, PauseArgs, PromoteArgs, RestartArgs, ResumeArgs, RollbackArgs,
 };
 use crate::cli::deployment::DeploymentArgs;
 use crate::cli::output::OutputFormat;
@@ -30,47 +30,22 @@ const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
 /// Returns to another release.
 pub fn rollback(options: &RollbackArgs) -> ExitStatus {
     let command = ControlCommand::Rollback(options.release.clone());
-    let follow = &options.follow;
-    run(
-        &follow.deployment,
-        command,
-        *follow.timeout,
-        OutputFormat::from_flag(follow.json),
-    )
+    run_and_follow(&options.follow, command)
 }
 
 /// Lets the staged release serve.
 pub fn promote(options: &PromoteArgs) -> ExitStatus {
-    let follow = &options.follow;
-    run(
-        &follow.deployment,
-        ControlCommand::Promote,
-        *follow.timeout,
-        OutputFormat::from_flag(follow.json),
-    )
+    run_and_follow(&options.follow, ControlCommand::Promote)
 }
 
 /// Gives up the staged release.
 pub fn abort(options: &AbortArgs) -> ExitStatus {
-    let follow = &options.follow;
-    run(
-        &follow.deployment,
-        ControlCommand::Abort,
-        *follow.timeout,
-        OutputFormat::from_flag(follow.json),
-    )
+    run_and_follow(&options.follow, ControlCommand::Abort)
 }
 
 /// Hands off to a new instance.
 pub fn restart(options: &RestartArgs) -> ExitStatus {
-    let follow = &options.follow;
-    let command = ControlCommand::Restart;
-    run(
-        &follow.deployment,
-        command,
-        *follow.timeout,
-        OutputFormat::from_flag(follow.json),
-    )
+    run_and_follow(&options.follow, ControlCommand::Restart)
 }
 
 /// Holds new requests until no other is in flight.
@@ -88,8 +63,10 @@ pub fn pause(options: &PauseArgs) -> ExitStatus {
 
 /// Ends a pause.
 pub fn resume(options: &ResumeArgs) -> ExitStatus {
-    let follow = &options.follow;
-    let command = ControlCommand::Resume;
+    run_and_follow(&options.follow, ControlCommand::Resume)
+}
+
+fn run_and_follow(follow: &FollowArgs, command: ControlCommand) -> ExitStatus {
     run(
         &follow.deployment,
         command,

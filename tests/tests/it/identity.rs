@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::geteuid;
 use tests::binaries::spawn;
 use tests::tools::{has, skip};
-use tests::{Site, app, eventually};
+use tests::{Running, Site, app, eventually};
 
 /// A program whose listener has left the tree of what was started, without its mark.
 const ANOTHER: &str = r#"
@@ -232,9 +232,9 @@ fn a_listener_that_others_may_reach_is_noted_and_not_warned_about() {
     assert_eq!((active().warning, active().note), (None, None));
 }
 
-#[test]
-fn a_further_port_is_told_by_argument_and_by_environment() {
-    let script = r#"echo "$2 $PORT_ADMIN" > "$3/seen"; exec "$0" -port "$1""#;
+/// A deployment of v1, run by a script that gets the artifact, its port, its further port, the
+/// shared folder and its release.
+fn with_further_port(script: &str) -> Running {
     let command = [
         "sh",
         "-c",
@@ -243,11 +243,16 @@ fn a_further_port_is_told_by_argument_and_by_environment() {
         "{port}",
         "{port:admin}",
         "{shared}",
+        "{release}",
     ];
-    let site = Site::watching_a_pointer()
-        .running(&command)
-        .with("--port-name", "admin")
-        .start("v1");
+    let site = Site::watching_a_pointer().running(&command);
+    site.with("--port-name", "admin").start("v1")
+}
+
+#[test]
+fn a_further_port_is_told_by_argument_and_by_environment() {
+    let script = r#"echo "$2 $PORT_ADMIN" > "$3/seen"; exec "$0" -port "$1""#;
+    let site = with_further_port(script);
     let seen = fs::read_to_string(site.shared().join("seen")).expect("what it was told");
     let (argument, variable) = seen.trim().split_once(' ').expect("two");
     assert_eq!(argument, variable);
@@ -265,19 +270,7 @@ const WITHOUT_ITS_PORT: &str = r#"
 
 #[test]
 fn a_release_whose_further_port_was_taken_is_launched_again() {
-    let command = [
-        "sh",
-        "-c",
-        WITHOUT_ITS_PORT,
-        "{artifact}",
-        "{port}",
-        "{port:admin}",
-        "{shared}",
-    ];
-    let site = Site::watching_a_pointer()
-        .running(&command)
-        .with("--port-name", "admin")
-        .start("v1");
+    let site = with_further_port(WITHOUT_ITS_PORT);
     let shared = site.shared();
     fs::write(shared.join("waits"), "").unwrap();
     site.deploy("v2");
@@ -305,20 +298,7 @@ const WITH_A_DAEMON: &str = r#"
 
 #[test]
 fn a_release_whose_own_daemon_has_its_further_port_is_refused() {
-    let command = [
-        "sh",
-        "-c",
-        WITH_A_DAEMON,
-        "{artifact}",
-        "{port}",
-        "{port:admin}",
-        "{shared}",
-        "{release}",
-    ];
-    let site = Site::watching_a_pointer()
-        .running(&command)
-        .with("--port-name", "admin")
-        .start("v1");
+    let site = with_further_port(WITH_A_DAEMON);
     site.deploy("v2");
     site.wait_until("v2 is refused", |status| !status.refused.is_empty());
     site.await_version("v1");

@@ -91,7 +91,8 @@ impl WrittenPointer {
     }
 }
 
-fn parse(file: &Path, content: &[u8]) -> Option<Pointer> {
+/// Returns the pointer that this content of the file is, if it can be understood.
+pub(super) fn parse(file: &Path, content: &[u8]) -> Option<Pointer> {
     let folder = file.parent().unwrap_or(file);
     Pointer::parse(content, folder, |name| std::env::var(name).ok()).ok()
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{DeployError, DeployRun};
+use super::{DeployError, DeployRun, pointer};
 use crate::commands::progress::Progress;
 use crate::commands::rollout::Driver;
 use crate::deployment::desired::{read_rollout, write_rollout};
@@ -77,7 +77,6 @@ impl DeployRun<'_> {
     /// Returns what sidecars run that the roll-out has not reached.
     pub(super) fn instead(&self, file: &Path) -> Option<Pointer> {
         let instead = &self.rollout.as_ref()?.rollout().instead;
-        let folder = file.parent().unwrap_or(file);
-        Pointer::parse(instead.as_bytes(), folder, |name| std::env::var(name).ok()).ok()
+        pointer::parse(file, instead.as_bytes())
     }
 }
