@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::check::CheckArgs;
-use self::control::{PauseArgs, RestartArgs, ResumeArgs, RollbackArgs};
+use self::control::{MaintenanceArgs, PauseArgs, RestartArgs, ResumeArgs, RollbackArgs};
 use self::deploy::DeployArgs;
 use self::queries::{DigestArgs, HistoryArgs, LogsArgs, StatusArgs};
 use self::values::with_conventions;
@@ -53,6 +53,7 @@ pub enum Subcommands {
     Restart(Box<RestartArgs>),
     Pause(Box<PauseArgs>),
     Resume(Box<ResumeArgs>),
+    Maintenance(Box<MaintenanceArgs>),
     Digest(DigestArgs),
     /// Print a script that completes handoff's command line in a shell.
     #[command(after_help = "\

@@ -1,4 +1,4 @@
-//! `handoff rollback`, `restart`, `pause` and `resume`: commands to all sidecars of a deployment.
+//! `handoff rollback`, `restart`, `pause`, `resume` and `maintenance`: commands to all sidecars of a deployment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -14,10 +14,14 @@ use super::deployment_paths::UnknownDeployment;
 use super::follow::{CommandOutcome, Follower, POLL_INTERVAL, Report, SidecarReport, Step, Steps};
 use super::progress::Progress;
 use super::{ELSEWHERE, ExitStatus, count};
-use crate::cli::control::{PauseArgs, RestartArgs, ResumeArgs, RollbackArgs};
+use crate::cli::control::{
+    MaintenanceArgs, MaintenanceSwitch, PauseArgs, RestartArgs, ResumeArgs, RollbackArgs,
+};
 use crate::cli::deployment::DeploymentArgs;
-use crate::cli::output::OutputFormat;
-use crate::deployment::desired::{ControlCommand, PendingCommand, write_command};
+use crate::cli::output::{OutputFormat, eprint_line};
+use crate::deployment::desired::{
+    ControlCommand, MaintenanceCommand, PendingCommand, write_command,
+};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::os::rights::explain;
 use crate::release::Generation;
@@ -66,6 +70,31 @@ pub fn pause(options: &PauseArgs) -> ExitStatus {
 pub fn resume(options: &ResumeArgs) -> ExitStatus {
     let follow = &options.follow;
     let command = ControlCommand::Resume;
+    run(
+        &follow.deployment,
+        command,
+        *follow.timeout,
+        OutputFormat::from_flag(follow.json),
+    )
+}
+
+/// Refuses new requests, or ends that.
+pub fn maintenance(options: &MaintenanceArgs) -> ExitStatus {
+    let follow = &options.follow;
+    let command = match options.switch {
+        MaintenanceSwitch::On => {
+            let allow = options.allow.iter().map(ToString::to_string).collect();
+            let maintenance = MaintenanceCommand::new(options.message.clone(), allow);
+            ControlCommand::BeginMaintenance(maintenance)
+        }
+        MaintenanceSwitch::Off if options.message.is_some() || !options.allow.is_empty() => {
+            eprint_line(format_args!(
+                "handoff: --message and --allow belong to `handoff maintenance on`"
+            ));
+            return ExitStatus::Usage;
+        }
+        MaintenanceSwitch::Off => ControlCommand::EndMaintenance,
+    };
     run(
         &follow.deployment,
         command,
@@ -148,8 +177,15 @@ impl ControlRun {
     fn run(&mut self, progress: &mut Progress) -> Result<Report, ControlError> {
         let deadline = Instant::now() + self.timeout;
         let is_live = self.follower.await_live();
-        // A sidecar that starts later executes a pause that it finds, and no other command.
-        if !is_live && self.command != ControlCommand::Resume {
+        // A sidecar that starts later executes a pause or a maintenance that it finds, and no other
+        // command.
+        let lasts = matches!(
+            self.command,
+            ControlCommand::Resume
+                | ControlCommand::BeginMaintenance(_)
+                | ControlCommand::EndMaintenance
+        );
+        if !is_live && !lasts {
             return Ok(self.report(ControlOutcome::Idle, Steps::new()));
         }
         self.launches = self.follower.launches();
@@ -241,6 +277,9 @@ impl ControlRun {
             (ControlCommand::Pause(_) | ControlCommand::Resume | ControlCommand::Retry(_), _) => {
                 Step::of_pause(status)
             }
+            (ControlCommand::BeginMaintenance(_) | ControlCommand::EndMaintenance, _) => {
+                Step::of_maintenance(status)
+            }
         }
     }
 
@@ -248,6 +287,8 @@ impl ControlRun {
         match self.command {
             ControlCommand::Pause(_) => *step == Step::Paused,
             ControlCommand::Resume => *step == Step::Resumed,
+            ControlCommand::BeginMaintenance(_) => *step == Step::InMaintenance,
+            ControlCommand::EndMaintenance => *step == Step::NotInMaintenance,
             ControlCommand::Rollback(_) | ControlCommand::Restart | ControlCommand::Retry(_) => {
                 step.is_active()
             }
@@ -324,10 +365,15 @@ impl ControlRun {
         let text = match outcome {
             ControlOutcome::Done => return self.message_of_done(steps, releases),
             ControlOutcome::Idle => {
-                let end = if self.command == ControlCommand::Resume {
-                    "the pause is taken out of desired.json"
-                } else {
-                    "there is nothing to do"
+                let end = match self.command {
+                    ControlCommand::Resume => "the pause is taken out of desired.json",
+                    ControlCommand::BeginMaintenance(_) => {
+                        "one that starts begins with the maintenance"
+                    }
+                    ControlCommand::EndMaintenance => {
+                        "the maintenance is taken out of desired.json"
+                    }
+                    _ => "there is nothing to do",
                 };
                 return format!("no sidecar runs (none is alive in {state:?}; {ELSEWHERE}): {end}");
             }
@@ -373,6 +419,10 @@ impl ControlRun {
                 )
             }
             ControlCommand::Resume | ControlCommand::Retry(_) => format!("{all} not paused"),
+            ControlCommand::BeginMaintenance(_) => format!(
+                "{all} in maintenance: new requests get 503 until `handoff maintenance off`"
+            ),
+            ControlCommand::EndMaintenance => format!("{all} not in maintenance"),
         }
     }
 

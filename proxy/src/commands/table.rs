@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::count;
 use super::sidecars::Liveness;
 use crate::deployment::status::{
-    DataLeft, Failure, Handoff, Outcome, Phase, Settling, Status, UnixMillis,
+    DataLeft, Failure, Handoff, MaintenanceStatus, Outcome, Phase, Settling, Status, UnixMillis,
 };
 use crate::os::terminal::printable;
 
@@ -107,6 +107,9 @@ pub(super) fn sidecar(
         let left = between(now, paused.until_ms);
         let _ = writeln!(text, "  {} for {left} more", style("paused").yellow());
     }
+    if let Some(maintenance) = &status.maintenance {
+        text += &self::maintenance(maintenance, now);
+    }
     text += &ways_back(status, now);
     if let Some(problem) = status.last_failure.as_ref() {
         text += &failure(problem, now);
@@ -117,6 +120,21 @@ pub(super) fn sidecar(
     if !last.is_empty() {
         text += "  last handoffs\n";
         let _ = writeln!(text, "{}", indented(&self::handoffs(last, now)));
+    }
+    text
+}
+
+fn maintenance(maintenance: &MaintenanceStatus, now: UnixMillis) -> String {
+    let since = between(maintenance.since_ms, now);
+    let what = style("in maintenance").yellow();
+    let mut text = format!("  {what} for {since}: new requests get 503");
+    if !maintenance.allow.is_empty() {
+        let allow = maintenance.allow.join(", ");
+        let _ = write!(text, ", but not those from {allow}");
+    }
+    text.push('\n');
+    if let Some(message) = &maintenance.message {
+        let _ = writeln!(text, "    {message}");
     }
     text
 }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Uri, request};
+use http::{HeaderMap, Uri, request};
 use http_body::{Body as _, Frame};
 use tokio::task::JoinHandle;
 
@@ -82,8 +82,10 @@ pub(super) struct UploadTask {
 
 /// The sending half of an exchange.
 struct Upload {
-    /// The head; later the framing of a chunked body, and small parts of any body.
+    /// The head; behind it the framing of a chunked body, and small parts of any body.
     out: Vec<u8>,
+    /// Length of the head, which stays there.
+    head: usize,
     sent: usize,
     /// A part too large to be copied; it is sent after `out`.
     chunk: Bytes,
@@ -123,10 +125,33 @@ impl OutgoingRequest {
         }
     }
 
+    /// Returns the same request once more, which has not been sent; `None` if it cannot be sent
+    /// twice.
+    pub(super) fn copy(&self) -> Option<Self> {
+        self.is_replayable().then(|| {
+            let (head, added) = (self.head.clone(), self.added.clone());
+            Self::new(head, added, RequestBody::Empty)
+        })
+    }
+
     /// Returns `true` if the request can be sent twice, and that has the same effect as sending it
     /// once (RFC 9110, section 9.2.2).
     pub(super) fn is_replayable(&self) -> bool {
         self.head.method.is_idempotent() && matches!(self.body, RequestBody::Empty)
+    }
+
+    /// Returns the fields of the head, which has not been sent.
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// Returns the fields of the head, which may have been sent; none once a response has begun.
+    pub(super) fn sent_headers(&self) -> HeaderMap {
+        if self.written.is_empty() {
+            self.head.headers.clone()
+        } else {
+            wire::read_fields(&self.written)
+        }
     }
 
     /// Sets a field, and removes all others of that name.
@@ -150,6 +175,7 @@ impl OutgoingRequest {
     ) -> Result<(Head, ResponseReader), ExchangeError> {
         let mut upload = Upload {
             out: std::mem::take(&mut connection.out),
+            head: 0,
             sent: 0,
             chunk: Bytes::new(),
             body: std::mem::replace(&mut self.body, RequestBody::Empty),
@@ -158,6 +184,7 @@ impl OutgoingRequest {
             state: UploadState::Body,
         };
         self.write_head(&mut upload.out);
+        upload.head = upload.out.len();
         connection.handle.start_response_timer();
         let head = poll_fn(|cx| self.poll_exchange(cx, &mut connection, &mut upload)).await;
         connection.handle.stop_response_timer();
@@ -396,8 +423,8 @@ impl Upload {
             self.sent += ready!(stream.poll_send(cx, &self.out[self.sent..]))?;
         }
         if self.state == UploadState::Body {
-            self.out.clear();
-            self.sent = 0;
+            self.out.truncate(self.head);
+            self.sent = self.head;
         }
         while !self.chunk.is_empty() {
             let sent = ready!(stream.poll_send(cx, &self.chunk))?;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::access::AccessLog;
 use super::counters::TrafficCounters;
+use super::error_pages::ErrorPages;
 use super::headers::{Forwarded, TrustedProxies};
+use super::old_assets::OldAssets;
 use super::shutdown_request::ShutdownRequest;
 use super::user_token::UserTokens;
 
@@ -34,6 +36,12 @@ pub struct DataPlaneSettings {
     pub half_close: bool,
     /// The platform's request to shut down, where the platform has announced one.
     pub shutdown_request: Option<ShutdownRequest>,
+    /// Path at which handoff itself says if it can serve; `None` answers nowhere.
+    pub public_health: Option<String>,
+    /// The operator's pages for errors; `None` has none.
+    pub error_pages: Option<Arc<ErrorPages>>,
+    /// Assets of earlier releases; `None` keeps none.
+    pub old_assets: Option<Arc<OldAssets>>,
     /// Handler of users' tokens. Without one, the fields that name tokens are removed.
     pub user_tokens: Option<Arc<dyn UserTokens>>,
     /// Counters for metrics; `None` counts nothing.

@@ -38,6 +38,8 @@ pub struct Desired {
     pub restart: Option<u64>,
     /// Hold on new requests.
     pub pause: Option<PauseCommand>,
+    /// Refusal of new requests.
+    pub maintenance: Option<MaintenanceCommand>,
     /// Keys of newer versions.
     #[serde(flatten)]
     unknown: Map<String, Value>,
@@ -68,6 +70,20 @@ pub struct PauseCommand {
     unknown: Map<String, Value>,
 }
 
+/// Refusal of new requests, until the key is removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MaintenanceCommand {
+    /// Text for the clients.
+    pub message: Option<String>,
+    /// Networks of the clients whose requests are forwarded all the same, such as 10.1.0.0/16.
+    pub allow: Vec<String>,
+    /// Begin by the clock of the machine that asked for it, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
 /// One command to all sidecars.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ControlCommand {
@@ -81,6 +97,10 @@ pub enum ControlCommand {
     Pause(Duration),
     /// Forward new requests again.
     Resume,
+    /// Refuse new requests.
+    BeginMaintenance(MaintenanceCommand),
+    /// Forward new requests again.
+    EndMaintenance,
 }
 
 /// A command that was written, until all sidecars have executed it.
@@ -132,7 +152,7 @@ impl Desired {
     /// Returns the commands that are in this content and were not in `before`, and the problem of
     /// a digest that cannot be parsed; the other commands count all the same.
     ///
-    /// Without `before`, which is so at the start of a sidecar, only a pause is one.
+    /// Without `before`, which is so at the start of a sidecar, only a pause and a maintenance are.
     pub(crate) fn commands_since(
         &self,
         before: Option<&Self>,
@@ -143,6 +163,12 @@ impl Desired {
         if self.pause.as_ref() != before.and_then(|before| before.pause.as_ref()) {
             let remaining = self.pause.as_ref().and_then(|pause| pause.remaining(now));
             commands.push(remaining.map_or(ControlCommand::Resume, ControlCommand::Pause));
+        }
+        if self.maintenance.as_ref() != before.and_then(|before| before.maintenance.as_ref()) {
+            commands.push(match &self.maintenance {
+                Some(maintenance) => ControlCommand::BeginMaintenance(maintenance.clone()),
+                None => ControlCommand::EndMaintenance,
+            });
         }
         let Some(before) = before else {
             return (commands, None);
@@ -180,6 +206,7 @@ impl Desired {
             restart: Some(moment.0),
             retry: self.retry.clone().filter(|_| is_older),
             pause: None,
+            maintenance: None,
             unknown: Map::new(),
         }
     }
@@ -189,7 +216,8 @@ impl Desired {
     fn has_new_retry(&self, before: &Self) -> bool {
         let is_otherwise_equal = self.rollback == before.rollback
             && self.restart == before.restart
-            && self.pause == before.pause;
+            && self.pause == before.pause
+            && self.maintenance == before.maintenance;
         self.retry != before.retry || self.serial > before.serial && is_otherwise_equal
     }
 
@@ -218,6 +246,10 @@ impl Desired {
                 });
             }
             ControlCommand::Resume => self.pause = None,
+            ControlCommand::BeginMaintenance(maintenance) => {
+                self.maintenance = Some(maintenance.clone());
+            }
+            ControlCommand::EndMaintenance => self.maintenance = None,
         }
     }
 }
@@ -239,6 +271,22 @@ impl fmt::Display for ControlCommand {
             Self::Restart => f.write_str("restart"),
             Self::Pause(max) => write!(f, "pause for {}", humantime::format_duration(*max)),
             Self::Resume => f.write_str("resume"),
+            Self::BeginMaintenance(_) => f.write_str("maintenance on"),
+            Self::EndMaintenance => f.write_str("maintenance off"),
+        }
+    }
+}
+
+// === impl MaintenanceCommand ===
+
+impl MaintenanceCommand {
+    /// Returns a maintenance that begins now.
+    pub fn new(message: Option<String>, allow: Vec<String>) -> Self {
+        Self {
+            message,
+            allow,
+            since_ms: UnixMillis::now().0,
+            unknown: Map::new(),
         }
     }
 }
@@ -275,6 +323,9 @@ impl PendingCommand {
             ControlCommand::Restart => desired.restart >= self.written.restart,
             ControlCommand::Pause(_) | ControlCommand::Resume => {
                 desired.pause == self.written.pause
+            }
+            ControlCommand::BeginMaintenance(_) | ControlCommand::EndMaintenance => {
+                desired.maintenance == self.written.maintenance
             }
         }
     }
@@ -327,6 +378,22 @@ mod tests {
         let found = r#"{"serial":3,"restart":2,"pause":{"until_ms":160000,"max_ms":30000}}"#;
         let (commands, _) = parse(found).commands_since(None, now);
         assert_eq!(commands, [ControlCommand::Pause(Duration::from_secs(30))]);
+    }
+
+    #[test]
+    fn a_maintenance_lasts_until_its_key_is_removed_and_longer_than_a_sidecar() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        let on = r#"{"serial":3,"maintenance":{"message":"soon","allow":["10.0.0.0/8"]}}"#;
+        let Some(maintenance) = parse(on).maintenance else {
+            panic!("it is there");
+        };
+        let begin = [ControlCommand::BeginMaintenance(maintenance)];
+        assert_eq!(parse(on).commands_since(None, now).0, begin);
+        assert_eq!(new_commands("{}", on), begin);
+        assert_eq!(new_commands(on, on), []);
+        let off = r#"{"serial":4,"maintenance":null}"#;
+        assert_eq!(new_commands(on, off), [ControlCommand::EndMaintenance]);
+        assert_eq!(parse(off).commands_since(None, now).0, []);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod fingerprint;
 pub mod former_state;
 mod gave_way;
 pub(crate) mod instance_memory;
+mod maintenance;
 pub mod names;
 pub(crate) mod path_serde;
 pub mod pointer;

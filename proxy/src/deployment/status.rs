@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::data_left::DataLeft;
 pub use super::gave_way::GaveWay;
+pub use super::maintenance::MaintenanceStatus;
 use super::path_serde;
 use super::source::Source;
 pub use super::unix_millis::UnixMillis;
@@ -93,6 +94,8 @@ pub struct Status {
     pub rollback_to: Option<ReleaseId>,
     /// The pause, while a command holds new requests.
     pub paused: Option<Paused>,
+    /// The maintenance, while a command refuses new requests.
+    pub maintenance: Option<MaintenanceStatus>,
     /// End of the trial of the active instance.
     pub bakes_until_ms: Option<UnixMillis>,
     /// Failure of the liveness check of the active instance, with no better instance known.
@@ -377,6 +380,7 @@ impl Status {
             configuration_problem: None,
             rollback_to: None,
             paused: None,
+            maintenance: None,
             bakes_until_ms: None,
             alarm: None,
             earlier: Vec::new(),

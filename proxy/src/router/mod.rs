@@ -5,19 +5,26 @@
 //! drained when its last `Arc` drops. No counter can disagree with that, and no early return, panic
 //! or cancelled future can forget to end a request. Never copy the address out and drop the handle.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 
+use self::gate::Gate;
+pub use self::gate::Maintenance;
+use self::superseded::Superseded;
 pub use self::unanswered::Unanswered;
+pub use self::upstream::{Drain, ResponseCounts, ResponseOutcome, TunnelMark, Upstream};
 use crate::release::Generation;
 
+mod gate;
+mod superseded;
 mod unanswered;
+mod upstream;
 
 /// Number of held requests that are released at once to an app that has just started; the others
 /// follow one by one.
@@ -29,7 +36,8 @@ const RELEASE_INTERVAL: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct Router {
     active: ArcSwapOption<Upstream>,
-    pause: Mutex<Pause>,
+    gate: Mutex<Gate>,
+    superseded: Mutex<Superseded>,
     route_changed: Notify,
     request_waiting: Notify,
     held: AtomicUsize,
@@ -39,15 +47,6 @@ pub struct Router {
     is_closing: AtomicBool,
     hold: HoldLimits,
     workers: Mutex<Vec<mpsc::UnboundedSender<Notice>>>,
-}
-
-/// The pause of a router.
-#[derive(Debug)]
-enum Pause {
-    /// New requests are routed.
-    Off,
-    /// New requests are held, and go to `resume_to` after the pause.
-    On { resume_to: Option<Arc<Upstream>> },
 }
 
 /// Limits of the requests that wait while no upstream is active.
@@ -63,51 +62,6 @@ pub struct HoldLimits {
 
 /// A held request, counted until it is dropped.
 struct HeldRequest<'a>(&'a AtomicUsize);
-
-/// The address of one generation.
-///
-/// Not `Clone` on purpose: the `Arc` around it is the count of what is in flight.
-#[derive(Debug)]
-pub struct Upstream {
-    /// The launch that serves these requests.
-    pub generation: Generation,
-    /// The address of its app.
-    pub address: SocketAddr,
-    is_evicted: AtomicBool,
-    tunnels: Arc<AtomicUsize>,
-    responses: Option<Arc<ResponseCounts>>,
-    unanswered: Unanswered,
-    // Dropped with the last handle. The end of a request may do no more than this: drop code runs on
-    // a worker in the middle of its work.
-    _in_use: oneshot::Sender<()>,
-}
-
-/// One tunnel among what is in flight, counted until it is dropped. For display.
-#[derive(Debug)]
-pub struct TunnelMark(Arc<AtomicUsize>);
-
-/// Counts of one generation's responses.
-#[derive(Debug, Default)]
-pub struct ResponseCounts {
-    all: AtomicU64,
-    errors: AtomicU64,
-}
-
-/// The judgement of a response, or of its absence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResponseOutcome {
-    /// The app did nothing wrong.
-    NoFault,
-    /// The app failed.
-    AppFault,
-}
-
-/// Completes when the last handle of its [`Upstream`] is dropped.
-#[derive(Debug)]
-pub struct Drain {
-    released: oneshot::Receiver<()>,
-    upstream: Weak<Upstream>,
-}
 
 /// A message about a generation to the workers of the data plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +97,9 @@ pub enum HoldError {
     /// The sidecar shuts down: there is nothing to wait for.
     #[error("the sidecar is shutting down")]
     Closing,
+    /// The deployment is in maintenance, and the client is not among those that are allowed.
+    #[error("the deployment is in maintenance")]
+    Maintenance,
 }
 
 // === impl Router ===
@@ -152,7 +109,8 @@ impl Router {
     pub fn new(hold: HoldLimits) -> Self {
         Self {
             active: ArcSwapOption::empty(),
-            pause: Mutex::new(Pause::Off),
+            gate: Mutex::default(),
+            superseded: Mutex::default(),
             released: AtomicUsize::new(0),
             route_changed: Notify::new(),
             request_waiting: Notify::new(),
@@ -171,16 +129,18 @@ impl Router {
 
     /// Returns the active upstream, and waits for one while there is none.
     ///
-    /// `except` is a generation that the caller could not reach: it waits for another one.
+    /// `except` is a generation that the caller could not reach: it waits for another one. `client`
+    /// decides in a maintenance.
     ///
     /// # Errors
     /// Returns a [`HoldError`] if the request may not wait, or not longer.
     pub async fn acquire_or_hold(
         &self,
         except: Option<Generation>,
+        client: Option<IpAddr>,
     ) -> Result<Arc<Upstream>, HoldError> {
         let usable = |upstream: &Arc<Upstream>| Some(upstream.generation) != except;
-        if let Some(upstream) = self.acquire().filter(usable) {
+        if let Some(upstream) = self.route_of(client)?.filter(usable) {
             return Ok(upstream);
         }
         let _held = self.count_held()?;
@@ -196,7 +156,7 @@ impl Router {
                     return Err(HoldError::Closing);
                 }
                 // Acquired after the registration: a promotion in between is not missed.
-                match self.acquire().filter(usable) {
+                match self.route_of(client)?.filter(usable) {
                     Some(upstream) => return Ok(upstream),
                     None => changed.await,
                 }
@@ -214,28 +174,58 @@ impl Router {
         self.request_waiting.notified().await;
     }
 
-    /// Sends new requests to `upstream` from now on, in one step; during a pause, after it.
+    /// Sends new requests to `upstream` from now on, in one step; while the gate is shut, after
+    /// that.
     pub fn promote(&self, upstream: Arc<Upstream>) {
         let promoted = upstream.generation;
-        let superseded = match &mut *self.pause.lock() {
-            Pause::On { resume_to } => resume_to.replace(upstream),
-            Pause::Off => {
-                let superseded = self.active.swap(Some(upstream));
+        let superseded = {
+            let mut gate = self.gate.lock();
+            let superseded = if gate.is_open() {
+                self.active.swap(Some(upstream))
+            } else {
+                gate.behind.replace(upstream)
+            };
+            if !gate.is_paused {
                 self.release_held();
-                superseded
             }
+            superseded
         };
         self.notify_workers(Notice::Promoted(promoted));
+        // The route has it from now on.
+        drop(self.superseded.lock().release(promoted));
         if let Some(superseded) = superseded.filter(|old| old.generation != promoted) {
+            self.superseded.lock().add(&superseded);
             self.notify_workers(Notice::Superseded(superseded.generation));
         }
     }
 
+    /// Keeps an upstream without requests, so that it can be asked for what only it has.
+    pub fn keep_standby(&self, upstream: Arc<Upstream>) {
+        self.superseded.lock().keep(upstream);
+    }
+
+    /// Ends that: nobody else asks this generation from now on.
+    pub fn release_standby(&self, generation: Generation) {
+        drop(self.superseded.lock().release(generation));
+    }
+
+    /// Returns the superseded upstreams that drain or are kept, the latest first.
+    pub fn superseded(&self) -> Vec<Arc<Upstream>> {
+        let active = self.routed();
+        let mut all = self.superseded.lock().all();
+        all.retain(|upstream| Some(upstream.generation) != active);
+        all
+    }
+
     /// Removes the route: new requests are held.
     pub fn withdraw(&self) {
-        let superseded = match &mut *self.pause.lock() {
-            Pause::On { resume_to } => resume_to.take(),
-            Pause::Off => self.active.swap(None),
+        let superseded = {
+            let mut gate = self.gate.lock();
+            if gate.is_open() {
+                self.active.swap(None)
+            } else {
+                gate.behind.take()
+            }
         };
         if let Some(superseded) = superseded {
             self.notify_workers(Notice::Superseded(superseded.generation));
@@ -244,32 +234,38 @@ impl Router {
 
     /// Holds new requests, whatever is promoted meanwhile.
     pub fn pause(&self) {
-        let mut pause = self.pause.lock();
-        if matches!(*pause, Pause::Off) {
-            *pause = Pause::On {
-                resume_to: self.active.swap(None),
-            };
-        }
+        self.change_gate(|gate| gate.is_paused = true);
     }
 
     /// Ends the pause: held requests go to the upstream that was promoted last.
     pub fn resume(&self) {
-        let pause = std::mem::replace(&mut *self.pause.lock(), Pause::Off);
-        if let Pause::On {
-            resume_to: Some(upstream),
-        } = pause
-        {
-            self.active.store(Some(upstream));
-            self.release_held();
-        }
+        self.change_gate(|gate| gate.is_paused = false);
     }
 
-    /// Returns the generation that gets new requests, now or after the pause.
+    /// Refuses new requests and those that are held, except for those of allowed clients, whatever
+    /// is promoted meanwhile.
+    pub fn begin_maintenance(&self, maintenance: Maintenance) {
+        self.change_gate(|gate| gate.maintenance = Some(Arc::new(maintenance)));
+    }
+
+    /// Ends the maintenance: new requests go to the upstream that was promoted last.
+    pub fn end_maintenance(&self) {
+        self.change_gate(|gate| gate.maintenance = None);
+    }
+
+    /// Returns the maintenance, if there is one.
+    pub fn maintenance(&self) -> Option<Arc<Maintenance>> {
+        self.gate.lock().maintenance.clone()
+    }
+
+    /// Returns the generation that gets new requests, now or once the gate is open.
     pub fn routed(&self) -> Option<Generation> {
         let generation = |upstream: &Arc<Upstream>| upstream.generation;
-        match &*self.pause.lock() {
-            Pause::On { resume_to } => resume_to.as_ref().map(generation),
-            Pause::Off => self.active.load().as_ref().map(generation),
+        let gate = self.gate.lock();
+        if gate.is_open() {
+            self.active.load().as_ref().map(generation)
+        } else {
+            gate.behind.as_ref().map(generation)
         }
     }
 
@@ -284,7 +280,7 @@ impl Router {
     pub fn evict(&self, upstream: &Weak<Upstream>, class: Class) {
         if let Some(upstream) = upstream.upgrade() {
             if class == Class::Request {
-                upstream.is_evicted.store(true, Ordering::Release);
+                upstream.mark_evicted();
             }
             self.notify_workers(Notice::Evicted(upstream.generation, class));
         }
@@ -312,6 +308,38 @@ impl Router {
     /// Returns the number of requests that wait for an upstream. For display.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Returns the upstream for a request of this client, if there is one at the moment.
+    fn route_of(&self, client: Option<IpAddr>) -> Result<Option<Arc<Upstream>>, HoldError> {
+        if let Some(upstream) = self.acquire() {
+            return Ok(Some(upstream));
+        }
+        let gate = self.gate.lock();
+        match &gate.maintenance {
+            Some(maintenance) if !maintenance.allows(client) => Err(HoldError::Maintenance),
+            Some(_) if !gate.is_paused => Ok(gate.behind.clone()),
+            // Under the lock: the gate has perhaps been opened meanwhile.
+            Some(_) | None => Ok(self.acquire()),
+        }
+    }
+
+    fn change_gate(&self, change: impl FnOnce(&mut Gate)) {
+        let mut gate = self.gate.lock();
+        let was_open = gate.is_open();
+        change(&mut gate);
+        if was_open && !gate.is_open() {
+            gate.behind = self.active.swap(None);
+        } else if !was_open && gate.is_open() {
+            self.active.store(gate.behind.take());
+        }
+        let is_routed = gate.behind.is_some() || self.active.load().is_some();
+        if is_routed && !gate.is_paused {
+            self.release_held();
+        } else {
+            // What is held may be refused from now on.
+            self.route_changed.notify_waiters();
+        }
     }
 
     fn count_held(&self) -> Result<HeldRequest<'_>, HoldError> {
@@ -348,103 +376,6 @@ impl Router {
 impl Drop for HeldRequest<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-// === impl Upstream ===
-
-impl Upstream {
-    /// Returns an upstream, and a [`Drain`] that completes when nothing is in flight to it any more.
-    pub fn new(generation: Generation, address: SocketAddr) -> (Arc<Self>, Drain) {
-        Self::with_counts(generation, address, None)
-    }
-
-    /// Does the same as [`Upstream::new`], and counts responses in `responses`.
-    pub fn with_counts(
-        generation: Generation,
-        address: SocketAddr,
-        responses: Option<Arc<ResponseCounts>>,
-    ) -> (Arc<Self>, Drain) {
-        let (in_use, released) = oneshot::channel();
-        let upstream = Arc::new(Self {
-            generation,
-            address,
-            is_evicted: AtomicBool::new(false),
-            tunnels: Arc::default(),
-            responses,
-            unanswered: Unanswered::default(),
-            _in_use: in_use,
-        });
-        let drain = Drain {
-            released,
-            upstream: Arc::downgrade(&upstream),
-        };
-        (upstream, drain)
-    }
-
-    /// Returns the requests whose connection the app has closed without a response.
-    pub fn unanswered(&self) -> &Unanswered {
-        &self.unanswered
-    }
-
-    /// Counts a response, if responses are counted.
-    pub fn count_response(&self, outcome: ResponseOutcome) {
-        if let Some(responses) = &self.responses {
-            responses.all.fetch_add(1, Ordering::Relaxed);
-            if outcome == ResponseOutcome::AppFault {
-                responses.errors.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Returns `true` if its requests were cut off.
-    ///
-    /// Tunnels have a shorter grace period: an upstream that has lost only those may be routed to
-    /// again, and what is in flight to it goes on.
-    pub fn is_evicted(&self) -> bool {
-        self.is_evicted.load(Ordering::Acquire)
-    }
-
-    /// Counts one more of what is in flight as a tunnel.
-    pub fn mark_tunnel(&self) -> TunnelMark {
-        self.tunnels.fetch_add(1, Ordering::Relaxed);
-        TunnelMark(Arc::clone(&self.tunnels))
-    }
-
-    /// Returns the number of tunnels in flight. For display.
-    pub fn tunnels(&self) -> usize {
-        self.tunnels.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for TunnelMark {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-// === impl ResponseCounts ===
-
-impl ResponseCounts {
-    /// Returns the number of responses, and the number of errors among them.
-    pub fn read(&self) -> (u64, u64) {
-        let errors = self.errors.load(Ordering::Relaxed);
-        (self.all.load(Ordering::Relaxed), errors)
-    }
-}
-
-// === impl Drain ===
-
-impl Drain {
-    /// Returns the upstream, which exists while something is in flight to it or it is routed.
-    pub fn upstream(&self) -> Weak<Upstream> {
-        self.upstream.clone()
-    }
-
-    /// Waits until the last handle is dropped.
-    pub async fn wait(self) {
-        // Nothing is sent: the sender is dropped with the upstream.
-        let _ = self.released.await;
     }
 }
 

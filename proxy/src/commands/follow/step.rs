@@ -53,6 +53,10 @@ pub(in crate::commands) enum Step {
     Paused,
     /// New requests are not held.
     Resumed,
+    /// New requests are refused.
+    InMaintenance,
+    /// New requests are not refused.
+    NotInMaintenance,
 }
 
 /// An instance that drains.
@@ -135,6 +139,15 @@ impl Step {
         match requests {
             0 => Self::Paused,
             requests => Self::Pausing { requests },
+        }
+    }
+
+    /// Returns the progress with a maintenance.
+    pub(in crate::commands) fn of_maintenance(status: &Status) -> Self {
+        if status.maintenance.is_some() {
+            Self::InMaintenance
+        } else {
+            Self::NotInMaintenance
         }
     }
 
@@ -221,7 +234,9 @@ impl Step {
             | Self::Failing { .. }
             | Self::Pausing { .. }
             | Self::Paused
-            | Self::Resumed => None,
+            | Self::Resumed
+            | Self::InMaintenance
+            | Self::NotInMaintenance => None,
         }
     }
 
@@ -260,6 +275,8 @@ impl fmt::Display for Step {
             }
             Self::Paused => f.write_str("paused, and no request is in flight"),
             Self::Resumed => f.write_str("not paused"),
+            Self::InMaintenance => f.write_str("in maintenance"),
+            Self::NotInMaintenance => f.write_str("not in maintenance"),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod accept;
 mod accept_error;
 mod archive;
+mod assets;
 mod retry_policy;
 mod settle;
 mod staging;
@@ -11,6 +12,7 @@ mod written;
 
 pub use accept_error::AcceptError;
 pub use archive::{ArchiveError, Limits};
+pub use assets::{AssetFolder, AssetSettings};
 pub use retry_policy::{ArtifactProblem, Postponed, RETRY_DELAY, RetryPolicy};
 pub use settle::{SettlePeriods, SettleProgress, SettleTracker, can_see_writers};
 pub use store::{Copying, Store, StoreSettings, Workdir};

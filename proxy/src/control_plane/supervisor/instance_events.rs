@@ -136,6 +136,7 @@ impl<L: Launch> Supervisor<L> {
 
     /// Removes an instance that has no process, or none any more.
     pub(super) fn remove(&mut self, generation: Generation, reason: String) {
+        self.router.release_standby(generation);
         if let Some(instance) = self.instances.remove(generation) {
             self.journal.cause.explain(reason);
             let change = (Some(instance.state), None);

@@ -237,8 +237,10 @@ impl Instance {
 
     /// Returns the number of requests and tunnels in flight. The router's own handle is none.
     pub(super) fn in_flight(&self) -> usize {
-        let routed = usize::from(self.state == InstanceState::Active);
-        self.upstream.strong_count().saturating_sub(routed)
+        let has_handle = matches!(self.state, InstanceState::Active | InstanceState::Standby);
+        self.upstream
+            .strong_count()
+            .saturating_sub(usize::from(has_handle))
     }
 
     /// Returns the number of requests and tunnels that an end of the active instance leaves without a

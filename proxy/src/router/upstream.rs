@@ -1,0 +1,156 @@
+//! The address of one generation, whose handles are what is in flight to it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use tokio::sync::oneshot;
+
+use super::unanswered::Unanswered;
+use crate::release::Generation;
+
+/// The address of one generation.
+///
+/// Not `Clone` on purpose: the `Arc` around it is the count of what is in flight.
+#[derive(Debug)]
+pub struct Upstream {
+    /// The launch that serves these requests.
+    pub generation: Generation,
+    /// The address of its app.
+    pub address: SocketAddr,
+    is_evicted: AtomicBool,
+    tunnels: Arc<AtomicUsize>,
+    responses: Option<Arc<ResponseCounts>>,
+    unanswered: Unanswered,
+    // Dropped with the last handle. The end of a request may do no more than this: drop code runs on
+    // a worker in the middle of its work.
+    _in_use: oneshot::Sender<()>,
+}
+
+/// One tunnel among what is in flight, counted until it is dropped. For display.
+#[derive(Debug)]
+pub struct TunnelMark(Arc<AtomicUsize>);
+
+/// Counts of one generation's responses.
+#[derive(Debug, Default)]
+pub struct ResponseCounts {
+    all: AtomicU64,
+    errors: AtomicU64,
+}
+
+/// The judgement of a response, or of its absence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseOutcome {
+    /// The app did nothing wrong.
+    NoFault,
+    /// The app failed.
+    AppFault,
+}
+
+/// Completes when the last handle of its [`Upstream`] is dropped.
+#[derive(Debug)]
+pub struct Drain {
+    pub(super) released: oneshot::Receiver<()>,
+    upstream: Weak<Upstream>,
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// Returns an upstream, and a [`Drain`] that completes when nothing is in flight to it any more.
+    pub fn new(generation: Generation, address: SocketAddr) -> (Arc<Self>, Drain) {
+        Self::with_counts(generation, address, None)
+    }
+
+    /// Does the same as [`Upstream::new`], and counts responses in `responses`.
+    pub fn with_counts(
+        generation: Generation,
+        address: SocketAddr,
+        responses: Option<Arc<ResponseCounts>>,
+    ) -> (Arc<Self>, Drain) {
+        let (in_use, released) = oneshot::channel();
+        let upstream = Arc::new(Self {
+            generation,
+            address,
+            is_evicted: AtomicBool::new(false),
+            tunnels: Arc::default(),
+            responses,
+            unanswered: Unanswered::default(),
+            _in_use: in_use,
+        });
+        let drain = Drain {
+            released,
+            upstream: Arc::downgrade(&upstream),
+        };
+        (upstream, drain)
+    }
+
+    /// Returns the requests whose connection the app has closed without a response.
+    pub fn unanswered(&self) -> &Unanswered {
+        &self.unanswered
+    }
+
+    /// Counts a response, if responses are counted.
+    pub fn count_response(&self, outcome: ResponseOutcome) {
+        if let Some(responses) = &self.responses {
+            responses.all.fetch_add(1, Ordering::Relaxed);
+            if outcome == ResponseOutcome::AppFault {
+                responses.errors.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Returns `true` if its requests were cut off.
+    ///
+    /// Tunnels have a shorter grace period: an upstream that has lost only those may be routed to
+    /// again, and what is in flight to it goes on.
+    pub fn is_evicted(&self) -> bool {
+        self.is_evicted.load(Ordering::Acquire)
+    }
+
+    pub(super) fn mark_evicted(&self) {
+        self.is_evicted.store(true, Ordering::Release);
+    }
+
+    /// Counts one more of what is in flight as a tunnel.
+    pub fn mark_tunnel(&self) -> TunnelMark {
+        self.tunnels.fetch_add(1, Ordering::Relaxed);
+        TunnelMark(Arc::clone(&self.tunnels))
+    }
+
+    /// Returns the number of tunnels in flight. For display.
+    pub fn tunnels(&self) -> usize {
+        self.tunnels.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for TunnelMark {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl ResponseCounts ===
+
+impl ResponseCounts {
+    /// Returns the number of responses, and the number of errors among them.
+    pub fn read(&self) -> (u64, u64) {
+        let errors = self.errors.load(Ordering::Relaxed);
+        (self.all.load(Ordering::Relaxed), errors)
+    }
+}
+
+// === impl Drain ===
+
+impl Drain {
+    /// Returns the upstream, which exists while something is in flight to it or it is routed.
+    pub fn upstream(&self) -> Weak<Upstream> {
+        self.upstream.clone()
+    }
+
+    /// Waits until the last handle is dropped.
+    pub async fn wait(self) {
+        // Nothing is sent: the sender is dropped with the upstream.
+        let _ = self.released.await;
+    }
+}
