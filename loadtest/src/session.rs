@@ -56,7 +56,7 @@ pub struct SessionPlan<'a> {
     pub releases: &'a [Release],
     /// Releases of control runs.
     pub controls: &'a [Release],
-    pub pace: SessionPace,
+    pub pace: Pace,
     /// App whose start-up time is measured.
     pub startup: Option<Startup<'a>>,
     /// Journal of the apps.
@@ -69,18 +69,6 @@ pub struct Startup<'a> {
     pub release: &'a Release,
     pub system: &'a System,
     pub log: &'a Path,
-}
-
-/// The times of deploys.
-#[derive(Clone, Copy, Debug)]
-pub enum SessionPace {
-    /// The next deploy `every` after clients saw the release, and none after `at_most`.
-    AfterSeen {
-        every: Duration,
-        at_most: Option<Duration>,
-    },
-    /// Deploys spread over the time that the requests take.
-    Spread,
 }
 
 /// An error that fits "failed to {…}".
@@ -209,15 +197,10 @@ impl Session {
                 }
             }
             let pace = match plan.pace {
-                SessionPace::AfterSeen { every, at_most } => Pace::AfterSeen { every, at_most },
-                SessionPace::Spread => {
-                    let whole = plan.spec.requests as f64 / f64::from(plan.spec.rate.get());
-                    let rest = Duration::from_secs_f64(whole).saturating_sub(started.elapsed());
-                    let swaps = u32::try_from(plan.releases.len()).unwrap_or(u32::MAX);
-                    Pace::Spread {
-                        every: rest / swaps.max(1),
-                    }
-                }
+                Pace::AfterSeen { .. } => plan.pace,
+                Pace::Spread { over } => Pace::Spread {
+                    over: over.saturating_sub(started.elapsed()),
+                },
             };
             let mut schedule = Schedule {
                 releases: plan.releases,

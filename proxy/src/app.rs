@@ -22,7 +22,7 @@ use crate::control_plane::watcher::{WatchEvent, Watcher};
 use crate::data_plane::{DataPlane, Listener, ShutdownRequest, TrafficCounters};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::observe::admin::{self, Admin};
-use crate::observe::{event_hook, systemd};
+use crate::observe::{announcer, event_hook, systemd};
 use crate::os::files;
 use crate::os::listening::describe_listener;
 use crate::os::service_manager::{ServiceNotification, notify, passed_listener};
@@ -162,6 +162,7 @@ fn publish_status(
     let admin = bind_admin(config.admin.take())?;
     let mut status = Status::new(Arc::clone(sidecar), listen, (&config.watch.source).into());
     status.command = Some(config.store.command.key());
+    status.can_stage = config.supervisor.can_overlap;
     status.log_file = config.log.path_of(sidecar);
     status.admin = admin.as_ref().map(Admin::address);
     let (publisher, published) = watch::channel(status);
@@ -171,6 +172,8 @@ fn publish_status(
     if let Some(command) = config.on_event.take() {
         spawn_local(event_hook::notify(command, published.clone()));
     }
+    let request = config.notify.take();
+    spawn_local(announcer::announce(request, published.clone()));
     notify(ServiceNotification::Ready);
     spawn_local(systemd::report(published.clone()));
     let writer = status_file::publish(status_file, published).map_err(AppError::Thread)?;

@@ -9,7 +9,7 @@
 /// A page defines its links at its end, as files. The definitions before it come first and so win:
 /// the same links lead to modules here.
 macro_rules! pages {
-    ($($module:ident = $($file:literal),+;)+) => {$(
+    ($($module:ident = $($file:literal),+ $(,)?;)+) => {$(
         #[doc = "[deploying]: crate::docs::deploying"]
         #[doc = "[digests]: crate::docs::deploying#digests"]
         #[doc = "[archives]: crate::docs::deploying#archives"]
@@ -102,6 +102,9 @@ pages! {
         "decisions/0110-reported-changes-replace-looks-on-local-disks",
         "decisions/0111-the-heartbeat-is-written-in-place",
         "decisions/0112-only-a-renaming-shortens-the-settle-time",
+        "decisions/0113-a-connection-is-reused-after-a-body-that-nobody-read",
+        "decisions/0114-a-daemon-that-hides-is-not-hunted",
+        "decisions/0117-a-tunnel-has-shorter-turns",
         "decisions/0125-a-checksum-file-names-the-deployment-of-its-artifact",
         "decisions/0130-what-runs-before-a-start-runs-once",
         "decisions/0131-a-check-never-delays-what-has-proved-itself",
@@ -109,8 +112,13 @@ pages! {
         "decisions/0145-the-reason-of-an-error-is-in-the-log",
         "decisions/0146-a-maintenance-is-healthy",
         "decisions/0147-kept-assets-are-copies-of-their-own",
+        "decisions/0132-a-staged-release-takes-the-pointer-away",
+        "decisions/0137-only-the-live-check-acts-on-an-app-that-does-not-answer",
+        "decisions/0138-the-error-of-a-failed-app-is-searched-for-in-its-output",
+        "decisions/0139-an-app-reads-its-state-in-a-file-of-its-own",
         "decisions/0158-ci-builds-optimized-programs-once",
         "decisions/0159-two-wines-test-side-by-side",
         "decisions/0160-the-sample-app-is-linked-without-symbols",
-        "decisions/0161-the-chaos-clients-are-a-closed-loop";
+        "decisions/0161-the-chaos-clients-are-a-closed-loop",
+    ;
 }

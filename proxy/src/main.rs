@@ -37,6 +37,8 @@ fn main() -> ExitCode {
         Subcommands::Run(run) => exit_code(self::run(*run)),
         Subcommands::Check(check) => commands::check::run(*check).into(),
         Subcommands::Deploy(deploy) => commands::deploy::run(&deploy).into(),
+        Subcommands::Promote(options) => commands::control::promote(&options).into(),
+        Subcommands::Abort(options) => commands::control::abort(&options).into(),
         Subcommands::Status(options) => commands::status::run(&options).into(),
         Subcommands::History(options) => commands::history::run(&options).into(),
         Subcommands::Logs(options) => commands::logs::run(&options).into(),
@@ -44,7 +46,9 @@ fn main() -> ExitCode {
         Subcommands::Restart(options) => commands::control::restart(&options).into(),
         Subcommands::Pause(options) => commands::control::pause(&options).into(),
         Subcommands::Resume(options) => commands::control::resume(&options).into(),
-        Subcommands::Maintenance(options) => commands::control::maintenance(&options).into(),
+        Subcommands::Maintenance(options) => {
+            commands::maintenance::run_maintenance(&options).into()
+        }
         Subcommands::Digest(options) => commands::digest::run(&options).into(),
         Subcommands::Completions { shell } => exit_code(print(&completions(shell))),
         Subcommands::SendConsoleEvent { event, pid } => {

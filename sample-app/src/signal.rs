@@ -9,7 +9,6 @@ use tokio::sync::mpsc;
 /// Listens from its creation on, so create it before anyone can think that the app is up.
 #[derive(Debug)]
 pub(crate) struct StopSignals {
-    signals: imp::Signals,
     asker: Asker,
     asked: mpsc::UnboundedReceiver<&'static str>,
 }
@@ -21,11 +20,9 @@ pub(crate) struct Asker(mpsc::UnboundedSender<&'static str>);
 impl StopSignals {
     pub(crate) fn listen() -> io::Result<Self> {
         let (asker, asked) = mpsc::unbounded_channel();
-        Ok(Self {
-            signals: imp::Signals::listen()?,
-            asker: Asker(asker),
-            asked,
-        })
+        let asker = Asker(asker);
+        hear_signals(&asker)?;
+        Ok(Self { asker, asked })
     }
 
     pub(crate) fn asker(&self) -> Asker {
@@ -45,11 +42,8 @@ impl StopSignals {
 
     /// Waits for the next one and names it.
     pub(crate) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            signal = self.signals.next() => signal,
-            // It holds a sender itself, so the channel never ends.
-            Some(asked) = self.asked.recv() => asked,
-        }
+        // It holds a sender itself, so the channel never ends.
+        self.asked.recv().await.unwrap_or_default()
     }
 }
 
@@ -61,59 +55,35 @@ impl Asker {
 }
 
 #[cfg(unix)]
-mod imp {
-    use std::io;
+fn hear_signals(asker: &Asker) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
 
-    use tokio::signal::unix::{Signal, SignalKind, signal};
-
-    #[derive(Debug)]
-    pub(super) struct Signals {
-        terminate: Signal,
-        interrupt: Signal,
-    }
-
-    impl Signals {
-        pub(super) fn listen() -> io::Result<Self> {
-            Ok(Self {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
-            })
-        }
-
-        pub(super) async fn next(&mut self) -> &'static str {
-            tokio::select! {
-                _ = self.terminate.recv() => "SIGTERM",
-                _ = self.interrupt.recv() => "SIGINT",
+    for (kind, name) in [
+        (SignalKind::terminate(), "SIGTERM"),
+        (SignalKind::interrupt(), "SIGINT"),
+    ] {
+        let (mut signal, asker) = (signal(kind)?, asker.clone());
+        tokio::spawn(async move {
+            while signal.recv().await.is_some() {
+                asker.ask(name);
             }
-        }
+        });
     }
+    Ok(())
 }
 
 #[cfg(windows)]
-mod imp {
-    use std::io;
+fn hear_signals(asker: &Asker) -> io::Result<()> {
+    use tokio::signal::windows::{ctrl_break, ctrl_c};
 
-    use tokio::signal::windows::{CtrlBreak, CtrlC, ctrl_break, ctrl_c};
-
-    #[derive(Debug)]
-    pub(super) struct Signals {
-        ctrl_c: CtrlC,
-        ctrl_break: CtrlBreak,
-    }
-
-    impl Signals {
-        pub(super) fn listen() -> io::Result<Self> {
-            Ok(Self {
-                ctrl_c: ctrl_c()?,
-                ctrl_break: ctrl_break()?,
-            })
-        }
-
-        pub(super) async fn next(&mut self) -> &'static str {
+    let (mut ctrl_c, mut ctrl_break, asker) = (ctrl_c()?, ctrl_break()?, asker.clone());
+    tokio::spawn(async move {
+        loop {
             tokio::select! {
-                _ = self.ctrl_c.recv() => "Ctrl-C",
-                _ = self.ctrl_break.recv() => "Ctrl-Break",
+                _ = ctrl_c.recv() => asker.ask("Ctrl-C"),
+                _ = ctrl_break.recv() => asker.ask("Ctrl-Break"),
             }
         }
-    }
+    });
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::Deref;
 use std::path::Path;
 
-pub use handoff::deployment::status::{Failure, Handoff, Outcome, Phase, Refusal};
+pub use handoff::deployment::status::{Failure, Handoff, LaunchCause, Outcome, Phase, Refusal};
 use handoff::release::ReleaseId;
 use serde::Deserialize;
 

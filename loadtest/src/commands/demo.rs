@@ -13,7 +13,8 @@ use crate::generator::mix::Mix;
 use crate::host::binaries;
 use crate::host::system::System;
 use crate::report::part::{Part, PartSpec};
-use crate::session::{self, REQUEST_TIMEOUT, SessionError, SessionPace, SessionPlan};
+use crate::schedule::Pace;
+use crate::session::{self, REQUEST_TIMEOUT, SessionError, SessionPlan};
 use crate::units::millis;
 
 /// Runs the demo; returns whether it passed.
@@ -92,7 +93,7 @@ pub(crate) fn plan<'a>(
         serves: 1,
         releases: releases.get(1..).unwrap_or_default(),
         controls: &[],
-        pace: SessionPace::AfterSeen {
+        pace: Pace::AfterSeen {
             every,
             at_most: None,
         },

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
@@ -15,8 +16,8 @@ use crate::host::binaries;
 use crate::host::revision;
 use crate::host::system::System;
 use crate::report::part::{Part, PartSpec};
-use crate::schedule::CONTROL_LIFE;
-use crate::session::{self, REQUEST_TIMEOUT, SessionPace, SessionPlan, Startup};
+use crate::schedule::{CONTROL_LIFE, Pace};
+use crate::session::{self, REQUEST_TIMEOUT, SessionPlan, Startup};
 
 /// Number from which releases of control runs count: if one ever answered, it would be a release
 /// that was never deployed.
@@ -156,7 +157,10 @@ impl Soak<'_> {
             serves: 1,
             releases: releases.get(1..).unwrap_or_default(),
             controls: &controls,
-            pace: SessionPace::Spread,
+            // The time that the requests take.
+            pace: Pace::Spread {
+                over: Duration::from_secs_f64(spec.requests as f64 / f64::from(spec.rate.get())),
+            },
             startup: releases.first().map(|release| Startup {
                 release,
                 system,

@@ -108,8 +108,16 @@ mod tests {
         let mut swaps = [swap("bb", 1000), swap("cc", 1990), swap("dd", 3000)];
         note_steps(&status, &mut swaps);
         let [second, third, unknown] = swaps;
-        let ends = [4, 10, 11, 50, 51, 600].map(Some);
-        assert_eq!(second.phases.ends()[..6], ends);
+        let phases = Phases {
+            detected_ms: Some(4),
+            copied_ms: Some(10),
+            launched_ms: Some(11),
+            ready_ms: Some(50),
+            promoted_ms: Some(51),
+            drained_ms: Some(600),
+            stopped_ms: None,
+        };
+        assert_eq!(second.phases, phases);
         assert!(!second.is_over());
         assert_eq!(third.refused.as_deref(), Some("it exited"));
         assert_eq!(unknown.phases, Phases::default());

@@ -46,26 +46,6 @@ pub struct Phases {
     pub stopped_ms: Option<u64>,
 }
 
-impl Phases {
-    /// Names of the steps, in their order.
-    pub const NAMES: [&'static str; 7] = [
-        "detected", "copied", "launched", "ready", "promoted", "drained", "stopped",
-    ];
-
-    /// Returns the ends of the steps, in their order.
-    pub fn ends(&self) -> [Option<u64>; 7] {
-        [
-            self.detected_ms,
-            self.copied_ms,
-            self.launched_ms,
-            self.ready_ms,
-            self.promoted_ms,
-            self.drained_ms,
-            self.stopped_ms,
-        ]
-    }
-}
-
 impl Swap {
     pub fn of(release: &Release) -> Self {
         Self {

@@ -57,8 +57,8 @@ pub enum Pace {
         /// Time after which load ends and nothing is deployed.
         at_most: Option<Duration>,
     },
-    /// A deploy each `every`, and a control run halfway; later if they last longer.
-    Spread { every: Duration },
+    /// Deploys spread `over` this time, and control runs between them; later if they last longer.
+    Spread { over: Duration },
 }
 
 /// The deploys that were made.
@@ -98,7 +98,7 @@ impl Schedule<'_> {
                     next = Instant::now() + every;
                     continue;
                 }
-                Pace::Spread { every } => every,
+                Pace::Spread { over } => over.div_f64(self.releases.len() as f64),
             };
             if !await_step(strategy, &mut played.swaps, Swap::is_over).await? {
                 return Ok(());

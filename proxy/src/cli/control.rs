@@ -23,6 +23,27 @@ Exit codes:
   3  --timeout is over before all requests in flight have ended; every sidecar is resumed
   4  no sidecar runs";
 
+/// Let the staged release serve.
+///
+/// It has been deployed with `handoff deploy --stage`. One that is not ready yet serves as soon as it
+/// is.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub struct PromoteArgs {
+    #[command(flatten)]
+    pub(crate) follow: FollowArgs,
+}
+
+/// Give up the staged release.
+///
+/// It is refused until it is deployed again. The pointer file stays as it is.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub struct AbortArgs {
+    #[command(flatten)]
+    pub(crate) follow: FollowArgs,
+}
+
 /// Return to an earlier release, at once if it still drains or is on standby.
 ///
 /// The release that served is refused until it is deployed again, or its content changes. The

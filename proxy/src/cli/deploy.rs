@@ -9,7 +9,7 @@ use crate::os::rights::Rights;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  every live sidecar reports the release as active
+  0  every live sidecar reports the release as active, or with --stage as staged
   1  a sidecar has refused the release, or it could not be copied; the previous one is deployed again
   2  the command line is invalid, or no deployment is found
   3  --timeout is over before every live sidecar reports the release as active; it stays deployed
@@ -56,6 +56,17 @@ pub struct DeployArgs {
     /// Maximum time for all sidecars to report the release as active
     #[arg(long, default_value = "5m")]
     pub(crate) timeout: Duration,
+
+    /// Stop before the release serves: it waits for `handoff promote` or `handoff abort`, and requests
+    /// with the field X-Handoff-Preview and the token that is printed reach it meanwhile
+    ///
+    /// It serves at once where no other release can.
+    #[arg(long)]
+    pub(crate) stage: bool,
+
+    /// Maximum time for which the release waits; then it is given up, as by `handoff abort`
+    #[arg(long, default_value = "1h", requires = "stage")]
+    pub(crate) stage_timeout: Duration,
 
     /// State of the handoff to wait for
     #[arg(long, value_enum, default_value = "promoted")]

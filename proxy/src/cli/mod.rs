@@ -4,7 +4,9 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::check::CheckArgs;
-use self::control::{MaintenanceArgs, PauseArgs, RestartArgs, ResumeArgs, RollbackArgs};
+use self::control::{
+    AbortArgs, MaintenanceArgs, PauseArgs, PromoteArgs, RestartArgs, ResumeArgs, RollbackArgs,
+};
 use self::deploy::DeployArgs;
 use self::queries::{DigestArgs, HistoryArgs, LogsArgs, StatusArgs};
 use self::values::with_conventions;
@@ -46,6 +48,8 @@ pub enum Subcommands {
     Run(Box<Run>),
     Check(Box<CheckArgs>),
     Deploy(Box<DeployArgs>),
+    Promote(Box<PromoteArgs>),
+    Abort(Box<AbortArgs>),
     Status(Box<StatusArgs>),
     History(Box<HistoryArgs>),
     Logs(Box<LogsArgs>),

@@ -117,6 +117,8 @@ impl Cli {
             | Subcommands::Status(_)
             | Subcommands::History(_)
             | Subcommands::Logs(_)
+            | Subcommands::Promote(_)
+            | Subcommands::Abort(_)
             | Subcommands::Rollback(_)
             | Subcommands::Restart(_)
             | Subcommands::Pause(_)
@@ -135,6 +137,8 @@ impl Cli {
             Subcommands::Status(status) => &mut status.deployment.named_by,
             Subcommands::History(history) => &mut history.deployment.named_by,
             Subcommands::Logs(logs) => &mut logs.deployment.named_by,
+            Subcommands::Promote(promote) => &mut promote.follow.deployment.named_by,
+            Subcommands::Abort(abort) => &mut abort.follow.deployment.named_by,
             Subcommands::Rollback(rollback) => &mut rollback.follow.deployment.named_by,
             Subcommands::Restart(restart) => &mut restart.follow.deployment.named_by,
             Subcommands::Pause(pause) => &mut pause.deployment.named_by,

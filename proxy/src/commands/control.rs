@@ -15,13 +15,11 @@ use super::follow::{CommandOutcome, Follower, POLL_INTERVAL, Report, SidecarRepo
 use super::progress::Progress;
 use super::{ELSEWHERE, ExitStatus, count};
 use crate::cli::control::{
-    MaintenanceArgs, MaintenanceSwitch, PauseArgs, RestartArgs, ResumeArgs, RollbackArgs,
+    AbortArgs, PauseArgs, PromoteArgs, RestartArgs, ResumeArgs, RollbackArgs,
 };
 use crate::cli::deployment::DeploymentArgs;
-use crate::cli::output::{OutputFormat, eprint_line};
-use crate::deployment::desired::{
-    ControlCommand, MaintenanceCommand, PendingCommand, write_command,
-};
+use crate::cli::output::OutputFormat;
+use crate::deployment::desired::{ControlCommand, PendingCommand, write_command};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::os::rights::explain;
 use crate::release::Generation;
@@ -36,6 +34,28 @@ pub fn rollback(options: &RollbackArgs) -> ExitStatus {
     run(
         &follow.deployment,
         command,
+        *follow.timeout,
+        OutputFormat::from_flag(follow.json),
+    )
+}
+
+/// Lets the staged release serve.
+pub fn promote(options: &PromoteArgs) -> ExitStatus {
+    let follow = &options.follow;
+    run(
+        &follow.deployment,
+        ControlCommand::Promote,
+        *follow.timeout,
+        OutputFormat::from_flag(follow.json),
+    )
+}
+
+/// Gives up the staged release.
+pub fn abort(options: &AbortArgs) -> ExitStatus {
+    let follow = &options.follow;
+    run(
+        &follow.deployment,
+        ControlCommand::Abort,
         *follow.timeout,
         OutputFormat::from_flag(follow.json),
     )
@@ -78,31 +98,6 @@ pub fn resume(options: &ResumeArgs) -> ExitStatus {
     )
 }
 
-/// Refuses new requests, or ends that.
-pub fn maintenance(options: &MaintenanceArgs) -> ExitStatus {
-    let follow = &options.follow;
-    let command = match options.switch {
-        MaintenanceSwitch::On => {
-            let allow = options.allow.iter().map(ToString::to_string).collect();
-            let maintenance = MaintenanceCommand::new(options.message.clone(), allow);
-            ControlCommand::BeginMaintenance(maintenance)
-        }
-        MaintenanceSwitch::Off if options.message.is_some() || !options.allow.is_empty() => {
-            eprint_line(format_args!(
-                "handoff: --message and --allow belong to `handoff maintenance on`"
-            ));
-            return ExitStatus::Usage;
-        }
-        MaintenanceSwitch::Off => ControlCommand::EndMaintenance,
-    };
-    run(
-        &follow.deployment,
-        command,
-        *follow.timeout,
-        OutputFormat::from_flag(follow.json),
-    )
-}
-
 /// The reason why a command was not written.
 #[derive(Debug, thiserror::Error)]
 enum ControlError {
@@ -115,7 +110,7 @@ enum ControlError {
     Write { state: PathBuf, source: io::Error },
 }
 
-fn run(
+pub(super) fn run(
     place: &DeploymentArgs,
     command: ControlCommand,
     timeout: Duration,
@@ -148,6 +143,8 @@ struct ControlRun {
     launches: BTreeMap<Arc<str>, Generation>,
     /// The active instance of each sidecar before the command.
     active: BTreeMap<Arc<str>, Generation>,
+    /// The instance of each sidecar that was staged, or was to be, before the command.
+    staged: BTreeMap<Arc<str>, Generation>,
 }
 
 /// The end of a command, over all sidecars.
@@ -171,21 +168,14 @@ impl ControlRun {
             timeout,
             launches: BTreeMap::new(),
             active: BTreeMap::new(),
+            staged: BTreeMap::new(),
         }
     }
 
     fn run(&mut self, progress: &mut Progress) -> Result<Report, ControlError> {
         let deadline = Instant::now() + self.timeout;
         let is_live = self.follower.await_live();
-        // A sidecar that starts later executes a pause or a maintenance that it finds, and no other
-        // command.
-        let lasts = matches!(
-            self.command,
-            ControlCommand::Resume
-                | ControlCommand::BeginMaintenance(_)
-                | ControlCommand::EndMaintenance
-        );
-        if !is_live && !lasts {
+        if !is_live && !self.command.is_lasting() {
             return Ok(self.report(ControlOutcome::Idle, Steps::new()));
         }
         self.launches = self.follower.launches();
@@ -198,6 +188,11 @@ impl ControlRun {
                 (Arc::clone(&status.sidecar), active.unwrap_or(Generation(0)))
             })
             .collect();
+        let staged = |status: &Status| {
+            let staged = status.staged.as_ref().or(status.candidate.as_ref())?;
+            Some((Arc::clone(&status.sidecar), staged.generation))
+        };
+        self.staged = self.follower.sidecars.live().filter_map(staged).collect();
         let pending = self.write(self.command.clone())?;
         if !is_live {
             return Ok(self.report(ControlOutcome::Idle, Steps::new()));
@@ -226,7 +221,10 @@ impl ControlRun {
         loop {
             self.follower.sidecars.refresh();
             let mut steps = self.follower.steps(|status| self.step(status, pending));
-            if let ControlCommand::Rollback(_) | ControlCommand::Restart = self.command {
+            if !matches!(
+                self.command,
+                ControlCommand::Pause(_) | ControlCommand::Resume
+            ) {
                 // A sidecar that has started since needs no command.
                 steps.retain(|sidecar, _| self.active.contains_key(sidecar));
             }
@@ -274,12 +272,13 @@ impl ControlRun {
             (ControlCommand::Restart, _) => Step::of_restart(status, of(&self.active), before),
             (ControlCommand::Rollback(_), Some(to)) => Step::of_rollback(status, to, before),
             (ControlCommand::Rollback(_), None) => Step::Waiting { problem: None },
-            (ControlCommand::Pause(_) | ControlCommand::Resume | ControlCommand::Retry(_), _) => {
-                Step::of_pause(status)
-            }
+            (ControlCommand::Promote, _) => Step::of_promote(status, of(&self.staged)),
+            (ControlCommand::Abort, _) => Step::of_abort(status, of(&self.staged)),
             (ControlCommand::BeginMaintenance(_) | ControlCommand::EndMaintenance, _) => {
                 Step::of_maintenance(status)
             }
+            (ControlCommand::Pause(_) | ControlCommand::Resume, _)
+            | (ControlCommand::Retry(_) | ControlCommand::Stage(_), _) => Step::of_pause(status),
         }
     }
 
@@ -289,9 +288,12 @@ impl ControlRun {
             ControlCommand::Resume => *step == Step::Resumed,
             ControlCommand::BeginMaintenance(_) => *step == Step::InMaintenance,
             ControlCommand::EndMaintenance => *step == Step::NotInMaintenance,
-            ControlCommand::Rollback(_) | ControlCommand::Restart | ControlCommand::Retry(_) => {
+            ControlCommand::Abort => *step == Step::GivenUp,
+            ControlCommand::Rollback(_) | ControlCommand::Restart | ControlCommand::Promote => {
                 step.is_active()
             }
+            // No command of an operator.
+            ControlCommand::Retry(_) | ControlCommand::Stage(_) => step.is_active(),
         }
     }
 
@@ -410,6 +412,10 @@ impl ControlRun {
         let releases = releases.join(" and ");
         match self.command {
             ControlCommand::Rollback(_) => format!("{releases} serves again in {all}"),
+            ControlCommand::Promote => format!("{releases} serves in {all}"),
+            ControlCommand::Abort => {
+                format!("the staged release is given up in {all}; {releases} serves on")
+            }
             ControlCommand::Restart => format!("{releases} serves from a new instance in {all}"),
             ControlCommand::Pause(_) => {
                 let left = humantime::format_duration(self.pause_left());
@@ -418,11 +424,13 @@ impl ControlRun {
                      `handoff resume`"
                 )
             }
-            ControlCommand::Resume | ControlCommand::Retry(_) => format!("{all} not paused"),
             ControlCommand::BeginMaintenance(_) => format!(
                 "{all} in maintenance: new requests get 503 until `handoff maintenance off`"
             ),
             ControlCommand::EndMaintenance => format!("{all} not in maintenance"),
+            ControlCommand::Resume | ControlCommand::Retry(_) | ControlCommand::Stage(_) => {
+                format!("{all} not paused")
+            }
         }
     }
 

@@ -9,14 +9,15 @@ use console::{Style, style};
 use serde_json::Value;
 
 use super::count;
+use super::maintenance;
 use super::sidecars::Liveness;
 use crate::deployment::status::{
-    DataLeft, Failure, Handoff, MaintenanceStatus, Outcome, Phase, Settling, Status, UnixMillis,
+    DataLeft, Failure, Handoff, Outcome, Phase, Settling, Status, UnansweredRequests, UnixMillis,
 };
 use crate::os::terminal::printable;
 
 /// Number of lines of output shown of a failed instance.
-const OUTPUT: usize = 10;
+const OUTPUT: usize = 40;
 
 /// Returns a sidecar with its instances and its last handoffs.
 pub(super) fn sidecar(
@@ -80,6 +81,9 @@ pub(super) fn sidecar(
             alarm.generation, alarm.reason
         );
     }
+    if let Some(unanswered) = &status.unanswered {
+        text += &self::unanswered(unanswered, now);
+    }
     if let Some(until) = status.bakes_until_ms {
         let _ = writeln!(text, "  on trial for {} more", between(now, until));
     }
@@ -107,8 +111,13 @@ pub(super) fn sidecar(
         let left = between(now, paused.until_ms);
         let _ = writeln!(text, "  {} for {left} more", style("paused").yellow());
     }
-    if let Some(maintenance) = &status.maintenance {
-        text += &self::maintenance(maintenance, now);
+    if let Some(begun) = &status.maintenance {
+        text += &maintenance::row(begun, &between(begun.since_ms, now));
+    }
+    if let (Some(staged), Some(until)) = (&status.staged, status.staged_until_ms) {
+        let left = between(now, until);
+        let release = &staged.release;
+        let _ = writeln!(text, "  {release} awaits `handoff promote` for {left} more");
     }
     text += &ways_back(status, now);
     if let Some(problem) = status.last_failure.as_ref() {
@@ -120,21 +129,6 @@ pub(super) fn sidecar(
     if !last.is_empty() {
         text += "  last handoffs\n";
         let _ = writeln!(text, "{}", indented(&self::handoffs(last, now)));
-    }
-    text
-}
-
-fn maintenance(maintenance: &MaintenanceStatus, now: UnixMillis) -> String {
-    let since = between(maintenance.since_ms, now);
-    let what = style("in maintenance").yellow();
-    let mut text = format!("  {what} for {since}: new requests get 503");
-    if !maintenance.allow.is_empty() {
-        let allow = maintenance.allow.join(", ");
-        let _ = write!(text, ", but not those from {allow}");
-    }
-    text.push('\n');
-    if let Some(message) = &maintenance.message {
-        let _ = writeln!(text, "    {message}");
     }
     text
 }
@@ -167,6 +161,20 @@ fn settling(settling: &Settling, now: UnixMillis) -> String {
     format!(
         "  waiting until {artifact} has not changed for {period}; last change {changed} ago{proof}\n"
     )
+}
+
+/// Returns the time for which the app has left requests unanswered.
+fn unanswered(unanswered: &UnansweredRequests, now: UnixMillis) -> String {
+    let oldest = between(unanswered.oldest_ms, now);
+    let answer = match unanswered.last_answer_ms {
+        Some(at) => format!("the last answer was {} ago", between(at, now)),
+        None => "it has answered none so far".to_owned(),
+    };
+    let verdict = match unanswered.unresponsive_ms {
+        Some(_) => style("; it does not respond").red().to_string(),
+        None => String::new(),
+    };
+    format!("  the oldest unanswered request is {oldest} old, {answer}{verdict}\n")
 }
 
 /// Returns the data that the release before has left, and the remedy.
@@ -202,9 +210,11 @@ pub(super) fn handoffs<'a>(
         "WHEN",
         "GENERATION",
         "RELEASE",
+        "WHY",
         "OUTCOME",
         "READY",
         "DRAINED",
+        "END",
     ];
     let mut rows = Rows::new(&header[usize::from(!has_sidecar)..]);
     for (sidecar, handoff) in handoffs {
@@ -214,6 +224,7 @@ pub(super) fn handoffs<'a>(
                 .unwrap_or_default()
         };
         let (outcome, style) = match handoff.outcome {
+            _ if handoff.has_crashed() => ("crashed", Style::new().red()),
             Outcome::Starting => ("starting", Style::new().cyan()),
             Outcome::Promoted => ("promoted", Style::new()),
             Outcome::Refused => ("refused", Style::new().red()),
@@ -225,9 +236,11 @@ pub(super) fn handoffs<'a>(
             format!("{} ago", between(handoff.launched_ms, now)),
             handoff.generation.to_string(),
             handoff.release.to_string(),
+            handoff.cause.words().to_owned(),
             outcome.to_owned(),
             after(handoff.ready_ms, Some(handoff.launched_ms)),
             after(handoff.drained_ms, handoff.promoted_ms),
+            handoff.end.clone().unwrap_or_default(),
         ];
         let sidecar = sidecar.map(str::to_owned);
         rows.add(
@@ -247,6 +260,7 @@ fn instances(status: &Status, now: UnixMillis) -> String {
             Style::new().cyan(),
             status.candidate.as_slice(),
         ),
+        ("staged", Style::new().cyan(), status.staged.as_slice()),
         ("standby", Style::new(), status.standby.as_slice()),
         ("draining", Style::new().yellow(), &status.draining),
         ("stopping", Style::new().dim(), &status.stopping),
@@ -337,6 +351,9 @@ fn failure(failure: &Failure, now: UnixMillis) -> String {
         failure.generation,
         failure.reason
     );
+    if let Some(error) = &failure.error {
+        let _ = writeln!(text, "    error: {}", style(error).red());
+    }
     if let Some(probe) = failure
         .probe
         .as_ref()

@@ -48,6 +48,7 @@ pub(super) fn supervisor(
         start_timeout: positive("--start-timeout", options.readiness.start_timeout)?,
         deploy_timeout: positive("--deploy-timeout", options.readiness.deploy_timeout)?,
         liveness: liveness(run)?,
+        unresponsive_after: *options.liveness.unresponsive_after,
         rapid_fails: options.liveness.rapid_fails.max(1),
         bake: bake(run)?,
         bake_max_errors: bake_max_errors(run)?,

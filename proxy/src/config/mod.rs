@@ -15,6 +15,7 @@ use crate::control_plane::watcher::WatchSettings;
 use crate::data_plane;
 use crate::deployment::FormerState;
 use crate::observe::admin;
+use crate::process::announcement::NotifyRequest;
 use crate::process::template::Command;
 use crate::router::HoldLimits;
 use crate::telemetry::{self, sinks};
@@ -63,6 +64,8 @@ pub struct Config {
     pub lines: sinks::SinkSettings,
     /// Command of the event hook, if there is one.
     pub on_event: Option<String>,
+    /// Request to each instance about its state, if there is one.
+    pub notify: Option<NotifyRequest>,
     /// The log.
     pub log: telemetry::LogSettings,
     /// The end of handoff.
@@ -111,6 +114,7 @@ impl Config {
             log: observing::log(run, platform, admin.as_ref(), &state),
             lines: observing::lines(run),
             on_event: run.observability.on_event.clone(),
+            notify: run.observability.notify.clone(),
             admin,
             windows_auth: platform.windows_auth(run)?,
             listen: platform.listen(run)?,

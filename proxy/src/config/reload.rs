@@ -188,6 +188,7 @@ mod tests {
             "deploy-timeout",
             "live-path",
             "live-interval",
+            "unresponsive-after",
             "health-fall",
             "rapid-fails",
             "bake",

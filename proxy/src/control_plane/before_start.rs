@@ -96,7 +96,7 @@ impl<L: Launch> BeforeStart<L> {
                 };
             }
             self.show(format!("sidecar {} runs --before-start", claim.sidecar));
-            if self.has_to_stop_within(POLL).await {
+            if self.await_stop(POLL).await {
                 return Ok(Turn::NotWanted);
             }
         }
@@ -118,7 +118,7 @@ impl<L: Launch> BeforeStart<L> {
                 "sidecar {} runs --before-start for another release",
                 claim.sidecar
             ));
-            if self.has_to_stop_within(POLL).await {
+            if self.await_stop(POLL).await {
                 self.with_runs(|runs, digest| runs.release(digest)).await?;
                 return Ok(Turn::NotWanted);
             }
@@ -203,7 +203,7 @@ impl<L: Launch> BeforeStart<L> {
     }
 
     /// Waits, and returns true if the release is not wanted any more.
-    async fn has_to_stop_within(&mut self, time: Duration) -> bool {
+    async fn await_stop(&mut self, time: Duration) -> bool {
         let stop = self.stop_time.wait_for(Option::is_some);
         tokio::time::timeout(time, stop).await.is_ok()
     }

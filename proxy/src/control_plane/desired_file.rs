@@ -35,7 +35,7 @@ pub enum DesiredChange {
     /// It has other content than before, or was read for the first time.
     Content {
         /// The content.
-        desired: Desired,
+        desired: Box<Desired>,
         /// True if it is older than the sidecar.
         at_start: bool,
     },
@@ -110,6 +110,7 @@ impl DesiredFile {
                 (desired.assumed_at(moment), true)
             }
         };
+        let desired = Box::new(desired);
         Some(DesiredChange::Content { desired, at_start })
     }
 
@@ -196,7 +197,7 @@ mod tests {
             let known = (!at_start).then(|| before.take().unwrap_or_default());
             let now = SystemTime::now();
             commands.extend(desired.commands_since(known.as_ref(), now).0);
-            before = Some(desired);
+            before = Some(*desired);
         }
         commands
     }

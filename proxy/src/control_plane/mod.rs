@@ -5,6 +5,7 @@ pub mod before_start;
 mod change_events;
 pub mod config_source;
 pub mod desired_file;
+mod elsewhere;
 mod environment;
 mod instance;
 pub mod lifecycle;

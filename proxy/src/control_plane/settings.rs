@@ -47,6 +47,8 @@ pub struct SupervisorSettings {
     pub can_overlap: bool,
     /// Check of the active instance.
     pub liveness: Liveness,
+    /// Time without an answer after which the active instance is reported; zero is never.
+    pub unresponsive_after: Duration,
     /// Time for which a superseded instance is kept on standby.
     pub bake: Duration,
     /// Rise of the share of errors (0 to 1) above which the trial has failed.

@@ -82,7 +82,17 @@ impl Siblings {
         if !is_refused || self.running.iter().any(|running| running.digest == digest) {
             return None;
         }
-        self.running.iter().find_map(|running| {
+        self.other_than(&digest)
+    }
+
+    /// Returns an artifact that siblings run beside this content, which is to wait.
+    pub fn beside(&self, digest: Digest) -> Option<Target> {
+        self.other_than(&digest.to_string())
+    }
+
+    fn other_than(&self, digest: &str) -> Option<Target> {
+        let mut others = self.running.iter().filter(|other| other.digest != digest);
+        others.find_map(|running| {
             Some(Target {
                 path: running.source.clone()?,
                 digest: Some(Digest::parse(&running.digest).ok()?),

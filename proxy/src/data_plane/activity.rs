@@ -155,9 +155,9 @@ impl Activity {
         self.turn.store(left, Ordering::Relaxed);
     }
 
-    /// Begins a turn of the connection's task.
-    pub(super) fn begin_turn(&self) {
-        self.turn.store(TURN, Ordering::Relaxed);
+    /// Begins a turn of the connection's task, in which this number of bytes may pass.
+    pub(super) fn begin_turn(&self, bytes: u32) {
+        self.turn.store(bytes, Ordering::Relaxed);
     }
 
     /// Returns `true` if so much has passed in this turn that others are to go on.
@@ -391,7 +391,7 @@ mod tests {
         assert!(!activity.is_turn_over());
         activity.record_write(TURN as usize / 2);
         assert!(activity.is_turn_over());
-        activity.begin_turn();
+        activity.begin_turn(TURN);
         assert!(!activity.is_turn_over());
     }
 }

@@ -63,6 +63,8 @@ pub(super) struct ConnectionHandle {
     closing: Notify,
     /// Set once it has served a request.
     kept: OnceCell<KeptMark>,
+    /// Set by each answer, on any connection of the generation; the sweep takes it back.
+    answered: Rc<Cell<bool>>,
     habits: Arc<Habits>,
     _place: Place,
 }
@@ -177,7 +179,12 @@ impl Connection {
 
 impl ConnectionHandle {
     /// Returns the handle of a new connection.
-    pub(super) fn new(generation: Generation, habits: Arc<Habits>, place: Place) -> Self {
+    pub(super) fn new(
+        generation: Generation,
+        answered: Rc<Cell<bool>>,
+        habits: Arc<Habits>,
+        place: Place,
+    ) -> Self {
         Self {
             generation,
             class: Cell::new(Class::Request),
@@ -187,6 +194,7 @@ impl ConnectionHandle {
             is_closing: Cell::new(false),
             closing: Notify::new(),
             kept: OnceCell::new(),
+            answered,
             habits,
             _place: place,
         }
@@ -230,6 +238,11 @@ impl ConnectionHandle {
     /// so far.
     pub(super) fn stop_response_timer(&self) {
         self.waiting.set(None);
+    }
+
+    /// Marks that the app has answered a request.
+    pub(super) fn mark_answered(&self) {
+        self.answered.set(true);
     }
 
     /// Returns the reason for which it was cut, if it was.

@@ -154,7 +154,11 @@ impl Connections {
                 let rank = match client.activity.state() {
                     ClientState::Lingering => 0,
                     ClientState::Opened => 1,
-                    _ => 2,
+                    ClientState::Head
+                    | ClientState::Request
+                    | ClientState::Idle
+                    | ClientState::Tunnel
+                    | ClientState::EndingTunnel => 2,
                 };
                 (time >= MIN_IDLE).then_some((rank, Reverse(time), key))
             })

@@ -17,11 +17,12 @@ use http_body::{Body as _, Frame};
 use tokio::task::JoinHandle;
 
 use super::activity::TURN;
+pub(super) use super::exchange_error::ExchangeError;
 use super::headers::{AddedFields, HeaderFlags};
 use super::pool::{Connection, ConnectionHandle, CutCause};
 use super::request_body::{BodyError, RequestBody};
 use super::stream::Stream;
-use super::wire::{self, Decoded, Decoder, Framing, Head, Malformed};
+use super::wire::{self, Decoded, Decoder, Framing, Head};
 
 /// Maximum size of a part of a body that is copied and sent together with what precedes it, in
 /// bytes.
@@ -38,30 +39,6 @@ pub(super) struct OutgoingRequest {
     framing: Framing,
     /// A byte of a response has arrived, be it of an interim one.
     has_arrived: bool,
-}
-
-/// An exchange without a response.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ExchangeError {
-    /// handoff cut the connection.
-    #[error("{}", match .0 {
-        CutCause::Evicted => "the release that worked on this was replaced, and its time is over",
-        CutCause::TimedOut => "the application did not answer in time",
-        CutCause::BrokenRequest => "the client's request was cut off",
-    })]
-    Cut(CutCause),
-    /// The connection ended before any byte of a response.
-    #[error("the application ended the connection without an answer: {0}")]
-    NoResponse(io::Error),
-    /// The connection ended within the head of a response.
-    #[error("the application ended the connection in the middle of an answer: {0}")]
-    PartialHead(io::Error),
-    /// The bytes that arrived are no HTTP response.
-    #[error("the application cannot be understood: {0}")]
-    Malformed(#[from] Malformed),
-    /// The client's body did not arrive.
-    #[error(transparent)]
-    ClientBody(BodyError),
 }
 
 /// The rest of a response.
@@ -159,6 +136,11 @@ impl OutgoingRequest {
         self.head.headers.insert(name, value);
     }
 
+    /// Removes a field, and returns its first value.
+    pub(super) fn take_header(&mut self, name: &HeaderName) -> Option<HeaderValue> {
+        self.head.headers.remove(name)
+    }
+
     /// Asks the app to end the connection after this request.
     pub(super) fn ask_to_close(&mut self) {
         let close = HeaderValue::from_static("close");
@@ -195,6 +177,7 @@ impl OutgoingRequest {
                 return Err(failure);
             }
         };
+        connection.handle.mark_answered();
         let decoder = Decoder::of(&head, &self.head.method)?;
         if head.flags.has_any(HeaderFlags::KEEP_ALIVE) {
             connection.learn_idle_timeout(&head.headers);

@@ -13,6 +13,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use super::acquire::{acquire_off_path, connect_with_retries, retry};
 use super::activity::ClientState;
 use super::app_response::{ask_superseded, forward_response, start_tunnel};
 use super::bound::{Binding, BoundConnection};
@@ -25,7 +26,6 @@ use super::headers::{self, ConnectionLogin, HeaderFlags, RewrittenRequest};
 use super::local_response::{SpecialRequest, find_special};
 use super::old_assets::AssetRequest;
 use super::pool::{Connection, IdleCheck};
-use super::reconnect::{connect_with_retries, retry};
 use super::request_log::RequestRecord;
 use super::response_body::{InFlight, ResponseBody};
 use super::user_token::RequestTokens;
@@ -307,7 +307,7 @@ impl PreparedRequest {
             Some(upstream) => upstream,
             None => {
                 let address = self.client_address(context, client);
-                Box::pin(context.router.acquire_or_hold(None, address)).await?
+                Box::pin(acquire_off_path(context, &mut self.outgoing, address)).await?
             }
         };
         if let Some(connection) = bound.and_then(|bound| bound.into_connection(&upstream)) {

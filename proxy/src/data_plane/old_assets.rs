@@ -7,7 +7,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -18,7 +17,7 @@ use super::access::AccessEntry;
 use super::connections::Client;
 use super::file_body::FileBody;
 use super::response_body::ResponseBody;
-use crate::release::KeptFiles;
+use super::settings::OldAssets;
 
 /// Suffixes of files that are no page: a page in their place is a miss.
 const SUFFIXES: [&str; 20] = [
@@ -41,15 +40,6 @@ static KEPT_FIELDS: [HeaderName; 3] = [
 ];
 /// A file whose name changes with its content never does.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-
-/// The assets of earlier releases.
-#[derive(Clone, Debug)]
-pub struct OldAssets {
-    /// First parts of the paths of assets, with a slash at both ends.
-    pub prefixes: Vec<String>,
-    /// The kept files.
-    pub kept: Arc<ArcSwap<KeptFiles>>,
-}
 
 /// A request for an asset, which the active release perhaps no longer has.
 #[derive(Debug)]

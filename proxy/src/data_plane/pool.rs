@@ -4,7 +4,7 @@
 //! The pool holds no `Arc<Upstream>`, as an idle connection is nothing in flight. The worker passes
 //! on to it which generation is superseded, and its idle connections are closed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::settings::AppLimits;
 use super::shared_pool::{Place, SharedPool};
 use super::stream::Stream;
 use crate::release::Generation;
-use crate::router::{Class, Upstream};
+use crate::router::{Class, Upstream, WorkerProgress};
 
 /// Maximum time for which a connection may have been idle that is to carry a request that cannot be
 /// sent again: many servers close after two seconds, and do not announce it.
@@ -39,6 +39,9 @@ pub(super) struct Pool {
 struct GenerationPool {
     generation: Generation,
     habits: Arc<Habits>,
+    /// Set by the answers since the last sweep.
+    answered: Rc<Cell<bool>>,
+    progress: WorkerProgress,
     is_superseded: bool,
     /// Connections are kept after their requests.
     keeps_idle: bool,
@@ -107,9 +110,14 @@ impl Pool {
             .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;
         let mut generations = self.generations.borrow_mut();
-        let pool = self.find_or_add(&mut generations, upstream.generation);
-        let handle = ConnectionHandle::new(pool.generation, Arc::clone(&pool.habits), place);
-        let handle = Rc::new(handle);
+        let pool = self.find_or_add(&mut generations, upstream);
+        let (answered, habits) = (Rc::clone(&pool.answered), Arc::clone(&pool.habits));
+        let handle = Rc::new(ConnectionHandle::new(
+            pool.generation,
+            answered,
+            habits,
+            place,
+        ));
         pool.register(&handle);
         Ok(Box::new(Connection::new(
             Stream::new(stream),
@@ -164,8 +172,9 @@ impl Pool {
     fn find_or_add<'a>(
         &self,
         generations: &'a mut Vec<GenerationPool>,
-        generation: Generation,
+        upstream: &Upstream,
     ) -> &'a mut GenerationPool {
+        let generation = upstream.generation;
         let place = position(generations, generation).unwrap_or_else(|| {
             let habits = self.shared.habits_of(generation);
             generations.push(GenerationPool {
@@ -173,6 +182,8 @@ impl Pool {
                 is_superseded: false,
                 keeps_idle: self.may_keep(&habits),
                 habits,
+                answered: Rc::default(),
+                progress: upstream.progress().add_worker(),
                 idle: Vec::new(),
                 all: Vec::new(),
             });
@@ -272,7 +283,8 @@ impl Pool {
     }
 
     /// Closes idle connections that have expired or that the app has closed, cuts connections whose
-    /// response is overdue, and forgets generations without connections. Returns true if none is left.
+    /// response is overdue, records the progress of the app, and forgets generations without
+    /// connections. Returns true if none is left.
     pub(super) fn sweep(&self, moment: Moment) -> bool {
         if self.shared.is_full() {
             // A worker that needs one cannot close those of the others.
@@ -281,11 +293,15 @@ impl Pool {
         let now = Instant::now();
         let mut generations = self.generations.borrow_mut();
         for pool in generations.iter_mut() {
+            let mut oldest = None;
             for handle in pool.all.iter().filter_map(Weak::upgrade) {
-                if handle.response_wait(moment) >= Some(self.limits.response_timeout) {
+                let wait = handle.response_wait(moment);
+                oldest = oldest.max(wait);
+                if wait >= Some(self.limits.response_timeout) {
                     handle.cut(CutCause::TimedOut);
                 }
             }
+            pool.progress.record(oldest, pool.answered.take());
             pool.idle
                 .retain(|idle| !idle.is_expired(now) && idle.stream.is_quiet_per_reactor());
             pool.all.retain(|handle| handle.strong_count() > 0);

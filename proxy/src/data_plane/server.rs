@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::activity::{Activity, ClientState};
+use super::activity::{Activity, ClientState, TURN};
 use super::bound::BoundSlot;
 use super::connections::{Client, Connections, OpenConnection, Tracking};
 use super::context::ForwardContext;
@@ -136,7 +136,7 @@ impl Future for ConnectionTask {
         if this.client.activity.is_close_requested() {
             return Poll::Ready(Ok(()));
         }
-        this.client.activity.begin_turn();
+        this.client.activity.begin_turn(TURN);
         let polled = Pin::new(&mut this.connection).poll(cx);
         // Checked after the poll: bytes that have arrived are read first, also on a connection that
         // was accepted last.

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::access::AccessLog;
 use super::counters::TrafficCounters;
 use super::error_pages::ErrorPages;
 use super::headers::{Forwarded, TrustedProxies};
-use super::old_assets::OldAssets;
 use super::shutdown_request::ShutdownRequest;
 use super::user_token::UserTokens;
+use crate::release::KeptFiles;
 
 /// Settings of the data plane.
 #[derive(Clone, Debug)]
@@ -74,6 +76,15 @@ pub struct AppLimits {
     pub response_timeout: Duration,
     /// Maximum time that a connection is kept idle; has to be less than the app's own limit.
     pub idle_timeout: Duration,
+}
+
+/// The assets of earlier releases.
+#[derive(Clone, Debug)]
+pub struct OldAssets {
+    /// First parts of the paths of assets, with a slash at both ends.
+    pub prefixes: Vec<String>,
+    /// The kept files.
+    pub kept: Arc<ArcSwap<KeptFiles>>,
 }
 
 /// Limits of one request.

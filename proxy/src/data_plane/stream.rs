@@ -457,7 +457,7 @@ mod tests {
         let mut is_full = false;
         while !is_full {
             assert!(!io.activity.is_write_blocked());
-            io.activity.begin_turn();
+            io.activity.begin_turn(TURN);
             is_full = poll_fn(|cx| Poll::Ready(Pin::new(&mut io).poll_write(cx, &bytes)))
                 .await
                 .is_pending();
@@ -478,7 +478,7 @@ mod tests {
             written += length.unwrap();
             assert!(written <= 2 * TURN as usize);
         }
-        io.activity.begin_turn();
+        io.activity.begin_turn(TURN);
         poll_fn(|cx| Pin::new(&mut io).poll_write(cx, &bytes))
             .await
             .unwrap();

@@ -18,7 +18,11 @@ use super::response_body::InFlight;
 use super::stream::Stream;
 use super::websocket::{self, FrameTracker, Sender};
 
+/// Maximum number of bytes that are read, and sent on, at a time.
 const BUFFER: usize = 8 * 1024;
+/// Number of bytes after which a tunnel lets other connections of its worker go on. Many tunnels can
+/// be ready at once, each with little: a request beside them waits for a turn of each, several times.
+const TUNNEL_TURN: u32 = 16 * 1024;
 
 /// One direction of a tunnel.
 struct Direction {
@@ -73,7 +77,7 @@ pub(super) fn spawn_tunnel(
             if end.activity.is_close_requested() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            end.activity.begin_turn();
+            end.activity.begin_turn(TUNNEL_TURN);
             copied.as_mut().poll(cx)
         });
         tokio::select! {
@@ -122,7 +126,7 @@ impl Direction {
     ) -> io::Result<()> {
         let mut buffer = vec![0; BUFFER];
         loop {
-            if self.frames.is_some_and(|frames| frames.is_at_boundary()) && handle.is_closing() {
+            if handle.is_closing() && self.is_at_boundary() {
                 to.write_all(&websocket::going_away(self.sender)).await?;
                 to.shutdown().await?;
                 // The peer's own close frame is still to come. Unread bytes would reset the
@@ -139,18 +143,111 @@ impl Direction {
             }
             let mut rest = &buffer[..read];
             while !rest.is_empty() {
-                let taken = match &mut self.frames {
-                    Some(frames) => frames.advance(rest),
-                    None => rest.len(),
-                };
-                let (frame, after) = rest.split_at(taken);
-                to.write_all(frame).await?;
+                let (piece, after) = rest.split_at(self.advance(rest, handle));
+                to.write_all(piece).await?;
                 rest = after;
-                if handle.is_closing() && self.frames.is_some_and(|f| f.is_at_boundary()) {
+                if handle.is_closing() && self.is_at_boundary() {
                     break;
                 }
             }
             to.flush().await?;
         }
+    }
+
+    /// Advances over the bytes to send next, and returns their number: all of them, or those up to the
+    /// end of a frame if the tunnel is to close there.
+    fn advance(&mut self, bytes: &[u8], handle: &ConnectionHandle) -> usize {
+        let Some(frames) = &mut self.frames else {
+            return bytes.len();
+        };
+        let mut taken = frames.advance(bytes);
+        while taken < bytes.len() && !handle.is_closing() {
+            taken += frames.advance(&bytes[taken..]);
+        }
+        taken
+    }
+
+    /// Returns `true` between two frames of a WebSocket.
+    fn is_at_boundary(&self) -> bool {
+        self.frames.is_some_and(|frames| frames.is_at_boundary())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::task::Context;
+
+    use super::*;
+    use crate::data_plane::shared_pool::SharedPool;
+    use crate::release::Generation;
+
+    /// Length of [`FRAME`].
+    const LENGTH: usize = 102;
+    /// A frame of a hundred bytes.
+    const FRAME: [u8; LENGTH] = {
+        let mut frame = [b'x'; LENGTH];
+        (frame[0], frame[1]) = (0x82, 100);
+        frame
+    };
+
+    /// An end of a tunnel that records the length of each part that it is sent.
+    #[derive(Default)]
+    struct Sent(Vec<usize>);
+
+    impl AsyncWrite for Sent {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0.push(bytes.len());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn handle() -> ConnectionHandle {
+        let shared = Arc::new(SharedPool::new(1));
+        let habits = shared.habits_of(Generation(1));
+        ConnectionHandle::new(Generation(1), habits, shared.take_place().unwrap())
+    }
+
+    fn direction() -> Direction {
+        Direction {
+            frames: Some(FrameTracker::default()),
+            sender: Sender::Server,
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_that_came_together_are_sent_together() {
+        let mut sent = Sent::default();
+        let frames = FRAME.repeat(BUFFER / LENGTH);
+        direction()
+            .copy(frames.as_slice(), &mut sent, &handle())
+            .await
+            .unwrap();
+        assert_eq!(sent.0, [frames.len()]);
+    }
+
+    #[test]
+    fn a_tunnel_that_is_to_close_is_sent_no_more_than_its_present_frame() {
+        let (mut direction, handle) = (direction(), handle());
+        let frames = FRAME.repeat(3);
+        let half = LENGTH + LENGTH / 2;
+        assert_eq!(direction.advance(&frames[..half], &handle), half);
+        handle.close_tunnel();
+        let rest = direction.advance(&frames[half..], &handle);
+        assert_eq!(rest, 2 * LENGTH - half);
+        assert!(direction.is_at_boundary());
     }
 }

@@ -9,8 +9,8 @@
 //! for themselves that an owner is dead; only a deploy of that content removes what it left.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +26,10 @@ use crate::release::Digest;
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Time without one after which the owner counts as dead: shares may be slow.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// Age from which a claim of another content counts for nothing, by the clocks of both owners, in
+/// milliseconds: what a machine that went down has left would delay every later run.
+const FORGOTTEN: u64 = 10 * 60 * 1000;
 
 /// The folder of a deployment's runs.
 #[derive(Clone, Debug)]
@@ -126,12 +130,6 @@ impl BeforeStartRuns {
         }
         files::make_folder(&self.folder)?;
         let path = self.claim_of(digest);
-        let created = OpenOptions::new().write(true).create_new(true).open(&path);
-        let mut file = match created {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => return self.look(digest),
-            Err(error) => return Err(error),
-        };
         let now = UnixMillis::now();
         let claim = RunClaim {
             sidecar: Arc::clone(sidecar),
@@ -140,13 +138,8 @@ impl BeforeStartRuns {
             since_ms: now,
             heartbeat_ms: now,
         };
-        let written = serde_json::to_vec(&claim)
-            .map_err(io::Error::from)
-            .and_then(|json| file.write_all(&json));
-        drop(file);
-        if let Err(error) = written {
-            let _ = fs::remove_file(&path);
-            return Err(error);
+        if !files::create_atomically(&path, &serde_json::to_vec(&claim)?)? {
+            return self.look(digest);
         }
         // The run of another may have ended between the look and the claim.
         match self.outcome(digest)? {
@@ -191,7 +184,8 @@ impl BeforeStartRuns {
             }
             let claim = self.read_claim(&path).ok()??;
             let is_earlier = (claim.since_ms, &path) < (since, &own);
-            is_earlier.then_some((path, claim))
+            let is_forgotten = claim.heartbeat_ms.0.saturating_add(FORGOTTEN) < since.0;
+            (is_earlier && !is_forgotten).then_some((path, claim))
         });
         let living = earlier.find(|(path, claim)| {
             let watch = watches.entry(path.clone()).or_default();
@@ -390,7 +384,7 @@ mod tests {
         assert_eq!(runs.claim(digest, &"a".into()).unwrap(), RunState::Free);
         let taken = |watch: &mut ClaimWatch| match runs.claim(digest, &"b".into()).unwrap() {
             RunState::Taken(claim) => watch.judge(&claim),
-            other => panic!("{other:?}"),
+            other @ (RunState::Ended(_) | RunState::Free) => panic!("{other:?}"),
         };
         let mut watch = ClaimWatch::default();
         assert_eq!(taken(&mut watch), OwnerLife::Unknown);
@@ -439,6 +433,9 @@ mod tests {
         let earlier = |digest| runs.earlier(digest, &mut BTreeMap::new());
         assert_eq!(&*earlier(second).unwrap().sidecar, "a");
         assert_eq!(earlier(first), None);
+        // What nobody has written is of no age.
+        fs::write(runs.claim_of(digest("3")), "").unwrap();
+        assert_eq!(&*earlier(second).unwrap().sidecar, "a");
         runs.finish(first, &outcome(None)).unwrap();
         assert_eq!(earlier(second), None);
     }

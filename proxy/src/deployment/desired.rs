@@ -2,7 +2,7 @@
 //!
 //! Deployers write the file, in one step; sidecars only read it. A command counts when it is new:
 //! an earlier sidecar has executed what the file said before, or the start itself has. Only a pause
-//! goes on. Each writer keeps the keys that it does not know.
+//! and a stage go on. Each writer keeps the keys that it does not know.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use super::maintenance::MaintenanceCommand;
 use super::status::UnixMillis;
 use crate::os::files;
 use crate::release::Digest;
@@ -40,6 +41,12 @@ pub struct Desired {
     pub pause: Option<PauseCommand>,
     /// Refusal of new requests.
     pub maintenance: Option<MaintenanceCommand>,
+    /// Content that is not to serve before that is requested.
+    pub stage: Option<StageCommand>,
+    /// Number of the last command to let the staged content serve; it grows with each one.
+    pub promote: Option<u64>,
+    /// Number of the last command to give up the staged content; it grows with each one.
+    pub abort: Option<u64>,
     /// Keys of newer versions.
     #[serde(flatten)]
     unknown: Map<String, Value>,
@@ -70,16 +77,21 @@ pub struct PauseCommand {
     unknown: Map<String, Value>,
 }
 
-/// Refusal of new requests, until the key is removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Content that is not to serve before that is requested.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct MaintenanceCommand {
-    /// Text for the clients.
-    pub message: Option<String>,
-    /// Networks of the clients whose requests are forwarded all the same, such as 10.1.0.0/16.
-    pub allow: Vec<String>,
-    /// Begin by the clock of the machine that asked for it, in milliseconds since the Unix epoch.
-    pub since_ms: u64,
+pub struct StageCommand {
+    /// Digest of the content: `sha256:…`.
+    pub digest: String,
+    /// Token of the requests that reach it meanwhile.
+    pub token: String,
+    /// Number of the command; it grows with each one.
+    pub serial: u64,
+    /// End of the stage by the clock of the machine that asked for it, in milliseconds since the
+    /// Unix epoch.
+    pub until_ms: u64,
+    /// Maximum duration of the stage from the moment at which it begins, in milliseconds.
+    pub max_ms: u64,
     #[serde(flatten)]
     unknown: Map<String, Value>,
 }
@@ -101,6 +113,12 @@ pub enum ControlCommand {
     BeginMaintenance(MaintenanceCommand),
     /// Forward new requests again.
     EndMaintenance,
+    /// Try this content, and let it wait until its promotion.
+    Stage(StageCommand),
+    /// Let the staged content serve.
+    Promote,
+    /// Give up the staged content.
+    Abort,
 }
 
 /// A command that was written, until all sidecars have executed it.
@@ -152,7 +170,8 @@ impl Desired {
     /// Returns the commands that are in this content and were not in `before`, and the problem of
     /// a digest that cannot be parsed; the other commands count all the same.
     ///
-    /// Without `before`, which is so at the start of a sidecar, only a pause and a maintenance are.
+    /// Without `before`, which is so at the start of a sidecar, only a pause, a stage and a
+    /// maintenance are.
     pub(crate) fn commands_since(
         &self,
         before: Option<&Self>,
@@ -171,8 +190,20 @@ impl Desired {
             });
         }
         let Some(before) = before else {
+            commands.extend(self.unpromoted().map(ControlCommand::Stage));
             return (commands, None);
         };
+        if let Some(stage) = &self.stage
+            && stage.serial > before.stage.as_ref().map_or(0, |before| before.serial)
+        {
+            commands.push(ControlCommand::Stage(stage.clone()));
+        }
+        if self.promote.unwrap_or(0) > before.promote.unwrap_or(0) {
+            commands.push(ControlCommand::Promote);
+        }
+        if self.abort.unwrap_or(0) > before.abort.unwrap_or(0) {
+            commands.push(ControlCommand::Abort);
+        }
         if let Some(retry) = self.retry.as_deref()
             && self.has_new_retry(before)
         {
@@ -192,6 +223,19 @@ impl Desired {
         (commands, problem)
     }
 
+    /// Returns the content that has not been promoted since it was staged. If it was given up, its
+    /// time is over.
+    fn unpromoted(&self) -> Option<StageCommand> {
+        let mut stage = self.stage.clone()?;
+        if self.promote > Some(stage.serial) {
+            return None;
+        }
+        if self.abort > Some(stage.serial) {
+            stage.max_ms = 0;
+        }
+        Some(stage)
+    }
+
     /// Returns what a file with this content may have said at `moment`, when it could not be read.
     pub(crate) fn assumed_at(&self, moment: UnixMillis) -> Self {
         let is_older = self.serial <= moment.0;
@@ -207,6 +251,9 @@ impl Desired {
             retry: self.retry.clone().filter(|_| is_older),
             pause: None,
             maintenance: None,
+            stage: None,
+            promote: Some(moment.0),
+            abort: Some(moment.0),
             unknown: Map::new(),
         }
     }
@@ -217,6 +264,8 @@ impl Desired {
         let is_otherwise_equal = self.rollback == before.rollback
             && self.restart == before.restart
             && self.pause == before.pause
+            && self.promote == before.promote
+            && self.abort == before.abort
             && self.maintenance == before.maintenance;
         self.retry != before.retry || self.serial > before.serial && is_otherwise_equal
     }
@@ -226,7 +275,21 @@ impl Desired {
         self.schema = SCHEMA;
         self.serial = next_serial(self.serial);
         match command {
-            ControlCommand::Retry(digest) => self.retry = Some(digest.to_string()),
+            ControlCommand::Retry(digest) => {
+                self.retry = Some(digest.to_string());
+                self.end_stage();
+            }
+            ControlCommand::Stage(stage) => {
+                let before = self.stage.as_ref().map_or(0, |before| before.serial);
+                let others = self.promote.max(self.abort).unwrap_or(0);
+                self.retry = Some(stage.digest.clone());
+                self.stage = Some(StageCommand {
+                    serial: next_serial(before.max(others)),
+                    ..stage.clone()
+                });
+            }
+            ControlCommand::Promote => self.promote = Some(self.next_stage_serial(self.promote)),
+            ControlCommand::Abort => self.abort = Some(self.next_stage_serial(self.abort)),
             ControlCommand::Rollback(to) => {
                 let before = self.rollback.as_ref().map_or(0, |before| before.serial);
                 self.rollback = Some(RollbackCommand {
@@ -252,6 +315,22 @@ impl Desired {
             ControlCommand::EndMaintenance => self.maintenance = None,
         }
     }
+
+    /// Ends the stage, as something is deployed that is not to wait: if it is what waits, it is
+    /// promoted.
+    fn end_stage(&mut self) {
+        let waits = self.unpromoted().filter(|stage| stage.max_ms > 0);
+        if waits.is_some_and(|stage| self.retry.as_deref() == Some(&stage.digest)) {
+            self.promote = Some(self.next_stage_serial(self.promote));
+        } else {
+            self.stage = None;
+        }
+    }
+
+    fn next_stage_serial(&self, before: Option<u64>) -> u64 {
+        let stage = self.stage.as_ref().map_or(0, |stage| stage.serial);
+        next_serial(before.unwrap_or(0).max(stage))
+    }
 }
 
 /// Returns a serial above `before`. Sidecars may know a higher one, if the file was lost or
@@ -261,6 +340,15 @@ fn next_serial(before: u64) -> u64 {
 }
 
 // === impl ControlCommand ===
+
+impl ControlCommand {
+    /// Returns true if a sidecar that starts later has to know: a maintenance begins or ends, or a
+    /// pause that it would execute.
+    pub(crate) fn is_lasting(&self) -> bool {
+        let is_maintenance = matches!(self, Self::BeginMaintenance(_) | Self::EndMaintenance);
+        is_maintenance || *self == Self::Resume
+    }
+}
 
 impl fmt::Display for ControlCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -273,21 +361,40 @@ impl fmt::Display for ControlCommand {
             Self::Resume => f.write_str("resume"),
             Self::BeginMaintenance(_) => f.write_str("maintenance on"),
             Self::EndMaintenance => f.write_str("maintenance off"),
+            Self::Stage(stage) => write!(f, "stage {}", stage.digest),
+            Self::Promote => f.write_str("promote"),
+            Self::Abort => f.write_str("abort"),
         }
     }
 }
 
-// === impl MaintenanceCommand ===
+// === impl StageCommand ===
 
-impl MaintenanceCommand {
-    /// Returns a maintenance that begins now.
-    pub fn new(message: Option<String>, allow: Vec<String>) -> Self {
+impl StageCommand {
+    /// Returns the request to stage this content for at most `max`.
+    pub fn new(digest: Digest, token: String, max: Duration) -> Self {
         Self {
-            message,
-            allow,
-            since_ms: UnixMillis::now().0,
-            unknown: Map::new(),
+            digest: digest.to_string(),
+            token,
+            until_ms: UnixMillis::from(SystemTime::now() + max).0,
+            max_ms: u64::try_from(max.as_millis()).unwrap_or(u64::MAX),
+            ..Self::default()
         }
+    }
+
+    /// Returns the rest of its time.
+    pub fn remaining(&self, now: SystemTime) -> Duration {
+        let until = self.until_ms.saturating_sub(UnixMillis::from(now).0);
+        Duration::from_millis(until.min(self.max_ms))
+    }
+}
+
+impl fmt::Debug for StageCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StageCommand")
+            .field("digest", &self.digest)
+            .field("serial", &self.serial)
+            .finish_non_exhaustive()
     }
 }
 
@@ -327,6 +434,9 @@ impl PendingCommand {
             ControlCommand::BeginMaintenance(_) | ControlCommand::EndMaintenance => {
                 desired.maintenance == self.written.maintenance
             }
+            ControlCommand::Stage(_) => desired.stage == self.written.stage,
+            ControlCommand::Promote => desired.promote == self.written.promote,
+            ControlCommand::Abort => desired.abort == self.written.abort,
         }
     }
 }
@@ -394,6 +504,49 @@ mod tests {
         let off = r#"{"serial":4,"maintenance":null}"#;
         assert_eq!(new_commands(on, off), [ControlCommand::EndMaintenance]);
         assert_eq!(parse(off).commands_since(None, now).0, []);
+    }
+
+    #[test]
+    fn a_stage_goes_on_until_a_promotion_and_a_deploy_without_it_ends_it() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        let digest = |letters: &str| Digest::parse(&letters.repeat(32)).unwrap();
+        let (first, other) = (digest("ab"), digest("cd"));
+        let stage = StageCommand::new(first, "secret".to_owned(), Duration::from_secs(60));
+        let mut desired = Desired::default();
+        let empty = desired.clone();
+        desired.apply(&ControlCommand::Stage(stage));
+        let staged = desired.clone();
+        let at_start = |desired: &Desired| {
+            let (commands, _) = desired.commands_since(None, now);
+            commands.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let since = |desired: &Desired, before: &Desired| {
+            let (commands, _) = desired.commands_since(Some(before), now);
+            commands.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let name = format!("stage {first}");
+        assert_eq!(at_start(&staged), [name.as_str()]);
+        let tried = [name.as_str(), &format!("retry {first}")];
+        assert_eq!(since(&staged, &empty), tried);
+        for (command, word) in [
+            (ControlCommand::Promote, "promote"),
+            (ControlCommand::Abort, "abort"),
+            (ControlCommand::Retry(first), "promote"),
+        ] {
+            let mut ended = staged.clone();
+            ended.apply(&command);
+            assert_eq!(since(&ended, &staged), [word]);
+            // One that was given up does not serve after a restart either.
+            let left = at_start(&ended);
+            assert_eq!(left.is_empty(), word == "promote", "{left:?}");
+            let left = ended.unpromoted().map(|stage| stage.remaining(now));
+            assert_eq!(left, (word == "abort").then_some(Duration::ZERO));
+        }
+        let mut ended = staged.clone();
+        ended.apply(&ControlCommand::Retry(other));
+        assert_eq!(since(&ended, &staged), [format!("retry {other}")]);
+        assert_eq!(ended.stage, None);
+        assert!(!format!("{staged:?}").contains("secret"));
     }
 
     #[test]

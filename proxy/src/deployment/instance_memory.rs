@@ -23,6 +23,7 @@ impl MemoryMeter {
         let one = [
             &mut status.active,
             &mut status.candidate,
+            &mut status.staged,
             &mut status.standby,
         ];
         let more = status.draining.iter_mut().chain(&mut status.stopping);

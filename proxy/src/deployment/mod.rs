@@ -23,15 +23,18 @@ pub(crate) mod file_error;
 pub mod fingerprint;
 pub mod former_state;
 mod gave_way;
+mod handoff;
 pub(crate) mod instance_memory;
 mod maintenance;
 pub mod names;
 pub(crate) mod path_serde;
 pub mod pointer;
 pub mod source;
+pub(crate) mod stated_error;
 pub mod status;
 mod text;
 pub(crate) mod transfer;
+mod unanswered;
 mod unix_millis;
 
 pub use drop_folder::DropFolder;

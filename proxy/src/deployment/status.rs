@@ -14,11 +14,13 @@ use serde::{Deserialize, Serialize};
 
 pub use super::data_left::DataLeft;
 pub use super::gave_way::GaveWay;
+pub use super::handoff::{Handoff, LaunchCause, Outcome};
 pub use super::maintenance::MaintenanceStatus;
 use super::path_serde;
 use super::source::Source;
+pub use super::unanswered::UnansweredRequests;
 pub use super::unix_millis::UnixMillis;
-use crate::os::machine::shared_pid_namespace;
+use crate::os::machine::{host_name, shared_pid_namespace};
 use crate::release::{Generation, Release, ReleaseId};
 
 /// Number of the schema. It changes only when a key changes its meaning.
@@ -38,6 +40,8 @@ pub struct Status {
     pub pid: u32,
     /// Machine on which `pid` has a meaning.
     pub machine: Option<String>,
+    /// Name of the machine, for people.
+    pub host: Option<String>,
     /// Public address.
     pub listen: SocketAddr,
     /// Address of the admin port, `--admin`.
@@ -62,6 +66,13 @@ pub struct Status {
     pub candidate: Option<InstanceStatus>,
     /// The superseded idle instance that is kept for a rollback.
     pub standby: Option<InstanceStatus>,
+    /// The instance that is ready and serves only when that is requested.
+    pub staged: Option<InstanceStatus>,
+    /// End of its time.
+    pub staged_until_ms: Option<UnixMillis>,
+    /// True if the sidecar can stage a release; versions before could not.
+    #[serde(default)]
+    pub can_stage: bool,
     /// Superseded instances with requests in flight.
     #[serde(default)]
     pub draining: Vec<InstanceStatus>,
@@ -100,6 +111,8 @@ pub struct Status {
     pub bakes_until_ms: Option<UnixMillis>,
     /// Failure of the liveness check of the active instance, with no better instance known.
     pub alarm: Option<Alarm>,
+    /// Requests that the active instance has left unanswered for some time.
+    pub unanswered: Option<UnansweredRequests>,
     /// Releases to which a rollback is possible, the latest last.
     #[serde(default)]
     pub earlier: Vec<ReleaseId>,
@@ -219,6 +232,9 @@ pub struct InstanceStatus {
     /// Fact about its port that is worth knowing and no problem.
     #[serde(default)]
     pub note: Option<String>,
+    /// File in which the app reads its own state.
+    #[serde(default, serialize_with = "path_serde::shown")]
+    pub state_file: Option<PathBuf>,
     /// Resident memory of all its processes in bytes, measured when the status was written.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
@@ -237,6 +253,9 @@ pub struct Failure {
     pub at_ms: UnixMillis,
     /// Reason, as one line for a person.
     pub reason: String,
+    /// Error that its output names, with its place in the code.
+    #[serde(default)]
+    pub error: Option<String>,
     /// Exit status, if it exited.
     pub exit: Option<String>,
     /// Number of requests that were in flight when it ended while it was active: one of them may be
@@ -248,56 +267,6 @@ pub struct Failure {
     pub output: VecDeque<String>,
     /// Message of the last health check.
     pub probe: Option<String>,
-}
-
-/// One launch and its outcome.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Handoff {
-    /// Release that was launched.
-    pub release: ReleaseId,
-    /// Digest of the release: `sha256:…`.
-    pub digest: String,
-    /// Launch number.
-    pub generation: Generation,
-    /// Outcome of the launch.
-    pub outcome: Outcome,
-    /// Time at which the artifact was first seen.
-    pub detected_ms: Option<UnixMillis>,
-    /// Time at which the private copy was complete.
-    pub copied_ms: Option<UnixMillis>,
-    /// Time at which the process was started.
-    pub launched_ms: UnixMillis,
-    /// Time at which the health check succeeded.
-    pub ready_ms: Option<UnixMillis>,
-    /// Time of the promotion.
-    pub promoted_ms: Option<UnixMillis>,
-    /// Launch number of the instance that it superseded.
-    pub superseded_generation: Option<Generation>,
-    /// Time at which the superseded instance had nothing in flight.
-    pub drained_ms: Option<UnixMillis>,
-    /// Time at which the processes of the superseded instance had ended.
-    pub stopped_ms: Option<UnixMillis>,
-    /// Reason of the failure, if it failed.
-    pub reason: Option<String>,
-}
-
-/// The outcome of a launch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// The instance starts.
-    Starting,
-    /// The instance became the active one.
-    Promoted,
-    /// The instance failed while another one served, and is not tried again.
-    Refused,
-    /// The instance failed, and is tried again.
-    Failed,
-    /// A newer artifact or command replaced it before it was ready.
-    Abandoned,
-    /// An outcome that only newer versions know.
-    #[serde(other)]
-    Unknown,
 }
 
 /// A content that is not tried again until a command asks for it.
@@ -315,6 +284,9 @@ pub struct Refusal {
     pub at_ms: UnixMillis,
     /// Reason, as one line for a person.
     pub reason: String,
+    /// Error that the instance's output names, with its place in the code.
+    #[serde(default)]
+    pub error: Option<String>,
     /// Exit status, if the instance exited.
     #[serde(default)]
     pub exit: Option<String>,
@@ -355,6 +327,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             machine: shared_pid_namespace(),
+            host: host_name(),
             listen,
             admin: None,
             source,
@@ -366,6 +339,9 @@ impl Status {
             active: None,
             candidate: None,
             standby: None,
+            staged: None,
+            staged_until_ms: None,
+            can_stage: false,
             draining: Vec::new(),
             stopping: Vec::new(),
             held: 0,
@@ -383,6 +359,7 @@ impl Status {
             maintenance: None,
             bakes_until_ms: None,
             alarm: None,
+            unanswered: None,
             earlier: Vec::new(),
             refused: Vec::new(),
             last_rollback: None,
@@ -414,29 +391,6 @@ impl Status {
             .iter_mut()
             .rev()
             .find(|handoff| handoff.superseded_generation == Some(generation))
-    }
-}
-
-// === impl Handoff ===
-
-impl Handoff {
-    /// Creates the record of a launch that has just begun.
-    pub fn new(release: &Release, generation: Generation) -> Self {
-        Self {
-            release: release.id.clone(),
-            digest: release.digest.to_string(),
-            generation,
-            outcome: Outcome::Starting,
-            detected_ms: None,
-            copied_ms: None,
-            launched_ms: UnixMillis::now(),
-            ready_ms: None,
-            promoted_ms: None,
-            superseded_generation: None,
-            drained_ms: None,
-            stopped_ms: None,
-            reason: None,
-        }
     }
 }
 

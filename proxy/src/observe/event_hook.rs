@@ -37,9 +37,9 @@ struct HookEvent {
     generation: Generation,
     /// Release of the generation, if it is known.
     release: Option<ReleaseId>,
-    /// Release that served before, after a promotion.
+    /// Release that served before that generation.
     previous: Option<ReleaseId>,
-    /// Milliseconds from the first sight of the artifact, or from the launch, to the promotion.
+    /// Duration that matters to the event in milliseconds, if it is known.
     took_ms: Option<u64>,
     reason: String,
     /// Last lines that the app wrote, if it failed.
@@ -49,19 +49,27 @@ struct HookEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum EventKind {
-    /// A newer instance serves.
+    /// A newer instance serves. It took the time from the first sight of the artifact, or from the
+    /// launch.
     Promoted,
-    /// A release failed while another one served, and is not tried again.
+    /// An instance is ready, and awaits its promotion (`handoff deploy --stage`). That took the time
+    /// from the first sight of the artifact.
+    Staged,
+    /// Another instance serves instead. It had served for that time.
+    Superseded,
+    /// A release failed while another one served, and is not tried again. Its launch took that time.
     Refused,
     /// A start failed while nothing serves. Further attempts are not reported.
     Failed,
-    /// An instance that had served ended by itself.
+    /// An instance ended by itself after it had served for that time.
     Crashed,
     /// A release crashed again and again: an earlier one serves, and it is tried again later.
     GaveWay,
-    /// Requests went back to an earlier release.
+    /// Requests went back to an earlier release, within that time.
     RolledBack,
-    /// An instance serves again after a crash or an alarm.
+    /// An instance has answered nothing for that time, and requests wait.
+    Unresponsive,
+    /// An instance serves again after a crash, an alarm, or a time without answers that took so long.
     Recovered,
 }
 
@@ -69,11 +77,14 @@ enum EventKind {
 #[derive(Debug, Default)]
 struct EventDetector {
     promoted: Option<Generation>,
+    staged: Option<Generation>,
+    active: Option<Generation>,
     refused: BTreeSet<Generation>,
     crashed: Option<Generation>,
     gave_way: Option<Generation>,
     rolled_back_at: Option<UnixMillis>,
-    is_down: bool,
+    unresponsive: Option<UnixMillis>,
+    down_since: Option<UnixMillis>,
 }
 
 /// Returns the program that `command` runs. A mistake in it would otherwise be found only when the
@@ -174,11 +185,14 @@ impl EventKind {
     fn name(self) -> &'static str {
         match self {
             Self::Promoted => "promoted",
+            Self::Staged => "staged",
+            Self::Superseded => "superseded",
             Self::Refused => "refused",
             Self::Failed => "failed",
             Self::Crashed => "crashed",
             Self::GaveWay => "gave_way",
             Self::RolledBack => "rolled_back",
+            Self::Unresponsive => "unresponsive",
             Self::Recovered => "recovered",
         }
     }
@@ -189,13 +203,19 @@ impl EventKind {
 impl HookEvent {
     fn new(kind: EventKind, status: &Status, generation: Generation, reason: &str) -> Self {
         let handoff = handoff_of(status, generation);
+        let superseded = handoff.and_then(|handoff| handoff.superseded_generation);
+        let mut earlier = status.handoffs.iter().rev();
+        let previous = match superseded {
+            Some(superseded) => handoff_of(status, superseded),
+            None => earlier.find(|it| it.generation < generation && it.promoted_ms.is_some()),
+        };
         Self {
             event: kind,
             sidecar: Arc::clone(&status.sidecar),
             at_ms: UnixMillis::now(),
             generation,
             release: handoff.map(|handoff| handoff.release.clone()),
-            previous: None,
+            previous: previous.map(|handoff| handoff.release.clone()),
             took_ms: None,
             reason: reason.to_owned(),
             output: Vec::new(),
@@ -203,11 +223,21 @@ impl HookEvent {
     }
 
     fn of_failure(kind: EventKind, status: &Status, failure: &Failure) -> Self {
+        let handoff = handoff_of(status, failure.generation);
+        let since = handoff.map(|handoff| handoff.promoted_ms.unwrap_or(handoff.launched_ms));
         Self {
             release: Some(failure.release.clone()),
             output: failure.output.iter().cloned().collect(),
             ..Self::new(kind, status, failure.generation, &failure.reason)
         }
+        .taking(since, Some(failure.at_ms))
+    }
+
+    /// Sets the duration of what began and ended then.
+    fn taking(mut self, from: Option<UnixMillis>, to: Option<UnixMillis>) -> Self {
+        let times = from.zip(to);
+        self.took_ms = times.and_then(|(from, to)| to.0.checked_sub(from.0));
+        self
     }
 }
 
@@ -222,35 +252,67 @@ impl EventDetector {
     /// Returns the events that this status shows and that have not been returned yet.
     fn new_events(&mut self, status: &Status) -> Vec<HookEvent> {
         let mut events = self.refusals(status);
+        events.extend(self.superseded(status));
+        events.extend(self.stage(status));
         events.extend(self.promotion(status));
         events.extend(self.crash(status));
         events.extend(self.failed_start(status));
         events.extend(self.gave_way(status));
         events.extend(self.rollback(status));
+        events.extend(self.unresponsive(status));
         events.extend(self.recovery(status));
         events
     }
 
-    fn promotion(&mut self, status: &Status) -> Option<HookEvent> {
-        let active = status.active.as_ref()?;
-        if self.promoted >= Some(active.generation) {
+    fn stage(&mut self, status: &Status) -> Option<HookEvent> {
+        let staged = status.staged.as_ref()?;
+        let generation = staged.generation;
+        if self.staged.replace(generation) == Some(generation) {
             return None;
         }
-        self.promoted = Some(active.generation);
+        let handoff = handoff_of(status, generation);
+        let since = handoff.map(|handoff| handoff.detected_ms.unwrap_or(handoff.launched_ms));
+        let reason = "it is ready, and awaits `handoff promote`";
+        let event = HookEvent {
+            release: Some(staged.release.clone()),
+            ..HookEvent::new(EventKind::Staged, status, generation, reason)
+        };
+        Some(event.taking(since, handoff.and_then(|handoff| handoff.ready_ms)))
+    }
+
+    fn promotion(&mut self, status: &Status) -> Option<HookEvent> {
+        let active = status.active.as_ref()?;
+        // One that was staged may be older than the instance that it supersedes.
+        let was_staged = self.staged.take_if(|staged| *staged == active.generation);
+        if self.promoted >= Some(active.generation) && was_staged.is_none() {
+            return None;
+        }
+        self.promoted = self.promoted.max(Some(active.generation));
         let handoff = handoff_of(status, active.generation);
-        let superseded = handoff.and_then(|handoff| handoff.superseded_generation);
-        let previous = superseded.and_then(|generation| handoff_of(status, generation));
+        let since = handoff.map(|handoff| handoff.detected_ms.unwrap_or(handoff.launched_ms));
         let kind = EventKind::Promoted;
-        let reason = "its health check succeeded";
-        Some(HookEvent {
+        let reason = match handoff.map_or("", |handoff| handoff.cause.words()) {
+            "" => "its health check succeeded".to_owned(),
+            cause => format!("its health check succeeded; launched for: {cause}"),
+        };
+        let event = HookEvent {
             release: Some(active.release.clone()),
-            previous: previous.map(|handoff| handoff.release.clone()),
-            took_ms: handoff.and_then(|handoff| {
-                let since = handoff.detected_ms.unwrap_or(handoff.launched_ms);
-                handoff.promoted_ms?.0.checked_sub(since.0)
-            }),
-            ..HookEvent::new(kind, status, active.generation, reason)
-        })
+            ..HookEvent::new(kind, status, active.generation, &reason)
+        };
+        Some(event.taking(since, handoff.and_then(|handoff| handoff.promoted_ms)))
+    }
+
+    /// Detects the end of an instance's service that another one has brought about.
+    fn superseded(&mut self, status: &Status) -> Option<HookEvent> {
+        let active = status.active.as_ref()?;
+        let before = self.active.replace(active.generation)?;
+        let handoff = handoff_of(status, before)?;
+        if before == active.generation || handoff.has_crashed() {
+            return None;
+        }
+        let reason = format!("{} serves instead", active.release);
+        let event = HookEvent::new(EventKind::Superseded, status, before, &reason);
+        Some(event.taking(handoff.promoted_ms, Some(active.since_ms)))
     }
 
     fn refusals(&mut self, status: &Status) -> Vec<HookEvent> {
@@ -260,8 +322,10 @@ impl EventDetector {
                 let generation = handoff.generation;
                 let reason = handoff.reason.as_deref().unwrap_or_default();
                 let mut event = HookEvent::new(EventKind::Refused, status, generation, reason);
+                event = event.taking(Some(handoff.launched_ms), Some(UnixMillis::now()));
                 let failure = status.last_failure.as_ref();
                 if let Some(failure) = failure.filter(|last| last.generation == generation) {
+                    event = event.taking(Some(handoff.launched_ms), Some(failure.at_ms));
                     event.output = failure.output.iter().cloned().collect();
                 }
                 events.push(event);
@@ -282,17 +346,20 @@ impl EventDetector {
         {
             return None;
         }
-        self.is_down = true;
+        self.down_since.get_or_insert(failure.at_ms);
         Some(HookEvent::of_failure(EventKind::Crashed, status, failure))
     }
 
     fn failed_start(&mut self, status: &Status) -> Option<HookEvent> {
         let failure = status.last_failure.as_ref()?;
         let handoff = handoff_of(status, failure.generation)?;
-        if status.active.is_some() || self.is_down || handoff.outcome != Outcome::Failed {
+        if status.active.is_some()
+            || self.down_since.is_some()
+            || handoff.outcome != Outcome::Failed
+        {
             return None;
         }
-        self.is_down = true;
+        self.down_since = Some(failure.at_ms);
         Some(HookEvent::of_failure(EventKind::Failed, status, failure))
     }
 
@@ -302,8 +369,12 @@ impl EventDetector {
             return None;
         }
         let reason = format!("it crashed too often, {} serves instead", given.to);
-        let kind = EventKind::GaveWay;
-        Some(HookEvent::new(kind, status, given.generation, &reason))
+        let event = HookEvent::new(EventKind::GaveWay, status, given.generation, &reason);
+        let handoff = handoff_of(status, given.generation);
+        Some(event.taking(
+            handoff.and_then(|handoff| handoff.promoted_ms),
+            Some(given.at_ms),
+        ))
     }
 
     fn rollback(&mut self, status: &Status) -> Option<HookEvent> {
@@ -312,22 +383,45 @@ impl EventDetector {
             return None;
         }
         let reason = format!("from generation {}", rollback.from);
+        let left = handoff_of(status, rollback.from);
         let kind = EventKind::RolledBack;
-        Some(HookEvent::new(kind, status, rollback.to, &reason))
+        Some(HookEvent {
+            previous: left.map(|handoff| handoff.release.clone()),
+            took_ms: Some(rollback.took_us / 1_000),
+            ..HookEvent::new(kind, status, rollback.to, &reason)
+        })
+    }
+
+    fn unresponsive(&mut self, status: &Status) -> Option<HookEvent> {
+        let unanswered = status.unanswered.as_ref();
+        let unanswered = unanswered.filter(|found| found.unresponsive_ms.is_some());
+        let since = unanswered.and_then(|found| found.unresponsive_ms);
+        if std::mem::replace(&mut self.unresponsive, since) == since {
+            return None;
+        }
+        let found = unanswered?;
+        self.down_since.get_or_insert(found.oldest_ms);
+        let reason = "requests wait, and none has been answered for --unresponsive-after";
+        let event = HookEvent::new(EventKind::Unresponsive, status, found.generation, reason);
+        Some(event.taking(Some(found.oldest_ms), since))
     }
 
     fn recovery(&mut self, status: &Status) -> Option<HookEvent> {
-        self.is_down |= status.alarm.is_some();
+        if let Some(alarm) = &status.alarm {
+            self.down_since.get_or_insert(alarm.since_ms);
+        }
         let active = status.active.as_ref()?;
-        if !self.is_down || status.alarm.is_some() || self.crashed == Some(active.generation) {
+        let is_ill = status.alarm.is_some() || self.unresponsive.is_some();
+        if is_ill || self.crashed == Some(active.generation) {
             return None;
         }
-        self.is_down = false;
+        let down_since = self.down_since.take()?;
         let reason = "an instance is active and well";
-        Some(HookEvent {
+        let event = HookEvent {
             release: Some(active.release.clone()),
             ..HookEvent::new(EventKind::Recovered, status, active.generation, reason)
-        })
+        };
+        Some(event.taking(Some(down_since), Some(UnixMillis::now())))
     }
 }
 
@@ -381,6 +475,31 @@ mod tests {
                 .push_back(serde_json::from_value(handoff).unwrap());
         }
         status
+    }
+
+    #[test]
+    fn a_staged_instance_is_reported_once_and_so_is_its_promotion() {
+        let instance = |generation: u64| {
+            let json = serde_json::json!({"generation": generation, "release": "v", "digest": "",
+                "since_ms": 1});
+            serde_json::from_value(json).ok()
+        };
+        let mut detector = EventDetector::default();
+        let mut seen = |active, staged| {
+            let mut status = refused(0);
+            status.active = instance(active);
+            status.staged = instance(staged);
+            status.staged.take_if(|staged| staged.generation.0 == 0);
+            let events = detector.new_events(&status).into_iter();
+            events.map(|event| event.event.name()).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(1, 0), ["promoted"]);
+        assert_eq!(seen(1, 2), ["staged"]);
+        assert_eq!(seen(1, 2), [""; 0]);
+        // What serves is launched again meanwhile.
+        assert_eq!(seen(3, 2), ["promoted"]);
+        assert_eq!(seen(2, 0), ["promoted"]);
+        assert_eq!(seen(2, 0), [""; 0]);
     }
 
     /// Starts the hook, and refuses this number of releases at once.
@@ -474,6 +593,59 @@ mod tests {
         }
         assert_eq!(json[0]["took_ms"], 30, "{json}");
         assert_eq!(detector.new_events(&status), []);
+    }
+
+    #[test]
+    fn each_event_says_who_served_before_and_how_long_it_took() {
+        let mut status = refused(3);
+        status.handoffs[2].outcome = Outcome::Starting;
+        let mut detector = EventDetector::default();
+        let mut serve = |status: &mut Status, generation: u64, since: u64| {
+            let handoff = &mut status.handoffs[generation as usize - 1];
+            handoff.release = ReleaseId::new(format!("v{generation}"));
+            handoff.outcome = Outcome::Promoted;
+            handoff.promoted_ms = Some(UnixMillis(since));
+            let active = serde_json::json!({"generation": generation, "digest": "",
+                "release": format!("v{generation}"), "since_ms": since});
+            status.active = Some(serde_json::from_value(active).unwrap());
+            serde_json::to_value(detector.new_events(status)).unwrap()
+        };
+        serve(&mut status, 1, 31);
+        let events = serve(&mut status, 2, 131);
+        let superseded = &events[0];
+        for (key, value) in [
+            ("event", "superseded"),
+            ("release", "v1"),
+            ("reason", "v2 serves instead"),
+        ] {
+            assert_eq!(superseded[key], value, "{events}");
+        }
+        assert_eq!(superseded["took_ms"], 100, "{events}");
+        assert_eq!(
+            (&events[1]["event"], &events[1]["previous"]),
+            (&"promoted".into(), &"v1".into())
+        );
+
+        let unanswered =
+            serde_json::json!({"generation": 2, "oldest_ms": 200, "unresponsive_ms": 230});
+        status.unanswered = Some(serde_json::from_value(unanswered).unwrap());
+        let events = serve(&mut status, 2, 131);
+        assert_eq!(events.as_array().unwrap().len(), 1, "{events}");
+        assert_eq!(events[0]["event"], "unresponsive");
+        assert_eq!(
+            (&events[0]["took_ms"], &events[0]["previous"]),
+            (&30.into(), &"v1".into())
+        );
+        assert_eq!(serve(&mut status, 2, 131), serde_json::json!([]));
+        status.unanswered = None;
+        let events = serve(&mut status, 2, 131);
+        assert_eq!(events[0]["event"], "recovered", "{events}");
+
+        // One that has crashed was not superseded.
+        status.handoffs[1].crashes = 1;
+        let events = serve(&mut status, 3, 331);
+        assert_eq!(events.as_array().unwrap().len(), 1, "{events}");
+        assert_eq!(events[0]["event"], "promoted", "{events}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! Observers of the published status: the admin port, the event hook and the service manager.
+//! Observers of the published status: the admin port, the event hook, the service manager, and the
+//! announcement of its state to each instance.
 
 pub mod admin;
+pub mod announcer;
 pub mod event_hook;
 pub mod systemd;

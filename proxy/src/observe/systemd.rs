@@ -66,10 +66,20 @@ fn summarize(status: &Status) -> String {
     if let Some(candidate) = &status.candidate {
         parts.push(format!("{} is starting", candidate.release));
     }
+    if let Some(staged) = &status.staged {
+        parts.push(format!("{} awaits its promotion", staged.release));
+    }
     let draining = status.draining.iter();
     parts.extend(draining.map(|draining| format!("{} is draining", draining.release)));
     if let Some(alarm) = &status.alarm {
         parts.push(format!("unhealthy: {}", alarm.reason));
+    }
+    if status
+        .unanswered
+        .as_ref()
+        .is_some_and(|found| found.unresponsive_ms.is_some())
+    {
+        parts.push("it does not respond".to_owned());
     }
     if let Some(problem) = &status.artifact_problem {
         parts.push(format!("cannot deploy: {problem}"));

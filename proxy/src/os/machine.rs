@@ -36,6 +36,19 @@ pub fn shared_pid_namespace() -> Option<String> {
     pid_namespace().filter(|_| !is_sandboxed)
 }
 
+/// Returns the name of the machine, for people. `None` if the system does not tell.
+#[cfg(unix)]
+pub fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned())
+}
+
+/// Returns the name of the machine, for people. `None` if the system does not tell.
+#[cfg(windows)]
+pub fn host_name() -> Option<String> {
+    std::env::var("COMPUTERNAME").ok()
+}
+
 /// Returns whether there certainly is no running process with this id. One that has ended counts as
 /// gone even if its parent never reaps it, as in many containers.
 #[cfg(unix)]

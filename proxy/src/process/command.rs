@@ -12,14 +12,15 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::process::{Child, ChildStdin, Command};
 
+use super::announcement::{STATE_FILE, StateFile};
 use super::orphans::{MARK, ProcessFamily, ProcessRecords};
 use super::output::{AppLog, Output, OutputStream};
 use super::program::SearchPath;
 use super::stop::Stop;
 use super::tree::ProcessTree;
 use super::{
-    Exit, Launch, LaunchError, LaunchSpec, Process, ProcessRole, StopFuture, os, program,
-    stop_request,
+    Exit, Launch, LaunchError, LaunchSpec, Process, ProcessRole, StopFuture, app_request, os,
+    program,
 };
 use crate::os::descriptors;
 use crate::os::inherit;
@@ -61,6 +62,7 @@ pub struct OsProcess {
     pid: u32,
     /// Value of [`MARK`] in its environment; empty if it has none.
     mark: String,
+    state_file: Option<StateFile>,
     /// Processes that killing the tree may miss; `None` where it misses none.
     family: Option<ProcessFamily>,
     child: Child,
@@ -133,6 +135,14 @@ impl Launch for OsLauncher {
             if let Some(mark) = &mark {
                 command.env(MARK, mark);
             }
+            let (generation, release) = (spec.generation, spec.release.clone());
+            let is_instance = spec.role == ProcessRole::Instance;
+            let state_file = records
+                .filter(|_| is_instance)
+                .and_then(|records| records.new_state_file(generation, release));
+            if let Some(file) = &state_file {
+                command.env(STATE_FILE, file.path());
+            }
             let mut child = inherit::with_spawn_lock(|| command.spawn())?;
             let pid = child.id().unwrap_or_default();
             let tree = os::Tree::adopt(&child)?;
@@ -148,14 +158,14 @@ impl Launch for OsLauncher {
             let mark = mark.unwrap_or_default();
             Ok(OsProcess {
                 family: records.and_then(|records| records.follow(pid, mark.clone())),
-                _root: (spec.role == ProcessRole::Instance)
-                    .then(|| self.roots.enter(spec.generation, pid)),
+                _root: is_instance.then(|| self.roots.enter(spec.generation, pid)),
                 // Waiting for a child closes its standard input, unless that has been taken out.
                 stdin: child.stdin.take(),
                 stop: spec.stop.clone(),
                 port: spec.port,
                 pid,
                 mark,
+                state_file,
                 child,
                 tree,
                 output,
@@ -271,7 +281,7 @@ impl Process for OsProcess {
         match &self.stop {
             Stop::Http { method, path } => {
                 let (method, path) = (method.clone(), path.clone());
-                Box::pin(stop_request::send(self.port, method, path))
+                Box::pin(app_request::stop(self.port, method, path))
             }
             Stop::Stdin => {
                 drop(self.stdin.take());
@@ -297,6 +307,10 @@ impl Process for OsProcess {
 
     fn tree(&self) -> ProcessTree {
         ProcessTree::new(self.pid, self.tree.pids(), self.mark.clone())
+    }
+
+    fn state_file(&self) -> Option<PathBuf> {
+        self.state_file.as_ref().map(|file| file.path().to_owned())
     }
 }
 

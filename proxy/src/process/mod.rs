@@ -15,13 +15,14 @@ use self::variables::Variables;
 use crate::release::{Generation, ReleaseId};
 
 pub mod access_token;
+pub mod announcement;
+mod app_request;
 pub mod command;
 pub mod console;
 mod orphans;
 mod output;
 pub mod program;
 pub mod stop;
-mod stop_request;
 pub mod template;
 pub mod tree;
 pub mod variables;
@@ -73,6 +74,9 @@ pub trait Process {
 
     /// Returns a view of its processes.
     fn tree(&self) -> ProcessTree;
+
+    /// Returns the file in which it reads its own state, if it has one.
+    fn state_file(&self) -> Option<PathBuf>;
 }
 
 /// Everything that a launch needs.

@@ -11,8 +11,10 @@ use tokio::task::JoinSet;
 use crate::os::thread::EXIT_GRACE;
 use crate::release::{Generation, ReleaseId};
 
-/// Number of last lines that are kept.
-const KEPT_LINES: usize = 20;
+/// Maximum number of last lines that are kept: the message of a stack trace may be far above its end.
+const KEPT_LINES: usize = 200;
+/// Maximum number of bytes that are kept.
+const KEPT_BYTES: usize = 32 * 1024;
 /// Maximum length of a line in bytes. A longer one is logged in pieces, which bounds the buffer.
 const MAX_LINE: usize = 64 * 1024;
 /// Number of bytes that are kept of a line.
@@ -51,11 +53,18 @@ type LineHandler = dyn Fn(&LineOrigin, &[u8]);
 /// The output of one instance.
 #[derive(Debug)]
 pub(super) struct Output {
-    tail: Rc<RefCell<VecDeque<String>>>,
+    tail: Rc<RefCell<OutputTail>>,
     readers: JoinSet<()>,
     generation: Generation,
     release: ReleaseId,
     log: Option<AppLog>,
+}
+
+/// The last lines.
+#[derive(Debug, Default)]
+struct OutputTail {
+    lines: VecDeque<String>,
+    bytes: usize,
 }
 
 // === impl OutputStream ===
@@ -123,7 +132,7 @@ impl Output {
                     String::from_utf8_lossy(line)
                 ),
             }
-            keep(&tail, line);
+            tail.borrow_mut().keep(line);
         };
         self.readers.spawn_local(async move {
             let mut lines = Lines::default();
@@ -145,17 +154,22 @@ impl Output {
 
     /// Returns the last lines that have been read so far.
     pub(super) fn lines_so_far(&self) -> VecDeque<String> {
-        self.tail.borrow().clone()
+        self.tail.borrow().lines.clone()
     }
 }
 
-fn keep(tail: &RefCell<VecDeque<String>>, line: &[u8]) {
-    let line = String::from_utf8_lossy(&line[..line.len().min(KEPT_LENGTH)]);
-    let mut tail = tail.borrow_mut();
-    if tail.len() == KEPT_LINES {
-        tail.pop_front();
+// === impl OutputTail ===
+
+impl OutputTail {
+    fn keep(&mut self, line: &[u8]) {
+        let line = String::from_utf8_lossy(&line[..line.len().min(KEPT_LENGTH)]);
+        self.bytes += line.len();
+        self.lines.push_back(line.into_owned());
+        while self.lines.len() > KEPT_LINES || self.bytes > KEPT_BYTES {
+            let oldest = self.lines.pop_front().unwrap_or_default();
+            self.bytes -= oldest.len();
+        }
     }
-    tail.push_back(line.into_owned());
 }
 
 /// A splitter of bytes into lines.
@@ -205,6 +219,20 @@ mod tests {
     fn lines_are_put_together_from_whatever_pieces_come() {
         assert_eq!(lines(&[b"a", b"b\nc\r", b"\n\nd"]), ["ab", "c", "", "d"]);
         assert!(lines(&[]).is_empty());
+    }
+
+    #[test]
+    fn the_last_lines_are_kept_up_to_a_number_and_a_size() {
+        let mut tail = OutputTail::default();
+        for number in 0..2 * KEPT_LINES {
+            tail.keep(number.to_string().as_bytes());
+        }
+        assert_eq!(tail.lines.len(), KEPT_LINES);
+        assert_eq!(tail.lines[0], KEPT_LINES.to_string());
+        for _ in 0..2 * KEPT_LINES {
+            tail.keep(&[b'x'; 2 * KEPT_LENGTH]);
+        }
+        assert_eq!(tail.lines.len(), KEPT_BYTES / KEPT_LENGTH);
     }
 
     #[test]

@@ -70,7 +70,8 @@ impl Stop {
             "kill" => Self::Kill,
             _ => {
                 let request = text.strip_prefix("http:").ok_or(StopError::Unknown)?;
-                parse_http(request).ok_or(StopError::Http)?
+                let (method, path) = parse_request(request).ok_or(StopError::Http)?;
+                Self::Http { method, path }
             }
         };
         match (&stop, system) {
@@ -115,7 +116,7 @@ impl System {
 }
 
 /// Parses `METHOD:/PATH`.
-fn parse_http(request: &str) -> Option<Stop> {
+pub(super) fn parse_request(request: &str) -> Option<(Method, PathAndQuery)> {
     let (method, path) = request.split_once(':')?;
     // Methods are case-sensitive, and `post` is hardly meant as an app's own method.
     let is_method = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase());
@@ -123,8 +124,7 @@ fn parse_http(request: &str) -> Option<Stop> {
         return None;
     }
     let method = method.parse().ok().filter(|m| *m != Method::CONNECT)?;
-    let path = path.parse().ok()?;
-    Some(Stop::Http { method, path })
+    Some((method, path.parse().ok()?))
 }
 
 #[cfg(test)]

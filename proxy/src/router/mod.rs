@@ -14,14 +14,20 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 
-use self::gate::Gate;
-pub use self::gate::Maintenance;
+use self::detour::Detour;
+pub use self::detour::Preview;
+pub use self::maintenance::Maintenance;
+pub use self::notice::{Class, Notice};
+pub use self::progress::{Observation, Progress, WorkerProgress};
 use self::superseded::Superseded;
 pub use self::unanswered::Unanswered;
 pub use self::upstream::{Drain, ResponseCounts, ResponseOutcome, TunnelMark, Upstream};
 use crate::release::Generation;
 
-mod gate;
+mod detour;
+mod maintenance;
+mod notice;
+mod progress;
 mod superseded;
 mod unanswered;
 mod upstream;
@@ -36,7 +42,7 @@ const RELEASE_INTERVAL: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub struct Router {
     active: ArcSwapOption<Upstream>,
-    gate: Mutex<Gate>,
+    detour: Mutex<Detour>,
     superseded: Mutex<Superseded>,
     route_changed: Notify,
     request_waiting: Notify,
@@ -63,28 +69,6 @@ pub struct HoldLimits {
 /// A held request, counted until it is dropped.
 struct HeldRequest<'a>(&'a AtomicUsize);
 
-/// A message about a generation to the workers of the data plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// The generation gets new requests, perhaps once more.
-    Promoted(Generation),
-    /// The generation gets no new requests: its idle connections are of no more use.
-    Superseded(Generation),
-    /// The generation's tunnels are to close within this time, gracefully, and not all at once.
-    TunnelsClose(Generation, Duration),
-    /// The rest of this class is to be cut off.
-    Evicted(Generation, Class),
-}
-
-/// A class of what is in flight, by how long it may reasonably last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// A request, which ends by itself.
-    Request,
-    /// An upgraded connection or an event stream: lasts until one side ends it.
-    Tunnel,
-}
-
 /// A request that got no upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HoldError {
@@ -109,7 +93,7 @@ impl Router {
     pub fn new(hold: HoldLimits) -> Self {
         Self {
             active: ArcSwapOption::empty(),
-            gate: Mutex::default(),
+            detour: Mutex::default(),
             superseded: Mutex::default(),
             released: AtomicUsize::new(0),
             route_changed: Notify::new(),
@@ -122,9 +106,20 @@ impl Router {
         }
     }
 
-    /// Returns the active upstream, which is in flight from now on.
+    /// Returns the active upstream, which is in flight from now on. `None` also during a pause, and
+    /// while a release is staged: [`Router::acquire_or_hold`] goes on then.
     pub fn acquire(&self) -> Option<Arc<Upstream>> {
         self.active.load_full()
+    }
+
+    /// Returns the active upstream, also while a release is staged; in a maintenance none.
+    pub fn acquire_active(&self) -> Option<Arc<Upstream>> {
+        self.route_of(None).unwrap_or_default()
+    }
+
+    /// Returns the upstream of the staged release, if the request has its token.
+    pub fn acquire_preview(&self, token: &[u8]) -> Option<Arc<Upstream>> {
+        self.detour.lock().preview_for(token)
     }
 
     /// Returns the active upstream, and waits for one while there is none.
@@ -174,18 +169,20 @@ impl Router {
         self.request_waiting.notified().await;
     }
 
-    /// Sends new requests to `upstream` from now on, in one step; while the gate is shut, after
-    /// that.
+    /// Sends new requests to `upstream` from now on, in one step; during a pause, after it.
     pub fn promote(&self, upstream: Arc<Upstream>) {
         let promoted = upstream.generation;
         let superseded = {
-            let mut gate = self.gate.lock();
-            let superseded = if gate.is_open() {
-                self.active.swap(Some(upstream))
+            let mut detour = self.detour.lock();
+            detour.end_preview(promoted);
+            let kept = detour.active().take();
+            let superseded = if detour.is_engaged() {
+                *detour.active() = Some(upstream);
+                kept
             } else {
-                gate.behind.replace(upstream)
+                self.active.swap(Some(upstream)).or(kept)
             };
-            if !gate.is_paused {
+            if !detour.is_paused() {
                 self.release_held();
             }
             superseded
@@ -219,54 +216,112 @@ impl Router {
 
     /// Removes the route: new requests are held.
     pub fn withdraw(&self) {
-        let superseded = {
-            let mut gate = self.gate.lock();
-            if gate.is_open() {
-                self.active.swap(None)
-            } else {
-                gate.behind.take()
-            }
+        let kept = {
+            let mut detour = self.detour.lock();
+            self.active.swap(None).or_else(|| detour.active().take())
         };
-        if let Some(superseded) = superseded {
+        if let Some(superseded) = kept {
             self.notify_workers(Notice::Superseded(superseded.generation));
+        }
+    }
+
+    /// Sends new requests that have the token of `preview` to its upstream, and the others to the
+    /// active one as before.
+    pub fn stage(&self, preview: Preview) {
+        let mut detour = self.detour.lock();
+        detour.show(preview);
+        self.empty_pointer(&mut detour);
+    }
+
+    /// Ends the preview of a generation, if there is one.
+    pub fn unstage(&self, generation: Generation) {
+        let mut detour = self.detour.lock();
+        if detour.end_preview(generation) {
+            self.fill_pointer(&mut detour);
+            self.notify_workers(Notice::Superseded(generation));
         }
     }
 
     /// Holds new requests, whatever is promoted meanwhile.
     pub fn pause(&self) {
-        self.change_gate(|gate| gate.is_paused = true);
+        let mut detour = self.detour.lock();
+        detour.pause();
+        self.empty_pointer(&mut detour);
     }
 
     /// Ends the pause: held requests go to the upstream that was promoted last.
     pub fn resume(&self) {
-        self.change_gate(|gate| gate.is_paused = false);
+        let mut detour = self.detour.lock();
+        if detour.is_paused() {
+            detour.resume();
+            let is_routed = detour.routed().is_some();
+            self.fill_pointer(&mut detour);
+            if is_routed {
+                self.release_held();
+            }
+        }
     }
 
     /// Refuses new requests and those that are held, except for those of allowed clients, whatever
     /// is promoted meanwhile.
     pub fn begin_maintenance(&self, maintenance: Maintenance) {
-        self.change_gate(|gate| gate.maintenance = Some(Arc::new(maintenance)));
+        let mut detour = self.detour.lock();
+        detour.set_maintenance(Some(Arc::new(maintenance)));
+        self.empty_pointer(&mut detour);
+        self.route_changed.notify_waiters();
     }
 
     /// Ends the maintenance: new requests go to the upstream that was promoted last.
     pub fn end_maintenance(&self) {
-        self.change_gate(|gate| gate.maintenance = None);
+        let mut detour = self.detour.lock();
+        detour.set_maintenance(None);
+        let is_routed = detour.route().is_some();
+        self.fill_pointer(&mut detour);
+        if is_routed {
+            self.release_held();
+        }
     }
 
     /// Returns the maintenance, if there is one.
     pub fn maintenance(&self) -> Option<Arc<Maintenance>> {
-        self.gate.lock().maintenance.clone()
+        self.detour.lock().maintenance()
     }
 
-    /// Returns the generation that gets new requests, now or once the gate is open.
-    pub fn routed(&self) -> Option<Generation> {
-        let generation = |upstream: &Arc<Upstream>| upstream.generation;
-        let gate = self.gate.lock();
-        if gate.is_open() {
-            self.active.load().as_ref().map(generation)
-        } else {
-            gate.behind.as_ref().map(generation)
+    /// Returns the upstream for a request of this client, if there is one at the moment.
+    fn route_of(&self, client: Option<IpAddr>) -> Result<Option<Arc<Upstream>>, HoldError> {
+        if let Some(upstream) = self.acquire() {
+            return Ok(Some(upstream));
         }
+        let detour = self.detour.lock();
+        if detour.should_refuse(client) {
+            return Err(HoldError::Maintenance);
+        }
+        // It may have come back to the pointer meanwhile.
+        Ok(detour.route().or_else(|| self.acquire()))
+    }
+
+    /// Keeps the active upstream in `detour`, so that every request comes by there.
+    fn empty_pointer(&self, detour: &mut Detour) {
+        if let Some(active) = self.active.swap(None) {
+            *detour.active() = Some(active);
+        }
+    }
+
+    /// Takes the active upstream back, unless another reason keeps it there.
+    fn fill_pointer(&self, detour: &mut Detour) {
+        if !detour.is_engaged()
+            && let Some(active) = detour.active().take()
+        {
+            self.active.store(Some(active));
+        }
+    }
+
+    /// Returns the generation that gets new requests, now or after the pause.
+    pub fn routed(&self) -> Option<Generation> {
+        let detour = self.detour.lock();
+        let active = self.active.load();
+        let active = active.as_ref().map(|upstream| upstream.generation);
+        active.or_else(|| detour.routed())
     }
 
     /// Closes the tunnels of `upstream` within `period`, gracefully, and not all at once.
@@ -308,38 +363,6 @@ impl Router {
     /// Returns the number of requests that wait for an upstream. For display.
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
-    }
-
-    /// Returns the upstream for a request of this client, if there is one at the moment.
-    fn route_of(&self, client: Option<IpAddr>) -> Result<Option<Arc<Upstream>>, HoldError> {
-        if let Some(upstream) = self.acquire() {
-            return Ok(Some(upstream));
-        }
-        let gate = self.gate.lock();
-        match &gate.maintenance {
-            Some(maintenance) if !maintenance.allows(client) => Err(HoldError::Maintenance),
-            Some(_) if !gate.is_paused => Ok(gate.behind.clone()),
-            // Under the lock: the gate has perhaps been opened meanwhile.
-            Some(_) | None => Ok(self.acquire()),
-        }
-    }
-
-    fn change_gate(&self, change: impl FnOnce(&mut Gate)) {
-        let mut gate = self.gate.lock();
-        let was_open = gate.is_open();
-        change(&mut gate);
-        if was_open && !gate.is_open() {
-            gate.behind = self.active.swap(None);
-        } else if !was_open && gate.is_open() {
-            self.active.store(gate.behind.take());
-        }
-        let is_routed = gate.behind.is_some() || self.active.load().is_some();
-        if is_routed && !gate.is_paused {
-            self.release_held();
-        } else {
-            // What is held may be refused from now on.
-            self.route_changed.notify_waiters();
-        }
     }
 
     fn count_held(&self) -> Result<HeldRequest<'_>, HoldError> {

@@ -165,6 +165,80 @@ async fn the_workers_hear_of_each_superseded_generation_once() {
     );
 }
 
+#[tokio::test]
+async fn while_a_release_is_staged_its_token_leads_there_and_nothing_else() {
+    let router = Router::new(HOLD);
+    let generation = |upstream: Option<Arc<Upstream>>| upstream.map(|it| it.generation.0);
+    let held = async || generation(router.acquire_or_hold(None, None).await.ok());
+    router.promote(upstream(1).0);
+    let (green, drain) = upstream(2);
+    router.stage(Preview::new(green, "secret"));
+    assert!(router.acquire().is_none(), "no request misses the look");
+    assert_eq!(held().await, Some(1));
+    assert_eq!(generation(router.acquire_preview(b"secret")), Some(2));
+    for wrong in [&b"secre"[..], b"secret2", b"", b"Secret"] {
+        assert_eq!(generation(router.acquire_preview(wrong)), None);
+    }
+    assert_eq!(router.routed(), Some(Generation(1)));
+    // The active one is launched again meanwhile.
+    router.withdraw();
+    assert_eq!(router.routed(), None);
+    router.promote(upstream(3).0);
+    assert!(router.acquire().is_none());
+    assert_eq!(held().await, Some(3));
+    // A pause holds both.
+    router.pause();
+    assert_eq!(generation(router.acquire_active()), None);
+    assert_eq!(generation(router.acquire_preview(b"secret")), None);
+    router.resume();
+    assert_eq!(held().await, Some(3));
+    assert_eq!(generation(router.acquire_preview(b"secret")), Some(2));
+    router.unstage(Generation(3));
+    assert!(router.acquire().is_none());
+    router.unstage(Generation(2));
+    assert_eq!(generation(router.acquire()), Some(3));
+    assert_eq!(generation(router.acquire_preview(b"secret")), None);
+    drain.wait().await;
+}
+
+#[tokio::test]
+async fn a_staged_release_that_is_promoted_gets_all_requests() {
+    let router = Router::new(HOLD);
+    let mut notices = router.subscribe();
+    let (blue, blue_drain) = upstream(1);
+    router.promote(blue);
+    let (green, _drain) = upstream(2);
+    router.stage(Preview::new(Arc::clone(&green), "secret"));
+    router.promote(green);
+    assert_eq!(
+        router.acquire().map(|it| it.generation),
+        Some(Generation(2))
+    );
+    assert!(router.acquire_preview(b"secret").is_none());
+    blue_drain.wait().await;
+    let heard: Vec<_> = std::iter::from_fn(|| notices.try_recv().ok()).collect();
+    assert_eq!(heard.last(), Some(&Notice::Superseded(Generation(1))));
+}
+
+#[tokio::test]
+async fn a_pause_outlasts_a_stage_and_a_stage_a_pause() {
+    let router = Router::new(HOLD);
+    router.promote(upstream(1).0);
+    router.pause();
+    router.stage(Preview::new(upstream(2).0, "secret"));
+    router.unstage(Generation(2));
+    assert!(router.acquire_active().is_none());
+    router.stage(Preview::new(upstream(3).0, "secret"));
+    router.promote(upstream(4).0);
+    assert!(router.acquire_active().is_none());
+    router.resume();
+    assert!(router.acquire().is_none());
+    assert_eq!(
+        router.acquire_active().map(|it| it.generation),
+        Some(Generation(4))
+    );
+}
+
 /// Polls the future once, and returns `true` if it is still pending.
 async fn futures_poll_once(mut future: std::pin::Pin<&mut impl Future<Output = ()>>) -> bool {
     std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx).is_pending())).await

@@ -1,4 +1,4 @@
-//! The address of one generation, whose handles are what is in flight to it.
+//! The address of one generation, and what is in flight to it.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::oneshot;
 
+use super::progress::Progress;
 use super::unanswered::Unanswered;
 use crate::release::Generation;
 
@@ -22,6 +23,7 @@ pub struct Upstream {
     tunnels: Arc<AtomicUsize>,
     responses: Option<Arc<ResponseCounts>>,
     unanswered: Unanswered,
+    progress: Arc<Progress>,
     // Dropped with the last handle. The end of a request may do no more than this: drop code runs on
     // a worker in the middle of its work.
     _in_use: oneshot::Sender<()>,
@@ -59,14 +61,16 @@ pub struct Drain {
 impl Upstream {
     /// Returns an upstream, and a [`Drain`] that completes when nothing is in flight to it any more.
     pub fn new(generation: Generation, address: SocketAddr) -> (Arc<Self>, Drain) {
-        Self::with_counts(generation, address, None)
+        Self::with_counts(generation, address, None, Arc::default())
     }
 
-    /// Does the same as [`Upstream::new`], and counts responses in `responses`.
+    /// Does the same as [`Upstream::new`], counts responses in `responses`, and records in
+    /// `progress` how they come.
     pub fn with_counts(
         generation: Generation,
         address: SocketAddr,
         responses: Option<Arc<ResponseCounts>>,
+        progress: Arc<Progress>,
     ) -> (Arc<Self>, Drain) {
         let (in_use, released) = oneshot::channel();
         let upstream = Arc::new(Self {
@@ -76,6 +80,7 @@ impl Upstream {
             tunnels: Arc::default(),
             responses,
             unanswered: Unanswered::default(),
+            progress,
             _in_use: in_use,
         });
         let drain = Drain {
@@ -90,6 +95,11 @@ impl Upstream {
         &self.unanswered
     }
 
+    /// Returns the progress of its instance.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
     /// Counts a response, if responses are counted.
     pub fn count_response(&self, outcome: ResponseOutcome) {
         if let Some(responses) = &self.responses {
@@ -100,16 +110,16 @@ impl Upstream {
         }
     }
 
+    pub(super) fn mark_evicted(&self) {
+        self.is_evicted.store(true, Ordering::Release);
+    }
+
     /// Returns `true` if its requests were cut off.
     ///
     /// Tunnels have a shorter grace period: an upstream that has lost only those may be routed to
     /// again, and what is in flight to it goes on.
     pub fn is_evicted(&self) -> bool {
         self.is_evicted.load(Ordering::Acquire)
-    }
-
-    pub(super) fn mark_evicted(&self) {
-        self.is_evicted.store(true, Ordering::Release);
     }
 
     /// Counts one more of what is in flight as a tunnel.

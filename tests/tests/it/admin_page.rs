@@ -77,6 +77,33 @@ fn a_page_that_lost_its_sidecar_says_so_and_comes_back() {
 
 #[cfg(unix)]
 #[test]
+fn the_error_of_a_failed_release_is_seen_without_scrolling() {
+    if !tools::has(PROGRAM) {
+        return;
+    }
+    let site = site().start("v1");
+    let mut page = page(&site);
+    page.await_shown("#phase", &["serving"]);
+    let script = "#!/bin/sh\necho 'Error: no shop'\nfor n in $(seq 99); do echo \"    at f$n (/a.js:1)\"\n\
+                  done\nexit 1\n";
+    site.deploy(tests::file("v2", script.as_bytes()));
+    page.await_shown(
+        "#failure.current .error",
+        &["Error: no shop, at f1 (/a.js:1)"],
+    );
+    page.await_shown("#failure pre", &["at f99"]);
+    for fact in [
+        "document.querySelector('#failure .error').getBoundingClientRect().bottom < innerHeight",
+        "(pre => pre.scrollTop > 0 && pre.scrollTop + pre.clientHeight >= pre.scrollHeight - 2)\
+         (document.querySelector('#failure pre'))",
+    ] {
+        assert_eq!(page.evaluate(fact), true, "{fact}");
+    }
+    page.await_shown("#where", &[site.site().to_str().unwrap()]);
+}
+
+#[cfg(unix)]
+#[test]
 fn names_and_output_are_text_whatever_they_say() {
     if !tools::has(PROGRAM) {
         return;

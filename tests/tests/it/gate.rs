@@ -6,7 +6,7 @@ use tests::{Release, Running, Site, file};
 
 /// An app whose answers `answer` says: a function of the request, its path and whether its client
 /// came by https.
-fn answering(version: &str, answer: &str) -> Release {
+pub(crate) fn answering(version: &str, answer: &str) -> Release {
     const APP: &str = r#"
 import socket, sys, threading
 listener = socket.socket()

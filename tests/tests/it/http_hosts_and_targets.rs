@@ -244,8 +244,20 @@ fn a_fragment_is_left_out_which_hyper_does_not_pass_on() {
 #[test]
 fn options_may_be_about_the_whole_server() {
     let stage = Stage::new();
-    let head = passed_on(&stage, &mut None, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(head, "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut app = None;
+    for (target, host, passed) in [
+        ("*", "a", "*"),
+        ("http://b", "b", "*"),
+        ("http://b:81", "b:81", "*"),
+        ("http://b/", "b", "/"),
+        ("http://b?x", "b", "/?x"),
+        ("/", "a", "/"),
+    ] {
+        let request = format!("OPTIONS {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+        let head = passed_on(&stage, &mut app, &request);
+        let expected = format!("OPTIONS {passed} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        assert_eq!(head, expected);
+    }
 }
 
 #[test]

@@ -189,7 +189,6 @@ fn a_tunnel_may_be_silent() {
 }
 
 #[test]
-#[cfg_attr(windows, ignore = "Wine: such a tunnel is not seen to end")]
 fn a_tunnel_whose_client_takes_nothing_does_not_keep_the_app() {
     let stage = Stage::with(&[SECONDS]);
     let (_client, mut app) = tunnel(&stage);

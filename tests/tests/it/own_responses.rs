@@ -1,4 +1,4 @@
-//! What handoff answers itself: errors, by whom they are read, and its health for load balancers.
+//! Answers of handoff itself: errors, by their readers, and its health for load balancers.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tests::browser::{Browser, PROGRAM};
 use tests::{Answer, Running, Site, app, command, eventually, tools};
 
-/// As browsers send it.
+/// The field of a browser.
 const BROWSER: &str = "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\n";
 
 fn ask(site: &Running, method: &str, target: &str, fields: &str) -> Answer {

@@ -13,7 +13,8 @@ use crate::deploy::release::Release;
 use crate::generator::mix::Mix;
 use crate::host::revision;
 use crate::report::part::PartSpec;
-use crate::session::{self, SessionPace, SessionPlan};
+use crate::schedule::Pace;
+use crate::session::{self, SessionPlan};
 use crate::units::millis;
 
 /// Default number of swaps, and time without swaps.
@@ -66,7 +67,7 @@ async fn run_in(folder: &Path, options: &Options) -> Result<bool, CommandError> 
         serves: serves.unwrap_or(u32::MAX),
         releases: &releases,
         controls: &[],
-        pace: SessionPace::AfterSeen {
+        pace: Pace::AfterSeen {
             every: options.swap_every,
             at_most,
         },

@@ -158,6 +158,14 @@ pub struct LivenessOptions {
     #[arg(long, default_value = "10s")]
     pub live_interval: Duration,
 
+    /// Time for which requests wait for the active instance, without an answer to any other, after
+    /// which it is reported as unresponsive; 0s is never
+    ///
+    /// The report is a line in the log (event="app_unresponsive"), in the status, in the metrics and
+    /// to the event hook. Nothing is restarted: only --live-path does that.
+    #[arg(long, default_value = "30s")]
+    pub unresponsive_after: Duration,
+
     /// Number of failed liveness checks in a row after which a second instance is launched, which
     /// takes over if it becomes ready
     #[arg(long, default_value_t = 3)]

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::cli::values::Size;
 use crate::data_plane::AccessForm;
+use crate::process::announcement::NotifyRequest;
 use crate::telemetry::LogFormat;
 
 /// The log. Its level is in [`ReloadableOptions`](super::ReloadableOptions).
@@ -63,8 +64,17 @@ pub struct ObservabilityOptions {
 
     /// Event hook: a program and its arguments, separated by blanks, which gets JSON on stdin
     ///
-    /// It runs when a release is refused; when the app crashes, or fails to start while nothing else
-    /// serves; when requests go back to an earlier release; and when the app serves again.
+    /// It runs when a release is promoted, superseded or refused; when the app crashes, does not
+    /// respond, or fails to start while nothing else serves; when requests go back to an earlier
+    /// release; and when the app serves again.
     #[arg(long, value_name = "COMMAND")]
     pub on_event: Option<String>,
+
+    /// Request to each instance at a change of its state: http:METHOD:/PATH, with a body such as
+    /// {"state":"active","release":"shop-016f6eb2"} [default: none]
+    ///
+    /// The states are active, superseded, standby and stopping. Nothing waits for the answer. The
+    /// file that the app's variable HANDOFF_STATE_FILE names holds the same.
+    #[arg(long, value_name = "http:METHOD:/PATH")]
+    pub notify: Option<NotifyRequest>,
 }

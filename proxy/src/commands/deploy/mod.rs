@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use self::error::DeployError;
 use self::original::Original;
 use self::outcome::DeployOutcome;
 use self::upload::{UploadFolder, Uploaded};
@@ -18,6 +19,7 @@ use super::progress::Progress;
 use crate::cli::deploy::{DeployArgs, Wait};
 use crate::cli::output::OutputFormat;
 use crate::deployment::DropFolder;
+use crate::deployment::desired::StageCommand;
 use crate::deployment::digest::digest;
 use crate::deployment::drop_folder::is_artifact;
 use crate::deployment::names::{ArchiveFormat, release_id};
@@ -26,6 +28,7 @@ use crate::deployment::source::absolute;
 use crate::deployment::status::Status;
 use crate::release::{Digest, Generation, ReleaseId};
 
+mod error;
 mod go_back;
 mod in_place;
 mod original;
@@ -33,41 +36,12 @@ mod outcome;
 mod pointer;
 mod report;
 mod retry;
+mod stage;
 mod upload;
 mod wake;
 
 /// Maximum time for a woken sidecar to serve the release before.
 const WAKING: Duration = Duration::from_secs(60);
-
-/// The reason why nothing was deployed.
-#[derive(Debug, thiserror::Error)]
-enum DeployError {
-    #[error(transparent)]
-    DeploymentPaths(#[from] UnknownDeployment),
-    #[error("an artifact cannot be called {0:?}: give another name with --id NAME")]
-    Name(String),
-    #[error("the sidecars run {0:?} (--artifact), whose name says another format than {1:?}")]
-    Format(PathBuf, PathBuf),
-    #[error("the release is named after {0:?}, which the sidecars run (--artifact): omit --id")]
-    NoName(PathBuf),
-    #[error("cannot read {path:?}: {source}")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("cannot put it into {path:?}: {source}")]
-    Upload { path: PathBuf, source: io::Error },
-    #[error("cannot write the pointer file {path:?}: {source}")]
-    Pointer { path: PathBuf, source: io::Error },
-}
-
-impl DeployError {
-    fn exit_status(&self) -> ExitStatus {
-        match self {
-            Self::DeploymentPaths(_) | Self::Name(_) | Self::Format(..) | Self::NoName(_) => {
-                ExitStatus::Usage
-            }
-            Self::Read { .. } | Self::Upload { .. } | Self::Pointer { .. } => ExitStatus::Refused,
-        }
-    }
-}
 
 /// Deploys an artifact, and prints the result.
 pub fn run(deploy: &DeployArgs) -> ExitStatus {
@@ -96,6 +70,8 @@ struct DeployRun<'a> {
     deadline: Instant,
     /// Reason why no sidecar was woken.
     asleep: Option<String>,
+    /// Request to stage the release, with `--stage`.
+    stage: Option<StageCommand>,
 }
 
 /// The changes that a deploy has made.
@@ -142,6 +118,10 @@ impl<'a> DeployRun<'a> {
             before: BTreeMap::new(),
             deadline,
             asleep: None,
+            stage: options
+                .stage
+                .then(|| stage::request(options, digest))
+                .transpose()?,
         })
     }
 
@@ -151,6 +131,7 @@ impl<'a> DeployRun<'a> {
             let outcome = self.follow(None, progress);
             return Ok(self.report(&outcome, CommandOutcome::Unchanged, None));
         }
+        self.check_stage()?;
         self.before = self.follower.launches();
         let changes = self.write(progress)?;
         let outcome = if is_live {
@@ -159,7 +140,9 @@ impl<'a> DeployRun<'a> {
             DeployOutcome::Idle
         };
         match &outcome {
-            DeployOutcome::Active | DeployOutcome::Idle => self.prune(&changes),
+            DeployOutcome::Active | DeployOutcome::Staged | DeployOutcome::Idle => {
+                self.prune(&changes);
+            }
             DeployOutcome::Refused(sidecar, refusal) => {
                 progress.say(&format!("sidecar {sidecar} refused it: {}", refusal.reason));
                 self.go_back(&changes, progress);
@@ -259,14 +242,14 @@ impl<'a> DeployRun<'a> {
         }
     }
 
-    fn write(&self, progress: &mut Progress) -> Result<DeployChanges, DeployError> {
+    fn write(&mut self, progress: &mut Progress) -> Result<DeployChanges, DeployError> {
         let DeploymentPaths {
             pointer,
             in_place,
             uploads,
             state,
             ..
-        } = &self.place;
+        } = &self.place.clone();
         if let Some(path) = in_place {
             return self.replace(path, progress);
         }
@@ -278,7 +261,7 @@ impl<'a> DeployRun<'a> {
         }
         let target = uploads.join(&name);
         progress.say(&format!("copying {:?} to {target:?}", self.original.path));
-        self.ask_for_retry(state, progress);
+        self.ask_for_retry(state, progress)?;
         let folder = UploadFolder::of(&self.place);
         let uploaded =
             self.on_site(|| upload::upload(&self.original, self.digest, &folder, &name, progress));
@@ -311,7 +294,11 @@ impl<'a> DeployRun<'a> {
     }
 
     /// Replaces the artifact that the sidecars run in place.
-    fn replace(&self, path: &Path, progress: &mut Progress) -> Result<DeployChanges, DeployError> {
+    fn replace(
+        &mut self,
+        path: &Path,
+        progress: &mut Progress,
+    ) -> Result<DeployChanges, DeployError> {
         let format = |path: &Path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             ArchiveFormat::of(&name).map(|(format, _)| format)
@@ -324,7 +311,7 @@ impl<'a> DeployRun<'a> {
             return Err(DeployError::Format(path.to_owned(), artifact));
         }
         progress.say(&format!("replacing {path:?} by {:?}", self.original.path));
-        self.ask_for_retry(&self.place.state, progress);
+        self.ask_for_retry(&self.place.state.clone(), progress)?;
         let replaced =
             self.on_site(|| in_place::replace(&self.original, self.digest, path, progress));
         let replaced = replaced.map_err(|source| DeployError::Upload {
@@ -363,6 +350,10 @@ impl<'a> DeployRun<'a> {
             };
             if !steps.is_empty() && steps.values().all(enough) {
                 return DeployOutcome::Active;
+            }
+            let waits = |step: &Step| *step == Step::Staged || step.is_active();
+            if self.stage.is_some() && !steps.is_empty() && steps.values().all(waits) {
+                return DeployOutcome::Staged;
             }
             if let (Some(file), Some(changes)) = (&self.place.pointer, changes)
                 && let Some(written) = &changes.pointer
@@ -413,7 +404,12 @@ impl<'a> DeployRun<'a> {
             .sidecars
             .all()
             .flat_map(|status| {
-                let one = [&status.active, &status.candidate, &status.standby];
+                let one = [
+                    &status.active,
+                    &status.candidate,
+                    &status.staged,
+                    &status.standby,
+                ];
                 let one = one.into_iter().flatten();
                 one.chain(&status.draining).chain(&status.stopping)
             })

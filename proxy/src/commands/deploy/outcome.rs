@@ -7,6 +7,7 @@ use crate::commands::follow::RefusalReport;
 /// The outcome of a deploy.
 pub(super) enum DeployOutcome {
     Active,
+    Staged,
     Refused(Arc<str>, RefusalReport),
     Superseded,
     Timeout,
@@ -20,7 +21,7 @@ impl DeployOutcome {
     pub(super) fn refusal(&self) -> Option<&RefusalReport> {
         match self {
             Self::Refused(_, refusal) => Some(refusal),
-            Self::Active | Self::Superseded | Self::Timeout | Self::Idle => None,
+            Self::Active | Self::Staged | Self::Superseded | Self::Timeout | Self::Idle => None,
         }
     }
 }

@@ -22,6 +22,7 @@ impl DeployRun<'_> {
     ) -> Report {
         let (outcome, exit_status) = match (deploy_outcome, self.options.if_idle) {
             (DeployOutcome::Active, _) => (active, ExitStatus::Done),
+            (DeployOutcome::Staged, _) => (CommandOutcome::Staged, ExitStatus::Done),
             (DeployOutcome::Refused(..), _) => (CommandOutcome::Refused, ExitStatus::Refused),
             (DeployOutcome::Superseded, _) => (CommandOutcome::Superseded, ExitStatus::Refused),
             (DeployOutcome::Timeout, _) => (CommandOutcome::Timeout, ExitStatus::Timeout),
@@ -51,6 +52,10 @@ impl DeployRun<'_> {
                 ("digest", json!(self.digest_text)),
                 ("artifact", json!(artifact)),
                 ("refusal", json!(deploy_outcome.refusal())),
+                (
+                    "token",
+                    json!(self.stage.as_ref().map(|stage| &stage.token)),
+                ),
             ]
             .map(|(key, value)| (key.to_owned(), value))
             .into_iter()
@@ -75,6 +80,7 @@ impl DeployRun<'_> {
                     count(steps.len(), "sidecar")
                 )
             }
+            DeployOutcome::Staged => self.message_of_stage(release, steps.len()),
             DeployOutcome::Refused(sidecar, refusal) => {
                 format!("{release} was refused by sidecar {sidecar}: {refusal}")
             }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Instant;
 
+use super::error::DeployError;
 use super::{DeployRun, POLL_INTERVAL};
 use crate::commands::progress::Progress;
 use crate::deployment::before_start::{BeforeStartRuns, ClaimWatch};
@@ -13,12 +14,20 @@ use crate::os::rights::explain;
 impl DeployRun<'_> {
     /// Asks for another try of a release that was refused before. It is written before the artifact
     /// appears.
-    pub(super) fn ask_for_retry(&self, state: &Path, progress: &mut Progress) {
+    pub(super) fn ask_for_retry(
+        &mut self,
+        state: &Path,
+        progress: &mut Progress,
+    ) -> Result<(), DeployError> {
         self.forget_failed_run(state, progress);
+        if let Some(stage) = self.stage.clone() {
+            return self.ask_for_stage(state, stage);
+        }
         if let Err(error) = desired::write_command(state, ControlCommand::Retry(self.digest)) {
             let error = explain(error);
             progress.say(&format!("cannot ask for a retry in {state:?}: {error}"));
         }
+        Ok(())
     }
 
     /// Lets `--before-start` run again, if it has failed for this content or was interrupted.

@@ -12,7 +12,7 @@ use crate::commands::deployment_paths::DeploymentPaths;
 use crate::commands::progress::Progress;
 use crate::deployment::checksum_file;
 use crate::deployment::copy::{copy, shape};
-use crate::deployment::digest::digest as digest_at;
+use crate::deployment::digest::{EntryKind, digest as digest_at, entries};
 use crate::deployment::drop_folder::is_artifact;
 use crate::os::{files, rights};
 use crate::release::Digest;
@@ -110,10 +110,26 @@ pub(super) fn copy_proved(
     }
     let again = "reading the copy";
     if copy.is_dir() && progress.show_during(again, || digest_at(copy))? != digest {
-        let differs = format!("a link in {artifact:?} leads out of it, and would lead elsewhere");
+        let link = find_moved_link(original, copy)?.unwrap_or_default();
+        let differs = format!(
+            "the link {link:?} in {artifact:?} leads out of it by a relative path, and would lead \
+             elsewhere from a copy: let it name an absolute path"
+        );
         return Err(io::Error::other(differs));
     }
     Ok(())
+}
+
+/// Returns a link of a copied folder that has another target than its original.
+fn find_moved_link(original: &Original, copy: &Path) -> io::Result<Option<PathBuf>> {
+    let mut entries = entries(copy)?.into_iter();
+    let moved = entries.find(|entry| {
+        let target = fs::read_link(&entry.path).ok();
+        let link = original.path.join(&entry.relative);
+        entry.kind == EntryKind::Link
+            && target != original.rights.apply(|| fs::read_link(link)).ok()
+    });
+    Ok(moved.map(|entry| entry.relative))
 }
 
 /// Removes what [`upload`] copied.
@@ -471,6 +487,32 @@ mod tests {
                 "{artifact:?}"
             );
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_would_lead_elsewhere_is_named() {
+        use std::os::unix::fs::symlink;
+
+        let folder = tempfile::tempdir().unwrap();
+        let [shared, build] = ["shared", "build"].map(|name| folder.path().join(name));
+        for path in [&shared, &build] {
+            fs::create_dir(path).unwrap();
+            fs::write(path.join("env"), "1").unwrap();
+        }
+        symlink(&shared, build.join("absolute")).unwrap();
+        symlink("env", build.join("inside")).unwrap();
+        let drop = folder.path().join("drop/releases");
+        let deploy = || {
+            let original = Original::new(build.clone());
+            let digest = digest_at(&build).unwrap();
+            let folder = folder_of(None, &drop);
+            upload(&original, digest, &folder, "a", &mut Progress::quiet())
+        };
+        deploy().unwrap();
+        symlink("../shared/env", build.join("relative")).unwrap();
+        let error = deploy().unwrap_err().to_string();
+        assert!(error.contains("the link \"relative\" in "), "{error}");
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub(in crate::commands) struct Report {
 pub(in crate::commands) enum CommandOutcome {
     /// The release is active in all sidecars.
     Promoted,
+    /// The release awaits its promotion in all sidecars.
+    Staged,
     /// The release was active already.
     Unchanged,
     /// All sidecars have executed the command.

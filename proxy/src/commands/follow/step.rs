@@ -30,6 +30,10 @@ pub(in crate::commands) enum Step {
     },
     /// The health check has succeeded.
     Ready,
+    /// The release awaits its promotion.
+    Staged,
+    /// The staged release is given up.
+    GivenUp,
     /// The release receives the requests; others finish theirs.
     Promoted {
         /// Instances with unfinished requests.
@@ -71,6 +75,7 @@ pub(in crate::commands) struct Draining {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(in crate::commands) struct RefusalReport {
     pub(in crate::commands) reason: String,
+    pub(in crate::commands) error: Option<String>,
     pub(in crate::commands) exit: Option<String>,
     pub(in crate::commands) probe: Option<String>,
     pub(in crate::commands) output: Vec<String>,
@@ -127,12 +132,39 @@ impl Step {
         Self::towards(status, is_active, is_ours, ENOUGH)
     }
 
+    /// Returns the progress with the promotion of an instance that is, or was to be, staged.
+    pub(in crate::commands) fn of_promote(status: &Status, staged: Generation) -> Self {
+        let active = status.active.as_ref();
+        let is_active = active.is_some_and(|active| active.generation == staged);
+        let is_ours = |handoff: &Handoff| handoff.generation == staged;
+        let step = Self::towards(status, is_active, is_ours, 1);
+        let mut all = status.handoffs.iter();
+        if all.any(|it| is_ours(it) && it.outcome == Outcome::Abandoned) {
+            return Self::impossible("another release was deployed, or one was rolled back to");
+        }
+        step
+    }
+
+    /// Returns the progress with giving up an instance that is, or was to be, staged.
+    pub(in crate::commands) fn of_abort(status: &Status, staged: Generation) -> Self {
+        let left = [&status.staged, &status.candidate].into_iter().flatten();
+        match left.into_iter().find(|left| left.generation == staged) {
+            Some(_) => Self::Waiting { problem: None },
+            None => Self::GivenUp,
+        }
+    }
+
     /// Returns the progress with a pause.
     pub(in crate::commands) fn of_pause(status: &Status) -> Self {
         if status.paused.is_none() {
             return Self::Resumed;
         }
-        let one = [&status.active, &status.candidate, &status.standby];
+        let one = [
+            &status.active,
+            &status.candidate,
+            &status.staged,
+            &status.standby,
+        ];
         let all = one.into_iter().flatten();
         let all = all.chain(&status.draining).chain(&status.stopping);
         let requests = all.map(|i| i.in_flight.saturating_sub(i.tunnels)).sum();
@@ -155,6 +187,7 @@ impl Step {
     pub(in crate::commands) fn impossible(reason: &str) -> Self {
         Self::Refused(RefusalReport {
             reason: reason.to_owned(),
+            error: None,
             exit: None,
             probe: None,
             output: Vec::new(),
@@ -175,6 +208,8 @@ impl Step {
             let problem = status.artifact_problem.clone();
             return Self::Waiting { problem };
         };
+        let staged = status.staged.as_ref().map(|staged| staged.generation);
+        let is_staged = |handoff: &Handoff| staged == Some(handoff.generation);
         match last.outcome {
             Outcome::Refused => {
                 Self::Refused(RefusalReport::of(last, status.last_failure.as_ref()))
@@ -189,6 +224,7 @@ impl Step {
                     }
                 }
             }
+            Outcome::Starting if is_staged(last) => Self::Staged,
             Outcome::Starting if last.ready_ms.is_some() => Self::Ready,
             Outcome::Starting => {
                 let candidate = status.candidate.as_ref();
@@ -229,6 +265,8 @@ impl Step {
             | Self::Starting
             | Self::Probing { .. }
             | Self::Ready
+            | Self::Staged
+            | Self::GivenUp
             | Self::Promoted { .. }
             | Self::Done
             | Self::Failing { .. }
@@ -263,6 +301,8 @@ impl fmt::Display for Step {
             Self::Starting => f.write_str("starting"),
             Self::Probing { probe } => write!(f, "probing: {probe}"),
             Self::Ready => f.write_str("ready"),
+            Self::Staged => f.write_str("staged: it awaits its promotion"),
+            Self::GivenUp => f.write_str("given up"),
             Self::Promoted { draining } => {
                 f.write_str("promoted")?;
                 draining.iter().try_for_each(|one| write!(f, "; {one}"))
@@ -297,6 +337,7 @@ impl RefusalReport {
         let failure = failure.filter(|failure| failure.generation == handoff.generation);
         Self {
             reason: reason.unwrap_or_else(|| "for a reason that it does not tell".to_owned()),
+            error: failure.and_then(|failure| failure.error.clone()),
             exit: failure.and_then(|failure| failure.exit.clone()),
             probe: failure.and_then(|failure| failure.probe.clone()),
             output: failure.map_or_else(Vec::new, |f| f.output.iter().cloned().collect()),
@@ -309,6 +350,7 @@ impl fmt::Display for RefusalReport {
         f.write_str(&self.reason)?;
         // Texts that the reason contains are not repeated.
         let more = [
+            ("error", &self.error),
             ("exit status", &self.exit),
             ("last health check", &self.probe),
         ];
@@ -426,14 +468,15 @@ mod tests {
     #[test]
     fn a_refusal_says_everything_once() {
         let failure = json!({"release": "v2", "digest": "new", "generation": 2, "at_ms": 1,
-            "reason": "exited with 3", "exit": "3", "probe": "refused", "output": ["one", "two"]});
+            "reason": "exited with 3", "error": "NoShopError: no", "exit": "3", "probe": "refused",
+            "output": ["one", "two"]});
         let Step::Refused(refusal) =
             step(json!({"handoffs": [handoff(2, "refused")], "last_failure": failure}))
         else {
             panic!("refused");
         };
-        let text = "exited with 3\n  last health check: refused\n  its last lines of output:\n  \
-            | one\n  | two";
+        let text = "exited with 3\n  error: NoShopError: no\n  last health check: refused\n  \
+            its last lines of output:\n  | one\n  | two";
         assert_eq!(refusal.to_string(), text);
     }
 }

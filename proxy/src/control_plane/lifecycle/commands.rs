@@ -45,6 +45,8 @@ impl Lifecycle {
             return actions.push(Action::ReportNoRollbackTarget);
         };
         self.refused.remove(&target);
+        self.to_stage = None;
+        self.leave_staged(actions);
         // The operator has decided: nothing is tried again unasked.
         self.gave_way = None;
         if self.incoming.starting() == Some(&target) {
@@ -91,6 +93,9 @@ impl Lifecycle {
             return Some(target.clone());
         }
         let stays = self.serving.release();
+        if stays.is_some() && self.staged.is_some() {
+            return stays.cloned();
+        }
         let incoming = self.incoming.release();
         if stays.is_some() && incoming.is_some_and(|release| Some(release) != stays) {
             return stays.cloned();
@@ -135,6 +140,7 @@ impl Lifecycle {
     pub(super) fn shut_down(&mut self, actions: &mut Vec<Action>) {
         self.resume(actions);
         self.phase = Phase::ShuttingDown;
+        self.leave_staged(actions);
         self.abandon_incoming(actions);
         self.end_trial(actions);
     }

@@ -12,6 +12,10 @@ impl Lifecycle {
             self.crashes.clear();
             self.gave_way = None;
         }
+        if !self.is_staged(release) {
+            self.leave_staged(actions);
+        }
+        self.to_stage.take_if(|to_stage| to_stage != release);
         // Deployed again, it does not have to rest.
         self.forget_giving_way(release);
         self.wanted = Some(release.clone());
@@ -26,7 +30,8 @@ impl Lifecycle {
         if self.serving.active().is_some() && !self.is_incoming(release) {
             self.incoming.take_backing_off();
         }
-        if !is_refused && !self.unproven.contains(release) {
+        let is_to_wait = self.serving.active().is_none() && self.is_to_stage(release);
+        if !is_refused && !is_to_wait && !self.unproven.contains(release) {
             // While the last good release recovers, a new one does not replace it, as it may never
             // be ready. It starts as soon as the other one serves.
             if !is_recovering || self.is_incoming(release) {
@@ -34,7 +39,7 @@ impl Lifecycle {
             }
             return;
         }
-        // The release is known to fail, or its result is unknown. If an instance serves, a refused
+        // The release is known to fail, its result is unknown, or it is to be staged. If an instance serves, a refused
         // release only cancels what was starting, which is out of date. If none does, the last good
         // release is the better choice; without one, it has to be this one.
         if let Some(active) = self.serving.active() {
@@ -64,14 +69,6 @@ impl Lifecycle {
             })
     }
 
-    /// Falls back to what served in an earlier run of this sidecar.
-    pub(super) fn nothing_detected(&mut self, actions: &mut Vec<Action>) {
-        let is_idle = self.serving.active().is_none() && self.incoming == Incoming::None;
-        if is_idle && let Some(good) = self.good.last().cloned() {
-            self.approach(&good, actions);
-        }
-    }
-
     /// Launches an older artifact while nothing has served: the newest one and it take turns.
     pub(super) fn older_detected(&mut self, release: &ReleaseId, actions: &mut Vec<Action>) {
         if self.has_served || self.is_shutting_down() {
@@ -88,7 +85,16 @@ impl Lifecycle {
         let Some(candidate) = self.incoming.take_candidate(generation) else {
             return;
         };
+        if candidate.purpose == Purpose::Deploy && self.is_to_stage(&candidate.instance.release) {
+            return self.stage(candidate.instance, actions);
+        }
+        self.serve(candidate, actions);
+    }
+
+    /// Lets a ready instance serve instead of the active one.
+    pub(super) fn serve(&mut self, candidate: Candidate, actions: &mut Vec<Action>) {
         let Candidate { instance, purpose } = candidate;
+        let generation = instance.generation;
         let release = instance.release.clone();
         self.record_good(&release);
         self.refused.remove(&release);
@@ -157,6 +163,7 @@ impl Lifecycle {
             self.serving.active().is_none()
                 && candidate.purpose == Purpose::Deploy
                 && *wanted != release
+                && !self.is_staged(wanted)
                 && !self.refused.contains(wanted)
         });
         match other {
@@ -181,7 +188,11 @@ impl Lifecycle {
             Purpose::Rollback if !is_serving => self.start(release, purpose, actions),
             // The purpose of the launch has gone.
             Purpose::Restart | Purpose::Rescue | Purpose::Rollback => match self.wanted.clone() {
-                Some(wanted) if !self.refused.contains(&wanted) && !self.is_resting(&wanted) => {
+                Some(wanted)
+                    if !self.refused.contains(&wanted)
+                        && !self.is_resting(&wanted)
+                        && !self.is_staged(&wanted) =>
+                {
                     self.approach(&wanted, actions);
                 }
                 _ if self.serving.active().is_none() => self.approach(&release, actions),
@@ -219,6 +230,7 @@ impl Lifecycle {
         if let Some(candidate) = self.incoming.take_candidate(generation) {
             self.candidate_failed(candidate, actions);
         }
+        self.staged_exited(generation, actions);
         if self.is_active(generation) {
             self.active_crashed(actions);
         }
@@ -264,10 +276,15 @@ impl Lifecycle {
             self.end_trial(actions);
             self.serving = Serving::Nothing;
         }
-        if self.incoming.starting().is_some() {
-            return;
+        if let Some(starting) = self.incoming.starting() {
+            if !self.is_to_stage(starting) {
+                return;
+            }
+            // It is not to serve: what has served comes first.
+            self.abandon_incoming(actions);
         }
-        let before = self.good.iter().rev().find(|good| **good != release);
+        let mut earlier = self.good.iter().rev();
+        let before = earlier.find(|good| **good != release && !self.is_staged(good));
         match before.cloned() {
             // The next try of a rollback is due.
             _ if self.rollback_target().is_some() => {}
@@ -295,7 +312,7 @@ impl Lifecycle {
         *crashes
     }
 
-    fn candidate_failed(&mut self, candidate: Candidate, actions: &mut Vec<Action>) {
+    pub(super) fn candidate_failed(&mut self, candidate: Candidate, actions: &mut Vec<Action>) {
         let Instance {
             generation,
             release,
@@ -318,7 +335,11 @@ impl Lifecycle {
             _ => {
                 // Nothing serves: the newest and the last good release take turns, without end.
                 let last_good = self.good.last().filter(|good| **good != release);
-                let other = last_good.or(self.wanted.as_ref()).unwrap_or(&release);
+                let wanted = self
+                    .wanted
+                    .as_ref()
+                    .filter(|wanted| !self.is_staged(wanted));
+                let other = last_good.or(wanted).unwrap_or(&release);
                 self.back_off(other.clone(), Purpose::Deploy, actions);
             }
         }
@@ -329,6 +350,7 @@ impl Lifecycle {
         if let Some(wanted) = self.wanted.clone()
             && self.incoming == Incoming::None
             && !self.is_serving(&wanted)
+            && !self.is_staged(&wanted)
             && !self.refused.contains(&wanted)
             && !self.is_resting(&wanted)
         {
@@ -406,7 +428,7 @@ impl Lifecycle {
 
     /// Takes the next step towards `release` serving.
     pub(super) fn approach(&mut self, release: &ReleaseId, actions: &mut Vec<Action>) {
-        if self.incoming.starting() == Some(release) {
+        if self.incoming.starting() == Some(release) || self.is_staged(release) {
             return;
         }
         if self.is_serving(release) {

@@ -14,6 +14,15 @@
 //!  any state ── exited ──▶ gone
 //! ```
 //!
+//! A candidate that is to be staged waits beside the active instance until it is promoted or given
+//! up:
+//!
+//! ```text
+//!              ready            promotion requested
+//!  candidate ─────────▶ staged ────────────────────▶ active
+//!                         └── aborted, superseded ──▶ draining
+//! ```
+//!
 //! The states of the sidecar are two machines side by side. `Serving` is what gets new requests:
 //!
 //! ```text
@@ -50,6 +59,7 @@ use crate::release::{Generation, ReleaseId};
 mod commands;
 mod decide;
 mod giving_way;
+mod staging;
 mod state;
 mod steps;
 
@@ -67,6 +77,10 @@ pub struct Lifecycle {
     stopping: BTreeSet<Generation>,
     /// The stopping instance that was on standby: a candidate awaits its end.
     stopping_standby: Option<Generation>,
+    /// The instance that is ready and serves only when that is requested.
+    staged: Option<Instance>,
+    /// The release that is to be staged.
+    to_stage: Option<ReleaseId>,
     /// The newest artifact.
     wanted: Option<ReleaseId>,
     /// Releases that served, the latest last: the active one and those to go back to.
@@ -81,6 +95,8 @@ pub struct Lifecycle {
     /// The newest release that gave way to the one before, until an instance of it settles.
     gave_way: Option<GaveWay>,
     has_served: bool,
+    /// True if a release served in an earlier run of this sidecar, or serves elsewhere.
+    has_past: bool,
     phase: Phase,
 }
 
@@ -123,6 +139,8 @@ pub enum RefusalCause {
     TooManyErrors,
     /// A rollback was requested.
     RolledBack,
+    /// It was staged and not promoted.
+    Aborted,
 }
 
 /// A fact that the supervisor reports.
@@ -162,6 +180,14 @@ pub enum Event {
     RetryRequested(ReleaseId),
     /// A new instance of the active release was requested.
     RestartRequested,
+    /// The release is to be staged when it is ready.
+    StageRequested(ReleaseId),
+    /// The promotion of the staged release was requested.
+    PromoteRequested,
+    /// The end of the staged release was requested.
+    AbortRequested,
+    /// The time of the staged instance is over.
+    StageExpired(Generation),
     /// A rollback was requested: to this release, or to the one before.
     RollbackRequested(Option<ReleaseId>),
     /// A pause was requested: new requests are to be held.
@@ -181,6 +207,12 @@ pub enum Action {
     Launch(Generation, ReleaseId, Purpose),
     /// Routes new requests to the instance.
     Promote(Generation),
+    /// Routes new requests that ask for it to the instance, and no others.
+    Stage(Generation),
+    /// Routes no more requests to the staged instance.
+    Unstage(Generation),
+    /// Reports that no release is staged.
+    ReportNothingStaged,
     /// Routes new requests nowhere: they are held.
     Withdraw,
     /// Reports the end of the last request in flight; evicts those that outlast the grace period.
@@ -225,7 +257,10 @@ impl Lifecycle {
             draining: BTreeMap::new(),
             stopping: BTreeSet::new(),
             stopping_standby: None,
+            staged: None,
+            to_stage: None,
             wanted: None,
+            has_past: !good.is_empty(),
             good,
             refused: BTreeSet::new(),
             unproven: BTreeSet::new(),
@@ -253,6 +288,7 @@ impl Lifecycle {
     pub fn remember_good(&mut self, release: ReleaseId) {
         if self.good.is_empty() {
             self.good.push(release);
+            self.has_past = true;
         }
     }
 
@@ -280,7 +316,7 @@ impl Lifecycle {
         let rollback = self.rollback_target().filter(|_| !is_rollback).cloned();
         match event {
             Event::Detected(release) => self.detected(&release, to),
-            Event::NothingDetected => self.nothing_detected(to),
+            Event::NothingDetected => self.end_idleness(to),
             Event::OlderDetected(release) => self.older_detected(&release, to),
             Event::Ready(generation) => self.ready(generation, to),
             Event::NeverReady(generation) => self.never_ready(generation, to),
@@ -302,6 +338,10 @@ impl Lifecycle {
             Event::ReturnDue(release) => self.return_due(&release, to),
             Event::RetryRequested(release) => self.retry_requested(&release, to),
             Event::RestartRequested => self.restart_requested(to),
+            Event::StageRequested(release) => self.stage_requested(release),
+            Event::PromoteRequested => self.promote_requested(to),
+            Event::AbortRequested => self.abort_requested(to),
+            Event::StageExpired(generation) => self.stage_expired(generation, to),
             Event::RollbackRequested(release) => self.rollback_requested(release, to),
             Event::PauseRequested => self.pause(to),
             Event::PauseEnded => self.resume(to),
@@ -320,6 +360,7 @@ impl Lifecycle {
         self.is_shutting_down()
             && self.incoming.candidate().is_none()
             && self.serving.active().is_none()
+            && self.staged.is_none()
             && self.draining.is_empty()
             && self.stopping.is_empty()
     }
@@ -367,6 +408,7 @@ impl Lifecycle {
             .flatten()
             .chain(draining)
             .chain(&self.wanted)
+            .chain(self.staged.as_ref().map(|staged| &staged.release))
             .chain(self.gave_way.as_ref().map(|given| &given.release))
             .chain(&self.good)
     }
@@ -384,6 +426,8 @@ mod giving_way_tests;
 mod recovery_tests;
 #[cfg(test)]
 mod rollback_tests;
+#[cfg(test)]
+mod staging_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -84,6 +84,8 @@ pub(super) struct Candidate {
 pub(super) struct Draining {
     pub(super) release: ReleaseId,
     pub(super) is_evicted: bool,
+    /// False if it was only staged: nothing goes back to it.
+    pub(super) has_served: bool,
 }
 
 /// A release that gave way to another one because it crashed again and again.

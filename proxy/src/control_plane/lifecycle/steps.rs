@@ -121,6 +121,7 @@ impl Lifecycle {
         let draining = Draining {
             release,
             is_evicted: false,
+            has_served: true,
         };
         self.draining.insert(generation, draining);
         actions.push(Action::Drain(generation));
@@ -151,7 +152,7 @@ impl Lifecycle {
         let standby = standby.map(|standby| (standby.generation, &standby.release));
         let draining = self.draining.iter().rev();
         let draining = draining
-            .filter(|(_, draining)| !draining.is_evicted)
+            .filter(|(_, draining)| draining.has_served && !draining.is_evicted)
             .map(|(generation, draining)| (*generation, &draining.release));
         let mut spares = standby.into_iter().chain(draining);
         spares
@@ -180,11 +181,25 @@ impl Lifecycle {
         };
         if let Some(instance) = instance {
             self.record_good(&instance.release);
+            let is_staged = self.is_staged(&instance.release);
             self.serving = Serving::Active(Active::new(instance));
             actions.push(Action::Promote(spare));
+            if is_staged {
+                // Its release serves, so there is nothing to wait for.
+                self.to_stage = None;
+                self.leave_staged(actions);
+            }
         }
         self.stop_standby(unused, actions);
         left
+    }
+
+    /// Falls back to what served last, if nothing serves and nothing is about to.
+    pub(super) fn end_idleness(&mut self, actions: &mut Vec<Action>) {
+        let is_idle = self.serving.active().is_none() && self.incoming == Incoming::None;
+        if is_idle && let Some(good) = self.good.last().cloned() {
+            self.approach(&good, actions);
+        }
     }
 
     /// Returns true if an instance of the release is active.

@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::lifecycle::GOOD;
 use crate::deployment::names::{deployment_key, path_key};
+use crate::deployment::stated_error::last_lines;
 use crate::deployment::status::{Handoff, Outcome, Refusal};
 use crate::deployment::{FormerState, path_serde};
 use crate::os::files::{self, Access};
@@ -25,6 +26,8 @@ use crate::release::{Digest, Release};
 
 /// Maximum number of launches, and of refused contents.
 const HISTORY: usize = 100;
+/// Maximum size of the output of a refused release that is not the last one: lines and bytes.
+const OLDER_OUTPUT: (usize, usize) = (5, 1024);
 /// Number of attempts to lock the file: a sidecar writes a few kilobytes under the lock.
 const LOCK_TRIES: u32 = 20;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
@@ -333,6 +336,10 @@ impl Records {
             }
             Change::Refuse(refusal) => {
                 self.refusals.retain(|r| r.digest != refusal.digest);
+                for older in &mut self.refusals {
+                    let (lines, bytes) = OLDER_OUTPUT;
+                    older.output = last_lines(&older.output, lines, bytes).to_vec();
+                }
                 self.refusals.push(refusal);
             }
             Change::Forgive(digest) => self.refusals.retain(|r| r.digest != digest),

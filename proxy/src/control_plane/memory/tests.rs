@@ -46,6 +46,7 @@ fn refusal(release: &Release) -> Refusal {
         shape: String::new(),
         at_ms: UnixMillis(1),
         reason: "exited with exit status: 3".to_owned(),
+        error: None,
         exit: Some("exit status: 3".to_owned()),
         output: vec!["help".to_owned()],
         probe: None,

@@ -28,12 +28,18 @@ impl<L: Launch> Supervisor<L> {
             self.execute(command);
         }
         self.journal.status.desired_serial = Some(desired.serial);
+        if desired.stage.is_none() {
+            self.to_stage = None;
+        }
         self.desired = Some(desired);
     }
 
     fn execute(&mut self, command: ControlCommand) {
         match command {
             ControlCommand::Retry(digest) => self.retry(digest),
+            ControlCommand::Stage(stage) => self.stage_later(stage),
+            ControlCommand::Promote => self.promote_staged(),
+            ControlCommand::Abort => self.abort_staged(),
             ControlCommand::Rollback(None) => {
                 self.journal.status.rollback_to = self.lifecycle.before_the_latest();
                 self.on(Event::RollbackRequested(None));
@@ -144,7 +150,7 @@ impl<L: Launch> Supervisor<L> {
         ));
     }
 
-    fn reject_command(&mut self, reason: String) {
+    pub(super) fn reject_command(&mut self, reason: String) {
         tracing::warn!(
             event = "command_rejected",
             %reason,

@@ -16,7 +16,7 @@ use crate::release::Generation;
 use crate::router::{Class, Router, Upstream};
 
 /// Time of service after which an end is no rapid failure any more.
-const SETTLED: Duration = Duration::from_secs(60);
+pub(super) const SETTLED: Duration = Duration::from_secs(60);
 /// Time for evicted tunnels to close, and again for the cut of what is left to be noticed, which
 /// may never happen if a client does not read.
 const EVICTION: Duration = Duration::from_secs(3);
@@ -46,6 +46,10 @@ impl<L: Launch> Supervisor<L> {
         }
         let upstream = instance.route(generation, address, &self.messages);
         self.router.promote(upstream);
+        if from == InstanceState::Staged {
+            self.journal.status.staged_until_ms = None;
+            self.stage_end = Timer::default();
+        }
         let took = self.journal.cause.elapsed();
         let liveness = self.settings.liveness.clone();
         let messages = self.messages.clone();

@@ -70,6 +70,7 @@ impl<L: Launch> Supervisor<L> {
         let status = exit.status.clone();
         let moment = match self.instances.state_of(generation) {
             Some(InstanceState::Candidate) => "before it was ready",
+            Some(InstanceState::Staged) => "while it was staged",
             Some(InstanceState::Active) => "while it was active",
             Some(InstanceState::Draining) => "while it drained",
             Some(InstanceState::Standby) => "while it was on standby",
@@ -138,6 +139,8 @@ impl<L: Launch> Supervisor<L> {
     pub(super) fn remove(&mut self, generation: Generation, reason: String) {
         self.router.release_standby(generation);
         if let Some(instance) = self.instances.remove(generation) {
+            self.journal
+                .record_exit(generation, instance.state, &reason);
             self.journal.cause.explain(reason);
             let change = (Some(instance.state), None);
             self.journal
@@ -173,7 +176,7 @@ impl<L: Launch> Supervisor<L> {
     ) {
         let reason = self.describe_refusal(generation, &release, cause);
         let launch = generation.map(|generation| generation.0);
-        if cause == RefusalCause::RolledBack {
+        if matches!(cause, RefusalCause::RolledBack | RefusalCause::Aborted) {
             tracing::info!(
                 event = "release_refused",
                 generation = launch,
@@ -233,6 +236,7 @@ impl<L: Launch> Supervisor<L> {
                 .zip(self.trial.as_ref())
                 .map(|(generation, trial)| trial.report(self.instances.error_share(generation))),
             RefusalCause::RolledBack => Some("a rollback was requested".to_owned()),
+            RefusalCause::Aborted => Some("it was staged and not promoted".to_owned()),
         };
         reason.unwrap_or_else(|| "it failed".to_owned())
     }

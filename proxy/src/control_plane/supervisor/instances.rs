@@ -17,7 +17,7 @@ use crate::control_plane::instance::LastProbe;
 use crate::deployment::status::{InstanceStatus, Status, UnixMillis};
 use crate::process::variables::Variables;
 use crate::release::{Generation, Release, ReleaseId};
-use crate::router::{ResponseCounts, Upstream};
+use crate::router::{Progress, ResponseCounts, Upstream};
 
 /// All instances that have been launched and have not ended.
 #[derive(Debug, Default)]
@@ -45,6 +45,8 @@ pub(super) struct Instance {
     /// Number of upstreams so far: only the drain of the latest one counts.
     promotions: u32,
     answers: Option<Arc<ResponseCounts>>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) state_file: Option<PathBuf>,
     pub(super) eviction: Timer,
     pub(super) liveness: Timer,
     pub(super) settling: Timer,
@@ -54,6 +56,7 @@ pub(super) struct Instance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InstanceState {
     Candidate,
+    Staged,
     Active,
     Draining,
     Standby,
@@ -90,6 +93,13 @@ impl Instances {
         Some((*generation, instance))
     }
 
+    pub(super) fn staged(&self) -> Option<(Generation, &ReleaseId)> {
+        let mut instances = self.0.iter();
+        let is_staged = |(_, instance): &(_, &Instance)| instance.state == InstanceState::Staged;
+        let (generation, instance) = instances.find(is_staged)?;
+        Some((*generation, &instance.release))
+    }
+
     /// Returns the private copies that all instances run.
     pub(super) fn artifacts(&self) -> impl Iterator<Item = &PathBuf> {
         self.0.values().map(|instance| &instance.artifact)
@@ -106,7 +116,7 @@ impl Instances {
         self.0.values().all(|instance| {
             matches!(
                 instance.state,
-                InstanceState::Active | InstanceState::Standby
+                InstanceState::Active | InstanceState::Standby | InstanceState::Staged
             ) && instance.in_flight() == 0
         })
     }
@@ -140,6 +150,7 @@ impl Instances {
             let shown = instance.show(generation, releases);
             match instance.state {
                 InstanceState::Candidate => status.candidate = Some(shown),
+                InstanceState::Staged => status.staged = Some(shown),
                 InstanceState::Active => status.active = Some(shown),
                 InstanceState::Standby => status.standby = Some(shown),
                 InstanceState::Draining => status.draining.push(shown),
@@ -174,6 +185,8 @@ impl Instance {
             upstream: Weak::new(),
             promotions: 0,
             answers,
+            progress: Arc::default(),
+            state_file: None,
             eviction: Timer::default(),
             liveness: Timer::default(),
             settling: Timer::default(),
@@ -225,7 +238,8 @@ impl Instance {
         }
         self.promotions += 1;
         let promotion = self.promotions;
-        let (upstream, drain) = Upstream::with_counts(generation, address, self.answers.clone());
+        let (answers, progress) = (self.answers.clone(), Arc::clone(&self.progress));
+        let (upstream, drain) = Upstream::with_counts(generation, address, answers, progress);
         self.upstream = drain.upstream();
         let messages = messages.clone();
         tokio::task::spawn_local(async move {
@@ -237,10 +251,12 @@ impl Instance {
 
     /// Returns the number of requests and tunnels in flight. The router's own handle is none.
     pub(super) fn in_flight(&self) -> usize {
-        let has_handle = matches!(self.state, InstanceState::Active | InstanceState::Standby);
-        self.upstream
-            .strong_count()
-            .saturating_sub(usize::from(has_handle))
+        let has_handle = matches!(
+            self.state,
+            InstanceState::Active | InstanceState::Staged | InstanceState::Standby
+        );
+        let routed = usize::from(has_handle);
+        self.upstream.strong_count().saturating_sub(routed)
     }
 
     /// Returns the number of requests and tunnels that an end of the active instance leaves without a
@@ -265,6 +281,7 @@ impl Instance {
             probe: self.last_probe.borrow().clone(),
             warning: self.warning.clone(),
             note: self.note.clone(),
+            state_file: self.state_file.clone(),
             // Measured only for a reader.
             memory_bytes: None,
         }
@@ -278,6 +295,7 @@ impl InstanceState {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Candidate => "candidate",
+            Self::Staged => "staged",
             Self::Active => "active",
             Self::Draining => "draining",
             Self::Standby => "standby",

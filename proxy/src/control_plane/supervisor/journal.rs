@@ -12,12 +12,15 @@ use super::instances::InstanceState;
 use super::releases::{Accepted, Releases};
 use crate::control_plane::lifecycle::{Event, RefusalCause};
 use crate::control_plane::memory::Memory;
-use crate::deployment::status::{Alarm, Failure, Outcome, Refusal, Rollback, Status, UnixMillis};
+use crate::deployment::stated_error::{last_lines, stated_error};
+use crate::deployment::status::{
+    Alarm, Failure, LaunchCause, Outcome, Refusal, Rollback, Status, UnixMillis,
+};
 use crate::process::Exit;
 use crate::release::{Generation, ReleaseId};
 
-/// Maximum number of lines of a refused release's output that are remembered.
-const LAST_LINES: usize = 5;
+/// Maximum size of the output of the last failure in the status: lines and bytes.
+const FAILURE_OUTPUT: (usize, usize) = (60, 12 * 1024);
 /// Maximum number of refused releases in the status, the latest.
 const REFUSALS: usize = 10;
 
@@ -44,6 +47,7 @@ pub(super) enum Change {
     NotLaunched,
     Promoted { address: SocketAddr, took: Duration },
     Kept,
+    Staged,
     Draining { in_flight: usize },
     Stopping,
     Gone,
@@ -93,8 +97,14 @@ impl StatusJournal {
         );
     }
 
-    pub(super) fn record_launch(&mut self, accepted: &Accepted, generation: Generation) {
+    pub(super) fn record_launch(
+        &mut self,
+        accepted: &Accepted,
+        generation: Generation,
+        cause: LaunchCause,
+    ) {
         let handoff = self.status.add_launch(&accepted.release, generation);
+        handoff.cause = cause;
         handoff.detected_ms = Some(accepted.detected.into());
         handoff.copied_ms = Some(accepted.copied.into());
         // If this sidecar ends now, the next one knows.
@@ -116,7 +126,7 @@ impl StatusJournal {
         superseded: Option<Generation>,
         took: Duration,
     ) {
-        let is_candidate = from == InstanceState::Candidate;
+        let is_candidate = matches!(from, InstanceState::Candidate | InstanceState::Staged);
         if let Some(handoff) = self.status.handoff_mut(generation) {
             handoff.outcome = Outcome::Promoted;
             handoff.promoted_ms.get_or_insert_with(UnixMillis::now);
@@ -204,15 +214,18 @@ impl StatusJournal {
             Some(exit) => (Some(exit.status), exit.output),
             None => (None, details.output),
         };
+        let output = Vec::from(output);
+        let (lines, bytes) = FAILURE_OUTPUT;
         self.status.last_failure = Some(Failure {
             release,
             digest,
             generation,
             at_ms: UnixMillis::now(),
             reason,
+            error: stated_error(&output),
             exit,
             in_flight: details.in_flight,
-            output,
+            output: last_lines(&output, lines, bytes).to_vec().into(),
             probe: details.probe,
         });
     }
@@ -249,14 +262,15 @@ impl StatusJournal {
             release,
             at_ms: UnixMillis::now(),
             reason,
+            error: None,
             exit: None,
             output: Vec::new(),
             probe: None,
         };
         if let Some(failure) = failure.filter(|_| cause == RefusalCause::Failed) {
-            let lines = failure.output.len().saturating_sub(LAST_LINES);
+            refusal.error = failure.error;
             refusal.exit = failure.exit;
-            refusal.output = failure.output.into_iter().skip(lines).collect();
+            refusal.output = failure.output.into();
             refusal.probe = failure.probe;
         }
         self.memory.refuse(refusal);
@@ -323,6 +337,10 @@ impl From<&Event> for Cause {
             Event::ReturnDue(_) => "the pause after its crashes is over".to_owned(),
             Event::RetryRequested(_) => "a retry was requested".to_owned(),
             Event::RestartRequested => "a restart was requested".to_owned(),
+            Event::StageRequested(_) => "a stage was requested".to_owned(),
+            Event::PromoteRequested => "its promotion was requested".to_owned(),
+            Event::AbortRequested => "its end was requested".to_owned(),
+            Event::StageExpired(generation) => of(generation, "was not promoted in time"),
             Event::RollbackRequested(_) => "a rollback was requested".to_owned(),
             Event::PauseRequested => "a pause was requested".to_owned(),
             Event::PauseEnded => "the pause is over".to_owned(),
@@ -341,6 +359,7 @@ impl Change {
             Self::NotLaunched => "instance_not_launched",
             Self::Promoted { .. } => "instance_promoted",
             Self::Kept => "instance_kept",
+            Self::Staged => "instance_staged",
             Self::Draining { .. } => "instance_draining",
             Self::Stopping => "instance_stopping",
             Self::Gone => "instance_gone",
@@ -361,6 +380,7 @@ impl fmt::Display for Change {
                 write!(f, "instance promoted at {address} within {took}")
             }
             Self::Kept => write!(f, "instance kept on standby"),
+            Self::Staged => write!(f, "instance staged: it awaits `handoff promote`"),
             Self::Draining { in_flight } => {
                 write!(f, "instance drains, with {in_flight} in flight")
             }

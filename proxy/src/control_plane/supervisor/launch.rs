@@ -12,6 +12,7 @@ use crate::control_plane::environment::launch_variables;
 use crate::control_plane::instance::{self, InstanceConfig};
 use crate::control_plane::lifecycle::{Event, Purpose};
 use crate::control_plane::step::{StepFailure, Verification};
+use crate::deployment::status::LaunchCause;
 use crate::os::ports;
 use crate::process::template::Values;
 use crate::process::{Launch, LaunchSpec, Process as _, ProcessRole};
@@ -31,8 +32,8 @@ struct LaunchFailure {
     message: Message,
 }
 
-/// A process that was started.
-struct Started<P> {
+/// A process that has been started, and what it is checked by.
+struct StartedProcess<P> {
     process: P,
     port: u16,
     /// Ports of `--port-name`.
@@ -61,7 +62,14 @@ impl<L: Launch> Supervisor<L> {
             answers,
         );
         self.instances.insert(generation, instance);
-        self.journal.record_launch(&accepted, generation);
+        let cause = match purpose {
+            Purpose::Deploy => self.journal.cause_of_deploy(&accepted),
+            Purpose::Restart if self.has_other_variables() => LaunchCause::Configuration,
+            Purpose::Restart => LaunchCause::Restart,
+            Purpose::Rescue => LaunchCause::LiveCheck,
+            Purpose::Rollback => LaunchCause::Rollback,
+        };
+        self.journal.record_launch(&accepted, generation, cause);
         if !self.prepare(generation, &accepted.release, purpose) {
             self.start(generation, &accepted.release, purpose);
         }
@@ -72,7 +80,7 @@ impl<L: Launch> Supervisor<L> {
         let id = &release.id;
         let change = (None, Some(InstanceState::Candidate));
         let started = self.start_process(generation, release, purpose);
-        let Started {
+        let StartedProcess {
             process,
             port,
             further_ports,
@@ -93,6 +101,7 @@ impl<L: Launch> Supervisor<L> {
             return;
         };
         instance.pid = Some(pid);
+        instance.state_file = process.state_file();
         let (stop_time, last_probe) = (instance.stop_time(), instance.last_probe());
         let mut readiness = self.settings.readiness.clone();
         let active = self.instances.active();
@@ -150,7 +159,7 @@ impl<L: Launch> Supervisor<L> {
         generation: Generation,
         release: &Release,
         purpose: Purpose,
-    ) -> Result<Started<L::Process>, LaunchFailure> {
+    ) -> Result<StartedProcess<L::Process>, LaunchFailure> {
         let machines_fault = |reason: String| LaunchFailure {
             reason,
             message: Message::LaunchFailed(generation),
@@ -201,7 +210,7 @@ impl<L: Launch> Supervisor<L> {
                 machines_fault(error.to_string())
             }
         })?;
-        Ok(Started {
+        Ok(StartedProcess {
             process,
             port,
             further_ports: ports.into_iter().map(|(_, port)| port).collect(),

@@ -30,7 +30,7 @@ use super::settings::SupervisorSettings;
 use super::siblings::Siblings;
 use super::step::StepFailure;
 use super::watcher::{WatchEvent, Watcher};
-use crate::deployment::desired::Desired;
+use crate::deployment::desired::{Desired, StageCommand};
 use crate::deployment::status::{Phase, Status};
 use crate::process::Launch;
 use crate::release::{Generation, Release, ReleaseId};
@@ -44,7 +44,10 @@ mod instance_events;
 mod instances;
 mod journal;
 mod launch;
+mod launch_record;
 mod releases;
+mod responsiveness;
+mod staging;
 mod timer;
 mod trial;
 mod watch_events;
@@ -92,6 +95,10 @@ pub struct Supervisor<L> {
     served: Option<(ReleaseId, PathBuf)>,
     /// The active instance for which a restart with the present variables has been requested.
     renewed: Option<Generation>,
+    /// Content that is not to serve before that is requested.
+    to_stage: Option<StageCommand>,
+    /// End of the stage.
+    stage_end: Timer,
     retry: Timer,
     /// Pause of a release that gave way to another one.
     rest: Timer,
@@ -151,6 +158,8 @@ impl<L: Launch> Supervisor<L> {
             desired: None,
             served: None,
             renewed: None,
+            to_stage: None,
+            stage_end: Timer::default(),
             retry: Timer::default(),
             rest: Timer::default(),
             pause: Timer::default(),
@@ -183,6 +192,7 @@ impl<L: Launch> Supervisor<L> {
                 }
             }
             self.renew();
+            self.look_at_unanswered();
             self.publish();
         }
     }
@@ -256,6 +266,9 @@ impl<L: Launch> Supervisor<L> {
                 self.launch(generation, &release, purpose);
             }
             Action::Promote(generation) => self.promote(generation),
+            Action::Stage(generation) => self.stage(generation),
+            Action::Unstage(generation) => self.unstage(generation),
+            Action::ReportNothingStaged => self.report_nothing_staged(),
             Action::Withdraw => self.withdraw(),
             Action::Drain(generation) => self.drain(generation),
             Action::Evict(generation) => self.evict(generation),

@@ -55,7 +55,7 @@ impl<L: Launch> Supervisor<L> {
             }
             WatchEvent::Fetched { release, source } => self.fetched(release, source),
             WatchEvent::Restored(release) => self.restored(release),
-            WatchEvent::Desired { desired, at_start } => self.desired(desired, at_start),
+            WatchEvent::Desired { desired, at_start } => self.desired(*desired, at_start),
             WatchEvent::DesiredProblem(problem) => {
                 if let Some(reason) = &problem {
                     tracing::warn!(
@@ -120,16 +120,22 @@ impl<L: Launch> Supervisor<L> {
     /// Requests a restart of an active instance that was launched with other variables than the
     /// present ones, once. If the new instance fails, the active one serves on.
     pub(super) fn renew(&mut self) {
-        let Some((generation, active)) = self.instances.active() else {
+        let Some((generation, _)) = self.instances.active() else {
             return;
         };
-        if active.environment != self.settings.environment
+        if self.has_other_variables()
             && self.renewed != Some(generation)
             && self.lifecycle.can_restart()
         {
             self.renewed = Some(generation);
             self.on(Event::RestartRequested);
         }
+    }
+
+    /// Returns true if the active instance was launched with other variables than the present ones.
+    pub(super) fn has_other_variables(&self) -> bool {
+        let active = self.instances.active();
+        active.is_some_and(|(_, active)| active.environment != self.settings.environment)
     }
 
     /// Handles a new artifact. One with the content of a known release is that release, even if its
@@ -139,13 +145,18 @@ impl<L: Launch> Supervisor<L> {
         self.deferred = None;
         // Once: after that, this sidecar knows itself which releases are good.
         let siblings = std::mem::take(&mut self.siblings);
-        if let Some(target) = siblings.alternative_to(digest)
+        let target = if self.is_to_stage(digest) {
+            siblings.beside(digest)
+        } else {
+            siblings.alternative_to(digest)
+        };
+        if let Some(target) = target
             && self.watcher.fetch(target)
         {
             tracing::warn!(
                 event = "sibling_release_preferred",
                 release = %accepted.release.id,
-                "sibling sidecars refused this release: the one that they run is tried first"
+                "sibling sidecars do not run this release: the one that they run is tried first"
             );
             self.deferred = Some(accepted);
             return;
@@ -180,6 +191,7 @@ impl<L: Launch> Supervisor<L> {
                 self.lifecycle.remember_unproven(id.clone());
             }
         }
+        self.announce_stage(&id, digest);
         self.on(Event::Detected(id));
         // It may have another copy now.
         self.prune_copies();
@@ -230,7 +242,9 @@ impl<L: Launch> Supervisor<L> {
         match release {
             Ok(release) => {
                 self.lifecycle.remember_good(release.id.clone());
-                self.lifecycle.remember_refused(deferred.release.id.clone());
+                if !self.is_to_stage(deferred.release.digest) {
+                    self.lifecycle.remember_refused(deferred.release.id.clone());
+                }
                 self.releases.insert(Accepted {
                     release,
                     source: Some(source),

@@ -106,7 +106,7 @@ pub enum WatchEvent {
     /// The content of `desired.json`.
     Desired {
         /// The content.
-        desired: Desired,
+        desired: Box<Desired>,
         /// True if it is older than the sidecar.
         at_start: bool,
     },

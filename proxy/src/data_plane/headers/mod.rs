@@ -234,8 +234,13 @@ fn normalize_host(head: &mut request::Parts) -> Result<(), BadRequest> {
         // An absolute target's authority wins over the field (RFC 9112, section 3.2.2).
         let host = HeaderValue::from_str(host_of(authority)).map_err(|_| "invalid target")?;
         head.headers.insert(header::HOST, host);
-        let path = head.uri.path_and_query().cloned();
-        head.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        head.uri = match head.uri.path_and_query() {
+            Some(path) if head.method == Method::OPTIONS && !follows(path, authority) => {
+                Uri::from_static("*")
+            }
+            Some(path) => Uri::from(path.clone()),
+            None => Uri::default(),
+        };
     } else if is_unknown {
         // HTTP/1.0 needs no Host, and 1.1 does: an empty one says that it is unknown (RFC 9112,
         // section 3.2).
@@ -243,6 +248,18 @@ fn normalize_host(head: &mut request::Parts) -> Result<(), BadRequest> {
         head.headers.insert(header::HOST, unknown);
     }
     Ok(())
+}
+
+/// Returns `true` if the target has a path or a query. Without, `OPTIONS` is about the server (RFC
+/// 9112, section 3.2.4).
+///
+/// For the parser (http 1.5) `http://a` and `http://a/` are the same: only a path that was sent lies
+/// behind its authority.
+fn follows(path: &PathAndQuery, authority: &Authority) -> bool {
+    std::ptr::eq(
+        path.as_str().as_ptr(),
+        authority.as_str().as_bytes().as_ptr_range().end,
+    )
 }
 
 fn host_of(authority: &Authority) -> &str {

@@ -18,6 +18,8 @@ pub(super) struct LaunchCounts {
     pub(super) phases: BTreeMap<&'static str, Durations>,
     /// Launches of the release that served or started last: after its end, or by a command.
     pub(super) restarts: u64,
+    /// Instances that ended by themselves after they had been promoted.
+    pub(super) crashes: u64,
     /// Release that was launched last.
     last: Option<ReleaseId>,
     /// Release that was promoted last.
@@ -38,6 +40,7 @@ pub(super) struct Durations {
 struct Counted {
     outcomes: Vec<&'static str>,
     phases: Vec<&'static str>,
+    has_crashed: bool,
 }
 
 // === impl LaunchCounts ===
@@ -65,6 +68,9 @@ impl LaunchCounts {
 
     fn count(&mut self, handoff: &Handoff) {
         let counted = self.counted.entry(handoff.generation).or_default();
+        if handoff.has_crashed() && !std::mem::replace(&mut counted.has_crashed, true) {
+            self.crashes += 1;
+        }
         if let Some(outcome) = name(handoff.outcome)
             && !counted.outcomes.contains(&outcome)
         {
@@ -168,6 +174,21 @@ mod tests {
         set_outcome(&mut status, 1, Outcome::Refused);
         launches.record(&status);
         assert_eq!(launches.outcomes["refused"], 1, "after it had served");
+    }
+
+    #[test]
+    fn a_crash_counts_once() {
+        let mut launches = LaunchCounts::default();
+        let mut status = status();
+        for generation in [1, 2] {
+            launch(&mut status, "v1", generation);
+            set_outcome(&mut status, generation, Outcome::Promoted);
+            launches.record(&status);
+            status.handoff_mut(Generation(generation)).unwrap().crashes = 3;
+            launches.record(&status);
+            launches.record(&status);
+            assert_eq!(launches.crashes, generation);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Metrics for Prometheus.
 
 use std::fmt;
+use std::time::Instant;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet, text};
@@ -13,6 +14,7 @@ use crate::data_plane::{self, TrafficTotals};
 use crate::deployment::status::{InstanceStatus, Status};
 use crate::os::memory::resident_memory;
 use crate::release::Generation;
+use crate::router::Observation;
 
 /// Labels of the classes of status codes.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -22,6 +24,7 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 struct Scrape {
     status: Status,
     held: usize,
+    progress: Observation,
     totals: TrafficTotals,
     launches: LaunchCounts,
     dropped_lines: Vec<(&'static str, u64)>,
@@ -34,9 +37,13 @@ struct MetricWriter<'a> {
 
 /// Returns all metrics as OpenMetrics.
 pub(super) fn text(view: &View) -> String {
+    let upstream = view.router.acquire();
     let scrape = Scrape {
         status: view.complete_status(),
         held: view.router.held(),
+        progress: upstream
+            .map(|upstream| upstream.progress().read())
+            .unwrap_or_default(),
         totals: view.counters.read(),
         launches: view.launches.borrow().clone(),
         dropped_lines: view.tail.dropped_lines(),
@@ -127,6 +134,33 @@ impl Scrape {
             "Requests that got status 502 although they may have reached the app: it did not respond, \
              and they cannot be repeated safely",
             totals.unanswered,
+        )?;
+        self.progress(metric)
+    }
+
+    fn progress(&self, metric: &mut MetricWriter<'_>) -> fmt::Result {
+        let age = |at: Instant| at.elapsed().as_secs_f64();
+        metric.one_gauge(
+            "handoff_oldest_unanswered_request",
+            "Time for which the oldest request has waited for the active instance's answer",
+            Some(&Unit::Seconds),
+            self.progress.unanswered_since.map_or(0.0, age),
+        )?;
+        if let Some(at) = self.progress.last_answer {
+            metric.one_gauge(
+                "handoff_time_since_last_answer",
+                "Time since the active instance's last answer",
+                Some(&Unit::Seconds),
+                age(at),
+            )?;
+        }
+        let unanswered = self.status.unanswered.as_ref();
+        let is_unresponsive = unanswered.is_some_and(|found| found.unresponsive_ms.is_some());
+        metric.gauge(
+            "handoff_unresponsive",
+            "1 while requests wait for the active instance, and none is answered for longer than \
+             --unresponsive-after",
+            f64::from(u8::from(is_unresponsive)),
         )
     }
 
@@ -190,6 +224,21 @@ impl Scrape {
             "Launches of the release that ran before: after its end, or by a command",
             self.launches.restarts,
         )?;
+        metric.counter(
+            "handoff_app_crashes",
+            "Instances that ended by themselves after they had been promoted",
+            self.launches.crashes,
+        )?;
+        let gave_way = self.status.gave_way.iter();
+        metric.gauges(
+            "handoff_gave_way",
+            "Always 1; labels name a release that rests because of its crashes, and what serves instead",
+            None,
+            gave_way.map(|given| {
+                let labels = [("release", given.from.as_str()), ("instead", given.to.as_str())];
+                (labels, 1.0)
+            }),
+        )?;
         metric.gauge(
             "handoff_alarm",
             "1 while the active instance is unhealthy and there is no release to go back to",
@@ -242,6 +291,7 @@ impl Scrape {
         let more = |state, instances| <[_]>::iter(instances).map(move |it| (state, it));
         one("active", &status.active)
             .chain(one("candidate", &status.candidate))
+            .chain(one("staged", &status.staged))
             .chain(one("standby", &status.standby))
             .chain(more("draining", &status.draining))
             .chain(more("stopping", &status.stopping))

@@ -1,6 +1,6 @@
 //! Readiness of this sidecar, and the reason in one sentence if it is not ready.
 
-use crate::deployment::status::{Phase, Status};
+use crate::deployment::status::{Failure, Phase, Status};
 
 /// Returns the reason why this sidecar should get no requests: it is shutting down, or has no route
 /// (`is_routed`).
@@ -14,17 +14,38 @@ pub(super) fn reason_unready(status: &Status, is_routed: bool) -> Option<String>
     if status.paused.is_some() {
         return Some("new requests are held: the deployment is paused".to_owned());
     }
+    let failure = status.last_failure.as_ref().map(|failure| {
+        let Failure {
+            release,
+            reason,
+            error,
+            ..
+        } = failure;
+        let error = error.as_ref().map(|error| format!(": {error}"));
+        format!(
+            "{release} {reason}{}{}",
+            in_a_row(status, failure),
+            error.unwrap_or_default()
+        )
+    });
     if let Some(candidate) = &status.candidate {
-        let probe = match &candidate.probe {
-            Some(probe) => format!(": {probe}"),
-            None => String::new(),
-        };
-        return Some(format!("{} is starting{probe}", candidate.release));
+        let probe = candidate.probe.as_ref().map(|probe| format!(": {probe}"));
+        let probe = probe.unwrap_or_default();
+        let before = failure.map(|failure| format!("; before that, {failure}"));
+        let before = before.unwrap_or_default();
+        return Some(format!("{} is starting{probe}{before}", candidate.release));
     }
-    let failure = status.last_failure.as_ref();
-    let failure = failure.map(|failure| format!("{}: {}", failure.release, failure.reason));
     let reason = failure.or_else(|| status.artifact_problem.clone());
     Some(reason.unwrap_or_else(|| "nothing has been deployed yet".to_owned()))
+}
+
+/// Returns the number of crashes of which a failure is the last.
+fn in_a_row(status: &Status, failure: &Failure) -> String {
+    let mut handoffs = status.handoffs.iter();
+    match handoffs.find(|handoff| handoff.generation == failure.generation) {
+        Some(handoff) if handoff.crashes > 1 => format!(", crash {} in a row", handoff.crashes),
+        Some(_) | None => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -32,7 +53,7 @@ mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
     use super::*;
-    use crate::deployment::status::{Failure, Paused, SourceStatus, UnixMillis};
+    use crate::deployment::status::{Paused, SourceStatus, UnixMillis};
     use crate::release::{Generation, ReleaseId};
 
     #[test]
@@ -50,12 +71,25 @@ mod tests {
             generation: Generation(1),
             at_ms: UnixMillis::now(),
             reason: "exited with 3".to_owned(),
+            error: Some("NoShopError: no".to_owned()),
             exit: None,
             output: Default::default(),
             in_flight: 0,
             probe: None,
         });
-        assert_eq!(why(&status), "app-1: exited with 3");
+        assert_eq!(why(&status), "app-1 exited with 3: NoShopError: no");
+        let handoff = serde_json::json!({"release": "app-1", "digest": "", "outcome": "promoted",
+            "generation": 1, "launched_ms": 1, "crashes": 7});
+        status
+            .handoffs
+            .push_back(serde_json::from_value(handoff).unwrap());
+        let instance = serde_json::json!({"generation": 2, "release": "app-1", "digest": "",
+            "since_ms": 1});
+        status.candidate = Some(serde_json::from_value(instance).unwrap());
+        assert_eq!(
+            why(&status),
+            "app-1 is starting; before that, app-1 exited with 3, crash 7 in a row: NoShopError: no"
+        );
         status.paused = Some(Paused {
             until_ms: UnixMillis::now(),
             in_flight: 0,

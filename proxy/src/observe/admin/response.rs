@@ -99,7 +99,7 @@ fn respond_to(view: &Rc<View>, path: &str, fields: &HeaderMap) -> Response<Respo
         }
         "/healthz" => text(StatusCode::OK, "alive"),
         "/readyz" => {
-            let is_routed = view.router.acquire().is_some();
+            let is_routed = view.router.acquire_active().is_some();
             match readiness::reason_unready(&view.status.borrow(), is_routed) {
                 None => text(StatusCode::OK, "ready"),
                 Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &reason),

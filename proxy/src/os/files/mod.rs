@@ -56,15 +56,7 @@ pub enum Writers {
 /// # Errors
 /// The file cannot be written, or on Windows stays locked during all retries.
 pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".")
-        .suffix(".tmp")
-        .tempfile_in(folder)?;
-    temporary.write_all(content)?;
-    temporary.flush()?;
-    let model = fs::metadata(path).or_else(|_| fs::metadata(folder))?;
-    os::adopt(temporary.as_file(), &model);
+    let mut temporary = write_temporary(path, content)?;
     let mut tries = 0;
     loop {
         match temporary.persist(path) {
@@ -77,6 +69,39 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
             Err(refused) => return Err(refused.error),
         }
     }
+}
+
+/// Creates a file with this content, and returns true; false if there is one, whatever is in it.
+/// Readers never see a part of the content, except on a file system that knows no way to create a
+/// whole file.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn create_atomically(path: &Path, content: &[u8]) -> io::Result<bool> {
+    let created = match write_temporary(path, content)?.persist_noclobber(path) {
+        Ok(_) => return Ok(true),
+        Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(_) => File::create_new(path),
+    };
+    match created {
+        Ok(mut file) => file.write_all(content).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a file that has the rights of the one at `path`, or of its folder, beside it.
+fn write_temporary(path: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut temporary = tempfile::Builder::new()
+        .prefix(".")
+        .suffix(".tmp")
+        .tempfile_in(folder)?;
+    temporary.write_all(content)?;
+    temporary.flush()?;
+    let model = fs::metadata(path).or_else(|_| fs::metadata(folder))?;
+    os::adopt(temporary.as_file(), &model);
+    Ok(temporary)
 }
 
 /// Removes temporary files and folders (`.XXXXXX.tmp`) of [`write_atomically`] and of deploys that

@@ -6,6 +6,7 @@
 //! ```text
 //! <cache>/processes/<sidecar>.json   {machine, processes: [{pid, started, executable}, …]}
 //! <cache>/processes/<sidecar>.lock   held while the sidecar lives
+//! <cache>/processes/<sidecar>.states/<generation>.json   the state of an instance, for its app
 //! ```
 //! What is left of an instance is killed with it. What is left of a sidecar is killed by the next one
 //! that launches something from the same cache: never a process of a living sibling, of another
@@ -24,9 +25,10 @@ use tokio::task::JoinHandle;
 
 use self::identity::ProcessIdentity;
 use super::ProcessRole;
+use super::announcement::{AnnouncedState, Announcement, StateFile};
 use crate::os::files::{self, Access};
 use crate::os::machine::pid_namespace;
-use crate::release::Generation;
+use crate::release::{Generation, ReleaseId};
 
 mod identity;
 #[cfg(unix)]
@@ -93,6 +95,31 @@ impl ProcessRecords {
             ProcessRole::Instance => format!("{}/{generation}", self.mark),
             ProcessRole::Step => format!("{}/{generation}/step", self.mark),
         }
+    }
+
+    /// Writes the file in which an instance that is about to start reads its own state.
+    pub(super) fn new_state_file(
+        &self,
+        generation: Generation,
+        release: ReleaseId,
+    ) -> Option<StateFile> {
+        let announcement = Announcement {
+            state: AnnouncedState::Candidate,
+            release,
+        };
+        let folder = self.file.with_extension("states");
+        let file = folder.join(format!("{generation}.json"));
+        let written = files::make_own_folder(&folder, Access::None);
+        let written = written.and_then(|()| announcement.write_to(&file));
+        let reported = written.inspect_err(|error| {
+            tracing::warn!(
+                event = "state_file_not_written",
+                file = %file.display(),
+                %error,
+                "an instance has no file with its state (HANDOFF_STATE_FILE)"
+            );
+        });
+        reported.ok().map(|()| StateFile::new(file))
     }
 
     /// Records, from now on, the processes that descend from `root`; `None` if it has ended already.
@@ -177,6 +204,7 @@ impl Drop for ProcessRecords {
         }
         // All processes were killed with their instances.
         let _ = fs::remove_file(&self.file);
+        let _ = fs::remove_dir_all(self.file.with_extension("states"));
         drop(self.lock.take());
         let _ = fs::remove_file(self.file.with_extension("lock"));
     }
@@ -233,6 +261,7 @@ fn kill_orphans(folder: &Path) {
             }
         }
         let _ = fs::remove_file(&file);
+        let _ = fs::remove_dir_all(file.with_extension("states"));
         let _ = files::remove_lock(&path, lock);
     }
 }

@@ -116,6 +116,25 @@ fn every_order_keeps_them_after_a_release_has_given_way() {
     assert!(seen > 10_000, "only {seen} states were seen");
 }
 
+#[test]
+fn every_order_keeps_them_while_a_release_is_staged() {
+    let [a, b] = ["a", "b"].map(ReleaseId::new);
+    let ready = |generation| Event::Ready(Generation(generation));
+    let mut world = World::new(POLICY);
+    let staged = [Event::Detected(a), ready(1), Event::Detected(b.clone())];
+    let staged = staged
+        .into_iter()
+        .chain([Event::StageRequested(b), ready(2)]);
+    for event in staged {
+        world.step(event);
+    }
+    assert!(world.has_staged());
+    let seen = walk_from(world, Story::Stages, 6);
+    assert!(seen > 10_000, "only {seen} states were seen");
+    let seen = walk(POLICY, Story::Stages, 7);
+    assert!(seen > 10_000, "only {seen} states were seen");
+}
+
 /// Prints the events that led to the state in which a check fails.
 struct PathOnPanic<'a>(&'a [Event]);
 

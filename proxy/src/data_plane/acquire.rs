@@ -1,10 +1,12 @@
-//! New connections to an app that may have just crashed.
+//! The rare ways to an upstream: while there is none, while a release is staged, and after a failed
+//! connection.
 
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use tokio::time::Instant;
 
 use super::context::ForwardContext;
@@ -14,16 +16,28 @@ use super::pool::Connection;
 use super::response_body::InFlight;
 use super::wire::Head;
 use crate::release::Generation;
-use crate::router::{ResponseOutcome, Upstream};
+use crate::router::{HoldError, ResponseOutcome, Upstream};
 
+/// Field of a request that is for the staged release: its token.
+const PREVIEW: HeaderName = HeaderName::from_static("x-handoff-preview");
 /// Pause before a new connection to an app that refused one.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Returns a connection to `upstream`, or to another one that can be reached; `client` tells who
-/// waits for it.
-///
-/// # Errors
-/// When nothing can be reached in time.
+/// Returns the upstream of a staged release, if the request has its token, or the active one, and
+/// waits for one while there is none.
+pub(super) async fn acquire_off_path(
+    context: &ForwardContext,
+    request: &mut OutgoingRequest,
+    client: Option<IpAddr>,
+) -> Result<Arc<Upstream>, HoldError> {
+    let token = request.take_header(&PREVIEW);
+    let staged = token.and_then(|token| context.router.acquire_preview(token.as_bytes()));
+    match staged {
+        Some(staged) => Ok(staged),
+        None => context.router.acquire_or_hold(None, client).await,
+    }
+}
+
 pub(super) async fn connect_with_retries(
     context: &ForwardContext,
     mut upstream: Arc<Upstream>,
@@ -35,7 +49,7 @@ pub(super) async fn connect_with_retries(
             Ok(connection) => return Ok((connection, upstream)),
             // The connect timeout has passed: only another upstream is worth a new try.
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                let another = context.router.acquire();
+                let another = context.router.acquire_active();
                 let another = another.filter(|other| other.generation != upstream.generation);
                 upstream = another.ok_or_else(|| {
                     upstream.count_response(ResponseOutcome::AppFault);

@@ -1,4 +1,4 @@
-//! The HTTP request that asks an app to stop (`--stop http:METHOD:/PATH`).
+//! HTTP requests to an app itself: to stop (`--stop`), and about its state (`--notify`).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,33 +6,61 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use http_body_util::Empty;
+use http_body::Body as _;
+use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// Sends the request to the app on `port`, and waits for the response.
+/// Asks the app on `port` to stop, and waits for the response.
 ///
 /// # Errors
 /// The app does not accept connections, or responds with a status of 400 or above.
-pub(super) async fn send(port: u16, method: Method, path: PathAndQuery) -> io::Result<()> {
+pub(super) async fn stop(port: u16, method: Method, path: PathAndQuery) -> io::Result<()> {
     let (address, stream) = connect(port).await?;
+    let mut request = Request::new(Full::default());
+    (*request.method_mut(), *request.uri_mut()) = (method, path.into());
+    send(address, stream, request, "handoff-stop").await
+}
+
+/// Sends JSON to the app at `address`, and waits for the response.
+///
+/// # Errors
+/// The same as of [`stop`].
+pub(super) async fn notify(
+    address: SocketAddr,
+    method: Method,
+    path: PathAndQuery,
+    json: String,
+) -> io::Result<()> {
+    let stream = TcpStream::connect(address).await?;
+    let mut request = Request::new(Full::from(json));
+    (*request.method_mut(), *request.uri_mut()) = (method, path.into());
+    let json = HeaderValue::from_static("application/json");
+    request.headers_mut().insert(header::CONTENT_TYPE, json);
+    send(address, stream, request, "handoff-notify").await
+}
+
+async fn send(
+    address: SocketAddr,
+    stream: TcpStream,
+    mut request: Request<Full<Bytes>>,
+    agent: &'static str,
+) -> io::Result<()> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
-    let what = format!("{method} {path}");
-    let may_have_body = !matches!(method, Method::GET | Method::HEAD);
-    let mut request = Request::new(Empty::<Bytes>::new());
-    *request.method_mut() = method;
-    *request.uri_mut() = path.into();
+    let what = format!("{} {}", request.method(), request.uri());
+    let may_have_body = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let length = HeaderValue::from(request.body().size_hint().lower());
     let headers = request.headers_mut();
     let host = HeaderValue::from_str(&address.to_string()).map_err(io::Error::other)?;
     headers.insert(header::HOST, host);
-    headers.insert(header::USER_AGENT, HeaderValue::from_static("handoff-stop"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     if may_have_body {
         // Some servers respond with 411 to a request that could have a body and states no length.
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        headers.insert(header::CONTENT_LENGTH, length);
     }
     let answer = tokio::select! {
         answer = sender.send_request(request) => answer,
@@ -79,7 +107,7 @@ mod tests {
             stream.write_all(answer.as_bytes()).await.unwrap();
             request.replace(&port.to_string(), "PORT")
         };
-        let ask = send(port, Method::POST, PathAndQuery::from_static("/stop?a=b"));
+        let ask = stop(port, Method::POST, PathAndQuery::from_static("/stop?a=b"));
         tokio::join!(app, ask)
     }
 
@@ -110,7 +138,7 @@ mod tests {
             free.local_addr().unwrap().port()
         };
         let path = PathAndQuery::from_static("/");
-        let asked = send(port, Method::POST, path).await;
+        let asked = stop(port, Method::POST, path).await;
         assert_eq!(asked.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     }
 }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
+mod promises;
+
 /// The kinds of events that a walk includes.
 #[derive(Clone, Copy)]
 pub(super) enum Story {
@@ -13,6 +15,8 @@ pub(super) enum Story {
     Trials,
     /// Requests of every kind as well.
     Requests,
+    /// Deploys, crashes, and releases that are staged.
+    Stages,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +25,7 @@ pub(super) struct World {
     alive: BTreeMap<Generation, Process>,
     routed: Option<Generation>,
     on_trial: Option<Generation>,
+    staged: Option<Generation>,
     refused: BTreeSet<ReleaseId>,
     wanted: Option<ReleaseId>,
     retry_armed: bool,
@@ -48,6 +53,8 @@ struct Process {
     may_hold_requests: bool,
     draining: bool,
     standby: bool,
+    /// It is staged, or was and has not served since.
+    only_staged: bool,
     evicted: bool,
     stopped: bool,
 }
@@ -65,6 +72,7 @@ impl World {
             alive: BTreeMap::new(),
             routed: None,
             on_trial: None,
+            staged: None,
             refused: BTreeSet::new(),
             wanted: None,
             retry_armed: false,
@@ -98,6 +106,10 @@ impl World {
         self.resting.is_some()
     }
 
+    pub(super) fn has_staged(&self) -> bool {
+        self.staged.is_some()
+    }
+
     /// Everything that could happen next.
     pub(super) fn feasible(&self, story: Story) -> Vec<Event> {
         let releases = ["a", "b"].map(ReleaseId::new);
@@ -117,7 +129,7 @@ impl World {
                     events.push(Event::Settled(generation));
                 }
                 match (story, process.unhealthy) {
-                    (Story::Deploys, _) => {}
+                    (Story::Deploys | Story::Stages, _) => {}
                     (_, false) => events.push(Event::LivenessLost(generation)),
                     (_, true) => events.push(Event::LivenessRecovered(generation)),
                 }
@@ -135,6 +147,16 @@ impl World {
         }
         if let Some(resting) = &self.resting {
             events.push(Event::ReturnDue(resting.clone()));
+        }
+        if matches!(story, Story::Stages) {
+            let known = releases.clone().into_iter();
+            let known = known.filter(|release| self.knows(release));
+            events.extend(known.map(Event::StageRequested));
+            events.push(Event::PromoteRequested);
+            events.push(Event::AbortRequested);
+            events.push(Event::RestartRequested);
+            events.push(Event::RollbackRequested(None));
+            events.extend(self.staged.map(Event::StageExpired));
         }
         if matches!(story, Story::Requests) {
             events.push(Event::RestartRequested);
@@ -212,6 +234,11 @@ impl World {
             Event::RetryRequested(release) => {
                 self.refused.remove(release);
             }
+            Event::PromoteRequested => {
+                self.may_go_back = true;
+                self.asked = true;
+            }
+            Event::AbortRequested => self.asked = true,
             Event::ShutdownRequested => {
                 self.shutdown = true;
                 self.rollback = None;
@@ -220,6 +247,8 @@ impl World {
             Event::Detected(release) => self.wanted = Some(release.clone()),
             Event::NothingDetected
             | Event::OlderDetected(_)
+            | Event::StageRequested(_)
+            | Event::StageExpired(_)
             | Event::RestartRequested
             | Event::PauseRequested
             | Event::PauseEnded => {}
@@ -296,6 +325,19 @@ impl World {
                 assert!(!self.shutdown, "a return during shutdown");
                 self.resting = Some(release);
             }
+            Action::Stage(generation) => {
+                assert_eq!(self.staged, None, "two are staged");
+                let process = self.process(generation);
+                assert!(
+                    process.ready && !process.stopped,
+                    "staged what is not ready"
+                );
+                process.only_staged = true;
+                process.may_hold_requests = true;
+                self.staged = Some(generation);
+            }
+            Action::Unstage(generation) => assert_eq!(self.staged.take(), Some(generation)),
+            Action::ReportNothingStaged => assert!(self.asked && self.staged.is_none()),
             Action::ReportNoRollbackTarget => assert!(self.asked),
             Action::Pause => {
                 assert!(!self.paused && !self.shutdown);
@@ -348,7 +390,14 @@ impl World {
         );
         self.rollback
             .take_if(|rollback| Some(&*rollback) == to.as_ref());
+        let asked = self.asked;
+        self.staged.take_if(|staged| *staged == generation);
         let process = self.process(generation);
+        assert!(
+            !process.only_staged || asked,
+            "promoted a staged one unasked"
+        );
+        process.only_staged = false;
         assert!(process.ready, "promoted before it was ready");
         assert!(!process.stopped, "promoted after it was stopped");
         assert!(
@@ -363,54 +412,6 @@ impl World {
         self.routed = Some(generation);
         self.on_trial = None;
         self.served = true;
-    }
-
-    fn check(&self) {
-        let usable = |(_, p): &(&Generation, &Process)| {
-            let refused = p.release.as_ref().is_some_and(|r| self.refused.contains(r));
-            p.ready && !p.stopped && (!p.evicted || p.standby) && !refused
-        };
-        let policy = self.policy();
-        if let Some(routed) = self.routed {
-            assert!(self.alive.contains_key(&routed), "routed to the dead");
-        } else if !self.shutdown && policy.can_overlap && policy.may_go_back {
-            let idle = self.alive.iter().find(usable);
-            assert_eq!(idle, None, "no route while a healthy instance runs");
-        }
-        let starting = self.alive.values().any(Process::is_starting);
-        let coming = starting || self.retry_armed || self.lifecycle.incoming.starting().is_some();
-        if self.served && !self.shutdown {
-            assert!(self.routed.is_some() || coming, "idle after having served");
-        }
-        if let Some(wanted) = &self.wanted
-            && !self.shutdown
-            && !coming
-        {
-            let serves = self.release_of(self.routed).as_ref() == Some(wanted);
-            let rests = self.resting.as_ref() == Some(wanted);
-            assert!(
-                serves || rests || self.refused.contains(wanted),
-                "a deploy was forgotten"
-            );
-        }
-        let planned = self.lifecycle.incoming.release();
-        assert!(
-            self.rollback.is_none() || self.rollback.as_ref() == planned,
-            "a rollback was forgotten"
-        );
-        for (generation, process) in &self.alive {
-            let known = self.routed == Some(*generation)
-                || process.draining
-                || process.stopped
-                || process.standby && self.on_trial.is_some()
-                || process.is_starting();
-            assert!(known, "generation {generation} was lost");
-        }
-        if self.closed && self.alive.is_empty() {
-            assert!(self.lifecycle.is_finished(), "does not end");
-        }
-        assert!(!self.shutdown || !self.paused, "paused for ever");
-        assert_eq!(self.lifecycle.is_paused(), self.paused);
     }
 
     fn promoted_a_rollback(&self) -> bool {

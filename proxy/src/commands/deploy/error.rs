@@ -1,0 +1,51 @@
+//! The reasons why nothing was deployed.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::commands::ExitStatus;
+use crate::commands::deployment_paths::UnknownDeployment;
+
+/// The reason why nothing was deployed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DeployError {
+    #[error(transparent)]
+    DeploymentPaths(#[from] UnknownDeployment),
+    #[error("an artifact cannot be called {0:?}: give another name with --id NAME")]
+    Name(String),
+    #[error("the sidecars run {0:?} (--artifact), whose name says another format than {1:?}")]
+    Format(PathBuf, PathBuf),
+    #[error("the release is named after {0:?}, which the sidecars run (--artifact): omit --id")]
+    NoName(PathBuf),
+    #[error("cannot read {path:?}: {source}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot put it into {path:?}: {source}")]
+    Upload { path: PathBuf, source: io::Error },
+    #[error(
+        "sidecar {0} cannot stage a release: it runs an older version, or its app cannot run twice \
+         (--overlap no)"
+    )]
+    CannotStage(Arc<str>),
+    #[error(
+        "not every sidecar knows yet that the release is to be staged: nothing was deployed{0}"
+    )]
+    StageUnknown(String),
+    #[error("cannot write the pointer file {path:?}: {source}")]
+    Pointer { path: PathBuf, source: io::Error },
+}
+
+impl DeployError {
+    pub(super) fn exit_status(&self) -> ExitStatus {
+        match self {
+            Self::DeploymentPaths(_) | Self::Name(_) | Self::Format(..) | Self::NoName(_) => {
+                ExitStatus::Usage
+            }
+            Self::Read { .. }
+            | Self::Upload { .. }
+            | Self::Pointer { .. }
+            | Self::CannotStage(_)
+            | Self::StageUnknown(_) => ExitStatus::Refused,
+        }
+    }
+}
