@@ -47,6 +47,9 @@ fn main() -> ExitCode {
         Subcommands::Restart(options) => commands::control::restart(&options).into(),
         Subcommands::Pause(options) => commands::control::pause(&options).into(),
         Subcommands::Resume(options) => commands::control::resume(&options).into(),
+        Subcommands::Maintenance(options) => {
+            commands::maintenance::run_maintenance(&options).into()
+        }
         Subcommands::Digest(options) => commands::digest::run(&options).into(),
         Subcommands::Completions { shell } => exit_code(print(&completions(shell))),
         Subcommands::SendConsoleEvent { event, pid } => {

@@ -1,5 +1,6 @@
 //! The terms that both planes share: a release, and the generation of a launch.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -40,6 +41,9 @@ pub struct Release {
     /// The working directory, and `{dir}`.
     pub dir: PathBuf,
 }
+
+/// Files of releases, by the paths under which clients ask for them.
+pub type KeptFiles = HashMap<String, PathBuf>;
 
 /// A digest that is not 64 hexadecimal digits.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,9 +1,10 @@
-//! The command lines of `handoff rollback`, `restart`, `pause` and `resume`.
+//! The command lines of `handoff rollback`, `restart`, `pause`, `resume` and `maintenance`.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use ipnet::IpNet;
 
 use super::deployment::DeploymentArgs;
-use super::values::Duration;
+use super::values::{Duration, parse_network};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -95,6 +96,40 @@ pub struct PauseArgs {
 pub struct ResumeArgs {
     #[command(flatten)]
     pub(crate) follow: FollowArgs,
+}
+
+/// Refuse new requests with 503 at once, or end that.
+///
+/// Requests in flight end as they would. Deploys go on behind it, and a restart of handoff does not
+/// end it. Browsers get maintenance.html of --error-pages.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub struct MaintenanceArgs {
+    /// Begin or end the maintenance
+    pub(crate) switch: MaintenanceSwitch,
+
+    /// Text for the clients, with `on`
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+
+    /// Network of clients whose requests are forwarded all the same, with `on`; can be repeated, or
+    /// separated by commas
+    ///
+    /// Behind trusted proxies (--trusted-proxies), the address in X-Forwarded-For counts.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_network)]
+    pub(crate) allow: Vec<IpNet>,
+
+    #[command(flatten)]
+    pub(crate) follow: FollowArgs,
+}
+
+/// The two ends of a maintenance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MaintenanceSwitch {
+    /// Begin it, or change its message and networks.
+    On,
+    /// End it.
+    Off,
 }
 
 /// Options of the commands that follow the sidecars.

@@ -4,7 +4,9 @@ use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
 use self::check::CheckArgs;
-use self::control::{AbortArgs, PauseArgs, PromoteArgs, RestartArgs, ResumeArgs, RollbackArgs};
+use self::control::{
+    AbortArgs, MaintenanceArgs, PauseArgs, PromoteArgs, RestartArgs, ResumeArgs, RollbackArgs,
+};
 use self::deploy::DeployArgs;
 use self::queries::{DigestArgs, HistoryArgs, LogsArgs, StatusArgs};
 use self::rollout::RolloutArgs;
@@ -58,6 +60,7 @@ pub enum Subcommands {
     Restart(Box<RestartArgs>),
     Pause(Box<PauseArgs>),
     Resume(Box<ResumeArgs>),
+    Maintenance(Box<MaintenanceArgs>),
     Digest(DigestArgs),
     /// Print a script that completes handoff's command line in a shell.
     #[command(after_help = "\

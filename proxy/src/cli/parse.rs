@@ -124,6 +124,7 @@ impl Cli {
             | Subcommands::Restart(_)
             | Subcommands::Pause(_)
             | Subcommands::Resume(_)
+            | Subcommands::Maintenance(_)
             | Subcommands::Digest(_)
             | Subcommands::Completions { .. }
             | Subcommands::SendConsoleEvent { .. } => None,
@@ -144,6 +145,7 @@ impl Cli {
             Subcommands::Restart(restart) => &mut restart.follow.deployment.named_by,
             Subcommands::Pause(pause) => &mut pause.deployment.named_by,
             Subcommands::Resume(resume) => &mut resume.follow.deployment.named_by,
+            Subcommands::Maintenance(maintenance) => &mut maintenance.follow.deployment.named_by,
             Subcommands::Run(_)
             | Subcommands::Check(_)
             | Subcommands::Digest(_)

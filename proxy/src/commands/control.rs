@@ -1,4 +1,4 @@
-//! `handoff rollback`, `restart`, `pause` and `resume`: commands to all sidecars of a deployment.
+//! `handoff rollback`, `restart`, `pause`, `resume` and `maintenance`: commands to all sidecars of a deployment.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -87,7 +87,7 @@ enum ControlError {
     Write { state: PathBuf, source: io::Error },
 }
 
-fn run(
+pub(super) fn run(
     place: &DeploymentArgs,
     command: ControlCommand,
     timeout: Duration,
@@ -152,8 +152,7 @@ impl ControlRun {
     fn run(&mut self, progress: &mut Progress) -> Result<Report, ControlError> {
         let deadline = Instant::now() + self.timeout;
         let is_live = self.follower.await_live();
-        // A sidecar that starts later executes a pause that it finds, and no other command.
-        if !is_live && self.command != ControlCommand::Resume {
+        if !is_live && !self.command.is_lasting() {
             return Ok(self.report(ControlOutcome::Idle, Steps::new()));
         }
         self.launches = self.follower.launches();
@@ -252,6 +251,9 @@ impl ControlRun {
             (ControlCommand::Rollback(_), None) => Step::Waiting { problem: None },
             (ControlCommand::Promote, _) => Step::of_promote(status, of(&self.staged)),
             (ControlCommand::Abort, _) => Step::of_abort(status, of(&self.staged)),
+            (ControlCommand::BeginMaintenance(_) | ControlCommand::EndMaintenance, _) => {
+                Step::of_maintenance(status)
+            }
             (ControlCommand::Pause(_) | ControlCommand::Resume, _)
             | (ControlCommand::Retry(_) | ControlCommand::Stage(_), _) => Step::of_pause(status),
         }
@@ -261,6 +263,8 @@ impl ControlRun {
         match self.command {
             ControlCommand::Pause(_) => *step == Step::Paused,
             ControlCommand::Resume => *step == Step::Resumed,
+            ControlCommand::BeginMaintenance(_) => *step == Step::InMaintenance,
+            ControlCommand::EndMaintenance => *step == Step::NotInMaintenance,
             ControlCommand::Abort => *step == Step::GivenUp,
             ControlCommand::Rollback(_) | ControlCommand::Restart | ControlCommand::Promote => {
                 step.is_active()
@@ -340,10 +344,15 @@ impl ControlRun {
         let text = match outcome {
             ControlOutcome::Done => return self.message_of_done(steps, releases),
             ControlOutcome::Idle => {
-                let end = if self.command == ControlCommand::Resume {
-                    "the pause is taken out of desired.json"
-                } else {
-                    "there is nothing to do"
+                let end = match self.command {
+                    ControlCommand::Resume => "the pause is taken out of desired.json",
+                    ControlCommand::BeginMaintenance(_) => {
+                        "one that starts begins with the maintenance"
+                    }
+                    ControlCommand::EndMaintenance => {
+                        "the maintenance is taken out of desired.json"
+                    }
+                    _ => "there is nothing to do",
                 };
                 return format!("no sidecar runs (none is alive in {state:?}; {ELSEWHERE}): {end}");
             }
@@ -392,6 +401,10 @@ impl ControlRun {
                      `handoff resume`"
                 )
             }
+            ControlCommand::BeginMaintenance(_) => format!(
+                "{all} in maintenance: new requests get 503 until `handoff maintenance off`"
+            ),
+            ControlCommand::EndMaintenance => format!("{all} not in maintenance"),
             ControlCommand::Resume | ControlCommand::Retry(_) | ControlCommand::Stage(_) => {
                 format!("{all} not paused")
             }

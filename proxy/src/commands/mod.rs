@@ -22,6 +22,7 @@ pub mod digest;
 mod follow;
 pub mod history;
 pub mod logs;
+pub mod maintenance;
 mod progress;
 pub mod rollout;
 mod sidecars;

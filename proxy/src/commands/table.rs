@@ -9,6 +9,7 @@ use console::{Style, style};
 use serde_json::Value;
 
 use super::count;
+use super::maintenance;
 use super::sidecars::Liveness;
 use crate::deployment::status::{
     DataLeft, Failure, Handoff, Outcome, Phase, Settling, Status, UnansweredRequests, UnixMillis,
@@ -109,6 +110,9 @@ pub(super) fn sidecar(
     if let Some(paused) = &status.paused {
         let left = between(now, paused.until_ms);
         let _ = writeln!(text, "  {} for {left} more", style("paused").yellow());
+    }
+    if let Some(begun) = &status.maintenance {
+        text += &maintenance::row(begun, &between(begun.since_ms, now));
     }
     if let (Some(staged), Some(until)) = (&status.staged, status.staged_until_ms) {
         let left = between(now, until);

@@ -1,11 +1,14 @@
 //! Settings of artifacts: their detection and their private copies.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::error::{ConfigError, positive};
 use super::paths;
 use crate::cli::Run;
-use crate::control_plane::artifact::{Copying, Limits, SettlePeriods, StoreSettings, Workdir};
+use crate::control_plane::artifact::{
+    AssetSettings, Copying, Limits, SettlePeriods, StoreSettings, Workdir,
+};
 use crate::control_plane::watcher::WatchSettings;
 use crate::deployment::Source;
 use crate::process::template::Command;
@@ -28,6 +31,7 @@ pub(super) fn store(
     run: &Run,
     state: &Path,
     command: Command,
+    assets: Option<AssetSettings>,
 ) -> Result<StoreSettings, ConfigError> {
     Ok(StoreSettings {
         cache: paths::cache(run)?,
@@ -42,5 +46,17 @@ pub(super) fn store(
             outside_links: run.archives.allow_outside_links,
         },
         command,
+        assets,
+    })
+}
+
+/// Returns the settings of the assets that are kept, if there are any.
+pub(super) fn assets(run: &Run) -> Option<AssetSettings> {
+    let options = &run.assets;
+    (!options.keep_assets.is_empty()).then(|| AssetSettings {
+        folders: options.keep_assets.clone(),
+        keep_for: *options.keep_assets_for,
+        max_bytes: options.keep_assets_size.0,
+        kept: Arc::default(),
     })
 }

@@ -24,6 +24,7 @@ use crate::user_tokens::WindowsAuth;
 mod artifacts;
 mod environment;
 mod error;
+mod error_pages;
 mod instances;
 mod observing;
 mod paths;
@@ -107,8 +108,9 @@ impl Config {
         observing::check_placeholders(run)?;
         let supervisor = instances::supervisor(run, &state, &command)?;
         let admin = observing::admin(run)?;
+        let pages = error_pages::folder(run)?;
+        let assets = artifacts::assets(run);
         Ok(Self {
-            files: Box::new(reload::ConfigFiles::new(run)),
             log: observing::log(run, platform, admin.as_ref(), &state),
             lines: observing::lines(run),
             on_event: run.observability.on_event.clone(),
@@ -116,10 +118,11 @@ impl Config {
             admin,
             windows_auth: platform.windows_auth(run)?,
             listen: platform.listen(run)?,
-            store: artifacts::store(run, &state, command)?,
             watch: artifacts::watch(run, source)?,
             hold: traffic::hold(run),
-            data_plane: traffic::data_plane(run, platform)?,
+            data_plane: traffic::data_plane(run, platform, pages.as_ref(), assets.as_ref())?,
+            store: artifacts::store(run, &state, command, assets)?,
+            files: Box::new(reload::ConfigFiles::new(run, pages)),
             first_launch_delay: platform.first_launch_delay(run),
             shutdown: platform.shutdown(run),
             supervisor,

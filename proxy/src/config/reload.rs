@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Config;
+use super::error_pages::PageFolder;
 use crate::cli::origins::{Origins, Setting};
 use crate::cli::run::ReloadableOptions;
 use crate::cli::{Cli, Run};
@@ -30,6 +31,7 @@ pub(super) struct ConfigFiles {
     run: Run,
     read: Fingerprints,
     change: Option<Change>,
+    pages: Option<PageFolder>,
 }
 
 /// A change of the files that may go on.
@@ -47,8 +49,9 @@ type Fingerprints = Vec<Option<Fingerprint>>;
 
 impl ConfigFiles {
     /// Takes the files as read: they have led to `run`.
-    pub(super) fn new(run: &Run) -> Self {
+    pub(super) fn new(run: &Run, pages: Option<PageFolder>) -> Self {
         let mut files = Self {
+            pages,
             run: run.clone(),
             read: Fingerprints::new(),
             change: None,
@@ -93,6 +96,9 @@ impl ConfigFiles {
 
 impl ConfigSource for ConfigFiles {
     fn poll(&mut self) -> ConfigReload {
+        if let Some(pages) = &mut self.pages {
+            pages.refresh();
+        }
         let (now, found) = (Instant::now(), self.fingerprints());
         if found == self.read {
             self.change = None;
@@ -117,7 +123,9 @@ impl ConfigSource for ConfigFiles {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        self.paths().map(|path| absolute(path.to_owned())).collect()
+        let pages = self.pages.iter().flat_map(PageFolder::paths);
+        let files = self.paths().map(|path| absolute(path.to_owned()));
+        files.chain(pages).collect()
     }
 }
 

@@ -1,11 +1,14 @@
 //! Settings of requests and connections.
 
+use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use super::Platform;
 use super::error::{ConfigError, at_least, positive};
+use super::error_pages::PageFolder;
 use crate::cli::Run;
-use crate::data_plane::{self, AppLimits, ClientLimits, RequestLimits, TrustedProxies};
+use crate::control_plane::artifact::AssetSettings;
+use crate::data_plane::{self, AppLimits, ClientLimits, OldAssets, RequestLimits, TrustedProxies};
 use crate::router::HoldLimits;
 
 pub(super) fn hold(run: &Run) -> HoldLimits {
@@ -19,6 +22,8 @@ pub(super) fn hold(run: &Run) -> HoldLimits {
 pub(super) fn data_plane(
     run: &Run,
     platform: &Platform<'_>,
+    pages: Option<&PageFolder>,
+    assets: Option<&AssetSettings>,
 ) -> Result<data_plane::DataPlaneSettings, ConfigError> {
     let (clients, upstream) = (&run.clients, &run.upstream);
     let processors = || available_parallelism().map_or(1, Into::into);
@@ -46,9 +51,33 @@ pub(super) fn data_plane(
         max_connections: at_least("--max-connections", clients.max_connections, 1)?,
         half_close: clients.half_close,
         shutdown_request: platform.shutdown_request(),
+        public_health: public_health(run)?,
+        error_pages: pages.map(PageFolder::pages),
+        old_assets: assets.map(old_assets),
         user_tokens: None,
         counters: None,
         access_log: None,
         request_id: run.observability.request_id,
+    })
+}
+
+fn public_health(run: &Run) -> Result<Option<String>, ConfigError> {
+    let path = run.responses.public_health.clone();
+    let is_path = |path: &String| path.starts_with('/') && !path.contains(['?', '#', ' ']);
+    match path {
+        Some(path) if !is_path(&path) => Err(ConfigError::Value {
+            key: "--public-health".into(),
+            value: path,
+            expected: "a path that starts with /, such as /up",
+        }),
+        path => Ok(path),
+    }
+}
+
+fn old_assets(assets: &AssetSettings) -> Arc<OldAssets> {
+    let prefixes = assets.folders.iter().map(|folder| folder.prefix.clone());
+    Arc::new(OldAssets {
+        prefixes: prefixes.collect(),
+        kept: Arc::clone(&assets.kept),
     })
 }

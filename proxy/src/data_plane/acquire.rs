@@ -2,6 +2,7 @@
 //! is staged, and after a failed connection.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use tokio::time::Instant;
 use super::bound::BoundConnection;
 use super::context::ForwardContext;
 use super::error::ForwardError;
-use super::exchange::OutgoingRequest;
+use super::exchange::{OutgoingRequest, ResponseReader};
 use super::pool::{Connection, IdleCheck};
+use super::response_body::InFlight;
+use super::wire::Head;
 use crate::release::Generation;
 use crate::router::{HoldError, ResponseOutcome, Upstream};
 
@@ -29,14 +32,17 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn find_idle(
     context: &ForwardContext,
     request: &mut OutgoingRequest,
+    client: Option<IpAddr>,
     mut bound: Option<Box<BoundConnection>>,
     active: Option<Arc<Upstream>>,
     check: IdleCheck,
 ) -> Result<(Option<Box<Connection>>, Arc<Upstream>), HoldError> {
     let login = bound.as_mut().and_then(|bound| bound.take_login());
+    // A login that has begun is no way past a maintenance.
+    let login = login.filter(|_| context.router.maintenance().is_none());
     let upstream = match login.or(active) {
         Some(upstream) => upstream,
-        None => acquire_off_path(context, request).await?,
+        None => acquire_off_path(context, request, client).await?,
     };
     let own = bound.and_then(|bound| bound.into_connection(&upstream));
     let idle = own.or_else(|| context.pool.take(&upstream, check));
@@ -48,12 +54,13 @@ pub(super) async fn find_idle(
 async fn acquire_off_path(
     context: &ForwardContext,
     request: &mut OutgoingRequest,
+    client: Option<IpAddr>,
 ) -> Result<Arc<Upstream>, HoldError> {
     let token = request.take_header(&PREVIEW);
     let staged = token.and_then(|token| context.router.acquire_preview(token.as_bytes()));
     match staged {
         Some(staged) => Ok(staged),
-        None => context.router.acquire_or_hold(None).await,
+        None => context.router.acquire_or_hold(None, client).await,
     }
 }
 
@@ -61,6 +68,7 @@ async fn acquire_off_path(
 pub(super) async fn connect_with_retries(
     context: &ForwardContext,
     mut upstream: Arc<Upstream>,
+    client: impl Fn() -> Option<IpAddr>,
 ) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
     let first_try = Instant::now();
     loop {
@@ -86,7 +94,7 @@ pub(super) async fn connect_with_retries(
                 let unreachable = upstream.generation;
                 // While the request waits for another upstream, it is not in flight to this one.
                 drop(upstream);
-                upstream = acquire_another(context, unreachable).await?;
+                upstream = acquire_another(context, unreachable, client()).await?;
             }
         }
     }
@@ -97,10 +105,22 @@ pub(super) async fn connect_with_retries(
 async fn acquire_another(
     context: &ForwardContext,
     unreachable: Generation,
+    client: Option<IpAddr>,
 ) -> Result<Arc<Upstream>, ForwardError> {
-    let another = context.router.acquire_or_hold(Some(unreachable));
+    let another = context.router.acquire_or_hold(Some(unreachable), client);
     match tokio::time::timeout(REFUSED_PAUSE, another).await {
         Ok(upstream) => Ok(upstream?),
-        Err(_elapsed) => Ok(context.router.acquire_or_hold(None).await?),
+        Err(_elapsed) => Ok(context.router.acquire_or_hold(None, client).await?),
     }
+}
+
+/// Sends a request again on a new connection, only to the same instance: if that has ended, this
+/// request may be the cause.
+pub(super) async fn retry(
+    request: &mut OutgoingRequest,
+    in_flight: &InFlight,
+) -> Result<(Head, ResponseReader), ForwardError> {
+    let connection = in_flight.pool.connect(&in_flight.upstream).await;
+    let connection = connection.map_err(ForwardError::from_connect)?;
+    Ok(request.exchange(connection).await?)
 }

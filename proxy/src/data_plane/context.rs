@@ -8,12 +8,14 @@ use hyper::body::Incoming;
 use super::access::AccessRecorder;
 use super::connections::Client;
 use super::counters::WorkerCounters;
-use super::headers::Forwarded;
+use super::error_log::ErrorLog;
+use super::error_pages::ErrorPages;
+use super::headers::{Forwarded, TrustedProxies};
+use super::own_paths::OwnPaths;
 use super::pool::Pool;
 use super::request_body::{BodyDrain, RequestBody};
 use super::request_id::RequestIds;
 use super::settings::RequestLimits;
-use super::shutdown_request::ShutdownRequest;
 use super::user_token::UserTokens;
 use crate::router::Router;
 
@@ -25,7 +27,10 @@ pub(super) struct ForwardContext {
     pub(super) body_drain: BodyDrain,
     pub(super) limits: RequestLimits,
     pub(super) forwarded: Forwarded,
-    pub(super) shutdown_request: Option<ShutdownRequest>,
+    pub(super) trusted_proxies: TrustedProxies,
+    pub(super) own_paths: Option<Box<OwnPaths>>,
+    pub(super) error_pages: Option<Arc<ErrorPages>>,
+    pub(super) error_log: ErrorLog,
     pub(super) user_tokens: Option<Arc<dyn UserTokens>>,
     pub(super) counters: Option<WorkerCounters>,
     pub(super) recorder: Option<Rc<AccessRecorder>>,

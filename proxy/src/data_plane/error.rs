@@ -2,13 +2,11 @@
 
 use std::io;
 
-use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
 
 use super::exchange::ExchangeError;
 use super::pool::CutCause;
 use super::request_body::BodyError;
-use super::response_body::ResponseBody;
 use crate::router::{HoldError, ResponseOutcome};
 
 /// A request that got no response from the app.
@@ -83,7 +81,8 @@ impl ForwardError {
         }
     }
 
-    fn status(&self) -> StatusCode {
+    /// Returns the status of the response.
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_)
             | Self::NoResponse(
@@ -116,26 +115,5 @@ impl ForwardError {
         matches!(self, Self::Connect)
             || status == StatusCode::BAD_REQUEST
             || status == StatusCode::REQUEST_TIMEOUT
-    }
-
-    /// Returns the client's response: the status, and the error as a text.
-    pub(super) fn into_response(self) -> Response<ResponseBody> {
-        let status = self.status();
-        tracing::debug!(
-            event = "error_response",
-            status = status.as_u16(),
-            reason = %self,
-            "a request got an error response from handoff"
-        );
-        let text = Bytes::from(format!("{status}: {self}\n"));
-        let mut response = Response::new(ResponseBody::Text(text));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        headers.insert(header::CONTENT_TYPE, plain);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        response
     }
 }

@@ -12,16 +12,17 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Uri, request};
+use http::{HeaderMap, Uri, request};
 use http_body::{Body as _, Frame};
 use tokio::task::JoinHandle;
 
 use super::activity::TURN;
+pub(super) use super::exchange_error::ExchangeError;
 use super::headers::{AddedFields, HeaderFlags};
 use super::pool::{Connection, ConnectionHandle, CutCause};
 use super::request_body::{BodyError, RequestBody};
 use super::stream::Stream;
-use super::wire::{self, Decoded, Decoder, Framing, Head, Malformed};
+use super::wire::{self, Decoded, Decoder, Framing, Head};
 
 /// Maximum size of a part of a body that is copied and sent together with what precedes it, in
 /// bytes.
@@ -38,30 +39,6 @@ pub(super) struct OutgoingRequest {
     framing: Framing,
     /// A byte of a response has arrived, be it of an interim one.
     has_arrived: bool,
-}
-
-/// An exchange without a response.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ExchangeError {
-    /// handoff cut the connection.
-    #[error("{}", match .0 {
-        CutCause::Evicted => "the release that worked on this was replaced, and its time is over",
-        CutCause::TimedOut => "the application did not answer in time",
-        CutCause::BrokenRequest => "the client's request was cut off",
-    })]
-    Cut(CutCause),
-    /// The connection ended before any byte of a response.
-    #[error("the application ended the connection without an answer: {0}")]
-    NoResponse(io::Error),
-    /// The connection ended within the head of a response.
-    #[error("the application ended the connection in the middle of an answer: {0}")]
-    PartialHead(io::Error),
-    /// The bytes that arrived are no HTTP response.
-    #[error("the application cannot be understood: {0}")]
-    Malformed(#[from] Malformed),
-    /// The client's body did not arrive.
-    #[error(transparent)]
-    ClientBody(BodyError),
 }
 
 /// The rest of a response.
@@ -82,8 +59,10 @@ pub(super) struct UploadTask {
 
 /// The sending half of an exchange.
 struct Upload {
-    /// The head; later the framing of a chunked body, and small parts of any body.
+    /// The head; behind it the framing of a chunked body, and small parts of any body.
     out: Vec<u8>,
+    /// Length of the head, which stays there.
+    head: usize,
     sent: usize,
     /// A part too large to be copied; it is sent after `out`.
     chunk: Bytes,
@@ -123,10 +102,33 @@ impl OutgoingRequest {
         }
     }
 
+    /// Returns the same request once more, which has not been sent; `None` if it cannot be sent
+    /// twice.
+    pub(super) fn copy(&self) -> Option<Self> {
+        self.is_replayable().then(|| {
+            let (head, added) = (self.head.clone(), self.added.clone());
+            Self::new(head, added, RequestBody::Empty)
+        })
+    }
+
     /// Returns `true` if the request can be sent twice, and that has the same effect as sending it
     /// once (RFC 9110, section 9.2.2).
     pub(super) fn is_replayable(&self) -> bool {
         self.head.method.is_idempotent() && matches!(self.body, RequestBody::Empty)
+    }
+
+    /// Returns the fields of the head, which has not been sent.
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// Returns the fields of the head, which may have been sent; none once a response has begun.
+    pub(super) fn sent_headers(&self) -> HeaderMap {
+        if self.written.is_empty() {
+            self.head.headers.clone()
+        } else {
+            wire::read_fields(&self.written)
+        }
     }
 
     /// Sets a field, and removes all others of that name.
@@ -155,6 +157,7 @@ impl OutgoingRequest {
     ) -> Result<(Head, ResponseReader), ExchangeError> {
         let mut upload = Upload {
             out: std::mem::take(&mut connection.out),
+            head: 0,
             sent: 0,
             chunk: Bytes::new(),
             body: std::mem::replace(&mut self.body, RequestBody::Empty),
@@ -163,6 +166,7 @@ impl OutgoingRequest {
             state: UploadState::Body,
         };
         self.write_head(&mut upload.out);
+        upload.head = upload.out.len();
         connection.handle.start_response_timer();
         let head = poll_fn(|cx| self.poll_exchange(cx, &mut connection, &mut upload)).await;
         connection.handle.stop_response_timer();
@@ -402,8 +406,8 @@ impl Upload {
             self.sent += ready!(stream.poll_send(cx, &self.out[self.sent..]))?;
         }
         if self.state == UploadState::Body {
-            self.out.clear();
-            self.sent = 0;
+            self.out.truncate(self.head);
+            self.sent = self.head;
         }
         while !self.chunk.is_empty() {
             let sent = ready!(stream.poll_send(cx, &self.chunk))?;

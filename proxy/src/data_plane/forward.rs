@@ -2,30 +2,33 @@
 
 use std::convert::Infallible;
 use std::future::ready;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::acquire::{connect_with_retries, find_idle};
-use super::activity::{ClientState, Ending};
+use super::acquire::{connect_with_retries, find_idle, retry};
+use super::activity::ClientState;
+use super::app_response::{ask_superseded, forward_response, start_tunnel};
 use super::bound::Binding;
 use super::connections::Client;
 use super::context::ForwardContext;
 use super::error::ForwardError;
-use super::exchange::{ExchangeError, OutgoingRequest, ResponseReader};
-use super::headers::{self, ConnectionLogin, HeaderFlags, RewrittenRequest, UpgradeField};
-use super::local_response::respond_locally;
+use super::error_response::{ErrorRecipient, RefusedRequest, refuse};
+use super::exchange::{ExchangeError, OutgoingRequest};
+use super::headers::{self, ConnectionLogin, HeaderFlags, RewrittenRequest};
+use super::local_response::{SpecialRequest, find_special};
+use super::old_assets::AssetRequest;
 use super::pool::{Connection, IdleCheck};
 use super::request_log::RequestRecord;
 use super::response_body::{InFlight, ResponseBody};
-use super::upgrade::spawn_tunnel;
 use super::user_token::RequestTokens;
-use super::wire::Head;
 use crate::router::{ResponseOutcome, Upstream};
 
 /// Forwards the requests of one client connection.
@@ -64,41 +67,78 @@ impl Forward {
         // Taken before the rewrite removes their fields; closed when the request ends in any way.
         let tokens = RequestTokens::take_from(request.headers(), context.user_tokens.as_ref());
         let mut record = RequestRecord::begin(&request, &context, &client);
-        if let Some(answer) = respond_locally(&context, &request) {
-            // With the rest of a body, which decides on the connection's end.
-            drop(context.body_of(&client, request.into_body()));
-            let response = match answer {
-                Ok(status) => {
+        if let Some(special) = find_special(&context, &request) {
+            return match special {
+                SpecialRequest::Own(response) => {
+                    // With the rest of a body, which decides on the connection's end.
+                    drop(context.body_of(&client, request.into_body()));
                     client.begin_idle();
-                    let mut response = Response::new(ResponseBody::Empty);
-                    *response.status_mut() = status;
-                    response
+                    let response = record.finish(&context, &client, response);
+                    Box::pin(ready(Ok(response)))
                 }
-                Err(error) => refuse(&client, error),
+                SpecialRequest::Refused(error) => {
+                    let (head, body) = request.into_parts();
+                    drop(context.body_of(&client, body));
+                    let refused = RefusedRequest::new(error, head.headers);
+                    refuse_at_once(&context, &client, &record, &refused)
+                }
+                SpecialRequest::Asset(asset) => {
+                    self.respond_with_asset(request, tokens, record, asset)
+                }
             };
-            let response = finish_response(&context, &client, &record, response);
-            return Box::pin(ready(Ok(response)));
         }
         let prepared = PreparedRequest::new(request, tokens, &record, &context, &client);
         let mut prepared = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => {
-                let response = refuse(&client, error);
-                let response = finish_response(&context, &client, &record, response);
-                return Box::pin(ready(Ok(response)));
-            }
+            Err(refused) => return refuse_at_once(&context, &client, &record, &refused),
         };
         Box::pin(async move {
             let response = prepared.forward(&context, &client, &mut record).await;
             let response = match response {
                 Ok(response) => response,
-                Err(error) => {
-                    // With the rest of a body, which decides on the connection's end.
-                    drop(prepared);
-                    refuse(&client, error)
-                }
+                Err(error) => prepared.refuse(&context, &client, &record, &error),
             };
-            Ok(finish_response(&context, &client, &record, response))
+            Ok(record.finish(&context, &client, response))
+        })
+    }
+
+    /// Starts a request for an asset. What the active release has no longer is looked for in earlier
+    /// ones.
+    fn respond_with_asset(
+        &self,
+        request: Request<Incoming>,
+        tokens: Option<RequestTokens>,
+        mut record: RequestRecord,
+        asset: AssetRequest,
+    ) -> ResponseFuture {
+        let Self { context, client } = self.clone();
+        let prepared = PreparedRequest::new(request, tokens, &record, &context, &client);
+        let mut prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(refused) => return refuse_at_once(&context, &client, &record, &refused),
+        };
+        Box::pin(async move {
+            let (again, version) = (prepared.outgoing.copy(), prepared.version);
+            let response = prepared.forward(&context, &client, &mut record).await;
+            let response = match response {
+                Ok(missed) if asset.is_missed_by(missed.status(), missed.headers()) => {
+                    // The active release's answer may have ended already.
+                    client.activity.enter(ClientState::Request);
+                    let access = record.access.as_ref();
+                    let mut found = asset.find_file(missed.headers(), &client, access).await;
+                    if let (None, Some(again)) = (&found, again) {
+                        let of = (&*context, &client);
+                        found = ask_superseded(of, &mut record, (&again, version), &asset).await;
+                    }
+                    if found.is_none() && missed.body().is_end_stream() {
+                        client.begin_idle();
+                    }
+                    found.unwrap_or(missed)
+                }
+                Ok(response) => response,
+                Err(error) => prepared.refuse(&context, &client, &record, &error),
+            };
+            Ok(record.finish(&context, &client, response))
         })
     }
 }
@@ -138,12 +178,15 @@ impl PreparedRequest {
         record: &RequestRecord,
         context: &ForwardContext,
         client: &Client,
-    ) -> Result<Self, ForwardError> {
+    ) -> Result<Self, Box<RefusedRequest>> {
         let (mut head, body) = request.into_parts();
         let body = context.body_of(client, body);
         let target = head.uri.path_and_query();
         if target.is_some_and(|target| target.as_str().len() > context.limits.max_target) {
-            return Err(ForwardError::TargetTooLong);
+            return Err(RefusedRequest::new(
+                ForwardError::TargetTooLong,
+                head.headers,
+            ));
         }
         let version = head.version;
         let upgrade = head.extensions.remove();
@@ -151,8 +194,13 @@ impl PreparedRequest {
             protocols,
             added,
             is_connection_login,
-        } = headers::rewrite_request(&mut head, &client.peer, context.forwarded)
-            .map_err(ForwardError::BadRequest)?;
+        } = match headers::rewrite_request(&mut head, &client.peer, context.forwarded) {
+            Ok(rewritten) => rewritten,
+            Err(reason) => {
+                let error = ForwardError::BadRequest(reason);
+                return Err(RefusedRequest::new(error, head.headers));
+            }
+        };
         record.set_id(&mut head.headers);
         Ok(Self {
             outgoing: OutgoingRequest::new(head, added, body),
@@ -186,14 +234,15 @@ impl PreparedRequest {
             (None, Some(upstream)) => (context.pool.take(&upstream, check), upstream),
             // Boxed, as it is rare: the future of every request would be as large as this one.
             (bound, active) => {
+                let address = self.client_address(context, client);
                 let request = &mut self.outgoing;
-                Box::pin(find_idle(context, request, bound, active, check)).await?
+                Box::pin(find_idle(context, request, address, bound, active, check)).await?
             }
         };
         let (connection, upstream) = match idle {
             Some(connection) => (connection, upstream),
             // Boxed for the same reason.
-            None => Box::pin(self.connect(context, upstream, binding)).await?,
+            None => Box::pin(self.connect(context, client, upstream, binding)).await?,
         };
         record.set_generation(upstream.generation);
         if let Some(tokens) = &self.tokens {
@@ -259,10 +308,12 @@ impl PreparedRequest {
     async fn connect(
         &mut self,
         context: &ForwardContext,
+        client: &Client,
         upstream: Arc<Upstream>,
         binding: Binding,
     ) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
-        let (mut connection, upstream) = connect_with_retries(context, upstream).await?;
+        let address = || self.client_address(context, client);
+        let (mut connection, upstream) = connect_with_retries(context, upstream, address).await?;
         if connection.is_single_use {
             // A tunnel and a login go on after the response.
             if self.protocols.is_none() && binding == Binding::Shared {
@@ -273,109 +324,35 @@ impl PreparedRequest {
         }
         Ok((connection, upstream))
     }
-}
 
-/// Returns the response to a request that the app has not answered.
-fn refuse(client: &Client, error: ForwardError) -> Response<ResponseBody> {
-    client.begin_idle();
-    if error.ends_connection() {
-        client.activity.set_ending(Ending::LingerNext);
+    /// Ends a request that the app has not answered, and returns the response.
+    fn refuse(
+        self,
+        context: &ForwardContext,
+        client: &Client,
+        record: &RequestRecord,
+        error: &ForwardError,
+    ) -> Response<ResponseBody> {
+        let recipient = ErrorRecipient::of(&self.outgoing.sent_headers(), record);
+        // With the rest of a body, which decides on the connection's end.
+        drop(self);
+        refuse(context, client, recipient, error)
     }
-    error.into_response()
+
+    fn client_address(&self, context: &ForwardContext, client: &Client) -> Option<IpAddr> {
+        let headers = self.outgoing.headers();
+        headers::client_address(headers, &client.peer, &context.trusted_proxies)
+    }
 }
 
-/// Completes the head of a response, and records it.
-fn finish_response(
+/// Returns the response to a request that may not be passed on.
+fn refuse_at_once(
     context: &ForwardContext,
     client: &Client,
     record: &RequestRecord,
-    mut response: Response<ResponseBody>,
-) -> Response<ResponseBody> {
-    let is_last = context.router.is_closing() || client.activity.ending() == Ending::LingerNext;
-    // A 101 has its own Connection field, and ends the connection for HTTP anyway.
-    if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
-    }
-    record.record_response(&mut response, context);
-    response
-}
-
-/// Sends a request again on a new connection, only to the same instance: if that has ended, this
-/// request may be the cause.
-async fn retry(
-    request: &mut OutgoingRequest,
-    in_flight: &InFlight,
-) -> Result<(Head, ResponseReader), ForwardError> {
-    let connection = in_flight.pool.connect(&in_flight.upstream).await;
-    let connection = connection.map_err(ForwardError::from_connect)?;
-    Ok(request.exchange(connection).await?)
-}
-
-/// Turns the app's response into the client's.
-fn forward_response(
-    mut head: Head,
-    reader: ResponseReader,
-    mut in_flight: InFlight,
-    version: Version,
-) -> Result<Response<ResponseBody>, ForwardError> {
-    // A 426 has to name the protocols to upgrade to (RFC 9110, section 15.5.22).
-    let upgrade = if head.status == StatusCode::UPGRADE_REQUIRED {
-        UpgradeField::Keep
-    } else {
-        UpgradeField::Remove
-    };
-    let rewritten = headers::rewrite_response(&mut head.headers, head.flags, upgrade);
-    let outcome = if rewritten.is_err() || head.status.is_server_error() {
-        ResponseOutcome::AppFault
-    } else {
-        ResponseOutcome::NoFault
-    };
-    in_flight.upstream.count_response(outcome);
-    rewritten.map_err(ForwardError::BadResponse)?;
-    if version == Version::HTTP_10 && reader.remaining().is_none() {
-        // Only the close ends such a body, and hyper would promise an HTTP/1.0 client that asked for
-        // it to keep the connection.
-        let close = HeaderValue::from_static("close");
-        head.headers.insert(header::CONNECTION, close);
-    }
-    if headers::is_event_stream(&head.headers) {
-        reader.connection.handle.mark_tunnel();
-        in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
-    }
-    Ok(build_response(head, ResponseBody::app(reader, in_flight)))
-}
-
-/// Switches both sides to the protocol that the app has accepted among `protocols`.
-fn start_tunnel(
-    mut head: Head,
-    reader: ResponseReader,
-    mut in_flight: InFlight,
-    client: OnUpgrade,
-    protocols: &HeaderValue,
-) -> Result<Response<ResponseBody>, ForwardError> {
-    let protocol = headers::accepted_protocol(&head.headers, protocols);
-    let rewritten = headers::rewrite_response(&mut head.headers, head.flags, UpgradeField::Keep);
-    let outcome = if protocol.is_none() || rewritten.is_err() {
-        ResponseOutcome::AppFault
-    } else {
-        ResponseOutcome::NoFault
-    };
-    in_flight.upstream.count_response(outcome);
-    rewritten.map_err(ForwardError::BadResponse)?;
-    let protocol = protocol.ok_or(ForwardError::Upgrade)?;
-    in_flight.client.activity.enter(ClientState::Tunnel);
-    in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
-    spawn_tunnel(client, reader, in_flight, &protocol);
-    Ok(build_response(head, ResponseBody::Empty))
-}
-
-fn build_response(head: Head, body: ResponseBody) -> Response<ResponseBody> {
-    let mut response = Response::new(body);
-    *response.status_mut() = head.status;
-    *response.headers_mut() = head.headers;
-    if let Some(reason) = head.reason {
-        response.extensions_mut().insert(reason);
-    }
-    response
+    refused: &RefusedRequest,
+) -> ResponseFuture {
+    let recipient = ErrorRecipient::of(&refused.headers, record);
+    let response = refuse(context, client, recipient, &refused.error);
+    Box::pin(ready(Ok(record.finish(context, client, response))))
 }

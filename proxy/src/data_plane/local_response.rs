@@ -1,4 +1,4 @@
-//! Requests that handoff answers itself.
+//! Requests that handoff answers itself, or not only with what the app says.
 
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
@@ -6,25 +6,27 @@ use hyper::body::Incoming;
 use super::context::ForwardContext;
 use super::error::ForwardError;
 use super::headers;
+pub(super) use super::own_paths::SpecialRequest;
+use super::own_paths::empty;
 
-/// Returns the status of the response, or the error, if handoff answers the request itself.
-pub(super) fn respond_locally(
+/// Returns the treatment of a request that is not simply forwarded.
+pub(super) fn find_special(
     context: &ForwardContext,
     request: &Request<Incoming>,
-) -> Option<Result<StatusCode, ForwardError>> {
-    if let Some(shutdown) = &context.shutdown_request
-        && shutdown.matches(request)
+) -> Option<SpecialRequest> {
+    if let Some(paths) = &context.own_paths
+        && let Some(special) = paths.find(request, &context.router)
     {
-        shutdown.notify();
-        // The status that the platform expects.
-        return Some(Ok(StatusCode::ACCEPTED));
+        return Some(special);
     }
     if request.method() == Method::CONNECT {
-        return Some(Err(ForwardError::Connect));
+        return Some(SpecialRequest::Refused(ForwardError::Connect));
     }
     match headers::remaining_forwards(request.method(), request.headers())? {
-        0 if request.method() == Method::OPTIONS => Some(Ok(StatusCode::NO_CONTENT)),
-        0 => Some(Err(ForwardError::TraceEndsHere)),
+        0 if request.method() == Method::OPTIONS => {
+            Some(SpecialRequest::Own(empty(StatusCode::NO_CONTENT)))
+        }
+        0 => Some(SpecialRequest::Refused(ForwardError::TraceEndsHere)),
         1.. => None,
     }
 }

@@ -2,14 +2,15 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use tokio::time::Instant;
 
 use super::access::AccessEntry;
+use super::activity::Ending;
 use super::connections::Client;
 use super::context::ForwardContext;
-use super::request_id;
+use super::request_id::{self, RequestIds};
 use super::response_body::ResponseBody;
 use crate::release::Generation;
 
@@ -50,6 +51,14 @@ impl RequestRecord {
         }
     }
 
+    /// Returns the request's id; without `--request-id`, the one that came with it, or a new one.
+    pub(super) fn id_or_new(&self, headers: &HeaderMap) -> HeaderValue {
+        match &self.id {
+            Some(id) => HeaderValue::clone(id),
+            None => RequestIds::default().get_or_create(headers),
+        }
+    }
+
     /// Sets the request's id in its head, once nothing more is removed from that.
     pub(super) fn set_id(&self, headers: &mut HeaderMap) {
         if let Some(id) = &self.id {
@@ -65,12 +74,25 @@ impl RequestRecord {
         }
     }
 
-    /// Counts and records the head of the response, and sets the request's id in it.
-    pub(super) fn record_response(
+    /// Completes the head of the response, and records it.
+    pub(super) fn finish(
         &self,
-        response: &mut Response<ResponseBody>,
         context: &ForwardContext,
-    ) {
+        client: &Client,
+        mut response: Response<ResponseBody>,
+    ) -> Response<ResponseBody> {
+        let is_last = context.router.is_closing() || client.activity.ending() == Ending::LingerNext;
+        // A 101 has its own Connection field, and ends the connection for HTTP anyway.
+        if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        self.record_response(&mut response, context);
+        response
+    }
+
+    /// Counts and records the head of the response, and sets the request's id in it.
+    fn record_response(&self, response: &mut Response<ResponseBody>, context: &ForwardContext) {
         if let (Some(counters), Some(begun)) = (&context.counters, self.begun) {
             counters.count_response(self.generation, response.status(), begun.elapsed());
         }

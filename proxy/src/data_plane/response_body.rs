@@ -13,6 +13,7 @@ use super::access::AccessEntry;
 use super::bound::Binding;
 use super::connections::Client;
 use super::exchange::ResponseReader;
+use super::file_body::FileBody;
 use super::pool::Pool;
 use crate::router::{TunnelMark, Upstream};
 
@@ -24,6 +25,8 @@ pub(super) enum ResponseBody {
     Text(Bytes),
     /// The app's body.
     App(AppBody),
+    /// A file of an earlier release.
+    File(Box<FileBody>),
 }
 
 /// The app's body, and all that has to last until its end.
@@ -92,6 +95,7 @@ impl Body for ResponseBody {
                 }
                 Poll::Ready(frame)
             }
+            Self::File(file) => file.poll_frame(cx),
         }
     }
 
@@ -101,6 +105,7 @@ impl Body for ResponseBody {
             Self::Text(text) => text.is_empty(),
             // A complete body has become `Empty`; a failed one has not ended.
             Self::App(_) => false,
+            Self::File(file) => file.is_end_stream(),
         }
     }
 
@@ -112,6 +117,7 @@ impl Body for ResponseBody {
                 Some(length) => SizeHint::with_exact(length),
                 None => SizeHint::default(),
             },
+            Self::File(file) => file.size_hint(),
         }
     }
 }

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::access::AccessLog;
 use super::counters::TrafficCounters;
+use super::error_pages::ErrorPages;
 use super::headers::{Forwarded, TrustedProxies};
 use super::shutdown_request::ShutdownRequest;
 use super::user_token::UserTokens;
+use crate::release::KeptFiles;
 
 /// Settings of the data plane.
 #[derive(Clone, Debug)]
@@ -34,6 +38,12 @@ pub struct DataPlaneSettings {
     pub half_close: bool,
     /// The platform's request to shut down, where the platform has announced one.
     pub shutdown_request: Option<ShutdownRequest>,
+    /// Path at which handoff itself says if it can serve; `None` answers nowhere.
+    pub public_health: Option<String>,
+    /// The operator's pages for errors; `None` has none.
+    pub error_pages: Option<Arc<ErrorPages>>,
+    /// Assets of earlier releases; `None` keeps none.
+    pub old_assets: Option<Arc<OldAssets>>,
     /// Handler of users' tokens. Without one, the fields that name tokens are removed.
     pub user_tokens: Option<Arc<dyn UserTokens>>,
     /// Counters for metrics; `None` counts nothing.
@@ -66,6 +76,15 @@ pub struct AppLimits {
     pub response_timeout: Duration,
     /// Maximum time that a connection is kept idle; has to be less than the app's own limit.
     pub idle_timeout: Duration,
+}
+
+/// The assets of earlier releases.
+#[derive(Clone, Debug)]
+pub struct OldAssets {
+    /// First parts of the paths of assets, with a slash at both ends.
+    pub prefixes: Vec<String>,
+    /// The kept files.
+    pub kept: Arc<ArcSwap<KeptFiles>>,
 }
 
 /// Limits of one request.

@@ -17,6 +17,8 @@ use super::burst::Burst;
 use super::clock::{Clock, SWEEP_INTERVAL};
 use super::connections::Connections;
 use super::context::ForwardContext;
+use super::error_log::ErrorLog;
+use super::own_paths::OwnPaths;
 use super::phase::Phase;
 use super::pool::Pool;
 use super::request_id::RequestIds;
@@ -130,7 +132,10 @@ async fn serve_all(
         body_drain,
         limits: settings.request,
         forwarded: settings.forwarded,
-        shutdown_request: settings.shutdown_request.clone(),
+        trusted_proxies: settings.trusted_proxies.clone(),
+        own_paths: OwnPaths::new(settings).map(Box::new),
+        error_pages: settings.error_pages.clone(),
+        error_log: ErrorLog::default(),
         user_tokens: settings.user_tokens.clone(),
         recorder: settings.access_log.as_ref().map(AccessRecorder::new),
         request_ids: settings.request_id.then(RequestIds::default),

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use super::maintenance::MaintenanceCommand;
 use super::rollout::Rollout;
 use super::status::UnixMillis;
 use crate::os::files;
@@ -42,6 +43,8 @@ pub struct Desired {
     /// Staged roll-out of the deployed artifact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// Refusal of new requests.
+    pub maintenance: Option<MaintenanceCommand>,
     /// Content that is not to serve before that is requested.
     pub stage: Option<StageCommand>,
     /// Number of the last command to let the staged content serve; it grows with each one.
@@ -110,6 +113,10 @@ pub enum ControlCommand {
     Pause(Duration),
     /// Forward new requests again.
     Resume,
+    /// Refuse new requests.
+    BeginMaintenance(MaintenanceCommand),
+    /// Forward new requests again.
+    EndMaintenance,
     /// Try this content, and let it wait until its promotion.
     Stage(StageCommand),
     /// Let the staged content serve.
@@ -196,7 +203,8 @@ impl Desired {
     /// Returns the commands that are in this content and were not in `before`, and the problem of
     /// a digest that cannot be parsed; the other commands count all the same.
     ///
-    /// Without `before`, which is so at the start of a sidecar, only a pause and a stage are.
+    /// Without `before`, which is so at the start of a sidecar, only a pause, a stage and a
+    /// maintenance are.
     pub(crate) fn commands_since(
         &self,
         before: Option<&Self>,
@@ -207,6 +215,12 @@ impl Desired {
         if self.pause.as_ref() != before.and_then(|before| before.pause.as_ref()) {
             let remaining = self.pause.as_ref().and_then(|pause| pause.remaining(now));
             commands.push(remaining.map_or(ControlCommand::Resume, ControlCommand::Pause));
+        }
+        if self.maintenance.as_ref() != before.and_then(|before| before.maintenance.as_ref()) {
+            commands.push(match &self.maintenance {
+                Some(maintenance) => ControlCommand::BeginMaintenance(maintenance.clone()),
+                None => ControlCommand::EndMaintenance,
+            });
         }
         let Some(before) = before else {
             commands.extend(self.unpromoted().map(ControlCommand::Stage));
@@ -270,6 +284,7 @@ impl Desired {
             retry: self.retry.clone().filter(|_| is_older),
             pause: None,
             rollout: self.rollout.clone(),
+            maintenance: None,
             stage: None,
             promote: Some(moment.0),
             abort: Some(moment.0),
@@ -285,7 +300,8 @@ impl Desired {
             && self.pause == before.pause
             && self.rollout == before.rollout
             && self.promote == before.promote
-            && self.abort == before.abort;
+            && self.abort == before.abort
+            && self.maintenance == before.maintenance;
         self.retry != before.retry || self.serial > before.serial && is_otherwise_equal
     }
 
@@ -326,6 +342,10 @@ impl Desired {
                 });
             }
             ControlCommand::Resume => self.pause = None,
+            ControlCommand::BeginMaintenance(maintenance) => {
+                self.maintenance = Some(maintenance.clone());
+            }
+            ControlCommand::EndMaintenance => self.maintenance = None,
         }
     }
 
@@ -354,6 +374,15 @@ fn next_serial(before: u64) -> u64 {
 
 // === impl ControlCommand ===
 
+impl ControlCommand {
+    /// Returns true if a sidecar that starts later has to know: a maintenance begins or ends, or a
+    /// pause that it would execute.
+    pub(crate) fn is_lasting(&self) -> bool {
+        let is_maintenance = matches!(self, Self::BeginMaintenance(_) | Self::EndMaintenance);
+        is_maintenance || *self == Self::Resume
+    }
+}
+
 impl fmt::Display for ControlCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -363,6 +392,8 @@ impl fmt::Display for ControlCommand {
             Self::Restart => f.write_str("restart"),
             Self::Pause(max) => write!(f, "pause for {}", humantime::format_duration(*max)),
             Self::Resume => f.write_str("resume"),
+            Self::BeginMaintenance(_) => f.write_str("maintenance on"),
+            Self::EndMaintenance => f.write_str("maintenance off"),
             Self::Stage(stage) => write!(f, "stage {}", stage.digest),
             Self::Promote => f.write_str("promote"),
             Self::Abort => f.write_str("abort"),
@@ -433,6 +464,9 @@ impl PendingCommand {
             ControlCommand::Pause(_) | ControlCommand::Resume => {
                 desired.pause == self.written.pause
             }
+            ControlCommand::BeginMaintenance(_) | ControlCommand::EndMaintenance => {
+                desired.maintenance == self.written.maintenance
+            }
             ControlCommand::Stage(_) => desired.stage == self.written.stage,
             ControlCommand::Promote => desired.promote == self.written.promote,
             ControlCommand::Abort => desired.abort == self.written.abort,
@@ -487,6 +521,22 @@ mod tests {
         let found = r#"{"serial":3,"restart":2,"pause":{"until_ms":160000,"max_ms":30000}}"#;
         let (commands, _) = parse(found).commands_since(None, now);
         assert_eq!(commands, [ControlCommand::Pause(Duration::from_secs(30))]);
+    }
+
+    #[test]
+    fn a_maintenance_lasts_until_its_key_is_removed_and_longer_than_a_sidecar() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        let on = r#"{"serial":3,"maintenance":{"message":"soon","allow":["10.0.0.0/8"]}}"#;
+        let Some(maintenance) = parse(on).maintenance else {
+            panic!("it is there");
+        };
+        let begin = [ControlCommand::BeginMaintenance(maintenance)];
+        assert_eq!(parse(on).commands_since(None, now).0, begin);
+        assert_eq!(new_commands("{}", on), begin);
+        assert_eq!(new_commands(on, on), []);
+        let off = r#"{"serial":4,"maintenance":null}"#;
+        assert_eq!(new_commands(on, off), [ControlCommand::EndMaintenance]);
+        assert_eq!(parse(off).commands_since(None, now).0, []);
     }
 
     #[test]

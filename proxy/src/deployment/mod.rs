@@ -25,6 +25,7 @@ pub mod former_state;
 mod gave_way;
 mod handoff;
 pub(crate) mod instance_memory;
+mod maintenance;
 pub mod names;
 pub(crate) mod path_serde;
 pub mod pointer;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use super::data_left::DataLeft;
 pub use super::gave_way::GaveWay;
 pub use super::handoff::{Handoff, LaunchCause, Outcome};
+pub use super::maintenance::MaintenanceStatus;
 use super::path_serde;
 use super::source::Source;
 pub use super::unanswered::UnansweredRequests;
@@ -104,6 +105,8 @@ pub struct Status {
     pub rollback_to: Option<ReleaseId>,
     /// The pause, while a command holds new requests.
     pub paused: Option<Paused>,
+    /// The maintenance, while a command refuses new requests.
+    pub maintenance: Option<MaintenanceStatus>,
     /// End of the trial of the active instance.
     pub bakes_until_ms: Option<UnixMillis>,
     /// Failure of the liveness check of the active instance, with no better instance known.
@@ -361,6 +364,7 @@ impl Status {
             configuration_problem: None,
             rollback_to: None,
             paused: None,
+            maintenance: None,
             bakes_until_ms: None,
             alarm: None,
             unanswered: None,

@@ -60,6 +60,9 @@ fn summarize(status: &Status) -> String {
     if status.paused.is_some() {
         parts.push("new requests are held".to_owned());
     }
+    if status.maintenance.is_some() {
+        parts.push("in maintenance".to_owned());
+    }
     if let Some(candidate) = &status.candidate {
         parts.push(format!("{} is starting", candidate.release));
     }

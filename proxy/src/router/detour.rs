@@ -1,12 +1,14 @@
-//! The state in which requests do not go straight to the active upstream: during a pause, and while a
-//! release is staged. Both take the upstream from the router's pointer, so that every request comes by
+//! The state in which requests do not go straight to the active upstream: during a pause or a maintenance,
+//! and while a release is staged. All take the upstream from the router's pointer, so that every request comes by
 //! here, and none has to ask for that state at any other time.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq as _;
 
+use super::maintenance::Maintenance;
 use super::upstream::Upstream;
 use crate::release::Generation;
 
@@ -15,6 +17,7 @@ use crate::release::Generation;
 pub(super) struct Detour {
     is_paused: bool,
     preview: Option<Preview>,
+    maintenance: Option<Arc<Maintenance>>,
     /// The active upstream while the pointer is empty for one of these reasons.
     active: Option<Arc<Upstream>>,
 }
@@ -30,7 +33,7 @@ pub struct Preview {
 impl Detour {
     /// Returns true while every request has to come by here.
     pub(super) fn is_engaged(&self) -> bool {
-        self.is_paused || self.preview.is_some()
+        self.is_paused || self.preview.is_some() || self.maintenance.is_some()
     }
 
     pub(super) fn is_paused(&self) -> bool {
@@ -43,6 +46,20 @@ impl Detour {
 
     pub(super) fn resume(&mut self) {
         self.is_paused = false;
+    }
+
+    pub(super) fn set_maintenance(&mut self, maintenance: Option<Arc<Maintenance>>) {
+        self.maintenance = maintenance;
+    }
+
+    pub(super) fn maintenance(&self) -> Option<Arc<Maintenance>> {
+        self.maintenance.clone()
+    }
+
+    /// Returns true if a maintenance refuses the requests of this client.
+    pub(super) fn should_refuse(&self, client: Option<IpAddr>) -> bool {
+        let maintenance = self.maintenance.as_ref();
+        maintenance.is_some_and(|maintenance| !maintenance.allows(client))
     }
 
     /// Begins a preview; ends the one before.

@@ -5,6 +5,7 @@
 //! drained when its last `Arc` drops. No counter can disagree with that, and no early return, panic
 //! or cancelled future can forget to end a request. Never copy the address out and drop the handle.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -15,15 +16,19 @@ use tokio::sync::{Notify, mpsc};
 
 use self::detour::Detour;
 pub use self::detour::Preview;
+pub use self::maintenance::Maintenance;
 pub use self::notice::{Class, Notice};
 pub use self::progress::{Observation, Progress, WorkerProgress};
+use self::superseded::Superseded;
 pub use self::unanswered::Unanswered;
 pub use self::upstream::{Drain, ResponseCounts, ResponseOutcome, TunnelMark, Upstream};
 use crate::release::Generation;
 
 mod detour;
+mod maintenance;
 mod notice;
 mod progress;
+mod superseded;
 mod unanswered;
 mod upstream;
 
@@ -38,6 +43,7 @@ const RELEASE_INTERVAL: Duration = Duration::from_millis(1);
 pub struct Router {
     active: ArcSwapOption<Upstream>,
     detour: Mutex<Detour>,
+    superseded: Mutex<Superseded>,
     route_changed: Notify,
     request_waiting: Notify,
     held: AtomicUsize,
@@ -75,6 +81,9 @@ pub enum HoldError {
     /// The sidecar shuts down: there is nothing to wait for.
     #[error("the sidecar is shutting down")]
     Closing,
+    /// The deployment is in maintenance, and the client is not among those that are allowed.
+    #[error("the deployment is in maintenance")]
+    Maintenance,
 }
 
 // === impl Router ===
@@ -85,6 +94,7 @@ impl Router {
         Self {
             active: ArcSwapOption::empty(),
             detour: Mutex::default(),
+            superseded: Mutex::default(),
             released: AtomicUsize::new(0),
             route_changed: Notify::new(),
             request_waiting: Notify::new(),
@@ -102,13 +112,9 @@ impl Router {
         self.active.load_full()
     }
 
-    /// Returns the active upstream, also while a release is staged.
+    /// Returns the active upstream, also while a release is staged; in a maintenance none.
     pub fn acquire_active(&self) -> Option<Arc<Upstream>> {
-        self.acquire().or_else(|| {
-            let detour = self.detour.lock();
-            // It may have come back to the pointer meanwhile.
-            detour.route().or_else(|| self.acquire())
-        })
+        self.route_of(None).unwrap_or_default()
     }
 
     /// Returns the upstream of the staged release, if the request has its token.
@@ -118,16 +124,18 @@ impl Router {
 
     /// Returns the active upstream, and waits for one while there is none.
     ///
-    /// `except` is a generation that the caller could not reach: it waits for another one.
+    /// `except` is a generation that the caller could not reach: it waits for another one. `client`
+    /// decides in a maintenance.
     ///
     /// # Errors
     /// Returns a [`HoldError`] if the request may not wait, or not longer.
     pub async fn acquire_or_hold(
         &self,
         except: Option<Generation>,
+        client: Option<IpAddr>,
     ) -> Result<Arc<Upstream>, HoldError> {
         let usable = |upstream: &Arc<Upstream>| Some(upstream.generation) != except;
-        if let Some(upstream) = self.acquire_active().filter(usable) {
+        if let Some(upstream) = self.route_of(client)?.filter(usable) {
             return Ok(upstream);
         }
         let _held = self.count_held()?;
@@ -143,7 +151,7 @@ impl Router {
                     return Err(HoldError::Closing);
                 }
                 // Acquired after the registration: a promotion in between is not missed.
-                match self.acquire_active().filter(usable) {
+                match self.route_of(client)?.filter(usable) {
                     Some(upstream) => return Ok(upstream),
                     None => changed.await,
                 }
@@ -180,9 +188,30 @@ impl Router {
             superseded
         };
         self.notify_workers(Notice::Promoted(promoted));
+        // The route has it from now on.
+        drop(self.superseded.lock().release(promoted));
         if let Some(superseded) = superseded.filter(|old| old.generation != promoted) {
+            self.superseded.lock().add(&superseded);
             self.notify_workers(Notice::Superseded(superseded.generation));
         }
+    }
+
+    /// Keeps an upstream without requests, so that it can be asked for what only it has.
+    pub fn keep_standby(&self, upstream: Arc<Upstream>) {
+        self.superseded.lock().keep(upstream);
+    }
+
+    /// Ends that: nobody else asks this generation from now on.
+    pub fn release_standby(&self, generation: Generation) {
+        drop(self.superseded.lock().release(generation));
+    }
+
+    /// Returns the superseded upstreams that drain or are kept, the latest first.
+    pub fn superseded(&self) -> Vec<Arc<Upstream>> {
+        let active = self.routed();
+        let mut all = self.superseded.lock().all();
+        all.retain(|upstream| Some(upstream.generation) != active);
+        all
     }
 
     /// Removes the route: new requests are held.
@@ -231,6 +260,44 @@ impl Router {
                 self.release_held();
             }
         }
+    }
+
+    /// Refuses new requests and those that are held, except for those of allowed clients, whatever
+    /// is promoted meanwhile.
+    pub fn begin_maintenance(&self, maintenance: Maintenance) {
+        let mut detour = self.detour.lock();
+        detour.set_maintenance(Some(Arc::new(maintenance)));
+        self.empty_pointer(&mut detour);
+        self.route_changed.notify_waiters();
+    }
+
+    /// Ends the maintenance: new requests go to the upstream that was promoted last.
+    pub fn end_maintenance(&self) {
+        let mut detour = self.detour.lock();
+        detour.set_maintenance(None);
+        let is_routed = detour.route().is_some();
+        self.fill_pointer(&mut detour);
+        if is_routed {
+            self.release_held();
+        }
+    }
+
+    /// Returns the maintenance, if there is one.
+    pub fn maintenance(&self) -> Option<Arc<Maintenance>> {
+        self.detour.lock().maintenance()
+    }
+
+    /// Returns the upstream for a request of this client, if there is one at the moment.
+    fn route_of(&self, client: Option<IpAddr>) -> Result<Option<Arc<Upstream>>, HoldError> {
+        if let Some(upstream) = self.acquire() {
+            return Ok(Some(upstream));
+        }
+        let detour = self.detour.lock();
+        if detour.should_refuse(client) {
+            return Err(HoldError::Maintenance);
+        }
+        // It may have come back to the pointer meanwhile.
+        Ok(detour.route().or_else(|| self.acquire()))
     }
 
     /// Keeps the active upstream in `detour`, so that every request comes by there.

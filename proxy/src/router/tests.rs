@@ -20,7 +20,12 @@ async fn a_held_request_goes_to_the_release_that_becomes_ready() {
     let router = Arc::new(Router::new(HOLD));
     let waiting = tokio::spawn({
         let router = Arc::clone(&router);
-        async move { router.acquire_or_hold(None).await.map(|u| u.generation) }
+        async move {
+            router
+                .acquire_or_hold(None, None)
+                .await
+                .map(|u| u.generation)
+        }
     });
     while router.held() == 0 {
         tokio::task::yield_now().await;
@@ -34,14 +39,14 @@ async fn a_held_request_goes_to_the_release_that_becomes_ready() {
 async fn a_request_is_held_longer_before_the_first_release_than_later() {
     let router = Router::new(HOLD);
     let start = tokio::time::Instant::now();
-    let held = router.acquire_or_hold(None).await;
+    let held = router.acquire_or_hold(None, None).await;
     assert_eq!(held.err(), Some(HoldError::Expired));
     assert_eq!(start.elapsed(), HOLD.first_timeout);
 
     router.promote(upstream(1).0);
     router.withdraw();
     let start = tokio::time::Instant::now();
-    assert!(router.acquire_or_hold(None).await.is_err());
+    assert!(router.acquire_or_hold(None, None).await.is_err());
     assert_eq!(start.elapsed(), HOLD.timeout);
 }
 
@@ -49,9 +54,9 @@ async fn a_request_is_held_longer_before_the_first_release_than_later() {
 async fn only_so_many_requests_are_held() {
     let router = Router::new(HOLD);
     let (first, second, third) = tokio::join!(
-        router.acquire_or_hold(None),
-        router.acquire_or_hold(None),
-        router.acquire_or_hold(None),
+        router.acquire_or_hold(None, None),
+        router.acquire_or_hold(None, None),
+        router.acquire_or_hold(None, None),
     );
     assert_eq!(first.err(), Some(HoldError::Expired));
     assert_eq!(second.err(), Some(HoldError::Expired));
@@ -63,7 +68,7 @@ async fn only_so_many_requests_are_held() {
 async fn nothing_is_held_at_shutdown() {
     let router = Router::new(HOLD);
     router.close();
-    let held = router.acquire_or_hold(None).await;
+    let held = router.acquire_or_hold(None, None).await;
     assert_eq!(held.err(), Some(HoldError::Closing));
 }
 
@@ -71,11 +76,52 @@ async fn nothing_is_held_at_shutdown() {
 async fn who_could_not_reach_a_generation_waits_for_another() {
     let router = Router::new(HOLD);
     router.promote(upstream(1).0);
-    let (acquired, ()) = tokio::join!(router.acquire_or_hold(Some(Generation(1))), async {
+    let (acquired, ()) = tokio::join!(router.acquire_or_hold(Some(Generation(1)), None), async {
         tokio::task::yield_now().await;
         router.promote(upstream(2).0);
     });
     assert_eq!(acquired.map(|u| u.generation), Ok(Generation(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_maintenance_only_allowed_clients_are_routed_and_releases_go_on() {
+    let router = Router::new(HOLD);
+    let own = Some([10, 0, 0, 7].into());
+    let begin = || {
+        router.begin_maintenance(Maintenance {
+            message: None,
+            allow: vec!["10.0.0.0/8".parse().unwrap()],
+        });
+    };
+    let generation = |acquired: Result<Arc<Upstream>, HoldError>| acquired.map(|u| u.generation);
+    // Also what waits already is refused.
+    let (held, ()) = tokio::join!(router.acquire_or_hold(None, None), async {
+        tokio::task::yield_now().await;
+        begin();
+    });
+    assert_eq!(held.err(), Some(HoldError::Maintenance));
+    let (allowed, ()) = tokio::join!(router.acquire_or_hold(None, own), async {
+        tokio::task::yield_now().await;
+        router.promote(upstream(1).0);
+    });
+    assert_eq!(generation(allowed), Ok(Generation(1)));
+    assert!(router.acquire().is_none());
+    for other in [None, Some([11, 0, 0, 7].into())] {
+        let refused = router.acquire_or_hold(None, other).await;
+        assert_eq!(refused.err(), Some(HoldError::Maintenance));
+    }
+    router.promote(upstream(2).0);
+    router.pause();
+    begin();
+    let (paused, ()) = tokio::join!(router.acquire_or_hold(None, own), async {
+        tokio::task::yield_now().await;
+        assert_eq!(router.held(), 1);
+        router.resume();
+    });
+    assert_eq!(generation(paused), Ok(Generation(2)));
+    assert_eq!(router.routed(), Some(Generation(2)));
+    router.end_maintenance();
+    assert_eq!(router.acquire().map(|u| u.generation), Some(Generation(2)));
 }
 
 #[tokio::test]
@@ -123,7 +169,7 @@ async fn the_workers_hear_of_each_superseded_generation_once() {
 async fn while_a_release_is_staged_its_token_leads_there_and_nothing_else() {
     let router = Router::new(HOLD);
     let generation = |upstream: Option<Arc<Upstream>>| upstream.map(|it| it.generation.0);
-    let held = async || generation(router.acquire_or_hold(None).await.ok());
+    let held = async || generation(router.acquire_or_hold(None, None).await.ok());
     router.promote(upstream(1).0);
     let (green, drain) = upstream(2);
     router.stage(Preview::new(green, "secret"));
@@ -253,7 +299,12 @@ async fn a_pause_holds_requests_whatever_is_promoted_meanwhile() {
     assert_eq!(router.routed(), Some(Generation(1)));
     let waiting = tokio::spawn({
         let router = Arc::clone(&router);
-        async move { router.acquire_or_hold(None).await.map(|u| u.generation) }
+        async move {
+            router
+                .acquire_or_hold(None, None)
+                .await
+                .map(|u| u.generation)
+        }
     });
     while router.held() == 0 {
         tokio::task::yield_now().await;
@@ -286,7 +337,7 @@ async fn held_requests_are_let_go_a_few_at_a_time() {
         .map(|_| {
             let router = Arc::clone(&router);
             tokio::spawn(async move {
-                let got = router.acquire_or_hold(None).await;
+                let got = router.acquire_or_hold(None, None).await;
                 (got.is_ok(), tokio::time::Instant::now())
             })
         })

@@ -1,11 +1,11 @@
 //! Options about artifacts: their source, detection, unpacking and private copies.
 
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 
 use clap::Args;
 
 use crate::cli::values::{Duration, Size};
-use crate::control_plane::artifact::Copying;
+use crate::control_plane::artifact::{AssetFolder, Copying};
 
 /// Source of artifacts.
 #[derive(Args, Clone, Debug)]
@@ -100,4 +100,68 @@ pub struct ArchiveOptions {
     /// Accept archives whose links lead out of them
     #[arg(long)]
     pub allow_outside_links: bool,
+}
+
+/// Assets of earlier releases, for pages that are open when a release is superseded.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Assets of earlier releases")]
+pub struct AssetOptions {
+    /// Keep the files of a folder in each artifact for pages of earlier releases, such as
+    /// /assets/=dist/assets; can be repeated
+    ///
+    /// PREFIX is the first part of their paths for clients. When the active release answers a GET or
+    /// HEAD request below it with 404 or 410, or with a page in place of a script, a style, a font, an
+    /// image or a map, the file of an earlier release is the answer.
+    #[arg(long, value_name = "PREFIX=FOLDER", value_parser = parse_assets)]
+    pub keep_assets: Vec<AssetFolder>,
+
+    /// Time for which the files of a release are kept after the next one was accepted
+    #[arg(long, default_value = "14d")]
+    pub keep_assets_for: Duration,
+
+    /// Maximum size of all kept files; the oldest go first
+    #[arg(long, default_value = "1GiB")]
+    pub keep_assets_size: Size,
+}
+
+/// Reads a URL prefix with its folder in an artifact.
+fn parse_assets(text: &str) -> Result<AssetFolder, &'static str> {
+    const EXPECTED: &str = "expected the first part of a path and a folder in the artifact, such as \
+                            /assets/=dist/assets";
+    let (prefix, folder) = text.split_once('=').ok_or(EXPECTED)?;
+    let folder = PathBuf::from(folder);
+    let is_inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    let is_path = prefix.starts_with('/') && !prefix.contains(['?', '#', '%', ' ']);
+    if !is_path || folder.as_os_str().is_empty() || !folder.components().all(is_inside) {
+        return Err(EXPECTED);
+    }
+    Ok(AssetFolder {
+        prefix: format!("{}/", prefix.trim_end_matches('/')),
+        folder,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assets_are_a_prefix_and_a_folder_inside() {
+        let read = |text| parse_assets(text).map(|it| (it.prefix, it.folder));
+        for text in ["/assets/=dist/assets", "/assets=./dist/assets"] {
+            let (prefix, folder) = read(text).unwrap();
+            assert_eq!(prefix, "/assets/");
+            assert!(folder.ends_with("dist/assets"), "{folder:?}");
+        }
+        for text in [
+            "/assets/",
+            "assets=dist",
+            "/assets/=",
+            "/assets/=../dist",
+            "/assets/=/dist",
+            "/a?b=dist",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
 }

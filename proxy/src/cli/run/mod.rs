@@ -15,13 +15,15 @@ mod observing;
 mod reloadable;
 mod traffic;
 
-pub use artifacts::{ArchiveOptions, DetectionOptions, SourceOptions, StorageOptions};
+pub use artifacts::{
+    ArchiveOptions, AssetOptions, DetectionOptions, SourceOptions, StorageOptions,
+};
 pub use instances::{
     AppOptions, AutoRollback, DrainOptions, LivenessOptions, Overlap, ReadinessOptions,
 };
 pub use observing::{LogOptions, ObservabilityOptions};
 pub use reloadable::ReloadableOptions;
-pub use traffic::{ClientOptions, HoldOptions, ShutdownOptions, UpstreamOptions};
+pub use traffic::{ClientOptions, HoldOptions, ResponseOptions, ShutdownOptions, UpstreamOptions};
 
 /// Prefix of the environment variables of options.
 pub(super) const VARIABLE_PREFIX: &str = "HANDOFF_";
@@ -63,6 +65,9 @@ pub struct Run {
     pub hold: HoldOptions,
 
     #[command(flatten)]
+    pub responses: ResponseOptions,
+
+    #[command(flatten)]
     pub reloadable: ReloadableOptions,
 
     #[command(flatten)]
@@ -82,6 +87,9 @@ pub struct Run {
 
     #[command(flatten)]
     pub archives: ArchiveOptions,
+
+    #[command(flatten)]
+    pub assets: AssetOptions,
 
     /// Origin of each value.
     #[arg(skip)]

@@ -1,6 +1,7 @@
 //! Options about requests and connections.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::Args;
 use ipnet::IpNet;
@@ -128,6 +129,24 @@ pub struct HoldOptions {
     /// with 503
     #[arg(long, default_value_t = 1000)]
     pub max_held: usize,
+}
+
+/// Responses of handoff itself.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Own responses")]
+pub struct ResponseOptions {
+    /// Folder with pages for browsers: 502.html, 503.html, 504.html and maintenance.html
+    ///
+    /// They are read again when they change. `{request_id}` and `{message}` in them are replaced. Other
+    /// clients get JSON or a text, as does everybody for a page that is missing.
+    #[arg(long, value_name = "DIR")]
+    pub error_pages: Option<PathBuf>,
+
+    /// Path at which handoff itself tells a load balancer if this sidecar can serve: 200 or 503
+    ///
+    /// The app never sees a GET or HEAD request for it. In a maintenance it is 200.
+    #[arg(long, value_name = "PATH")]
+    pub public_health: Option<String>,
 }
 
 /// Shutdown of handoff.

@@ -59,6 +59,10 @@ pub(in crate::commands) enum Step {
     Paused,
     /// New requests are not held.
     Resumed,
+    /// New requests are refused.
+    InMaintenance,
+    /// New requests are not refused.
+    NotInMaintenance,
 }
 
 /// An instance that drains.
@@ -172,6 +176,15 @@ impl Step {
         }
     }
 
+    /// Returns the progress with a maintenance.
+    pub(in crate::commands) fn of_maintenance(status: &Status) -> Self {
+        if status.maintenance.is_some() {
+            Self::InMaintenance
+        } else {
+            Self::NotInMaintenance
+        }
+    }
+
     /// Creates the step of a command that cannot be executed.
     pub(in crate::commands) fn impossible(reason: &str) -> Self {
         Self::Refused(RefusalReport::because(reason))
@@ -259,7 +272,9 @@ impl Step {
             | Self::Failing { .. }
             | Self::Pausing { .. }
             | Self::Paused
-            | Self::Resumed => None,
+            | Self::Resumed
+            | Self::InMaintenance
+            | Self::NotInMaintenance => None,
         }
     }
 
@@ -300,6 +315,8 @@ impl fmt::Display for Step {
             }
             Self::Paused => f.write_str("paused, and no request is in flight"),
             Self::Resumed => f.write_str("not paused"),
+            Self::InMaintenance => f.write_str("in maintenance"),
+            Self::NotInMaintenance => f.write_str("not in maintenance"),
         }
     }
 }

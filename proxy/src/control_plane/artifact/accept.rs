@@ -99,6 +99,9 @@ impl Store {
         self.check_launchable(&release)?;
         self.warn_of_ways_back(&deployed.path, &release, &ways_back);
         self.newest = Some(release.artifact.clone());
+        if let Some(assets) = &mut self.assets {
+            assets.note(&release);
+        }
         Ok(release)
     }
 

@@ -3,6 +3,7 @@
 mod accept;
 mod accept_error;
 mod archive;
+mod assets;
 mod prepared;
 mod retry_policy;
 mod settle;
@@ -12,6 +13,7 @@ mod written;
 
 pub use accept_error::AcceptError;
 pub use archive::{ArchiveError, Limits};
+pub use assets::{AssetFolder, AssetSettings};
 pub use retry_policy::{ArtifactProblem, Postponed, RETRY_DELAY, RetryPolicy};
 pub use settle::{SettlePeriods, SettleProgress, SettleTracker, can_see_writers};
 pub use store::{Copying, Store, StoreSettings, Workdir};

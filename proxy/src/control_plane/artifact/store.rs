@@ -28,6 +28,7 @@ use tempfile::TempDir;
 
 use super::accept_error::AcceptError;
 use super::archive::Limits;
+use super::assets::{AssetSettings, AssetStore};
 use super::prepared::Prepared;
 use super::staging::Staging;
 use super::written::data_written;
@@ -58,6 +59,8 @@ pub struct StoreSettings {
     pub limits: Limits,
     /// Command line of the app.
     pub command: Command,
+    /// `--keep-assets`: files that are kept for pages of earlier releases.
+    pub assets: Option<AssetSettings>,
 }
 
 /// The artifacts that are copied before they run. Archives are unpacked in any case.
@@ -101,6 +104,8 @@ pub struct Store {
     /// The artifact that was accepted last: the supervisor may not need it yet.
     pub(super) newest: Option<PathBuf>,
     pub(super) prepared: Option<Prepared>,
+    /// Files that are kept for pages of earlier releases.
+    pub(super) assets: Option<AssetStore>,
 }
 
 /// The part of a folder that the digest of its release proves.
@@ -125,7 +130,10 @@ impl Store {
         let copies = cache.join("releases").join(deployment_key(&settings.state));
         files::make_own_folder(&copies, Access::Enter)?;
         let boot = machine::boot();
+        let assets = settings.assets.as_ref();
+        let assets = assets.map(|assets| AssetStore::open(assets, &cache, &settings.state));
         Ok(Self {
+            assets,
             unsynced: unsynced(&copies, boot.as_deref()),
             boot,
             ids: HashMap::new(),
@@ -180,6 +188,9 @@ impl Store {
         let is_adopted = is_there && *id.or_insert(release.digest) == release.digest;
         if is_adopted {
             self.locks.insert(copy.to_owned(), lock);
+            if let Some(assets) = &mut self.assets {
+                assets.note(release);
+            }
         }
         is_adopted
     }
@@ -195,8 +206,9 @@ impl Store {
         self.prepared = None;
     }
 
-    /// Waits until the copies that were kept since the last call are on the disk.
-    pub fn sync_copies(&mut self) {
+    /// Does what a launch does not wait for: brings the copies that were kept since the last call to
+    /// the disk, and keeps files of theirs for pages that are open when they are superseded.
+    pub fn finish_copies(&mut self) {
         for copy in std::mem::take(&mut self.unsynced) {
             let synced = files::sync(&copy).and_then(|()| fs::remove_file(unsynced_mark(&copy)));
             if let Err(error) = synced {
@@ -207,6 +219,9 @@ impl Store {
                     "cannot wait until a private copy is on the disk"
                 );
             }
+        }
+        if let Some(assets) = &mut self.assets {
+            assets.keep_pending(&mut self.staging);
         }
     }
 
@@ -468,6 +483,7 @@ mod tests {
                     outside_links: false,
                 },
                 command: Command::default(),
+                assets: None,
             };
             let store = Store::open(settings).unwrap();
             Self { folder, store }

@@ -2,13 +2,16 @@
 
 use std::time::{Duration, SystemTime};
 
+use ipnet::IpNet;
+
 use super::timer::Timer;
 use super::{Message, Supervisor};
 use crate::control_plane::lifecycle::Event;
-use crate::deployment::desired::{ControlCommand, Desired};
-use crate::deployment::status::{Paused, UnixMillis};
+use crate::deployment::desired::{ControlCommand, Desired, MaintenanceCommand};
+use crate::deployment::status::{MaintenanceStatus, Paused, UnixMillis};
 use crate::process::Launch;
 use crate::release::{Digest, ReleaseId};
+use crate::router::Maintenance;
 
 impl<L: Launch> Supervisor<L> {
     pub(super) fn desired(&mut self, desired: Desired, at_start: bool) {
@@ -45,6 +48,8 @@ impl<L: Launch> Supervisor<L> {
             ControlCommand::Restart => self.on(Event::RestartRequested),
             ControlCommand::Pause(period) => self.pause_for(period),
             ControlCommand::Resume => self.on(Event::PauseEnded),
+            ControlCommand::BeginMaintenance(command) => self.begin_maintenance(command),
+            ControlCommand::EndMaintenance => self.end_maintenance(),
         }
     }
 
@@ -89,6 +94,48 @@ impl<L: Launch> Supervisor<L> {
         self.pause = Timer::default();
         self.journal.status.paused = None;
         self.router.resume();
+    }
+
+    /// Refuses new requests. Releases come and go behind that as always.
+    fn begin_maintenance(&mut self, command: MaintenanceCommand) {
+        let (mut allow, mut wrong) = (Vec::new(), Vec::new());
+        for text in &command.allow {
+            match text.parse::<IpNet>() {
+                Ok(network) => allow.push(network),
+                Err(_) => wrong.push(text.as_str()),
+            }
+        }
+        if !wrong.is_empty() {
+            self.reject_command(format!(
+                "maintenance.allow has {}: expected networks such as 10.1.0.0/16; the maintenance \
+                 has begun without them",
+                wrong.join(", ")
+            ));
+        }
+        tracing::info!(
+            event = "maintenance_began",
+            message = command.message.as_deref().unwrap_or_default(),
+            allow = command.allow.join(", "),
+            "the maintenance has begun: new requests get 503"
+        );
+        self.router.begin_maintenance(Maintenance {
+            message: command.message.clone(),
+            allow,
+        });
+        self.journal.status.maintenance = Some(MaintenanceStatus {
+            since_ms: UnixMillis(command.since_ms),
+            message: command.message,
+            allow: command.allow,
+        });
+    }
+
+    fn end_maintenance(&mut self) {
+        tracing::info!(
+            event = "maintenance_ended",
+            "the maintenance is over: requests are routed again"
+        );
+        self.router.end_maintenance();
+        self.journal.status.maintenance = None;
     }
 
     pub(super) fn report_no_rollback_target(&mut self) {

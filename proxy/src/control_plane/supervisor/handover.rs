@@ -88,6 +88,12 @@ impl<L: Launch> Supervisor<L> {
 
     pub(super) fn keep(&mut self, generation: Generation) {
         self.change_state(generation, InstanceState::Standby, &Change::Kept);
+        if let Some(instance) = self.instances.get_mut(generation)
+            && let Some(address) = instance.address
+        {
+            let upstream = instance.route(generation, address, &self.messages);
+            self.router.keep_standby(upstream);
+        }
     }
 
     pub(super) fn drain(&mut self, generation: Generation) {
@@ -154,6 +160,7 @@ impl<L: Launch> Supervisor<L> {
         if let Some(deadline) = self.deadline {
             stop_by = stop_by.min(deadline);
         }
+        self.router.release_standby(generation);
         let from = self.change_state(generation, InstanceState::Stopping, &Change::Stopping);
         if let Some(instance) = self.instances.get(generation) {
             instance.stop_by(stop_by);

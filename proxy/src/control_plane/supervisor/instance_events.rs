@@ -142,6 +142,7 @@ impl<L: Launch> Supervisor<L> {
 
     /// Removes an instance that has no process, or none any more.
     pub(super) fn remove(&mut self, generation: Generation, reason: String) {
+        self.router.release_standby(generation);
         if let Some(instance) = self.instances.remove(generation) {
             self.journal
                 .record_exit(generation, instance.state, &reason);

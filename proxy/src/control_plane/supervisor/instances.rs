@@ -255,8 +255,11 @@ impl Instance {
 
     /// Returns the number of requests and tunnels in flight. The router's own handle is none.
     pub(super) fn in_flight(&self) -> usize {
-        let is_routed = matches!(self.state, InstanceState::Active | InstanceState::Staged);
-        let routed = usize::from(is_routed);
+        let has_handle = matches!(
+            self.state,
+            InstanceState::Active | InstanceState::Staged | InstanceState::Standby
+        );
+        let routed = usize::from(has_handle);
         self.upstream.strong_count().saturating_sub(routed)
     }
 

@@ -308,7 +308,7 @@ impl WatchThread {
                 }
             };
             // The app starts meanwhile.
-            self.store.sync_copies();
+            self.store.finish_copies();
             let coalesced_at = Instant::now() + COALESCE_PERIOD;
             let mut wake = woken.recv_timeout(again);
             loop {
@@ -477,6 +477,7 @@ mod tests {
                 outside_links: false,
             },
             command: Default::default(),
+            assets: None,
         };
         Store::open(store).expect("a store")
     }

@@ -1,7 +1,7 @@
 //! The fields that describe the client to the app: handoff sets `X-Forwarded-For`, `-Proto` and
 //! `-Host`; proxies in front may have set these and others.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 use http::header::{self, HeaderName, HeaderValue};
@@ -97,6 +97,32 @@ impl AddedFields {
             (FORWARDED_HOST.as_str(), host),
         ])
     }
+}
+
+/// Returns the address of the client of a request, behind the trusted proxies that have passed it
+/// on; `None` if they do not tell.
+pub fn client_address(
+    headers: &HeaderMap,
+    peer: &Peer,
+    trusted: &TrustedProxies,
+) -> Option<IpAddr> {
+    let mut address = peer.address.to_canonical();
+    for value in headers.get_all(&FORWARDED_FOR).iter().rev() {
+        for entry in value.to_str().ok()?.rsplit(',') {
+            if !trusted.contain(address) {
+                return Some(address);
+            }
+            address = parse_entry(entry.trim())?.to_canonical();
+        }
+    }
+    Some(address)
+}
+
+/// Reads an address, which some proxies write with a port.
+fn parse_entry(entry: &str) -> Option<IpAddr> {
+    let bare = || entry.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let with_port = || Some(entry.parse::<SocketAddr>().ok()?.ip());
+    entry.parse().ok().or_else(with_port).or_else(bare)
 }
 
 /// Sets the fields in the map, or returns those to add.

@@ -1,6 +1,6 @@
 //! Writing of requests.
 
-use http::header::{self, HeaderMap};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
 
 use crate::data_plane::headers;
@@ -24,6 +24,9 @@ const NOT_IN_TRAILERS: [&str; 13] = [
     "trailer",
     "upgrade",
 ];
+
+/// Maximum number of fields that are read again.
+const MOST_READ: usize = 128;
 
 /// The framing of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +65,22 @@ pub fn write_head(
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// Reads the fields of a head that [`write_head`] has written; none if there are very many.
+pub fn read_fields(head: &[u8]) -> HeaderMap {
+    let mut fields = [httparse::EMPTY_HEADER; MOST_READ];
+    let mut request = httparse::Request::new(&mut fields);
+    let mut map = HeaderMap::new();
+    if request.parse(head).is_ok() {
+        for field in request.headers.iter() {
+            let value = HeaderValue::from_bytes(field.value);
+            if let (Ok(name), Ok(value)) = (field.name.parse::<HeaderName>(), value) {
+                map.append(name, value);
+            }
+        }
+    }
+    map
 }
 
 /// Appends a part of a chunked body.

@@ -103,6 +103,11 @@ impl Scrape {
             self.held as f64,
         )?;
         metric.gauge(
+            "handoff_maintenance",
+            "1 while new requests are refused because of a maintenance",
+            f64::from(u8::from(self.status.maintenance.is_some())),
+        )?;
+        metric.gauge(
             "handoff_client_connections",
             "Open connections of clients, including tunnels",
             totals.connections as f64,
