@@ -352,7 +352,13 @@ impl ControlRun {
                     ControlCommand::EndMaintenance => {
                         "the maintenance is taken out of desired.json"
                     }
-                    _ => "there is nothing to do",
+                    ControlCommand::Retry(_)
+                    | ControlCommand::Rollback(_)
+                    | ControlCommand::Restart
+                    | ControlCommand::Pause(_)
+                    | ControlCommand::Stage(_)
+                    | ControlCommand::Promote
+                    | ControlCommand::Abort => "there is nothing to do",
                 };
                 return format!("no sidecar runs (none is alive in {state:?}; {ELSEWHERE}): {end}");
             }

@@ -110,10 +110,9 @@ pub(super) fn refuse(
     if is_failure(error) {
         context.error_log.write(error, status, &id);
     }
-    let maintenance = match error {
-        ForwardError::Hold(HoldError::Maintenance) => context.router.maintenance(),
-        _ => None,
-    };
+    let is_maintenance = matches!(error, ForwardError::Hold(HoldError::Maintenance));
+    let maintenance = is_maintenance.then(|| context.router.maintenance());
+    let maintenance = maintenance.flatten();
     let message = maintenance.as_ref().and_then(|it| it.message.as_deref());
     let detail = message.map_or_else(|| detail(error, status), Cow::Borrowed);
     let page = || {

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 pub use super::maintenance::MaintenanceCommand;
 use super::rollout::Rollout;
+pub use super::stage::StageCommand;
 use super::status::UnixMillis;
 use crate::os::files;
 use crate::release::Digest;
@@ -76,25 +77,6 @@ pub struct PauseCommand {
     /// Unix epoch.
     pub until_ms: u64,
     /// Maximum duration of the hold from the moment at which a sidecar reads it, in milliseconds.
-    pub max_ms: u64,
-    #[serde(flatten)]
-    unknown: Map<String, Value>,
-}
-
-/// Content that is not to serve before that is requested.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct StageCommand {
-    /// Digest of the content: `sha256:…`.
-    pub digest: String,
-    /// Token of the requests that reach it meanwhile.
-    pub token: String,
-    /// Number of the command; it grows with each one.
-    pub serial: u64,
-    /// End of the stage by the clock of the machine that asked for it, in milliseconds since the
-    /// Unix epoch.
-    pub until_ms: u64,
-    /// Maximum duration of the stage from the moment at which it begins, in milliseconds.
     pub max_ms: u64,
     #[serde(flatten)]
     unknown: Map<String, Value>,
@@ -398,36 +380,6 @@ impl fmt::Display for ControlCommand {
             Self::Promote => f.write_str("promote"),
             Self::Abort => f.write_str("abort"),
         }
-    }
-}
-
-// === impl StageCommand ===
-
-impl StageCommand {
-    /// Returns the request to stage this content for at most `max`.
-    pub fn new(digest: Digest, token: String, max: Duration) -> Self {
-        Self {
-            digest: digest.to_string(),
-            token,
-            until_ms: UnixMillis::from(SystemTime::now() + max).0,
-            max_ms: u64::try_from(max.as_millis()).unwrap_or(u64::MAX),
-            ..Self::default()
-        }
-    }
-
-    /// Returns the rest of its time.
-    pub fn remaining(&self, now: SystemTime) -> Duration {
-        let until = self.until_ms.saturating_sub(UnixMillis::from(now).0);
-        Duration::from_millis(until.min(self.max_ms))
-    }
-}
-
-impl fmt::Debug for StageCommand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StageCommand")
-            .field("digest", &self.digest)
-            .field("serial", &self.serial)
-            .finish_non_exhaustive()
     }
 }
 

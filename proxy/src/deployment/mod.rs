@@ -31,6 +31,7 @@ pub(crate) mod path_serde;
 pub mod pointer;
 pub mod rollout;
 pub mod source;
+mod stage;
 pub(crate) mod stated_error;
 pub mod status;
 mod text;

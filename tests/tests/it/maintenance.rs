@@ -12,7 +12,7 @@ fn asks(deployment: &Deployment, wish: &[&str]) -> Ended {
 fn get(site: &Running, fields: &str) -> Answer {
     let mut connection = site.connect();
     connection.send("GET", "/version", fields);
-    connection.answer().unwrap()
+    connection.answer().expect("an answer")
 }
 
 fn assert_refused(answer: &Answer, part: &str) {

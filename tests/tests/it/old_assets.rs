@@ -30,7 +30,7 @@ fn release(version: &str) -> tests::Release {
 }
 
 fn site() -> Site {
-    let app = sample_app().to_str().unwrap();
+    let app = sample_app().to_str().expect("UTF-8");
     Site::watching_a_pointer()
         .with("--keep", "0")
         .running(&[app, "--port", "{port}"])
@@ -48,7 +48,7 @@ fn deploy(site: &Running, version: &str) {
 fn ask(site: &Running, method: &str, target: &str, fields: &str) -> Answer {
     let mut connection = site.connect();
     connection.send(method, target, fields);
-    connection.answer().unwrap()
+    connection.answer().expect("an answer")
 }
 
 fn await_found(site: &Running, target: &str) -> Answer {
@@ -155,7 +155,7 @@ fn what_is_in_a_program_is_asked_of_the_one_on_standby_and_of_one_that_drains() 
     let status = site.wait_until("the first one is on standby", |status| {
         status.standby.is_some()
     });
-    assert_eq!(status.standby.unwrap().in_flight, 0);
+    assert_eq!(status.standby.as_ref().unwrap().in_flight, 0);
     let old = site.get("/assets/1.js");
     assert_eq!((old.status, old.text()), (200, "script 1"));
     assert_eq!(site.get("/assets/2.js").text(), "script 2");

@@ -19,7 +19,7 @@ fn ask(site: &Running, method: &str, target: &str, fields: &str) -> Answer {
 /// Nothing ever serves there, and nobody waits for it.
 fn site_that_never_serves(pages: &TempDir) -> Running {
     Site::watching_a_pointer()
-        .with("--error-pages", pages.path().to_str().unwrap())
+        .with("--error-pages", pages.path().to_str().expect("UTF-8"))
         .with("--max-held", "0")
         .launch(app("v1").that("--never-ready"))
 }
@@ -178,7 +178,7 @@ fn write_pages(pages: &TempDir) {
         ),
         ("maintenance.html", "Closed for maintenance", "{message}"),
     ] {
-        fs::write(pages.path().join(name), page(title, text)).unwrap();
+        fs::write(pages.path().join(name), page(title, text)).expect("write a page");
     }
 }
 

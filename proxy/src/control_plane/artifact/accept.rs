@@ -10,8 +10,9 @@ use tempfile::TempDir;
 
 use super::accept_error::AcceptError;
 use super::archive::{self, ArchiveError};
+use super::compare::Proved;
 use super::prepared::{Content, Prepared};
-use super::store::{Copying, Proved, Store, StoreSettings, Workdir};
+use super::store::{Copying, Store, StoreSettings, Workdir};
 use crate::deployment::copy::{self, WayBack, WayBackKind};
 use crate::deployment::digest::{self, Digests, Entry, EntryKind, digests};
 use crate::deployment::file_error::{FileError, NameFile as _};

@@ -4,6 +4,7 @@ mod accept;
 mod accept_error;
 mod archive;
 mod assets;
+mod compare;
 mod prepared;
 mod retry_policy;
 mod settle;
