@@ -2,6 +2,8 @@
 
 use std::io::ErrorKind;
 
+#[cfg(unix)]
+use tests::load::Load;
 use tests::status::Phase;
 use tests::websocket::WebSocket;
 use tests::{Connection, Running, Site, app, eventually};
@@ -90,6 +92,7 @@ fn signals_that_ask_for_no_end_end_nothing() {
 
     let site = Site::watching_a_pointer().start("v1");
     let upload = site.begin_upload("/upload");
+    let load = Load::offer(site.address(), 200);
     let pid = site.status().pid;
     for (signal, name) in [
         (Signal::HUP, "event=\"reload_requested\""),
@@ -111,6 +114,8 @@ fn signals_that_ask_for_no_end_end_nothing() {
     site.await_version("v1");
     let answer = upload.finish().unwrap();
     assert_eq!((answer.status, answer.release()), (200, "v1"));
+    let tally = load.end();
+    assert_eq!(tally.lost(), 0, "{tally}");
 }
 
 /// Receives what handoff tells the service manager, up to the first message that begins like this.

@@ -2,7 +2,12 @@
 //! itself.
 
 use tests::status::LaunchCause;
+#[cfg(unix)]
+use tests::tools::has;
 use tests::{Running, Site, app, command, eventually};
+
+#[cfg(unix)]
+use crate::gate::answering;
 
 fn site() -> Site {
     Site::watching_a_pointer().with("--admin", "127.0.0.1:0")
@@ -182,4 +187,52 @@ fn an_app_can_read_its_own_state() {
     assert!(!folder.exists(), "{folder:?}");
     #[cfg(windows)]
     drop(folder);
+}
+
+#[cfg(unix)] // The app is in Python, which Wine has not.
+#[test]
+fn an_app_is_told_its_state() {
+    if !has("python3") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let told = folder.path().join("told");
+    let append = format!(
+        "if path == '/state':\n        \
+         open({told:?}, 'a').write(VERSION + ' ' + request.decode().split('\\r\\n\\r\\n')[1] + '\\n')\n    \
+         return status(200)"
+    );
+    let site = site()
+        .with("--notify", "http:POST:/state")
+        .with("--bake", "1h")
+        // It goes on listening.
+        .with("--stop", "http:POST:/quit")
+        .with("--stop-timeout", "2s")
+        .running(&["python3", "{artifact}", "{port}"])
+        .start(answering("v1", &append));
+    let await_told = |version: &str, state: &str| {
+        let read = || std::fs::read_to_string(&told).unwrap_or_default();
+        eventually(
+            || format!("{version} is told {state}: {}", read()),
+            || {
+                let begin = format!("{version} {{");
+                let state = format!("\"state\":\"{state}\"");
+                let is_it = |line: &str| line.starts_with(&begin) && line.contains(&state);
+                read().lines().any(is_it).then_some(())
+            },
+        );
+    };
+    await_told("v1", "active");
+    site.deploy(answering("v2", &append));
+    await_told("v2", "active");
+    await_told("v1", "superseded");
+    await_told("v1", "standby");
+    // Nobody waits for one that does not listen to it.
+    let deaf = "return status(500) if path == '/state' else status(200)";
+    site.deployment()
+        .run_deploy(answering("v3", deaf), &[])
+        .with(0);
+    site.await_log("event=\"notify_failed\"");
+    await_told("v2", "superseded");
+    await_told("v1", "stopping");
 }
