@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{ConfigError, ShutdownSettings};
 use crate::cli::Run;
+use crate::cli::run::Switch;
 use crate::cli::words::word;
 use crate::data_plane::ShutdownRequest;
 use crate::user_tokens::WindowsAuth;
@@ -67,6 +68,14 @@ impl<'a> Platform<'a> {
         let token = first_of(TOKENS)?;
         let path = first_of(PATHS);
         Some(ShutdownRequest::new(path.as_deref().unwrap_or("/"), &token))
+    }
+
+    /// Returns true if clients may speak HTTP/2: this platform does not.
+    pub(super) fn http2(&self, run: &Run) -> bool {
+        match run.clients.http2 {
+            Some(switch) => switch == Switch::On,
+            None => !self.is_present(),
+        }
     }
 
     pub(super) fn first_launch_delay(&self, run: &Run) -> Duration {

@@ -50,6 +50,7 @@ pub(super) fn data_plane(
         max_headers: at_least("--max-headers", clients.max_headers, 10)?,
         max_connections: at_least("--max-connections", clients.max_connections, 1)?,
         half_close: clients.half_close,
+        http2: platform.http2(run),
         shutdown_request: platform.shutdown_request(),
         public_health: public_health(run)?,
         error_pages: pages.map(PageFolder::pages),

@@ -129,6 +129,7 @@ impl AccessRecorder {
             target: request.uri().to_string(),
             version: match request.version() {
                 http::Version::HTTP_10 => "HTTP/1.0",
+                http::Version::HTTP_2 => "HTTP/2.0",
                 _ => "HTTP/1.1",
             },
             forwarded_for: text(headers, "x-forwarded-for"),

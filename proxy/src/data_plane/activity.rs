@@ -57,6 +57,8 @@ pub(super) enum ClientState {
     Tunnel,
     /// A tunnel that the app has ended, and the client is to end.
     EndingTunnel,
+    /// HTTP/2 without an open stream; with one, `Request`.
+    IdleHttp2,
     /// Closed for sending. What the client still sends is thrown away.
     Lingering,
 }
@@ -180,6 +182,7 @@ impl Activity {
             3 => ClientState::Idle,
             4 => ClientState::Tunnel,
             5 => ClientState::EndingTunnel,
+            6 => ClientState::IdleHttp2,
             _ => ClientState::Lingering,
         }
     }
@@ -207,7 +210,13 @@ impl Activity {
                 IdleAction::Close
             }
             ClientState::Head if age >= limits.header_timeout => IdleAction::SendTimeout,
-            ClientState::Idle if age >= limits.idle_timeout => IdleAction::Close,
+            ClientState::Idle | ClientState::IdleHttp2 if age >= limits.idle_timeout => {
+                IdleAction::Close
+            }
+            // Its client has been told, and may have gone.
+            ClientState::IdleHttp2 if phase >= Phase::Draining && age >= DRAINING_LINGER_TIME => {
+                IdleAction::Close
+            }
             ClientState::Lingering if age >= LINGER_TIME => IdleAction::Close,
             ClientState::Lingering if phase >= Phase::Draining && age >= DRAINING_LINGER_TIME => {
                 IdleAction::Close
@@ -218,6 +227,7 @@ impl Activity {
             | ClientState::Idle
             | ClientState::Tunnel
             | ClientState::EndingTunnel
+            | ClientState::IdleHttp2
             | ClientState::Lingering => IdleAction::Keep,
         }
     }
@@ -227,7 +237,10 @@ impl Activity {
     pub(super) fn idle_time(&self, now: Moment) -> Option<Duration> {
         let is_idle = matches!(
             self.state(),
-            ClientState::Opened | ClientState::Idle | ClientState::Lingering
+            ClientState::Opened
+                | ClientState::Idle
+                | ClientState::IdleHttp2
+                | ClientState::Lingering
         );
         let since = Mark::from_bits(self.since.load(Ordering::Relaxed));
         is_idle.then(|| since.age(now))
@@ -253,6 +266,7 @@ impl Activity {
             ClientState::Opened
             | ClientState::Head
             | ClientState::Idle
+            | ClientState::IdleHttp2
             | ClientState::Lingering => false,
         };
         is_wanted && self.is_read_blocked.load(Ordering::Relaxed)
@@ -292,9 +306,10 @@ impl Activity {
         match self.state() {
             // hyper has refused this head, or reads no more of a body.
             ClientState::Head => true,
-            ClientState::Opened | ClientState::Request | ClientState::Idle => {
-                self.ending() != Ending::Close
-            }
+            ClientState::Opened
+            | ClientState::Request
+            | ClientState::Idle
+            | ClientState::IdleHttp2 => self.ending() != Ending::Close,
             ClientState::Tunnel | ClientState::EndingTunnel | ClientState::Lingering => false,
         }
     }

@@ -86,7 +86,7 @@ pub(super) struct Client {
     pub(super) activity: Arc<Activity>,
     /// The connection to the app that is this client's alone, if it has one.
     pub(super) bound: BoundSlot,
-    pub(super) open: OpenConnection,
+    pub(super) open: Rc<OpenConnection>,
 }
 
 // === impl Client ===
@@ -104,13 +104,13 @@ impl Client {
 
     /// Registers a parked connection.
     pub(super) fn track_parked(self: &Rc<Self>, waker: &Waker) -> Tracking {
-        let OpenConnection(connections) = &self.open;
+        let OpenConnection(connections) = &*self.open;
         connections.parked.set(connections.parked.get() + 1);
         self.track_as(waker, true)
     }
 
     fn track_as(self: &Rc<Self>, waker: &Waker, is_parked: bool) -> Tracking {
-        let OpenConnection(connections) = &self.open;
+        let OpenConnection(connections) = &*self.open;
         let key = connections.tracked.borrow_mut().insert(TrackedConnection {
             client: Rc::clone(self),
             waker: waker.clone(),
@@ -181,7 +181,8 @@ impl Connections {
                     | ClientState::Request
                     | ClientState::Idle
                     | ClientState::Tunnel
-                    | ClientState::EndingTunnel => 2,
+                    | ClientState::EndingTunnel
+                    | ClientState::IdleHttp2 => 2,
                 };
                 (time >= MIN_IDLE).then_some((rank, Reverse(time), key))
             })
@@ -359,6 +360,7 @@ impl TrackedConnection {
             ClientState::Opened
             | ClientState::Head
             | ClientState::Idle
+            | ClientState::IdleHttp2
             | ClientState::Lingering => false,
         }
     }

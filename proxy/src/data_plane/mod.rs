@@ -45,6 +45,7 @@ mod file_body;
 mod forward;
 mod habits;
 pub mod headers;
+mod http2;
 mod linger;
 mod listener;
 mod local_response;

@@ -17,6 +17,7 @@ use super::connections::{Client, Connections, OpenConnection, Tracking};
 use super::context::ForwardContext;
 use super::forward::Forward;
 use super::headers::{Peer, TrustedProxies};
+use super::http2;
 use super::linger::linger;
 use super::parking::{may_park, wait_for_request};
 use super::settings::DataPlaneSettings;
@@ -80,7 +81,7 @@ impl Server {
             stream: Stream::from_accepted(stream),
             activity: Arc::new(Activity::new()),
             bound: BoundSlot::default(),
-            open: OpenConnection::new(&self.connections),
+            open: Rc::new(OpenConnection::new(&self.connections)),
         });
         self.resume(client);
     }
@@ -118,15 +119,15 @@ impl Server {
                     }
                     _ => server.park(client),
                 },
+                // Nothing has been sent yet, and its first bytes are those of HTTP/2.
+                Ended::Closed(Err(error)) if error.is_parse_version_h2() => {
+                    let parts = connection.into_parts();
+                    let received = parts.map(|parts| parts.read_buf).unwrap_or_default();
+                    server.serve_http2(client, received).await;
+                }
                 Ended::Closed(ended) => {
                     drop(connection);
-                    if let Err(error) = &ended {
-                        tracing::debug!(
-                            event = "client_connection_failed",
-                            %error, peer = %client.peer.address(), "a client's connection ended early"
-                        );
-                    }
-                    end(client, ended.is_ok()).await;
+                    end(client, ended).await;
                 }
             }
         });
@@ -138,9 +139,22 @@ impl Server {
             if wait_for_request(&client, &self.connections).await {
                 self.resume(client);
             } else {
-                end(client, true).await;
+                end(client, Ok(())).await;
             }
         });
+    }
+
+    /// Serves a connection on which these bytes, the first ones of HTTP/2, have been received.
+    async fn serve_http2(&self, client: Rc<Client>, received: Bytes) {
+        let ended = if self.settings.http2 {
+            let (context, connections) = (Rc::clone(&self.context), Rc::clone(&self.connections));
+            let one = Rc::clone(&client);
+            http2::serve(one, context, connections, &self.settings, received).await
+        } else {
+            http2::refuse(&client);
+            Ok(())
+        };
+        end(client, ended).await;
     }
 
     /// Lets hyper drive a connection, on which these bytes have been received.
@@ -170,10 +184,16 @@ impl Server {
 }
 
 /// Ends a connection: that of a client that may still send is read a while longer.
-async fn end(client: Rc<Client>, is_proper: bool) {
+async fn end(client: Rc<Client>, ended: hyper::Result<()>) {
     let activity = &client.activity;
+    if let Err(error) = &ended {
+        tracing::debug!(
+            event = "client_connection_failed",
+            %error, peer = %client.peer.address(), "a client's connection ended early"
+        );
+    }
     // hyper does not shut down a connection for which an upgrade was wanted.
-    if is_proper && !activity.is_close_requested() && activity.client_may_send() {
+    if ended.is_ok() && !activity.is_close_requested() && activity.client_may_send() {
         client.stream.begin_lingering(activity);
     }
     if activity.state() == ClientState::Lingering {

@@ -36,6 +36,8 @@ pub struct DataPlaneSettings {
     pub max_connections: usize,
     /// A client that has closed its half of the connection still gets its response.
     pub half_close: bool,
+    /// Clients may speak HTTP/2 without asking for it (prior knowledge).
+    pub http2: bool,
     /// The platform's request to shut down, where the platform has announced one.
     pub shutdown_request: Option<ShutdownRequest>,
     /// Path at which handoff itself says if it can serve; `None` answers nowhere.

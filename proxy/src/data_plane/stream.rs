@@ -72,6 +72,14 @@ impl Stream {
         }))
     }
 
+    /// Returns a handle to no socket, for one stream of many on a connection.
+    pub(super) fn detached() -> Self {
+        Self(Arc::new(StreamInner {
+            registered: OnceLock::new(),
+            accepted: Mutex::default(),
+        }))
+    }
+
     /// Registers the socket with the reactor, if it is not yet.
     pub(super) fn register(&self) -> io::Result<&TcpStream> {
         match self.0.registered.get() {

@@ -366,14 +366,6 @@ fn what_is_not_http_1_is_refused() {
 }
 
 #[test]
-fn the_preface_of_http_2_ends_the_connection() {
-    let stage = Stage::new();
-    let mut client = stage.client_sends("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    client.await_end_soon();
-    stage.assert_nothing_more_reaches([]);
-}
-
-#[test]
 fn empty_lines_before_a_request_are_ignored() {
     let stage = Stage::new();
     let request = "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";

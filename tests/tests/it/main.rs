@@ -32,6 +32,7 @@ mod failed_release;
 mod forwarding;
 mod gate;
 mod holding;
+mod http2;
 mod http_answer_framing;
 mod http_authentication;
 mod http_bad_apps;

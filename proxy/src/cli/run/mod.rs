@@ -23,7 +23,9 @@ pub use instances::{
 };
 pub use observing::{LogOptions, ObservabilityOptions};
 pub use reloadable::ReloadableOptions;
-pub use traffic::{ClientOptions, HoldOptions, ResponseOptions, ShutdownOptions, UpstreamOptions};
+pub use traffic::{
+    ClientOptions, HoldOptions, ResponseOptions, ShutdownOptions, Switch, UpstreamOptions,
+};
 
 /// Prefix of the environment variables of options.
 pub(super) const VARIABLE_PREFIX: &str = "HANDOFF_";

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
 use crate::cli::values::{Duration, Size, parse_listen, parse_network};
@@ -72,6 +72,20 @@ pub struct ClientOptions {
     /// requests
     #[arg(long)]
     pub half_close: bool,
+
+    /// Accept HTTP/2 from clients that speak it without asking (prior knowledge, h2c), beside
+    /// HTTP/1.1 [default: on; behind HttpPlatformHandler, which does not speak it, off]
+    #[arg(long, value_name = "on|off")]
+    pub http2: Option<Switch>,
+}
+
+/// State of something that can be switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is used
+    On,
+    /// It is not used
+    Off,
 }
 
 /// Connections to the app.

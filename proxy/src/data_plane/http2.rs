@@ -1,0 +1,395 @@
+//! HTTP/2 with prior knowledge (RFC 9113, section 3.3): many streams on one connection, each of which
+//! is forwarded as a request of its own.
+//!
+//! A stream acquires its upstream as an HTTP/1 request does, so the connection outlives every handoff:
+//! new streams go to the new release at once. Of the connection itself the sweep watches what it sees
+//! of all: clients that take nothing, that are idle, or that have left.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::error::Error as _;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Once};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Instant;
+
+use super::activity::{Activity, ClientState, Ending, TURN};
+use super::bound::BoundSlot;
+use super::connections::{Client, Connections, Tracking};
+use super::context::ForwardContext;
+use super::forward::Forward;
+use super::response_body::ResponseBody;
+use super::settings::DataPlaneSettings;
+use super::stream::{ClientIo, Stream};
+
+/// Maximum number of streams that are open at a time on one connection.
+const MAX_STREAMS: u32 = 128;
+/// Number of bytes of a request's body that a client may send ahead of the app.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same for all streams of a connection together.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Maximum number of bytes of a response that wait for a client that takes it slowly.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Interval between two pings to a client that is silent, and the time for their answer: a client that
+/// has gone without a word leaves no end of the connection.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Empty settings, and a GOAWAY with the reason `HTTP_1_1_REQUIRED` (RFC 9113, sections 6.5 and 6.8).
+const REFUSAL: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
+    \0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0d";
+
+/// Maximum number of streams that a client may cancel in [`CANCEL_PERIOD`], beyond those that it lets
+/// end: each of them costs a request to the app (rapid reset, CVE-2023-44487).
+const MAX_CANCELLED: u32 = 256;
+const CANCEL_PERIOD: Duration = Duration::from_secs(30);
+
+/// A GOAWAY with the reason `ENHANCE_YOUR_CALM`.
+const CALM: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\x7f\xff\xff\xff\0\0\0\x0b";
+
+/// The future of a connection. Ends it between two streams when the worker drains.
+struct Http2Task {
+    connection: http2::Connection<TokioIo<ClientIo>, StreamService, LocalExecutor>,
+    connections: Rc<Connections>,
+    client: Rc<Client>,
+    streams: Rc<Streams>,
+    tracking: Option<Tracking>,
+    is_shutting_down: bool,
+}
+
+/// The streams of one connection.
+struct Streams {
+    open: Cell<usize>,
+    /// Those that were cancelled since a moment, less those that have ended.
+    cancelled: Cell<u32>,
+    since: Cell<Instant>,
+}
+
+/// The service of one connection: forwards the requests of its streams.
+struct StreamService {
+    context: Rc<ForwardContext>,
+    client: Rc<Client>,
+    streams: Rc<Streams>,
+}
+
+/// An open stream, counted until its response has ended.
+struct OpenStream {
+    client: Rc<Client>,
+    streams: Rc<Streams>,
+    has_ended: bool,
+}
+
+/// The body of a stream's response.
+struct StreamBody {
+    body: ResponseBody,
+    open: OpenStream,
+}
+
+/// Runs the futures of streams on the thread of their connection.
+#[derive(Clone, Copy, Debug)]
+struct LocalExecutor;
+
+/// Serves a connection whose first bytes, which have been received, are those of HTTP/2.
+pub(super) async fn serve(
+    client: Rc<Client>,
+    context: Rc<ForwardContext>,
+    connections: Rc<Connections>,
+    settings: &DataPlaneSettings,
+    received: Bytes,
+) -> hyper::Result<()> {
+    client.activity.enter(ClientState::IdleHttp2);
+    let (stream, activity) = (client.stream.clone(), Arc::clone(&client.activity));
+    let io = TokioIo::new(ClientIo::new(stream, activity, received));
+    let streams = Rc::new(Streams::new());
+    let service = StreamService {
+        context,
+        client: Rc::clone(&client),
+        streams: Rc::clone(&streams),
+    };
+    let connection = http2::Builder::new(LocalExecutor)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(settings.max_header_size.try_into().unwrap_or(u32::MAX))
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL)
+        .serve_connection(io, service);
+    let task = Http2Task {
+        connection,
+        connections,
+        client: Rc::clone(&client),
+        streams,
+        tracking: None,
+        is_shutting_down: false,
+    };
+    let ended = task.await;
+    if ended.as_ref().is_err_and(is_flood) {
+        warn_of_flood(&client);
+        // A close with bytes unread would take the reason from the client.
+        client.activity.set_ending(Ending::Linger);
+        return Ok(());
+    }
+    ended
+}
+
+/// Tells a client that it has to use HTTP/1.1.
+pub(super) fn refuse(client: &Client) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            event = "http2_refused",
+            peer = %client.peer.address(),
+            "a client that speaks HTTP/2 without asking was told to use HTTP/1.1 (--http2 off); \
+             further ones are not logged"
+        );
+    });
+    client.stream.send_best_effort(REFUSAL);
+}
+
+/// Ends the connection of a client that cancels what it asks for.
+fn calm(client: &Client) {
+    warn_of_flood(client);
+    if !client.activity.is_write_blocked() {
+        client.stream.send_best_effort(CALM);
+        client.activity.set_ending(Ending::Linger);
+    }
+}
+
+/// Returns true if the library has ended the connection for what its client did too often.
+fn is_flood(error: &hyper::Error) -> bool {
+    let cause = error.source();
+    let cause = cause.and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM)
+}
+
+fn warn_of_flood(client: &Client) {
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            event = "http2_flooded",
+            peer = %client.peer.address(),
+            "a client cancelled or sent so much that its HTTP/2 connection was ended; further ones \
+             are not logged"
+        );
+    });
+}
+
+/// Moves the authority to `Host`, where HTTP/1.1 has it. The parser has refused what is none.
+fn use_origin_form(request: &mut Request<Incoming>) {
+    let uri = request.uri();
+    let Some(path) = uri.path_and_query().cloned() else {
+        return;
+    };
+    let host = uri.authority().map(|authority| authority.as_str());
+    // With a password in it, it is left to the check of absolute targets.
+    let host = host.filter(|host| !host.contains('@'));
+    if let Some(Ok(host)) = host.map(HeaderValue::from_str) {
+        request.headers_mut().insert(header::HOST, host);
+        *request.uri_mut() = Uri::from(path);
+    }
+}
+
+/// Joins the parts of a cookie, which HTTP/1.1 has in one field (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut parts = headers.get_all(header::COOKIE).iter();
+    if parts.by_ref().nth(1).is_none() {
+        return;
+    }
+    let parts = headers.get_all(header::COOKIE).iter();
+    let parts: Vec<&[u8]> = parts.map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&parts.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+// === impl Http2Task ===
+
+impl Future for Http2Task {
+    type Output = hyper::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        let this = &mut *self;
+        if this.tracking.is_none() {
+            // A task's waker stays the same.
+            this.tracking = Some(this.client.track(cx.waker()));
+        }
+        let activity = &this.client.activity;
+        let is_close_requested = activity.is_close_requested();
+        if is_close_requested && (this.is_shutting_down || activity.state() == ClientState::Request)
+        {
+            // The client has left, or takes nothing.
+            return Poll::Ready(Ok(()));
+        }
+        activity.withdraw_close();
+        activity.begin_turn(TURN);
+        let polled = Pin::new(&mut this.connection).poll(cx);
+        if this.streams.are_cancelled_too_often() {
+            calm(&this.client);
+            return Poll::Ready(Ok(()));
+        }
+        let should_end = || is_close_requested || this.connections.should_close(&this.client);
+        if polled.is_pending() && !this.is_shutting_down && should_end() {
+            this.is_shutting_down = true;
+            if activity.state() == ClientState::IdleHttp2 {
+                // Its time to close the connection begins now.
+                activity.enter(ClientState::IdleHttp2);
+            }
+            let mut connection = Pin::new(&mut this.connection);
+            connection.as_mut().graceful_shutdown();
+            return connection.poll(cx);
+        }
+        polled
+    }
+}
+
+// === impl Streams ===
+
+impl Streams {
+    fn new() -> Self {
+        Self {
+            open: Cell::new(0),
+            cancelled: Cell::new(0),
+            since: Cell::new(Instant::now()),
+        }
+    }
+
+    /// Records the end of a stream, by its client or not.
+    fn record_end(&self, is_cancelled: bool) {
+        self.open.set(self.open.get() - 1);
+        let before = self.cancelled.get();
+        if !is_cancelled {
+            self.cancelled.set(before.saturating_sub(1));
+        } else if self.since.get().elapsed() > CANCEL_PERIOD {
+            self.cancelled.set(1);
+            self.since.set(Instant::now());
+        } else {
+            self.cancelled.set(before + 1);
+        }
+    }
+
+    fn are_cancelled_too_often(&self) -> bool {
+        self.cancelled.get() > MAX_CANCELLED
+    }
+}
+
+// === impl StreamService ===
+
+impl hyper::service::Service<Request<Incoming>> for StreamService {
+    type Response = Response<StreamBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let open = OpenStream::new(&self.client, &self.streams);
+        use_origin_form(&mut request);
+        join_cookies(request.headers_mut());
+        let stream = Rc::new(Client {
+            peer: self.client.peer.clone(),
+            // What ends a connection of HTTP/1 ends a stream alone.
+            stream: Stream::detached(),
+            activity: Arc::new(Activity::new()),
+            bound: BoundSlot::default(),
+            open: Rc::clone(&self.client.open),
+        });
+        let response = Forward::new(Rc::clone(&self.context), stream).call(request);
+        Box::pin(async move {
+            let response = response.await?;
+            Ok(response.map(|body| StreamBody { body, open }))
+        })
+    }
+}
+
+// === impl OpenStream ===
+
+impl OpenStream {
+    fn new(client: &Rc<Client>, streams: &Rc<Streams>) -> Self {
+        streams.open.set(streams.open.get() + 1);
+        client.activity.enter(ClientState::Request);
+        Self {
+            client: Rc::clone(client),
+            streams: Rc::clone(streams),
+            has_ended: false,
+        }
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.streams.record_end(!self.has_ended);
+        if self.streams.open.get() == 0 {
+            self.client.activity.enter(ClientState::IdleHttp2);
+        }
+    }
+}
+
+// === impl StreamBody ===
+
+impl Body for StreamBody {
+    type Data = <ResponseBody as Body>::Data;
+    type Error = <ResponseBody as Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.open.has_ended |= matches!(polled, Poll::Ready(None | Some(Err(_))));
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        // hyper does not ask for more than the stated length.
+        self.open.has_ended |= self.body.is_end_stream();
+    }
+}
+
+// === impl LocalExecutor ===
+
+impl<F> Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_cookie_become_one_field() {
+        let mut headers = HeaderMap::new();
+        join_cookies(&mut headers);
+        assert!(headers.is_empty());
+        for part in ["a=1", "b=2", "c=3"] {
+            headers.append(header::COOKIE, HeaderValue::from_static(part));
+        }
+        join_cookies(&mut headers);
+        let all: Vec<_> = headers.get_all(header::COOKIE).iter().collect();
+        assert_eq!(all, ["a=1; b=2; c=3"]);
+    }
+}
