@@ -88,6 +88,7 @@ mod rights;
 mod rollback;
 mod rollout;
 mod sample_app;
+mod sessions;
 mod shutdown;
 mod siblings;
 mod staged;

@@ -23,7 +23,9 @@ pub use instances::{
 };
 pub use observing::{LogOptions, ObservabilityOptions};
 pub use reloadable::ReloadableOptions;
-pub use traffic::{ClientOptions, HoldOptions, ResponseOptions, ShutdownOptions, UpstreamOptions};
+pub use traffic::{
+    ClientOptions, HoldOptions, ResponseOptions, SessionOptions, ShutdownOptions, UpstreamOptions,
+};
 
 /// Prefix of the environment variables of options.
 pub(super) const VARIABLE_PREFIX: &str = "HANDOFF_";
@@ -63,6 +65,9 @@ pub struct Run {
 
     #[command(flatten)]
     pub hold: HoldOptions,
+
+    #[command(flatten)]
+    pub sessions: SessionOptions,
 
     #[command(flatten)]
     pub responses: ResponseOptions,
