@@ -1,5 +1,6 @@
 //! The cookie by which a client's requests find the release on which its session began: `--sticky`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
@@ -34,26 +35,25 @@ impl SessionCookie {
     /// Removes the cookie from a request, and returns the session that it names.
     pub(super) fn take_from(&self, headers: &mut HeaderMap) -> Option<Session> {
         let mut values = headers.get_all(header::COOKIE).iter();
-        if !values.any(|value| parts(value).any(|part| self.value_in(part).is_some())) {
+        if !values.any(|value| self.place_in(value.as_bytes()).is_some()) {
             return None;
         }
         let mut session = None;
         let mut kept = Vec::new();
         for value in headers.get_all(header::COOKIE) {
-            let mut rest = Vec::with_capacity(value.len());
-            for part in parts(value) {
-                if let Some(text) = self.value_in(part) {
-                    session = session.or_else(|| Session::parse(text));
-                } else {
-                    if !rest.is_empty() {
-                        rest.push(b';');
-                    }
-                    rest.extend_from_slice(part);
-                }
+            let mut rest = value.as_bytes().to_vec();
+            while let Some(place) = self.place_in(&rest) {
+                let text = rest[place.start + self.0.len() + 1..place.end].trim_ascii();
+                session = session.or_else(|| Session::parse(text));
+                let next = &rest[place.end..];
+                let is_gap = |byte: &u8| *byte != b';' && *byte != b' ';
+                let gap = next.iter().position(is_gap).unwrap_or(next.len());
+                rest.drain(place.start..place.end + gap);
             }
-            let rest = rest.trim_ascii();
-            if !rest.is_empty() {
-                kept.extend(HeaderValue::from_bytes(rest));
+            let end = rest.trim_ascii_end();
+            let end = end.strip_suffix(b";").unwrap_or(end);
+            if !end.is_empty() {
+                kept.extend(HeaderValue::from_bytes(end));
             }
         }
         headers.remove(header::COOKIE);
@@ -88,15 +88,18 @@ impl SessionCookie {
         }
     }
 
-    /// Returns the value of the cookie in `NAME=VALUE`; `None` for other names.
-    fn value_in<'a>(&self, part: &'a [u8]) -> Option<&'a [u8]> {
-        let part = part.trim_ascii().strip_prefix(self.0.as_bytes())?;
-        part.strip_prefix(b"=")
+    /// Returns the place of the cookie's `NAME=VALUE` among others. Cookies can be long, and most of
+    /// their bytes are not looked at one by one.
+    fn place_in(&self, cookies: &[u8]) -> Option<Range<usize>> {
+        let name = self.0.as_bytes();
+        memchr::memmem::find_iter(cookies, name).find_map(|start| {
+            let before = cookies[..start].trim_ascii_end();
+            let value = &cookies[start + name.len()..];
+            let is_name = (before.is_empty() || before.ends_with(b";")) && value.starts_with(b"=");
+            let length = memchr::memchr(b';', value).unwrap_or(value.len());
+            is_name.then(|| start..start + name.len() + length)
+        })
     }
-}
-
-fn parts(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
-    value.as_bytes().split(|byte| *byte == b';')
 }
 
 fn is_shared(headers: &HeaderMap) -> bool {
