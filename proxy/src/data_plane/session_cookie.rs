@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request};
+use memchr::memmem::Finder;
 
 use crate::release::Generation;
 use crate::router::{Router, Session};
@@ -14,7 +15,11 @@ const SHARED: [&str; 3] = ["public", "s-maxage", "immutable"];
 
 /// The cookie of sessions. The app never sees it.
 #[derive(Clone, Debug)]
-pub struct SessionCookie(Arc<str>);
+pub struct SessionCookie {
+    name: Arc<str>,
+    /// Search for the name; to prepare it takes longer than to search.
+    search: Arc<Finder<'static>>,
+}
 
 // === impl SessionCookie ===
 
@@ -24,7 +29,10 @@ impl SessionCookie {
     pub fn new(name: &str) -> Option<Self> {
         let is_allowed =
             |byte: u8| byte.is_ascii_graphic() && !br#"()<>@,;:\"/[]?={}"#.contains(&byte);
-        (!name.is_empty() && name.bytes().all(is_allowed)).then(|| Self(name.into()))
+        (!name.is_empty() && name.bytes().all(is_allowed)).then(|| Self {
+            name: name.into(),
+            search: Arc::new(Finder::new(name).into_owned()),
+        })
     }
 
     /// Returns `true` if the request may belong to a session. What handoff answers itself does not.
@@ -43,7 +51,7 @@ impl SessionCookie {
         for value in headers.get_all(header::COOKIE) {
             let mut rest = value.as_bytes().to_vec();
             while let Some(place) = self.place_in(&rest) {
-                let text = rest[place.start + self.0.len() + 1..place.end].trim_ascii();
+                let text = rest[place.start + self.name.len() + 1..place.end].trim_ascii();
                 session = session.or_else(|| Session::parse(text));
                 let next = &rest[place.end..];
                 let is_gap = |byte: &u8| *byte != b';' && *byte != b' ';
@@ -81,7 +89,7 @@ impl SessionCookie {
         let session =
             session.map_or_else(|| Session::new(token), |before| Session { token, ..before });
         let secure = if is_secure { "; Secure" } else { "" };
-        let name = &self.0;
+        let name = &self.name;
         let cookie = format!("{name}={session}; Path=/; HttpOnly; SameSite=Lax{secure}");
         if let Ok(cookie) = HeaderValue::from_str(&cookie) {
             headers.append(header::SET_COOKIE, cookie);
@@ -91,8 +99,8 @@ impl SessionCookie {
     /// Returns the place of the cookie's `NAME=VALUE` among others. Cookies can be long, and most of
     /// their bytes are not looked at one by one.
     fn place_in(&self, cookies: &[u8]) -> Option<Range<usize>> {
-        let name = self.0.as_bytes();
-        memchr::memmem::find_iter(cookies, name).find_map(|start| {
+        let name = self.name.as_bytes();
+        self.search.find_iter(cookies).find_map(|start| {
             let before = cookies[..start].trim_ascii_end();
             let value = &cookies[start + name.len()..];
             let is_name = (before.is_empty() || before.ends_with(b";")) && value.starts_with(b"=");
