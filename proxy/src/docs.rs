@@ -132,5 +132,6 @@ pages! {
         "decisions/0161-the-chaos-clients-are-a-closed-loop",
         "decisions/0163-a-staged-roll-out-is-driven-by-the-deploy",
         "decisions/0170-http2-is-found-by-the-parser-of-http1",
+        "decisions/0200-a-session-holds-its-upstream",
     ;
 }

@@ -25,6 +25,14 @@ pub fn home(version: &str) -> String {
     format!("sample-app {version}\n")
 }
 
+/// The name of the cookie that `/session` sets.
+pub const SESSION: &str = "session";
+
+/// The answer of `/session` to the request of this number in its session.
+pub fn session(version: &str, count: u64) -> String {
+    format!("request {count} of the session at {version}\n")
+}
+
 /// One event of a stream of `total`, counted from 1.
 pub fn event(number: u64, total: u64, version: &str) -> String {
     format!("id: {number}\ndata: {number} of {total} from {version}\n\n")

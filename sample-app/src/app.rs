@@ -19,6 +19,7 @@ use tokio::time::sleep;
 use crate::args::Args;
 use crate::console::{announce, remark};
 use crate::routes::{App, Readiness, routes};
+use crate::sessions::Sessions;
 use crate::signal::{Asker, StopSignals};
 use crate::websocket::Stopping;
 
@@ -112,6 +113,7 @@ async fn live(
         readiness,
         stopping: Stopping::new(),
         asked,
+        sessions: Sessions::default(),
     }));
     let journal: Option<&'static Journal> = match args.journal {
         None => None,

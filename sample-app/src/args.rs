@@ -17,6 +17,7 @@ Endpoints (every answer has X-Release: VERSION):
   /stream?events=N&every=N server-sent events: how many (10), how often in ms (100)
   /upload                  POST, PUT: JSON with digest and length of what arrived
   /echo                    any method: the body back, as it arrives
+  /session                 the number of this request in its session, which only this process knows
   /ws                      WebSocket echo
   anything else            a file relative to the working directory
 

@@ -6,6 +6,7 @@ mod body;
 mod console;
 mod record;
 mod routes;
+mod sessions;
 mod signal;
 mod websocket;
 

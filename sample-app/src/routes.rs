@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
@@ -20,6 +20,7 @@ use tower_http::set_header::SetResponseHeader;
 
 use crate::body::{Events, Filler};
 use crate::record::record;
+use crate::sessions::Sessions;
 use crate::signal::Asker;
 use crate::websocket::{self, Stopping};
 
@@ -35,6 +36,7 @@ pub(crate) struct App {
     pub(crate) readiness: Readiness,
     pub(crate) stopping: Stopping,
     pub(crate) asked: Asker,
+    pub(crate) sessions: Sessions,
 }
 
 /// The moment from which `/` and `/health` answer 200.
@@ -69,6 +71,7 @@ pub(crate) fn routes(
         .route("/stream", get(stream))
         .route("/upload", post(upload).put(upload))
         .route("/echo", any(echo))
+        .route("/session", any(session))
         .route("/ws", get(websocket::echo).with_state(&app.stopping));
     if let Some(path) = stop_path {
         router = router.route(path, post(stop));
@@ -182,6 +185,26 @@ async fn echo(method: Method, mut headers: HeaderMap, body: Body) -> Response {
     }
     if let Some(content_type) = headers.remove(CONTENT_TYPE) {
         response.headers_mut().insert(CONTENT_TYPE, content_type);
+    }
+    response
+}
+
+async fn session(State(app): State<&'static App>, headers: HeaderMap) -> Response {
+    let asked = headers.get_all(COOKIE).iter();
+    let asked = asked.filter_map(|value| value.to_str().ok());
+    let mut parts = asked.flat_map(|value| value.split(';'));
+    let id = parts.find_map(|part| {
+        part.trim()
+            .strip_prefix(answers::SESSION)?
+            .strip_prefix('=')
+    });
+    let (id, count) = app.sessions.count(id);
+    let mut response = answers::session(app.version, count).into_response();
+    if count == 1 {
+        let cookie = format!("{}={id}; Path=/; HttpOnly", answers::SESSION);
+        if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+            response.headers_mut().insert(SET_COOKIE, cookie);
+        }
     }
     response
 }

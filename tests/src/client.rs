@@ -141,6 +141,17 @@ impl Connection {
         );
     }
 
+    /// Reads a stream of events until it ends, which has to be complete, and behind a whole event.
+    #[track_caller]
+    pub fn assert_ended_between_events(&mut self) {
+        let mut text = Vec::new();
+        while let Some(chunk) = self.chunk().expect("a complete stream") {
+            text.extend(chunk);
+        }
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.ends_with("\n\n"), "{text:?}");
+    }
+
     /// Reads so many bytes.
     pub fn bytes(&mut self, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];

@@ -9,6 +9,8 @@ use clap::{Arg, Command, value_parser};
 pub use humantime::Duration;
 use ipnet::IpNet;
 
+use crate::data_plane::SessionCookie;
+
 /// A number of bytes, read from `4GiB`, `500 MiB`, `64k` or a plain number; a unit is a power of
 /// 1024.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +101,16 @@ pub(super) fn parse_share(text: &str) -> Result<f64, &'static str> {
         .filter(|percent| (0.0..=100.0).contains(percent))
         .map(|percent| percent / 100.0)
         .ok_or("expected a percentage, such as 5%")
+}
+
+/// Reads the kind and the name of what sessions are known by.
+pub(super) fn parse_sticky(text: &str) -> Result<SessionCookie, &'static str> {
+    let name = match text.split_once('=') {
+        Some(("cookie", name)) => SessionCookie::new(name),
+        None if text == "cookie" => SessionCookie::new("handoff"),
+        Some(_) | None => None,
+    };
+    name.ok_or("expected cookie, or cookie=NAME with a name of letters and digits")
 }
 
 /// Reads the name of a port, which becomes part of a variable's name.

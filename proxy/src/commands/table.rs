@@ -280,7 +280,12 @@ fn instances(status: &Status, now: UnixMillis) -> String {
             let memory = instance
                 .memory_bytes
                 .map(|bytes| format!("{} MiB", bytes >> 20));
-            let parts = [Some(what), memory].into_iter().chain(notes).flatten();
+            let until = instance.sessions_until_ms.map(|until| between(now, until));
+            let sessions = instance.sessions.zip(until).map(|(sessions, until)| {
+                format!("{}, for {until} at most", count(sessions, "session"))
+            });
+            let parts = [sessions, Some(what), memory].into_iter();
+            let parts = parts.chain(notes).flatten();
             let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
             let address = instance.address.map(|address| address.to_string());
             rows.add(

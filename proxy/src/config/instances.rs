@@ -14,7 +14,7 @@ use crate::control_plane::before_start::BeforeStartSettings;
 use crate::control_plane::liveness::Liveness;
 use crate::control_plane::probe::{ExpectedStatus, Probe};
 use crate::control_plane::readiness::Readiness;
-use crate::control_plane::settings::SupervisorSettings;
+use crate::control_plane::settings::{SessionSettings, SupervisorSettings};
 use crate::control_plane::step::StepSettings;
 use crate::deployment::before_start::BeforeStartRuns;
 use crate::process::template::Command;
@@ -47,6 +47,7 @@ pub(super) fn supervisor(
         verify: verify(run)?,
         start_timeout: positive("--start-timeout", options.readiness.start_timeout)?,
         deploy_timeout: positive("--deploy-timeout", options.readiness.deploy_timeout)?,
+        sessions: sessions(run)?,
         liveness: liveness(run)?,
         unresponsive_after: *options.liveness.unresponsive_after,
         rapid_fails: options.liveness.rapid_fails.max(1),
@@ -200,6 +201,23 @@ fn drain_timeout(run: &Run) -> Duration {
         Overlap::Yes => configured,
         Overlap::No => configured.min(*run.hold.hold_timeout / 2),
     }
+}
+
+fn sessions(run: &Run) -> Result<Option<SessionSettings>, ConfigError> {
+    let options = &run.sessions;
+    let settings = SessionSettings {
+        timeout: positive("--session-timeout", options.session_timeout)?,
+        idle: positive("--session-idle", options.session_idle)?,
+    };
+    if run.app.overlap == Overlap::No && options.sticky.is_some() {
+        return Err(ConfigError::Value {
+            key: "--sticky".into(),
+            value: "cookie".to_owned(),
+            expected: "nothing with --overlap no: the superseded release ends before the new one \
+                       starts",
+        });
+    }
+    Ok(options.sticky.as_ref().map(|_| settings))
 }
 
 fn bake(run: &Run) -> Result<Duration, ConfigError> {

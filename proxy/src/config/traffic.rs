@@ -55,6 +55,7 @@ pub(super) fn data_plane(
         public_health: public_health(run)?,
         error_pages: pages.map(PageFolder::pages),
         old_assets: assets.map(old_assets),
+        session_cookie: run.sessions.sticky.clone(),
         user_tokens: None,
         counters: None,
         access_log: None,

@@ -45,6 +45,8 @@ pub struct SupervisorSettings {
     pub rapid_fails: u32,
     /// True if two instances may run side by side.
     pub can_overlap: bool,
+    /// Sessions at superseded instances; `None` lets nobody go on reaching them.
+    pub sessions: Option<SessionSettings>,
     /// Check of the active instance.
     pub liveness: Liveness,
     /// Time without an answer after which the active instance is reported; zero is never.
@@ -61,6 +63,15 @@ pub struct SupervisorSettings {
     pub port_names: Vec<String>,
 }
 
+/// The life of sessions at a superseded instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionSettings {
+    /// Maximum time from the handoff.
+    pub timeout: Duration,
+    /// Maximum time without a request of any of its clients.
+    pub idle: Duration,
+}
+
 // === impl SupervisorSettings ===
 
 impl SupervisorSettings {
@@ -72,6 +83,7 @@ impl SupervisorSettings {
             can_overlap: self.can_overlap,
             has_trials: !self.bake.is_zero(),
             may_go_back: self.may_go_back,
+            has_sessions: self.sessions.is_some(),
         }
     }
 }

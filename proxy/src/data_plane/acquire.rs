@@ -20,7 +20,7 @@ use crate::release::Generation;
 use crate::router::{HoldError, ResponseOutcome, Upstream};
 
 /// Field of a request that is for the staged release: its token.
-const PREVIEW: HeaderName = HeaderName::from_static("x-handoff-preview");
+pub(super) const PREVIEW: HeaderName = HeaderName::from_static("x-handoff-preview");
 /// Pause before a new connection to an app that refused one.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -56,7 +56,7 @@ async fn acquire_off_path(
     request: &mut OutgoingRequest,
     client: Option<IpAddr>,
 ) -> Result<Arc<Upstream>, HoldError> {
-    let token = request.take_header(&PREVIEW);
+    let token = request.headers_mut().remove(&PREVIEW);
     let staged = token.and_then(|token| context.router.acquire_preview(token.as_bytes()));
     match staged {
         Some(staged) => Ok(staged),

@@ -281,6 +281,10 @@ impl ConnectionHandle {
     pub(super) fn close_tunnel(&self) {
         self.is_closing.set(true);
         self.closing.notify_waiters();
+        // A stream of events ends when it is polled.
+        if let Some(reader) = &*self.reader.borrow() {
+            reader.wake_by_ref();
+        }
     }
 
     /// Waits until the tunnel is to close.

@@ -82,6 +82,8 @@ pub(super) fn forward_response(
     if headers::is_event_stream(&head.headers) {
         reader.connection.handle.mark_tunnel();
         in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
+        let events = ResponseBody::events(reader, in_flight, &head.headers);
+        return Ok(build_response(head, events));
     }
     Ok(build_response(head, ResponseBody::app(reader, in_flight)))
 }

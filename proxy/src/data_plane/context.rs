@@ -15,6 +15,7 @@ use super::own_paths::OwnPaths;
 use super::pool::Pool;
 use super::request_body::{BodyDrain, RequestBody};
 use super::request_id::RequestIds;
+use super::session_cookie::SessionCookie;
 use super::settings::RequestLimits;
 use super::user_token::UserTokens;
 use crate::router::Router;
@@ -32,6 +33,7 @@ pub(super) struct ForwardContext {
     pub(super) error_pages: Option<Arc<ErrorPages>>,
     pub(super) error_log: ErrorLog,
     pub(super) user_tokens: Option<Arc<dyn UserTokens>>,
+    pub(super) session_cookie: Option<SessionCookie>,
     pub(super) counters: Option<WorkerCounters>,
     pub(super) recorder: Option<Rc<AccessRecorder>>,
     pub(super) request_ids: Option<RequestIds>,

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{HeaderMap, Uri, request};
 use http_body::{Body as _, Frame};
 use tokio::task::JoinHandle;
@@ -122,6 +122,11 @@ impl OutgoingRequest {
         &self.head.headers
     }
 
+    /// Returns the fields of the head, which has not been sent, to change them.
+    pub(super) fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.head.headers
+    }
+
     /// Returns the fields of the head, which may have been sent; none once a response has begun.
     pub(super) fn sent_headers(&self) -> HeaderMap {
         if self.written.is_empty() {
@@ -129,16 +134,6 @@ impl OutgoingRequest {
         } else {
             wire::read_fields(&self.written)
         }
-    }
-
-    /// Sets a field, and removes all others of that name.
-    pub(super) fn set_header(&mut self, name: HeaderName, value: HeaderValue) {
-        self.head.headers.insert(name, value);
-    }
-
-    /// Removes a field, and returns its first value.
-    pub(super) fn take_header(&mut self, name: &HeaderName) -> Option<HeaderValue> {
-        self.head.headers.remove(name)
     }
 
     /// Asks the app to end the connection after this request.

@@ -13,7 +13,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::acquire::{connect_with_retries, find_idle, retry};
+use super::acquire::{PREVIEW, connect_with_retries, find_idle, retry};
 use super::activity::ClientState;
 use super::app_response::{ask_superseded, forward_response, start_tunnel};
 use super::bound::Binding;
@@ -29,7 +29,7 @@ use super::pool::{Connection, IdleCheck};
 use super::request_log::RequestRecord;
 use super::response_body::{InFlight, ResponseBody};
 use super::user_token::RequestTokens;
-use crate::router::{ResponseOutcome, Upstream};
+use crate::router::{ResponseOutcome, Session, Upstream};
 
 /// Forwards the requests of one client connection.
 #[derive(Clone, Debug)]
@@ -85,6 +85,7 @@ impl Forward {
                 SpecialRequest::Asset(asset) => {
                     self.respond_with_asset(request, tokens, record, asset)
                 }
+                SpecialRequest::InSession => self.respond_in_session(request, tokens, record),
             };
         }
         let prepared = PreparedRequest::new(request, tokens, &record, &context, &client);
@@ -93,9 +94,45 @@ impl Forward {
             Err(refused) => return refuse_at_once(&context, &client, &record, &refused),
         };
         Box::pin(async move {
-            let response = prepared.forward(&context, &client, &mut record).await;
+            let active = context.router.acquire();
+            let response = prepared
+                .forward(&context, &client, &mut record, active)
+                .await;
             let response = match response {
                 Ok(response) => response,
+                Err(error) => prepared.refuse(&context, &client, &record, &error),
+            };
+            Ok(record.finish(&context, &client, response))
+        })
+    }
+
+    /// Starts a request that may belong to a session, which goes to the release on which that began.
+    fn respond_in_session(
+        &self,
+        request: Request<Incoming>,
+        tokens: Option<RequestTokens>,
+        mut record: RequestRecord,
+    ) -> ResponseFuture {
+        let Self { context, client } = self.clone();
+        let prepared = PreparedRequest::new(request, tokens, &record, &context, &client);
+        let mut prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(refused) => return refuse_at_once(&context, &client, &record, &refused),
+        };
+        let session = prepared.take_session(&context);
+        let is_secure = headers::is_secure(prepared.outgoing.headers());
+        Box::pin(async move {
+            let response = prepared
+                .forward_in_session(&context, &client, &mut record, session)
+                .await;
+            let response = match response {
+                Ok(mut response) => {
+                    if let Some(cookie) = &context.session_cookie {
+                        let by = (&*context.router, record.generation());
+                        cookie.set_in(response.headers_mut(), session, by, is_secure);
+                    }
+                    response
+                }
                 Err(error) => prepared.refuse(&context, &client, &record, &error),
             };
             Ok(record.finish(&context, &client, response))
@@ -118,8 +155,11 @@ impl Forward {
             Err(refused) => return refuse_at_once(&context, &client, &record, &refused),
         };
         Box::pin(async move {
+            let session = prepared.take_session(&context);
             let (again, version) = (prepared.outgoing.copy(), prepared.version);
-            let response = prepared.forward(&context, &client, &mut record).await;
+            let response = prepared
+                .forward_in_session(&context, &client, &mut record, session)
+                .await;
             let response = match response {
                 Ok(missed) if asset.is_missed_by(missed.status(), missed.headers()) => {
                     // The active release's answer may have ended already.
@@ -212,11 +252,44 @@ impl PreparedRequest {
         })
     }
 
+    /// Removes the cookie of sessions, and returns the session that it names.
+    fn take_session(&mut self, context: &ForwardContext) -> Option<Session> {
+        let cookie = context.session_cookie.as_ref()?;
+        cookie.take_from(self.outgoing.headers_mut())
+    }
+
+    /// Forwards the request to the release on which its session began, or else to the active one.
+    async fn forward_in_session(
+        &mut self,
+        context: &ForwardContext,
+        client: &Rc<Client>,
+        record: &mut RequestRecord,
+        session: Option<Session>,
+    ) -> Result<Response<ResponseBody>, ForwardError> {
+        let router = &context.router;
+        let pinned = session.and_then(|session| router.acquire_pinned(session));
+        let upstream = match (pinned, session, router.acquire()) {
+            (Some(pinned), _, Some(_)) => Some(pinned),
+            (Some(pinned), Some(session), None) => {
+                // It is not in flight while it waits.
+                drop(pinned);
+                let address = self.client_address(context, client);
+                Box::pin(router.wait_for_permission(address)).await?;
+                let is_preview = self.outgoing.headers().contains_key(PREVIEW);
+                let pinned = router.acquire_pinned(session);
+                pinned.filter(|_| !is_preview)
+            }
+            (_, _, active) => active,
+        };
+        self.forward(context, client, record, upstream).await
+    }
+
     async fn forward(
         &mut self,
         context: &ForwardContext,
         client: &Rc<Client>,
         record: &mut RequestRecord,
+        upstream: Option<Arc<Upstream>>,
     ) -> Result<Response<ResponseBody>, ForwardError> {
         let is_replayable = self.protocols.is_none() && self.outgoing.is_replayable();
         let bound = client.bound.take();
@@ -230,7 +303,7 @@ impl PreparedRequest {
         } else {
             IdleCheck::Socket
         };
-        let (idle, upstream) = match (bound, context.router.acquire()) {
+        let (idle, upstream) = match (bound, upstream) {
             (None, Some(upstream)) => (context.pool.take(&upstream, check), upstream),
             // Boxed, as it is rare: the future of every request would be as large as this one.
             (bound, active) => {
@@ -247,7 +320,7 @@ impl PreparedRequest {
         record.set_generation(upstream.generation);
         if let Some(tokens) = &self.tokens {
             let fields = tokens.app_fields(&upstream);
-            fields.for_each(|(name, value)| self.outgoing.set_header(name, value));
+            self.outgoing.headers_mut().extend(fields);
         }
         let mut in_flight = InFlight {
             tunnel: None,

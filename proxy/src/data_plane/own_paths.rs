@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use super::error::ForwardError;
 use super::old_assets::AssetRequest;
 use super::response_body::ResponseBody;
+use super::session_cookie::SessionCookie;
 use super::settings::{DataPlaneSettings, OldAssets};
 use super::shutdown_request::ShutdownRequest;
 use crate::router::Router;
@@ -20,6 +21,8 @@ pub(super) struct OwnPaths {
     public_health: Option<String>,
     /// `--keep-assets`
     old_assets: Option<Arc<OldAssets>>,
+    /// `--sticky`
+    has_sessions: bool,
 }
 
 /// A request that is not simply forwarded.
@@ -30,6 +33,8 @@ pub(super) enum SpecialRequest {
     Refused(ForwardError),
     /// One for an asset, which the active release perhaps no longer has.
     Asset(AssetRequest),
+    /// One that may belong to a session.
+    InSession,
 }
 
 // === impl OwnPaths ===
@@ -41,10 +46,12 @@ impl OwnPaths {
             shutdown_request: settings.shutdown_request.clone(),
             public_health: settings.public_health.clone(),
             old_assets: settings.old_assets.clone(),
+            has_sessions: settings.session_cookie.is_some(),
         };
         let has_any = paths.shutdown_request.is_some()
             || paths.public_health.is_some()
-            || paths.old_assets.is_some();
+            || paths.old_assets.is_some()
+            || paths.has_sessions;
         has_any.then_some(paths)
     }
 
@@ -62,8 +69,15 @@ impl OwnPaths {
         if is_read && is_health {
             return Some(SpecialRequest::Own(health(router)));
         }
-        let asset = self.old_assets.as_ref()?.request_for(request)?;
-        Some(SpecialRequest::Asset(asset))
+        let asset = self
+            .old_assets
+            .as_ref()
+            .and_then(|it| it.request_for(request));
+        if let Some(asset) = asset {
+            return Some(SpecialRequest::Asset(asset));
+        }
+        let is_in_session = self.has_sessions && SessionCookie::concerns(request);
+        is_in_session.then_some(SpecialRequest::InSession)
     }
 }
 

@@ -74,6 +74,11 @@ impl RequestRecord {
         }
     }
 
+    /// Returns the generation that the request was sent to.
+    pub(super) fn generation(&self) -> Option<Generation> {
+        self.generation
+    }
+
     /// Completes the head of the response, and records it.
     pub(super) fn finish(
         &self,

@@ -2,20 +2,17 @@
 
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::header::{self, HeaderMap};
 use http_body::{Body, Frame, SizeHint};
 
-use super::access::AccessEntry;
-use super::bound::Binding;
-use super::connections::Client;
+use super::app_body::AppBody;
+pub(super) use super::app_body::InFlight;
+use super::event_body::EventBody;
 use super::exchange::ResponseReader;
 use super::file_body::FileBody;
-use super::pool::Pool;
-use crate::router::{TunnelMark, Upstream};
 
 /// The body of a response to a client.
 pub(super) enum ResponseBody {
@@ -25,28 +22,10 @@ pub(super) enum ResponseBody {
     Text(Bytes),
     /// The app's body.
     App(AppBody),
+    /// The app's stream of events.
+    Events(Box<EventBody>),
     /// A file of an earlier release.
     File(Box<FileBody>),
-}
-
-/// The app's body, and all that has to last until its end.
-pub(super) struct AppBody {
-    reader: ResponseReader,
-    in_flight: InFlight,
-    failed: Option<io::Error>,
-}
-
-/// The resources that a request holds until it has ended.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    // Never copy the address out and drop this.
-    pub(super) upstream: Arc<Upstream>,
-    pub(super) pool: Rc<Pool>,
-    pub(super) client: Rc<Client>,
-    pub(super) binding: Binding,
-    pub(super) tunnel: Option<TunnelMark>,
-    /// The entry of the access log, written when the request ends.
-    pub(super) access: Option<Rc<AccessEntry>>,
 }
 
 // === impl ResponseBody ===
@@ -58,11 +37,17 @@ impl ResponseBody {
             in_flight.finish(reader);
             return Self::Empty;
         }
-        Self::App(AppBody {
-            reader,
-            in_flight,
-            failed: None,
-        })
+        Self::App(AppBody::new(reader, in_flight))
+    }
+
+    /// Returns the app's stream of events, which is in flight until its end. One whose length is
+    /// known, or that is compressed, cannot end early.
+    pub(super) fn events(reader: ResponseReader, in_flight: InFlight, headers: &HeaderMap) -> Self {
+        if reader.remaining().is_some() || headers.contains_key(header::CONTENT_ENCODING) {
+            return Self::app(reader, in_flight);
+        }
+        let body = AppBody::new(reader, in_flight);
+        Self::Events(Box::new(EventBody::new(body)))
     }
 }
 
@@ -84,14 +69,24 @@ impl Body for ResponseBody {
             }
             Self::App(body) => {
                 let frame = ready!(body.poll_frame(cx));
-                if let Some(access) = &body.in_flight.access
-                    && let Some(Ok(frame)) = &frame
-                {
-                    access.count_bytes(frame.data_ref().map_or(0, Bytes::len));
+                if let Some(Ok(frame)) = &frame {
+                    body.in_flight().count(frame);
                 }
-                let is_done = !matches!(frame, Some(Err(_))) && body.reader.is_done();
+                let is_done = !matches!(frame, Some(Err(_))) && body.is_done();
                 if is_done && let Self::App(body) = std::mem::replace(this, Self::Empty) {
-                    body.in_flight.finish(body.reader);
+                    body.finish();
+                }
+                Poll::Ready(frame)
+            }
+            Self::Events(events) => {
+                let frame = ready!(events.poll_frame(cx));
+                if let Some(Ok(frame)) = &frame {
+                    events.in_flight().count(frame);
+                }
+                let is_failed = matches!(frame, Some(Err(_)));
+                let is_over = frame.is_none() || (events.is_done() && !is_failed);
+                if is_over && let Self::Events(events) = std::mem::replace(this, Self::Empty) {
+                    events.end();
                 }
                 Poll::Ready(frame)
             }
@@ -104,7 +99,7 @@ impl Body for ResponseBody {
             Self::Empty => true,
             Self::Text(text) => text.is_empty(),
             // A complete body has become `Empty`; a failed one has not ended.
-            Self::App(_) => false,
+            Self::App(_) | Self::Events(_) => false,
             Self::File(file) => file.is_end_stream(),
         }
     }
@@ -113,55 +108,12 @@ impl Body for ResponseBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Text(text) => SizeHint::with_exact(text.len() as u64),
-            Self::App(body) => match body.reader.remaining() {
+            Self::App(body) => match body.remaining() {
                 Some(length) => SizeHint::with_exact(length),
                 None => SizeHint::default(),
             },
+            Self::Events(_) => SizeHint::default(),
             Self::File(file) => file.size_hint(),
-        }
-    }
-}
-
-// === impl AppBody ===
-
-impl AppBody {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Some(error) = self.failed.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        let frame = ready!(self.reader.poll_frame(cx));
-        if let Some(Err(error)) = frame {
-            // hyper still buffers what came before the failure, and would throw it away at an error.
-            // Reporting the error one poll later lets it reach the client. The reset then shows that
-            // the body is incomplete, also where only the end of the connection delimits it
-            // (HTTP/1.0).
-            self.failed = Some(error);
-            self.in_flight.client.reset_on_close();
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(frame)
-    }
-}
-
-// === impl InFlight ===
-
-impl InFlight {
-    /// Completes the request: its connection to the app may serve another one.
-    pub(super) fn finish(self, reader: ResponseReader) {
-        self.client.begin_idle();
-        if let Some(access) = &self.access {
-            access.is_complete.set(true);
-        }
-        let Some(connection) = reader.into_finished_connection() else {
-            return;
-        };
-        if connection.is_single_use || self.binding == Binding::Shared {
-            return self.pool.put_back(connection);
-        }
-        if self.binding == Binding::Login || !self.pool.is_superseded(self.upstream.generation) {
-            let bound = &self.client.bound;
-            bound.keep(connection, self.upstream, self.binding);
         }
     }
 }

@@ -9,6 +9,7 @@ use super::access::AccessLog;
 use super::counters::TrafficCounters;
 use super::error_pages::ErrorPages;
 use super::headers::{Forwarded, TrustedProxies};
+use super::session_cookie::SessionCookie;
 use super::shutdown_request::ShutdownRequest;
 use super::user_token::UserTokens;
 use crate::release::KeptFiles;
@@ -46,6 +47,8 @@ pub struct DataPlaneSettings {
     pub error_pages: Option<Arc<ErrorPages>>,
     /// Assets of earlier releases; `None` keeps none.
     pub old_assets: Option<Arc<OldAssets>>,
+    /// The cookie of sessions; `None` lets nobody go on reaching a superseded release.
+    pub session_cookie: Option<SessionCookie>,
     /// Handler of users' tokens. Without one, the fields that name tokens are removed.
     pub user_tokens: Option<Arc<dyn UserTokens>>,
     /// Counters for metrics; `None` counts nothing.

@@ -244,6 +244,12 @@ pub struct InstanceStatus {
     /// Resident memory of all its processes in bytes, measured when the status was written.
     #[serde(default)]
     pub memory_bytes: Option<u64>,
+    /// Number of clients whose sessions began there and go on although it has been superseded.
+    #[serde(default)]
+    pub sessions: Option<usize>,
+    /// Latest end of these sessions.
+    #[serde(default)]
+    pub sessions_until_ms: Option<UnixMillis>,
 }
 
 /// The failure of an instance.

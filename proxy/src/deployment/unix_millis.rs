@@ -1,6 +1,6 @@
 //! Points in time as files hold them.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,12 @@ impl UnixMillis {
     /// Returns the present time by the system's clock.
     pub fn now() -> Self {
         SystemTime::now().into()
+    }
+
+    /// Returns the time so long after this one.
+    pub fn after(self, time: Duration) -> Self {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
     }
 }
 

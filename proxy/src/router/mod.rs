@@ -18,7 +18,10 @@ use self::detour::Detour;
 pub use self::detour::Preview;
 pub use self::maintenance::Maintenance;
 pub use self::notice::{Class, Notice};
+use self::pinned::PinnedUpstreams;
+pub use self::pinned::SessionsLeft;
 pub use self::progress::{Observation, Progress, WorkerProgress};
+pub use self::session::{Session, SessionToken};
 use self::superseded::Superseded;
 pub use self::unanswered::Unanswered;
 pub use self::upstream::{Drain, ResponseCounts, ResponseOutcome, TunnelMark, Upstream};
@@ -27,7 +30,10 @@ use crate::release::Generation;
 mod detour;
 mod maintenance;
 mod notice;
+mod pinned;
 mod progress;
+mod session;
+mod session_routes;
 mod superseded;
 mod unanswered;
 mod upstream;
@@ -44,6 +50,7 @@ pub struct Router {
     active: ArcSwapOption<Upstream>,
     detour: Mutex<Detour>,
     superseded: Mutex<Superseded>,
+    pinned: Mutex<PinnedUpstreams>,
     route_changed: Notify,
     request_waiting: Notify,
     held: AtomicUsize,
@@ -95,6 +102,7 @@ impl Router {
             active: ArcSwapOption::empty(),
             detour: Mutex::default(),
             superseded: Mutex::default(),
+            pinned: Mutex::default(),
             released: AtomicUsize::new(0),
             route_changed: Notify::new(),
             request_waiting: Notify::new(),
@@ -176,6 +184,7 @@ impl Router {
             let mut detour = self.detour.lock();
             detour.end_preview(promoted);
             let kept = detour.active().take();
+            self.pin_superseded(kept.as_ref(), promoted);
             let superseded = if detour.is_engaged() {
                 *detour.active() = Some(upstream);
                 kept
@@ -190,9 +199,13 @@ impl Router {
         self.notify_workers(Notice::Promoted(promoted));
         // The route has it from now on.
         drop(self.superseded.lock().release(promoted));
+        drop(self.pinned.lock().unpin(promoted));
         if let Some(superseded) = superseded.filter(|old| old.generation != promoted) {
             self.superseded.lock().add(&superseded);
-            self.notify_workers(Notice::Superseded(superseded.generation));
+            // Requests of its sessions use its idle connections.
+            if !superseded.is_pinnable() {
+                self.notify_workers(Notice::Superseded(superseded.generation));
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
 
 use super::progress::Progress;
+use super::session::SessionToken;
 use super::unanswered::Unanswered;
 use crate::release::Generation;
 
@@ -22,6 +23,9 @@ pub struct Upstream {
     /// The user who has to listen there, if that is looked at.
     pub user: Option<u32>,
     is_evicted: AtomicBool,
+    /// Its name in the cookies of clients, if they get any.
+    session: Option<SessionToken>,
+    has_sessions: AtomicBool,
     tunnels: Arc<AtomicUsize>,
     responses: Option<Arc<ResponseCounts>>,
     unanswered: Unanswered,
@@ -63,17 +67,18 @@ pub struct Drain {
 impl Upstream {
     /// Returns an upstream, and a [`Drain`] that completes when nothing is in flight to it any more.
     pub fn new(generation: Generation, address: SocketAddr) -> (Arc<Self>, Drain) {
-        Self::with_counts(generation, address, None, None, Arc::default())
+        Self::with_counts(generation, address, None, None, Arc::default(), None)
     }
 
     /// Does the same as [`Upstream::new`], counts responses in `responses`, and records in
-    /// `progress` how they come.
+    /// `progress` how they come. Sessions that begin there have the token `session`.
     pub fn with_counts(
         generation: Generation,
         address: SocketAddr,
         user: Option<u32>,
         responses: Option<Arc<ResponseCounts>>,
         progress: Arc<Progress>,
+        session: Option<SessionToken>,
     ) -> (Arc<Self>, Drain) {
         let (in_use, released) = oneshot::channel();
         let upstream = Arc::new(Self {
@@ -81,6 +86,8 @@ impl Upstream {
             address,
             user,
             is_evicted: AtomicBool::new(false),
+            session,
+            has_sessions: AtomicBool::new(false),
             tunnels: Arc::default(),
             responses,
             unanswered: Unanswered::default(),
@@ -112,6 +119,29 @@ impl Upstream {
                 responses.errors.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Returns `true` if clients may go on reaching it when it is superseded.
+    pub(super) fn is_pinnable(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Returns the token of sessions that began there.
+    pub(super) fn session_token(&self) -> Option<SessionToken> {
+        self.session
+    }
+
+    /// Returns the token for the cookie of a client, which has a session there from now on.
+    pub(super) fn begin_session(&self) -> Option<SessionToken> {
+        if !self.has_sessions() {
+            self.has_sessions.store(true, Ordering::Relaxed);
+        }
+        self.session
+    }
+
+    /// Returns `true` if any client has a cookie of it.
+    pub(super) fn has_sessions(&self) -> bool {
+        self.has_sessions.load(Ordering::Relaxed)
     }
 
     pub(super) fn mark_evicted(&self) {

@@ -1,4 +1,5 @@
-//! The drain: a request that outlasts its grace is cut, and its client sees that.
+//! The drain: a request that outlasts its grace is cut, and its client sees that; a stream of events
+//! ends between two.
 
 use tests::websocket::WebSocket;
 use tests::{Site, app};
@@ -36,7 +37,9 @@ fn an_event_stream_and_a_websocket_have_a_grace_of_their_own() {
     site.deploy("v2");
     site.await_active("v2");
 
-    stream.assert_cut();
+    stream.assert_ended_between_events();
+    // To its client nothing has failed: the connection goes on.
+    assert_eq!(stream.get("/version").unwrap().release(), "v2");
     tests::eventually(
         || "the WebSocket is cut".to_owned(),
         || socket.echo("still there?").err(),
@@ -63,7 +66,7 @@ fn the_oldest_of_too_many_draining_releases_is_cut() {
     site.deploy("v3");
     site.await_active("v3");
 
-    oldest.assert_cut();
+    oldest.assert_ended_between_events();
     let status = site.wait_until("v1 is gone", |status| {
         !status.is_draining("v1") && status.stopping.is_empty()
     });
@@ -87,7 +90,7 @@ fn a_request_keeps_its_grace_when_its_release_serves_again_and_drains_once_more(
     site.wait_until("both are in flight", |status| status.in_flight() == 2);
     site.deploy("v2");
     site.await_active("v2");
-    stream.assert_cut();
+    stream.assert_ended_between_events();
 
     site.ask(r#"{"serial":1,"rollback":{"to":null,"serial":1}}"#);
     let status = site.await_active("v1");

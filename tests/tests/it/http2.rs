@@ -329,7 +329,7 @@ fn refusal(site: &Running) -> h2::Error {
     let mut client = Client::connect(site.address());
     let sent = client.get("/version");
     let answer = async { Ok::<_, ()>(sent.response.await) };
-    client.await_ok(answer).unwrap_err()
+    client.await_ok(answer).expect_err("a refusal")
 }
 
 #[test]

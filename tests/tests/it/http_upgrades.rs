@@ -352,7 +352,7 @@ fn a_tunnel_of_another_protocol_is_cut_at_the_deadline_without_a_word() {
 }
 
 #[test]
-fn an_event_stream_is_cut_at_the_tunnels_deadline_and_looks_cut() {
+fn an_event_stream_ends_between_two_events_and_its_connection_goes_on() {
     let stage = Stage::with(&[("--tunnel-drain-timeout", "1s"), ("--drain-timeout", "10m")]);
     let mut client = stage.client_sends(GET);
     let mut app = stage.app();
@@ -360,6 +360,20 @@ fn an_event_stream_is_cut_at_the_tunnels_deadline_and_looks_cut() {
     app.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
     client.answer_head();
     client.expect("9\r\ndata: 1\n\n\r\n");
+    stage.swap();
+    client.expect("0\r\n\r\n");
+    app.end();
+}
+
+#[test]
+fn an_event_stream_within_an_event_is_cut_at_the_tunnels_deadline_and_looks_cut() {
+    let stage = Stage::with(&[("--tunnel-drain-timeout", "1s"), ("--drain-timeout", "10m")]);
+    let mut client = stage.client_sends(GET);
+    let mut app = stage.app();
+    app.expect(GET_PASSED_ON);
+    app.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n");
+    client.answer_head();
+    client.expect("8\r\ndata: 1\n\r\n");
     stage.swap();
     assert_eq!(client.end(), End::Reset);
     app.end();

@@ -89,6 +89,7 @@ mod rights;
 mod rollback;
 mod rollout;
 mod sample_app;
+mod sessions;
 mod shutdown;
 mod siblings;
 mod staged;

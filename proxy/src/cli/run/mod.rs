@@ -24,7 +24,8 @@ pub use instances::{
 pub use observing::{LogOptions, ObservabilityOptions};
 pub use reloadable::ReloadableOptions;
 pub use traffic::{
-    ClientOptions, HoldOptions, ResponseOptions, ShutdownOptions, Switch, UpstreamOptions,
+    ClientOptions, HoldOptions, ResponseOptions, SessionOptions, ShutdownOptions, Switch,
+    UpstreamOptions,
 };
 
 /// Prefix of the environment variables of options.
@@ -65,6 +66,9 @@ pub struct Run {
 
     #[command(flatten)]
     pub hold: HoldOptions,
+
+    #[command(flatten)]
+    pub sessions: SessionOptions,
 
     #[command(flatten)]
     pub responses: ResponseOptions,

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
-use crate::cli::values::{Duration, Size, parse_listen, parse_network};
-use crate::data_plane::Forwarded;
+use crate::cli::values::{Duration, Size, parse_listen, parse_network, parse_sticky};
+use crate::data_plane::{Forwarded, SessionCookie};
 use crate::user_tokens::WindowsAuth;
 
 /// Connections of clients.
@@ -143,6 +143,28 @@ pub struct HoldOptions {
     /// with 503
     #[arg(long, default_value_t = 1000)]
     pub max_held: usize,
+}
+
+/// Clients that stay at the release that they know.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Sessions")]
+pub struct SessionOptions {
+    /// Let a client that is known by a cookie go on reaching the release on which its session began:
+    /// `cookie` or `cookie=NAME`; the name is `handoff` otherwise
+    ///
+    /// handoff sets the cookie itself, and the app never sees it. New clients always get the active
+    /// release. A crash, a rollback, and --max-draining end sessions at once.
+    #[arg(long, value_name = "cookie[=NAME]", value_parser = parse_sticky)]
+    pub sticky: Option<SessionCookie>,
+
+    /// Maximum time after a handoff for which sessions go on at the superseded release
+    #[arg(long, default_value = "30m")]
+    pub session_timeout: Duration,
+
+    /// Time without a request of any client with a session there after which a superseded release
+    /// ends earlier
+    #[arg(long, default_value = "5m")]
+    pub session_idle: Duration,
 }
 
 /// Responses of handoff itself.

@@ -71,6 +71,9 @@ pub(in crate::commands) struct Draining {
     pub(in crate::commands) release: ReleaseId,
     pub(in crate::commands) requests: usize,
     pub(in crate::commands) tunnels: usize,
+    /// Number of clients whose sessions go on there; `None` without such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::commands) sessions: Option<usize>,
 }
 
 /// The reason of a refusal, as far as the sidecar still has it.
@@ -248,6 +251,7 @@ impl Step {
                 release: instance.release.clone(),
                 requests: instance.in_flight.saturating_sub(instance.tunnels),
                 tunnels: instance.tunnels,
+                sessions: instance.sessions,
             })
             .collect();
         if draining.is_empty() {
@@ -325,7 +329,17 @@ impl fmt::Display for Draining {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let requests = count(self.requests, "request");
         let tunnels = count(self.tunnels, "tunnel");
-        write!(f, "{} drains: {requests} and {tunnels} left", self.release)
+        let release = &self.release;
+        match self.sessions {
+            None => write!(f, "{release} drains: {requests} and {tunnels} left"),
+            Some(sessions) => {
+                let sessions = count(sessions, "session");
+                write!(
+                    f,
+                    "{release} keeps {sessions}: {requests} and {tunnels} at the moment"
+                )
+            }
+        }
     }
 }
 

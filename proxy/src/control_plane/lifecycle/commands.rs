@@ -142,6 +142,7 @@ impl Lifecycle {
         self.phase = Phase::ShuttingDown;
         self.leave_staged(actions);
         self.abandon_incoming(actions);
+        self.end_sessions(|_, _| true, actions);
         self.end_trial(actions);
     }
 

@@ -1,6 +1,6 @@
 //! Decisions that follow from facts.
 
-use super::{Action, Active, Candidate, Draining, Health, Incoming, Instance, Lifecycle, Purpose};
+use super::{Action, Active, Candidate, Health, Incoming, Instance, Lifecycle, Purpose};
 use super::{RefusalCause, Serving, Spare};
 use crate::release::{Generation, ReleaseId};
 
@@ -114,12 +114,12 @@ impl Lifecycle {
             self.refuse_newer(&release, actions);
         }
         if let Serving::Active(superseded) = before {
-            let superseded = superseded.instance;
-            let is_new = superseded.release != release && !self.has_given_way(&release);
+            let from = &superseded.instance;
+            let is_new = from.release != release && !self.has_given_way(&release);
             if purpose == Purpose::Deploy && is_new {
-                self.begin_trial(generation, superseded.generation, actions);
+                self.begin_trial(generation, from.generation, actions);
             }
-            self.drain(superseded, actions);
+            self.supersede(superseded, actions);
         }
         // The promoted release may have been the fallback for a newer one that failed when nothing
         // else served. Now that something serves, the newer one gets a fair trial.
@@ -201,22 +201,6 @@ impl Lifecycle {
         }
     }
 
-    pub(super) fn drained(&mut self, generation: Generation, actions: &mut Vec<Action>) {
-        let Some(Draining { release, .. }) = self.draining.remove(&generation) else {
-            return;
-        };
-        match self.trial_mut() {
-            Some(spare) if *spare == Spare::Draining(generation) => {
-                *spare = Spare::Standby(Instance {
-                    generation,
-                    release,
-                });
-                actions.push(Action::Keep(generation));
-            }
-            _ => self.stop(generation, actions),
-        }
-    }
-
     pub(super) fn exited(&mut self, generation: Generation, actions: &mut Vec<Action>) {
         self.draining.remove(&generation);
         self.stopping.remove(&generation);
@@ -236,7 +220,7 @@ impl Lifecycle {
         }
     }
 
-    fn trial_mut(&mut self) -> Option<&mut Spare> {
+    pub(super) fn trial_mut(&mut self) -> Option<&mut Spare> {
         self.serving.active_mut()?.trial.as_mut()
     }
 

@@ -14,6 +14,9 @@
 //!  any state ── exited ──▶ gone
 //! ```
 //!
+//! With sessions, a superseded instance is pinned before it finishes its requests: clients whose
+//! sessions began there still reach it. Nothing in flight does not end it then.
+//!
 //! A candidate that is to be staged waits beside the active instance until it is promoted or given
 //! up:
 //!
@@ -59,6 +62,7 @@ use crate::release::{Generation, ReleaseId};
 mod commands;
 mod decide;
 mod giving_way;
+mod leaving;
 mod staging;
 mod state;
 mod steps;
@@ -113,6 +117,8 @@ pub struct Policy {
     pub has_trials: bool,
     /// True if the sidecar goes back to another release without being asked.
     pub may_go_back: bool,
+    /// True if clients reach a superseded instance until their sessions there end.
+    pub has_sessions: bool,
 }
 
 /// The reason for a launch.
@@ -170,6 +176,8 @@ pub enum Event {
     TrialEnded(Generation),
     /// The root process has ended, and its process tree with it.
     Exited(Generation),
+    /// The sessions that began at the superseded instance are over.
+    SessionsEnded(Generation),
     /// Nothing is in flight to the instance any more.
     Drained(Generation),
     /// The back-off is over.
@@ -215,6 +223,9 @@ pub enum Action {
     ReportNothingStaged,
     /// Routes new requests nowhere: they are held.
     Withdraw,
+    /// Goes on routing requests of sessions that began at the superseded instance there; reports
+    /// [`Event::SessionsEnded`] at their end.
+    Pin(Generation),
     /// Reports the end of the last request in flight; evicts those that outlast the grace period.
     Drain(Generation),
     /// Cuts off what is in flight to the instance now.
@@ -333,6 +344,7 @@ impl Lifecycle {
                 }
             }
             Event::Exited(generation) => self.exited(generation, to),
+            Event::SessionsEnded(generation) => self.sessions_ended(generation, to),
             Event::Drained(generation) => self.drained(generation, to),
             Event::RetryDue => self.retry_due(to),
             Event::ReturnDue(release) => self.return_due(&release, to),
@@ -422,6 +434,8 @@ impl Lifecycle {
 mod crash_tests;
 #[cfg(test)]
 mod giving_way_tests;
+#[cfg(test)]
+mod leaving_tests;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]

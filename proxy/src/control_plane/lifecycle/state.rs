@@ -83,9 +83,20 @@ pub(super) struct Candidate {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Draining {
     pub(super) release: ReleaseId,
-    pub(super) is_evicted: bool,
+    pub(super) leaving: Leaving,
     /// False if it was only staged: nothing goes back to it.
     pub(super) has_served: bool,
+}
+
+/// The stage of a superseded instance's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Leaving {
+    /// Clients whose sessions began there still reach it.
+    Pinned,
+    /// It gets no new requests.
+    Finishing,
+    /// Its requests have been cut off.
+    Evicted,
 }
 
 /// A release that gave way to another one because it crashed again and again.

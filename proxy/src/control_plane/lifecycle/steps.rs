@@ -1,6 +1,7 @@
 //! Steps of which decisions are made.
 
-use super::{Action, Active, Candidate, Draining, GOOD, Incoming, Instance, Lifecycle, Planned};
+use super::state::Leaving;
+use super::{Action, Active, Candidate, GOOD, Incoming, Instance, Lifecycle, Planned};
 use super::{Purpose, RefusalCause, Serving, Spare};
 use crate::release::{Generation, ReleaseId};
 
@@ -78,6 +79,7 @@ impl Lifecycle {
         self.crashes.remove(&release);
         self.forget_giving_way(&release);
         self.refused.insert(release.clone());
+        self.end_sessions(|_, other| *other == release, actions);
         actions.push(Action::Refuse(generation, release, cause));
     }
 
@@ -113,26 +115,6 @@ impl Lifecycle {
         }
     }
 
-    pub(super) fn drain(&mut self, superseded: Instance, actions: &mut Vec<Action>) {
-        let Instance {
-            generation,
-            release,
-        } = superseded;
-        let draining = Draining {
-            release,
-            is_evicted: false,
-            has_served: true,
-        };
-        self.draining.insert(generation, draining);
-        actions.push(Action::Drain(generation));
-        let excess = self.draining.len().saturating_sub(self.policy.max_draining);
-        for (generation, draining) in self.draining.iter_mut().take(excess) {
-            if !std::mem::replace(&mut draining.is_evicted, true) {
-                actions.push(Action::Evict(*generation));
-            }
-        }
-    }
-
     pub(super) fn stop(&mut self, generation: Generation, actions: &mut Vec<Action>) {
         self.stopping.insert(generation);
         actions.push(Action::Stop(generation));
@@ -152,7 +134,7 @@ impl Lifecycle {
         let standby = standby.map(|standby| (standby.generation, &standby.release));
         let draining = self.draining.iter().rev();
         let draining = draining
-            .filter(|(_, draining)| draining.has_served && !draining.is_evicted)
+            .filter(|(_, draining)| draining.has_served && draining.leaving != Leaving::Evicted)
             .map(|(generation, draining)| (*generation, &draining.release));
         let mut spares = standby.into_iter().chain(draining);
         spares

@@ -6,6 +6,7 @@ pub(super) const POLICY: Policy = Policy {
     can_overlap: true,
     has_trials: false,
     may_go_back: true,
+    has_sessions: false,
 };
 
 pub(super) fn release(name: &str) -> ReleaseId {

@@ -101,6 +101,9 @@ impl<L: Launch> Supervisor<L> {
             return;
         };
         let from = instance.enter(InstanceState::Draining);
+        let upstream = instance.upstream();
+        let drained = Message::Drained(generation, instance.promotion());
+        self.router.end_sessions(generation);
         let change = (Some(from), Some(InstanceState::Draining));
         let draining = Change::Draining {
             in_flight: instance.in_flight(),
@@ -113,8 +116,6 @@ impl<L: Launch> Supervisor<L> {
             .tunnel_drain_timeout
             .min(self.settings.drain_timeout);
         let tunnel_end = Instant::now() + tunnel_timeout;
-        let upstream = instance.upstream();
-        let drained = Message::Drained(generation, instance.promotion());
         let router = Arc::clone(&self.router);
         let messages = self.messages.clone();
         instance.eviction = Timer::run(async move {
@@ -131,6 +132,10 @@ impl<L: Launch> Supervisor<L> {
         let Some(instance) = self.instances.get_mut(generation) else {
             return;
         };
+        if instance.state == InstanceState::Pinned {
+            instance.enter(InstanceState::Draining);
+            self.router.end_sessions(generation);
+        }
         let upstream = instance.upstream();
         let drained = Message::Drained(generation, instance.promotion());
         let router = Arc::clone(&self.router);

@@ -77,6 +77,7 @@ impl<L: Launch> Supervisor<L> {
             Some(InstanceState::Candidate) => "before it was ready",
             Some(InstanceState::Staged) => "while it was staged",
             Some(InstanceState::Active) => "while it was active",
+            Some(InstanceState::Pinned) => "while clients had sessions there",
             Some(InstanceState::Draining) => "while it drained",
             Some(InstanceState::Standby) => "while it was on standby",
             Some(InstanceState::Stopping) | None => {
@@ -154,6 +155,7 @@ impl<L: Launch> Supervisor<L> {
     }
 
     pub(super) fn finish_end(&mut self, generation: Generation) {
+        self.router.end_sessions(generation);
         self.journal.record_end(generation, &self.releases);
         self.forget_unneeded();
     }

@@ -17,7 +17,7 @@ use crate::control_plane::instance::LastProbe;
 use crate::deployment::status::{InstanceStatus, Status, UnixMillis};
 use crate::process::variables::Variables;
 use crate::release::{Generation, Release, ReleaseId};
-use crate::router::{Progress, ResponseCounts, Upstream};
+use crate::router::{Progress, ResponseCounts, SessionToken, Upstream};
 
 /// All instances that have been launched and have not ended.
 #[derive(Debug, Default)]
@@ -47,6 +47,8 @@ pub(super) struct Instance {
     /// Number of upstreams so far: only the drain of the latest one counts.
     promotions: u32,
     answers: Option<Arc<ResponseCounts>>,
+    /// Its name in the cookies of clients, with `--sticky`.
+    session: Option<SessionToken>,
     pub(super) progress: Arc<Progress>,
     pub(super) state_file: Option<PathBuf>,
     pub(super) eviction: Timer,
@@ -60,6 +62,8 @@ pub(super) enum InstanceState {
     Candidate,
     Staged,
     Active,
+    /// Superseded; requests of sessions that began there still reach it.
+    Pinned,
     Draining,
     Standby,
     Stopping,
@@ -118,7 +122,10 @@ impl Instances {
         self.0.values().all(|instance| {
             matches!(
                 instance.state,
-                InstanceState::Active | InstanceState::Standby | InstanceState::Staged
+                InstanceState::Active
+                    | InstanceState::Pinned
+                    | InstanceState::Standby
+                    | InstanceState::Staged
             ) && instance.in_flight() == 0
         })
     }
@@ -155,7 +162,7 @@ impl Instances {
                 InstanceState::Staged => status.staged = Some(shown),
                 InstanceState::Active => status.active = Some(shown),
                 InstanceState::Standby => status.standby = Some(shown),
-                InstanceState::Draining => status.draining.push(shown),
+                InstanceState::Pinned | InstanceState::Draining => status.draining.push(shown),
                 InstanceState::Stopping => status.stopping.push(shown),
             }
         }
@@ -170,6 +177,7 @@ impl Instance {
         release: &Release,
         environment: Variables,
         answers: Option<Arc<ResponseCounts>>,
+        session: Option<SessionToken>,
     ) -> Self {
         Self {
             release: release.id.clone(),
@@ -188,6 +196,7 @@ impl Instance {
             upstream: Weak::new(),
             promotions: 0,
             answers,
+            session,
             progress: Arc::default(),
             state_file: None,
             eviction: Timer::default(),
@@ -242,8 +251,14 @@ impl Instance {
         self.promotions += 1;
         let promotion = self.promotions;
         let (answers, progress) = (self.answers.clone(), Arc::clone(&self.progress));
-        let (upstream, drain) =
-            Upstream::with_counts(generation, address, self.user, answers, progress);
+        let (upstream, drain) = Upstream::with_counts(
+            generation,
+            address,
+            self.user,
+            answers,
+            progress,
+            self.session,
+        );
         self.upstream = drain.upstream();
         let messages = messages.clone();
         tokio::task::spawn_local(async move {
@@ -257,7 +272,10 @@ impl Instance {
     pub(super) fn in_flight(&self) -> usize {
         let has_handle = matches!(
             self.state,
-            InstanceState::Active | InstanceState::Staged | InstanceState::Standby
+            InstanceState::Active
+                | InstanceState::Pinned
+                | InstanceState::Staged
+                | InstanceState::Standby
         );
         let routed = usize::from(has_handle);
         self.upstream.strong_count().saturating_sub(routed)
@@ -288,6 +306,8 @@ impl Instance {
             state_file: self.state_file.clone(),
             // Measured only for a reader.
             memory_bytes: None,
+            sessions: None,
+            sessions_until_ms: None,
         }
     }
 }
@@ -301,6 +321,7 @@ impl InstanceState {
             Self::Candidate => "candidate",
             Self::Staged => "staged",
             Self::Active => "active",
+            Self::Pinned => "pinned",
             Self::Draining => "draining",
             Self::Standby => "standby",
             Self::Stopping => "stopping",

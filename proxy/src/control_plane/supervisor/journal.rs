@@ -47,6 +47,7 @@ pub(super) enum Change {
     NotLaunched,
     Promoted { address: SocketAddr, took: Duration },
     Kept,
+    Pinned,
     Staged,
     Draining { in_flight: usize },
     Stopping,
@@ -332,6 +333,7 @@ impl From<&Event> for Cause {
             Event::TooManyErrors(generation) => of(generation, "answers with too many errors"),
             Event::TrialEnded(generation) => of(generation, "has ended its trial"),
             Event::Exited(generation) => of(generation, "has ended"),
+            Event::SessionsEnded(generation) => of(generation, "has no sessions any more"),
             Event::Drained(generation) => of(generation, "has nothing in flight"),
             Event::RetryDue => "the back-off is over".to_owned(),
             Event::ReturnDue(_) => "the pause after its crashes is over".to_owned(),
@@ -359,6 +361,7 @@ impl Change {
             Self::NotLaunched => "instance_not_launched",
             Self::Promoted { .. } => "instance_promoted",
             Self::Kept => "instance_kept",
+            Self::Pinned => "instance_pinned",
             Self::Staged => "instance_staged",
             Self::Draining { .. } => "instance_draining",
             Self::Stopping => "instance_stopping",
@@ -380,6 +383,10 @@ impl fmt::Display for Change {
                 write!(f, "instance promoted at {address} within {took}")
             }
             Self::Kept => write!(f, "instance kept on standby"),
+            Self::Pinned => write!(
+                f,
+                "instance superseded; clients whose sessions began there still reach it"
+            ),
             Self::Staged => write!(f, "instance staged: it awaits `handoff promote`"),
             Self::Draining { in_flight } => {
                 write!(f, "instance drains, with {in_flight} in flight")

@@ -17,6 +17,7 @@ use crate::os::ports;
 use crate::process::template::Values;
 use crate::process::{Launch, LaunchSpec, Process as _, ProcessRole};
 use crate::release::{Generation, Release, ReleaseId};
+use crate::router::SessionToken;
 
 /// Address at which apps listen.
 const HOST: &str = "127.0.0.1";
@@ -60,6 +61,7 @@ impl<L: Launch> Supervisor<L> {
             &accepted.release,
             self.settings.environment.clone(),
             answers,
+            self.settings.sessions.map(|_| SessionToken::random()),
         );
         self.instances.insert(generation, instance);
         let cause = match purpose {

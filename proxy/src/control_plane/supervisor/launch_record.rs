@@ -26,7 +26,10 @@ impl StatusJournal {
         let verb = match state {
             InstanceState::Stopping => "stopped",
             InstanceState::Candidate | InstanceState::Staged => "ended",
-            InstanceState::Active | InstanceState::Draining | InstanceState::Standby => {
+            InstanceState::Active
+            | InstanceState::Pinned
+            | InstanceState::Draining
+            | InstanceState::Standby => {
                 let others = if time < SETTLED { in_a_row } else { 0 };
                 handoff.crashes = others.saturating_add(1);
                 "crashed"

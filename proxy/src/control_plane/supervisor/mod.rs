@@ -47,6 +47,7 @@ mod launch;
 mod launch_record;
 mod releases;
 mod responsiveness;
+mod sessions;
 mod staging;
 mod timer;
 mod trial;
@@ -270,6 +271,7 @@ impl<L: Launch> Supervisor<L> {
             Action::Unstage(generation) => self.unstage(generation),
             Action::ReportNothingStaged => self.report_nothing_staged(),
             Action::Withdraw => self.withdraw(),
+            Action::Pin(generation) => self.pin(generation),
             Action::Drain(generation) => self.drain(generation),
             Action::Evict(generation) => self.evict(generation),
             Action::Keep(generation) => self.keep(generation),
@@ -320,6 +322,7 @@ impl<L: Launch> Supervisor<L> {
                 paused.in_flight = self.instances.in_flight();
             }
             self.instances.show(&self.releases, status);
+            self.show_sessions(status);
         });
     }
 

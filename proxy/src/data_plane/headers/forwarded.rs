@@ -99,6 +99,12 @@ impl AddedFields {
     }
 }
 
+/// Returns `true` if the client's own connection is encrypted, as far as the rewritten request tells.
+pub fn is_secure(headers: &HeaderMap) -> bool {
+    let proto = headers.get(&FORWARDED_PROTO);
+    proto.is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
 /// Returns the address of the client of a request, behind the trusted proxies that have passed it
 /// on; `None` if they do not tell.
 pub fn client_address(

@@ -19,7 +19,7 @@ mod names;
 
 pub use authentication::ConnectionLogin;
 pub use flags::HeaderFlags;
-pub use forwarded::{AddedFields, Forwarded, Peer, TrustedProxies, client_address};
+pub use forwarded::{AddedFields, Forwarded, Peer, TrustedProxies, client_address, is_secure};
 pub use names::{is_alias, is_own};
 
 /// The reason for which a request cannot be passed on (RFC 9112, section 3.2).

@@ -195,6 +195,12 @@ impl Scrape {
             gauges(|instance| Some(instance.tunnels as f64)),
         )?;
         metric.gauges(
+            "handoff_sessions",
+            "Clients whose sessions go on at a superseded instance",
+            None,
+            gauges(|instance| Some(instance.sessions? as f64)),
+        )?;
+        metric.gauges(
             "handoff_instance_resident_memory",
             "Resident memory of all processes of an instance; shared memory counts for each of them",
             Some(&Unit::Bytes),

@@ -18,6 +18,7 @@ const POLICY: Policy = Policy {
     can_overlap: true,
     has_trials: false,
     may_go_back: true,
+    has_sessions: false,
 };
 
 /// Walks, and returns the number of different states.
@@ -133,6 +134,31 @@ fn every_order_keeps_them_while_a_release_is_staged() {
     assert!(seen > 10_000, "only {seen} states were seen");
     let seen = walk(POLICY, Story::Stages, 7);
     assert!(seen > 10_000, "only {seen} states were seen");
+}
+
+/// Superseded instances are pinned, and up to two of them.
+const SESSIONS: Policy = Policy {
+    has_sessions: true,
+    max_draining: 2,
+    ..POLICY
+};
+
+#[test]
+fn every_order_keeps_them_while_sessions_stay_at_superseded_instances() {
+    let seen = walk(SESSIONS, Story::Deploys, 8);
+    assert!(seen > 10_000, "only {seen} states were seen");
+    let policy = Policy {
+        has_trials: true,
+        ..SESSIONS
+    };
+    let seen = walk(policy, Story::Requests, 6);
+    assert!(seen > 3_000, "only {seen} states were seen");
+}
+
+#[test]
+#[should_panic(expected = "stopped under a session")]
+fn the_walk_finds_a_session_that_was_forgotten() {
+    walk_from(World::that_forgets_sessions(SESSIONS), Story::Deploys, 6);
 }
 
 /// Prints the events that led to the state in which a check fails.

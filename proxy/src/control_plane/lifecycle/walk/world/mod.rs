@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
+mod feasible;
 mod promises;
 
 /// The kinds of events that a walk includes.
@@ -41,6 +42,8 @@ pub(super) struct World {
     may_go_back: bool,
     /// True if the last event was a request for it: the only permission without auto-rollback.
     asked: bool,
+    /// A seeded fault: the lifecycle takes what is pinned for what only finishes its requests.
+    forgets_sessions: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -52,6 +55,7 @@ struct Process {
     unhealthy: bool,
     may_hold_requests: bool,
     draining: bool,
+    pinned: bool,
     standby: bool,
     /// It is staged, or was and has not served since.
     only_staged: bool,
@@ -84,6 +88,14 @@ impl World {
             rollback: None,
             may_go_back: false,
             asked: false,
+            forgets_sessions: false,
+        }
+    }
+
+    pub(super) fn that_forgets_sessions(policy: Policy) -> Self {
+        Self {
+            forgets_sessions: true,
+            ..Self::new(policy)
         }
     }
 
@@ -108,77 +120,6 @@ impl World {
 
     pub(super) fn has_staged(&self) -> bool {
         self.staged.is_some()
-    }
-
-    /// Everything that could happen next.
-    pub(super) fn feasible(&self, story: Story) -> Vec<Event> {
-        let releases = ["a", "b"].map(ReleaseId::new);
-        let mut events: Vec<_> = releases.clone().map(Event::Detected).into();
-        for (&generation, process) in &self.alive {
-            events.push(Event::Exited(generation));
-            if process.is_starting() {
-                events.push(Event::Ready(generation));
-                events.push(Event::NeverReady(generation));
-                events.push(Event::LaunchFailed(generation));
-            }
-            if process.draining {
-                events.push(Event::Drained(generation));
-            }
-            if self.routed == Some(generation) {
-                if !process.settled {
-                    events.push(Event::Settled(generation));
-                }
-                match (story, process.unhealthy) {
-                    (Story::Deploys | Story::Stages, _) => {}
-                    (_, false) => events.push(Event::LivenessLost(generation)),
-                    (_, true) => events.push(Event::LivenessRecovered(generation)),
-                }
-            }
-        }
-        if !self.served {
-            events.push(Event::OlderDetected(ReleaseId::new("a")));
-        }
-        if let Some(on_trial) = self.on_trial {
-            events.push(Event::TrialEnded(on_trial));
-            events.push(Event::TooManyErrors(on_trial));
-        }
-        if self.retry_armed {
-            events.push(Event::RetryDue);
-        }
-        if let Some(resting) = &self.resting {
-            events.push(Event::ReturnDue(resting.clone()));
-        }
-        if matches!(story, Story::Stages) {
-            let known = releases.clone().into_iter();
-            let known = known.filter(|release| self.knows(release));
-            events.extend(known.map(Event::StageRequested));
-            events.push(Event::PromoteRequested);
-            events.push(Event::AbortRequested);
-            events.push(Event::RestartRequested);
-            events.push(Event::RollbackRequested(None));
-            events.extend(self.staged.map(Event::StageExpired));
-        }
-        if matches!(story, Story::Requests) {
-            events.push(Event::RestartRequested);
-            events.push(Event::RollbackRequested(None));
-            // Only what is known can be named.
-            let known = releases.into_iter().filter(|release| self.knows(release));
-            for release in known {
-                events.push(Event::RollbackRequested(Some(release.clone())));
-                events.push(Event::RetryRequested(release));
-            }
-            events.push(if self.paused {
-                Event::PauseEnded
-            } else {
-                Event::PauseRequested
-            });
-        }
-        match (self.shutdown, self.closed) {
-            (false, _) => events.push(Event::ShutdownRequested),
-            (true, false) => events.push(Event::PortClosed),
-            (true, true) => {}
-        }
-        events
     }
 
     fn knows(&self, release: &ReleaseId) -> bool {
@@ -216,9 +157,13 @@ impl World {
             Event::TrialEnded(_) => self.on_trial = None,
             Event::Drained(generation) => {
                 let process = self.process(*generation);
-                process.draining = false;
-                process.may_hold_requests = false;
+                // Nothing is in flight at a pinned one at the moment: a session may come back.
+                if !process.pinned {
+                    process.draining = false;
+                    process.may_hold_requests = false;
+                }
             }
+            Event::SessionsEnded(_) => {}
             Event::RetryDue => self.retry_armed = false,
             Event::ReturnDue(_) => self.resting = None,
             Event::RollbackRequested(to) => {
@@ -270,13 +215,26 @@ impl World {
             }
             Action::Drain(generation) => {
                 assert_ne!(self.routed, Some(generation), "drained while routed");
-                self.process(generation).draining = true;
+                let process = self.process(generation);
+                process.draining = true;
+                process.pinned = false;
+            }
+            Action::Pin(generation) => {
+                assert_ne!(self.routed, Some(generation), "pinned while routed");
+                assert!(self.policy().has_sessions, "pinned uninvited");
+                let process = self.process(generation);
+                process.draining = true;
+                process.pinned = true;
+                if self.forgets_sessions {
+                    self.lifecycle.forget_sessions(generation);
+                }
             }
             Action::Evict(generation) => {
                 let process = self.process(generation);
                 assert!(process.draining, "evicted what was not draining");
                 assert!(!process.evicted, "evicted twice");
                 process.evicted = true;
+                process.pinned = false;
             }
             Action::Keep(generation) => {
                 assert!(self.on_trial.is_some(), "kept without a trial");
@@ -289,6 +247,7 @@ impl World {
             Action::Stop(generation) => {
                 assert_ne!(self.routed, Some(generation), "stopped while routed");
                 let process = self.process(generation);
+                assert!(!process.pinned, "stopped under a session");
                 assert!(!process.may_hold_requests, "stopped under a request");
                 assert!(!process.stopped, "stopped twice");
                 process.stopped = true;
@@ -406,6 +365,7 @@ impl World {
         );
         process.may_hold_requests = true;
         process.draining = false;
+        process.pinned = false;
         process.evicted = false;
         process.standby = false;
         self.refused.retain(|refused| Some(refused) != to.as_ref());

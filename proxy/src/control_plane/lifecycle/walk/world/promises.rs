@@ -47,6 +47,11 @@ impl World {
                 || process.is_starting();
             assert!(known, "generation {generation} was lost");
         }
+        for process in self.alive.values().filter(|process| process.pinned) {
+            let refused = process.release.as_ref().map(|r| self.refused.contains(r));
+            assert_ne!(refused, Some(true), "sessions stay at a refused release");
+            assert!(!self.shutdown, "sessions outlast the shutdown");
+        }
         if self.closed && self.alive.is_empty() {
             assert!(self.lifecycle.is_finished(), "does not end");
         }
