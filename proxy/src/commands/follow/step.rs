@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::commands::count;
-use crate::deployment::status::{Failure, Handoff, Outcome, Status};
+use crate::deployment::status::{Failure, Handoff, InstanceStatus, Outcome, Status};
 use crate::release::{Generation, ReleaseId};
 
 /// Number of failures after which a command gives up. Without another release to serve, a sidecar
@@ -131,7 +131,17 @@ impl Step {
             handoff.release == *to
                 && (handoff.generation > before || handoff.outcome == Outcome::Starting)
         };
-        Self::towards(status, is_active, is_ours, ENOUGH)
+        let step = Self::towards(status, is_active, is_ours, ENOUGH);
+        // One that was done at once may be overtaken between two readings of the status.
+        let is_newer =
+            |active: &&InstanceStatus| active.generation > before && active.release != *to;
+        match (&step, status.active.as_ref().filter(is_newer)) {
+            (Self::Waiting { .. }, Some(newer)) => Self::impossible(&format!(
+                "the rollback to {to} was superseded: {} serves instead",
+                newer.release
+            )),
+            (_, _) => step,
+        }
     }
 
     /// Returns the progress with the promotion of an instance that is, or was to be, staged.
@@ -441,6 +451,29 @@ mod tests {
         other["digest"] = "other".into();
         let more = json!({"active": instance("other"), "handoffs": [other]});
         assert_eq!(step(more), Step::Waiting { problem: None });
+    }
+
+    #[test]
+    fn a_rollback_that_is_overtaken_is_superseded_by_name() {
+        let rollback = |active: u64, handoffs: Value| {
+            let mut serves = instance("newer");
+            serves["generation"] = active.into();
+            serves["release"] = "v3".into();
+            let status = status(json!({"active": serves, "handoffs": handoffs}));
+            Step::of_rollback(&status, &ReleaseId::new("v2"), Generation(2))
+        };
+        let waiting = Step::Waiting { problem: None };
+        // What served before the command says nothing.
+        assert_eq!(rollback(2, json!([handoff(1, "promoted")])), waiting);
+        assert_eq!(rollback(3, json!([handoff(4, "starting")])), Step::Starting);
+        for done in [
+            json!([handoff(1, "promoted")]),
+            json!([handoff(3, "promoted")]),
+        ] {
+            let step = rollback(4, done);
+            let refusal = step.refusal().expect("a refusal");
+            assert!(refusal.reason.contains("v3"), "{refusal:?}");
+        }
     }
 
     #[test]
