@@ -1,11 +1,12 @@
 //! The progress of one sidecar with a command. Pure.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::commands::count;
-use crate::deployment::status::{Failure, Handoff, InstanceStatus, Outcome, Status};
+use crate::deployment::status::{Failure, Handoff, InstanceStatus, Outcome, Settling, Status};
 use crate::release::{Generation, ReleaseId};
 
 /// Number of failures after which a command gives up. Without another release to serve, a sidecar
@@ -214,7 +215,8 @@ impl Step {
             problem: if status.awaits_turn {
                 Some(AWAITS_TURN.to_owned())
             } else {
-                status.artifact_problem.clone()
+                let settling = || status.settling.as_ref().map(wait_of);
+                status.artifact_problem.clone().or_else(settling)
             },
         };
         let Some(last) = ours().next_back() else {
@@ -299,6 +301,12 @@ impl Step {
         std::mem::discriminant(self) != std::mem::discriminant(told)
             || matches!(self, Self::Waiting { .. }) && self != told
     }
+}
+
+/// Returns the reason why an artifact that may still change is not accepted.
+fn wait_of(settling: &Settling) -> String {
+    let period = humantime::format_duration(Duration::from_millis(settling.period_ms));
+    format!("it settles, until it has not changed for {period}")
 }
 
 impl fmt::Display for Step {
@@ -474,6 +482,15 @@ mod tests {
             let refusal = step.refusal().expect("a refusal");
             assert!(refusal.reason.contains("v3"), "{refusal:?}");
         }
+    }
+
+    #[test]
+    fn an_artifact_that_settles_is_noticed() {
+        let settling = json!({"artifact": "site", "period_ms": 5000, "changed_ms": 1,
+            "sees_writers": true});
+        let text = step(json!({"settling": settling})).to_string();
+        assert!(text.contains("not changed for 5s"), "{text}");
+        assert!(!text.contains("not noticed"), "{text}");
     }
 
     #[test]
