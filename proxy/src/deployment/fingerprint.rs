@@ -10,7 +10,11 @@ use super::digest::{Entry, EntryKind, belongs_aside};
 use super::file_error::NameFile as _;
 use crate::os::files;
 
-/// The lengths, times and permissions of an artifact: while they are equal, so is its content.
+/// The lengths, times, permissions and identities of an artifact: while they are equal, so is its
+/// content.
+///
+/// Two folders that were made at the same moment may differ in their identities alone. On a share,
+/// a file may get another one while it stays the same, so identities do not count there.
 ///
 /// Version control folders and editor files are left out: they never cause a deploy.
 #[derive(Clone, Debug)]
@@ -23,6 +27,8 @@ pub struct Fingerprint {
     pub is_folder: bool,
     /// Number of folders in it, itself included; zero for a file.
     pub folders: usize,
+    /// True if inodes count: on a local file system.
+    has_identities: bool,
 }
 
 // === impl Fingerprint ===
@@ -61,6 +67,7 @@ impl Fingerprint {
             changed: SystemTime::UNIX_EPOCH,
             is_folder: top.is_dir(),
             folders: usize::from(top.is_dir()),
+            has_identities: files::is_on_local_file_system(path),
         };
         fingerprint.add(b"", &top);
         Ok((fingerprint, top.is_dir()))
@@ -102,6 +109,9 @@ impl Fingerprint {
         let mut hash = DefaultHasher::new();
         let arrival = files::arrival(metadata);
         (name, files::mode(metadata)).hash(&mut hash);
+        if self.has_identities {
+            files::inode(metadata).hash(&mut hash);
+        }
         // A folder's own time changes with each name in it, also with an editor's. Its names are
         // hashed anyway.
         if !metadata.is_dir() {
@@ -137,6 +147,29 @@ mod tests {
         assert_ne!(before, after);
         fs::remove_file(&file).unwrap();
         assert_ne!(after, Fingerprint::of(folder.path()).unwrap());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn another_folder_with_equal_names_lengths_and_times_is_another_artifact() {
+        // The system's clock of files is coarse, so two that are made together have equal times.
+        let time_of = |folder: &tempfile::TempDir| {
+            let metadata = fs::metadata(folder.path().join("app")).unwrap();
+            (files::arrival(&metadata), metadata.modified().unwrap())
+        };
+        let (one, other) = (0..10_000)
+            .map(|_| {
+                let both = [(); 2].map(|()| tempfile::tempdir().unwrap());
+                for (folder, content) in both.iter().zip(["1", "2"]) {
+                    fs::write(folder.path().join("app"), content).unwrap();
+                }
+                both.into()
+            })
+            .find(|(one, other)| time_of(one) == time_of(other))
+            .expect("two folders of one moment");
+        let of = |folder: &tempfile::TempDir| Fingerprint::of(folder.path()).unwrap();
+        assert_eq!(of(&one), of(&one));
+        assert_ne!(of(&one), of(&other));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The progress of one sidecar with a command. Pure.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::commands::count;
-use crate::deployment::status::{Failure, Handoff, Outcome, Status};
+use crate::deployment::status::{Failure, Handoff, InstanceStatus, Outcome, Settling, Status};
 use crate::release::{Generation, ReleaseId};
 
 /// Number of failures after which a command gives up. Without another release to serve, a sidecar
@@ -134,7 +135,17 @@ impl Step {
             handoff.release == *to
                 && (handoff.generation > before || handoff.outcome == Outcome::Starting)
         };
-        Self::towards(status, is_active, is_ours, ENOUGH)
+        let step = Self::towards(status, is_active, is_ours, ENOUGH);
+        // One that was done at once may be overtaken between two readings of the status.
+        let is_newer =
+            |active: &&InstanceStatus| active.generation > before && active.release != *to;
+        match (&step, status.active.as_ref().filter(is_newer)) {
+            (Self::Waiting { .. }, Some(newer)) => Self::impossible(&format!(
+                "the rollback to {to} was superseded: {} serves instead",
+                newer.release
+            )),
+            (_, _) => step,
+        }
     }
 
     /// Returns the progress with the promotion of an instance that is, or was to be, staged.
@@ -207,7 +218,8 @@ impl Step {
             problem: if status.awaits_turn {
                 Some(AWAITS_TURN.to_owned())
             } else {
-                status.artifact_problem.clone()
+                let settling = || status.settling.as_ref().map(wait_of);
+                status.artifact_problem.clone().or_else(settling)
             },
         };
         let Some(last) = ours().next_back() else {
@@ -293,6 +305,12 @@ impl Step {
         std::mem::discriminant(self) != std::mem::discriminant(told)
             || matches!(self, Self::Waiting { .. }) && self != told
     }
+}
+
+/// Returns the reason why an artifact that may still change is not accepted.
+fn wait_of(settling: &Settling) -> String {
+    let period = humantime::format_duration(Duration::from_millis(settling.period_ms));
+    format!("it settles, until it has not changed for {period}")
 }
 
 impl fmt::Display for Step {
@@ -455,6 +473,38 @@ mod tests {
         other["digest"] = "other".into();
         let more = json!({"active": instance("other"), "handoffs": [other]});
         assert_eq!(step(more), Step::Waiting { problem: None });
+    }
+
+    #[test]
+    fn a_rollback_that_is_overtaken_is_superseded_by_name() {
+        let rollback = |active: u64, handoffs: Value| {
+            let mut serves = instance("newer");
+            serves["generation"] = active.into();
+            serves["release"] = "v3".into();
+            let status = status(json!({"active": serves, "handoffs": handoffs}));
+            Step::of_rollback(&status, &ReleaseId::new("v2"), Generation(2))
+        };
+        let waiting = Step::Waiting { problem: None };
+        // What served before the command says nothing.
+        assert_eq!(rollback(2, json!([handoff(1, "promoted")])), waiting);
+        assert_eq!(rollback(3, json!([handoff(4, "starting")])), Step::Starting);
+        for done in [
+            json!([handoff(1, "promoted")]),
+            json!([handoff(3, "promoted")]),
+        ] {
+            let step = rollback(4, done);
+            let refusal = step.refusal().expect("a refusal");
+            assert!(refusal.reason.contains("v3"), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn an_artifact_that_settles_is_noticed() {
+        let settling = json!({"artifact": "site", "period_ms": 5000, "changed_ms": 1,
+            "sees_writers": true});
+        let text = step(json!({"settling": settling})).to_string();
+        assert!(text.contains("not changed for 5s"), "{text}");
+        assert!(!text.contains("not noticed"), "{text}");
     }
 
     #[test]
