@@ -131,5 +131,6 @@ pages! {
         "decisions/0160-the-sample-app-is-linked-without-symbols",
         "decisions/0161-the-chaos-clients-are-a-closed-loop",
         "decisions/0163-a-staged-roll-out-is-driven-by-the-deploy",
+        "decisions/0180-a-second-program-mirrors-the-store",
     ;
 }
