@@ -125,6 +125,11 @@ impl Command {
         self.said("stdout")
     }
 
+    /// Returns its stderr until now.
+    pub fn printed_errors(&self) -> String {
+        self.said("stderr")
+    }
+
     /// Waits until it ends.
     #[track_caller]
     pub fn end(mut self) -> Ended {

@@ -12,7 +12,7 @@ use crate::tidy_rules::{
 };
 
 /// The folders of the workspace.
-const PACKAGES: [&str; 4] = ["proxy", "sample-app", "loadtest", "tests"];
+const PACKAGES: [&str; 5] = ["proxy", "proxy/fleet", "sample-app", "loadtest", "tests"];
 
 /// Files that may be longer, and why.
 const LONGER: &[(&str, &str)] = &[];

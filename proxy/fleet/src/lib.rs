@@ -1,0 +1,27 @@
+//! handoff-fleet: brings releases from an object store to the machines that run handoff.
+//!
+//! ```text
+//! deploy ──▶ channel ◀── mirror ──▶ folder with a pointer file ◀── handoff
+//!    ▲                     │
+//!    └───── members ◀──────┘
+//! ```
+//! handoff itself knows nothing of it: its only interface is the folder. So the process that serves
+//! has no credentials of the store, no TLS and no name look-ups.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`store`] | reads and swaps objects; the only module that names the client's crate |
+//! | [`channel`] | the two formats: what is to run, and what a machine says of itself |
+//! | [`artifact`] | packs, uploads and fetches artifacts, by their digest |
+//! | [`mirror`] | brings the channel to a folder, and the state of the folder's sidecars back |
+//! | [`sidecars`] | reads the sidecars of the folder |
+//! | [`deploy`], [`status`] | the commands of those who deploy |
+
+pub mod artifact;
+pub mod channel;
+pub mod cli;
+pub mod deploy;
+pub mod mirror;
+pub mod sidecars;
+pub mod status;
+pub mod store;

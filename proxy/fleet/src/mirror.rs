@@ -1,0 +1,319 @@
+//! `mirror`: brings what the channel says to a folder, and the state of its sidecars back.
+//!
+//! Whatever the store does, the folder stays as it is until a later channel and its whole artifact
+//! have arrived: a missing, unreadable or older channel is never an order.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use handoff::cli::output::eprint_line;
+use handoff::commands::ExitStatus;
+use handoff::deployment::desired::{ControlCommand, write_command};
+use handoff::deployment::names::release_id;
+use handoff::deployment::{Source, pointer};
+use handoff::os::files;
+use serde::{Deserialize, Serialize};
+
+use crate::artifact;
+use crate::channel::{CHANNEL, Channel, MEMBERS, Member, MemberState, SCHEMA};
+use crate::cli::MirrorOptions;
+use crate::sidecars;
+use crate::store::{Store, StoreError, Version};
+
+/// Time between two looks at the sidecars, which are files of this machine.
+const LOCAL_POLL: Duration = Duration::from_secs(1);
+/// Maximum time between two looks at the channel while a release starts.
+const BUSY_POLL: Duration = Duration::from_secs(2);
+/// Maximum time between two looks at the channel while the store does not answer.
+const MAX_BACK_OFF: Duration = Duration::from_secs(60);
+/// Time after which the member is written although nothing has changed.
+pub const HEARTBEAT: Duration = Duration::from_secs(300);
+/// The same while a release starts.
+const BUSY_HEARTBEAT: Duration = Duration::from_secs(15);
+/// Minimum time between two writes of the member.
+const MIN_WRITE: Duration = Duration::from_secs(2);
+
+/// Name of the mirror's own folder beside the pointer file. It is none that handoff itself looks into.
+const ARTIFACTS: &str = "fleet";
+/// Name of the mirror's own file in the state folder.
+const MEMORY: &str = "fleet.json";
+
+/// Memory of a mirror across its restarts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Memory {
+    /// Random id of the machine.
+    id: String,
+    /// Serial of the last channel that was brought to the folder.
+    serial: u64,
+}
+
+struct Mirror {
+    store: Store,
+    pointer: PathBuf,
+    artifacts: PathBuf,
+    state: PathBuf,
+    memory: Memory,
+    channel: Option<(Channel, Version)>,
+    /// Serial of the command to try the release again.
+    retry: Option<u64>,
+    /// Reason why the channel cannot be followed.
+    problem: Option<String>,
+    /// Reason why the member cannot be written.
+    untold: Option<String>,
+    /// Version of the member's object; unknown at first.
+    written: Option<Option<Version>>,
+    told: Option<(Member, Instant)>,
+}
+
+/// Runs until the process is ended.
+///
+/// # Errors
+/// [`StoreError`] when the state folder cannot be used. The store's errors are only reported.
+pub async fn run(store: Store, options: &MirrorOptions) -> Result<ExitStatus, StoreError> {
+    let mut mirror = Mirror::open(store, options)?;
+    let mut look_at = Instant::now();
+    let mut failures = 0;
+    loop {
+        if Instant::now() >= look_at {
+            let looked = mirror.look().await;
+            failures = if looked.is_ok() { 0 } else { failures + 1 };
+            note(
+                &mut mirror.problem,
+                looked.err(),
+                "the channel can be followed again",
+            );
+            look_at = Instant::now() + vary(mirror.interval(options.poll, failures));
+        }
+        mirror.tell().await;
+        tokio::time::sleep(LOCAL_POLL.min(options.poll)).await;
+    }
+}
+
+// === impl Mirror ===
+
+impl Mirror {
+    fn open(store: Store, options: &MirrorOptions) -> Result<Self, StoreError> {
+        let pointer = handoff::deployment::source::absolute(options.pointer.clone());
+        let folder = pointer.parent().unwrap_or_else(|| Path::new("")).to_owned();
+        let default = || {
+            Source::Pointer {
+                file: pointer.clone(),
+                folder: None,
+            }
+            .default_state()
+        };
+        let state = options.state.clone().unwrap_or_else(default);
+        files::make_folder(&folder)?;
+        files::make_folder(&state)?;
+        let file = state.join(MEMORY);
+        let known = files::read_small(&file).ok();
+        let memory = match known.and_then(|content| serde_json::from_slice(&content).ok()) {
+            Some(memory) => memory,
+            None => {
+                let memory = Memory {
+                    id: new_id(),
+                    serial: 0,
+                };
+                remember(&state, &memory)?;
+                memory
+            }
+        };
+        Ok(Self {
+            store,
+            artifacts: folder.join(ARTIFACTS),
+            pointer,
+            state,
+            memory,
+            channel: None,
+            retry: None,
+            problem: None,
+            untold: None,
+            written: None,
+            told: None,
+        })
+    }
+
+    /// Reads the channel, and follows it.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        self.read_channel().await?;
+        let Some((channel, _)) = self.channel.clone() else {
+            return Ok(());
+        };
+        if channel.serial < self.memory.serial {
+            return Err(unusable(format!(
+                "its serial {} is lower than {}, which was seen before; if the channel was made anew, \
+                 remove {}",
+                channel.serial,
+                self.memory.serial,
+                self.state.join(MEMORY).display()
+            )));
+        }
+        if channel.serial == self.memory.serial {
+            return Ok(());
+        }
+        // Deployers learn that it has begun before the artifact arrives.
+        self.tell().await;
+        let digest = channel.release.check().map_err(unusable)?;
+        let path = artifact::fetch(&self.store, &channel.release, &self.artifacts).await?;
+        // Fetching may have taken long: the pointer follows the channel of now.
+        self.read_channel().await?;
+        if self
+            .channel
+            .as_ref()
+            .is_some_and(|(now, _)| now.serial != channel.serial)
+        {
+            return Ok(());
+        }
+        let refuses = sidecars::live(&self.state);
+        let refuses = sidecars::state_of(&refuses, digest, None);
+        self.retry = if let MemberState::Refused(_) = refuses {
+            let command = write_command(&self.state, ControlCommand::Retry(digest))?;
+            Some(command.serial())
+        } else {
+            None
+        };
+        let id = release_id(None, &path, digest);
+        let folder = self.pointer.parent().unwrap_or_else(|| Path::new(""));
+        let shown = path.strip_prefix(folder).unwrap_or(&path);
+        let content = pointer::content(shown, digest, id.as_str());
+        files::write_atomically(&self.pointer, content.as_bytes())?;
+        self.memory.serial = channel.serial;
+        remember(&self.state, &self.memory)?;
+        eprint_line(format_args!("handoff-fleet: deployed {}", channel.release));
+        let kept = std::iter::once(&channel.release).chain(&channel.before);
+        artifact::remove_all_but(&self.artifacts, kept);
+        Ok(())
+    }
+
+    async fn read_channel(&mut self) -> Result<(), StoreError> {
+        let known = self.channel.as_ref().map(|(_, version)| version);
+        if let Some((channel, version)) = self.store.read_unless::<Channel>(CHANNEL, known).await? {
+            if channel.schema != SCHEMA {
+                let schema = channel.schema;
+                return Err(unusable(format!(
+                    "it has schema {schema}: this version knows {SCHEMA}"
+                )));
+            }
+            self.channel = Some((channel, version));
+        }
+        Ok(())
+    }
+
+    /// Writes what this machine says of itself, if that has changed or is old.
+    async fn tell(&mut self) {
+        let member = self.member();
+        if let Some((told, at)) = &self.told {
+            let is_same = Member {
+                nonce: told.nonce,
+                ..member.clone()
+            } == *told;
+            let is_busy = matches!(member.state, MemberState::Going(_));
+            let pause = match (is_same, is_busy) {
+                _ if self.untold.is_some() => BUSY_HEARTBEAT,
+                (false, _) => MIN_WRITE,
+                (true, true) => BUSY_HEARTBEAT,
+                (true, false) => HEARTBEAT,
+            };
+            if at.elapsed() < pause {
+                return;
+            }
+        }
+        let path = format!("{MEMBERS}/{}.json", member.id);
+        let written = self.write(&path, &member).await;
+        self.told = Some((member, Instant::now()));
+        let error = match written {
+            Ok(()) => None,
+            Err(StoreError::Lost) => {
+                // Another machine has the same id, as the copy of a disk has.
+                self.memory.id = new_id();
+                self.written = Some(None);
+                self.told = None;
+                remember(&self.state, &self.memory).err()
+            }
+            Err(error) => Some(error),
+        };
+        note(
+            &mut self.untold,
+            error,
+            "the state of this machine can be written again",
+        );
+    }
+
+    async fn write(&mut self, path: &str, member: &Member) -> Result<(), StoreError> {
+        let known = match self.written.take() {
+            Some(known) => known,
+            None => {
+                let found = self.store.read::<serde_json::Value>(path).await?;
+                found.map(|(_, version)| version)
+            }
+        };
+        self.written = Some(Some(self.store.swap(path, member, known.as_ref()).await?));
+        Ok(())
+    }
+
+    fn member(&self) -> Member {
+        let sidecars = sidecars::live(&self.state);
+        let mut runs: Vec<_> = sidecars
+            .iter()
+            .filter_map(|status| Some(status.active.as_ref()?.release.to_string()))
+            .collect();
+        runs.dedup();
+        let channel = self.channel.as_ref().map(|(channel, _)| channel);
+        let deployed = channel.filter(|channel| channel.serial == self.memory.serial);
+        let state = match deployed.and_then(|channel| channel.release.check().ok()) {
+            Some(digest) => sidecars::state_of(&sidecars, digest, self.retry),
+            None => MemberState::Going(None),
+        };
+        Member {
+            schema: SCHEMA,
+            nonce: fastrand::u64(..),
+            id: self.memory.id.clone(),
+            host: sidecars.iter().find_map(|status| status.host.clone()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            serial: channel.map_or(0, |channel| channel.serial),
+            state,
+            runs,
+            problem: self.problem.clone(),
+        }
+    }
+
+    fn interval(&self, poll: Duration, failures: u32) -> Duration {
+        if failures > 0 {
+            return (poll * 2u32.saturating_pow(failures.min(6))).min(MAX_BACK_OFF.max(poll));
+        }
+        let is_busy = self
+            .told
+            .as_ref()
+            .is_some_and(|(told, _)| matches!(told.state, MemberState::Going(_)));
+        if is_busy { poll.min(BUSY_POLL) } else { poll }
+    }
+}
+
+/// Keeps a problem in its place, and prints what is new.
+fn note(place: &mut Option<String>, error: Option<StoreError>, is_over: &str) {
+    let problem = error.map(|error| error.to_string());
+    if problem != *place {
+        let line = problem.as_deref().unwrap_or(is_over);
+        eprint_line(format_args!("handoff-fleet: {line}"));
+        *place = problem;
+    }
+}
+
+/// Returns the interval, changed by a fifth at most: machines that were started together do not stay
+/// together.
+fn vary(interval: Duration) -> Duration {
+    interval.mul_f64(0.8 + 0.4 * fastrand::f64())
+}
+
+fn unusable(reason: String) -> StoreError {
+    StoreError::Content(CHANNEL.to_owned(), reason)
+}
+
+fn new_id() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}
+
+fn remember(state: &Path, memory: &Memory) -> Result<(), StoreError> {
+    let content = serde_json::to_vec_pretty(memory).map_err(std::io::Error::from)?;
+    Ok(files::write_atomically(&state.join(MEMORY), &content)?)
+}

@@ -1,0 +1,367 @@
+//! The object store: reading what has changed, and writing only what nobody else has changed.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::TryStreamExt as _;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::path::Path;
+use object_store::{
+    Error, GetOptions, ObjectStore, ObjectStoreExt as _, ObjectStoreScheme, PutMode, PutPayload,
+    RetryConfig, UpdateVersion, WriteMultipart,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+/// Tries and time for one request: whoever asks again does so later, and with what is then there.
+const MAX_RETRIES: usize = 2;
+const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Length of the parts in which artifacts are sent and fetched. Each has the client's timeout of
+/// 30 seconds.
+const PART: u64 = 8 << 20;
+
+/// A folder in an object store.
+#[derive(Clone, Debug)]
+pub struct Store {
+    client: Arc<dyn ObjectStore>,
+    folder: Path,
+}
+
+/// The version of an object that was read or written.
+#[derive(Clone, Debug)]
+pub struct Version(UpdateVersion);
+
+/// An object in a list.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Path in the store's folder.
+    pub path: String,
+    /// Time of the last write, by the store's clock.
+    pub modified: SystemTime,
+}
+
+/// Reason why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The URL cannot be used.
+    #[error(
+        "{0:?} is not the URL of a channel: {1}; expected s3://BUCKET/PATH or az://CONTAINER/PATH"
+    )]
+    Url(String, String),
+    /// Another writer was first.
+    #[error("the object was changed by another writer")]
+    Lost,
+    /// There is no such object.
+    #[error("{0} is not in the store: nothing was deployed to this URL")]
+    Missing(String),
+    /// The content of an object cannot be understood.
+    #[error("{0} in the store cannot be understood: {1}")]
+    Content(String, String),
+    /// A local file cannot be read or written.
+    #[error("{0}")]
+    File(#[from] io::Error),
+    /// The store does not answer, or refuses the request.
+    #[error("the store: {0}")]
+    Request(#[from] Error),
+}
+
+// === impl Store ===
+
+impl Store {
+    /// Opens the folder of a URL. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Url`] when it is no such URL, or the environment contradicts it.
+    pub fn open(text: &str) -> Result<Self, StoreError> {
+        let invalid = |reason: String| StoreError::Url(text.to_owned(), reason);
+        // Fails only if there is one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = Url::parse(text).map_err(|error| invalid(error.to_string()))?;
+        let (scheme, folder) =
+            ObjectStoreScheme::parse(&url).map_err(|error| invalid(error.to_string()))?;
+        let retry = RetryConfig {
+            max_retries: MAX_RETRIES,
+            retry_timeout: RETRY_TIMEOUT,
+            ..RetryConfig::default()
+        };
+        let client: Result<Arc<dyn ObjectStore>, Error> = if scheme == ObjectStoreScheme::AmazonS3 {
+            let builder = AmazonS3Builder::from_env().with_url(text).with_retry(retry);
+            builder.build().map(|client| Arc::new(client) as _)
+        } else if scheme == ObjectStoreScheme::MicrosoftAzure {
+            let builder = MicrosoftAzureBuilder::from_env()
+                .with_url(text)
+                .with_retry(retry);
+            builder.build().map(|client| Arc::new(client) as _)
+        } else {
+            return Err(invalid("no such store is supported".to_owned()));
+        };
+        let client = client.map_err(|error| invalid(error.to_string()))?;
+        Ok(Self { client, folder })
+    }
+
+    /// Returns the object at `path` with its version, or `None` if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    pub async fn read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<Option<(T, Version)>, StoreError> {
+        match self.read_unless(path, None).await {
+            Err(StoreError::Missing(_)) => Ok(None),
+            read => read,
+        }
+    }
+
+    /// Returns the object at `path` unless it still is of the version `known`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read. A missing object is such an error: it is never an order.
+    pub async fn read_unless<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        known: Option<&Version>,
+    ) -> Result<Option<(T, Version)>, StoreError> {
+        let tag = known.and_then(|Version(version)| version.e_tag.clone());
+        let options = GetOptions::new().with_if_none_match(tag);
+        let got = match self.client.get_opts(&self.at(path), options).await {
+            Err(Error::NotModified { .. }) => return Ok(None),
+            Err(Error::NotFound { .. }) => return Err(StoreError::Missing(path.to_owned())),
+            got => got?,
+        };
+        let version = Version(UpdateVersion {
+            e_tag: got.meta.e_tag.clone(),
+            version: got.meta.version.clone(),
+        });
+        let content = serde_json::from_slice(&got.bytes().await?)
+            .map_err(|error| StoreError::Content(path.to_owned(), error.to_string()))?;
+        Ok(Some((content, version)))
+    }
+
+    /// Writes `content` at `path` if the object there still is of the version `known`, or if there
+    /// still is none. No two contents may be alike.
+    ///
+    /// The client sends a write again whose answer was lost, and is told that another one was first.
+    /// So the object is read then: if it is this content, it was written.
+    ///
+    /// # Errors
+    /// [`StoreError::Lost`] when another writer was first.
+    pub async fn swap(
+        &self,
+        path: &str,
+        content: &impl Serialize,
+        known: Option<&Version>,
+    ) -> Result<Version, StoreError> {
+        let content = serde_json::to_vec_pretty(content).map_err(io::Error::from)?;
+        let at = self.at(path);
+        let mode = known.map_or(PutMode::Create, |Version(known)| {
+            PutMode::Update(known.clone())
+        });
+        let put = self
+            .client
+            .put_opts(&at, content.clone().into(), mode.into())
+            .await;
+        match put {
+            Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => {
+                let got = self.client.get(&at).await?;
+                let version = UpdateVersion {
+                    e_tag: got.meta.e_tag.clone(),
+                    version: got.meta.version.clone(),
+                };
+                if got.bytes().await? == content {
+                    Ok(Version(version))
+                } else {
+                    Err(StoreError::Lost)
+                }
+            }
+            put => Ok(Version(put?.into())),
+        }
+    }
+
+    /// Returns when the object at `path` was written, by the store's clock.
+    ///
+    /// # Errors
+    /// [`StoreError`] when there is none, or the store does not answer.
+    pub async fn modified(&self, path: &str) -> Result<SystemTime, StoreError> {
+        Ok(self.client.head(&self.at(path)).await?.last_modified.into())
+    }
+
+    /// Lists the objects in the folder `path`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer.
+    pub async fn list(&self, path: &str) -> Result<Vec<Listed>, StoreError> {
+        let listed: Vec<_> = self.client.list(Some(&self.at(path))).try_collect().await?;
+        let found = listed.into_iter().filter_map(|meta| {
+            let parts = meta.location.prefix_match(&self.folder)?;
+            let parts: Vec<_> = parts.map(|part| part.as_ref().to_owned()).collect();
+            Some(Listed {
+                path: parts.join("/"),
+                modified: meta.last_modified.into(),
+            })
+        });
+        Ok(found.collect())
+    }
+
+    /// Sends the parts of an artifact to `path`, unless an object of this `size` is there.
+    ///
+    /// The path contains the digest: what is there is the same.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read or sent.
+    pub async fn send(
+        &self,
+        path: &str,
+        size: u64,
+        content: &mut (impl io::Read + ?Sized),
+    ) -> Result<(), StoreError> {
+        let at = self.at(path);
+        match self.client.head(&at).await {
+            Ok(meta) if meta.size == size => return Ok(()),
+            Ok(_) | Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if size <= PART {
+            let mut all = Vec::new();
+            content.read_to_end(&mut all)?;
+            self.client.put(&at, PutPayload::from(all)).await?;
+            return Ok(());
+        }
+        let upload = self.client.put_multipart(&at).await?;
+        let mut upload = WriteMultipart::new_with_chunk_size(upload, PART as usize);
+        let mut part = vec![0; PART as usize];
+        loop {
+            let read = content.read(&mut part)?;
+            if read == 0 {
+                break;
+            }
+            upload.wait_for_capacity(2).await?;
+            upload.write(&part[..read]);
+        }
+        upload.finish().await?;
+        Ok(())
+    }
+
+    /// Fetches `size` bytes of the object at `path`, and passes them on in their order.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read, `take` fails, or it is shorter.
+    pub async fn fetch(
+        &self,
+        path: &str,
+        size: u64,
+        mut take: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let mut start = 0;
+        while start < size {
+            let range: Range<u64> = start..size.min(start + PART);
+            let part = self.client.get_range(&self.at(path), range).await?;
+            if part.is_empty() {
+                return Err(StoreError::Content(path.to_owned(), "it is cut".to_owned()));
+            }
+            take(&part)?;
+            start += part.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn at(&self, path: &str) -> Path {
+        path.split('/')
+            .fold(self.folder.clone(), |at, part| at.join(part))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use object_store::memory::InMemory;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    pub(crate) fn in_memory() -> Store {
+        Store {
+            client: Arc::new(InMemory::new()),
+            folder: Path::from("site/live"),
+        }
+    }
+
+    #[tokio::test]
+    async fn of_two_writers_one_is_first() {
+        let store = in_memory();
+        assert!(store.read::<Value>("x").await.unwrap().is_none());
+        let first = store.swap("x", &json!({"nonce": 1}), None).await.unwrap();
+        let other = store.swap("x", &json!({"nonce": 2}), None).await;
+        assert!(matches!(other, Err(StoreError::Lost)), "{other:?}");
+        store
+            .swap("x", &json!({"nonce": 3}), Some(&first))
+            .await
+            .unwrap();
+        let late = store.swap("x", &json!({"nonce": 4}), Some(&first)).await;
+        assert!(matches!(late, Err(StoreError::Lost)), "{late:?}");
+        let (now, _) = store.read::<Value>("x").await.unwrap().unwrap();
+        assert_eq!(now, json!({"nonce": 3}));
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_answer_was_lost_is_recognized() {
+        let store = in_memory();
+        let first = store.swap("x", &json!({"nonce": 1}), None).await.unwrap();
+        let second = store
+            .swap("x", &json!({"nonce": 2}), Some(&first))
+            .await
+            .unwrap();
+        store
+            .swap("x", &json!({"nonce": 2}), Some(&first))
+            .await
+            .unwrap();
+        assert!(
+            store
+                .read_unless::<Value>("x", Some(&second))
+                .await
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[tokio::test]
+    async fn sixteen_writers_lose_no_increment() {
+        let store = in_memory();
+        let mut writers = tokio::task::JoinSet::new();
+        for _ in 0..16 {
+            let store = store.clone();
+            writers.spawn(async move {
+                let mut written = 0;
+                while written < 10 {
+                    let now = store.read::<(u64, u64)>("x").await.unwrap();
+                    let count = now.as_ref().map_or(0, |((count, _), _)| *count);
+                    let known = now.as_ref().map(|(_, version)| version);
+                    let content = (count + 1, fastrand::u64(..));
+                    match store.swap("x", &content, known).await {
+                        Ok(_) => written += 1,
+                        Err(StoreError::Lost) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+        }
+        writers.join_all().await;
+        let ((count, _), _) = store.read::<(u64, u64)>("x").await.unwrap().unwrap();
+        assert_eq!(count, 160);
+    }
+
+    #[test]
+    fn other_urls_are_explained() {
+        for url in ["", "site", "file:///tmp/x", "ftp://x/y", "gs://bucket/x"] {
+            let error = Store::open(url).unwrap_err();
+            assert!(matches!(error, StoreError::Url(..)), "{url}: {error}");
+            assert!(
+                error.to_string().contains("expected s3://BUCKET/PATH"),
+                "{error}"
+            );
+        }
+    }
+}
