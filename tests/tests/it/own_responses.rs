@@ -75,12 +75,9 @@ fn a_browser_gets_a_page_a_program_a_problem_and_nobody_the_reason() {
         assert!(!answer.text().contains("too many"), "{answer:?}");
     }
     // The operator finds it by what the user sees.
-    let log = site.log();
-    let has = |id: &str| {
-        log.lines()
-            .any(|line| line.contains(id) && line.contains("too many requests"))
-    };
-    assert!(has(&id) && has("mine-7"), "{log}");
+    for id in [&*id, "mine-7"] {
+        site.await_log(&format!("request_id=\"{id}\" reason=\"too many requests"));
+    }
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub fn open_for_reading(path: &Path) -> io::Result<File> {
 /// The file cannot be opened.
 pub fn look_for_writers(path: &Path) -> io::Result<Writers> {
     let file = File::open(path)?;
-    if !is_local(&file) {
+    if !rustix::fs::fstatfs(&file).is_ok_and(|volume| is_local(&volume)) {
         return Ok(Writers::Unknown);
     }
     Ok(match take_lease(&file) {
@@ -96,15 +96,14 @@ pub fn open_for_writing() -> HashSet<FileIdentity> {
 /// Returns true if a file, or a folder, is on a file system of this machine: each change of it sets
 /// its time of change.
 pub fn is_on_local_file_system(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| is_local(&file))
+    // Without opening it, which would wait for the writer of a pipe.
+    rustix::fs::statfs(path).is_ok_and(|volume| is_local(&volume))
 }
 
-fn is_local(file: &File) -> bool {
-    rustix::fs::fstatfs(file).is_ok_and(|volume| {
-        // The type of the field depends on the processor.
-        let kind = volume.f_type as u64 & 0xffff_ffff;
-        LOCAL.contains(&kind)
-    })
+fn is_local(volume: &rustix::fs::StatFs) -> bool {
+    // The type of the field depends on the processor.
+    let kind = volume.f_type as u64 & 0xffff_ffff;
+    LOCAL.contains(&kind)
 }
 
 /// Takes a read lease on a file.
