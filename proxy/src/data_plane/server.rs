@@ -123,7 +123,8 @@ impl Server {
                 Ended::Closed(Err(error)) if error.is_parse_version_h2() => {
                     let parts = connection.into_parts();
                     let received = parts.map(|parts| parts.read_buf).unwrap_or_default();
-                    server.serve_http2(client, received).await;
+                    // Boxed: the task of every connection would be as large as this one.
+                    Box::pin(server.serve_http2(client, received)).await;
                 }
                 Ended::Closed(ended) => {
                     drop(connection);
