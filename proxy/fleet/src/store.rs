@@ -10,8 +10,8 @@ use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::path::Path;
 use object_store::{
-    Error, GetOptions, ObjectStore, ObjectStoreExt as _, ObjectStoreScheme, PutMode, PutPayload,
-    RetryConfig, UpdateVersion, WriteMultipart,
+    Error, GetOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, ObjectStoreScheme, PutMode,
+    PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -67,6 +67,17 @@ pub enum StoreError {
     /// The store does not answer, or refuses the request.
     #[error("the store: {0}")]
     Request(#[from] Error),
+}
+
+// === impl Version ===
+
+impl Version {
+    fn of(meta: &ObjectMeta) -> Self {
+        Self(UpdateVersion {
+            e_tag: meta.e_tag.clone(),
+            version: meta.version.clone(),
+        })
+    }
 }
 
 // === impl Store ===
@@ -133,10 +144,7 @@ impl Store {
             Err(Error::NotFound { .. }) => return Err(StoreError::Missing(path.to_owned())),
             got => got?,
         };
-        let version = Version(UpdateVersion {
-            e_tag: got.meta.e_tag.clone(),
-            version: got.meta.version.clone(),
-        });
+        let version = Version::of(&got.meta);
         let content = serde_json::from_slice(&got.bytes().await?)
             .map_err(|error| StoreError::Content(path.to_owned(), error.to_string()))?;
         Ok(Some((content, version)))
@@ -146,7 +154,7 @@ impl Store {
     /// still is none. No two contents may be alike.
     ///
     /// The client sends a write again whose answer was lost, and is told that another one was first.
-    /// So the object is read then: if it is this content, it was written.
+    /// The object is therefore read then: if it is this content, it was written.
     ///
     /// # Errors
     /// [`StoreError::Lost`] when another writer was first.
@@ -168,12 +176,9 @@ impl Store {
         match put {
             Err(Error::Precondition { .. } | Error::AlreadyExists { .. }) => {
                 let got = self.client.get(&at).await?;
-                let version = UpdateVersion {
-                    e_tag: got.meta.e_tag.clone(),
-                    version: got.meta.version.clone(),
-                };
+                let version = Version::of(&got.meta);
                 if got.bytes().await? == content {
-                    Ok(Version(version))
+                    Ok(version)
                 } else {
                     Err(StoreError::Lost)
                 }

@@ -57,6 +57,11 @@ impl Client {
         }
     }
 
+    /// Sends what is to be sent, without waiting for an answer.
+    fn flush(&self) {
+        self.runtime.block_on(tokio::task::yield_now());
+    }
+
     /// Lets the connection go on until `wanted` is there.
     #[track_caller]
     fn await_ok<T, E: std::fmt::Debug>(&self, wanted: impl Future<Output = Result<T, E>>) -> T {
@@ -134,10 +139,6 @@ async fn all(mut body: RecvStream) -> Result<Vec<u8>, h2::Error> {
     Ok(all)
 }
 
-fn error_code(error: &h2::Error) -> Option<Reason> {
-    error.reason()
-}
-
 #[test]
 fn a_connection_outlives_handoffs_and_new_streams_go_to_the_new_release() {
     let site = Site::watching_a_pointer().start("v1");
@@ -163,7 +164,6 @@ fn a_connection_outlives_handoffs_and_new_streams_go_to_the_new_release() {
     let response = client.head_of(upload);
     assert_eq!(response.headers()["x-release"], "v1");
     assert_eq!(client.text_of(response), "begun and ended");
-    drop(site);
 }
 
 #[test]
@@ -196,8 +196,8 @@ fn a_request_reaches_the_app_as_one_of_http_1() {
         .header("x-forwarded-for", "192.0.2.9");
     let mut sent = client.send(request, false);
     sent.body.send_data("12345".into(), false).unwrap();
-    client.runtime.block_on(tokio::task::yield_now());
-    let mut app = client.await_ok(std::future::ready(Ok::<_, ()>(stage.app())));
+    client.flush();
+    let mut app = stage.app();
     let head = app.head();
     assert!(head.starts_with("POST /a?b=c HTTP/1.1\r\n"), "{head}");
     let host = client.address.to_string();
@@ -211,7 +211,7 @@ fn a_request_reaches_the_app_as_one_of_http_1() {
     }
     assert_eq!(app.chunk(), "12345");
     sent.body.send_data("67".into(), true).unwrap();
-    client.runtime.block_on(tokio::task::yield_now());
+    client.flush();
     assert_eq!(app.chunk(), "67");
     app.send(
         "HTTP/1.1 201 Made\r\nConnection: keep-alive\r\nKeep-Alive: timeout=5\r\n\
@@ -239,14 +239,14 @@ fn a_stream_that_its_client_resets_is_cancelled_and_the_others_go_on() {
     let stage = Stage::new();
     let mut client = Client::connect(stage.site().address());
     let mut cancelled = client.get("/cancelled");
-    client.runtime.block_on(tokio::task::yield_now());
+    client.flush();
     let mut app = stage.app();
     assert!(app.head().starts_with("GET /cancelled "));
     cancelled.body.send_reset(Reason::CANCEL);
-    client.runtime.block_on(tokio::task::yield_now());
+    client.flush();
     app.await_end_soon();
     let sent = client.get("/next");
-    client.runtime.block_on(tokio::task::yield_now());
+    client.flush();
     let mut app = stage.app();
     app.head();
     app.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
@@ -259,7 +259,7 @@ fn an_incomplete_response_is_an_error_of_its_stream_alone() {
     let stage = Stage::new();
     let mut client = Client::connect(stage.site().address());
     let sent = client.get("/");
-    client.runtime.block_on(tokio::task::yield_now());
+    client.flush();
     let mut app = stage.app();
     app.head();
     app.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
@@ -267,9 +267,9 @@ fn an_incomplete_response_is_an_error_of_its_stream_alone() {
     app.reset();
     let read = async { Ok::<_, ()>(all(response.into_body()).await) };
     let error = client.await_ok(read).unwrap_err();
-    assert_eq!(error_code(&error), Some(Reason::INTERNAL_ERROR));
+    assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
     let sent = client.get("/next");
-    client.runtime.block_on(tokio::task::yield_now());
+    client.flush();
     let mut app = stage.app();
     app.head();
     app.send("HTTP/1.1 204 No Content\r\n\r\n");
@@ -315,11 +315,7 @@ fn streams_that_are_reset_rapidly_end_their_connection_and_no_other() {
     };
     client.runtime.block_on(flood);
     let error = client.end().unwrap_err();
-    assert_eq!(
-        error_code(&error),
-        Some(Reason::ENHANCE_YOUR_CALM),
-        "{error:?}"
-    );
+    assert_eq!(error.reason(), Some(Reason::ENHANCE_YOUR_CALM), "{error:?}");
     assert_eq!(other.version(), "v1");
     site.await_log("event=\"http2_flooded\"");
 }
@@ -336,7 +332,7 @@ fn refusal(site: &Running) -> h2::Error {
 fn switched_off_it_asks_for_http_1() {
     let site = Site::watching_a_pointer().with("--http2", "off");
     let site = site.start(app("v1"));
-    assert_eq!(error_code(&refusal(&site)), Some(Reason::HTTP_1_1_REQUIRED));
+    assert_eq!(refusal(&site).reason(), Some(Reason::HTTP_1_1_REQUIRED));
     site.await_log("event=\"http2_refused\"");
     site.await_version("v1");
 }
