@@ -15,13 +15,18 @@
 //! | [`artifact`] | packs, uploads and fetches artifacts, by their digest |
 //! | [`mirror`] | brings the channel to a folder, and the state of the folder's sidecars back |
 //! | [`sidecars`] | reads the sidecars of the folder |
-//! | [`deploy`], [`status`] | the commands of those who deploy |
+//! | [`machines`] | the machines of a channel, as those who deploy see them; pure but for the reading |
+//! | [`driver`] | changes the channel, and goes from group to group until all machines run it |
+//! | [`deploy`], [`rollout`], [`status`] | the commands of those who deploy |
 
 pub mod artifact;
 pub mod channel;
 pub mod cli;
 pub mod deploy;
+pub mod driver;
+pub mod machines;
 pub mod mirror;
+pub mod rollout;
 pub mod sidecars;
 pub mod status;
 pub mod store;

@@ -42,6 +42,8 @@ pub struct Listed {
     pub path: String,
     /// Time of the last write, by the store's clock.
     pub modified: SystemTime,
+    /// Tag of its content.
+    pub tag: Option<String>,
 }
 
 /// Reason why the store cannot be used.
@@ -207,6 +209,7 @@ impl Store {
             Some(Listed {
                 path: parts.join("/"),
                 modified: meta.last_modified.into(),
+                tag: meta.e_tag,
             })
         });
         Ok(found.collect())
