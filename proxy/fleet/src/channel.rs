@@ -21,6 +21,8 @@ pub const SCHEMA: u32 = 1;
 pub const CHANNEL: &str = "channel.json";
 /// Path of the folder of the members' objects.
 pub const MEMBERS: &str = "members";
+/// Path of the folder of the artifacts.
+pub const ARTIFACTS: &str = "artifacts";
 
 /// The order to all machines, and how far it has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -199,7 +201,7 @@ impl Channel {
 impl FleetRelease {
     /// Returns the path of the artifact in the store.
     pub fn path(&self) -> String {
-        format!("artifacts/{}/{}", self.sha256, self.name)
+        format!("{ARTIFACTS}/{}/{}", self.sha256, self.name)
     }
 
     /// Returns the digest, and checks that the name is that of a file: it becomes one.

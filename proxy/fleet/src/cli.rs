@@ -31,6 +31,11 @@ pub enum FleetCommand {
     Rollout(RolloutOptions),
     /// Show what the machines of a channel run.
     Status(StatusOptions),
+    /// Try what is needed of the store, and name each right that is missing.
+    ///
+    /// Without --machine, writes and removes an object named check-…. Exit codes: 0 all is there; 1
+    /// something is missing.
+    Check(CheckOptions),
     /// Bring what is deployed to a folder of this machine, and its state back, until it is ended.
     Mirror(MirrorOptions),
 }
@@ -60,6 +65,10 @@ pub struct DeployOptions {
     /// Number of machines that may refuse the release; with more, all return to the one before.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "at_most")]
     pub tolerate: usize,
+    /// Number of artifacts to keep in the store. Others that are older than a day, and that no machine
+    /// is to run, are removed.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub keep: usize,
 }
 
 /// Options of `rollout`.
@@ -85,6 +94,17 @@ pub struct StatusOptions {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub struct CheckOptions {
+    /// URL of the channel.
+    #[arg(value_name = "URL")]
+    pub store: String,
+    /// Try what a machine needs, and that it cannot deploy.
+    #[arg(long)]
+    pub machine: bool,
 }
 
 /// Options of `mirror`.

@@ -7,6 +7,7 @@ use crate::artifact;
 use crate::channel::Channel;
 use crate::cli::DeployOptions;
 use crate::driver::{change, drive};
+use crate::garbage;
 use crate::store::{Store, StoreError};
 
 /// Runs the command.
@@ -27,5 +28,18 @@ pub async fn run(store: &Store, options: &DeployOptions) -> Result<ExitStatus, S
             "handoff-fleet: nothing else is to run meanwhile: all machines start it at once",
         );
     }
-    drive(store, channel, options.timeout).await
+    let ended = drive(store, channel, options.timeout).await?;
+    if ended == ExitStatus::Done {
+        match garbage::collect(store, options.keep).await {
+            Ok((0, 0)) => {}
+            Ok((artifacts, machines)) => eprint_line(format_args!(
+                "handoff-fleet: removed from the store: {artifacts} old artifacts, {machines} machines \
+                 that are gone"
+            )),
+            Err(error) => eprint_line(format_args!(
+                "handoff-fleet: old artifacts stay in the store: {error}"
+            )),
+        }
+    }
+    Ok(ended)
 }

@@ -17,13 +17,16 @@
 //! | [`sidecars`] | reads the sidecars of the folder |
 //! | [`machines`] | the machines of a channel, as those who deploy see them; pure but for the reading |
 //! | [`driver`] | changes the channel, and goes from group to group until all machines run it |
-//! | [`deploy`], [`rollout`], [`status`] | the commands of those who deploy |
+//! | [`garbage`] | removes what nobody needs any more |
+//! | [`deploy`], [`rollout`], [`status`], [`check`] | the commands of those who deploy |
 
 pub mod artifact;
 pub mod channel;
+pub mod check;
 pub mod cli;
 pub mod deploy;
 pub mod driver;
+pub mod garbage;
 pub mod machines;
 pub mod mirror;
 pub mod rollout;

@@ -371,6 +371,21 @@ fn site_folder(version: &str) -> Release {
 }
 
 #[test]
+fn the_rights_over_the_store_are_checked() {
+    let Some(store) = Moto::start() else { return };
+    let check = |args: &[&str]| command::start(store.fleet(args)).end();
+    check(&["check"]).with(0).saying(&["loses no write"]);
+    check(&["check", "--machine"])
+        .with(1)
+        .saying(&["cannot deploy: artifacts", "ok      writes members"]);
+    let away = Moto { port: 1, ..store };
+    command::start(away.fleet(&["check"]))
+        .end()
+        .with(1)
+        .saying(&["FAILED  reads objects"]);
+}
+
+#[test]
 fn a_folder_is_packed_and_served() {
     let Some(store) = Moto::start() else { return };
     let command = ["sh", "{artifact}/bin/run.sh", "--port", "{port}"];
