@@ -33,3 +33,6 @@ pub mod rollout;
 pub mod sidecars;
 pub mod status;
 pub mod store;
+
+#[cfg(test)]
+mod simulation;

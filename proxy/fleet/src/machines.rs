@@ -101,7 +101,7 @@ impl Machines {
     }
 
     /// Takes in the objects that have changed, each with its age.
-    fn observe(
+    pub(crate) fn observe(
         &mut self,
         passed: Duration,
         changed: impl IntoIterator<Item = (Listed, Member, Duration)>,

@@ -24,15 +24,15 @@ use crate::store::{Store, StoreError, Version};
 /// Time between two looks at the sidecars, which are files of this machine.
 const LOCAL_POLL: Duration = Duration::from_secs(1);
 /// Maximum time between two looks at the channel while a release starts.
-const BUSY_POLL: Duration = Duration::from_secs(2);
+pub(crate) const BUSY_POLL: Duration = Duration::from_secs(2);
 /// The same while a staged roll-out has not reached this machine.
-const ANNOUNCED_POLL: Duration = Duration::from_secs(5);
+pub(crate) const ANNOUNCED_POLL: Duration = Duration::from_secs(5);
 /// Maximum time between two looks at the channel while the store does not answer.
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 /// Time after which the member is written although nothing has changed.
 pub const HEARTBEAT: Duration = Duration::from_secs(300);
 /// The same while a release starts.
-const BUSY_HEARTBEAT: Duration = Duration::from_secs(15);
+pub(crate) const BUSY_HEARTBEAT: Duration = Duration::from_secs(15);
 /// Minimum time between two writes of the member.
 const MIN_WRITE: Duration = Duration::from_secs(2);
 
