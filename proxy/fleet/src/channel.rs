@@ -38,6 +38,9 @@ pub struct Channel {
     pub since: u64,
     /// The release to run.
     pub order: Order,
+    /// Signature of the order, in minisign's format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
     /// Reason for which all machines return to the release before.
     pub back: Option<String>,
     /// Staged roll-out of the release, while it goes on. Its `may` names machines; it needs no
@@ -144,6 +147,7 @@ impl Channel {
                 release,
                 before,
             },
+            signature: None,
             back: None,
             rollout: policy.filter(|_| is_staged),
         }

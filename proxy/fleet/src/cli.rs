@@ -69,6 +69,14 @@ pub struct DeployOptions {
     /// is to run, are removed.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub keep: usize,
+    /// Command that signs the order: it gets the name of a file, and writes `<file>.minisig`. For
+    /// machines with --trust. --trust is the key that they have.
+    #[arg(long, value_name = "COMMAND", requires = "trust")]
+    pub sign_with: Option<String>,
+    /// Public key of minisign: what was deployed before and is not signed with it is no release to
+    /// return to.
+    #[arg(long, value_name = "FILE", requires = "sign_with")]
+    pub trust: Option<PathBuf>,
 }
 
 /// Options of `rollout`.
@@ -122,6 +130,9 @@ pub struct MirrorOptions {
     /// Time between two looks at the channel while nothing changes. It varies by a fifth.
     #[arg(long, value_name = "DURATION", default_value = "15s", value_parser = humantime::parse_duration)]
     pub poll: Duration,
+    /// Public key of minisign: only what is signed with it is followed.
+    #[arg(long, value_name = "FILE")]
+    pub trust: Option<PathBuf>,
 }
 
 // === impl DeployOptions ===

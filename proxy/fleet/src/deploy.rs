@@ -8,6 +8,7 @@ use crate::channel::Channel;
 use crate::cli::DeployOptions;
 use crate::driver::{change, drive};
 use crate::garbage;
+use crate::signature::{TrustedKey, sign};
 use crate::store::{Store, StoreError};
 
 /// Runs the command.
@@ -18,8 +19,25 @@ pub async fn run(store: &Store, options: &DeployOptions) -> Result<ExitStatus, S
     let release = artifact::upload(store, &options.artifact).await?;
     eprint_line(format_args!("handoff-fleet: uploaded {release}"));
     let policy = options.policy();
-    let deploying =
-        |now: Option<&Channel>| Some(Channel::deploying(now, release.clone(), policy.clone()));
+    let trust = options.trust.as_deref().map(TrustedKey::read).transpose()?;
+    let deploying = |now: Option<&Channel>| {
+        let mut channel = Channel::deploying(now, release.clone(), policy.clone());
+        let is_trusted = |now: &Channel, key: &TrustedKey| key.check(&options.store, now).is_ok();
+        if let (Some(now), Some(key)) = (now, &trust)
+            && !is_trusted(now, key)
+        {
+            // A signature would vouch for whatever somebody has written there.
+            eprint_line("handoff-fleet: what was deployed is not signed: nothing can return to it");
+            channel.order.before = None;
+            channel.rollout = None;
+            channel.signature = None;
+        }
+        // A roll-out that goes on has its order's signature.
+        if let (Some(command), None) = (&options.sign_with, &channel.signature) {
+            channel.signature = Some(sign(&options.store, &channel.order, command)?);
+        }
+        Ok(Some(channel))
+    };
     let Some(channel) = change(store, deploying).await? else {
         return Ok(ExitStatus::Refused);
     };

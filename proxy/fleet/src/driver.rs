@@ -35,14 +35,14 @@ struct Drive<'a> {
 /// Changes the channel to what `next` makes of it, and returns that; `None` if it makes nothing of it.
 ///
 /// # Errors
-/// [`StoreError`] when the store cannot be used, or others were always first.
+/// [`StoreError`] when the store cannot be used, others were always first, or `next` fails.
 pub async fn change(
     store: &Store,
-    next: impl Fn(Option<&Channel>) -> Option<Channel>,
+    next: impl Fn(Option<&Channel>) -> Result<Option<Channel>, StoreError>,
 ) -> Result<Option<Channel>, StoreError> {
     for _ in 0..TRIES {
         let now = store.read::<Channel>(CHANNEL).await?;
-        let Some(next) = next(now.as_ref().map(|(channel, _)| channel)) else {
+        let Some(next) = next(now.as_ref().map(|(channel, _)| channel))? else {
             return Ok(None);
         };
         match store

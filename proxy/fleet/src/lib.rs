@@ -13,6 +13,7 @@
 //! | [`store`] | reads and swaps objects; the only module that names the client's crate |
 //! | [`channel`] | the two formats: what is to run, and what a machine says of itself |
 //! | [`artifact`] | packs, uploads and fetches artifacts, by their digest |
+//! | [`signature`] | signs orders, and checks their signatures |
 //! | [`mirror`] | brings the channel to a folder, and the state of the folder's sidecars back |
 //! | [`sidecars`] | reads the sidecars of the folder |
 //! | [`machines`] | the machines of a channel, as those who deploy see them; pure but for the reading |
@@ -31,6 +32,7 @@ pub mod machines;
 pub mod mirror;
 pub mod rollout;
 pub mod sidecars;
+pub mod signature;
 pub mod status;
 pub mod store;
 

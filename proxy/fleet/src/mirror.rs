@@ -19,6 +19,7 @@ use crate::artifact;
 use crate::channel::{CHANNEL, Channel, FleetRelease, MEMBERS, Member, MemberState, SCHEMA};
 use crate::cli::MirrorOptions;
 use crate::sidecars;
+use crate::signature::TrustedKey;
 use crate::store::{Store, StoreError, Version};
 
 /// Time between two looks at the sidecars, which are files of this machine.
@@ -48,6 +49,9 @@ struct Memory {
     id: String,
     /// Serial of the last channel that was read.
     serial: u64,
+    /// Serial of the last order that was read.
+    #[serde(default)]
+    order: u64,
     /// Goal that was brought to the folder.
     goal: Option<Goal>,
 }
@@ -62,6 +66,8 @@ struct Goal {
 
 struct Mirror {
     store: Store,
+    url: String,
+    trust: Option<TrustedKey>,
     pointer: PathBuf,
     artifacts: PathBuf,
     state: PathBuf,
@@ -127,14 +133,23 @@ impl Mirror {
                 let memory = Memory {
                     id: new_id(),
                     serial: 0,
+                    order: 0,
                     goal: None,
                 };
                 remember(&state, &memory)?;
                 memory
             }
         };
+        let trust = options.trust.as_deref().map(TrustedKey::read).transpose()?;
+        if trust.is_none() {
+            eprint_line(
+                "handoff-fleet: without --trust, whoever may write to the store can run code here",
+            );
+        }
         Ok(Self {
             store,
+            url: options.store.clone(),
+            trust,
             artifacts: folder.join(ARTIFACTS),
             pointer,
             sidecars: Sidecars::of(&state),
@@ -209,17 +224,24 @@ impl Mirror {
                 "it has schema {schema}: this version knows {SCHEMA}"
             )));
         }
-        if channel.serial < self.memory.serial {
+        let (now, seen) = (&channel, &self.memory);
+        if now.serial < seen.serial || now.order.serial < seen.order {
             return Err(unusable(format!(
-                "its serial {} is lower than {}, which was seen before; if the channel was made anew, \
-                 remove {}",
-                channel.serial,
-                self.memory.serial,
+                "its serial {} (of the order: {}) is lower than {} ({}), which was seen before; if the \
+                 channel was made anew, remove {}",
+                now.serial,
+                now.order.serial,
+                seen.serial,
+                seen.order,
                 self.state.join(MEMORY).display()
             )));
         }
+        if let Some(trust) = &self.trust {
+            trust.check(&self.url, &channel).map_err(unusable)?;
+        }
         if channel.serial > self.memory.serial {
             self.memory.serial = channel.serial;
+            self.memory.order = channel.order.serial;
             remember(&self.state, &self.memory)?;
         }
         self.channel = Some((channel, version));

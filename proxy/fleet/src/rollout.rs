@@ -18,9 +18,11 @@ use crate::store::{Store, StoreError};
 pub async fn run(store: &Store, options: &RolloutOptions) -> Result<ExitStatus, StoreError> {
     let set = |stopped| {
         move |now: Option<&Channel>| {
-            let now = now?;
-            let rollout = now.rollout.clone()?;
-            Some(now.with_rollout(Some(Rollout { stopped, ..rollout })))
+            let rollout = now.and_then(|now| Some((now, now.rollout.clone()?)));
+            let set = |(now, rollout): (&Channel, Rollout)| {
+                now.with_rollout(Some(Rollout { stopped, ..rollout }))
+            };
+            Ok(rollout.map(set))
         }
     };
     let changed = match options.action {
@@ -32,8 +34,9 @@ pub async fn run(store: &Store, options: &RolloutOptions) -> Result<ExitStatus, 
         RolloutAction::Continue => change(store, set(false)).await?,
         RolloutAction::Back => {
             let back = |now: Option<&Channel>| {
-                let now = now.filter(|now| now.rollout.is_some())?;
-                now.going_back("an operator has taken it back".to_owned())
+                let now = now.filter(|now| now.rollout.is_some());
+                let reason = || "an operator has taken it back".to_owned();
+                Ok(now.and_then(|now| now.going_back(reason())))
             };
             change(store, back).await?
         }
