@@ -16,7 +16,7 @@ const WRITES: usize = 5;
 /// Difference from the store's clock at which stores begin to refuse signed requests.
 const MAX_SKEW: Duration = Duration::from_mins(5);
 
-/// What was tried, and how it ended.
+/// The rights that were tried, and how each ended.
 type Tried = Vec<(&'static str, Result<(), String>)>;
 
 /// Runs the command, for a machine or for those who deploy.

@@ -1,4 +1,4 @@
-//! What nobody needs any more in the store: old artifacts, and the objects of machines that are gone.
+//! Garbage in the store: old artifacts, and the objects of machines that are gone.
 
 use std::cmp::Reverse;
 use std::time::{Duration, SystemTime};

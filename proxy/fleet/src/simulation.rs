@@ -14,7 +14,7 @@ use crate::store::Listed;
 
 const BAKE: u64 = 120;
 
-/// What goes wrong.
+/// The faults of a simulation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Case {
     Calm,
@@ -29,7 +29,7 @@ enum Case {
 #[derive(Debug)]
 struct Machine {
     member: Member,
-    /// What it knows of the channel.
+    /// The channel that it has read last.
     known: Option<Channel>,
     poll_at: u64,
     /// End of the fetch; then the channel is read again.
