@@ -133,6 +133,8 @@ pages! {
         "decisions/0163-a-staged-roll-out-is-driven-by-the-deploy",
         "decisions/0170-http2-is-found-by-the-parser-of-http1",
         "decisions/0180-a-second-program-mirrors-the-store",
+        "decisions/0181-those-who-deploy-name-the-machines",
+        "decisions/0182-an-order-is-signed-with-the-release-before",
         "decisions/0200-a-session-holds-its-upstream",
     ;
 }

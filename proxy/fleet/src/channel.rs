@@ -11,6 +11,7 @@
 
 use std::fmt;
 
+use handoff::deployment::rollout::Rollout;
 use handoff::release::Digest;
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +21,10 @@ pub const SCHEMA: u32 = 1;
 pub const CHANNEL: &str = "channel.json";
 /// Path of the folder of the members' objects.
 pub const MEMBERS: &str = "members";
+/// Path of the folder of the artifacts.
+pub const ARTIFACTS: &str = "artifacts";
 
-/// Release that is to run, and the one before.
+/// The order to all machines, and how far it has come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Channel {
     /// Number of the schema. A member changes nothing if it does not know it.
@@ -30,12 +33,30 @@ pub struct Channel {
     pub serial: u64,
     /// Random number of the write.
     pub nonce: u64,
+    /// Serial of the write that has deployed the release, or that has taken it back. The later writes
+    /// of a staged roll-out keep it.
+    pub since: u64,
+    /// The release to run.
+    pub order: Order,
+    /// Signature of the order, in minisign's format.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// Reason for which all machines return to the release before.
+    pub back: Option<String>,
+    /// Staged roll-out of the release, while it goes on. Its `may` names machines; it needs no
+    /// `instead`, since the order names the release before.
+    pub rollout: Option<Rollout>,
+}
+
+/// A release that is to run, and the one before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Serial of the write that has deployed the release.
+    pub serial: u64,
     /// The deployed release.
     pub release: FleetRelease,
-    /// The release that was deployed before.
+    /// The release that all ran before.
     pub before: Option<FleetRelease>,
-    /// Reason for which the channel returned to it.
-    pub reason: Option<String>,
 }
 
 /// A release in the store.
@@ -62,9 +83,9 @@ pub struct Member {
     pub host: Option<String>,
     /// Version of handoff-fleet.
     pub version: String,
-    /// Serial of the last channel that the machine has read.
+    /// `since` of the last channel that the machine has read.
     pub serial: u64,
-    /// State of that channel's release on the machine.
+    /// State of the release that the machine is to run.
     pub state: MemberState,
     /// Names of the releases that its sidecars run.
     pub runs: Vec<String>,
@@ -72,10 +93,12 @@ pub struct Member {
     pub problem: Option<String>,
 }
 
-/// The state of the deployed release on a machine.
+/// The state of the release that a machine is to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "is", content = "reason")]
 pub enum MemberState {
+    /// A staged roll-out has not reached it: its sidecars run the release before.
+    Waits,
     /// It is fetched, started or checked; with the last failure, if there was one.
     Going(Option<String>),
     /// All sidecars run it.
@@ -89,20 +112,90 @@ pub enum MemberState {
 // === impl Channel ===
 
 impl Channel {
-    /// Returns the channel in which `release` is deployed instead of what `now` says.
-    pub fn after(now: Option<&Self>, release: FleetRelease, reason: Option<String>) -> Self {
-        let before = match now {
-            Some(now) if now.release == release => now.before.clone(),
-            Some(now) => Some(now.release.clone()),
-            None => None,
+    /// Returns the channel in which `release` is deployed instead of what `now` says: in stages, if a
+    /// `policy` says how. A staged roll-out of the same release goes on.
+    pub fn deploying(now: Option<&Self>, release: FleetRelease, policy: Option<Rollout>) -> Self {
+        let serial = now.map_or(0, |now| now.serial) + 1;
+        let same = now.filter(|now| now.order.release == release && now.back.is_none());
+        let before = match same {
+            Some(same) => same.order.before.clone(),
+            None => now.and_then(Self::stable).cloned(),
         };
+        let before = before.filter(|before| *before != release);
+        let standing = same.and_then(|same| Some((same, same.rollout.as_ref()?)));
+        if let (Some((same, standing)), Some(policy)) = (standing, &policy) {
+            let may = standing.may.clone();
+            return Self {
+                serial,
+                nonce: fastrand::u64(..),
+                rollout: Some(Rollout {
+                    may,
+                    ..policy.clone()
+                }),
+                ..same.clone()
+            };
+        }
+        // What all run, or what is the first, has no stages.
+        let is_staged = same.is_none() && before.is_some();
         Self {
             schema: SCHEMA,
-            serial: now.map_or(0, |now| now.serial) + 1,
+            serial,
             nonce: fastrand::u64(..),
-            release,
-            before,
-            reason,
+            since: serial,
+            order: Order {
+                serial,
+                release,
+                before,
+            },
+            signature: None,
+            back: None,
+            rollout: policy.filter(|_| is_staged),
+        }
+    }
+
+    /// Returns the channel in which all return to the release before; `None` if there is none, or
+    /// they do so already.
+    pub fn going_back(&self, reason: String) -> Option<Self> {
+        self.order.before.as_ref()?;
+        self.back.is_none().then(|| Self {
+            serial: self.serial + 1,
+            nonce: fastrand::u64(..),
+            since: self.serial + 1,
+            back: Some(reason),
+            rollout: None,
+            ..self.clone()
+        })
+    }
+
+    /// Returns the channel with this staged roll-out, or without one.
+    pub fn with_rollout(&self, rollout: Option<Rollout>) -> Self {
+        Self {
+            serial: self.serial + 1,
+            nonce: fastrand::u64(..),
+            rollout,
+            ..self.clone()
+        }
+    }
+
+    /// Returns true if the channel has an order for this machine that is not to wait for its turn.
+    pub fn is_named(&self, id: &str) -> bool {
+        let rollout = self.rollout.as_ref();
+        rollout.is_none_or(|rollout| rollout.may.contains(id))
+    }
+
+    /// Returns the release that this machine is to run.
+    pub fn goal(&self, id: &str) -> &FleetRelease {
+        let before = self.order.before.as_ref();
+        let before = before.filter(|_| self.back.is_some() || !self.is_named(id));
+        before.unwrap_or(&self.order.release)
+    }
+
+    /// Returns the release that all run, or ran before one that has not reached them all.
+    pub fn stable(&self) -> Option<&FleetRelease> {
+        if self.back.is_some() || self.rollout.is_some() {
+            self.order.before.as_ref()
+        } else {
+            Some(&self.order.release)
         }
     }
 }
@@ -112,7 +205,7 @@ impl Channel {
 impl FleetRelease {
     /// Returns the path of the artifact in the store.
     pub fn path(&self) -> String {
-        format!("artifacts/{}/{}", self.sha256, self.name)
+        format!("{ARTIFACTS}/{}/{}", self.sha256, self.name)
     }
 
     /// Returns the digest, and checks that the name is that of a file: it becomes one.
@@ -160,16 +253,53 @@ mod tests {
 
     #[test]
     fn the_serial_grows_and_the_release_before_is_kept() {
-        let one = Channel::after(None, release("one"), None);
-        let two = Channel::after(Some(&one), release("two"), None);
-        let again = Channel::after(Some(&two), release("two"), None);
+        let one = Channel::deploying(None, release("one"), None);
+        let two = Channel::deploying(Some(&one), release("two"), None);
+        let again = Channel::deploying(Some(&two), release("two"), None);
         assert_eq!((one.serial, two.serial, again.serial), (1, 2, 3));
-        assert_eq!((one.before, &two.before), (None, &Some(release("one"))));
+        assert_eq!(one.order.before, None);
+        assert_eq!(two.order.before, Some(release("one")));
         assert_eq!(
-            again.before, two.before,
+            again.order.before, two.order.before,
             "the same release again is not the one before"
         );
+        assert!(again.since > two.since, "refused ones try it again");
         assert_ne!(again.nonce, two.nonce);
+    }
+
+    #[test]
+    fn what_was_taken_back_or_has_not_reached_all_is_not_the_release_before() {
+        let one = Channel::deploying(None, release("one"), None);
+        assert_eq!(one.going_back(String::new()), None);
+        let two = Channel::deploying(Some(&one), release("two"), Some(Rollout::default()));
+        let back = two.going_back("refused".to_owned()).unwrap();
+        assert_eq!(back.goal("a"), &release("one"));
+        assert_eq!(back.going_back(String::new()), None);
+        for now in [&two, &back] {
+            let three = Channel::deploying(Some(now), release("three"), None);
+            assert_eq!(three.order.before, Some(release("one")));
+            let one = Channel::deploying(Some(now), release("one"), Some(Rollout::default()));
+            assert_eq!((one.order.before, one.rollout), (None, None));
+        }
+    }
+
+    #[test]
+    fn in_stages_those_named_run_it_and_all_others_what_was_before() {
+        let policy = || Some(Rollout::default());
+        let one = Channel::deploying(None, release("one"), policy());
+        assert_eq!(one.rollout, None, "the first one has nothing to return to");
+        let mut two = Channel::deploying(Some(&one), release("two"), policy());
+        two.rollout.as_mut().unwrap().may.insert("a".to_owned());
+        assert_eq!(two.goal("a"), &release("two"));
+        assert_eq!(two.goal("b"), &release("one"));
+        let goes_on = Channel::deploying(Some(&two), release("two"), policy());
+        assert_eq!(goes_on.goal("a"), &release("two"));
+        assert_eq!((goes_on.since, goes_on.serial), (two.since, 3));
+        let all = Channel::deploying(Some(&two), release("two"), None);
+        assert_eq!(all.goal("b"), &release("two"));
+        let complete = goes_on.with_rollout(None);
+        assert_eq!(complete.goal("b"), &release("two"));
+        assert_eq!(complete.since, two.since, "nobody starts anything again");
     }
 
     #[test]

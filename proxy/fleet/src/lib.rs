@@ -13,15 +13,28 @@
 //! | [`store`] | reads and swaps objects; the only module that names the client's crate |
 //! | [`channel`] | the two formats: what is to run, and what a machine says of itself |
 //! | [`artifact`] | packs, uploads and fetches artifacts, by their digest |
+//! | [`signature`] | signs orders, and checks their signatures |
 //! | [`mirror`] | brings the channel to a folder, and the state of the folder's sidecars back |
 //! | [`sidecars`] | reads the sidecars of the folder |
-//! | [`deploy`], [`status`] | the commands of those who deploy |
+//! | [`machines`] | the machines of a channel, as those who deploy see them; pure but for the reading |
+//! | [`driver`] | changes the channel, and goes from group to group until all machines run it |
+//! | [`garbage`] | removes what nobody needs any more |
+//! | [`deploy`], [`rollout`], [`status`], [`check`] | the commands of those who deploy |
 
 pub mod artifact;
 pub mod channel;
+pub mod check;
 pub mod cli;
 pub mod deploy;
+pub mod driver;
+pub mod garbage;
+pub mod machines;
 pub mod mirror;
+pub mod rollout;
 pub mod sidecars;
+pub mod signature;
 pub mod status;
 pub mod store;
+
+#[cfg(test)]
+mod simulation;

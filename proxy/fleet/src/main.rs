@@ -7,7 +7,7 @@ use handoff::cli::output::eprint_line;
 use handoff::commands::ExitStatus;
 use handoff_fleet::cli::{Cli, FleetCommand};
 use handoff_fleet::store::{Store, StoreError};
-use handoff_fleet::{deploy, mirror, status};
+use handoff_fleet::{check, deploy, mirror, rollout, status};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -35,8 +35,14 @@ fn main() -> ExitCode {
 async fn run(command: FleetCommand) -> Result<ExitStatus, StoreError> {
     match command {
         FleetCommand::Deploy(options) => deploy::run(&Store::open(&options.store)?, &options).await,
+        FleetCommand::Rollout(options) => {
+            rollout::run(&Store::open(&options.store)?, &options).await
+        }
         FleetCommand::Status(options) => {
             status::run(&Store::open(&options.store)?, options.json).await
+        }
+        FleetCommand::Check(options) => {
+            check::run(&Store::open(&options.store)?, options.machine).await
         }
         FleetCommand::Mirror(options) => mirror::run(Store::open(&options.store)?, &options).await,
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use handoff::cli::output::eprint_line;
 use handoff::commands::ExitStatus;
+use handoff::commands::sidecars::Sidecars;
 use handoff::deployment::desired::{ControlCommand, write_command};
 use handoff::deployment::names::release_id;
 use handoff::deployment::{Source, pointer};
@@ -15,21 +16,24 @@ use handoff::os::files;
 use serde::{Deserialize, Serialize};
 
 use crate::artifact;
-use crate::channel::{CHANNEL, Channel, MEMBERS, Member, MemberState, SCHEMA};
+use crate::channel::{CHANNEL, Channel, FleetRelease, MEMBERS, Member, MemberState, SCHEMA};
 use crate::cli::MirrorOptions;
 use crate::sidecars;
+use crate::signature::TrustedKey;
 use crate::store::{Store, StoreError, Version};
 
 /// Time between two looks at the sidecars, which are files of this machine.
 const LOCAL_POLL: Duration = Duration::from_secs(1);
 /// Maximum time between two looks at the channel while a release starts.
-const BUSY_POLL: Duration = Duration::from_secs(2);
+pub(crate) const BUSY_POLL: Duration = Duration::from_secs(2);
+/// The same while a staged roll-out has not reached this machine.
+pub(crate) const ANNOUNCED_POLL: Duration = Duration::from_secs(5);
 /// Maximum time between two looks at the channel while the store does not answer.
 const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 /// Time after which the member is written although nothing has changed.
 pub const HEARTBEAT: Duration = Duration::from_secs(300);
 /// The same while a release starts.
-const BUSY_HEARTBEAT: Duration = Duration::from_secs(15);
+pub(crate) const BUSY_HEARTBEAT: Duration = Duration::from_secs(15);
 /// Minimum time between two writes of the member.
 const MIN_WRITE: Duration = Duration::from_secs(2);
 
@@ -43,15 +47,31 @@ const MEMORY: &str = "fleet.json";
 struct Memory {
     /// Random id of the machine.
     id: String,
-    /// Serial of the last channel that was brought to the folder.
+    /// Serial of the last channel that was read.
     serial: u64,
+    /// Serial of the last order that was read.
+    #[serde(default)]
+    order: u64,
+    /// Goal that was brought to the folder.
+    goal: Option<Goal>,
+}
+
+/// Release that the machine is to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Goal {
+    /// Serial of the write that has made it the goal of all machines, or of some.
+    since: u64,
+    release: FleetRelease,
 }
 
 struct Mirror {
     store: Store,
+    url: String,
+    trust: Option<TrustedKey>,
     pointer: PathBuf,
     artifacts: PathBuf,
     state: PathBuf,
+    sidecars: Sidecars,
     memory: Memory,
     channel: Option<(Channel, Version)>,
     /// Serial of the command to try the release again.
@@ -113,15 +133,26 @@ impl Mirror {
                 let memory = Memory {
                     id: new_id(),
                     serial: 0,
+                    order: 0,
+                    goal: None,
                 };
                 remember(&state, &memory)?;
                 memory
             }
         };
+        let trust = options.trust.as_deref().map(TrustedKey::read).transpose()?;
+        if trust.is_none() {
+            eprint_line(
+                "handoff-fleet: without --trust, whoever may write to the store can run code here",
+            );
+        }
         Ok(Self {
             store,
+            url: options.store.clone(),
+            trust,
             artifacts: folder.join(ARTIFACTS),
             pointer,
+            sidecars: Sidecars::of(&state),
             state,
             memory,
             channel: None,
@@ -136,37 +167,22 @@ impl Mirror {
     /// Reads the channel, and follows it.
     async fn look(&mut self) -> Result<(), StoreError> {
         self.read_channel().await?;
-        let Some((channel, _)) = self.channel.clone() else {
+        let goal = self.goal();
+        let Some(to) = goal.clone().filter(|_| goal != self.memory.goal) else {
             return Ok(());
         };
-        if channel.serial < self.memory.serial {
-            return Err(unusable(format!(
-                "its serial {} is lower than {}, which was seen before; if the channel was made anew, \
-                 remove {}",
-                channel.serial,
-                self.memory.serial,
-                self.state.join(MEMORY).display()
-            )));
-        }
-        if channel.serial == self.memory.serial {
-            return Ok(());
-        }
         // Deployers learn that it has begun before the artifact arrives.
         self.tell().await;
-        let digest = channel.release.check().map_err(unusable)?;
-        let path = artifact::fetch(&self.store, &channel.release, &self.artifacts).await?;
+        let digest = to.release.check().map_err(unusable)?;
+        let path = artifact::fetch(&self.store, &to.release, &self.artifacts).await?;
         // Fetching may have taken long: the pointer follows the channel of now.
         self.read_channel().await?;
-        if self
-            .channel
-            .as_ref()
-            .is_some_and(|(now, _)| now.serial != channel.serial)
-        {
+        if self.goal() != goal {
             return Ok(());
         }
-        let refuses = sidecars::live(&self.state);
-        let refuses = sidecars::state_of(&refuses, digest, None);
-        self.retry = if let MemberState::Refused(_) = refuses {
+        self.sidecars.refresh();
+        let live: Vec<_> = self.sidecars.live().collect();
+        self.retry = if let MemberState::Refused(_) = sidecars::state_of(&live, digest, None) {
             let command = write_command(&self.state, ControlCommand::Retry(digest))?;
             Some(command.serial())
         } else {
@@ -177,30 +193,64 @@ impl Mirror {
         let shown = path.strip_prefix(folder).unwrap_or(&path);
         let content = pointer::content(shown, digest, id.as_str());
         files::write_atomically(&self.pointer, content.as_bytes())?;
-        self.memory.serial = channel.serial;
+        eprint_line(format_args!("handoff-fleet: deployed {}", to.release));
+        self.memory.goal = goal;
         remember(&self.state, &self.memory)?;
-        eprint_line(format_args!("handoff-fleet: deployed {}", channel.release));
-        let kept = std::iter::once(&channel.release).chain(&channel.before);
-        artifact::remove_all_but(&self.artifacts, kept);
+        if let Some((Channel { order, .. }, _)) = &self.channel {
+            let kept = std::iter::once(&order.release).chain(&order.before);
+            artifact::remove_all_but(&self.artifacts, kept);
+        }
         Ok(())
+    }
+
+    /// Returns the release that the channel has for this machine.
+    fn goal(&self) -> Option<Goal> {
+        let (channel, _) = self.channel.as_ref()?;
+        Some(Goal {
+            since: channel.since,
+            release: channel.goal(&self.memory.id).clone(),
+        })
     }
 
     async fn read_channel(&mut self) -> Result<(), StoreError> {
         let known = self.channel.as_ref().map(|(_, version)| version);
-        if let Some((channel, version)) = self.store.read_unless::<Channel>(CHANNEL, known).await? {
-            if channel.schema != SCHEMA {
-                let schema = channel.schema;
-                return Err(unusable(format!(
-                    "it has schema {schema}: this version knows {SCHEMA}"
-                )));
-            }
-            self.channel = Some((channel, version));
+        let read = self.store.read_unless::<Channel>(CHANNEL, known).await?;
+        let Some((channel, version)) = read else {
+            return Ok(());
+        };
+        if channel.schema != SCHEMA {
+            let schema = channel.schema;
+            return Err(unusable(format!(
+                "it has schema {schema}: this version knows {SCHEMA}"
+            )));
         }
+        let (now, seen) = (&channel, &self.memory);
+        if now.serial < seen.serial || now.order.serial < seen.order {
+            return Err(unusable(format!(
+                "its serial {} (of the order: {}) is lower than {} ({}), which was seen before; if the \
+                 channel was made anew, remove {}",
+                now.serial,
+                now.order.serial,
+                seen.serial,
+                seen.order,
+                self.state.join(MEMORY).display()
+            )));
+        }
+        if let Some(trust) = &self.trust {
+            trust.check(&self.url, &channel).map_err(unusable)?;
+        }
+        if channel.serial > self.memory.serial {
+            self.memory.serial = channel.serial;
+            self.memory.order = channel.order.serial;
+            remember(&self.state, &self.memory)?;
+        }
+        self.channel = Some((channel, version));
         Ok(())
     }
 
     /// Writes what this machine says of itself, if that has changed or is old.
     async fn tell(&mut self) {
+        self.sidecars.refresh();
         let member = self.member();
         if let Some((told, at)) = &self.told {
             let is_same = Member {
@@ -252,17 +302,23 @@ impl Mirror {
     }
 
     fn member(&self) -> Member {
-        let sidecars = sidecars::live(&self.state);
+        let sidecars: Vec<_> = self.sidecars.live().collect();
         let mut runs: Vec<_> = sidecars
             .iter()
             .filter_map(|status| Some(status.active.as_ref()?.release.to_string()))
             .collect();
         runs.dedup();
+        let goal = self.goal();
+        let is_there = goal == self.memory.goal;
+        let digest = goal.and_then(|goal| goal.release.check().ok());
         let channel = self.channel.as_ref().map(|(channel, _)| channel);
-        let deployed = channel.filter(|channel| channel.serial == self.memory.serial);
-        let state = match deployed.and_then(|channel| channel.release.check().ok()) {
-            Some(digest) => sidecars::state_of(&sidecars, digest, self.retry),
-            None => MemberState::Going(None),
+        let state = match (channel, digest) {
+            _ if sidecars.is_empty() => MemberState::Idle,
+            (Some(channel), _) if !channel.is_named(&self.memory.id) => MemberState::Waits,
+            (Some(_), Some(digest)) if is_there => {
+                sidecars::state_of(&sidecars, digest, self.retry)
+            }
+            _ => MemberState::Going(None),
         };
         Member {
             schema: SCHEMA,
@@ -270,7 +326,7 @@ impl Mirror {
             id: self.memory.id.clone(),
             host: sidecars.iter().find_map(|status| status.host.clone()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            serial: channel.map_or(0, |channel| channel.serial),
+            serial: channel.map_or(0, |channel| channel.since),
             state,
             runs,
             problem: self.problem.clone(),
@@ -285,7 +341,14 @@ impl Mirror {
             .told
             .as_ref()
             .is_some_and(|(told, _)| matches!(told.state, MemberState::Going(_)));
-        if is_busy { poll.min(BUSY_POLL) } else { poll }
+        let is_announced = |(channel, _): &(Channel, Version)| channel.rollout.is_some();
+        if is_busy {
+            poll.min(BUSY_POLL)
+        } else if self.channel.as_ref().is_some_and(is_announced) {
+            poll.min(ANNOUNCED_POLL)
+        } else {
+            poll
+        }
     }
 }
 

@@ -31,18 +31,41 @@ pub async fn run(store: &Store, as_json: bool) -> Result<ExitStatus, StoreError>
         print_json(&json!({"channel": channel, "members": members}));
         return Ok(ExitStatus::Done);
     }
-    match &channel {
-        Some(channel) => print_line(format_args!(
-            "deployed: {}, serial {}",
-            channel.release, channel.serial
-        )),
-        None => print_line("nothing is deployed"),
+    let Some(channel) = channel else {
+        print_line("nothing is deployed");
+        return Ok(ExitStatus::Done);
+    };
+    print_line(format_args!(
+        "deployed: {}, serial {}",
+        channel.order.release, channel.serial
+    ));
+    if let (Some(reason), Some(before)) = (&channel.back, &channel.order.before) {
+        print_line(format_args!("all return to {before}: {reason}"));
     }
-    if let Some(reason) = channel.and_then(|channel| channel.reason) {
-        print_line(format_args!("returned to it: {reason}"));
+    if let Some(rollout) = &channel.rollout {
+        let stopped = if rollout.stopped {
+            "; it is stopped"
+        } else {
+            ""
+        };
+        let (at_most, named) = (rollout.at_most, rollout.may.len());
+        print_line(format_args!(
+            "in stages, at most {at_most} at the same time: {named} are named{stopped}"
+        ));
     }
+    let count = |is_so: fn(&MemberState) -> bool| {
+        let members = members.iter();
+        members.filter(|(member, _)| is_so(&member.state)).count()
+    };
+    print_line(format_args!(
+        "{} machines: {} run it, {} have refused it",
+        members.len(),
+        count(|state| matches!(state, MemberState::Runs)),
+        count(|state| matches!(state, MemberState::Refused(_)))
+    ));
     for (member, age) in members {
         let state = match &member.state {
+            MemberState::Waits => "awaits its turn".to_owned(),
             MemberState::Going(None) => "starts".to_owned(),
             MemberState::Going(Some(reason)) => format!("starts: {reason}"),
             MemberState::Runs => "runs it".to_owned(),

@@ -42,6 +42,8 @@ pub struct Listed {
     pub path: String,
     /// Time of the last write, by the store's clock.
     pub modified: SystemTime,
+    /// Tag of its content.
+    pub tag: Option<String>,
 }
 
 /// Reason why the store cannot be used.
@@ -195,6 +197,44 @@ impl Store {
         Ok(self.client.head(&self.at(path)).await?.last_modified.into())
     }
 
+    /// Removes the object at `path`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not permit it, or does not answer.
+    pub async fn delete(&self, path: &str) -> Result<(), StoreError> {
+        Ok(self.client.delete(&self.at(path)).await?)
+    }
+
+    /// Returns true if the store would permit to write at `path`. The write depends on a version that
+    /// never was; a store that ignores that writes `content`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store does not answer.
+    pub async fn may_write(
+        &self,
+        path: &str,
+        content: &impl Serialize,
+    ) -> Result<bool, StoreError> {
+        let content = serde_json::to_vec_pretty(content).map_err(io::Error::from)?;
+        let never = PutMode::Update(UpdateVersion {
+            e_tag: Some("\"0x0\"".to_owned()),
+            version: None,
+        });
+        let at = self.at(path);
+        match self
+            .client
+            .put_opts(&at, content.into(), never.into())
+            .await
+        {
+            Ok(_)
+            | Err(
+                Error::Precondition { .. } | Error::NotFound { .. } | Error::AlreadyExists { .. },
+            ) => Ok(true),
+            Err(Error::PermissionDenied { .. } | Error::Unauthenticated { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Lists the objects in the folder `path`.
     ///
     /// # Errors
@@ -207,6 +247,7 @@ impl Store {
             Some(Listed {
                 path: parts.join("/"),
                 modified: meta.last_modified.into(),
+                tag: meta.e_tag,
             })
         });
         Ok(found.collect())
@@ -282,10 +323,117 @@ impl Store {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::fmt;
+
+    use futures_util::stream::BoxStream;
+    use futures_util::{FutureExt as _, StreamExt as _};
     use object_store::memory::InMemory;
+    use object_store::{
+        CopyOptions, GetResult, ListResult, MultipartUpload, PutMultipartOptions, PutOptions,
+        PutResult, Result,
+    };
     use serde_json::{Value, json};
 
     use super::*;
+
+    /// A flaw of a store, or a right that it does not give.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Flaw {
+        IgnoresConditions,
+        ChecksThenWrites,
+        ForbidsToList,
+        ForbidsToWrite,
+        ForbidsToDelete,
+    }
+
+    #[derive(Debug)]
+    struct Flawed(InMemory, Flaw);
+
+    pub(crate) fn flawed(flaw: Flaw) -> Store {
+        Store {
+            client: Arc::new(Flawed(InMemory::new(), flaw)),
+            folder: Path::from("site/live"),
+        }
+    }
+
+    fn forbidden() -> Error {
+        Error::PermissionDenied {
+            path: String::new(),
+            source: "AccessDenied".into(),
+        }
+    }
+
+    impl fmt::Display for Flawed {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "{:?}", self.1)
+        }
+    }
+
+    #[async_trait::async_trait]
+    impl ObjectStore for Flawed {
+        async fn put_opts(
+            &self,
+            at: &Path,
+            content: PutPayload,
+            mut options: PutOptions,
+        ) -> Result<PutResult> {
+            match self.1 {
+                Flaw::ForbidsToWrite => return Err(forbidden()),
+                Flaw::IgnoresConditions => options.mode = PutMode::Overwrite,
+                Flaw::ChecksThenWrites => {
+                    if let PutMode::Update(known) = &options.mode {
+                        let now = self.0.head(at).await?;
+                        if now.e_tag != known.e_tag {
+                            let source = "another tag".into();
+                            let path = at.to_string();
+                            return Err(Error::Precondition { path, source });
+                        }
+                        tokio::task::yield_now().await;
+                        options.mode = PutMode::Overwrite;
+                    }
+                }
+                Flaw::ForbidsToList | Flaw::ForbidsToDelete => {}
+            }
+            self.0.put_opts(at, content, options).await
+        }
+
+        async fn put_multipart_opts(
+            &self,
+            at: &Path,
+            options: PutMultipartOptions,
+        ) -> Result<Box<dyn MultipartUpload>> {
+            self.0.put_multipart_opts(at, options).await
+        }
+
+        async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
+            self.0.get_opts(at, options).await
+        }
+
+        fn delete_stream(
+            &self,
+            paths: BoxStream<'static, Result<Path>>,
+        ) -> BoxStream<'static, Result<Path>> {
+            if self.1 == Flaw::ForbidsToDelete {
+                return async { Err(forbidden()) }.into_stream().boxed();
+            }
+            self.0.delete_stream(paths)
+        }
+
+        fn list(&self, folder: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+            if self.1 == Flaw::ForbidsToList {
+                return async { Err(forbidden()) }.into_stream().boxed();
+            }
+            self.0.list(folder)
+        }
+
+        async fn list_with_delimiter(&self, folder: Option<&Path>) -> Result<ListResult> {
+            self.0.list_with_delimiter(folder).await
+        }
+
+        async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+            self.0.copy_opts(from, to, options).await
+        }
+    }
 
     pub(crate) fn in_memory() -> Store {
         Store {
@@ -330,32 +478,6 @@ pub(crate) mod tests {
                 .unwrap()
                 .is_none()
         );
-    }
-
-    #[tokio::test]
-    async fn sixteen_writers_lose_no_increment() {
-        let store = in_memory();
-        let mut writers = tokio::task::JoinSet::new();
-        for _ in 0..16 {
-            let store = store.clone();
-            writers.spawn(async move {
-                let mut written = 0;
-                while written < 10 {
-                    let now = store.read::<(u64, u64)>("x").await.unwrap();
-                    let count = now.as_ref().map_or(0, |((count, _), _)| *count);
-                    let known = now.as_ref().map(|(_, version)| version);
-                    let content = (count + 1, fastrand::u64(..));
-                    match store.swap("x", &content, known).await {
-                        Ok(_) => written += 1,
-                        Err(StoreError::Lost) => {}
-                        Err(error) => panic!("{error}"),
-                    }
-                }
-            });
-        }
-        writers.join_all().await;
-        let ((count, _), _) = store.read::<(u64, u64)>("x").await.unwrap().unwrap();
-        assert_eq!(count, 160);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub struct RolloutArgs {
 
 /// A change of a staged roll-out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum RolloutAction {
+pub enum RolloutAction {
     /// Show how many sidecars run the artifact, and what each does
     Show,
     /// Let no further sidecar start the artifact

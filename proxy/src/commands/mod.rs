@@ -25,7 +25,7 @@ pub mod logs;
 pub mod maintenance;
 mod progress;
 pub mod rollout;
-mod sidecars;
+pub mod sidecars;
 pub mod status;
 mod table;
 

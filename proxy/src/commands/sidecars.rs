@@ -19,7 +19,7 @@ const SILENT: Duration = Duration::from_secs(10);
 
 /// The sidecars of one deployment, as they were read last.
 #[derive(Debug)]
-pub(super) struct Sidecars {
+pub struct Sidecars {
     folder: PathBuf,
     machine: Option<String>,
     known: BTreeMap<OsString, KnownSidecar>,
@@ -60,7 +60,7 @@ impl Liveness {
 
 impl Sidecars {
     /// Creates an empty list of the sidecars that publish in this state folder.
-    pub(super) fn of(state: &Path) -> Self {
+    pub fn of(state: &Path) -> Self {
         Self {
             folder: state.join("sidecars"),
             machine: shared_pid_namespace(),
@@ -69,7 +69,7 @@ impl Sidecars {
     }
 
     /// Reads all status files. The status of a file that is being replaced stays as it was.
-    pub(super) fn refresh(&mut self) {
+    pub fn refresh(&mut self) {
         for known in self.known.values_mut() {
             known.missed += 1;
         }
@@ -142,7 +142,7 @@ impl Sidecars {
     }
 
     /// Returns the sidecars that are alive and do not shut down.
-    pub(super) fn live(&self) -> impl Iterator<Item = &Status> {
+    pub fn live(&self) -> impl Iterator<Item = &Status> {
         self.with_liveness()
             .filter(|(_, liveness)| liveness.is_alive())
             .map(|(status, _)| status)

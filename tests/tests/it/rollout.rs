@@ -179,7 +179,7 @@ fn nothing_moves_without_its_deploy_and_the_same_command_goes_on() {
         .with(0)
         .saying(&["1 of 3 sidecars run", "has not reached it"]);
 
-    let options = ["--at-most", "1", "--first", "1"];
+    let options = ["--at-most", "1", "--first", "1", "--bake", "1s"];
     fleet.deployment().run_deploy("v2", &options).with(0);
     fleet.await_count(3, "v2 is active", |status| status.is_active("v2"));
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use super::bake::Bake;
 use super::next::{MemberState, Members, Next, next};
 use crate::commands::count;
 use crate::commands::follow::{Follower, POLL_INTERVAL, RefusalReport, Step};
@@ -27,7 +28,7 @@ pub(in crate::commands) struct Driver {
     /// Time allowed for each group of sidecars.
     timeout: Duration,
     deadline: Instant,
-    baked_at: Option<Instant>,
+    bake: Bake,
 }
 
 /// The state of a roll-out.
@@ -56,7 +57,7 @@ impl Driver {
             rollout,
             timeout,
             deadline: Instant::now() + timeout,
-            baked_at: None,
+            bake: Bake::default(),
         }
     }
 
@@ -104,19 +105,19 @@ impl Driver {
         };
         self.rollout = rollout;
         let (members, failure) = self.members(follower, before);
-        match next(&self.rollout, &members, self.has_baked()) {
+        match next(&self.rollout, &members, self.bake.is_over(&self.rollout)) {
             Next::Wait if self.rollout.stopped => return Ok(Progression::Stopped),
             Next::Wait => {}
             Next::Bake => {
-                let bake = self.rollout.bake();
-                let line = format!(
-                    "the first sidecars run it: waiting {}",
-                    humantime::format_duration(bake)
-                );
-                progress.say(&line);
-                let baked_at = Instant::now() + bake;
-                self.baked_at = Some(baked_at);
-                self.deadline = baked_at + self.timeout;
+                if self.bake.begin() {
+                    let bake = self.rollout.bake();
+                    let line = format!(
+                        "the first sidecars run it: waiting {}",
+                        humantime::format_duration(bake)
+                    );
+                    progress.say(&line);
+                    self.deadline = Instant::now() + bake + self.timeout;
+                }
             }
             Next::Name(ids) => {
                 let runs = members
@@ -156,11 +157,6 @@ impl Driver {
     /// When the file cannot be written.
     pub(in crate::commands) fn end(&self) -> io::Result<()> {
         write_rollout(&self.state, None).map(drop)
-    }
-
-    fn has_baked(&self) -> bool {
-        let is_over = |baked_at| Instant::now() >= baked_at;
-        self.rollout.first == 0 || self.rollout.bake_ms == 0 || self.baked_at.is_some_and(is_over)
     }
 
     /// Returns the state of each sidecar, and the first failure.

@@ -25,8 +25,9 @@ use crate::os::files;
 use crate::os::rights::explain;
 use crate::release::Generation;
 
+pub mod bake;
 mod driver;
-mod next;
+pub mod next;
 
 /// The reason why a roll-out was neither shown nor changed.
 #[derive(Debug, thiserror::Error)]

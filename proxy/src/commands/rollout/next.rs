@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::deployment::rollout::Rollout;
 
-/// The state of a sidecar in a roll-out.
+/// The state of a sidecar in a roll-out, or of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum MemberState {
+pub enum MemberState {
     /// It does not run the artifact.
     Waits,
     /// It starts the artifact.
@@ -19,11 +19,11 @@ pub(super) enum MemberState {
 }
 
 /// The sidecars that take part: all that live, and those that died while they started the artifact.
-pub(super) type Members = BTreeMap<Arc<str>, MemberState>;
+pub type Members = BTreeMap<Arc<str>, MemberState>;
 
 /// The next step of a roll-out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub enum Next {
     /// Nothing, until a sidecar changes its state.
     Wait,
     /// Let the first sidecars serve for a while.
@@ -38,7 +38,7 @@ pub(super) enum Next {
 
 /// Returns the next step of `rollout`. `has_baked` is true when the first sidecars have served for
 /// long enough.
-pub(super) fn next(rollout: &Rollout, members: &Members, has_baked: bool) -> Next {
+pub fn next(rollout: &Rollout, members: &Members, has_baked: bool) -> Next {
     let count = |is_so: &dyn Fn(&str, MemberState) -> bool| {
         let members = members.iter();
         members.filter(|(id, state)| is_so(id, **state)).count()

@@ -1,101 +1,16 @@
 //! handoff-fleet as its users run it: a store, machines that mirror it, and unmodified sidecars.
 #![cfg(unix)]
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
-use tests::command::{self, Ended};
 use tests::load::Load;
-use tests::{Release, Running, Site, eventually, folder, tools};
+use tests::{Release, Site, command, eventually, folder, tools};
 
-/// An object store that speaks S3.
-struct Moto {
-    server: command::Command,
-    port: u16,
-}
+use crate::store::{Moto, launches, refused};
 
-impl Moto {
-    fn start() -> Option<Self> {
-        if !tools::runs("moto_server", "--help") {
-            tools::skip("moto_server");
-            return None;
-        }
-        let mut command = Command::new("moto_server");
-        command.args(["-H", "127.0.0.1", "-p", "0"]);
-        let server = command::start(command);
-        server.await_stderr("Running on http://127.0.0.1:");
-        let said = server.printed_errors();
-        let (_, rest) = said.split_once("http://127.0.0.1:").expect("its address");
-        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        let port = digits.parse().expect("a port");
-        let made = request(
-            port,
-            "PUT /fleet HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n",
-        );
-        assert!(made.starts_with("HTTP/1.1 200"), "{made}");
-        Some(Self { server, port })
-    }
-
-    /// `handoff-fleet` with access to it.
-    fn fleet(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_handoff-fleet"));
-        command
-            .args(&args[..1])
-            .arg("s3://fleet/site")
-            .args(&args[1..]);
-        command.env("AWS_ENDPOINT", format!("http://127.0.0.1:{}", self.port));
-        command
-            .env("AWS_ALLOW_HTTP", "true")
-            .env("AWS_REGION", "us-east-1");
-        command
-            .env("AWS_ACCESS_KEY_ID", "id")
-            .env("AWS_SECRET_ACCESS_KEY", "secret");
-        command
-    }
-
-    fn mirror(&self, site: &Running) -> command::Command {
-        let place = site.deployment().place();
-        let mut args = vec!["mirror", "--poll", "1s"];
-        args.extend(place.iter().map(String::as_str));
-        command::start(self.fleet(&args))
-    }
-
-    fn begin_deploy(&self, path: &Path) -> command::Command {
-        let path = path.to_str().expect("a path in UTF-8");
-        command::start(self.fleet(&["deploy", path, "--timeout", "60s"]))
-    }
-
-    fn deploy(&self, site: &Running, release: impl Into<Release>) -> Ended {
-        self.begin_deploy(&site.deployment().build(release)).end()
-    }
-
-    fn status(&self) -> serde_json::Value {
-        command::start(self.fleet(&["status", "--json"]))
-            .end()
-            .json()
-    }
-
-    fn await_members(&self, count: usize) {
-        eventually(
-            || format!("{count} members: {}", self.status()),
-            || (self.status()["members"].as_array()?.len() == count).then_some(()),
-        );
-    }
-}
-
-fn request(port: u16, request: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the store");
-    stream.write_all(request.as_bytes()).expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
-}
-
-fn refused(version: &str) -> Release {
-    tests::file(version, b"#!/bin/sh\necho 'it refuses'; exit 3\n")
-}
+mod rollouts;
+mod store;
 
 #[test]
 fn machines_follow_the_store_and_return_together_and_no_request_is_lost() {
@@ -122,22 +37,17 @@ fn machines_follow_the_store_and_return_together_and_no_request_is_lost() {
         .with(1)
         .saying(&["refused v3", "all return to v2"]);
     let status = store.status();
-    assert_eq!(status["channel"]["release"]["name"], "v2", "{status}");
+    assert_eq!(
+        status["channel"]["order"]["before"]["name"], "v2",
+        "{status}"
+    );
     assert!(
-        status["channel"]["reason"].to_string().contains("exit"),
+        status["channel"]["back"].to_string().contains("exit"),
         "{status}"
     );
     // What was refused before is tried again.
     store.deploy(&sites[0], refused("v3")).with(1);
-    let launches = |site: &Running| {
-        let status = site.status();
-        let of_v3 = status
-            .handoffs
-            .iter()
-            .filter(|handoff| handoff.release.as_str().starts_with("v3-"));
-        of_v3.count()
-    };
-    let twice = sites.iter().filter(|site| launches(site) >= 2);
+    let twice = sites.iter().filter(|site| launches(site, "v3") >= 2);
     assert!(twice.count() >= 1, "no sidecar has launched it again");
     store.deploy(&sites[0], "v4").with(0);
     for load in loads {
@@ -155,6 +65,79 @@ fn site_folder(version: &str) -> Release {
     let app = tests::binaries::sample_app().display();
     let script = format!("exec {app} --version-name {version} \"$@\"\n");
     folder("site", &[("bin/run.sh", &script), ("version.txt", version)])
+}
+
+#[test]
+fn the_rights_over_the_store_are_checked() {
+    let Some(store) = Moto::start() else { return };
+    let check = |args: &[&str]| command::start(store.fleet(args)).end();
+    // Under load moto itself loses a write of many at once, now and then.
+    check(&["check"]).saying(&["ok      keeps the conditions", "ok      deletes objects"]);
+    check(&["check", "--machine"])
+        .with(1)
+        .saying(&["cannot deploy: artifacts", "ok      writes members"]);
+    let away = Moto { port: 1, ..store };
+    command::start(away.fleet(&["check"]))
+        .end()
+        .with(1)
+        .saying(&["FAILED  reads objects"]);
+}
+
+/// Makes a pair of keys, and returns the public one and the command that signs with the other one.
+fn keys(folder: &Path, name: &str) -> [String; 2] {
+    let path = |end: &str| folder.join(format!("{name}.{end}")).display().to_string();
+    let (public, secret) = (path("pub"), path("key"));
+    let mut make = Command::new("minisign");
+    make.args(["-G", "-W", "-p", &public, "-s", &secret]);
+    command::start(make).end().with(0);
+    let sign = format!("minisign -S -s {secret} -m");
+    [public, sign]
+}
+
+#[test]
+fn a_machine_that_trusts_a_key_follows_what_is_signed_with_it() {
+    if !tools::runs("minisign", "-v") {
+        return tools::skip("minisign");
+    }
+    let Some(store) = Moto::start() else { return };
+    let site = Site::watching_a_pointer().start("v1");
+    let folder = site.deployment().elsewhere();
+    let [public, sign] = keys(&folder, "right");
+    let [_, sign_wrongly] = keys(&folder, "wrong");
+    let mirror = store.mirror_with(&site, &["--trust", &public]);
+    store.await_members(1);
+    let sign = ["--trust", &public, "--sign-with", &sign];
+    let sign_wrongly = ["--trust", &public, "--sign-with", &sign_wrongly];
+    store.deploy_with(&site, "v2", &sign).with(0);
+    for (version, options, reason) in [
+        ("v3", &[][..], "not signed"),
+        ("v4", &sign_wrongly, "signature of its order"),
+    ] {
+        let path = site.deployment().build(version);
+        let deploy = store.begin_deploy(&path, options);
+        mirror.await_stderr(reason);
+        eventually(
+            || format!("the reason: {}", store.status()),
+            || {
+                let status = store.status();
+                let problem = status["members"][0]["member"]["problem"].as_str()?;
+                problem.contains(reason).then_some(())
+            },
+        );
+        drop(deploy);
+    }
+    assert!(site.status().is_active("v2"));
+    store
+        .deploy_with(&site, "v5", &sign)
+        .with(0)
+        .saying(&["what was deployed is not signed"]);
+    // Nobody has signed v4, and so nothing leads there.
+    let status = store.status();
+    assert!(status["channel"]["order"]["before"].is_null(), "{status}");
+    let path = site.deployment().build("v6");
+    let failing = ["--trust", &public, "--sign-with", "false"];
+    let failed = store.begin_deploy(&path, &failing).end().with(1);
+    failed.saying(&["--sign-with \"false\""]);
 }
 
 #[test]
@@ -194,7 +177,7 @@ fn a_machine_that_follows_nothing_new_is_passed_over_and_none_is_told() {
     let site = Site::watching_a_pointer().start("v1");
     let path = site.deployment().build("v2");
     store
-        .begin_deploy(&path)
+        .begin_deploy(&path, &[])
         .end()
         .with(4)
         .saying(&["no machine"]);
@@ -212,12 +195,12 @@ fn of_two_deploys_the_later_one_counts() {
     let paths = ["v2", "v3"].map(|version| site.deployment().build(version));
     // Nobody reads the channel: the first one waits.
     drop(mirror);
-    let first = store.begin_deploy(&paths[0]);
+    let first = store.begin_deploy(&paths[0], &[]);
     eventually(
         || "the first deploy".to_owned(),
         || (store.status()["channel"]["serial"] == 1).then_some(()),
     );
-    let second = store.begin_deploy(&paths[1]);
+    let second = store.begin_deploy(&paths[1], &[]);
     first
         .end()
         .with(1)
