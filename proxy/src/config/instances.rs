@@ -162,6 +162,7 @@ fn probe(run: &Run, key: &'static str, path: &str) -> Result<Probe, ConfigError>
         },
         body: None,
         active: None,
+        protocol: run.upstream.app_protocol.protocol(),
     })
 }
 

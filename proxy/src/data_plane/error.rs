@@ -63,7 +63,8 @@ impl ForwardError {
                 ExchangeError::Cut(CutCause::TimedOut)
                 | ExchangeError::NoResponse(_)
                 | ExchangeError::PartialHead(_)
-                | ExchangeError::Malformed(_),
+                | ExchangeError::Malformed(_)
+                | ExchangeError::Stream(_),
             )
             | Self::Unreachable(_)
             | Self::ConnectTimeout
@@ -100,7 +101,8 @@ impl ForwardError {
             Self::NoResponse(
                 ExchangeError::NoResponse(_)
                 | ExchangeError::PartialHead(_)
-                | ExchangeError::Malformed(_),
+                | ExchangeError::Malformed(_)
+                | ExchangeError::Stream(_),
             )
             | Self::BadResponse(_)
             | Self::Unreachable(_)

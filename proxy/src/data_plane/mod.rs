@@ -28,6 +28,8 @@ mod acquire;
 mod activity;
 mod app_body;
 mod app_connection;
+mod app_http2;
+mod app_reader;
 mod app_response;
 mod bound;
 mod burst;

@@ -5,6 +5,7 @@
 
 mod admin;
 mod admin_page;
+mod app_http2;
 mod apps;
 mod artifact_archive;
 mod artifact_copy;
@@ -33,6 +34,7 @@ mod forwarding;
 mod gate;
 mod holding;
 mod http2;
+mod http2_app;
 mod http_answer_framing;
 mod http_authentication;
 mod http_bad_apps;

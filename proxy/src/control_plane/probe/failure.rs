@@ -28,8 +28,7 @@ pub enum ProbeFailure {
     },
     /// The app speaks another protocol.
     #[error(
-        "it speaks {protocol} on its port {port}, not plain HTTP/1.1: switch that off there, as \
-         handoff is the only client"
+        "it speaks {protocol} on its port {port}, not plain HTTP/1.1: {}", protocol.remedy()
     )]
     Protocol {
         /// Protocol that was recognised.
