@@ -147,6 +147,7 @@ mod tests {
                 expected: ExpectedStatus::Good,
                 body: None,
                 active: None,
+                grpc: None,
                 protocol: Some(AppProtocol::Http1),
             },
             interval: Duration::from_millis(1),

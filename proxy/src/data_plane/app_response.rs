@@ -8,7 +8,7 @@ use hyper::upgrade::OnUpgrade;
 use super::activity::ClientState;
 use super::app_body::AppBody;
 use super::app_http2;
-use super::app_http2::reader::BodyEnd;
+use super::app_http2::reader::{BodyEnd, StreamReader};
 use super::app_reader::AppReader;
 use super::bound::Binding;
 use super::connections::Client;
@@ -16,6 +16,7 @@ use super::context::ForwardContext;
 use super::error::ForwardError;
 use super::event_body::EventBody;
 use super::exchange::{OutgoingRequest, ResponseReader};
+use super::grpc_body::GrpcBody;
 use super::headers::{self, UpgradeField};
 use super::old_assets::AssetRequest;
 use super::pool::AppConnection;
@@ -93,20 +94,7 @@ pub(super) fn forward_response<R: AppReader>(
 where
     ResponseBody: From<AppBody<R>> + From<EventBody<R>>,
 {
-    // A 426 has to name the protocols to upgrade to (RFC 9110, section 15.5.22).
-    let upgrade = if head.status == StatusCode::UPGRADE_REQUIRED {
-        UpgradeField::Keep
-    } else {
-        UpgradeField::Remove
-    };
-    let rewritten = headers::rewrite_response(&mut head.headers, head.flags, upgrade);
-    let outcome = if rewritten.is_err() || head.status.is_server_error() {
-        ResponseOutcome::AppFault
-    } else {
-        ResponseOutcome::NoFault
-    };
-    in_flight.upstream.count_response(outcome);
-    rewritten.map_err(ForwardError::BadResponse)?;
+    rewrite(&mut head, &in_flight)?;
     if version == Version::HTTP_10 && reader.remaining().is_none() {
         // Only the close ends such a body, and hyper would promise an HTTP/1.0 client that asked for
         // it to keep the connection.
@@ -120,6 +108,37 @@ where
         return Ok(build_response(head, events));
     }
     Ok(build_response(head, ResponseBody::app(reader, in_flight)))
+}
+
+/// Turns the app's response to a gRPC call into the client's.
+pub(super) fn forward_messages(
+    mut head: Head,
+    reader: StreamReader,
+    mut in_flight: InFlight,
+) -> Result<Response<ResponseBody>, ForwardError> {
+    rewrite(&mut head, &in_flight)?;
+    reader.handle().mark_tunnel();
+    in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
+    let messages = GrpcBody::new(AppBody::new(reader, in_flight));
+    Ok(build_response(head, ResponseBody::Grpc(Box::new(messages))))
+}
+
+/// Turns the head of the app's response into the client's, and counts the response.
+fn rewrite(head: &mut Head, in_flight: &InFlight) -> Result<(), ForwardError> {
+    // A 426 has to name the protocols to upgrade to (RFC 9110, section 15.5.22).
+    let upgrade = if head.status == StatusCode::UPGRADE_REQUIRED {
+        UpgradeField::Keep
+    } else {
+        UpgradeField::Remove
+    };
+    let rewritten = headers::rewrite_response(&mut head.headers, head.flags, upgrade);
+    let outcome = if rewritten.is_err() || head.status.is_server_error() {
+        ResponseOutcome::AppFault
+    } else {
+        ResponseOutcome::NoFault
+    };
+    in_flight.upstream.count_response(outcome);
+    rewritten.map_err(ForwardError::BadResponse)
 }
 
 /// Switches both sides to the protocol that the app has accepted among `protocols`.

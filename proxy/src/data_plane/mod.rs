@@ -47,6 +47,7 @@ mod exchange;
 mod exchange_error;
 mod file_body;
 mod forward;
+mod grpc_body;
 mod habits;
 pub mod headers;
 mod http2;

@@ -15,6 +15,7 @@ use super::app_reader::AppReader;
 use super::event_body::EventBody;
 use super::exchange::ResponseReader;
 use super::file_body::FileBody;
+use super::grpc_body::GrpcBody;
 
 /// The body of a response to a client.
 pub(super) enum ResponseBody {
@@ -29,6 +30,8 @@ pub(super) enum ResponseBody {
     /// The same two from an app that speaks HTTP/2.
     StreamApp(Box<AppBody<StreamReader>>),
     StreamEvents(Box<EventBody<StreamReader>>),
+    /// The messages of a gRPC call.
+    Grpc(Box<GrpcBody>),
     /// A file of an earlier release.
     File(Box<FileBody>),
 }
@@ -158,6 +161,18 @@ impl Body for ResponseBody {
                 }
                 Poll::Ready(frame)
             }
+            Self::Grpc(messages) => {
+                let frame = ready!(messages.poll_frame(cx));
+                if let Some(Ok(frame)) = &frame {
+                    messages.in_flight().count(frame);
+                }
+                let is_failed = matches!(frame, Some(Err(_)));
+                let is_over = frame.is_none() || (messages.is_done() && !is_failed);
+                if is_over && let Self::Grpc(messages) = std::mem::replace(this, Self::Empty) {
+                    messages.end();
+                }
+                Poll::Ready(frame)
+            }
             Self::File(file) => file.poll_frame(cx),
         }
     }
@@ -167,7 +182,11 @@ impl Body for ResponseBody {
             Self::Empty => true,
             Self::Text(text) => text.is_empty(),
             // A complete body has become `Empty`; a failed one has not ended.
-            Self::App(_) | Self::Events(_) | Self::StreamApp(_) | Self::StreamEvents(_) => false,
+            Self::App(_)
+            | Self::Events(_)
+            | Self::StreamApp(_)
+            | Self::StreamEvents(_)
+            | Self::Grpc(_) => false,
             Self::File(file) => file.is_end_stream(),
         }
     }
@@ -178,7 +197,7 @@ impl Body for ResponseBody {
             Self::Text(text) => SizeHint::with_exact(text.len() as u64),
             Self::App(body) => size_hint(body.remaining()),
             Self::StreamApp(body) => size_hint(body.remaining()),
-            Self::Events(_) | Self::StreamEvents(_) => SizeHint::default(),
+            Self::Events(_) | Self::StreamEvents(_) | Self::Grpc(_) => SizeHint::default(),
             Self::File(file) => file.size_hint(),
         }
     }

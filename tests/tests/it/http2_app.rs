@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::{self, SendResponse};
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use tests::stage::Stage;
 use tokio::runtime::Runtime;
 
@@ -19,6 +19,8 @@ use crate::http2::{Client, all};
 const LONG: Duration = Duration::from_secs(30);
 /// Path of the readiness probe.
 const READY: &str = "/handoff-ready";
+/// Path of the health check of gRPC.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 /// A handoff whose app speaks HTTP/2, and is this test but for the readiness probe.
 pub(crate) struct App {
@@ -27,6 +29,8 @@ pub(crate) struct App {
     arrived: Receiver<Arrived>,
     /// The next connections are the test's, byte by byte.
     pub(crate) is_raw: Arc<AtomicBool>,
+    /// Answer to a health check of gRPC: `SERVING`, or not.
+    pub(crate) is_serving: Arc<AtomicBool>,
 }
 
 /// An arrival at the app.
@@ -55,6 +59,14 @@ impl App {
 
     #[track_caller]
     pub(crate) fn with(options: &[(&str, &str)]) -> Self {
+        let app = Self::launching(options, true);
+        app.await_active();
+        app
+    }
+
+    /// Starts it, and does not wait for the app, which is healthy or not.
+    #[track_caller]
+    pub(crate) fn launching(options: &[(&str, &str)], is_serving: bool) -> Self {
         let options = [&[("--app-protocol", "h2c")], options].concat();
         let stage = Stage::launching(&options);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -64,17 +76,22 @@ impl App {
             .expect("a runtime");
         let (arrives, arrived) = channel();
         let is_raw = Arc::new(AtomicBool::new(false));
-        runtime.spawn(accept(stage.apps(), arrives, Arc::clone(&is_raw)));
-        let what = "the app serves";
-        stage
-            .site()
-            .wait_until(what, |status| status.active.is_some());
+        let is_serving = Arc::new(AtomicBool::new(is_serving));
+        let states = (Arc::clone(&is_raw), Arc::clone(&is_serving));
+        runtime.spawn(accept(stage.apps(), arrives, states));
         Self {
             stage,
             runtime,
             arrived,
             is_raw,
+            is_serving,
         }
+    }
+
+    #[track_caller]
+    pub(crate) fn await_active(&self) {
+        let site = self.stage.site();
+        site.wait_until("the app serves", |status| status.active.is_some());
     }
 
     #[track_caller]
@@ -113,7 +130,11 @@ impl App {
     }
 }
 
-async fn accept(listener: TcpListener, arrives: Sender<Arrived>, is_raw: Arc<AtomicBool>) {
+async fn accept(
+    listener: TcpListener,
+    arrives: Sender<Arrived>,
+    (is_raw, is_serving): (Arc<AtomicBool>, Arc<AtomicBool>),
+) {
     listener.set_nonblocking(true).expect("a listener");
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
     for number in 0.. {
@@ -125,12 +146,18 @@ async fn accept(listener: TcpListener, arrives: Sender<Arrived>, is_raw: Arc<Ato
             stream.set_nonblocking(false).expect("a socket");
             let _ = arrives.send(Arrived::Connection(stream));
         } else {
-            tokio::spawn(serve(stream, number, arrives.clone()));
+            let is_serving = Arc::clone(&is_serving);
+            tokio::spawn(serve(stream, number, arrives.clone(), is_serving));
         }
     }
 }
 
-async fn serve(stream: tokio::net::TcpStream, connection: usize, arrives: Sender<Arrived>) {
+async fn serve(
+    stream: tokio::net::TcpStream,
+    connection: usize,
+    arrives: Sender<Arrived>,
+    is_serving: Arc<AtomicBool>,
+) {
     let Ok(mut streams) = server::handshake(stream).await else {
         return;
     };
@@ -147,6 +174,10 @@ async fn serve(stream: tokio::net::TcpStream, connection: usize, arrives: Sender
             let _ = respond.send_response(Response::new(()), true);
             continue;
         }
+        if request.uri().path() == HEALTH {
+            answer_health(respond, is_serving.load(Ordering::SeqCst));
+            continue;
+        }
         let cut = cut.clone();
         let _ = arrives.send(Arrived::Request(Box::new(AppRequest {
             request,
@@ -155,6 +186,20 @@ async fn serve(stream: tokio::net::TcpStream, connection: usize, arrives: Sender
             cut,
         })));
     }
+}
+
+/// Answers a health check of gRPC.
+fn answer_health(mut respond: SendResponse<Bytes>, is_serving: bool) {
+    let head = Response::builder().header("content-type", "application/grpc");
+    let head = head.body(()).expect("a head");
+    let status = if is_serving { 1 } else { 2 };
+    let sent = respond.send_response(head, false).and_then(|mut body| {
+        body.send_data(vec![0, 0, 0, 0, 2, 8, status].into(), false)?;
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        body.send_trailers(trailers)
+    });
+    sent.expect("an answer is sent");
 }
 
 pub(crate) fn ok() -> Response<()> {

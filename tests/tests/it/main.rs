@@ -32,6 +32,7 @@ mod exhaustion;
 mod failed_release;
 mod forwarding;
 mod gate;
+mod grpc;
 mod holding;
 mod http2;
 mod http2_app;

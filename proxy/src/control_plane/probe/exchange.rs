@@ -19,6 +19,7 @@ pub(super) struct Answered {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    pub(super) trailers: Option<HeaderMap>,
 }
 
 /// The use of a body.
@@ -58,14 +59,15 @@ async fn receive(
     body: BodyUse,
 ) -> hyper::Result<Answered> {
     let (head, incoming) = answer.await?.into_parts();
-    let body = match body {
+    let (body, trailers) = match body {
         BodyUse::Read => read(incoming).await,
-        BodyUse::Ignore => Bytes::new(),
+        BodyUse::Ignore => (Bytes::new(), None),
     };
     Ok(Answered {
         status: head.status,
         headers: head.headers,
         body,
+        trailers,
     })
 }
 
@@ -86,15 +88,17 @@ async fn drive(
     }
 }
 
-/// Reads the beginning of a body. What arrived before an error counts.
-async fn read(mut body: Incoming) -> Bytes {
+/// Reads the beginning of a body, and what follows it. What arrived before an error counts.
+async fn read(mut body: Incoming) -> (Bytes, Option<HeaderMap>) {
     let mut read = BytesMut::new();
+    let mut trailers = None;
     while read.len() < MAX_BODY
         && let Some(Ok(frame)) = body.frame().await
     {
-        if let Some(data) = frame.data_ref() {
-            read.extend_from_slice(data);
+        match frame.into_data() {
+            Ok(data) => read.extend_from_slice(&data),
+            Err(other) => trailers = other.into_trailers().ok(),
         }
     }
-    read.freeze()
+    (read.freeze(), trailers)
 }

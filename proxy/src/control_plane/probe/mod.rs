@@ -18,6 +18,7 @@ use crate::router::AppProtocol;
 
 mod exchange;
 mod failure;
+mod grpc;
 mod protocol;
 mod question;
 mod redirect;
@@ -46,6 +47,8 @@ pub struct Probe {
     pub body: Option<String>,
     /// Instance that serves, whose answer shows what a doubtful one is worth.
     pub active: Option<SocketAddr>,
+    /// Service whose health is asked for by gRPC, instead of a path; of all if its name is empty.
+    pub grpc: Option<String>,
     /// Protocol of the app; `None` asks it first.
     pub protocol: Option<AppProtocol>,
 }
@@ -147,7 +150,10 @@ impl Probe {
         let asked = tokio::time::timeout(self.timeout, asking);
         asked.await.unwrap_or_else(|_elapsed| {
             Err(ProbeFailure::Timeout {
-                path: self.path.to_string(),
+                what: match &self.grpc {
+                    Some(_) => "the gRPC health check".to_owned(),
+                    None => format!("GET {}", self.path),
+                },
                 timeout: self.timeout,
             })
         })
@@ -159,6 +165,10 @@ impl Probe {
         protocol: AppProtocol,
         stream: TcpStream,
     ) -> Result<AskedAs, ProbeFailure> {
+        if let Some(service) = &self.grpc {
+            self.check_grpc(address, stream, service).await?;
+            return Ok(AskedAs::Http);
+        }
         let asked = Asked {
             path: self.path.clone(),
             asked_as: AskedAs::Http,
@@ -209,6 +219,23 @@ impl Probe {
             });
         }
         Ok(asked.asked_as)
+    }
+
+    async fn check_grpc(
+        &self,
+        address: SocketAddr,
+        stream: TcpStream,
+        service: &str,
+    ) -> Result<(), ProbeFailure> {
+        let host = self.host_of(address);
+        let mut request = grpc::request(host.to_str().unwrap_or("localhost"), service);
+        self.add_fields(request.headers_mut());
+        let answered = exchange(stream, AppProtocol::Http2, request, BodyUse::Read).await;
+        let answered = answered.map_err(|source| ProbeFailure::NoGrpc { source })?;
+        grpc::judge(&answered).map_err(|reason| ProbeFailure::Grpc {
+            service: service.to_owned(),
+            reason,
+        })
     }
 
     /// Follows a redirect once, where it leads to another form of the same place.
@@ -291,6 +318,7 @@ impl Probe {
                 status,
                 headers,
                 body,
+                ..
             }) => Ok(Answer {
                 asked,
                 status,
@@ -320,14 +348,18 @@ impl Probe {
             }
         }
         let headers = request.headers_mut();
-        headers.insert(header::USER_AGENT, const { user_agent() });
         if asked.asked_as == AskedAs::Https {
             headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
         }
+        self.add_fields(headers);
+        request
+    }
+
+    fn add_fields(&self, headers: &mut HeaderMap) {
+        headers.insert(header::USER_AGENT, const { user_agent() });
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
         }
-        request
     }
 }
 

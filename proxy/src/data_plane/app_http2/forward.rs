@@ -10,12 +10,14 @@ use super::connection::AppStream;
 use super::exchange::{StreamEffect, StreamFailure, exchange};
 use super::reader::BodyEnd;
 use crate::data_plane::acquire::connect_with_retries;
-use crate::data_plane::app_response::forward_response;
+use crate::data_plane::app_reader::AppReader as _;
+use crate::data_plane::app_response::{forward_messages, forward_response};
 use crate::data_plane::bound::Binding;
 use crate::data_plane::connections::Client;
 use crate::data_plane::context::ForwardContext;
 use crate::data_plane::error::ForwardError;
 use crate::data_plane::exchange::{ExchangeError, OutgoingRequest};
+use crate::data_plane::headers;
 use crate::data_plane::pool::AppConnection;
 use crate::data_plane::request_log::RequestRecord;
 use crate::data_plane::response_body::{InFlight, ResponseBody};
@@ -73,7 +75,13 @@ pub(in crate::data_plane) async fn forward_as_stream(
         let failure = match connection {
             AppConnection::Http2(stream) => match exchange(outgoing, *stream, end).await {
                 Ok((head, reader)) => {
-                    return forward_response(head, reader, in_flight(upstream), version);
+                    let in_flight = in_flight(upstream);
+                    // Without a message its status is in its head.
+                    return if headers::is_grpc(&head.headers) && !reader.is_done() {
+                        forward_messages(head, reader, in_flight)
+                    } else {
+                        forward_response(head, reader, in_flight, version)
+                    };
                 }
                 Err(failure) => failure,
             },

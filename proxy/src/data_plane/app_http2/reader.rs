@@ -32,6 +32,16 @@ pub(in crate::data_plane) struct StreamReader {
     open: OpenStream,
 }
 
+/// A reset of the stream by the app.
+#[derive(Debug, thiserror::Error)]
+#[error("the application has reset the stream")]
+pub(in crate::data_plane) struct AppReset {
+    /// Its reason, if the client is to see the same one: that of others could mean that the app did
+    /// nothing for the request, or that another protocol is needed.
+    #[source]
+    reason: Option<h2::Error>,
+}
+
 /// The end of a body as its client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::data_plane) enum BodyEnd {
@@ -99,7 +109,7 @@ impl AppReader for StreamReader {
             Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {
                 return Poll::Ready(self.finish());
             }
-            Some(Err(error)) => return Poll::Ready(Some(Err(io::Error::other(error)))),
+            Some(Err(error)) => return Poll::Ready(Some(Err(read_error(error)))),
             None => {}
         }
         let trailers = ready!(self.body.poll_trailers(cx));
@@ -109,7 +119,7 @@ impl AppReader for StreamReader {
                 Some(Ok(Frame::trailers(trailers)))
             }
             Ok(None) => self.finish(),
-            Err(error) => Some(Err(io::Error::other(error))),
+            Err(error) => Some(Err(read_error(error))),
         })
     }
 
@@ -144,5 +154,15 @@ impl AppReader for StreamReader {
             });
         }
         None
+    }
+}
+
+fn read_error(error: h2::Error) -> io::Error {
+    if error.is_reset() && error.is_remote() {
+        let is_cancelled = error.reason() == Some(Reason::CANCEL);
+        let reason = is_cancelled.then_some(error);
+        io::Error::other(AppReset { reason })
+    } else {
+        io::Error::other(error)
     }
 }
