@@ -18,6 +18,7 @@ Endpoints (every answer has X-Release: VERSION):
   /upload                  POST, PUT: JSON with digest and length of what arrived
   /echo                    any method: the body back, as it arrives
   /session                 the number of this request in its session, which only this process knows
+  /protocol                HTTP/1.1, or HTTP/2.0 if it was asked so without TLS
   /ws                      WebSocket echo
   anything else            a file relative to the working directory
 

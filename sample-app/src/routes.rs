@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, SET_COOKIE};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
@@ -72,6 +72,7 @@ pub(crate) fn routes(
         .route("/upload", post(upload).put(upload))
         .route("/echo", any(echo))
         .route("/session", any(session))
+        .route("/protocol", get(protocol))
         .route("/ws", get(websocket::echo).with_state(&app.stopping));
     if let Some(path) = stop_path {
         router = router.route(path, post(stop));
@@ -103,6 +104,10 @@ fn when_ready(app: &App, text: &'static str) -> (StatusCode, &'static str) {
 async fn stop(State(app): State<&'static App>) -> StatusCode {
     app.asked.ask("a request");
     StatusCode::ACCEPTED
+}
+
+async fn protocol(version: Version) -> String {
+    format!("{version:?}")
 }
 
 async fn version(State(app): State<&'static App>) -> &'static str {

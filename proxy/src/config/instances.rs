@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, header};
 use super::error::{ConfigError, at_least, positive};
 use super::{environment, paths};
 use crate::cli::Run;
-use crate::cli::run::{AutoRollback, Overlap};
+use crate::cli::run::{AppProtocolOption, AutoRollback, Overlap};
 use crate::control_plane::before_start::BeforeStartSettings;
 use crate::control_plane::liveness::Liveness;
 use crate::control_plane::probe::{ExpectedStatus, Probe};
@@ -69,6 +69,7 @@ fn readiness(run: &Run) -> Result<Readiness, ConfigError> {
     Ok(Readiness {
         probe: Probe {
             body: options.health_body.clone(),
+            grpc: health_grpc(run)?,
             ..probe(run, "--health-path", &options.health_path)?
         },
         interval: positive("--health-interval", options.health_interval)?,
@@ -132,9 +133,17 @@ fn step(
 
 fn liveness(run: &Run) -> Result<Liveness, ConfigError> {
     let options = &run.reloadable.liveness;
-    let probe = |path: &String| probe(run, "--live-path", path);
+    let grpc = health_grpc(run)?;
+    let probe = match (&options.live_path, grpc) {
+        (Some(path), _) => Some(probe(run, "--live-path", path)?),
+        (None, Some(service)) => Some(Probe {
+            grpc: Some(service),
+            ..probe(run, "--health-path", "/")?
+        }),
+        (None, None) => None,
+    };
     Ok(Liveness {
-        probe: options.live_path.as_ref().map(probe).transpose()?,
+        probe,
         interval: positive("--live-interval", options.live_interval)?,
         fall: options.health_fall.max(1),
     })
@@ -162,7 +171,21 @@ fn probe(run: &Run, key: &'static str, path: &str) -> Result<Probe, ConfigError>
         },
         body: None,
         active: None,
+        grpc: None,
+        protocol: run.upstream.app_protocol.protocol(),
     })
+}
+
+fn health_grpc(run: &Run) -> Result<Option<String>, ConfigError> {
+    let service = run.reloadable.readiness.health_grpc.clone();
+    match (service, run.upstream.app_protocol) {
+        (Some(value), AppProtocolOption::Http1) => Err(ConfigError::Value {
+            key: "--health-grpc".into(),
+            value,
+            expected: "--app-protocol h2c with it: gRPC needs HTTP/2",
+        }),
+        (service, _) => Ok(service),
+    }
 }
 
 /// Parses `NAME: VALUE`.

@@ -174,6 +174,7 @@ mod tests {
             "health-host",
             "health-header",
             "health-body",
+            "health-grpc",
             "health-interval",
             "health-timeout",
             "health-status",

@@ -13,12 +13,13 @@ use tokio::time::Instant;
 
 use super::elsewhere::{describe_elsewhere, look_elsewhere};
 use super::liveness::Liveness;
-use super::probe::AskedAs;
+use super::probe::{AskedAs, Found};
 use super::readiness::{OwnerCheck, Readiness, ReadinessTimeout};
 use super::step::{StepFailure, Verification};
 use crate::os::{listening, ports};
 use crate::process::tree::{PortOwner, ProcessTree, Stranger};
 use crate::process::{Exit, Process};
+use crate::router::AppProtocol;
 
 /// An event in the life of an instance, in this order.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(super) enum InstanceEvent {
         address: SocketAddr,
         /// User who listens there, if that is looked at.
         user: Option<u32>,
+        /// Protocol that it speaks.
+        protocol: AppProtocol,
         /// Facts about it that are no problems, or none that keeps it from serving.
         notes: Vec<Note>,
     },
@@ -113,6 +116,7 @@ struct Listener {
     address: SocketAddr,
     /// Its user, if that is looked at.
     user: Option<u32>,
+    protocol: AppProtocol,
 }
 
 /// The result of a start.
@@ -135,12 +139,17 @@ pub(super) async fn follow<P: Process>(
     let mut suspect = None;
     match start(&mut process, &config, &mut stop_time).await {
         StartResult::Ready(listener, notes, stranger) => {
-            let Listener { address, user } = listener;
+            let Listener {
+                address,
+                user,
+                protocol,
+            } = listener;
             config.last_probe.take();
             suspect = stranger.map(|stranger| (stranger, address));
             report(InstanceEvent::Ready {
                 address,
                 user,
+                protocol,
                 notes,
             });
         }
@@ -215,10 +224,13 @@ async fn start<P: Process>(
             ready = ready => ready,
             never = looking => match never {},
         };
-        let (address, asked_as) = match ready {
+        let found = match ready {
             Ok(found) => found,
             Err(ReadinessTimeout { last_probe }) => return StartResult::NeverReady(last_probe),
         };
+        let Found {
+            address, protocol, ..
+        } = found;
         // Before the check: what replaces the listener later is then another user's for sure.
         let user = match config.readiness.owner_check {
             OwnerCheck::Off => None,
@@ -226,7 +238,7 @@ async fn start<P: Process>(
         };
         let preparing = async {
             let finding = check_owner(&tree, config.readiness.owner_check, address).await?;
-            Ok((finding, config.prepare(address, asked_as, last_probe).await))
+            Ok((finding, config.prepare(found, last_probe).await))
         };
         let prepared = tokio::select! {
             exit = process.exited() => return StartResult::Exited(exit),
@@ -258,7 +270,12 @@ async fn start<P: Process>(
                         Err(failure) => return StartResult::MachineFault(failure.reason),
                     }
                 }
-                return StartResult::Ready(Listener { address, user }, notes, stranger);
+                let listener = Listener {
+                    address,
+                    user,
+                    protocol,
+                };
+                return StartResult::Ready(listener, notes, stranger);
             }
             Ok(Err(PortFault::Taken(reason))) => return StartResult::MachineFault(reason),
             Ok(Err(PortFault::Stranger(reason))) => {
@@ -337,22 +354,20 @@ impl InstanceConfig {
         None
     }
 
-    async fn prepare(
-        &self,
-        address: SocketAddr,
-        asked_as: AskedAs,
-        last_probe: &RefCell<Option<String>>,
-    ) -> Vec<Note> {
+    async fn prepare(&self, found: Found, last_probe: &RefCell<Option<String>>) -> Vec<Note> {
         let mut notes = Vec::new();
-        if asked_as == AskedAs::Https {
+        if found.asked_as == AskedAs::Https {
             let note = "it redirects plain HTTP to https, so checks are asked as https";
             notes.push(Note::Check(note.to_owned()));
         }
-        let problems = self.readiness.warm_up(address, asked_as, last_probe).await;
+        let problems = self.readiness.warm_up(found, last_probe).await;
         notes.extend(problems.into_iter().map(Note::Check));
         if let Some(liveness) = &self.liveness {
             last_probe.replace(Some("its liveness check fails too".to_owned()));
-            liveness.wait_until_healthy(address).await;
+            let Found {
+                address, protocol, ..
+            } = found;
+            liveness.wait_until_healthy(address, protocol).await;
         }
         notes
     }

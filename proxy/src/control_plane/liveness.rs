@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use super::probe::{Probe, ProbeFailure};
 use crate::os::listening;
+use crate::router::AppProtocol;
 
 /// Minimum time for a connection. Windows tries a refused connection again for two seconds before
 /// it reports the refusal (libuv#2896). That helps here: a busy listener with a full queue refuses
@@ -45,6 +46,7 @@ impl Liveness {
     pub async fn watch(
         &self,
         address: SocketAddr,
+        protocol: AppProtocol,
         user: Option<u32>,
         report: impl Fn(LivenessChange),
     ) {
@@ -53,7 +55,7 @@ impl Liveness {
             tokio::time::sleep(self.interval).await;
             let result = match find_stranger(address, user) {
                 Some(stranger) => Err(stranger),
-                None => self.check(address).await,
+                None => self.check(address, protocol).await,
             };
             match result {
                 Ok(()) => {
@@ -80,15 +82,16 @@ impl Liveness {
     }
 
     /// Checks at `interval` until one check succeeds.
-    pub async fn wait_until_healthy(&self, address: SocketAddr) {
-        while self.check(address).await.is_err() {
+    pub async fn wait_until_healthy(&self, address: SocketAddr, protocol: AppProtocol) {
+        while self.check(address, protocol).await.is_err() {
             tokio::time::sleep(self.interval).await;
         }
     }
 
-    async fn check(&self, address: SocketAddr) -> Result<(), String> {
+    async fn check(&self, address: SocketAddr, protocol: AppProtocol) -> Result<(), String> {
         if let Some(probe) = &self.probe {
-            return probe.ask(address).await.map_err(|error| error.to_string());
+            let answered = probe.ask(address, protocol).await;
+            return answered.map_err(|error| error.to_string());
         }
         let timeout = self.interval.max(REFUSED_WITHIN);
         let connected = tokio::time::timeout(timeout, TcpStream::connect(address)).await;
@@ -161,7 +164,9 @@ mod tests {
         let (changes, mut changed) = mpsc::unbounded_channel();
         let watching = async move {
             let report = move |change| changes.send(change).unwrap();
-            check().watch(address, None, report).await;
+            check()
+                .watch(address, AppProtocol::Http1, None, report)
+                .await;
         };
         tokio::spawn(watching);
         drop(listener);

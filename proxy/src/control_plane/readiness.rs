@@ -1,13 +1,12 @@
 //! The readiness check that gates promotion.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use tokio::time::Instant;
 
-use super::probe::{AskedAs, Probe};
+use super::probe::{Found, Probe};
 
 /// Minimum time between probes: many apps are ready in a few milliseconds.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
@@ -64,7 +63,7 @@ impl Readiness {
         deadline: Instant,
         last_probe: &RefCell<Option<String>>,
         hint: &RefCell<String>,
-    ) -> Result<(SocketAddr, AskedAs), ReadinessTimeout> {
+    ) -> Result<Found, ReadinessTimeout> {
         let ready = async {
             let begun = Instant::now();
             let mut successes = 0;
@@ -101,16 +100,12 @@ impl Readiness {
 
     /// Requests the warm-up paths, and returns what is wrong with the responses. They do not count:
     /// the instance has passed its readiness check.
-    pub async fn warm_up(
-        &self,
-        address: SocketAddr,
-        asked_as: AskedAs,
-        last_probe: &RefCell<Option<String>>,
-    ) -> Vec<String> {
+    pub async fn warm_up(&self, found: Found, last_probe: &RefCell<Option<String>>) -> Vec<String> {
+        let address = found.address;
         let mut problems = Vec::new();
         for path in &self.warmup {
             last_probe.replace(Some(format!("the warm-up GET {path} is not answered yet")));
-            let problem = match self.probe.visit(address, path, asked_as).await {
+            let problem = match self.probe.visit(found, path).await {
                 Ok(status) if !status.is_server_error() && !status.is_redirection() => {
                     tracing::debug!(
                         event = "warmup_answered",
@@ -133,11 +128,14 @@ impl Readiness {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::control_plane::probe::ExpectedStatus;
+    use crate::control_plane::probe::{AskedAs, ExpectedStatus};
+    use crate::router::AppProtocol;
 
     fn readiness() -> Readiness {
         Readiness {
@@ -149,6 +147,8 @@ mod tests {
                 expected: ExpectedStatus::Good,
                 body: None,
                 active: None,
+                grpc: None,
+                protocol: Some(AppProtocol::Http1),
             },
             interval: Duration::from_millis(1),
             rise: 1,
@@ -207,7 +207,7 @@ mod tests {
         readiness
             .wait_until_ready(port, deadline, &RefCell::default(), &RefCell::default())
             .await
-            .map(|(address, _)| address)
+            .map(|found| found.address)
     }
 
     #[tokio::test]
@@ -302,7 +302,7 @@ mod tests {
         };
         let found = probe.find(site(answer).await).await;
         found
-            .map(|(_, asked)| asked)
+            .map(|found| found.asked_as)
             .map_err(|failure| failure.to_string())
     }
 

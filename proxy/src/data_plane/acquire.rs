@@ -13,7 +13,7 @@ use super::bound::BoundConnection;
 use super::context::ForwardContext;
 use super::error::ForwardError;
 use super::exchange::{OutgoingRequest, ResponseReader};
-use super::pool::{Connection, IdleCheck};
+use super::pool::{AppConnection, Connection, IdleCheck};
 use super::response_body::InFlight;
 use super::wire::Head;
 use crate::release::Generation;
@@ -69,7 +69,7 @@ pub(super) async fn connect_with_retries(
     context: &ForwardContext,
     mut upstream: Arc<Upstream>,
     client: impl Fn() -> Option<IpAddr>,
-) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
+) -> Result<(AppConnection, Arc<Upstream>), ForwardError> {
     let first_try = Instant::now();
     loop {
         match context.pool.connect(&upstream).await {
@@ -120,7 +120,7 @@ pub(super) async fn retry(
     request: &mut OutgoingRequest,
     in_flight: &InFlight,
 ) -> Result<(Head, ResponseReader), ForwardError> {
-    let connection = in_flight.pool.connect(&in_flight.upstream).await;
+    let connection = in_flight.pool.connect_http1(&in_flight.upstream).await;
     let connection = connection.map_err(ForwardError::from_connect)?;
     Ok(request.exchange(connection).await?)
 }

@@ -9,15 +9,15 @@ use bytes::Bytes;
 use http_body::Frame;
 
 use super::access::AccessEntry;
+use super::app_reader::AppReader;
 use super::bound::Binding;
 use super::connections::Client;
-use super::exchange::ResponseReader;
 use super::pool::Pool;
 use crate::router::{TunnelMark, Upstream};
 
 /// The app's body, and all that has to last until its end.
-pub(super) struct AppBody {
-    reader: ResponseReader,
+pub(super) struct AppBody<R> {
+    reader: R,
     in_flight: InFlight,
     failed: Option<io::Error>,
 }
@@ -37,8 +37,8 @@ pub(super) struct InFlight {
 
 // === impl AppBody ===
 
-impl AppBody {
-    pub(super) fn new(reader: ResponseReader, in_flight: InFlight) -> Self {
+impl<R: AppReader> AppBody<R> {
+    pub(super) fn new(reader: R, in_flight: InFlight) -> Self {
         Self {
             reader,
             in_flight,
@@ -62,7 +62,7 @@ impl AppBody {
 
     /// Returns `true` if it is a tunnel that is to close.
     pub(super) fn is_closing(&self) -> bool {
-        self.reader.connection.handle.is_closing()
+        self.reader.handle().is_closing()
     }
 
     /// Completes the request behind the whole body.
@@ -115,7 +115,7 @@ impl InFlight {
     }
 
     /// Completes the request: its connection to the app may serve another one.
-    pub(super) fn finish(self, reader: ResponseReader) {
+    pub(super) fn finish(self, reader: impl AppReader) {
         self.complete();
         let Some(connection) = reader.into_finished_connection() else {
             return;

@@ -66,7 +66,7 @@ pub(super) struct ConnectionHandle {
     /// Set by each answer, on any connection of the generation; the sweep takes it back.
     answered: Rc<Cell<bool>>,
     habits: Arc<Habits>,
-    _place: Place,
+    _place: Option<Place>,
 }
 
 /// The reason for which a connection in use was cut.
@@ -188,12 +188,13 @@ impl Connection {
 // === impl ConnectionHandle ===
 
 impl ConnectionHandle {
-    /// Returns the handle of a new connection.
+    /// Returns the handle of a new connection; of a stream, whose connection has the place, without
+    /// one.
     pub(super) fn new(
         generation: Generation,
         answered: Rc<Cell<bool>>,
         habits: Arc<Habits>,
-        place: Place,
+        place: Option<Place>,
     ) -> Self {
         Self {
             generation,
@@ -300,7 +301,8 @@ impl ConnectionHandle {
         }
     }
 
-    fn register_reader(&self, cx: &Context<'_>) {
+    /// Sets the task that is woken when it is cut.
+    pub(super) fn register_reader(&self, cx: &Context<'_>) {
         let mut reader = self.reader.borrow_mut();
         match &mut *reader {
             Some(waker) => waker.clone_from(cx.waker()),

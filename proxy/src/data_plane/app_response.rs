@@ -6,13 +6,20 @@ use http::{HeaderValue, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 
 use super::activity::ClientState;
+use super::app_body::AppBody;
+use super::app_http2;
+use super::app_http2::reader::{BodyEnd, StreamReader};
+use super::app_reader::AppReader;
 use super::bound::Binding;
 use super::connections::Client;
 use super::context::ForwardContext;
 use super::error::ForwardError;
+use super::event_body::EventBody;
 use super::exchange::{OutgoingRequest, ResponseReader};
+use super::grpc_body::GrpcBody;
 use super::headers::{self, UpgradeField};
 use super::old_assets::AssetRequest;
+use super::pool::AppConnection;
 use super::request_log::RequestRecord;
 use super::response_body::{InFlight, ResponseBody};
 use super::upgrade::spawn_tunnel;
@@ -31,14 +38,6 @@ pub(super) async fn ask_superseded(
         let Ok(connection) = context.pool.connect(&upstream).await else {
             continue;
         };
-        let Ok((head, reader)) = request.exchange(connection).await else {
-            continue;
-        };
-        let is_found = head.status.is_success() || head.status == StatusCode::NOT_MODIFIED;
-        if !is_found || asset.is_missed_by(head.status, &head.headers) {
-            continue;
-        }
-        record.set_generation(upstream.generation);
         let in_flight = InFlight {
             tunnel: None,
             binding: Binding::Shared,
@@ -47,18 +46,85 @@ pub(super) async fn ask_superseded(
             client: Rc::clone(client),
             access: record.access.clone(),
         };
-        return forward_response(head, reader, in_flight, version).ok();
+        let generation = in_flight.upstream.generation;
+        let found = match connection {
+            AppConnection::Http1(connection) => {
+                let answer = request.exchange(connection).await.ok();
+                answer.and_then(|answer| found_asset(answer, in_flight, version, asset))
+            }
+            AppConnection::Http2(stream) => {
+                let end = BodyEnd::OfLength;
+                let answer = app_http2::exchange::exchange(&mut request, *stream, end).await;
+                let answer = answer.ok();
+                answer.and_then(|answer| found_asset(answer, in_flight, version, asset))
+            }
+        };
+        if found.is_some() {
+            record.set_generation(generation);
+            return found;
+        }
     }
     None
 }
 
+/// Returns the response of a superseded instance, if it has the asset.
+fn found_asset<R: AppReader>(
+    (head, reader): (Head, R),
+    in_flight: InFlight,
+    version: Version,
+    asset: &AssetRequest,
+) -> Option<Response<ResponseBody>>
+where
+    ResponseBody: From<AppBody<R>> + From<EventBody<R>>,
+{
+    let is_found = head.status.is_success() || head.status == StatusCode::NOT_MODIFIED;
+    if !is_found || asset.is_missed_by(head.status, &head.headers) {
+        return None;
+    }
+    forward_response(head, reader, in_flight, version).ok()
+}
+
 /// Turns the app's response into the client's.
-pub(super) fn forward_response(
+pub(super) fn forward_response<R: AppReader>(
     mut head: Head,
-    reader: ResponseReader,
+    reader: R,
     mut in_flight: InFlight,
     version: Version,
+) -> Result<Response<ResponseBody>, ForwardError>
+where
+    ResponseBody: From<AppBody<R>> + From<EventBody<R>>,
+{
+    rewrite(&mut head, &in_flight)?;
+    if version == Version::HTTP_10 && reader.remaining().is_none() {
+        // Only the close ends such a body, and hyper would promise an HTTP/1.0 client that asked for
+        // it to keep the connection.
+        let close = HeaderValue::from_static("close");
+        head.headers.insert(header::CONNECTION, close);
+    }
+    if headers::is_event_stream(&head.headers) {
+        reader.handle().mark_tunnel();
+        in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
+        let events = ResponseBody::events(reader, in_flight, &head.headers);
+        return Ok(build_response(head, events));
+    }
+    Ok(build_response(head, ResponseBody::app(reader, in_flight)))
+}
+
+/// Turns the app's response to a gRPC call into the client's.
+pub(super) fn forward_messages(
+    mut head: Head,
+    reader: StreamReader,
+    mut in_flight: InFlight,
 ) -> Result<Response<ResponseBody>, ForwardError> {
+    rewrite(&mut head, &in_flight)?;
+    reader.handle().mark_tunnel();
+    in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
+    let messages = GrpcBody::new(AppBody::new(reader, in_flight));
+    Ok(build_response(head, ResponseBody::Grpc(Box::new(messages))))
+}
+
+/// Turns the head of the app's response into the client's, and counts the response.
+fn rewrite(head: &mut Head, in_flight: &InFlight) -> Result<(), ForwardError> {
     // A 426 has to name the protocols to upgrade to (RFC 9110, section 15.5.22).
     let upgrade = if head.status == StatusCode::UPGRADE_REQUIRED {
         UpgradeField::Keep
@@ -72,20 +138,7 @@ pub(super) fn forward_response(
         ResponseOutcome::NoFault
     };
     in_flight.upstream.count_response(outcome);
-    rewritten.map_err(ForwardError::BadResponse)?;
-    if version == Version::HTTP_10 && reader.remaining().is_none() {
-        // Only the close ends such a body, and hyper would promise an HTTP/1.0 client that asked for
-        // it to keep the connection.
-        let close = HeaderValue::from_static("close");
-        head.headers.insert(header::CONNECTION, close);
-    }
-    if headers::is_event_stream(&head.headers) {
-        reader.connection.handle.mark_tunnel();
-        in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
-        let events = ResponseBody::events(reader, in_flight, &head.headers);
-        return Ok(build_response(head, events));
-    }
-    Ok(build_response(head, ResponseBody::app(reader, in_flight)))
+    rewritten.map_err(ForwardError::BadResponse)
 }
 
 /// Switches both sides to the protocol that the app has accepted among `protocols`.

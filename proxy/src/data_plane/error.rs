@@ -5,6 +5,7 @@ use std::io;
 use http::StatusCode;
 
 use super::exchange::ExchangeError;
+use super::grpc_body::GrpcStatus;
 use super::pool::CutCause;
 use super::request_body::BodyError;
 use crate::router::{HoldError, ResponseOutcome};
@@ -63,7 +64,8 @@ impl ForwardError {
                 ExchangeError::Cut(CutCause::TimedOut)
                 | ExchangeError::NoResponse(_)
                 | ExchangeError::PartialHead(_)
-                | ExchangeError::Malformed(_),
+                | ExchangeError::Malformed(_)
+                | ExchangeError::Stream(_),
             )
             | Self::Unreachable(_)
             | Self::ConnectTimeout
@@ -100,11 +102,28 @@ impl ForwardError {
             Self::NoResponse(
                 ExchangeError::NoResponse(_)
                 | ExchangeError::PartialHead(_)
-                | ExchangeError::Malformed(_),
+                | ExchangeError::Malformed(_)
+                | ExchangeError::Stream(_),
             )
             | Self::BadResponse(_)
             | Self::Unreachable(_)
             | Self::Upgrade => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// Returns the status of a gRPC call that ends so.
+    pub(super) fn grpc_status(&self) -> GrpcStatus {
+        match (self, self.status()) {
+            // The next call has another instance.
+            (Self::NoResponse(ExchangeError::Cut(CutCause::Evicted)), _) => GrpcStatus::Unavailable,
+            (Self::NoResponse(ExchangeError::Cut(CutCause::TimedOut)), _) => {
+                GrpcStatus::DeadlineExceeded
+            }
+            (_, StatusCode::BAD_REQUEST) => GrpcStatus::Internal,
+            (_, StatusCode::REQUEST_TIMEOUT) => GrpcStatus::Cancelled,
+            (_, StatusCode::URI_TOO_LONG) => GrpcStatus::ResourceExhausted,
+            (_, StatusCode::NOT_IMPLEMENTED) => GrpcStatus::Unimplemented,
+            _ => GrpcStatus::Unavailable,
         }
     }
 

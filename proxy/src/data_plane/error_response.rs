@@ -14,6 +14,7 @@ use super::connections::Client;
 use super::context::ForwardContext;
 use super::error::ForwardError;
 use super::error_pages::PageKind;
+use super::headers;
 use super::request_id;
 use super::request_log::RequestRecord;
 use super::response_body::ResponseBody;
@@ -37,6 +38,8 @@ enum ErrorForm {
     Html,
     Json,
     Text,
+    /// A status of gRPC, without a body.
+    Grpc,
 }
 
 // === impl ErrorRecipient ===
@@ -57,6 +60,9 @@ impl ErrorForm {
     /// Returns the form that the client names, with the greatest weight; text for all others, as
     /// programs accept anything.
     fn preferred_by(headers: &HeaderMap) -> Self {
+        if headers::is_grpc(headers) {
+            return Self::Grpc;
+        }
         let (mut html, mut json) = (0.0, 0.0);
         let values = headers.get_all(header::ACCEPT).iter();
         let ranges = values.filter_map(|value| value.to_str().ok());
@@ -102,6 +108,9 @@ pub(super) fn refuse(
     let maintenance = maintenance.flatten();
     let message = maintenance.as_ref().and_then(|it| it.message.as_deref());
     let detail = message.map_or_else(|| detail(error, status), Cow::Borrowed);
+    if form == ErrorForm::Grpc {
+        return grpc_response(error, &detail, id);
+    }
     let page = || {
         let pages = context.error_pages.as_ref()?;
         let kind = PageKind::of(status, maintenance.is_some())?;
@@ -141,6 +150,17 @@ pub(super) fn refuse(
         };
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
     }
+    response
+}
+
+/// Returns the response to a gRPC call: a head that is all of it (gRPC over HTTP/2, `Trailers-Only`).
+fn grpc_response(error: &ForwardError, detail: &str, id: HeaderValue) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Empty);
+    let headers = response.headers_mut();
+    *headers = error.grpc_status().fields(detail);
+    let content_type = HeaderValue::from_static("application/grpc");
+    headers.insert(header::CONTENT_TYPE, content_type);
+    headers.insert(&request_id::NAME, id);
     response
 }
 

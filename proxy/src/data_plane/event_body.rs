@@ -10,10 +10,11 @@ use bytes::Bytes;
 use http_body::Frame;
 
 use super::app_body::{AppBody, InFlight};
+use super::app_reader::AppReader;
 
 /// The body of a stream of events.
-pub(super) struct EventBody {
-    body: AppBody,
+pub(super) struct EventBody<R> {
+    body: AppBody<R>,
     place: EventPlace,
 }
 
@@ -28,8 +29,8 @@ struct EventPlace {
 
 // === impl EventBody ===
 
-impl EventBody {
-    pub(super) fn new(body: AppBody) -> Self {
+impl<R: AppReader> EventBody<R> {
+    pub(super) fn new(body: AppBody<R>) -> Self {
         Self {
             body,
             place: EventPlace::START,

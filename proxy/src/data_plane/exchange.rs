@@ -17,6 +17,7 @@ use http_body::{Body as _, Frame};
 use tokio::task::JoinHandle;
 
 use super::activity::TURN;
+use super::app_reader::AppReader;
 pub(super) use super::exchange_error::ExchangeError;
 use super::headers::{AddedFields, HeaderFlags};
 use super::pool::{Connection, ConnectionHandle, CutCause};
@@ -31,11 +32,11 @@ const SEND_TOGETHER: usize = 16 * 1024;
 /// A request to the app.
 #[derive(Debug)]
 pub(super) struct OutgoingRequest {
-    head: request::Parts,
-    added: AddedFields,
+    pub(super) head: request::Parts,
+    pub(super) added: AddedFields,
     /// Its head as it was sent, kept until a response begins: the request can be sent again.
     written: Vec<u8>,
-    body: RequestBody,
+    pub(super) body: RequestBody,
     framing: Framing,
     /// A byte of a response has arrived, be it of an interim one.
     has_arrived: bool,
@@ -44,7 +45,7 @@ pub(super) struct OutgoingRequest {
 /// The rest of a response.
 #[derive(Debug)]
 pub(super) struct ResponseReader {
-    pub(super) connection: Box<Connection>,
+    connection: Box<Connection>,
     decoder: Decoder,
     upload: Option<UploadTask>,
     keeps_alive: bool,
@@ -257,11 +258,15 @@ impl OutgoingRequest {
 // === impl ResponseReader ===
 
 impl ResponseReader {
-    /// Returns the next part of the response's body.
-    pub(super) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    /// Returns the connection for another protocol, and the task that still sends the request's
+    /// body, which comes first.
+    pub(super) fn into_tunnel(self) -> (Connection, Option<UploadTask>) {
+        (*self.connection, self.upload)
+    }
+}
+
+impl AppReader for ResponseReader {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         loop {
             match self.decoder.decode(&mut self.connection.received) {
                 Ok(Decoded::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
@@ -282,24 +287,19 @@ impl ResponseReader {
         }
     }
 
-    /// Returns `true` once the whole body has been returned.
-    pub(super) fn is_done(&self) -> bool {
+    fn is_done(&self) -> bool {
         self.decoder.is_done()
     }
 
-    /// Returns the number of bytes to come, if known.
-    pub(super) fn remaining(&self) -> Option<u64> {
+    fn remaining(&self) -> Option<u64> {
         self.decoder.remaining()
     }
 
-    /// Returns the connection for another protocol, and the task that still sends the request's
-    /// body, which comes first.
-    pub(super) fn into_tunnel(self) -> (Connection, Option<UploadTask>) {
-        (*self.connection, self.upload)
+    fn handle(&self) -> &Rc<ConnectionHandle> {
+        &self.connection.handle
     }
 
-    /// Returns the connection if request and response are complete.
-    pub(super) fn into_finished_connection(mut self) -> Option<Box<Connection>> {
+    fn into_finished_connection(mut self) -> Option<Box<Connection>> {
         let is_sent = match &self.upload {
             Some(upload) => upload.is_done.get(),
             None => true,
@@ -314,6 +314,11 @@ impl ResponseReader {
 // === impl UploadTask ===
 
 impl UploadTask {
+    /// Returns the handle of a task that sets `is_done` if it has sent all.
+    pub(super) fn new(is_done: Rc<Cell<bool>>, task: JoinHandle<()>) -> Self {
+        Self { is_done, task }
+    }
+
     /// Waits for its end, and returns `true` if all has been sent.
     pub(super) async fn finish(mut self) -> bool {
         (&mut self.task).await.is_ok() && self.is_done.get()
@@ -437,6 +442,6 @@ impl Upload {
             }
             done.set(sent.is_ok() && self.state == UploadState::Done);
         });
-        Some(UploadTask { is_done, task })
+        Some(UploadTask::new(is_done, task))
     }
 }

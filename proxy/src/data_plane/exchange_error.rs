@@ -25,6 +25,9 @@ pub(super) enum ExchangeError {
     /// The bytes that arrived are no HTTP response.
     #[error("the application cannot be understood: {0}")]
     Malformed(#[from] Malformed),
+    /// The stream of HTTP/2 ended without a response, or with one that breaks the protocol.
+    #[error("the application ended the stream without an answer: {0}")]
+    Stream(h2::Error),
     /// The client's body did not arrive.
     #[error(transparent)]
     ClientBody(BodyError),

@@ -15,6 +15,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::acquire::{PREVIEW, connect_with_retries, find_idle, retry};
 use super::activity::ClientState;
+use super::app_http2::forward::{StreamRequest, forward_as_stream};
 use super::app_response::{ask_superseded, forward_response, start_tunnel};
 use super::bound::Binding;
 use super::connections::Client;
@@ -25,7 +26,7 @@ use super::exchange::{ExchangeError, OutgoingRequest};
 use super::headers::{self, ConnectionLogin, HeaderFlags, RewrittenRequest};
 use super::local_response::{SpecialRequest, find_special};
 use super::old_assets::AssetRequest;
-use super::pool::{Connection, IdleCheck};
+use super::pool::{AppConnection, IdleCheck};
 use super::request_log::RequestRecord;
 use super::response_body::{InFlight, ResponseBody};
 use super::user_token::RequestTokens;
@@ -325,7 +326,21 @@ impl PreparedRequest {
         let (connection, upstream) = match idle {
             Some(connection) => (connection, upstream),
             // Boxed for the same reason.
-            None => Box::pin(self.connect(context, client, upstream, binding)).await?,
+            None => match Box::pin(self.connect(context, client, upstream, binding)).await? {
+                (AppConnection::Http1(connection), upstream) => (connection, upstream),
+                (AppConnection::Http2(stream), upstream) => {
+                    let request = StreamRequest {
+                        version: self.version,
+                        client: self.client_address(context, client),
+                        is_replayable,
+                        tokens: self.tokens.as_ref(),
+                        outgoing: &mut self.outgoing,
+                    };
+                    let of = (context, client, record);
+                    let to = (stream, upstream);
+                    return Box::pin(forward_as_stream(of, request, to)).await;
+                }
+            },
         };
         record.set_generation(upstream.generation);
         if let Some(tokens) = &self.tokens {
@@ -394,10 +409,12 @@ impl PreparedRequest {
         client: &Client,
         upstream: Arc<Upstream>,
         binding: Binding,
-    ) -> Result<(Box<Connection>, Arc<Upstream>), ForwardError> {
+    ) -> Result<(AppConnection, Arc<Upstream>), ForwardError> {
         let address = || self.client_address(context, client);
         let (mut connection, upstream) = connect_with_retries(context, upstream, address).await?;
-        if connection.is_single_use {
+        if let AppConnection::Http1(connection) = &mut connection
+            && connection.is_single_use
+        {
             // A tunnel and a login go on after the response.
             if self.protocols.is_none() && binding == Binding::Shared {
                 self.outgoing.ask_to_close();

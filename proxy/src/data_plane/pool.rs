@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 pub(super) use super::app_connection::{Connection, ConnectionHandle, CutCause};
+use super::app_http2::connections::{AppStream, Http2Connection, Http2Connections};
 use super::clock::Moment;
 use super::habits::{self, Habits};
 use super::settings::AppLimits;
@@ -21,7 +22,7 @@ use super::shared_pool::{Place, SharedPool};
 use super::stream::Stream;
 use crate::os::listening;
 use crate::release::Generation;
-use crate::router::{Class, Upstream, WorkerProgress};
+use crate::router::{AppProtocol, Class, Upstream, WorkerProgress};
 
 /// Maximum time for which a connection may have been idle that is to carry a request that cannot be
 /// sent again: many servers close after two seconds, and do not announce it.
@@ -52,8 +53,17 @@ struct GenerationPool {
         reason = "one is handed on many times in a request, as a pointer"
     )]
     idle: Vec<Box<Connection>>,
-    /// All connections, tunnels included.
+    /// Those of an app that speaks HTTP/2, in use or not.
+    http2: Rc<Http2Connections>,
+    /// All connections, tunnels included; with HTTP/2 all streams.
     all: Vec<Weak<ConnectionHandle>>,
+}
+
+/// A new connection to the app, or the place on one for a single request.
+#[derive(Debug)]
+pub(super) enum AppConnection {
+    Http1(Box<Connection>),
+    Http2(Box<AppStream>),
 }
 
 /// The check of an idle connection before it is used.
@@ -108,36 +118,57 @@ impl Pool {
     /// # Errors
     /// Returns the system's error, or [`io::ErrorKind::TimedOut`] after the connect timeout.
     /// Nothing of the request has been sent then.
-    pub(super) async fn connect(&self, upstream: &Upstream) -> io::Result<Box<Connection>> {
-        let place = self.take_place()?;
-        let connecting = TcpStream::connect(upstream.address);
-        let stream = tokio::time::timeout(self.limits.connect_timeout, connecting)
-            .await
-            .map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))??;
-        // The app may have closed its listener, and another user's program may have taken the port.
-        if upstream
-            .user
-            .is_some_and(|user| listening::is_anothers(upstream.address, user))
-        {
-            return Err(io::ErrorKind::ConnectionRefused.into());
+    pub(super) async fn connect(&self, upstream: &Upstream) -> io::Result<AppConnection> {
+        match upstream.protocol {
+            AppProtocol::Http1 => self.connect_http1(upstream).await.map(AppConnection::Http1),
+            AppProtocol::Http2 => self.open_stream(upstream).await.map(AppConnection::Http2),
         }
-        stream.set_nodelay(true)?;
+    }
+
+    /// Connects to an upstream that speaks HTTP/1.
+    ///
+    /// # Errors
+    /// The same as of [`Pool::connect`].
+    pub(super) async fn connect_http1(&self, upstream: &Upstream) -> io::Result<Box<Connection>> {
+        let place = self.take_place()?;
+        let stream = self.within_timeout(connect_to(upstream)).await?;
         let mut generations = self.generations.borrow_mut();
         let pool = self.find_or_add(&mut generations, upstream);
-        let (answered, habits) = (Rc::clone(&pool.answered), Arc::clone(&pool.habits));
-        let handle = Rc::new(ConnectionHandle::new(
-            pool.generation,
-            answered,
-            habits,
-            place,
-        ));
+        let handle = pool.new_handle(Some(place));
         pool.register(&handle);
+        pool.learn_from(&handle);
         Ok(Box::new(Connection::new(
             Stream::new(stream),
             handle,
             self.limits.idle_timeout,
             !pool.keeps_idle,
         )))
+    }
+
+    /// Returns a stream for one request, on a connection that may carry others.
+    async fn open_stream(&self, upstream: &Upstream) -> io::Result<Box<AppStream>> {
+        let (handle, http2) = {
+            let mut generations = self.generations.borrow_mut();
+            let pool = self.find_or_add(&mut generations, upstream);
+            let handle = pool.new_handle(None);
+            pool.register(&handle);
+            (handle, Rc::clone(&pool.http2))
+        };
+        let connect = async || {
+            let place = self.take_place()?;
+            Http2Connection::begin(connect_to(upstream).await?, place).await
+        };
+        // Also of the wait for another request that connects.
+        let stream = self.within_timeout(http2.stream(handle, connect)).await?;
+        Ok(Box::new(stream))
+    }
+
+    async fn within_timeout<T>(
+        &self,
+        connecting: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<T> {
+        let connected = tokio::time::timeout(self.limits.connect_timeout, connecting).await;
+        connected.map_err(|_elapsed| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
     /// Takes back a connection whose request is complete.
@@ -177,8 +208,10 @@ impl Pool {
     }
 
     fn clear_idle(&self) {
+        let now = Instant::now();
         for pool in &mut *self.generations.borrow_mut() {
             pool.idle.clear();
+            pool.http2.sweep(now, Duration::ZERO);
         }
     }
 
@@ -199,6 +232,7 @@ impl Pool {
                 answered: Rc::default(),
                 progress: upstream.progress().add_worker(),
                 idle: Vec::new(),
+                http2: Rc::default(),
                 all: Vec::new(),
             });
             generations.len() - 1
@@ -227,6 +261,7 @@ impl Pool {
             pool.is_superseded = true;
             pool.keeps_idle = false;
             pool.idle.clear();
+            pool.http2.close();
         }
     }
 
@@ -318,9 +353,10 @@ impl Pool {
             pool.progress.record(oldest, pool.answered.take());
             pool.idle
                 .retain(|idle| !idle.is_expired(now) && idle.stream.is_quiet_per_reactor());
+            pool.http2.sweep(now, self.limits.idle_timeout);
             pool.all.retain(|handle| handle.strong_count() > 0);
         }
-        generations.retain(|pool| !pool.all.is_empty());
+        generations.retain(|pool| !pool.all.is_empty() || !pool.http2.is_empty());
         generations.is_empty()
     }
 }
@@ -328,19 +364,43 @@ impl Pool {
 // === impl GenerationPool ===
 
 impl GenerationPool {
-    /// Adds a new connection, and learns from its first request if that can show something.
+    /// Returns the handle of a new connection, or of a stream.
+    fn new_handle(&self, place: Option<Place>) -> Rc<ConnectionHandle> {
+        let (answered, habits) = (Rc::clone(&self.answered), Arc::clone(&self.habits));
+        let handle = ConnectionHandle::new(self.generation, answered, habits, place);
+        Rc::new(handle)
+    }
+
+    /// Adds a new connection, or a stream.
     fn register(&mut self, handle: &Rc<ConnectionHandle>) {
         if self.all.len() == self.all.capacity() {
             // Entries of closed connections are removed before the list grows.
             self.all.retain(|handle| handle.strong_count() > 0);
         }
         self.all.push(Rc::downgrade(handle));
+    }
+
+    /// Learns from the first request of a new connection if that can show something.
+    fn learn_from(&self, handle: &Rc<ConnectionHandle>) {
         if self.habits.should_watch() {
             let handle = Rc::downgrade(handle);
             let first = move || handle.upgrade()?.first_request();
             tokio::task::spawn_local(habits::watch(Arc::clone(&self.habits), first));
         }
     }
+}
+
+async fn connect_to(upstream: &Upstream) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(upstream.address).await?;
+    // The app may have closed its listener, and another user's program may have taken the port.
+    if upstream
+        .user
+        .is_some_and(|user| listening::is_anothers(upstream.address, user))
+    {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 fn find(generations: &mut [GenerationPool], generation: Generation) -> Option<&mut GenerationPool> {

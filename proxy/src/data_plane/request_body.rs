@@ -1,5 +1,6 @@
 //! The client's request body on its way to the app, and the reading of what the app did not want.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,6 +19,9 @@ const DISCARD_BYTES: usize = 256 * 1024;
 /// Maximum time that an unread body is read for.
 const DISCARD_TIME: Duration = Duration::from_secs(2);
 
+/// Maximum number of bytes of a body that are kept to be sent again.
+const KEEP_BYTES: usize = 64 * 1024;
+
 /// A client's request body.
 #[derive(Debug)]
 pub(super) enum RequestBody {
@@ -30,9 +34,28 @@ pub(super) enum RequestBody {
 /// A body that comes from a client.
 #[derive(Debug)]
 pub(super) struct ClientBody {
-    incoming: Option<Incoming>,
+    source: BodySource,
     activity: Arc<Activity>,
     body_drain: BodyDrain,
+}
+
+/// The rest of a body that comes from a client.
+#[derive(Debug, Default)]
+enum BodySource {
+    Client(Incoming),
+    /// Parts that have been sent before come first.
+    Again(Box<(KeptBody, Incoming)>),
+    #[default]
+    Nothing,
+}
+
+/// The beginning of a body that may have to be sent again.
+#[derive(Debug, Default)]
+pub(super) struct KeptBody {
+    parts: VecDeque<Bytes>,
+    size: usize,
+    /// It is not the whole beginning, or its end has been sent: it cannot be sent again.
+    is_lost: bool,
 }
 
 /// A body that did not arrive.
@@ -72,7 +95,7 @@ impl RequestBody {
         } else {
             activity.set_body(BodyState::Wanted);
             Self::Client(ClientBody {
-                incoming: Some(incoming),
+                source: BodySource::Client(incoming),
                 activity: Arc::clone(activity),
                 body_drain: body_drain.clone(),
             })
@@ -92,10 +115,32 @@ impl RequestBody {
         }
     }
 
+    /// Returns the body with what was sent of it in front; `None` if not all of that was kept.
+    pub(super) fn after(mut self, kept: KeptBody) -> Option<Self> {
+        if kept.is_lost {
+            return None;
+        }
+        if let Self::Client(body) = &mut self {
+            body.source = match std::mem::take(&mut body.source) {
+                BodySource::Client(incoming) => BodySource::Again(Box::new((kept, incoming))),
+                BodySource::Again(mut again) => {
+                    again.0.put_behind(kept);
+                    BodySource::Again(again)
+                }
+                BodySource::Nothing => BodySource::Nothing,
+            };
+        }
+        Some(self)
+    }
+
     fn incoming(&self) -> Option<&Incoming> {
         match self {
             Self::Empty => None,
-            Self::Client(body) => body.incoming.as_ref(),
+            Self::Client(body) => match &body.source {
+                BodySource::Client(incoming) => Some(incoming),
+                BodySource::Again(again) => Some(&again.1),
+                BodySource::Nothing => None,
+            },
         }
     }
 }
@@ -111,8 +156,13 @@ impl Body for RequestBody {
         let Self::Client(body) = self.get_mut() else {
             return Poll::Ready(None);
         };
-        let Some(incoming) = &mut body.incoming else {
-            return Poll::Ready(None);
+        let incoming = match &mut body.source {
+            BodySource::Client(incoming) => incoming,
+            BodySource::Again(again) => match again.0.parts.pop_front() {
+                Some(part) => return Poll::Ready(Some(Ok(Frame::data(part)))),
+                None => &mut again.1,
+            },
+            BodySource::Nothing => return Poll::Ready(None),
         };
         let polled = Pin::new(incoming).poll_frame(cx);
         // The sweep has woken this task.
@@ -124,7 +174,8 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming().is_none_or(Body::is_end_stream)
+        let is_again = matches!(self, Self::Client(body) if body.is_again());
+        !is_again && self.incoming().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -133,13 +184,25 @@ impl Body for RequestBody {
     }
 }
 
+impl ClientBody {
+    /// Returns `true` if parts that were sent before are to come.
+    fn is_again(&self) -> bool {
+        matches!(&self.source, BodySource::Again(again) if !again.0.parts.is_empty())
+    }
+}
+
 impl Drop for ClientBody {
     fn drop(&mut self) {
         let activity = &self.activity;
         activity.set_body(BodyState::Unwanted);
-        let Some(incoming) = self.incoming.take().filter(|body| !body.is_end_stream()) else {
-            return;
+        let incoming = match std::mem::take(&mut self.source) {
+            BodySource::Client(incoming) => incoming,
+            BodySource::Again(again) => again.1,
+            BodySource::Nothing => return,
         };
+        if incoming.is_end_stream() {
+            return;
+        }
         let rest = incoming.size_hint().exact();
         if rest > Some(DISCARD_BYTES as u64) {
             activity.set_ending(Ending::LingerNext);
@@ -147,6 +210,31 @@ impl Drop for ClientBody {
         let activity = Arc::clone(activity);
         // Fails only when the worker has ended, and the connection with it.
         let _ = self.body_drain.send(UnreadBody { incoming, activity });
+    }
+}
+
+// === impl KeptBody ===
+
+impl KeptBody {
+    /// Adds what has been sent, up to [`KEEP_BYTES`] in all.
+    pub(super) fn add(&mut self, part: &Bytes) {
+        self.size += part.len();
+        if self.is_lost || self.size > KEEP_BYTES {
+            self.lose();
+        } else {
+            self.parts.push_back(part.clone());
+        }
+    }
+
+    fn put_behind(&mut self, mut first: Self) {
+        first.parts.append(&mut self.parts);
+        self.parts = first.parts;
+    }
+
+    /// Marks that it cannot be sent again.
+    pub(super) fn lose(&mut self) {
+        self.is_lost = true;
+        self.parts.clear();
     }
 }
 

@@ -238,12 +238,7 @@ mod tests {
         let shared = Arc::new(SharedPool::new(1));
         let habits = shared.habits_of(Generation(1));
         let answered = Rc::default();
-        ConnectionHandle::new(
-            Generation(1),
-            answered,
-            habits,
-            shared.take_place().unwrap(),
-        )
+        ConnectionHandle::new(Generation(1), answered, habits, shared.take_place())
     }
 
     fn direction() -> Direction {

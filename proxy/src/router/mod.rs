@@ -24,7 +24,9 @@ pub use self::progress::{Observation, Progress, WorkerProgress};
 pub use self::session::{Session, SessionToken};
 use self::superseded::Superseded;
 pub use self::unanswered::Unanswered;
-pub use self::upstream::{Drain, ResponseCounts, ResponseOutcome, TunnelMark, Upstream};
+pub use self::upstream::{
+    AppProtocol, Drain, ResponseCounts, ResponseOutcome, TunnelMark, Upstream,
+};
 use crate::release::Generation;
 
 mod detour;

@@ -22,6 +22,8 @@ pub struct Upstream {
     pub address: SocketAddr,
     /// The user who has to listen there, if that is looked at.
     pub user: Option<u32>,
+    /// The protocol that its app speaks.
+    pub protocol: AppProtocol,
     is_evicted: AtomicBool,
     /// Its name in the cookies of clients, if they get any.
     session: Option<SessionToken>,
@@ -33,6 +35,16 @@ pub struct Upstream {
     // Dropped with the last handle. The end of a request may do no more than this: drop code runs on
     // a worker in the middle of its work.
     _in_use: oneshot::Sender<()>,
+}
+
+/// A protocol in which an app is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AppProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, with prior knowledge.
+    Http2,
 }
 
 /// One tunnel among what is in flight, counted until it is dropped. For display.
@@ -67,7 +79,16 @@ pub struct Drain {
 impl Upstream {
     /// Returns an upstream, and a [`Drain`] that completes when nothing is in flight to it any more.
     pub fn new(generation: Generation, address: SocketAddr) -> (Arc<Self>, Drain) {
-        Self::with_counts(generation, address, None, None, Arc::default(), None)
+        let protocol = AppProtocol::default();
+        Self::with_counts(
+            generation,
+            address,
+            protocol,
+            None,
+            None,
+            Arc::default(),
+            None,
+        )
     }
 
     /// Does the same as [`Upstream::new`], counts responses in `responses`, and records in
@@ -75,6 +96,7 @@ impl Upstream {
     pub fn with_counts(
         generation: Generation,
         address: SocketAddr,
+        protocol: AppProtocol,
         user: Option<u32>,
         responses: Option<Arc<ResponseCounts>>,
         progress: Arc<Progress>,
@@ -85,6 +107,7 @@ impl Upstream {
             generation,
             address,
             user,
+            protocol,
             is_evicted: AtomicBool::new(false),
             session,
             has_sessions: AtomicBool::new(false),

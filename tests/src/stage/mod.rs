@@ -60,6 +60,18 @@ impl Stage {
         stage
     }
 
+    /// Starts it with these options, and does not wait for the app, all of which the test plays: also
+    /// the answers to the readiness probe, unless they are those of HTTP/1.
+    #[track_caller]
+    pub fn launching(options: &[(&str, &str)]) -> Self {
+        Self::launch(options, &[])
+    }
+
+    /// The listener at which the connections to the app arrive.
+    pub fn apps(&self) -> TcpListener {
+        self.apps.try_clone().expect("a listener")
+    }
+
     /// Starts it with an app that is not ready before [`Stage::make_ready`].
     #[track_caller]
     pub fn starting() -> Self {

@@ -39,7 +39,8 @@ pub enum End {
 // === impl Wire ===
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    /// This end of a connection.
+    pub fn new(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(AT_ONCE)).expect("a socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
         stream.set_nodelay(true).expect("a socket");

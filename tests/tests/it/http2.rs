@@ -18,24 +18,24 @@ use tokio::task::JoinHandle;
 const LONG: Duration = Duration::from_secs(30);
 
 /// A client with one connection. It is served while one of its methods waits.
-struct Client {
-    runtime: Runtime,
+pub(crate) struct Client {
+    pub(crate) runtime: Runtime,
     requests: SendRequest<Bytes>,
     connection: JoinHandle<Result<(), h2::Error>>,
     address: SocketAddr,
 }
 
 /// A request whose response is awaited.
-struct Sent {
-    response: ResponseFuture,
-    body: SendStream<Bytes>,
+pub(crate) struct Sent {
+    pub(crate) response: ResponseFuture,
+    pub(crate) body: SendStream<Bytes>,
 }
 
 // === impl Client ===
 
 impl Client {
     #[track_caller]
-    fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -58,13 +58,16 @@ impl Client {
     }
 
     /// Sends what is to be sent, without waiting for an answer.
-    fn flush(&self) {
+    pub(crate) fn flush(&self) {
         self.runtime.block_on(tokio::task::yield_now());
     }
 
     /// Lets the connection go on until `wanted` is there.
     #[track_caller]
-    fn await_ok<T, E: std::fmt::Debug>(&self, wanted: impl Future<Output = Result<T, E>>) -> T {
+    pub(crate) fn await_ok<T, E: std::fmt::Debug>(
+        &self,
+        wanted: impl Future<Output = Result<T, E>>,
+    ) -> T {
         let waited = async { tokio::time::timeout(LONG, wanted).await };
         self.runtime
             .block_on(waited)
@@ -73,7 +76,7 @@ impl Client {
     }
 
     #[track_caller]
-    fn send(&mut self, request: http::request::Builder, is_whole: bool) -> Sent {
+    pub(crate) fn send(&mut self, request: http::request::Builder, is_whole: bool) -> Sent {
         let request = request.body(()).expect("a request");
         let ready = poll_fn(|cx| self.requests.poll_ready(cx));
         let waited = async { tokio::time::timeout(LONG, ready).await };
@@ -84,30 +87,30 @@ impl Client {
         Sent { response, body }
     }
 
-    fn to(&self, method: &str, target: &str) -> http::request::Builder {
+    pub(crate) fn to(&self, method: &str, target: &str) -> http::request::Builder {
         let uri = format!("http://{}{target}", self.address);
         Request::builder().method(method).uri(uri)
     }
 
     #[track_caller]
-    fn get(&mut self, target: &str) -> Sent {
+    pub(crate) fn get(&mut self, target: &str) -> Sent {
         let request = self.to("GET", target);
         self.send(request, true)
     }
 
     #[track_caller]
-    fn head_of(&self, sent: Sent) -> Response<RecvStream> {
+    pub(crate) fn head_of(&self, sent: Sent) -> Response<RecvStream> {
         self.await_ok(sent.response)
     }
 
     #[track_caller]
-    fn text_of(&self, response: Response<RecvStream>) -> String {
+    pub(crate) fn text_of(&self, response: Response<RecvStream>) -> String {
         let bytes = self.await_ok(all(response.into_body()));
         String::from_utf8(bytes).expect("a text")
     }
 
     #[track_caller]
-    fn version(&mut self) -> String {
+    pub(crate) fn version(&mut self) -> String {
         let sent = self.get("/version");
         let response = self.head_of(sent);
         assert_eq!(response.status(), 200);
@@ -129,7 +132,7 @@ impl Client {
     }
 }
 
-async fn all(mut body: RecvStream) -> Result<Vec<u8>, h2::Error> {
+pub(crate) async fn all(mut body: RecvStream) -> Result<Vec<u8>, h2::Error> {
     let mut all = Vec::new();
     while let Some(part) = body.data().await {
         let part = part?;

@@ -5,6 +5,7 @@
 
 mod admin;
 mod admin_page;
+mod app_http2;
 mod apps;
 mod artifact_archive;
 mod artifact_copy;
@@ -31,8 +32,10 @@ mod exhaustion;
 mod failed_release;
 mod forwarding;
 mod gate;
+mod grpc;
 mod holding;
 mod http2;
+mod http2_app;
 mod http_answer_framing;
 mod http_authentication;
 mod http_bad_apps;

@@ -75,6 +75,11 @@ pub struct ReadinessOptions {
     #[arg(long, value_name = "TEXT")]
     pub health_body: Option<String>,
 
+    /// Ask for the health of a gRPC server by `grpc.health.v1.Health/Check`, of this SERVICE or of the
+    /// whole server, instead of --health-path; without --live-path, also in the live check
+    #[arg(long, value_name = "SERVICE", num_args = 0..=1, default_missing_value = "")]
+    pub health_grpc: Option<String>,
+
     /// Maximum interval between health checks; the first ones follow each other faster
     #[arg(long, default_value = "250ms")]
     pub health_interval: Duration,

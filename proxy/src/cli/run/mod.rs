@@ -24,8 +24,8 @@ pub use instances::{
 pub use observing::{LogOptions, ObservabilityOptions};
 pub use reloadable::ReloadableOptions;
 pub use traffic::{
-    ClientOptions, HoldOptions, ResponseOptions, SessionOptions, ShutdownOptions, Switch,
-    UpstreamOptions,
+    AppProtocolOption, ClientOptions, HoldOptions, ResponseOptions, SessionOptions,
+    ShutdownOptions, Switch, UpstreamOptions,
 };
 
 /// Prefix of the environment variables of options.

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::cli::values::{Duration, Size, parse_listen, parse_network, parse_sticky};
 use crate::data_plane::{Forwarded, SessionCookie};
+use crate::router::AppProtocol;
 use crate::user_tokens::WindowsAuth;
 
 /// Connections of clients.
@@ -88,10 +89,26 @@ pub enum Switch {
     Off,
 }
 
+/// Protocol of the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AppProtocolOption {
+    /// HTTP/1.1
+    Http1,
+    /// HTTP/2 without TLS, with prior knowledge
+    H2c,
+    /// HTTP/2 if the app speaks it, else HTTP/1.1
+    Auto,
+}
+
 /// Connections to the app.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Upstream connections")]
 pub struct UpstreamOptions {
+    /// Protocol in which requests and checks reach the app; `auto` asks each instance once, before
+    /// its first health check
+    #[arg(long, value_enum, default_value = "http1")]
+    pub app_protocol: AppProtocolOption,
+
     /// Maximum time for the app to accept a connection; then the answer is 504
     #[arg(long, default_value = "5s")]
     pub connect_timeout: Duration,
@@ -197,4 +214,17 @@ pub struct ShutdownOptions {
     /// after 10s, 8s]
     #[arg(long)]
     pub shutdown_timeout: Option<Duration>,
+}
+
+// === impl AppProtocolOption ===
+
+impl AppProtocolOption {
+    /// Returns the protocol; `None` if the app is to be asked.
+    pub fn protocol(self) -> Option<AppProtocol> {
+        match self {
+            Self::Http1 => Some(AppProtocol::Http1),
+            Self::H2c => Some(AppProtocol::Http2),
+            Self::Auto => None,
+        }
+    }
 }

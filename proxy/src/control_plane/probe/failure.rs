@@ -26,10 +26,23 @@ pub enum ProbeFailure {
         /// Error of the HTTP client.
         source: hyper::Error,
     },
+    /// The app does not answer in HTTP/2.
+    #[error("no HTTP/2 answer to the gRPC health check: {source}")]
+    NoGrpc {
+        /// Error of the HTTP client.
+        source: hyper::Error,
+    },
+    /// The app's health service gives another answer than SERVING.
+    #[error("the gRPC health check of {} {reason} (--health-grpc)", named(service))]
+    Grpc {
+        /// Service that was asked for.
+        service: String,
+        /// Answer, as the end of a sentence.
+        reason: String,
+    },
     /// The app speaks another protocol.
     #[error(
-        "it speaks {protocol} on its port {port}, not plain HTTP/1.1: switch that off there, as \
-         handoff is the only client"
+        "it speaks {protocol} on its port {port}, not plain HTTP/1.1: {}", protocol.remedy()
     )]
     Protocol {
         /// Protocol that was recognised.
@@ -85,11 +98,19 @@ pub enum ProbeFailure {
         text: String,
     },
     /// The app did not answer in time.
-    #[error("GET {path} was not answered within {}", humantime::format_duration(*timeout))]
+    #[error("{what} was not answered within {}", humantime::format_duration(*timeout))]
     Timeout {
-        /// Path and query of the request.
-        path: String,
+        /// Request that was sent.
+        what: String,
         /// Maximum time for one probe.
         timeout: Duration,
     },
+}
+
+fn named(service: &str) -> &str {
+    if service.is_empty() {
+        "the server"
+    } else {
+        service
+    }
 }

@@ -3,21 +3,22 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http_body_util::Full;
 use tokio::net::TcpStream;
 
-use self::protocol::recognise;
+use self::exchange::{Answered, BodyUse, exchange};
+use self::protocol::{recognise, spoken_at};
 use self::redirect::Redirect;
 use crate::os::loopback::connect_at_once;
+use crate::router::AppProtocol;
 
+mod exchange;
 mod failure;
+mod grpc;
 mod protocol;
 mod question;
 mod redirect;
@@ -28,8 +29,6 @@ pub use question::{Asked, AskedAs, ExpectedStatus};
 
 /// Field that tells an app behind a proxy by which protocol its client came.
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// Maximum length of the part of a body that is searched.
-const MAX_BODY: usize = 1 << 20;
 
 /// A check request, and the responses that count as success.
 #[derive(Clone, Debug)]
@@ -48,6 +47,21 @@ pub struct Probe {
     pub body: Option<String>,
     /// Instance that serves, whose answer shows what a doubtful one is worth.
     pub active: Option<SocketAddr>,
+    /// Service whose health is asked for by gRPC, instead of a path; of all if its name is empty.
+    pub grpc: Option<String>,
+    /// Protocol of the app; `None` asks it first.
+    pub protocol: Option<AppProtocol>,
+}
+
+/// An app that has answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// Its address.
+    pub address: SocketAddr,
+    /// Scheme that the request had.
+    pub asked_as: AskedAs,
+    /// Protocol that it speaks.
+    pub protocol: AppProtocol,
 }
 
 /// A response that may count as success.
@@ -66,11 +80,19 @@ impl Probe {
     ///
     /// # Errors
     /// [`ProbeFailure`] if none succeeded.
-    pub async fn find(&self, port: u16) -> Result<(SocketAddr, AskedAs), ProbeFailure> {
+    pub async fn find(&self, port: u16) -> Result<Found, ProbeFailure> {
         self.within_timeout(async {
             let (address, stream) = connect(port).await?;
-            let asked_as = self.check(address, stream).await?;
-            Ok((address, asked_as))
+            let protocol = match self.protocol {
+                Some(protocol) => protocol,
+                None => spoken_at(address).await,
+            };
+            let asked_as = self.check(address, protocol, stream).await?;
+            Ok(Found {
+                address,
+                asked_as,
+                protocol,
+            })
         })
         .await
     }
@@ -79,10 +101,14 @@ impl Probe {
     ///
     /// # Errors
     /// [`ProbeFailure`] if the probe did not succeed.
-    pub async fn ask(&self, address: SocketAddr) -> Result<(), ProbeFailure> {
+    pub async fn ask(
+        &self,
+        address: SocketAddr,
+        protocol: AppProtocol,
+    ) -> Result<(), ProbeFailure> {
         self.within_timeout(async {
             let stream = reconnect(address).await?;
-            self.check(address, stream).await.map(drop)
+            self.check(address, protocol, stream).await.map(drop)
         })
         .await
     }
@@ -94,13 +120,18 @@ impl Probe {
     /// [`ProbeFailure`] if there is no response.
     pub async fn visit(
         &self,
-        address: SocketAddr,
+        found: Found,
         path: &PathAndQuery,
-        asked_as: AskedAs,
     ) -> Result<StatusCode, ProbeFailure> {
+        let Found {
+            address,
+            asked_as,
+            protocol,
+        } = found;
         let mut asked = Asked {
             path: path.clone(),
             asked_as,
+            protocol,
         };
         let stream = reconnect(address).await?;
         let answer = self.get(address, stream, asked.clone()).await?;
@@ -119,16 +150,29 @@ impl Probe {
         let asked = tokio::time::timeout(self.timeout, asking);
         asked.await.unwrap_or_else(|_elapsed| {
             Err(ProbeFailure::Timeout {
-                path: self.path.to_string(),
+                what: match &self.grpc {
+                    Some(_) => "the gRPC health check".to_owned(),
+                    None => format!("GET {}", self.path),
+                },
                 timeout: self.timeout,
             })
         })
     }
 
-    async fn check(&self, address: SocketAddr, stream: TcpStream) -> Result<AskedAs, ProbeFailure> {
+    async fn check(
+        &self,
+        address: SocketAddr,
+        protocol: AppProtocol,
+        stream: TcpStream,
+    ) -> Result<AskedAs, ProbeFailure> {
+        if let Some(service) = &self.grpc {
+            self.check_grpc(address, stream, service).await?;
+            return Ok(AskedAs::Http);
+        }
         let asked = Asked {
             path: self.path.clone(),
             asked_as: AskedAs::Http,
+            protocol,
         };
         let answered = self.get(address, stream, asked).await;
         // Servers that expect TLS answer plain HTTP with 400, or not at all.
@@ -136,11 +180,15 @@ impl Probe {
             Ok(answer) => answer.status == StatusCode::BAD_REQUEST,
             Err(failure) => matches!(failure, ProbeFailure::Http { .. }),
         };
-        if is_doubtful && let Some(protocol) = recognise(address).await {
-            let is_other = protocol == OtherProtocol::Tls || answered.is_err();
+        if is_doubtful && let Some(spoken) = recognise(address).await {
+            let is_other = spoken == OtherProtocol::Tls
+                || (answered.is_err() && protocol == AppProtocol::Http1);
             if is_other {
                 let port = address.port();
-                return Err(ProbeFailure::Protocol { protocol, port });
+                return Err(ProbeFailure::Protocol {
+                    protocol: spoken,
+                    port,
+                });
             }
         }
         let answer = self.follow(address, answered?).await?;
@@ -173,6 +221,23 @@ impl Probe {
         Ok(asked.asked_as)
     }
 
+    async fn check_grpc(
+        &self,
+        address: SocketAddr,
+        stream: TcpStream,
+        service: &str,
+    ) -> Result<(), ProbeFailure> {
+        let host = self.host_of(address);
+        let mut request = grpc::request(host.to_str().unwrap_or("localhost"), service);
+        self.add_fields(request.headers_mut());
+        let answered = exchange(stream, AppProtocol::Http2, request, BodyUse::Read).await;
+        let answered = answered.map_err(|source| ProbeFailure::NoGrpc { source })?;
+        grpc::judge(&answered).map_err(|reason| ProbeFailure::Grpc {
+            service: service.to_owned(),
+            reason,
+        })
+    }
+
     /// Follows a redirect once, where it leads to another form of the same place.
     async fn follow(&self, address: SocketAddr, answer: Answer) -> Result<Answer, ProbeFailure> {
         let is_named = matches!(self.expected, ExpectedStatus::Named(_));
@@ -196,7 +261,12 @@ impl Probe {
             Some(Redirect::SameHost { path, .. }) => (path, AskedAs::Http),
             Some(Redirect::Elsewhere) => return Ok(answer),
         };
-        let asked = Asked { path, asked_as };
+        let protocol = answer.asked.protocol;
+        let asked = Asked {
+            path,
+            asked_as,
+            protocol,
+        };
         let stream = reconnect(address).await?;
         let answer = self.get(address, stream, asked).await?;
         match self.redirect(address, &answer) {
@@ -237,52 +307,59 @@ impl Probe {
         stream: TcpStream,
         asked: Asked,
     ) -> Result<Answer, ProbeFailure> {
-        let no_answer = |source| ProbeFailure::Http {
-            asked: asked.clone(),
-            source,
+        let request = self.request(address, &asked);
+        let body = match self.body {
+            Some(_) => BodyUse::Read,
+            None => BodyUse::Ignore,
         };
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(no_answer)?;
-        let mut request = Request::new(Empty::<Bytes>::new());
+        let answered = exchange(stream, asked.protocol, request, body).await;
+        match answered {
+            Ok(Answered {
+                status,
+                headers,
+                body,
+                ..
+            }) => Ok(Answer {
+                asked,
+                status,
+                headers,
+                body,
+            }),
+            Err(source) => Err(ProbeFailure::Http { asked, source }),
+        }
+    }
+
+    fn request(&self, address: SocketAddr, asked: &Asked) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::default());
+        let host = self.host_of(address);
         *request.uri_mut() = asked.path.clone().into();
+        match asked.protocol {
+            AppProtocol::Http1 => {
+                let headers = request.headers_mut();
+                headers.insert(header::HOST, host);
+                headers.insert(header::CONNECTION, const { close() });
+            }
+            AppProtocol::Http2 => {
+                let host = host.to_str().unwrap_or("localhost");
+                let target = format!("http://{host}{}", asked.path);
+                if let Ok(target) = target.parse() {
+                    *request.uri_mut() = target;
+                }
+            }
+        }
         let headers = request.headers_mut();
-        headers.insert(header::HOST, self.host_of(address));
-        headers.insert(header::USER_AGENT, const { user_agent() });
-        headers.insert(header::CONNECTION, const { close() });
         if asked.asked_as == AskedAs::Https {
             headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
         }
+        self.add_fields(headers);
+        request
+    }
+
+    fn add_fields(&self, headers: &mut HeaderMap) {
+        headers.insert(header::USER_AGENT, const { user_agent() });
         for (name, value) in &self.headers {
             headers.insert(name, value.clone());
         }
-        let answer = async {
-            let answer = sender.send_request(request).await?;
-            let (head, body) = answer.into_parts();
-            let body = match self.body {
-                Some(_) => read(body).await,
-                None => Bytes::new(),
-            };
-            Ok((head, body))
-        };
-        // The connection ends first when the app closes without an answer.
-        let connection = async { connection.await.err() };
-        tokio::pin!(answer);
-        let answered = tokio::select! {
-            answered = &mut answer => answered,
-            ended = connection => match ended {
-                Some(error) => Err(error),
-                // What has been received is still to be read.
-                None => answer.await,
-            },
-        };
-        let (head, body) = answered.map_err(no_answer)?;
-        Ok(Answer {
-            asked,
-            status: head.status,
-            headers: head.headers,
-            body,
-        })
     }
 }
 
@@ -294,19 +371,6 @@ fn leads_elsewhere(answer: Answer) -> ProbeFailure {
         status: answer.status,
         location: location.unwrap_or_default(),
     }
-}
-
-/// Reads the beginning of a body. What arrived before an error counts.
-async fn read(mut body: Incoming) -> Bytes {
-    let mut read = BytesMut::new();
-    while read.len() < MAX_BODY
-        && let Some(Ok(frame)) = body.frame().await
-    {
-        if let Some(data) = frame.data_ref() {
-            read.extend_from_slice(data);
-        }
-    }
-    read.freeze()
 }
 
 fn contains(body: &[u8], text: &[u8]) -> bool {

@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::router::AppProtocol;
+
 /// Maximum time for the answer to one question.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// HTTP/2's connection preface with an empty SETTINGS frame (RFC 9113, section 3.4).
@@ -22,6 +24,16 @@ pub enum OtherProtocol {
     Tls,
     /// HTTP/2 without TLS.
     Http2,
+}
+
+impl OtherProtocol {
+    /// Returns the action that lets handoff and the app understand each other.
+    pub(super) fn remedy(self) -> &'static str {
+        match self {
+            Self::Tls => "switch that off there, as handoff is the only client",
+            Self::Http2 => "run handoff with --app-protocol h2c",
+        }
+    }
 }
 
 impl fmt::Display for OtherProtocol {
@@ -40,9 +52,18 @@ pub(super) async fn recognise(address: SocketAddr) -> Option<OtherProtocol> {
     if matches!(answer, [0x15 | 0x16, 3, 0..=4]) {
         return Some(OtherProtocol::Tls);
     }
-    let answer: [u8; FRAME_HEADER] = ask(address, HTTP2_PREFACE).await?;
-    // The server's first frame is SETTINGS, of stream 0.
-    matches!(answer, [0, _, _, 4, _, 0, 0, 0, 0]).then_some(OtherProtocol::Http2)
+    let protocol = spoken_at(address).await;
+    (protocol == AppProtocol::Http2).then_some(OtherProtocol::Http2)
+}
+
+/// Returns HTTP/2 if the app speaks it, alone or beside HTTP/1.1.
+pub(super) async fn spoken_at(address: SocketAddr) -> AppProtocol {
+    let answer: [u8; FRAME_HEADER] = ask(address, HTTP2_PREFACE).await.unwrap_or_default();
+    match answer {
+        // The server's first frame is SETTINGS, of stream 0.
+        [0, _, _, 4, _, 0, 0, 0, 0] => AppProtocol::Http2,
+        _ => AppProtocol::Http1,
+    }
 }
 
 /// Sends a question and returns the first bytes of the answer.

@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use http::StatusCode;
 use http::uri::PathAndQuery;
 
+use crate::router::AppProtocol;
+
 /// The status codes that count as success.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExpectedStatus {
@@ -31,6 +33,7 @@ pub enum AskedAs {
 pub struct Asked {
     pub(super) path: PathAndQuery,
     pub(super) asked_as: AskedAs,
+    pub(super) protocol: AppProtocol,
 }
 
 // === impl ExpectedStatus ===
@@ -61,6 +64,9 @@ impl fmt::Display for ExpectedStatus {
 impl fmt::Display for Asked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "GET {}", self.path)?;
+        if self.protocol == AppProtocol::Http2 {
+            f.write_str(", over HTTP/2,")?;
+        }
         match self.asked_as {
             AskedAs::Http => Ok(()),
             AskedAs::Https => write!(f, ", asked as https,"),

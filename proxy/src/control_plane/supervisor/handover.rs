@@ -52,13 +52,13 @@ impl<L: Launch> Supervisor<L> {
         }
         let took = self.journal.cause.elapsed();
         let liveness = self.settings.liveness.clone();
-        let user = instance.user;
+        let (user, protocol) = (instance.user, instance.protocol);
         let messages = self.messages.clone();
         instance.liveness = Timer::run(async move {
             let report = move |change| {
                 let _ = messages.send(Message::Liveness(generation, change));
             };
-            liveness.watch(address, user, report).await;
+            liveness.watch(address, protocol, user, report).await;
         });
         let settled = Message::Lifecycle(Event::Settled(generation));
         instance.settling = Timer::send_after(SETTLED, &self.messages, settled);

@@ -15,6 +15,7 @@ impl<L: Launch> Supervisor<L> {
             InstanceEvent::Ready {
                 address,
                 user,
+                protocol,
                 notes,
             } => {
                 let mut texts = Vec::new();
@@ -33,6 +34,7 @@ impl<L: Launch> Supervisor<L> {
                 if let Some(instance) = self.instances.get_mut(generation) {
                     instance.address = Some(address);
                     instance.user = user;
+                    instance.protocol = protocol;
                     instance.note = (!texts.is_empty()).then(|| texts.join("; "));
                 }
                 self.journal.record_ready(generation);

@@ -17,7 +17,7 @@ use crate::control_plane::instance::LastProbe;
 use crate::deployment::status::{InstanceStatus, Status, UnixMillis};
 use crate::process::variables::Variables;
 use crate::release::{Generation, Release, ReleaseId};
-use crate::router::{Progress, ResponseCounts, SessionToken, Upstream};
+use crate::router::{AppProtocol, Progress, ResponseCounts, SessionToken, Upstream};
 
 /// All instances that have been launched and have not ended.
 #[derive(Debug, Default)]
@@ -37,6 +37,8 @@ pub(super) struct Instance {
     pub(super) address: Option<SocketAddr>,
     /// The user who listened there when it became ready, if that is looked at.
     pub(super) user: Option<u32>,
+    /// The protocol in which it became ready.
+    pub(super) protocol: AppProtocol,
     pub(super) warning: Option<String>,
     pub(super) note: Option<String>,
     /// The app's own variables at the launch.
@@ -188,6 +190,7 @@ impl Instance {
             pid: None,
             address: None,
             user: None,
+            protocol: AppProtocol::default(),
             warning: None,
             note: None,
             environment,
@@ -254,6 +257,7 @@ impl Instance {
         let (upstream, drain) = Upstream::with_counts(
             generation,
             address,
+            self.protocol,
             self.user,
             answers,
             progress,

@@ -212,6 +212,14 @@ pub fn is_event_stream(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Returns `true` for a gRPC call or its response, whatever its messages are. (Those of gRPC-Web are not
+/// among them: their status is part of the body.)
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let behind = content_type.and_then(|value| value.strip_prefix(b"application/grpc"));
+    behind.is_some_and(|rest| matches!(rest, [] | [b'+' | b';' | b' ', ..]))
+}
+
 /// Makes the target origin-form, and `Host` the authority that counts.
 fn normalize_host(head: &mut request::Parts) -> Result<(), BadRequest> {
     let mut hosts = head.headers.get_all(header::HOST).iter();

@@ -1,0 +1,142 @@
+//! Forwarding of one request to an app that speaks HTTP/2.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Response, Version};
+
+use super::connection::AppStream;
+use super::exchange::{StreamEffect, StreamFailure, exchange};
+use super::reader::BodyEnd;
+use crate::data_plane::acquire::connect_with_retries;
+use crate::data_plane::app_reader::AppReader as _;
+use crate::data_plane::app_response::{forward_messages, forward_response};
+use crate::data_plane::bound::Binding;
+use crate::data_plane::connections::Client;
+use crate::data_plane::context::ForwardContext;
+use crate::data_plane::error::ForwardError;
+use crate::data_plane::exchange::{ExchangeError, OutgoingRequest};
+use crate::data_plane::headers;
+use crate::data_plane::pool::AppConnection;
+use crate::data_plane::request_log::RequestRecord;
+use crate::data_plane::response_body::{InFlight, ResponseBody};
+use crate::data_plane::user_token::RequestTokens;
+use crate::router::Upstream;
+
+/// Maximum number of times that a request is sent which the app has not worked on.
+const MAX_TRIES: u32 = 5;
+
+/// A request on its way to an app that speaks HTTP/2.
+pub(in crate::data_plane) struct StreamRequest<'a> {
+    pub(in crate::data_plane) outgoing: &'a mut OutgoingRequest,
+    pub(in crate::data_plane) version: Version,
+    pub(in crate::data_plane) client: Option<IpAddr>,
+    pub(in crate::data_plane) is_replayable: bool,
+    pub(in crate::data_plane) tokens: Option<&'a RequestTokens>,
+}
+
+/// Sends the request, again if the app did not work on it, and returns the response.
+pub(in crate::data_plane) async fn forward_as_stream(
+    (context, client, record): (&ForwardContext, &Rc<Client>, &mut RequestRecord),
+    request: StreamRequest<'_>,
+    (stream, upstream): (Box<AppStream>, Arc<Upstream>),
+) -> Result<Response<ResponseBody>, ForwardError> {
+    let StreamRequest {
+        outgoing,
+        version,
+        client: address,
+        is_replayable,
+        tokens,
+    } = request;
+    let access = record.access.clone();
+    let in_flight = |upstream| InFlight {
+        tunnel: None,
+        binding: Binding::Shared,
+        upstream,
+        pool: Rc::clone(&context.pool),
+        client: Rc::clone(client),
+        access: access.clone(),
+    };
+    // Trailers reach only clients of HTTP/2 behind a stated length.
+    let end = if version == Version::HTTP_2 {
+        BodyEnd::OfStream
+    } else {
+        BodyEnd::OfLength
+    };
+    let (mut connection, mut upstream) = (AppConnection::Http2(stream), upstream);
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        record.set_generation(upstream.generation);
+        for (name, value) in tokens.into_iter().flat_map(|of| of.app_fields(&upstream)) {
+            outgoing.headers_mut().insert(name, value);
+        }
+        let failure = match connection {
+            AppConnection::Http2(stream) => match exchange(outgoing, *stream, end).await {
+                Ok((head, reader)) => {
+                    let in_flight = in_flight(upstream);
+                    // Without a message its status is in its head.
+                    return if headers::is_grpc(&head.headers) && !reader.is_done() {
+                        forward_messages(head, reader, in_flight)
+                    } else {
+                        forward_response(head, reader, in_flight, version)
+                    };
+                }
+                Err(failure) => failure,
+            },
+            // A release that speaks HTTP/1 has taken over.
+            AppConnection::Http1(connection) => match outgoing.exchange(connection).await {
+                Ok((head, reader)) => {
+                    return forward_response(head, reader, in_flight(upstream), version);
+                }
+                Err(error) => StreamFailure {
+                    error,
+                    effect: StreamEffect::Any,
+                },
+            },
+        };
+        let is_to_repeat = match failure.effect {
+            StreamEffect::None => tries < MAX_TRIES,
+            StreamEffect::Unknown => is_replayable && tries == 1,
+            StreamEffect::Any => false,
+        };
+        if !is_to_repeat {
+            return Err(refuse(context, &upstream, failure.error, is_replayable));
+        }
+        if let Some(counters) = &context.counters {
+            counters.count_retry();
+        }
+        if failure.effect == StreamEffect::None {
+            (connection, upstream) = connect_with_retries(context, upstream, || address).await?;
+        } else {
+            // Only to the same instance: if that has ended, this request may be the cause.
+            let connected = context.pool.connect(&upstream).await;
+            connection = connected.map_err(|error| {
+                let error = ForwardError::from_connect(error);
+                upstream.count_response(error.outcome());
+                error
+            })?;
+        }
+    }
+}
+
+/// Counts a request that has no answer, and returns its error.
+fn refuse(
+    context: &ForwardContext,
+    upstream: &Upstream,
+    error: ExchangeError,
+    is_replayable: bool,
+) -> ForwardError {
+    if matches!(error, ExchangeError::NoResponse(_)) {
+        upstream.unanswered().count();
+        if let Some(counters) = &context.counters
+            && !is_replayable
+        {
+            counters.count_unanswered();
+        }
+    }
+    let error = ForwardError::from(error);
+    upstream.count_response(error.outcome());
+    error
+}
