@@ -132,6 +132,8 @@ pages! {
         "decisions/0161-the-chaos-clients-are-a-closed-loop",
         "decisions/0163-a-staged-roll-out-is-driven-by-the-deploy",
         "decisions/0170-http2-is-found-by-the-parser-of-http1",
+        "decisions/0171-a-request-to-an-app-of-http2-is-a-stream-with-a-handle",
+        "decisions/0172-a-call-of-grpc-ends-with-a-status",
         "decisions/0180-a-second-program-mirrors-the-store",
         "decisions/0181-those-who-deploy-name-the-machines",
         "decisions/0182-an-order-is-signed-with-the-release-before",

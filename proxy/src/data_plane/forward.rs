@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
@@ -40,7 +39,8 @@ pub(super) struct Forward {
 }
 
 /// The future of a response.
-type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>>>>;
+pub(super) type ResponseFuture =
+    Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>>>>;
 
 /// A request whose head has been rewritten for the app.
 struct PreparedRequest {
@@ -63,7 +63,7 @@ impl Forward {
 
     /// Starts a request. All that needs no waiting is done before the future is made: inside, it
     /// would triple the future's size.
-    fn respond(&self, request: Request<Incoming>) -> ResponseFuture {
+    pub(super) fn respond(&self, request: Request<Incoming>) -> ResponseFuture {
         let Self { context, client } = self.clone();
         client.activity.enter(ClientState::Request);
         // Taken before the rewrite removes their fields; closed when the request ends in any way.
@@ -232,32 +232,6 @@ fn respond_with_asset(
         record.finish(&context, &client, &mut response);
         Ok(response)
     })
-}
-
-impl tower::Service<Request<Incoming>> for Forward {
-    type Response = Response<ResponseBody>;
-    type Error = Infallible;
-    type Future = ResponseFuture;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // Always ready: a request waits for an upstream itself.
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<Incoming>) -> ResponseFuture {
-        self.respond(request)
-    }
-}
-
-/// The same as [`tower::Service`], without an adapter's clone and future for each request.
-impl hyper::service::Service<Request<Incoming>> for Forward {
-    type Response = Response<ResponseBody>;
-    type Error = Infallible;
-    type Future = ResponseFuture;
-
-    fn call(&self, request: Request<Incoming>) -> ResponseFuture {
-        self.respond(request)
-    }
 }
 
 // === impl PreparedRequest ===

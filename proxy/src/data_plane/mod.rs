@@ -65,6 +65,7 @@ mod request_id;
 mod request_log;
 mod response_body;
 mod server;
+mod service;
 mod session_cookie;
 mod settings;
 mod shared_pool;
