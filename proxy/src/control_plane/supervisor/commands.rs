@@ -63,7 +63,7 @@ impl<L: Launch> Supervisor<L> {
     fn roll_back_to(&mut self, name: &str) {
         let Some(id) = self.releases.named(name, self.lifecycle.earlier()) else {
             return self.reject_command(format!(
-                "cannot go back to {name:?}: no such release is kept here; {}",
+                "cannot go back to {name:?}, which is none of the last releases that served; {}",
                 self.list_earlier()
             ));
         };
@@ -162,9 +162,12 @@ impl<L: Launch> Supervisor<L> {
     fn list_earlier(&self) -> String {
         let earlier: Vec<_> = self.lifecycle.earlier().map(ReleaseId::as_str).collect();
         if earlier.is_empty() {
-            "no earlier one is kept".to_owned()
+            "no other is remembered".to_owned()
         } else {
-            format!("these are: {}", earlier.join(", "))
+            format!(
+                "these can be named: {}. Any other is deployed again",
+                earlier.join(", ")
+            )
         }
     }
 }
