@@ -53,7 +53,20 @@ impl<L: Launch> Supervisor<L> {
         }
     }
 
-    pub(super) fn retry(&mut self, digest: Digest) {
+    /// Forgives a release. The one that is deployed may have been mended since it was copied, so
+    /// another copy is made before it is launched.
+    fn retry(&mut self, digest: Digest) {
+        self.journal.memory.forgive(digest);
+        let id = self.releases.with_digest(digest);
+        if id.is_some_and(|id| self.lifecycle.wants(&id)) && self.watcher.look_again() {
+            self.to_retry = Some(digest);
+        } else {
+            self.retry_now(digest);
+        }
+    }
+
+    /// Forgives a release, and launches it if it is the one that is deployed.
+    pub(super) fn retry_now(&mut self, digest: Digest) {
         self.journal.memory.forgive(digest);
         if let Some(id) = self.releases.with_digest(digest) {
             self.on(Event::RetryRequested(id));
