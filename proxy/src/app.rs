@@ -237,6 +237,7 @@ fn restore(
     };
     let mut store = Store::open(settings).map_err(error)?;
     let siblings = Siblings::read(state, &command, &sidecar, UnixMillis::now());
+    siblings.warn_of_strangers(state);
     let memory = Memory::open(&cache, state, &command, sidecar).map_err(error)?;
     let good = memory.good_releases();
     let good = good.into_iter().filter(|release| store.adopt(release));

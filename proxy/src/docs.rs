@@ -131,6 +131,8 @@ pages! {
         "decisions/0160-the-sample-app-is-linked-without-symbols",
         "decisions/0161-the-chaos-clients-are-a-closed-loop",
         "decisions/0163-a-staged-roll-out-is-driven-by-the-deploy",
+        "decisions/0164-after-a-restart-an-untried-release-comes-first",
+        "decisions/0165-a-refused-newest-gives-untried-ones-their-turn",
         "decisions/0170-http2-is-found-by-the-parser-of-http1",
         "decisions/0171-a-request-to-an-app-of-http2-is-a-stream-with-a-handle",
         "decisions/0172-a-call-of-grpc-ends-with-a-status",

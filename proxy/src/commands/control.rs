@@ -155,6 +155,12 @@ impl ControlRun {
         if !is_live && !self.command.is_lasting() {
             return Ok(self.report(ControlOutcome::Idle, Steps::new()));
         }
+        if self.follower.sidecars.run_several_commands() {
+            progress.say(
+                "sidecars with several COMMANDs have this state folder, and all of them receive the \
+                 request: give each COMMAND its own --state",
+            );
+        }
         self.launches = self.follower.launches();
         self.active = self
             .follower

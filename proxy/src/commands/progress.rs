@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::output::eprint_line;
-use crate::os::terminal::printable;
+use crate::os::terminal::{self, printable};
 
 const SILENCE: Duration = Duration::from_secs(10);
 const TICK: Duration = Duration::from_millis(120);
@@ -44,7 +44,7 @@ enum To {
 impl Progress {
     /// Creates a printer to stderr.
     pub(super) fn new() -> Self {
-        Self::to(if stderr().is_terminal() {
+        Self::to(if stderr().is_terminal() && !terminal::is_dumb() {
             To::Terminal(MultiProgress::new())
         } else {
             To::Lines

@@ -1,6 +1,6 @@
 //! The statuses of a deployment's sidecars, and which sidecars are alive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
@@ -139,6 +139,13 @@ impl Sidecars {
             let liveness = known.liveness(now, unix, self.machine.as_deref());
             (&known.status, liveness)
         })
+    }
+
+    /// Returns true if live sidecars run the artifact by different commands. Those before 0.2 publish
+    /// none.
+    pub(super) fn run_several_commands(&self) -> bool {
+        let commands = self.live().filter_map(|status| status.command.as_ref());
+        commands.collect::<BTreeSet<_>>().len() > 1
     }
 
     /// Returns the sidecars that are alive and do not shut down.

@@ -14,7 +14,7 @@ use super::{ELSEWHERE, ExitStatus, count, exit_status_of, table};
 use crate::cli::queries::StatusArgs;
 use crate::deployment::instance_memory::MemoryMeter;
 use crate::deployment::status::UnixMillis;
-use crate::os::terminal::printable_json;
+use crate::os::terminal::{self, printable_json};
 
 const SCHEMA: u32 = 1;
 /// Number of handoffs shown of a sidecar; `handoff history` shows them all.
@@ -73,7 +73,7 @@ fn watch(
     (sidecars, mut meter): (&mut Sidecars, MemoryMeter),
 ) -> io::Result<()> {
     let term = Term::buffered_stdout();
-    let redraws = term.is_term() && !options.json;
+    let redraws = term.is_term() && !terminal::is_dumb() && !options.json;
     if redraws {
         term.clear_screen()?;
     }

@@ -22,6 +22,8 @@ pub struct Siblings {
     running: Vec<RunningRelease>,
     /// Digests.
     refused: Vec<String>,
+    /// Sidecars that run another command on what is deployed here.
+    strangers: Vec<String>,
 }
 
 /// A release that a sibling runs.
@@ -65,13 +67,30 @@ impl Siblings {
             let is_alive = status.heartbeat_ms.0.abs_diff(now.0) < SILENCE_MS;
             // Sidecars before 0.2 publish no command.
             let is_ours = status.command.is_none_or(|theirs| theirs == command);
-            if is_alive && is_ours && status.sidecar != me && status.phase == Phase::Running {
+            if is_alive && !is_ours {
+                siblings.strangers.push(status.sidecar);
+                continue;
+            }
+            if is_alive && status.sidecar != me && status.phase == Phase::Running {
                 siblings.running.extend(status.active);
                 let digests = status.refused.into_iter().map(|refused| refused.digest);
                 siblings.refused.extend(digests);
             }
         }
         siblings
+    }
+
+    /// Warns of sidecars that run another command: requests are read by all of them.
+    pub fn warn_of_strangers(&self, state: &Path) {
+        if !self.strangers.is_empty() {
+            tracing::warn!(
+                event = "state_shared",
+                state = %state.display(),
+                sidecars = self.strangers.join(", "),
+                "sidecars with another COMMAND have the same state folder: each pause, restart, \
+                 rollback and maintenance reaches all of them. Give each COMMAND its own --state"
+            );
+        }
     }
 
     /// Returns an artifact that siblings run instead of this content, if some of them refused it
@@ -158,7 +177,9 @@ mod tests {
             let status = status("a", NOW.0, "good", "bad");
             status.replacen('{', &format!(r#"{{"command":"{command}","#), 1)
         };
-        assert_eq!(read(&[of("other")]), Siblings::default());
+        let stranger = read(&[of("other")]);
+        assert_eq!((stranger.running, stranger.refused), Default::default());
+        assert_eq!(stranger.strangers, ["a"]);
         assert_ne!(read(&[of("command")]), Siblings::default());
     }
 

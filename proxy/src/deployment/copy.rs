@@ -38,7 +38,9 @@ pub(crate) struct WayBack {
 /// The condition on which a process takes a way back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WayBackKind {
-    /// Opening a link, or a start of the Python of an environment.
+    /// The use of a link.
+    Link,
+    /// A start of the Python of an environment.
     Open,
     /// The start of this very script.
     Start,
@@ -87,7 +89,10 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<Digest> {
     let copied = if as_reader(|| fs::metadata(from)).reading(from)?.is_dir() {
         let entries = as_reader(|| digest::entries(from))?;
         as_reader(|| check_unwritten(from, &entries))?;
-        copy_folder(from, from, &entries, to)?
+        let copied = copy_folder(from, from, &entries, to)?;
+        // Whoever deploys removes it some day, with the tools of the system.
+        files::make_changeable(to).writing(to)?;
+        copied
     } else {
         as_reader(|| check_unwritten(from, &[]))?;
         copy_file(from, to, Executable::Yes)?
@@ -175,7 +180,7 @@ pub(crate) fn copy_folder(
                         && (is_inside(&kept)
                             || as_reader(|| files::canonical(&entry.path))
                                 .is_ok_and(|real| is_inside(&real)));
-                    leads_back.then_some(WayBackKind::Open)
+                    leads_back.then_some(WayBackKind::Link)
                 }
                 EntryKind::File => {
                     let file = copied.next()?;
@@ -369,6 +374,27 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_whose_folders_cannot_be_changed_can_be_removed() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let folders = folders();
+        let deep = folders.from.join("closed/deep");
+        fs::create_dir_all(&deep).unwrap();
+        fs::write(deep.join("file"), "content").unwrap();
+        for folder in [&*deep, &*folders.from.join("closed"), &*folders.from] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o500)).unwrap();
+        }
+        folders.copy();
+        let mode = |path: &Path| files::mode(&fs::metadata(path).unwrap());
+        assert_eq!(mode(&folders.to), 0o500);
+        files::remove_tree(&folders.to).unwrap();
+        // What `handoff deploy` copies belongs to whoever deploys.
+        copy(&folders.from, &folders.to).unwrap();
+        assert_eq!(mode(&folders.to.join("closed/deep")), 0o700);
+        files::make_changeable(&folders.from).unwrap();
+    }
+
+    #[test]
     fn links_stay_links_and_lead_where_they_led() {
         use std::os::unix::fs::symlink;
 
@@ -486,7 +512,7 @@ mod tests {
         folders.copy();
         for (name, mode) in [
             ("private", 0o700),
-            ("private/sub", 0o755),
+            ("private/sub", 0o555),
             ("uploads", 0o2770),
         ] {
             let copied = fs::metadata(folders.to.join(name)).unwrap();

@@ -48,6 +48,15 @@ pub(crate) struct Hashes {
     is_aside: bool,
 }
 
+// === impl Digests ===
+
+impl Digests {
+    /// Returns true if no content counts for an artifact: a folder has no file in it.
+    pub(crate) fn is_of_nothing(&self) -> bool {
+        self.code == Hashes::default().finish().code
+    }
+}
+
 // === impl Hashes ===
 
 impl Hashes {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use tokio::process::Command;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// A request that does not end the process. Windows has no signals for them.
@@ -17,8 +18,16 @@ pub enum SignalRequest {
 ///
 /// A signal that a parent blocks would not end this process, and would stay blocked in the programs
 /// that it starts (execve(2)). With SIGCHLD ignored, their exit statuses would be lost (wait(2)).
+///
+/// In the background of a terminal, SIGTTIN and SIGTTOU would stop this process when it uses the
+/// terminal, so they stay blocked.
 pub fn reset() {
     os::reset();
+}
+
+/// Unblocks all signals in the program of a command.
+pub fn unblock_in(command: &mut Command) {
+    os::unblock_in(command);
 }
 
 /// Registers for requests to end; the future completes with the name of the first one. The receiver
@@ -41,20 +50,43 @@ pub fn listen() -> io::Result<(
 mod os {
     use std::io;
 
+    use tokio::process::Command;
     use tokio::signal::unix::{SignalKind, signal};
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::SignalRequest;
 
-    #[expect(unsafe_code, reason = "signal masks have no safe interface")]
+    #[expect(unsafe_code, reason = "signal dispositions have no safe interface")]
     pub(super) fn reset() {
-        // SAFETY: the set is initialised before it is used, and the default action of SIGCHLD, to do
-        // nothing, is no handler that could run.
-        unsafe {
-            let mut none = std::mem::zeroed();
-            libc::sigemptyset(&raw mut none);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        // Setting a mask of existing signals cannot fail.
+        let _ = block_only(&[libc::SIGTTIN, libc::SIGTTOU]);
+        // SAFETY: the default action of SIGCHLD, to do nothing, is no handler that could run.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    }
+
+    #[expect(unsafe_code, reason = "pre_exec has no safe interface")]
+    pub(super) fn unblock_in(command: &mut Command) {
+        // SAFETY: between fork and exec the closure makes one system call, allocates nothing and takes
+        // no lock.
+        unsafe { command.pre_exec(|| block_only(&[])) };
+    }
+
+    /// Sets the mask of this thread, and of those that it starts.
+    #[expect(unsafe_code, reason = "signal masks have no safe interface")]
+    fn block_only(signals: &[i32]) -> io::Result<()> {
+        // SAFETY: the set is initialised before it is used.
+        let error = unsafe {
+            let mut blocked = std::mem::zeroed();
+            libc::sigemptyset(&raw mut blocked);
+            for signal in signals {
+                libc::sigaddset(&raw mut blocked, *signal);
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const blocked, std::ptr::null_mut())
+        };
+        if error == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(error))
         }
     }
 
@@ -64,13 +96,14 @@ mod os {
     ];
 
     /// Signals whose default action ends the process, although they are no request to end.
-    const NO_REQUESTS: [(&str, i32); 7] = [
+    const NO_REQUESTS: [(&str, i32); 8] = [
         ("SIGUSR2", libc::SIGUSR2),
         ("SIGALRM", libc::SIGALRM),
         ("SIGVTALRM", libc::SIGVTALRM),
         ("SIGPROF", libc::SIGPROF),
         ("SIGIO", libc::SIGIO),
         ("SIGPWR", libc::SIGPWR),
+        ("SIGSTKFLT", libc::SIGSTKFLT),
         ("SIGXCPU", libc::SIGXCPU),
     ];
 
@@ -92,7 +125,10 @@ mod os {
                 }
             });
         }
-        for (name, number) in NO_REQUESTS {
+        let named = NO_REQUESTS.map(|(name, number)| (name.to_owned(), number));
+        let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+        let real_time = real_time.map(|number| (format!("signal {number}"), number));
+        for (name, number) in named.into_iter().chain(real_time) {
             let mut received = signal(SignalKind::from_raw(number))?;
             tokio::spawn(async move {
                 while received.recv().await.is_some() {
@@ -123,6 +159,7 @@ mod os {
 mod os {
     use std::io;
 
+    use tokio::process::Command;
     use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -130,6 +167,9 @@ mod os {
 
     /// Does nothing: there are no signals.
     pub(super) fn reset() {}
+
+    /// Does nothing: there are no signals.
+    pub(super) fn unblock_in(_: &mut Command) {}
 
     // CTRL_LOGOFF_EVENT is left to the default handler, which lets services go on (documentation of
     // SetConsoleCtrlHandler). Only services and their children, such as handoff under IIS, receive it,
@@ -174,7 +214,8 @@ mod tests {
             super::reset();
             let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
             let blocked = status.lines().find(|line| line.starts_with("SigBlk:"));
-            assert_eq!(blocked, Some("SigBlk:\t0000000000000000"));
+            // SIGTTIN and SIGTTOU.
+            assert_eq!(blocked, Some("SigBlk:\t0000000000300000"));
         })
         .join()
         .unwrap();

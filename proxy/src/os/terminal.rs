@@ -27,6 +27,11 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     })
 }
 
+/// Returns true if the terminal obeys no control sequences.
+pub fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|value| value == "dumb")
+}
+
 fn escaped(text: &str, escape: impl Fn(char, &mut String)) -> Cow<'_, str> {
     let obeyed = |c: char| {
         c.is_control() && c != '\t' && c != '\n'

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::os::descriptors;
 use crate::os::inherit;
+use crate::os::signal;
 use crate::release::Generation;
 
 /// Variables of systemd that are meant for this process and would mislead the app.
@@ -206,9 +207,11 @@ fn explain_error(error: io::Error, spec: &LaunchSpec) -> io::Error {
     }
 }
 
-/// Keeps from a child what is meant for this process: variables, and its limit of descriptors.
+/// Keeps from a child what is meant for this process: variables, its limit of
+/// descriptors, and the signals that it blocks.
 pub fn keep_own_settings(command: &mut Command) {
     descriptors::restore_limit(command);
+    signal::unblock_in(command);
     for (name, _) in std::env::vars_os() {
         let is_ours = name
             .to_str()

@@ -97,7 +97,8 @@ pub fn fault(file: &Path, search_path: SearchPath<'_>) -> Option<String> {
         return script_fault(line, search_path);
     }
     if is_native(&head, file) || is_registered(&head, file) {
-        return loader_fault(&head);
+        let length = fs::metadata(file).ok()?.len();
+        return missing_part(&head, length).or_else(|| loader_fault(&head));
     }
     Some(format!("it is {}", describe(&head)))
 }
@@ -116,6 +117,7 @@ fn describe(head: &[u8]) -> String {
             std::env::consts::ARCH
         ),
         None if head.is_empty() => "an empty file".to_owned(),
+        None if head.starts_with(b"\x7fELF") => "an incomplete program".to_owned(),
         None if head.starts_with(b"#!") => {
             "a script, which needs a COMMAND that runs it".to_owned()
         }
@@ -151,9 +153,19 @@ fn script_fault(line: &[u8], search_path: SearchPath<'_>) -> Option<String> {
     if interpreter.is_empty() {
         return Some("its first line (#!) names no interpreter".to_owned());
     }
-    if !search_path.workdir.join(interpreter).exists() {
+    let file = search_path.workdir.join(interpreter);
+    let problem = if !file.exists() {
+        "does not exist"
+    } else if file.is_dir() {
+        "is a folder"
+    } else if !is_executable(&file) {
+        "is not executable"
+    } else {
+        ""
+    };
+    if !problem.is_empty() {
         return Some(format!(
-            "its interpreter {interpreter}, which its first line (#!) names, does not exist"
+            "its interpreter {interpreter}, which its first line (#!) names, {problem}"
         ));
     }
     let missing = find(OsStr::new(by_env?), search_path).err()?;
@@ -214,24 +226,50 @@ fn machine_name(machine: u16) -> String {
     name.to_owned()
 }
 
+/// Returns the positions of the entries of a 64-bit program's table of segments.
+fn elf_segments(head: &[u8]) -> Option<impl Iterator<Item = usize>> {
+    let is_elf64_le = head.starts_with(b"\x7fELF\x02\x01");
+    let table = elf_number(head, 32, 8).filter(|_| is_elf64_le)?;
+    let (size, count) = (elf_number(head, 54, 2)?, elf_number(head, 56, 2)?);
+    let at = move |index: u64| usize::try_from(table.checked_add(index * size)?).ok();
+    let read = head.len();
+    Some((0..count).filter_map(at).filter(move |&at| at < read))
+}
+
+fn elf_number(head: &[u8], at: usize, length: usize) -> Option<u64> {
+    let bytes = head.get(at..at.checked_add(length)?)?;
+    let value = bytes.iter().rev();
+    Some(value.fold(0_u64, |value, &byte| value << 8 | u64::from(byte)))
+}
+
+/// Checks that a 64-bit program has all of what it loads: elf(5).
+fn missing_part(head: &[u8], length: u64) -> Option<String> {
+    const PT_LOAD: u64 = 1;
+    const HEADER: usize = 64;
+    let loaded = elf_segments(head).into_iter().flatten();
+    let loaded = loaded.filter(|&entry| elf_number(head, entry, 4) == Some(PT_LOAD));
+    let end = |entry| {
+        let start = elf_number(head, entry + 8, 8)?;
+        start.checked_add(elf_number(head, entry + 32, 8)?)
+    };
+    let is_cut = head.starts_with(b"\x7fELF\x02") && head.len() < HEADER;
+    let whole = if is_cut {
+        HEADER as u64
+    } else {
+        loaded.filter_map(end).max()?
+    };
+    (length < whole).then(|| {
+        format!("it is incomplete: it has {length} bytes, and a whole one {whole} at least")
+    })
+}
+
 /// Checks that the loader of a dynamically linked 64-bit program exists. Without it the system reports
 /// that the program itself does not.
 fn loader_fault(head: &[u8]) -> Option<String> {
     const PT_INTERP: u64 = 3;
-    let number = |at: usize, length: usize| {
-        let bytes = head.get(at..at.checked_add(length)?)?;
-        let value = bytes.iter().rev();
-        Some(value.fold(0_u64, |value, &byte| value << 8 | u64::from(byte)))
-    };
-    let is_elf64_le = head.starts_with(b"\x7fELF\x02\x01");
-    let table = number(32, 8).filter(|_| is_elf64_le)?;
-    let (size, count) = (number(54, 2)?, number(56, 2)?);
-    let at = |index: u64| usize::try_from(table.checked_add(index * size)?).ok();
-    let entry = (0..count)
-        .filter_map(at)
-        .find(|&entry| number(entry, 4) == Some(PT_INTERP))?;
-    let start = usize::try_from(number(entry + 8, 8)?).ok()?;
-    let length = usize::try_from(number(entry + 32, 8)?).ok()?;
+    let entry = elf_segments(head)?.find(|&entry| elf_number(head, entry, 4) == Some(PT_INTERP))?;
+    let start = usize::try_from(elf_number(head, entry + 8, 8)?).ok()?;
+    let length = usize::try_from(elf_number(head, entry + 32, 8)?).ok()?;
     let loader = head.get(start..start.checked_add(length)?)?;
     let loader = std::str::from_utf8(loader).ok()?.trim_end_matches('\0');
     (!Path::new(loader).exists()).then(|| {
@@ -317,6 +355,12 @@ mod tests {
             (b"echo hello\n", "names no interpreter"),
             (b"\xef\xbb\xbf#!/bin/sh\n", "byte order mark"),
             (b"", "an empty file"),
+            (
+                b"#!/tmp\n",
+                "its interpreter /tmp, which its first line (#!) names, is a folder",
+            ),
+            (b"#!/etc/passwd\n", "is not executable"),
+            (b"\x7fELF\x02\x01\x01", "an incomplete program"),
             (b"MZ\x90\0", "for Windows"),
             (b"PK\x03\x04", "a zip archive"),
             (b"\xfd7zXZ\0rest", "an xz archive"),

@@ -16,6 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry, fmt, registry, reload};
 
 use self::queue::MAX_QUEUED;
+use crate::os::terminal;
 
 mod line_format;
 mod log_file;
@@ -161,9 +162,9 @@ where
     }
 }
 
-/// Returns whether the user wants no colours: no-color.org.
+/// Returns whether the user wants no colours (no-color.org), or the terminal has none.
 fn forbids_colour() -> bool {
-    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || terminal::is_dumb()
 }
 
 /// Returns the line that stands for dropped ones in the log.

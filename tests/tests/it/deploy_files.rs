@@ -206,3 +206,18 @@ fn what_somebody_of_its_group_deploys_can_be_used_by_the_service() {
         );
     }
 }
+
+#[test]
+fn a_folder_without_a_file_is_not_deployed() {
+    let site = Site::watching_a_pointer().start("v1");
+    let pointer = site.site().join("_artifact.txt");
+    let before = fs::read(&pointer).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("public/assets")).unwrap();
+    let place = site.deployment().place();
+    let mut command = tests::program::handoff();
+    command.arg("deploy").arg(folder.path()).args(place);
+    let deployed = command::start(command).end();
+    deployed.with(2).saying(&["there is no file in the folder"]);
+    assert_eq!(fs::read(&pointer).unwrap(), before);
+}

@@ -87,3 +87,39 @@ fn two_apps_in_a_folder_share_nothing_and_commands_find_each_in_its_own_place() 
     let restarted = command_in(&site, &["restart", "--artifact", "blog"]).with(0);
     restarted.saying(&["blog-", "1 sidecar"]);
 }
+
+#[test]
+fn two_commands_on_one_artifact_are_warned_of() {
+    let deployment = tests::Deployment::default();
+    let site = deployment.site();
+    tests::Release::from("shop").write_to(&site.join("shop"));
+    let run = |option: &str| {
+        let mut command = handoff();
+        command.current_dir(&site);
+        command.args(["run", "--listen", "127.0.0.1:0", "--settle", "200ms"]);
+        command.args(["--cache", "../cache", "--artifact", "shop", "--"]);
+        command.args(["{artifact}", "--port={port}", option]);
+        start(command)
+    };
+    let await_active = |sidecars: usize| {
+        tests::eventually(
+            || format!("{sidecars} sidecars"),
+            || {
+                let status = command_in(&site, &["status"]).stdout;
+                (status.matches("active").count() >= sidecars).then_some(())
+            },
+        );
+    };
+    let _web = run("--ready-after=0s");
+    await_active(1);
+    let alone = command_in(&site, &["restart"]).with(0);
+    assert!(!alone.stderr.contains("several COMMANDs"), "{alone:#?}");
+
+    let _worker = run("--ready-after=1ms");
+    await_active(2);
+    command_in(&site, &["logs", "--lines", "1000"])
+        .with(0)
+        .saying(&["state_shared"]);
+    let both = command_in(&site, &["restart"]).with(0);
+    both.saying(&["several COMMANDs", "--state"]);
+}

@@ -166,6 +166,7 @@ fn one_that_cannot_run_is_refused_with_its_kind_and_no_shell_runs_it() {
     let mut foreign = b"\x7fELF\x02\x01\x01".to_vec();
     foreign.resize(64, 0);
     foreign[18] = if cfg!(target_arch = "s390x") { 8 } else { 22 };
+    let sample = std::fs::read(tests::binaries::sample_app()).expect("a program");
     for (content, part) in [
         (&foreign[..], "for another machine"),
         (b"MZ\x90", "for Windows"),
@@ -173,6 +174,11 @@ fn one_that_cannot_run_is_refused_with_its_kind_and_no_shell_runs_it() {
         (b"#!/bin/sh\r\nexit 3\r\n", "CR LF"),
         (b"#!/usr/bin/env sh\r\nexit 3\r\n", "CR LF"),
         (b"#!/no/such/interpreter\n", "/no/such/interpreter"),
+        (
+            b"#!/tmp\n",
+            "interpreter /tmp, which its first line (#!) names, is a folder",
+        ),
+        (&sample[..20_000], "it is incomplete"),
     ] {
         let site = Site::watching_a_pointer().start("v1");
         let failure = refused(&site, file("v2", content), "v2");

@@ -47,3 +47,19 @@ fn an_older_artifact_serves_while_the_newest_fails() {
     let status = site.status();
     assert!(status.last_failure.is_some(), "{status:#?}");
 }
+
+/// A name that handoff does not know as one that belongs to another file.
+#[test]
+fn a_refused_file_does_not_hide_the_release_beside_it() {
+    let site = Site::watching_a_folder().start("v1");
+    let key = file("v2.pem", b"-----BEGIN CERTIFICATE-----\n");
+    // Both arrive within the settle time, so that the second is the newest that is looked at.
+    site.deploy("v2");
+    site.deploy(key);
+    site.await_version("v2");
+    site.await_log("older_artifact_launched");
+    let status = site.await_active("v2");
+    assert!(status.refusal("v2.pem").is_some(), "{status:#?}");
+    site.deploy("v3");
+    site.await_version("v3");
+}

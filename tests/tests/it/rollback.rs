@@ -69,6 +69,26 @@ fn any_release_that_is_kept_can_be_named() {
 }
 
 #[test]
+fn a_name_that_no_rollback_can_go_to_is_answered_with_those_that_can() {
+    let site = Site::watching_a_pointer().start("v1");
+    for version in ["v2", "v3", "v4"] {
+        site.deploy(version);
+        site.await_version(version);
+    }
+    // Its copy is still there, and it is not among the last that served.
+    ask_back(&site, 1, r#""v1""#);
+    let problem = site.status().desired_problem.clone().expect("a problem");
+    let (v2, v3) = (
+        site.status().handoff("v2").cloned(),
+        site.status().handoff("v3").cloned(),
+    );
+    let both = [v2.expect("v2").release, v3.expect("v3").release].map(|it| it.to_string());
+    let named = format!("these can be named: {}", both.join(", "));
+    assert!(problem.contains(&named), "{problem}");
+    assert!(problem.contains("deployed again"), "{problem}");
+}
+
+#[test]
 fn without_a_release_to_go_back_to_the_status_says_so_and_nothing_moves() {
     let site = Site::watching_a_pointer().start("v1");
     ask_back(&site, 1, "null");
@@ -77,6 +97,7 @@ fn without_a_release_to_go_back_to_the_status_says_so_and_nothing_moves() {
     ask_back(&site, 2, r#""v7""#);
     let problem = site.status().desired_problem.clone().expect("a problem");
     assert!(problem.contains("\"v7\""), "{problem}");
+    assert!(problem.contains("none of the last releases"), "{problem}");
     site.await_launches(1);
 }
 

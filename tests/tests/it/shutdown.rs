@@ -104,6 +104,10 @@ fn signals_that_ask_for_no_end_end_nothing() {
         (Signal::IO, "SIGIO"),
         (Signal::POWER, "SIGPWR"),
         (Signal::XCPU, "SIGXCPU"),
+        (Signal::STKFLT, "SIGSTKFLT"),
+        // They stop a program in the background that uses its terminal.
+        (Signal::TTIN, ""),
+        (Signal::TTOU, ""),
         (Signal::XFSZ, ""),
         (Signal::PIPE, ""),
         (Signal::URG, ""),
@@ -111,7 +115,19 @@ fn signals_that_ask_for_no_end_end_nothing() {
         tests::processes::signal(pid, signal);
         site.await_log(name);
     }
+    // A real-time signal, which rustix cannot name.
+    let kill = format!("kill -50 {pid}");
+    let sent = std::process::Command::new("sh")
+        .args(["-c", &kill])
+        .status();
+    assert!(sent.expect("a shell").success());
+    site.await_log("signal 50");
     site.await_version("v1");
+    let active = site.status().active.clone().expect("an app");
+    let app = active.pid.expect("its process");
+    let status = std::fs::read_to_string(format!("/proc/{app}/status")).expect("its status");
+    let blocked = status.lines().find(|line| line.starts_with("SigBlk:"));
+    assert_eq!(blocked, Some("SigBlk:\t0000000000000000"));
     let answer = upload.finish().unwrap();
     assert_eq!((answer.status, answer.release()), (200, "v1"));
     let tally = load.end();

@@ -85,7 +85,12 @@ fn the_log_on_a_terminal_has_colours_unless_the_user_wants_none() {
     let site = Site::watching_a_pointer().start("v1");
     // Its port is taken: it gives up after some seconds.
     let listen = site.address().to_string();
-    for (no_color, is_coloured) in [(None, true), (Some(""), true), (Some("1"), false)] {
+    for (no_color, term, is_coloured) in [
+        (None, None, true),
+        (Some(""), None, true),
+        (Some("1"), None, false),
+        (None, Some("dumb"), false),
+    ] {
         let cache = site.site().with_file_name("another-cache");
         let words = [
             "run",
@@ -96,6 +101,7 @@ fn the_log_on_a_terminal_has_colours_unless_the_user_wants_none() {
         ];
         let mut script = script(&site, &words);
         script.envs(no_color.map(|value| ("NO_COLOR", value)));
+        script.envs(term.map(|value| ("TERM", value)));
         let ended = command::start(script).end().with(1);
         assert!(ended.stdout.contains("port_in_use"), "{ended:#?}");
         assert_eq!(ended.stdout.contains("\u{1b}["), is_coloured, "{ended:#?}");

@@ -20,6 +20,8 @@ pub(super) enum DeployError {
     NoName(PathBuf),
     #[error("cannot read {path:?}: {source}")]
     Read { path: PathBuf, source: io::Error },
+    #[error("nothing is deployed: there is no file in the folder {0:?}")]
+    Empty(PathBuf),
     #[error("cannot put it into {path:?}: {source}")]
     Upload { path: PathBuf, source: io::Error },
     #[error(
@@ -48,6 +50,7 @@ impl DeployError {
         match self {
             Self::DeploymentPaths(_)
             | Self::Name(_)
+            | Self::Empty(_)
             | Self::Format(..)
             | Self::NoName(_)
             | Self::NoPointer

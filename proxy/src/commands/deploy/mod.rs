@@ -99,14 +99,7 @@ impl<'a> DeployRun<'a> {
         } = options.clone();
         let place = DeploymentPaths::find(pointer, to, in_place, state, &named_by)?;
         let original = Original::new(absolute(options.artifact.clone()));
-        let reading = format!("reading {:?}", original.path);
-        let digest = original
-            .rights
-            .apply(|| progress.show_during(&reading, || digest(&original.path)));
-        let digest = digest.map_err(|source| DeployError::Read {
-            path: original.path.clone(),
-            source,
-        })?;
+        let digest = original.digest(progress)?;
         // Most of the time it reads what sidecars publish.
         place
             .rights_over(&place.state)

@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::error::DeployError;
+use crate::commands::progress::Progress;
+use crate::deployment::digest::digests;
 use crate::os::rights::Rights;
+use crate::release::Digest;
 
 /// The original of a deploy.
 #[derive(Debug)]
@@ -24,5 +28,21 @@ impl Original {
             rights,
             path,
         }
+    }
+
+    /// Reads all of it, and returns its digest.
+    pub(super) fn digest(&self, progress: &mut Progress) -> Result<Digest, DeployError> {
+        let reading = format!("reading {:?}", self.path);
+        let digests = self
+            .rights
+            .apply(|| progress.show_during(&reading, || digests(&self.path)));
+        let digests = digests.map_err(|source| DeployError::Read {
+            path: self.path.clone(),
+            source,
+        })?;
+        if self.is_folder && digests.is_of_nothing() {
+            return Err(DeployError::Empty(self.path.clone()));
+        }
+        Ok(digests.whole)
     }
 }

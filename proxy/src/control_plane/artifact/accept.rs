@@ -2,18 +2,18 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-
-use tempfile::TempDir;
 
 use super::accept_error::AcceptError;
 use super::archive::{self, ArchiveError};
 use super::compare::Proved;
 use super::prepared::{Content, Prepared};
+use super::staging::StagingFolder;
 use super::store::{Copying, Store, StoreSettings, Workdir};
-use crate::deployment::copy::{self, WayBack, WayBackKind};
+use super::ways_back::list;
+use crate::deployment::copy;
 use crate::deployment::digest::{self, Digests, Entry, EntryKind, digests};
 use crate::deployment::file_error::{FileError, NameFile as _};
 use crate::deployment::names::{ArchiveFormat, is_unsupported_archive};
@@ -29,10 +29,6 @@ const OFFLINE: &str = "app_offline.htm";
 const COARSEST_TIME: Duration = Duration::from_secs(2);
 const FINE_TIME: Duration = Duration::from_millis(20);
 const HUNDREDTH_NS: u32 = 10_000_000;
-/// Maximum number of files that a log line names.
-const MAX_NAMES: usize = 5;
-/// Maximum length of a script that is searched for the scripts that it starts, in bytes.
-const MAX_SCRIPT: u64 = 64 * 1024;
 
 /// A deployed artifact, before it is read.
 struct Deployed<'a> {
@@ -171,7 +167,7 @@ impl Store {
         else {
             return Ok(content);
         };
-        let mut unpack = || -> Result<TempDir, ArchiveError> {
+        let mut unpack = || -> Result<StagingFolder, ArchiveError> {
             let folder = self.staging.folder()?;
             let mut archive = File::open(packed.path().join(name))?;
             let to = folder.path().join(stem);
@@ -188,41 +184,6 @@ impl Store {
             copy: Some((folder, stem.into())),
             ..content
         })
-    }
-
-    /// Warns of a private copy that would run what is in the deployed folder, as far as the command
-    /// comes there: a virtual environment has scripts that nothing starts.
-    fn warn_of_ways_back(&self, path: &Path, release: &Release, ways_back: &[WayBack]) {
-        let command = &self.settings.command;
-        let starts = || {
-            let mut text = command.to_string();
-            if let Some(script) = command.program(release).and_then(|path| read_script(&path)) {
-                text.push('\n');
-                text.push_str(&script);
-            }
-            text
-        };
-        let text = if ways_back.is_empty() {
-            String::new()
-        } else {
-            starts()
-        };
-        let is_taken = |way: &&WayBack| way.kind == WayBackKind::Open || starts_script(&text, way);
-        let taken = ways_back.iter().filter(is_taken);
-        let names: Vec<&str> = taken.map(|way| way.name.as_str()).collect();
-        if names.is_empty() {
-            return;
-        }
-        tracing::warn!(
-            event = "copy_leads_back",
-            folder = %path.display(),
-            files = list(&names),
-            count = names.len(),
-            "files in the private copy lead back into the deployed folder: what they start or open \
-             is not the private copy, and changes with the next deploy. In a Python virtual \
-             environment, start `venv/bin/python -m uvicorn` instead of `venv/bin/uvicorn`, and \
-             install packages without --editable"
-        );
     }
 
     /// Returns the working directory of an artifact that was deployed at `path`.
@@ -407,26 +368,6 @@ fn check_folder(path: &Path, entries: &[Entry]) -> Result<(), AcceptError> {
     }
 }
 
-/// Reads a program, if it is a script.
-fn read_script(path: &Path) -> Option<String> {
-    let mut script = Vec::new();
-    let file = File::open(path).ok()?;
-    file.take(MAX_SCRIPT).read_to_end(&mut script).ok()?;
-    let is_script = script.starts_with(b"#!");
-    is_script.then(|| String::from_utf8_lossy(&script).into_owned())
-}
-
-/// Returns true if a command line or a script has a word that is the path of another script.
-fn starts_script(text: &str, script: &WayBack) -> bool {
-    let Some(name) = Path::new(&script.name).file_name() else {
-        return false;
-    };
-    let is_separator = |c: char| c.is_whitespace() || "\"'`;&|()<>$=".contains(c);
-    text.split(is_separator)
-        .map(Path::new)
-        .any(|word| word.components().count() > 1 && word.file_name() == Some(name))
-}
-
 fn warn_of_lost_privileges(path: &Path, programs: &[String]) {
     if programs.is_empty() {
         return;
@@ -440,10 +381,4 @@ fn warn_of_lost_privileges(path: &Path, programs: &[String]) {
          Give the capabilities to handoff, whose apps inherit them (systemd: \
          AmbientCapabilities=), or run the programs where they are deployed, with `--copy never`"
     );
-}
-
-/// Joins the first names for a log line.
-fn list(names: &[impl AsRef<str>]) -> String {
-    let names = names.iter().take(MAX_NAMES).map(AsRef::as_ref);
-    names.collect::<Vec<_>>().join(", ")
 }

@@ -10,6 +10,7 @@ mod retry_policy;
 mod settle;
 mod staging;
 mod store;
+mod ways_back;
 mod written;
 
 pub use accept_error::AcceptError;
@@ -17,4 +18,5 @@ pub use archive::{ArchiveError, Limits};
 pub use assets::{AssetFolder, AssetSettings};
 pub use retry_policy::{ArtifactProblem, Postponed, RETRY_DELAY, RetryPolicy};
 pub use settle::{SettlePeriods, SettleProgress, SettleTracker, can_see_writers};
+pub use staging::StagingFolder;
 pub use store::{Copying, Store, StoreSettings, Workdir};

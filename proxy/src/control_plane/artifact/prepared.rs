@@ -5,8 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use tempfile::TempDir;
-
+use super::staging::StagingFolder;
 use crate::deployment::Fingerprint;
 use crate::deployment::copy::WayBack;
 use crate::deployment::digest::Digests;
@@ -23,7 +22,7 @@ pub(super) struct Content {
     /// Programs that lose privileges in the copy, by their names.
     pub(super) unprivileged: Vec<String>,
     /// The private copy: a folder, and a name in it.
-    pub(super) copy: Option<(TempDir, OsString)>,
+    pub(super) copy: Option<(StagingFolder, OsString)>,
 }
 
 /// The content of an artifact that was read before it counted as complete.

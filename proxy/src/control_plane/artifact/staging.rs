@@ -4,8 +4,6 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use tempfile::TempDir;
-
 use crate::os::files::{self, Access};
 
 const LOCK: &str = "lock";
@@ -26,6 +24,35 @@ struct OwnFolder {
     lock: PathBuf,
     /// The lock, for as long as this lives.
     held: Option<File>,
+}
+
+/// A folder for an unfinished copy, which is removed with the value unless it is kept.
+#[derive(Debug)]
+pub struct StagingFolder {
+    path: PathBuf,
+    is_kept: bool,
+}
+
+// === impl StagingFolder ===
+
+impl StagingFolder {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn keep(mut self) -> PathBuf {
+        self.is_kept = true;
+        self.path.clone()
+    }
+}
+
+impl Drop for StagingFolder {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // If it cannot be removed, the next start tries again.
+            let _ = files::remove_tree(&self.path);
+        }
+    }
 }
 
 // === impl Staging ===
@@ -50,15 +77,19 @@ impl Staging {
         Ok(Self { parent, own })
     }
 
-    /// Returns a new empty folder, which is removed with the value unless it is kept.
-    pub(super) fn folder(&mut self) -> io::Result<TempDir> {
+    /// Returns a new empty folder.
+    pub(super) fn folder(&mut self) -> io::Result<StagingFolder> {
         let own = match &self.own {
             Some(own) => own,
             None => self.own.insert(OwnFolder::make(&self.parent)?),
         };
         // A cleaner of temporary folders may have removed it.
         files::make_own_folder(&own.folder, Access::None)?;
-        tempfile::tempdir_in(&own.folder)
+        let path = tempfile::tempdir_in(&own.folder)?.keep();
+        Ok(StagingFolder {
+            path,
+            is_kept: false,
+        })
     }
 }
 
@@ -99,7 +130,7 @@ impl OwnFolder {
 
 impl Drop for OwnFolder {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = files::remove_tree(&self.folder);
         if let Some(held) = self.held.take() {
             let _ = files::remove_lock(&self.lock, held);
         }
@@ -118,7 +149,7 @@ fn sweep(parent: &Path) {
             && let Some(alone) = files::try_lock(&path)
         {
             let folder = path.with_extension("");
-            match fs::remove_dir_all(&folder) {
+            match files::remove_tree(&folder) {
                 Err(error) if folder.exists() => {
                     tracing::debug!(
                         event = "staging_not_removed",

@@ -24,14 +24,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use tempfile::TempDir;
-
 use super::accept_error::AcceptError;
 use super::archive::Limits;
 use super::assets::{AssetSettings, AssetStore};
 use super::compare::{Proved, has_all_of};
 use super::prepared::Prepared;
-use super::staging::Staging;
+use super::staging::{Staging, StagingFolder};
 use super::written::data_written;
 use crate::deployment::file_error::NameFile as _;
 use crate::deployment::names::release_ids;
@@ -243,7 +241,7 @@ impl Store {
     /// Sets the copies aside that no sidecar needs, except for the newest ones. `needed` are the
     /// artifacts that may be launched, that run, and that are remembered. The drop of what is returned
     /// removes them, which may take long.
-    pub fn prune(&mut self, needed: &[PathBuf]) -> Vec<TempDir> {
+    pub fn prune(&mut self, needed: &[PathBuf]) -> Vec<StagingFolder> {
         let needed = needed.iter().chain(&self.newest);
         let needed: HashSet<&Path> = needed.filter_map(|artifact| artifact.parent()).collect();
         self.locks.retain(|copy, _| needed.contains(&**copy));
@@ -298,7 +296,7 @@ impl Store {
     pub(super) fn keep_copy(
         &mut self,
         id: &ReleaseId,
-        folder: TempDir,
+        folder: StagingFolder,
         proved: Proved,
     ) -> io::Result<PathBuf> {
         // A cleaner of temporary folders may have removed it.
@@ -378,7 +376,7 @@ fn folders(folder: &Path) -> impl Iterator<Item = PathBuf> {
 
 /// Moves a copy to the staging folder, unless a sidecar that may launch it holds its lock: what is half
 /// removed has no name.
-fn set_aside(copy: &Path, staging: &mut Staging) -> Option<TempDir> {
+fn set_aside(copy: &Path, staging: &mut Staging) -> Option<StagingFolder> {
     let lock = lock_path(copy);
     let alone = files::try_lock(&lock)?;
     let aside = staging.folder().and_then(|folder| {
@@ -388,7 +386,7 @@ fn set_aside(copy: &Path, staging: &mut Staging) -> Option<TempDir> {
     let removed = match &aside {
         Ok(_) => Ok(()),
         // The disk may be full.
-        Err(_) => fs::remove_dir_all(copy),
+        Err(_) => files::remove_tree(copy),
     };
     let _ = fs::remove_file(unsynced_mark(copy));
     let removed = removed.and_then(|()| files::remove_lock(&lock, alone));
@@ -419,7 +417,7 @@ mod tests {
     use crate::deployment::digest::digest;
 
     struct Site {
-        folder: TempDir,
+        folder: tempfile::TempDir,
         store: Store,
     }
 

@@ -7,7 +7,7 @@ impl Lifecycle {
     pub(super) fn retry_requested(&mut self, release: &ReleaseId, actions: &mut Vec<Action>) {
         self.refused.remove(release);
         self.forget_giving_way(release);
-        if self.wanted.as_ref() == Some(release) {
+        if self.wants(release) {
             self.failures = 0;
             self.crashes.remove(release);
             self.approach(release, actions);
@@ -20,6 +20,19 @@ impl Lifecycle {
                 self.take_back(spare, actions);
             }
         }
+    }
+
+    /// Returns true if the release is the newest artifact.
+    pub fn wants(&self, release: &ReleaseId) -> bool {
+        self.wanted.as_ref() == Some(release)
+    }
+
+    /// Returns true if the newest artifact is refused, and nothing starts instead.
+    pub fn has_refused_newest(&self) -> bool {
+        let wanted = self.wanted.as_ref();
+        wanted.is_some_and(|wanted| self.refused.contains(wanted))
+            && self.incoming == Incoming::None
+            && !self.is_shutting_down()
     }
 
     /// Launches a new instance, unless one starts anyway or none serves.

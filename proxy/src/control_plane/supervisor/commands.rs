@@ -53,7 +53,20 @@ impl<L: Launch> Supervisor<L> {
         }
     }
 
-    pub(super) fn retry(&mut self, digest: Digest) {
+    /// Forgives a release. The one that is deployed may have been mended since it was copied, so
+    /// another copy is made before it is launched.
+    fn retry(&mut self, digest: Digest) {
+        self.journal.memory.forgive(digest);
+        let id = self.releases.with_digest(digest);
+        if id.is_some_and(|id| self.lifecycle.wants(&id)) && self.watcher.look_again() {
+            self.to_retry = Some(digest);
+        } else {
+            self.retry_now(digest);
+        }
+    }
+
+    /// Forgives a release, and launches it if it is the one that is deployed.
+    pub(super) fn retry_now(&mut self, digest: Digest) {
         self.journal.memory.forgive(digest);
         if let Some(id) = self.releases.with_digest(digest) {
             self.on(Event::RetryRequested(id));
@@ -63,7 +76,7 @@ impl<L: Launch> Supervisor<L> {
     fn roll_back_to(&mut self, name: &str) {
         let Some(id) = self.releases.named(name, self.lifecycle.earlier()) else {
             return self.reject_command(format!(
-                "cannot go back to {name:?}: no such release is kept here; {}",
+                "cannot go back to {name:?}, which is none of the last releases that served; {}",
                 self.list_earlier()
             ));
         };
@@ -162,9 +175,12 @@ impl<L: Launch> Supervisor<L> {
     fn list_earlier(&self) -> String {
         let earlier: Vec<_> = self.lifecycle.earlier().map(ReleaseId::as_str).collect();
         if earlier.is_empty() {
-            "no earlier one is kept".to_owned()
+            "no other is remembered".to_owned()
         } else {
-            format!("these are: {}", earlier.join(", "))
+            format!(
+                "these can be named: {}. Any other is deployed again",
+                earlier.join(", ")
+            )
         }
     }
 }

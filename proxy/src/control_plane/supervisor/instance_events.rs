@@ -139,7 +139,16 @@ impl<L: Launch> Supervisor<L> {
     /// Requests an older artifact if nothing has served so far.
     fn fall_back(&self) {
         if !self.lifecycle.has_served() {
-            self.watcher.fall_back();
+            self.watcher.fall_back(None);
+        }
+    }
+
+    /// Requests an artifact that is older than the refused newest one, and newer than what serves.
+    pub(super) fn look_between(&self) {
+        let serving = self.instances.active();
+        let serving = serving.and_then(|(_, it)| self.releases.source_of(&it.release));
+        if serving.is_some() {
+            self.watcher.fall_back(serving);
         }
     }
 
@@ -194,6 +203,8 @@ impl<L: Launch> Supervisor<L> {
                 "release refused: it is not tried again unless a retry is requested"
             );
         } else {
+            // What a person has refused is not replaced by something else.
+            self.look_between();
             tracing::error!(
                 event = "release_refused",
                 generation = launch,

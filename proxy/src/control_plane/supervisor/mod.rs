@@ -33,7 +33,7 @@ use super::watcher::{WatchEvent, Watcher};
 use crate::deployment::desired::{Desired, StageCommand};
 use crate::deployment::status::{Phase, Status};
 use crate::process::Launch;
-use crate::release::{Generation, Release, ReleaseId};
+use crate::release::{Digest, Generation, Release, ReleaseId};
 use crate::router::Router;
 
 mod before_start;
@@ -91,6 +91,8 @@ pub struct Supervisor<L> {
     siblings: Siblings,
     /// An artifact that siblings refused: what they run is copied first.
     deferred: Option<Accepted>,
+    /// A release to try again after the next look at what is deployed.
+    to_retry: Option<Digest>,
     desired: Option<Desired>,
     /// The release that was active last, and its private copy.
     served: Option<(ReleaseId, PathBuf)>,
@@ -156,6 +158,7 @@ impl<L: Launch> Supervisor<L> {
             journal: StatusJournal::new(publisher, memory),
             siblings,
             deferred: None,
+            to_retry: None,
             desired: None,
             served: None,
             renewed: None,

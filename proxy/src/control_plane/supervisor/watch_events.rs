@@ -173,6 +173,10 @@ impl<L: Launch> Supervisor<L> {
         }
         // A sibling, or an earlier sidecar, may have tried it.
         self.journal.memory.refresh();
+        let retry = self.to_retry.take();
+        if retry == Some(digest) {
+            self.retry_now(digest);
+        }
         self.retry_if_reshaped(digest, &id, &shape);
         if !self.instances.has_release(&id) {
             if let Some(refusal) = self.journal.memory.refusal(digest) {
@@ -194,6 +198,9 @@ impl<L: Launch> Supervisor<L> {
         }
         self.announce_stage(&id, digest);
         self.on(Event::Detected(id));
+        if let Some(other) = retry.filter(|retry| *retry != digest) {
+            self.retry_now(other);
+        }
         // It may have another copy now.
         self.prune_copies();
     }
@@ -209,7 +216,7 @@ impl<L: Launch> Supervisor<L> {
                 "executable bits or empty folders have changed since the release was refused: it is \
                  tried again"
             );
-            self.retry(digest);
+            self.retry_now(digest);
         }
     }
 
@@ -217,15 +224,28 @@ impl<L: Launch> Supervisor<L> {
     fn older_detected(&mut self, accepted: Accepted) {
         let digest = accepted.release.digest;
         self.journal.memory.refresh();
-        if self.releases.with_digest(digest).is_some()
-            || self.journal.memory.refusal(digest).is_some()
-        {
-            return self.watcher.fall_back();
-        }
-        if self.lifecycle.has_served() {
-            return;
-        }
+        let is_known = self.releases.with_digest(digest).is_some()
+            || self.journal.memory.refusal(digest).is_some();
         let id = accepted.release.id.clone();
+        if self.lifecycle.has_served() {
+            if !self.lifecycle.has_refused_newest() {
+                return;
+            }
+            if is_known {
+                return self.look_between();
+            }
+            tracing::warn!(
+                event = "older_artifact_launched",
+                release = %id,
+                "the newest artifact was refused: one that is older than it, and newer than what \
+                 serves, is launched"
+            );
+            self.releases.insert(accepted);
+            return self.on(Event::Detected(id));
+        }
+        if is_known {
+            return self.watcher.fall_back(None);
+        }
         tracing::warn!(
             event = "older_artifact_launched",
             release = %id,

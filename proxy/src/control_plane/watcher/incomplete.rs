@@ -1,6 +1,6 @@
 //! The watcher's handling of a newest artifact that is not complete, or cannot serve.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::{WatchEvent, WatchThread};
@@ -9,10 +9,10 @@ use crate::deployment::drop_folder::TimeOfArrival;
 use crate::deployment::status::Settling;
 use crate::deployment::{DropFolder, Fingerprint};
 
-/// The older artifacts, which are launched if the newest one cannot serve at a first start.
+/// The older artifacts, which are launched if the newest one cannot serve.
 #[derive(Debug)]
 pub(super) struct OlderArtifacts {
-    /// False if an earlier sidecar has left a release that can serve.
+    /// False if an earlier sidecar has left a release that can serve, so that not all are needed.
     pub(super) are_needed: bool,
     /// True once one was copied because no newer one could be.
     pub(super) has_replaced_newest: bool,
@@ -49,12 +49,17 @@ impl WatchThread {
         let _ = self.found.send(WatchEvent::Settling(settling));
     }
 
-    /// Copies the latest of the older artifacts that is complete. Returns false if there is none.
-    pub(super) fn fall_back(&mut self) -> bool {
-        if !self.older.are_needed {
-            return false;
-        }
-        for target in self.settings.source.older_targets(&self.folder) {
+    /// Copies the latest of the older artifacts that is complete, and newer than the one that serves.
+    /// Returns false if there is none.
+    pub(super) fn fall_back(&mut self, serving: Option<&Path>) -> bool {
+        let mut targets = self.settings.source.older_targets(&self.folder);
+        let newer = match serving {
+            // If it was removed, nothing says which ones are newer.
+            Some(serving) => targets.iter().position(|target| target.path == serving),
+            None => self.older.are_needed.then_some(targets.len()),
+        };
+        targets.truncate(newer.unwrap_or(0));
+        for target in targets {
             let Ok(fingerprint) = Fingerprint::of(&target.path) else {
                 continue;
             };

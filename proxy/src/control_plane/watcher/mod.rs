@@ -28,6 +28,7 @@ use crate::deployment::{DropFolder, Fingerprint, Source, Target};
 use crate::os::thread::{self, JoinOnDrop};
 use crate::release::{Digest, Release, ReleaseId};
 
+mod copies;
 mod data_left;
 mod incomplete;
 mod reload;
@@ -139,7 +140,8 @@ enum WatchRequest {
     Fetch(Target),
     Restore(Box<Release>, Option<PathBuf>),
     LookForData(ReleaseId, PathBuf),
-    FallBack,
+    FallBack(Option<PathBuf>),
+    LookAgain,
     /// Read the configuration and look for a new artifact, then drop the sender.
     Reload(oneshot::Sender<()>),
 }
@@ -196,11 +198,18 @@ impl Watcher {
             .try_send(WatchRequest::Restore(Box::new(lost), deployed));
     }
 
-    /// Copies the next older artifact of the drop folder, if no release has served on this machine:
-    /// the newest one cannot. [`WatchEvent::Older`] follows if there is one.
-    pub fn fall_back(&self) {
+    /// Copies the next older artifact of the drop folder, as the newest one cannot serve: one that is
+    /// newer than the artifact at the path `serving`; without that path any one, if no release has
+    /// served on this machine. [`WatchEvent::Older`] follows if there is one.
+    pub fn fall_back(&self, serving: Option<PathBuf>) {
         // A full channel is no loss: the next failure asks again.
-        let _ = self.wake.try_send(WatchRequest::FallBack);
+        let _ = self.wake.try_send(WatchRequest::FallBack(serving));
+    }
+
+    /// Copies the deployed artifact again, even if it seems unchanged. Returns `false` when the thread
+    /// is too busy; else [`WatchEvent::Release`] follows once there is one that can be accepted.
+    pub fn look_again(&self) -> bool {
+        self.wake.try_send(WatchRequest::LookAgain).is_ok()
     }
 
     /// Returns a handle that outlives no watcher.
@@ -235,6 +244,8 @@ struct WatchThread {
     renamed: Option<(u64, Fingerprint)>,
     detected: Option<(PathBuf, SystemTime)>,
     accepted: Option<Accepted>,
+    /// True if it is accepted anew at the next look, even if it seems unchanged.
+    looks_again: bool,
     /// True if the last walk found something else than what is accepted: it is settling, or refused.
     has_changed: bool,
     problem: Option<ArtifactProblem>,
@@ -291,6 +302,7 @@ impl WatchThread {
             renamed: None,
             detected: None,
             accepted: None,
+            looks_again: false,
             has_changed: false,
             problem: None,
         }
@@ -319,8 +331,12 @@ impl WatchThread {
                     Ok(WatchRequest::LookForData(release, artifact)) => {
                         self.look_for_data(release, &artifact);
                     }
-                    Ok(WatchRequest::FallBack) => {
-                        self.fall_back();
+                    Ok(WatchRequest::FallBack(serving)) => {
+                        self.fall_back(serving.as_deref());
+                    }
+                    Ok(WatchRequest::LookAgain) => {
+                        self.looks_again = true;
+                        self.walks.record_change();
                     }
                     Ok(WatchRequest::Reload(done)) => {
                         self.walks.record_change();
@@ -376,37 +392,6 @@ impl WatchThread {
                 drop(unneeded);
             });
             self.removals.extend(removal);
-        }
-    }
-
-    fn fetch(&mut self, target: Target) {
-        let release = self.store.accept(&target);
-        let release = release.map_err(|error| error.to_string());
-        let source = target.path;
-        let _ = self.found.send(WatchEvent::Fetched { release, source });
-    }
-
-    fn restore(&mut self, lost: &Release, deployed: Option<PathBuf>) {
-        let present = self.accepted.as_ref();
-        let present = present.filter(|accepted| accepted.digest == lost.digest);
-        let present = present.map(|accepted| accepted.target.path.clone());
-        let mut places: Vec<_> = present.into_iter().chain(deployed).collect();
-        places.dedup();
-        for place in places {
-            match self.store.restore(lost, place) {
-                Ok(release) => {
-                    let _ = self.found.send(WatchEvent::Restored(release));
-                    return;
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        event = "copy_not_restored",
-                        release = %lost.id,
-                        %error,
-                        "cannot make the lost private copy of a release again"
-                    );
-                }
-            }
         }
     }
 

@@ -146,7 +146,7 @@ impl WatchThread {
         if news.is_in_tree {
             self.walks.record_change();
         }
-        let accepted = self.accepted.as_ref();
+        let accepted = self.accepted.as_ref().filter(|_| !self.looks_again);
         let accepted = accepted.filter(|accepted| accepted.target == *target);
         let is_folder = accepted.is_some_and(|accepted| accepted.fingerprint.is_folder);
         if is_folder && target.digest.is_some() {
@@ -181,7 +181,7 @@ impl WatchThread {
             }
             RETRY_DELAY
         })?;
-        let accepted = self.accepted.as_ref();
+        let accepted = self.accepted.as_ref().filter(|_| !self.looks_again);
         let is_same = |last: &Accepted| last.target == *target && last.fingerprint == fingerprint;
         self.has_changed = !accepted.is_some_and(is_same);
         if !self.has_changed {
@@ -253,6 +253,7 @@ impl WatchThread {
                 self.retry_policy.record_success();
                 self.settling_logged = None;
                 self.has_changed = false;
+                self.looks_again = false;
                 let source: PathBuf = target.path.clone();
                 self.accepted = Some(Accepted {
                     target,
@@ -291,7 +292,7 @@ impl WatchThread {
             let _ = self.found.send(WatchEvent::Problem(problem));
         }
         if is_problem && self.accepted.is_none() && !self.older.has_replaced_newest {
-            self.older.has_replaced_newest = self.fall_back();
+            self.older.has_replaced_newest = self.fall_back(None);
         }
     }
 }

@@ -23,8 +23,8 @@ pub use self::private::{Access, append_to, limit_to_readers_of, make_folders, ma
 pub use os::{
     FileIdentity, arrival, canonical, clone_content, copy_mode, create_private, exchange,
     finish_folder, identity, inode, is_executable, is_noexec, is_on_local_file_system,
-    is_privileged, is_sparse, look_for_writers, make_link, make_private_folder, mode,
-    open_for_reading, open_for_writing, set_mode, set_modified, sync, unusable_name,
+    is_privileged, is_sparse, look_for_writers, make_changeable, make_link, make_private_folder,
+    mode, open_for_reading, open_for_writing, set_mode, set_modified, sync, unusable_name,
 };
 
 /// Maximum number of retries while a file is locked on Windows: a scanner, an indexer or a reader
@@ -129,6 +129,20 @@ pub fn remove_leftovers(folder: &Path, now: SystemTime) {
             };
         }
     }
+}
+
+/// Removes a folder of ours and all in it, also what its owner may not change.
+///
+/// # Errors
+/// It cannot be removed, or is not there.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    fs::remove_dir_all(path).or_else(|error| {
+        if error.kind() != io::ErrorKind::PermissionDenied {
+            return Err(error);
+        }
+        make_changeable(path)?;
+        fs::remove_dir_all(path)
+    })
 }
 
 /// Returns the canonical path of something that need not exist: links are resolved in the part that

@@ -171,13 +171,28 @@ pub fn make_private_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)
 }
 
-/// Gives a folder of ours these permissions and this time. The time is best effort: only static file
-/// servers use it.
+/// Gives a folder of ours these permissions and this time. The owner may read it in any case, and
+/// needs [`make_changeable`] to remove it. The time is best effort: only static file servers use it.
 pub fn finish_folder(path: &Path, mode: u32, modified: Option<SystemTime>) -> io::Result<()> {
     if let Some(modified) = modified {
         let _ = File::open(path).and_then(|folder| folder.set_modified(modified));
     }
-    fs::set_permissions(path, Permissions::from_mode(mode & 0o7777 | 0o700))
+    fs::set_permissions(path, Permissions::from_mode(mode & 0o7777 | 0o500))
+}
+
+/// Lets the owner change a folder and those in it.
+pub fn make_changeable(path: &Path) -> io::Result<()> {
+    let mode = mode(&fs::metadata(path)?);
+    if mode & 0o700 != 0o700 {
+        fs::set_permissions(path, Permissions::from_mode(mode | 0o700))?;
+    }
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_changeable(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Sets the time of modification of a file or a folder of ours.

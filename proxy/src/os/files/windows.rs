@@ -147,6 +147,11 @@ pub fn finish_folder(_: &Path, _mode: u32, _: Option<SystemTime>) -> io::Result<
     Ok(())
 }
 
+/// Does nothing, as [`copy_mode`].
+pub fn make_changeable(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 /// Sets the time of modification of a file or a folder.
 pub fn set_modified(path: &Path, modified: SystemTime) -> io::Result<()> {
     const WRITE_ATTRIBUTES: u32 = 0x100;
