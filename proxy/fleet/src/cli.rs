@@ -49,9 +49,8 @@ pub struct DeployOptions {
     pub store: String,
     /// File or archive to deploy, or a folder, which is packed as .tar.gz.
     pub artifact: PathBuf,
-    /// Maximum time to wait for the machines, or for each group of them.
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
-    pub timeout: Duration,
+    #[command(flatten)]
+    pub pace: Pace,
     /// Maximum number of machines, or share of them (25%), that start the release at the same time: a
     /// staged roll-out. The first deploy of all is for all machines.
     #[arg(long, value_name = "N|P%")]
@@ -79,6 +78,17 @@ pub struct DeployOptions {
     pub trust: Option<PathBuf>,
 }
 
+/// Pace of a command that waits for machines.
+#[derive(Debug, Args)]
+pub struct Pace {
+    /// Maximum time to wait for the machines, or for each group of them.
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    pub timeout: Duration,
+    /// Time between two looks at the machines.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub poll: Duration,
+}
+
 /// Options of `rollout`.
 #[derive(Debug, Args)]
 pub struct RolloutOptions {
@@ -88,9 +98,8 @@ pub struct RolloutOptions {
     /// Change to make.
     #[arg(value_enum, default_value = "show")]
     pub action: RolloutAction,
-    /// Maximum time to wait for each group of machines.
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
-    pub timeout: Duration,
+    #[command(flatten)]
+    pub pace: Pace,
 }
 
 /// Options of `status`.

@@ -46,7 +46,7 @@ pub async fn run(store: &Store, options: &DeployOptions) -> Result<ExitStatus, S
             "handoff-fleet: nothing else is to run meanwhile: all machines start it at once",
         );
     }
-    let ended = drive(store, channel, options.timeout).await?;
+    let ended = drive(store, channel, &options.pace).await?;
     if ended == ExitStatus::Done {
         match garbage::collect(store, options.keep).await {
             Ok((0, 0)) => {}

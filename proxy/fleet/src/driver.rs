@@ -12,11 +12,10 @@ use handoff::commands::rollout::next::{Next, next};
 use handoff::deployment::rollout::Rollout;
 
 use crate::channel::{CHANNEL, Channel, FleetRelease};
+use crate::cli::Pace;
 use crate::machines::{Machines, Tally};
 use crate::store::{Store, StoreError, Version};
 
-/// Time between two looks at the machines.
-const POLL: Duration = Duration::from_secs(2);
 /// Tries to be the writer that changes the channel.
 const TRIES: usize = 10;
 
@@ -62,22 +61,18 @@ pub async fn change(
 ///
 /// # Errors
 /// [`StoreError`] when the channel cannot be changed. One that cannot be read is only reported.
-pub async fn drive(
-    store: &Store,
-    channel: Channel,
-    timeout: Duration,
-) -> Result<ExitStatus, StoreError> {
+pub async fn drive(store: &Store, channel: Channel, pace: &Pace) -> Result<ExitStatus, StoreError> {
     let mut drive = Drive {
         store,
         channel,
         version: None,
         machines: Machines::default(),
         bake: Bake::default(),
-        timeout,
+        timeout: pace.timeout,
         begun: Instant::now(),
     };
     loop {
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(pace.poll).await;
         match drive.step().await {
             Ok(Some(ended)) => return Ok(ended),
             // Another writer was first: the next look shows what it has written.

@@ -67,6 +67,7 @@ struct Goal {
 struct Mirror {
     store: Store,
     url: String,
+    poll: Duration,
     trust: Option<TrustedKey>,
     pointer: PathBuf,
     artifacts: PathBuf,
@@ -102,7 +103,7 @@ pub async fn run(store: Store, options: &MirrorOptions) -> Result<ExitStatus, St
                 looked.err(),
                 "the channel can be followed again",
             );
-            look_at = Instant::now() + vary(mirror.interval(options.poll, failures));
+            look_at = Instant::now() + vary(mirror.interval(failures));
         }
         mirror.tell().await;
         tokio::time::sleep(LOCAL_POLL.min(options.poll)).await;
@@ -149,6 +150,7 @@ impl Mirror {
         Ok(Self {
             store,
             url: options.store.clone(),
+            poll: options.poll,
             trust,
             artifacts: folder.join(ARTIFACTS),
             pointer,
@@ -260,7 +262,7 @@ impl Mirror {
             let is_busy = matches!(member.state, MemberState::Going(_));
             let pause = match (is_same, is_busy) {
                 _ if self.untold.is_some() => BUSY_HEARTBEAT,
-                (false, _) => MIN_WRITE,
+                (false, _) => MIN_WRITE.min(self.poll),
                 (true, true) => BUSY_HEARTBEAT,
                 (true, false) => HEARTBEAT,
             };
@@ -333,7 +335,8 @@ impl Mirror {
         }
     }
 
-    fn interval(&self, poll: Duration, failures: u32) -> Duration {
+    fn interval(&self, failures: u32) -> Duration {
+        let poll = self.poll;
         if failures > 0 {
             return (poll * 2u32.saturating_pow(failures.min(6))).min(MAX_BACK_OFF.max(poll));
         }

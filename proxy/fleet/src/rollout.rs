@@ -49,8 +49,6 @@ pub async fn run(store: &Store, options: &RolloutOptions) -> Result<ExitStatus, 
     };
     match options.action {
         RolloutAction::Show | RolloutAction::Stop => status::run(store, false).await,
-        RolloutAction::Continue | RolloutAction::Back => {
-            drive(store, channel, options.timeout).await
-        }
+        RolloutAction::Continue | RolloutAction::Back => drive(store, channel, &options.pace).await,
     }
 }

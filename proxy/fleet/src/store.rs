@@ -112,7 +112,16 @@ impl Store {
         } else {
             return Err(invalid("no such store is supported".to_owned()));
         };
-        let client = client.map_err(|error| invalid(error.to_string()))?;
+        let client = client.map_err(|error| {
+            let first: &dyn std::error::Error = &error;
+            let causes = std::iter::successors(Some(first), |error| error.source());
+            invalid(
+                causes
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(": "),
+            )
+        })?;
         Ok(Self { client, folder })
     }
 

@@ -5,16 +5,17 @@ use std::path::Path;
 use std::process::Command;
 
 use tests::load::Load;
-use tests::{Release, Site, command, eventually, folder, tools};
+use tests::{Release, Running, Site, command, eventually, folder, tools};
 
-use crate::store::{Moto, launches, refused};
+use crate::store::{Store, launches, refused};
 
+mod faults;
 mod rollouts;
 mod store;
 
 #[test]
 fn machines_follow_the_store_and_return_together_and_no_request_is_lost() {
-    let Some(store) = Moto::start() else { return };
+    let Some(store) = Store::start() else { return };
     let sites: Vec<_> = (0..3)
         .map(|_| Site::watching_a_pointer().start("v1"))
         .collect();
@@ -69,14 +70,14 @@ fn site_folder(version: &str) -> Release {
 
 #[test]
 fn the_rights_over_the_store_are_checked() {
-    let Some(store) = Moto::start() else { return };
+    let Some(store) = Store::start() else { return };
     let check = |args: &[&str]| command::start(store.fleet(args)).end();
     // Under load moto itself loses a write of many at once, now and then.
     check(&["check"]).saying(&["ok      keeps the conditions", "ok      deletes objects"]);
     check(&["check", "--machine"])
         .with(1)
         .saying(&["cannot deploy: artifacts", "ok      writes members"]);
-    let away = Moto { port: 1, ..store };
+    let away = Store { port: 1, ..store };
     command::start(away.fleet(&["check"]))
         .end()
         .with(1)
@@ -99,7 +100,7 @@ fn a_machine_that_trusts_a_key_follows_what_is_signed_with_it() {
     if !tools::runs("minisign", "-v") {
         return tools::skip("minisign");
     }
-    let Some(store) = Moto::start() else { return };
+    let Some(store) = Store::start() else { return };
     let site = Site::watching_a_pointer().start("v1");
     let folder = site.deployment().elsewhere();
     let [public, sign] = keys(&folder, "right");
@@ -142,7 +143,7 @@ fn a_machine_that_trusts_a_key_follows_what_is_signed_with_it() {
 
 #[test]
 fn a_folder_is_packed_and_served() {
-    let Some(store) = Moto::start() else { return };
+    let Some(store) = Store::start() else { return };
     let command = ["sh", "{artifact}/bin/run.sh", "--port", "{port}"];
     let site = Site::watching_a_pointer()
         .running(&command)
@@ -158,12 +159,12 @@ fn a_folder_is_packed_and_served() {
 
 #[test]
 fn without_the_store_everything_goes_on_and_a_restarted_machine_serves() {
-    let Some(store) = Moto::start() else { return };
+    let Some(store) = Store::start() else { return };
     let mut site = Site::watching_a_pointer().start("v1");
     let mirror = store.mirror(&site);
     store.await_members(1);
     store.deploy(&site, "v2").with(0);
-    let away = Moto { port: 1, ..store };
+    let away = Store { port: 1, ..store };
     drop(away.server);
     mirror.await_stderr("the store:");
     site.kill();
@@ -173,7 +174,7 @@ fn without_the_store_everything_goes_on_and_a_restarted_machine_serves() {
 
 #[test]
 fn a_machine_that_follows_nothing_new_is_passed_over_and_none_is_told() {
-    let Some(store) = Moto::start() else { return };
+    let Some(store) = Store::start() else { return };
     let site = Site::watching_a_pointer().start("v1");
     let path = site.deployment().build("v2");
     store
@@ -188,7 +189,7 @@ fn a_machine_that_follows_nothing_new_is_passed_over_and_none_is_told() {
 
 #[test]
 fn of_two_deploys_the_later_one_counts() {
-    let Some(store) = Moto::start() else { return };
+    let Some(store) = Store::start() else { return };
     let site = Site::watching_a_pointer().start("v1");
     let mirror = store.mirror(&site);
     store.await_members(1);
@@ -208,4 +209,65 @@ fn of_two_deploys_the_later_one_counts() {
     let _mirror = store.mirror(&site);
     second.end().with(0);
     site.await_version("v3");
+}
+
+#[test]
+fn machines_follow_a_store_that_speaks_as_azure_does() {
+    let Some(store) = Store::start_azurite() else {
+        return;
+    };
+    let check = command::start(store.fleet(&["check"]));
+    check.end().with(0).saying(&["loses no write"]);
+    let sites = [0, 1].map(|_| Site::watching_a_pointer().start("v1"));
+    let _mirrors = sites.each_ref().map(|site| store.mirror(site));
+    store.await_members(2);
+    store.deploy(&sites[0], "v2").with(0);
+    let staged = ["--at-most", "1"];
+    store.deploy_with(&sites[0], "v3", &staged).with(0);
+    store
+        .deploy_with(&sites[0], refused("v4"), &staged)
+        .with(1)
+        .saying(&["all return to v3"]);
+    for site in &sites {
+        site.await_version("v3");
+    }
+}
+
+#[test]
+fn a_machine_at_rest_reads_one_object_and_writes_nothing() {
+    let Some(store) = Store::start() else { return };
+    let site = Site::watching_a_pointer().start("v1");
+    let _mirror = store.mirror(&site);
+    store.await_members(1);
+    store.deploy(&site, "v2").with(0);
+    let count = || {
+        let writes = store.requests("PUT /fleet/site/members");
+        (writes, store.requests("GET /fleet/site/members"))
+    };
+    let polls = || store.requests("GET /fleet/site/channel.json");
+    let (before, seen) = (count(), polls());
+    eventually(
+        || format!("{} looks at the channel", polls()),
+        || (polls() >= seen + 8).then_some(()),
+    );
+    assert_eq!(count(), before);
+}
+
+#[test]
+fn a_copy_of_a_machine_takes_an_id_of_its_own() {
+    let Some(store) = Store::start() else { return };
+    let sites = [0, 1].map(|_| Site::watching_a_pointer().start("v1"));
+    let _original = store.mirror(&sites[0]);
+    store.await_members(1);
+    let memory = |site: &Running| site.deployment().state().join("fleet.json");
+    std::fs::copy(memory(&sites[0]), memory(&sites[1])).expect("a copy");
+    let _copy = store.mirror(&sites[1]);
+    // Whoever speaks second notices it: both have something to say.
+    let path = sites[0].deployment().build("v2");
+    let deploy = store.begin_deploy(&path, &[]);
+    store.await_members(2);
+    deploy.end().with(0);
+    for site in &sites {
+        site.await_version("v2");
+    }
 }

@@ -7,11 +7,11 @@ use tests::command::{self, Ended};
 use tests::load::Load;
 use tests::{Release, Running, Site, app, eventually};
 
-use crate::store::{Moto, launches, refused};
+use crate::store::{Store, launches, refused};
 
 /// Machines that serve `v1`, deployed by the store.
 struct Fleet {
-    store: Moto,
+    store: Store,
     mirrors: Vec<command::Command>,
     sites: Vec<Running>,
 }
@@ -19,7 +19,7 @@ struct Fleet {
 impl Fleet {
     /// Starts so many machines, of which the last refuses what [`refused_by_the_last`] gives.
     fn start(machines: usize) -> Option<Self> {
-        let store = Moto::start()?;
+        let store = Store::start()?;
         let site = |n| {
             let site = Site::watching_a_pointer();
             if n + 1 == machines {

@@ -4,19 +4,45 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use tests::command::{self, Ended};
 use tests::{Release, Running, eventually, tools};
 
-/// An object store that speaks S3.
-pub(crate) struct Moto {
+/// Makes a container in Azurite: its account and key are the ones that everybody knows.
+const MAKE_CONTAINER: &str = r#"
+import base64, email.utils, hashlib, hmac, sys, urllib.request
+port, key = sys.argv[1:]
+head = {"x-ms-date": email.utils.formatdate(usegmt=True), "x-ms-version": "2023-11-03"}
+lines = "".join(f"{name}:{value}\n" for name, value in head.items())
+text = "PUT" + "\n" * 12 + lines + "/devstoreaccount1/devstoreaccount1/fleet\nrestype:container"
+mac = hmac.digest(base64.b64decode(key), text.encode(), "sha256")
+head["Authorization"] = "SharedKey devstoreaccount1:" + base64.b64encode(mac).decode()
+url = f"http://127.0.0.1:{port}/devstoreaccount1/fleet?restype=container"
+urllib.request.urlopen(urllib.request.Request(url, headers=head, method="PUT"))
+"#;
+const AZURITE_KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+/// An object store of the test's own.
+pub(crate) struct Store {
     pub(crate) server: command::Command,
     pub(crate) port: u16,
+    pub(crate) kind: Kind,
 }
 
-impl Moto {
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Moto,
+    Azurite,
+}
+
+impl Store {
+    /// Starts moto, which speaks S3.
     pub(crate) fn start() -> Option<Self> {
-        if !tools::runs("moto_server", "--help") {
+        // It takes Python a second to say so.
+        static HAS_MOTO: LazyLock<bool> = LazyLock::new(|| tools::runs("moto_server", "--help"));
+        if !*HAS_MOTO {
             tools::skip("moto_server");
             return None;
         }
@@ -24,33 +50,74 @@ impl Moto {
         command.args(["-H", "127.0.0.1", "-p", "0"]);
         let server = command::start(command);
         server.await_stderr("Running on http://127.0.0.1:");
-        let said = server.printed_errors();
-        let (_, rest) = said.split_once("http://127.0.0.1:").expect("its address");
-        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        let port = digits.parse().expect("a port");
+        let port = port_in(&server.printed_errors());
         let made = request(
             port,
             "PUT /fleet HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n",
         );
         assert!(made.starts_with("HTTP/1.1 200"), "{made}");
-        Some(Self { server, port })
+        let kind = Kind::Moto;
+        Some(Self { server, port, kind })
+    }
+
+    /// Starts Azurite, which speaks as Azure Blob does.
+    pub(crate) fn start_azurite() -> Option<Self> {
+        if !tools::has("azurite-blob") || !tools::has("python3") {
+            return None;
+        }
+        let mut command = Command::new("azurite-blob");
+        command.args(["--blobHost", "127.0.0.1", "--blobPort", "0"]);
+        command.args(["--inMemoryPersistence", "--disableTelemetry"]);
+        let server = command::start(command);
+        server.await_stdout("successfully listens on http://127.0.0.1:");
+        let port = port_in(&server.printed());
+        let mut make = Command::new("python3");
+        make.args(["-c", MAKE_CONTAINER, &port.to_string(), AZURITE_KEY]);
+        command::start(make).end().with(0);
+        let kind = Kind::Azurite;
+        Some(Self { server, port, kind })
     }
 
     /// `handoff-fleet` with access to it.
     pub(crate) fn fleet(&self, args: &[&str]) -> Command {
+        self.fleet_by(self.port, args)
+    }
+
+    /// The same on a way that listens on this port.
+    pub(crate) fn fleet_by(&self, port: u16, args: &[&str]) -> Command {
+        let (url, variables) = match self.kind {
+            Kind::Moto => (
+                "s3://fleet/site",
+                [
+                    ("AWS_ENDPOINT", format!("http://127.0.0.1:{port}")),
+                    ("AWS_ALLOW_HTTP", "true".to_owned()),
+                    ("AWS_ACCESS_KEY_ID", "id".to_owned()),
+                    ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+                ],
+            ),
+            Kind::Azurite => (
+                "az://fleet/site",
+                [
+                    (
+                        "AZURE_STORAGE_ENDPOINT",
+                        format!("http://127.0.0.1:{port}/devstoreaccount1"),
+                    ),
+                    ("AZURE_ALLOW_HTTP", "true".to_owned()),
+                    ("AZURE_STORAGE_ACCOUNT_NAME", "devstoreaccount1".to_owned()),
+                    ("AZURE_STORAGE_ACCOUNT_KEY", AZURITE_KEY.to_owned()),
+                ],
+            ),
+        };
         let mut command = Command::new(env!("CARGO_BIN_EXE_handoff-fleet"));
+        command.args(&args[..1]).arg(url).args(&args[1..]);
+        command.envs(variables).env("AWS_REGION", "us-east-1");
         command
-            .args(&args[..1])
-            .arg("s3://fleet/site")
-            .args(&args[1..]);
-        command.env("AWS_ENDPOINT", format!("http://127.0.0.1:{}", self.port));
-        command
-            .env("AWS_ALLOW_HTTP", "true")
-            .env("AWS_REGION", "us-east-1");
-        command
-            .env("AWS_ACCESS_KEY_ID", "id")
-            .env("AWS_SECRET_ACCESS_KEY", "secret");
-        command
+    }
+
+    /// Returns the number of requests that begin like this. moto reports each.
+    pub(crate) fn requests(&self, begin: &str) -> usize {
+        let begin = format!("\"{begin}");
+        self.server.printed_errors().matches(&begin).count()
     }
 
     pub(crate) fn mirror(&self, site: &Running) -> command::Command {
@@ -58,15 +125,27 @@ impl Moto {
     }
 
     pub(crate) fn mirror_with(&self, site: &Running, options: &[&str]) -> command::Command {
+        self.mirror_by(self.port, site, options)
+    }
+
+    pub(crate) fn mirror_by(
+        &self,
+        port: u16,
+        site: &Running,
+        options: &[&str],
+    ) -> command::Command {
         let place = site.deployment().place();
-        let mut args = [&["mirror", "--poll", "1s"], options].concat();
+        let mut args = [&["mirror", "--poll", "300ms"], options].concat();
+        if options.contains(&"--poll") {
+            args.drain(1..3);
+        }
         args.extend(place.iter().map(String::as_str));
-        command::start(self.fleet(&args))
+        command::start(self.fleet_by(port, &args))
     }
 
     pub(crate) fn begin_deploy(&self, path: &Path, options: &[&str]) -> command::Command {
         let path = path.to_str().expect("a path in UTF-8");
-        let args = [&["deploy", path], options].concat();
+        let args = [&["deploy", path, "--poll", "300ms"], options].concat();
         command::start(self.fleet(&args))
     }
 
@@ -85,7 +164,7 @@ impl Moto {
     }
 
     pub(crate) fn rollout(&self, action: &str) -> Ended {
-        command::start(self.fleet(&["rollout", action])).end()
+        command::start(self.fleet(&["rollout", action, "--poll", "300ms"])).end()
     }
 
     pub(crate) fn status(&self) -> serde_json::Value {
@@ -102,7 +181,15 @@ impl Moto {
     }
 }
 
-pub(crate) fn request(port: u16, request: &str) -> String {
+fn port_in(printed: &str) -> u16 {
+    let (_, rest) = printed
+        .split_once("http://127.0.0.1:")
+        .expect("its address");
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().expect("a port")
+}
+
+fn request(port: u16, request: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the store");
     stream.write_all(request.as_bytes()).expect("a request");
     let mut answer = String::new();
