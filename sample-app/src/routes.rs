@@ -25,6 +25,7 @@ use crate::signal::Asker;
 use crate::websocket::{self, Stopping};
 
 const RELEASE: HeaderName = HeaderName::from_static("x-release");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const ECHO_METHOD: HeaderName = HeaderName::from_static("x-echo-method");
 
 /// State shared by the endpoints. It lives as long as the process, so that a request borrows it
@@ -72,6 +73,8 @@ pub(crate) fn routes(
         .route("/upload", post(upload).put(upload))
         .route("/echo", any(echo))
         .route("/session", any(session))
+        .route(answers::PAGE, get(page))
+        .route(&answers::asset_path(app.version), get(asset))
         .route("/ws", get(websocket::echo).with_state(&app.stopping));
     if let Some(path) = stop_path {
         router = router.route(path, post(stop));
@@ -151,9 +154,13 @@ impl Default for Stream {
 async fn stream(
     State(app): State<&'static App>,
     Query(stream): Query<Stream>,
+    headers: HeaderMap,
 ) -> impl IntoResponse {
+    let last = headers.get(LAST_EVENT_ID);
+    let last = last.and_then(|last| last.to_str().ok()?.parse().ok());
     let events = Events::new(
         app.version,
+        last.unwrap_or(0).min(stream.events),
         stream.events,
         Duration::from_millis(stream.every),
     );
@@ -207,6 +214,19 @@ async fn session(State(app): State<&'static App>, headers: HeaderMap) -> Respons
         }
     }
     response
+}
+
+async fn page(State(app): State<&'static App>) -> impl IntoResponse {
+    let headers = [(CONTENT_TYPE, "text/html"), (CACHE_CONTROL, "no-cache")];
+    (headers, answers::page(app.version))
+}
+
+async fn asset(State(app): State<&'static App>) -> impl IntoResponse {
+    let headers = [
+        (CONTENT_TYPE, "text/javascript"),
+        (CACHE_CONTROL, "public, max-age=31536000, immutable"),
+    ];
+    (headers, answers::asset(app.version))
 }
 
 async fn for_each_chunk(mut body: Body, mut take: impl FnMut(&[u8])) -> Result<(), axum::Error> {
