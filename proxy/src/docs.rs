@@ -134,5 +134,6 @@ pages! {
         "decisions/0170-http2-is-found-by-the-parser-of-http1",
         "decisions/0180-a-second-program-mirrors-the-store",
         "decisions/0200-a-session-holds-its-upstream",
+        "decisions/0201-a-canary-is-a-staged-release",
     ;
 }

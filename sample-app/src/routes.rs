@@ -1,13 +1,15 @@
 //! The endpoints.
 
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use http_body_util::BodyExt;
@@ -62,6 +64,7 @@ impl Readiness {
 pub(crate) fn routes(
     app: &'static App,
     stop_path: Option<&str>,
+    fail_every: Option<NonZeroU64>,
     journal: Option<&'static Journal>,
 ) -> SetResponseHeader<Router, HeaderValue> {
     let mut router = Router::new()
@@ -80,6 +83,9 @@ pub(crate) fn routes(
         router = router.route(path, post(stop));
     }
     let mut router = router.fallback_service(ServeDir::new(".")).with_state(app);
+    if let Some(every) = fail_every {
+        router = router.layer(from_fn_with_state(every, fail));
+    }
     if let Some(journal) = journal {
         router = router.layer(from_fn_with_state(journal, record));
     }
@@ -101,6 +107,16 @@ fn when_ready(app: &App, text: &'static str) -> (StatusCode, &'static str) {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
     }
+}
+
+/// Middleware: one request of so many fails.
+async fn fail(State(every): State<NonZeroU64>, request: Request, next: Next) -> Response {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let is_check = ["/", "/health"].contains(&request.uri().path());
+    if !is_check && (ASKED.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(every.get()) {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "it fails\n").into_response();
+    }
+    next.run(request).await
 }
 
 async fn stop(State(app): State<&'static App>) -> StatusCode {

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::cli::values::{Duration, Size, parse_listen, parse_network, parse_sticky};
 use crate::data_plane::{Forwarded, SessionCookie};
+use crate::deployment::canary::CanaryPlan;
 use crate::user_tokens::WindowsAuth;
 
 /// Connections of clients.
@@ -165,6 +166,15 @@ pub struct SessionOptions {
     /// ends earlier
     #[arg(long, default_value = "5m")]
     pub session_idle: Duration,
+
+    /// Stages in which each new release gets a share of new clients before it serves everybody:
+    /// `5%:10m,50%:10m`; needs --sticky
+    ///
+    /// It is refused when its share of errors is higher than that of the active release for certain,
+    /// by more than --bake-max-errors if that is given. A stage lasts until the release has given 20
+    /// responses.
+    #[arg(long, value_name = "SHARE:DURATION,...")]
+    pub canary: Option<CanaryPlan>,
 }
 
 /// Responses of handoff itself.
