@@ -366,7 +366,8 @@ impl PreparedRequest {
         }
         match (self.upgrade.take(), &self.protocols) {
             (Some(upgrade), Some(protocols)) => {
-                start_tunnel(head, reader, in_flight, upgrade, protocols)
+                let close_code = context.websocket_close_code;
+                start_tunnel(head, reader, in_flight, upgrade, protocols, close_code)
             }
             (Some(_), None) | (None, _) => {
                 in_flight.upstream.count_response(ResponseOutcome::AppFault);

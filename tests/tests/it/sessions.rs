@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tests::websocket::WebSocket;
 use tests::{Answer, Running, Site, app, eventually, folder, tools};
 
+use crate::maintenance::asks;
+
 /// The cookies of one client, which opens a connection for each request.
 #[derive(Default)]
 pub(crate) struct Browser(BTreeMap<String, String>);
@@ -219,6 +221,19 @@ fn a_session_is_no_way_past_a_pause_and_is_found_again_after_it() {
         site.ask(r#"{"serial":2,"pause":null}"#);
         assert_eq!(held.join().unwrap(), shown(2, "v1"));
     });
+}
+
+#[test]
+fn a_session_is_no_way_past_a_maintenance_and_is_found_again_after_it() {
+    let (site, mut clients) = superseded(sticky());
+    asks(site.deployment(), &["on"]).with(0);
+    for client in &mut clients {
+        assert_eq!(client.ask(&site, "/session", "").status, 503);
+    }
+    asks(site.deployment(), &["off"]).with(0);
+    for client in &mut clients {
+        assert_eq!(client.session(&site), shown(2, "v1"));
+    }
 }
 
 #[test]

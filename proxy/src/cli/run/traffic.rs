@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
-use crate::cli::values::{Duration, Size, parse_listen, parse_network, parse_sticky};
+use crate::cli::values::{
+    Duration, Size, parse_close_code, parse_listen, parse_network, parse_sticky,
+};
 use crate::data_plane::{Forwarded, SessionCookie};
 use crate::deployment::canary::CanaryPlan;
 use crate::user_tokens::WindowsAuth;
@@ -193,6 +195,11 @@ pub struct ResponseOptions {
     /// The app never sees a GET or HEAD request for it. In a maintenance it is 200.
     #[arg(long, value_name = "PATH")]
     pub public_health: Option<String>,
+
+    /// Status of the close frame that WebSockets get when their release drains, and at a shutdown: 1001
+    /// (going away), 1012 (service restart) or another that an endpoint may send
+    #[arg(long, value_name = "CODE", default_value = "1001", value_parser = parse_close_code)]
+    pub websocket_close_code: u16,
 }
 
 /// Shutdown of handoff.
