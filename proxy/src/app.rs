@@ -163,6 +163,7 @@ fn publish_status(
     let mut status = Status::new(Arc::clone(sidecar), listen, (&config.watch.source).into());
     status.command = Some(config.store.command.key());
     status.can_stage = config.supervisor.can_overlap;
+    status.can_canary = config.supervisor.sessions.is_some();
     status.log_file = config.log.path_of(sidecar);
     status.admin = admin.as_ref().map(Admin::address);
     let (publisher, published) = watch::channel(status);

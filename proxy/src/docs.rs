@@ -140,5 +140,6 @@ pages! {
         "decisions/0181-those-who-deploy-name-the-machines",
         "decisions/0182-an-order-is-signed-with-the-release-before",
         "decisions/0200-a-session-holds-its-upstream",
+        "decisions/0201-a-canary-is-a-staged-release",
     ;
 }

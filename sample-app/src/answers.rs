@@ -33,6 +33,29 @@ pub fn session(version: &str, count: u64) -> String {
     format!("request {count} of the session at {version}\n")
 }
 
+/// The path of `/page`, which names the script of its release.
+pub const PAGE: &str = "/page";
+
+/// The page at `/page`: its script is a file of its release alone, as bundlers make them.
+pub fn page(version: &str) -> String {
+    let script = asset_path(version);
+    format!("<!doctype html><title>sample-app</title><script src=\"{script}\"></script>\n")
+}
+
+/// The path of that script: the start of its digest is in the name.
+pub fn asset_path(version: &str) -> String {
+    let digest = Sha256::digest(asset(version));
+    let [a, b, c, d, ..] = digest[..] else {
+        unreachable!("a digest has 32 bytes")
+    };
+    format!("/assets/app-{a:02x}{b:02x}{c:02x}{d:02x}.js")
+}
+
+/// The script.
+pub fn asset(version: &str) -> String {
+    format!("console.log('sample-app {version}');\n")
+}
+
 /// One event of a stream of `total`, counted from 1.
 pub fn event(number: u64, total: u64, version: &str) -> String {
     format!("id: {number}\ndata: {number} of {total} from {version}\n\n")

@@ -139,8 +139,12 @@ async fn live(
         // that refuses it is about to fail anyway.
         let _ = stream.set_nodelay(true);
     });
-    let service =
-        ServiceExt::<Request>::into_make_service(routes(app, args.stop_path.as_deref(), journal));
+    let service = ServiceExt::<Request>::into_make_service(routes(
+        app,
+        args.stop_path.as_deref(),
+        args.fail_every,
+        journal,
+    ));
     let stop = async {
         stop.await;
         app.stopping.begin();

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,6 +55,10 @@ pub(crate) struct Args {
     /// Answer / and /health with 503 for ever
     #[arg(long)]
     pub(crate) never_ready: bool,
+
+    /// Answer one of N requests with 500, except for / and /health
+    #[arg(long, value_name = "N")]
+    pub(crate) fail_every: Option<NonZeroU64>,
 
     /// Run, but never listen
     #[arg(long)]

@@ -60,10 +60,11 @@ impl Body for Filler {
 }
 
 impl Events {
-    pub(crate) fn new(version: &'static str, total: u64, every: Duration) -> Self {
+    /// Goes on behind event number `sent`.
+    pub(crate) fn new(version: &'static str, sent: u64, total: u64, every: Duration) -> Self {
         Self {
             version,
-            sent: 0,
+            sent,
             total,
             every,
             pause: Box::pin(sleep(Duration::ZERO)),

@@ -1,13 +1,15 @@
 //! The endpoints.
 
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Query, State};
+use axum::extract::{Query, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use http_body_util::BodyExt;
@@ -25,6 +27,7 @@ use crate::signal::Asker;
 use crate::websocket::{self, Stopping};
 
 const RELEASE: HeaderName = HeaderName::from_static("x-release");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const ECHO_METHOD: HeaderName = HeaderName::from_static("x-echo-method");
 
 /// State shared by the endpoints. It lives as long as the process, so that a request borrows it
@@ -61,6 +64,7 @@ impl Readiness {
 pub(crate) fn routes(
     app: &'static App,
     stop_path: Option<&str>,
+    fail_every: Option<NonZeroU64>,
     journal: Option<&'static Journal>,
 ) -> SetResponseHeader<Router, HeaderValue> {
     let mut router = Router::new()
@@ -73,11 +77,16 @@ pub(crate) fn routes(
         .route("/echo", any(echo))
         .route("/session", any(session))
         .route("/protocol", get(protocol))
+        .route(answers::PAGE, get(page))
+        .route(&answers::asset_path(app.version), get(asset))
         .route("/ws", get(websocket::echo).with_state(&app.stopping));
     if let Some(path) = stop_path {
         router = router.route(path, post(stop));
     }
     let mut router = router.fallback_service(ServeDir::new(".")).with_state(app);
+    if let Some(every) = fail_every {
+        router = router.layer(from_fn_with_state(every, fail));
+    }
     if let Some(journal) = journal {
         router = router.layer(from_fn_with_state(journal, record));
     }
@@ -99,6 +108,16 @@ fn when_ready(app: &App, text: &'static str) -> (StatusCode, &'static str) {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
     }
+}
+
+/// Middleware: one request of so many fails.
+async fn fail(State(every): State<NonZeroU64>, request: Request, next: Next) -> Response {
+    static ASKED: AtomicU64 = AtomicU64::new(0);
+    let is_check = ["/", "/health"].contains(&request.uri().path());
+    if !is_check && (ASKED.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(every.get()) {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "it fails\n").into_response();
+    }
+    next.run(request).await
 }
 
 async fn stop(State(app): State<&'static App>) -> StatusCode {
@@ -156,9 +175,13 @@ impl Default for Stream {
 async fn stream(
     State(app): State<&'static App>,
     Query(stream): Query<Stream>,
+    headers: HeaderMap,
 ) -> impl IntoResponse {
+    let last = headers.get(LAST_EVENT_ID);
+    let last = last.and_then(|last| last.to_str().ok()?.parse().ok());
     let events = Events::new(
         app.version,
+        last.unwrap_or(0).min(stream.events),
         stream.events,
         Duration::from_millis(stream.every),
     );
@@ -212,6 +235,19 @@ async fn session(State(app): State<&'static App>, headers: HeaderMap) -> Respons
         }
     }
     response
+}
+
+async fn page(State(app): State<&'static App>) -> impl IntoResponse {
+    let headers = [(CONTENT_TYPE, "text/html"), (CACHE_CONTROL, "no-cache")];
+    (headers, answers::page(app.version))
+}
+
+async fn asset(State(app): State<&'static App>) -> impl IntoResponse {
+    let headers = [
+        (CONTENT_TYPE, "text/javascript"),
+        (CACHE_CONTROL, "public, max-age=31536000, immutable"),
+    ];
+    (headers, answers::asset(app.version))
 }
 
 async fn for_each_chunk(mut body: Body, mut take: impl FnMut(&[u8])) -> Result<(), axum::Error> {

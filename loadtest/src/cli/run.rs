@@ -61,6 +61,11 @@ pub struct Options {
     #[arg(long)]
     pub classes: bool,
 
+    /// Offer clients who stay over swaps as well: with a session, an old page or a stream of events;
+    /// implies --classes
+    #[arg(long)]
+    pub visits: bool,
+
     /// Join what clients saw with this journal, which every app behind the server writes
     /// (sample-app --journal FILE), as `prove` does; implies --classes
     #[arg(long, value_name = "FILE")]

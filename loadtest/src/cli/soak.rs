@@ -35,8 +35,9 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value = "64")]
     pub connections: NonZeroUsize,
 
-    /// Maximum number of requests of a part; each part has a handoff and a journal of its own
-    #[arg(long, value_name = "N", default_value = "100000")]
+    /// Maximum number of requests of a part; each part has a handoff and a journal of its own, and in
+    /// every second one some clients stay over swaps: with a session, an old page or a stream
+    #[arg(long, value_name = "N", default_value = "50000")]
     pub part: NonZeroU64,
 
     /// Keep the record in this folder, and go on there: parts that are there are not repeated. The

@@ -23,6 +23,16 @@ use crate::session::{self, REQUEST_TIMEOUT, SessionPlan, Startup};
 /// that was never deployed.
 const CONTROLS: u32 = 1_000_000;
 
+/// Options of handoff with which clients who stay over swaps lose nothing: an old release serves them
+/// for longer than a session or a page lasts, and ends before a stream does.
+const STAYING: &[&str] = &[
+    "--sticky=cookie",
+    "--session-timeout=7s",
+    "--tunnel-drain-timeout=1s",
+    "--max-draining=8",
+    "--keep-assets=/assets/=assets",
+];
+
 /// The programs and options of all parts.
 struct Soak<'a> {
     options: &'a Options,
@@ -82,6 +92,8 @@ fn specs(options: &Options, base: &PartSpec) -> Vec<PartSpec> {
         requests: share(requests, number),
         swaps: share(options.swaps.into(), number) as u32,
         has_journal: true,
+        // What clients keep needs options, and most deployments do without.
+        has_visits: number % 2 == 0,
         deploy_by: Some(options.deploy_by),
         windows: options.windows,
         ..base.clone()
@@ -151,7 +163,11 @@ impl Soak<'_> {
         let journal = folder.join("journal");
         let plan = SessionPlan {
             spec,
-            mix: Mix::Classes,
+            mix: if spec.has_visits {
+                Mix::Visits
+            } else {
+                Mix::Classes
+            },
             timeout: REQUEST_TIMEOUT,
             destination: None,
             serves: 1,
@@ -170,7 +186,9 @@ impl Soak<'_> {
         };
         let journal = system.path(&journal);
         let command = ["-port".into(), "{port}".into(), "--journal".into(), journal];
-        let start = Handoff::start(handoff, site, &releases[0], &command, folder, log);
+        let options = if spec.has_visits { STAYING } else { &[] };
+        let start =
+            Handoff::start_with(options, handoff, site, &releases[0], &command, folder, log);
         Ok(session::hold(start, &plan).await?)
     }
 }
@@ -210,13 +228,23 @@ mod tests {
     #[test]
     fn a_proof_is_a_million_requests_over_a_hundred_swaps() {
         let rate = ["--rate", "1000"];
-        assert_eq!(parts(&rate), [(100_000, 10); 10]);
+        assert_eq!(parts(&rate), [(50_000, 5); 20]);
     }
 
     #[test]
     fn what_does_not_divide_is_not_left_out() {
         let parts = parts(&["--requests", "250001", "--swaps", "7"]);
-        assert_eq!(parts, [(83_334, 3), (83_334, 2), (83_333, 2)]);
+        assert_eq!(
+            parts,
+            [
+                (41_667, 2),
+                (41_667, 1),
+                (41_667, 1),
+                (41_667, 1),
+                (41_667, 1),
+                (41_666, 1)
+            ]
+        );
     }
 
     #[test]

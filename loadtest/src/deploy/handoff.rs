@@ -41,6 +41,19 @@ impl Handoff {
         folder: &Path,
         log: &Path,
     ) -> Result<Self, StrategyError> {
+        Self::start_with(&[], binary, site, first, command, folder, log).await
+    }
+
+    /// Does the same with more of handoff's options.
+    pub async fn start_with(
+        options: &[&str],
+        binary: &Path,
+        site: Site,
+        first: &Release,
+        command: &[OsString],
+        folder: &Path,
+        log: &Path,
+    ) -> Result<Self, StrategyError> {
         site.deploy(first).map_err(StrategyError::deploy(first))?;
         let state = folder.join("state");
         let mut arguments: Vec<OsString> =
@@ -49,6 +62,7 @@ impl Handoff {
         let system = site.system();
         arguments.extend(["--state".into(), system.path(&state)]);
         arguments.extend(["--cache".into(), system.path(&folder.join("cache"))]);
+        arguments.extend(options.iter().map(OsString::from));
         // Wine never delivers Ctrl-Break, so the app is asked in another way there.
         let by_stdin = matches!(system, System::Wine(_));
         if by_stdin {

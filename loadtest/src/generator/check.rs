@@ -4,7 +4,7 @@ use sample_app::answers;
 
 use super::failure::{Failed, Failure};
 use super::http::Response;
-use super::request::{Call, Request};
+use super::request::{Call, Request, Visit};
 
 /// The releases that may answer a request.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +26,7 @@ pub fn check(
     let expected = if is_upgrade { 101 } else { 200 };
     let failed = |kind, detail: String| Err(Failed::new(kind, detail));
     if response.status != expected {
-        let body = excerpt(&response.body);
-        return failed(Failure::Status, format!("{} with {body}", response.status));
+        return Err(unexpected_status(response));
     }
     if has_journal {
         let seq = request.seq.to_string();
@@ -71,6 +70,12 @@ pub fn check(
             }
             response.body == events(1..=count, count, name).as_bytes()
         }
+        // The others of a visit were checked one by one.
+        Call::Visit { visit, .. } => match visit {
+            Visit::Session => response.body == answers::session(name, 1).as_bytes(),
+            Visit::OldPage => response.body == answers::page(name).as_bytes(),
+            Visit::Stream => true,
+        },
         // The body of a page is the app's own business, and messages were checked one by one.
         Call::Page | Call::WebSocket { .. } => true,
     };
@@ -82,16 +87,18 @@ pub fn check(
     }
 }
 
+/// Returns the failure of an answer with this status.
+pub(super) fn unexpected_status(response: &Response) -> Failed {
+    let body = excerpt(&response.body);
+    Failed::new(Failure::Status, format!("{} with {body}", response.status))
+}
+
 /// Checks the answer of an app that is not sample-app.
 pub fn check_status(response: &Response) -> Result<(), Failed> {
-    let (status, body) = (response.status, excerpt(&response.body));
-    if (200..400).contains(&status) {
+    if (200..400).contains(&response.status) {
         Ok(())
     } else {
-        Err(Failed::new(
-            Failure::Status,
-            format!("{status} with {body}"),
-        ))
+        Err(unexpected_status(response))
     }
 }
 
@@ -109,7 +116,7 @@ fn missing_event(body: &[u8], count: u32, name: &str) -> Option<u32> {
     })
 }
 
-fn excerpt(body: &[u8]) -> String {
+pub(super) fn excerpt(body: &[u8]) -> String {
     let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).replace(['\r', '\n'], " ");
     if body.len() > 60 {
         format!("{shown:?}… ({} bytes)", body.len())

@@ -289,7 +289,8 @@ pub(super) async fn converse(
         | Call::Version
         | Call::Echo(_)
         | Call::Slow(_)
-        | Call::Upload(_) => client.send(&bytes).await,
+        | Call::Upload(_)
+        | Call::Visit { .. } => client.send(&bytes).await,
     };
     let is_http = !matches!(request.call, Call::WebSocket { .. });
     // On a kept connection, the next request finds them.

@@ -36,6 +36,10 @@ pub enum Failure {
     MixedUp,
     /// A release that was not deployed yet, or older than one that had answered before.
     WrongRelease,
+    /// A client's session that the app no longer knows.
+    SessionLost,
+    /// A file that a page names, and that nobody has any longer.
+    AssetMissing,
 }
 
 impl Failed {
@@ -51,7 +55,7 @@ impl Failure {
     /// Kinds that clients can tell apart without a journal.
     pub const PLAIN: &'static [Self] = Self::ALL.split_at(6).0;
 
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Refused,
         Self::Reset,
         Self::Timeout,
@@ -62,6 +66,8 @@ impl Failure {
         Self::Repeated,
         Self::MixedUp,
         Self::WrongRelease,
+        Self::SessionLost,
+        Self::AssetMissing,
     ];
 
     /// Returns the kind of [`Self::PLAIN`] that it belongs to.
@@ -86,6 +92,8 @@ impl Failure {
             Self::Repeated => "repeated",
             Self::MixedUp => "mixed_up",
             Self::WrongRelease => "wrong_release",
+            Self::SessionLost => "session_lost",
+            Self::AssetMissing => "asset_missing",
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Response {
     pub id: Option<String>,
     /// Value of `Sec-WebSocket-Accept`.
     pub accept: Option<String>,
+    /// `NAME=VALUE` of each cookie that it sets.
+    pub cookies: Vec<String>,
     pub body: Vec<u8>,
     /// The connection may carry another request.
     pub is_kept: bool,
@@ -215,6 +217,11 @@ fn parse_head(head: &[u8], version: Version) -> Result<(Response, State), Malfor
             "x-release" => response.release.replace(value.to_owned()).is_some(),
             "x-request-id" => response.id.replace(value.to_owned()).is_some(),
             "sec-websocket-accept" => response.accept.replace(value.to_owned()).is_some(),
+            "set-cookie" => {
+                let cookie = value.split(';').next().unwrap_or_default();
+                response.cookies.push(cookie.to_owned());
+                false
+            }
             "content-length" => {
                 let is_number = value.bytes().all(|byte| byte.is_ascii_digit());
                 let parsed = value.parse().ok().filter(|length| *length <= BODY_LIMIT);

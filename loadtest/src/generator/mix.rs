@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::request::{Call, Connection, Request};
+use super::request::{Call, Connection, Request, Visit};
 
 /// Minimum number of kept connections for slow requests: with fewer, one would delay the others, and
 /// the delay would look like the server's.
@@ -23,6 +23,8 @@ pub enum Mix {
     Plain { slow_every: u64, slow_on_kept: bool },
     /// Every class of traffic side by side.
     Classes,
+    /// The same, and clients who stay over swaps.
+    Visits,
     /// One page, for a server of which no more is known.
     Page,
 }
@@ -41,7 +43,14 @@ pub enum Class {
     ChunkedUpload,
     #[serde(rename = "http_1_0")]
     Http10,
+    Session,
+    OldPage,
+    ResumedEvents,
 }
+
+/// Pause between two requests or events of a visit.
+const VISIT_EVERY: Duration = Duration::from_millis(400);
+const STREAM_EVERY: Duration = Duration::from_secs(1);
 
 /// Number of requests of each class in a hundred.
 const SHARES: [(Class, u64); 8] = [
@@ -78,6 +87,7 @@ impl Mix {
         };
         let call = match self {
             Self::Classes => return of_classes(seq),
+            Self::Visits => return visit(seq).unwrap_or_else(|| of_classes(seq)),
             Self::Page => Call::Page,
             Self::Plain {
                 slow_every,
@@ -108,6 +118,27 @@ fn plain(seq: u64, is_slow: bool) -> Call {
     }
 }
 
+/// Returns the visit that takes the place of a request on a new connection: three in two hundred.
+fn visit(seq: u64) -> Option<Request> {
+    let number = scattered(seq);
+    let (visit, count, every) = match seq % 200 {
+        7 => (Visit::Session, 4 + (number % 8) as u32, VISIT_EVERY),
+        77 => (Visit::OldPage, 4 + (number % 8) as u32, VISIT_EVERY),
+        // Longer than sessions last.
+        147 => (Visit::Stream, 10 + (number % 5) as u32, STREAM_EVERY),
+        _ => return None,
+    };
+    Some(Request {
+        seq,
+        connection: Connection::New,
+        call: Call::Visit {
+            visit,
+            count,
+            every,
+        },
+    })
+}
+
 fn of_classes(seq: u64) -> Request {
     // Odd and no multiple of 5: each hundred has each number once, mixed.
     let mut place = seq * 37 % 100;
@@ -132,7 +163,7 @@ fn of_classes(seq: u64) -> Request {
             close: (number / 12).is_multiple_of(2),
         },
         Class::ChunkedUpload => Call::Chunks { count, every },
-        Class::Http10 => Call::Http10,
+        Class::Http10 | Class::Session | Class::OldPage | Class::ResumedEvents => Call::Http10,
     };
     let connection = match class {
         Class::GetKept | Class::Post => Connection::Kept,
@@ -141,7 +172,10 @@ fn of_classes(seq: u64) -> Request {
         | Class::Events
         | Class::WebSocket
         | Class::ChunkedUpload
-        | Class::Http10 => Connection::New,
+        | Class::Http10
+        | Class::Session
+        | Class::OldPage
+        | Class::ResumedEvents => Connection::New,
     };
     Request {
         seq,
@@ -172,7 +206,7 @@ fn scattered(seq: u64) -> u64 {
 // === impl Class ===
 
 impl Class {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::GetKept,
         Self::GetNew,
         Self::Post,
@@ -181,6 +215,9 @@ impl Class {
         Self::WebSocket,
         Self::ChunkedUpload,
         Self::Http10,
+        Self::Session,
+        Self::OldPage,
+        Self::ResumedEvents,
     ];
 
     pub fn of(request: &Request) -> Self {
@@ -193,6 +230,11 @@ impl Class {
             (Call::WebSocket { .. }, _) => Self::WebSocket,
             (Call::Chunks { .. }, _) => Self::ChunkedUpload,
             (Call::Http10, _) => Self::Http10,
+            (Call::Visit { visit, .. }, _) => match visit {
+                Visit::Session => Self::Session,
+                Visit::OldPage => Self::OldPage,
+                Visit::Stream => Self::ResumedEvents,
+            },
         }
     }
 
@@ -201,7 +243,13 @@ impl Class {
     pub fn is_quick(self) -> bool {
         match self {
             Self::GetKept | Self::GetNew | Self::Post | Self::Http10 => true,
-            Self::Slow | Self::Events | Self::WebSocket | Self::ChunkedUpload => false,
+            Self::Slow
+            | Self::Events
+            | Self::WebSocket
+            | Self::ChunkedUpload
+            | Self::Session
+            | Self::OldPage
+            | Self::ResumedEvents => false,
         }
     }
 
@@ -216,6 +264,9 @@ impl Class {
             Self::WebSocket => "WebSocket",
             Self::ChunkedUpload => "chunked upload",
             Self::Http10 => "HTTP/1.0",
+            Self::Session => "session in the app",
+            Self::OldPage => "assets of an old page",
+            Self::ResumedEvents => "resumed event stream",
         }
     }
 }
@@ -286,6 +337,20 @@ mod tests {
             assert_eq!(shares, SHARES.into_iter().collect());
         }
         assert_eq!(SHARES.map(|(_, share)| share).iter().sum::<u64>(), 100);
+    }
+
+    #[test]
+    fn visits_take_the_place_of_few_others_and_only_where_they_are_asked_for() {
+        for hundred in [0, 123_400] {
+            let visits = (hundred..hundred + 200).map(|seq| Class::of(&Mix::Visits.request(seq)));
+            let visits: Vec<Class> = visits.filter(|class| *class >= Class::Session).collect();
+            assert_eq!(
+                visits,
+                [Class::Session, Class::OldPage, Class::ResumedEvents]
+            );
+        }
+        let plain = (0..200).map(|seq| Class::of(&Mix::Classes.request(seq)));
+        assert!(plain.max() < Some(Class::Session));
     }
 
     #[test]

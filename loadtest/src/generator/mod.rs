@@ -1,7 +1,7 @@
 //! The load: an open loop at a fixed rate, on kept connections and on new ones.
 //!
 //! ```text
-//! pacer ─due─▶ sender ─▶ client ─▶ http, websocket     response ─▶ check ─▶ outcome
+//! pacer ─due─▶ sender ─▶ client ─▶ http, websocket, visit     response ─▶ check ─▶ outcome
 //! ```
 
 pub mod check;
@@ -12,6 +12,7 @@ pub mod mix;
 pub mod outcome;
 pub mod pacer;
 pub mod request;
+pub mod visit;
 pub mod websocket;
 
 use std::cell::Cell;
@@ -36,7 +37,7 @@ use self::http::{Response, Version};
 use self::mix::Mix;
 use self::outcome::Outcome;
 use self::pacer::{Pace, Pacer};
-use self::request::{Connection, Destination, Request};
+use self::request::{Call, Connection, Destination, Request};
 
 /// Maximum number of new connections at a time; the wait of the others counts as latency. It keeps a
 /// stalled server from using up our file descriptors, which would look like refused connections.
@@ -320,6 +321,10 @@ impl Sender {
         let (response, part_late) = converse(open, request, &self.plan.destination).await?;
         if !response.is_kept {
             *client = None;
+        }
+        if let Call::Visit { .. } = request.call {
+            let server = self.plan.server;
+            visit::go_on(&response, request, server, &self.plan.destination).await?;
         }
         Ok(Received {
             response,

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use sample_app::answers;
+
 use super::websocket;
 
 const CHUNK_LENGTHS: [usize; 4] = [1, 100, 1500, 8 * 1024];
@@ -70,6 +72,23 @@ pub enum Call {
     },
     /// The version, asked for by a client of HTTP/1.0.
     Http10,
+    /// `count` requests or events of one client, with a pause after each.
+    Visit {
+        visit: Visit,
+        count: u32,
+        every: Duration,
+    },
+}
+
+/// A kind of visit.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Visit {
+    /// A session in the memory of the app, of a client that keeps cookies.
+    Session,
+    /// A page that asks again and again for the script of its release, of a client without cookies.
+    OldPage,
+    /// A stream of events that is opened again with `Last-Event-ID` whenever it ends early.
+    Stream,
 }
 
 impl Request {
@@ -105,6 +124,11 @@ impl Request {
                 websocket::KEY
             ),
             Call::Http10 => write!(head, "GET /version HTTP/1.0\r\n"),
+            Call::Visit {
+                visit,
+                count,
+                every,
+            } => write!(head, "GET {} HTTP/1.1\r\n", visit.target(count, every)),
         };
         let _ = write!(head, "Host: {host}\r\nX-Request-ID: {}\r\n", self.seq);
         // HTTP/1.0 means it anyway, and a WebSocket has a Connection field already.
@@ -137,7 +161,8 @@ impl Request {
             | Call::Slow(_)
             | Call::Events { .. }
             | Call::WebSocket { .. }
-            | Call::Http10 => Vec::new(),
+            | Call::Http10
+            | Call::Visit { .. } => Vec::new(),
         }
     }
 
@@ -178,6 +203,7 @@ impl Call {
             // No pause follows the last part.
             Self::Chunks { count, every }
             | Self::Events { count, every }
+            | Self::Visit { count, every, .. }
             | Self::WebSocket { count, every, .. } => every * count.saturating_sub(1),
             Self::Home
             | Self::Page
@@ -199,6 +225,29 @@ impl Call {
             Self::Upload(_) | Self::Chunks { .. } => "POST /upload",
             Self::Events { .. } => "GET /stream",
             Self::WebSocket { .. } => "GET /ws",
+            Self::Visit { visit, .. } => visit.name(),
+        }
+    }
+}
+
+// === impl Visit ===
+
+impl Visit {
+    /// Returns the target of the first request.
+    pub fn target(self, count: u32, every: Duration) -> String {
+        match self {
+            Self::Session => "/session".to_owned(),
+            Self::OldPage => answers::PAGE.to_owned(),
+            Self::Stream => format!("/stream?events={count}&every={}", every.as_millis()),
+        }
+    }
+
+    /// Returns method and path of the first request.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Session => "GET /session",
+            Self::OldPage => "GET /page",
+            Self::Stream => "GET /stream",
         }
     }
 }

@@ -66,6 +66,9 @@ pub struct PartSpec {
     pub names_releases: bool,
     /// Outcomes are joined with the journal of the apps.
     pub has_journal: bool,
+    /// Some clients stay over swaps, and what is under test has to keep what is theirs.
+    #[serde(default)]
+    pub has_visits: bool,
     pub deploy_by: Option<DeployBy>,
     /// Command that deploys.
     pub deploy: Option<String>,
@@ -92,6 +95,7 @@ impl PartSpec {
             connections,
             names_releases: true,
             has_journal: false,
+            has_visits: false,
             deploy_by: None,
             deploy: None,
             windows: false,
@@ -103,11 +107,12 @@ impl PartSpec {
 
 impl fmt::Display for PartSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let visits = if self.has_visits { " with visits" } else { "" };
         let system = if self.windows { ", on Windows" } else { "" };
         let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "unknown".to_owned());
         write!(
             f,
-            "part {} of {} with {} requests at {}/s on {} connections and {} swaps by {}{system}, \
+            "part {} of {} with {} requests{visits} at {}/s on {} connections and {} swaps by {}{system}, \
              commit {}, programs {}",
             self.number,
             self.of,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::values::Duration;
+use crate::deployment::canary::CanaryPlan;
 use crate::deployment::rollout::AtMost;
 use crate::os::rights::Rights;
 
@@ -82,6 +83,14 @@ pub struct DeployArgs {
     /// It serves at once where no other release can.
     #[arg(long)]
     pub(crate) stage: bool,
+
+    /// Stages in which the release gets a share of new clients before it serves everybody, such as
+    /// 5%:10m,50%:10m; the sidecars need --sticky
+    ///
+    /// It is refused when its share of errors is higher than that of the active release for certain.
+    /// --timeout is the time beyond that of the stages.
+    #[arg(long, value_name = "SHARE:DURATION,...", conflicts_with_all = ["stage", "at_most"])]
+    pub(crate) canary: Option<CanaryPlan>,
 
     /// Maximum time for which the release waits; then it is given up, as by `handoff abort`
     #[arg(long, default_value = "1h", requires = "stage")]

@@ -103,6 +103,13 @@ pub(super) fn parse_share(text: &str) -> Result<f64, &'static str> {
         .ok_or("expected a percentage, such as 5%")
 }
 
+/// Reads a status that a close frame may have (RFC 6455, section 7.4).
+pub(super) fn parse_close_code(text: &str) -> Result<u16, &'static str> {
+    let code = text.parse().ok();
+    code.filter(|code| matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999))
+        .ok_or("expected a status that an endpoint may send: 1000 to 1003, 1007 to 1014, or 3000 to 4999")
+}
+
 /// Reads the kind and the name of what sessions are known by.
 pub(super) fn parse_sticky(text: &str) -> Result<SessionCookie, &'static str> {
     let name = match text.split_once('=') {
@@ -224,6 +231,14 @@ mod tests {
         assert_eq!(parse_share("5%"), Ok(0.05));
         assert_eq!(parse_share("0.5"), Ok(0.005));
         assert!(parse_share("101%").is_err() && parse_share("much").is_err());
+    }
+
+    #[test]
+    fn a_close_frame_has_a_status_that_may_be_sent() {
+        assert_eq!(parse_close_code("1012"), Ok(1012));
+        for bad in ["", "200", "1005", "1006", "1015", "2999", "5000"] {
+            assert!(parse_close_code(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use self::deployment_paths::UnknownDeployment;
 use self::sidecars::Sidecars;
 use crate::cli::output::eprint_line;
 
+mod canary;
 pub mod check;
 pub mod control;
 pub mod deploy;

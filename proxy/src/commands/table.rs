@@ -8,9 +8,9 @@ use comfy_table::{Table, presets};
 use console::{Style, style};
 use serde_json::Value;
 
-use super::count;
 use super::maintenance;
 use super::sidecars::Liveness;
+use super::{canary, count};
 use crate::deployment::status::{
     DataLeft, Failure, Handoff, Outcome, Phase, Settling, Status, UnansweredRequests, UnixMillis,
 };
@@ -114,7 +114,9 @@ pub(super) fn sidecar(
     if let Some(begun) = &status.maintenance {
         text += &maintenance::row(begun, &between(begun.since_ms, now));
     }
-    if let (Some(staged), Some(until)) = (&status.staged, status.staged_until_ms) {
+    if let (Some(staged), Some(canary)) = (&status.staged, &status.canary) {
+        text += &canary::row(&staged.release, canary, &between(now, canary.until_ms));
+    } else if let (Some(staged), Some(until)) = (&status.staged, status.staged_until_ms) {
         let left = between(now, until);
         let release = &staged.release;
         let _ = writeln!(text, "  {release} awaits `handoff promote` for {left} more");

@@ -17,6 +17,7 @@ use crate::control_plane::readiness::Readiness;
 use crate::control_plane::settings::{SessionSettings, SupervisorSettings};
 use crate::control_plane::step::StepSettings;
 use crate::deployment::before_start::BeforeStartRuns;
+use crate::deployment::canary::CanaryPlan;
 use crate::process::template::Command;
 use crate::process::words;
 
@@ -48,6 +49,7 @@ pub(super) fn supervisor(
         start_timeout: positive("--start-timeout", options.readiness.start_timeout)?,
         deploy_timeout: positive("--deploy-timeout", options.readiness.deploy_timeout)?,
         sessions: sessions(run)?,
+        canary: canary(run)?,
         liveness: liveness(run)?,
         unresponsive_after: *options.liveness.unresponsive_after,
         rapid_fails: options.liveness.rapid_fails.max(1),
@@ -241,6 +243,17 @@ fn sessions(run: &Run) -> Result<Option<SessionSettings>, ConfigError> {
         });
     }
     Ok(options.sticky.as_ref().map(|_| settings))
+}
+
+fn canary(run: &Run) -> Result<Option<CanaryPlan>, ConfigError> {
+    match &run.sessions.canary {
+        Some(plan) if run.sessions.sticky.is_none() => Err(ConfigError::Value {
+            key: "--canary".into(),
+            value: plan.to_string(),
+            expected: "--sticky cookie with it: clients keep their side by that cookie",
+        }),
+        plan => Ok(plan.clone()),
+    }
 }
 
 fn bake(run: &Run) -> Result<Duration, ConfigError> {

@@ -231,6 +231,16 @@ mod tests {
     }
 
     #[test]
+    fn a_canary_needs_the_cookie_by_which_clients_keep_their_side() {
+        let args = ["--artifact", "/a", "--canary", "5%:10m"];
+        assert!(
+            error(&args).starts_with(r#"--canary is "5%:10m": expected --sticky cookie with it"#)
+        );
+        let sticky = [&args[..], &["--sticky", "cookie"]].concat();
+        assert!(config(&sticky).unwrap().supervisor.canary.is_some());
+    }
+
+    #[test]
     fn errors_are_counted_while_a_release_is_on_trial_only() {
         let args = ["--artifact", "/a", "--bake-max-errors", "7%"];
         assert_eq!(

@@ -55,6 +55,7 @@ pub(super) fn data_plane(
         public_health: public_health(run)?,
         error_pages: pages.map(PageFolder::pages),
         old_assets: assets.map(old_assets),
+        websocket_close_code: run.responses.websocket_close_code,
         session_cookie: run.sessions.sticky.clone(),
         user_tokens: None,
         counters: None,

@@ -8,6 +8,7 @@ use super::lifecycle::Policy;
 use super::liveness::Liveness;
 use super::readiness::Readiness;
 use super::step::StepSettings;
+use crate::deployment::canary::CanaryPlan;
 use crate::process::stop::Stop;
 use crate::process::template::Command;
 use crate::process::variables::Variables;
@@ -47,6 +48,8 @@ pub struct SupervisorSettings {
     pub can_overlap: bool,
     /// Sessions at superseded instances; `None` lets nobody go on reaching them.
     pub sessions: Option<SessionSettings>,
+    /// Stages in which each new release gets a share of new clients before it serves.
+    pub canary: Option<CanaryPlan>,
     /// Check of the active instance.
     pub liveness: Liveness,
     /// Time without an answer after which the active instance is reported; zero is never.

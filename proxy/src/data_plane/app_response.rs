@@ -148,6 +148,7 @@ pub(super) fn start_tunnel(
     mut in_flight: InFlight,
     client: OnUpgrade,
     protocols: &HeaderValue,
+    close_code: u16,
 ) -> Result<Response<ResponseBody>, ForwardError> {
     let protocol = headers::accepted_protocol(&head.headers, protocols);
     let rewritten = headers::rewrite_response(&mut head.headers, head.flags, UpgradeField::Keep);
@@ -161,7 +162,7 @@ pub(super) fn start_tunnel(
     let protocol = protocol.ok_or(ForwardError::Upgrade)?;
     in_flight.client.activity.enter(ClientState::Tunnel);
     in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
-    spawn_tunnel(client, reader, in_flight, &protocol);
+    spawn_tunnel(client, reader, in_flight, &protocol, close_code);
     Ok(build_response(head, ResponseBody::Empty))
 }
 

@@ -33,6 +33,7 @@ pub(super) struct ForwardContext {
     pub(super) error_pages: Option<Arc<ErrorPages>>,
     pub(super) error_log: ErrorLog,
     pub(super) user_tokens: Option<Arc<dyn UserTokens>>,
+    pub(super) websocket_close_code: u16,
     pub(super) session_cookie: Option<SessionCookie>,
     pub(super) counters: Option<WorkerCounters>,
     pub(super) recorder: Option<Rc<AccessRecorder>>,

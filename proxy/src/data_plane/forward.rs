@@ -252,19 +252,17 @@ impl PreparedRequest {
         session: Option<Session>,
     ) -> Result<Response<ResponseBody>, ForwardError> {
         let router = &context.router;
-        let pinned = session.and_then(|session| router.acquire_pinned(session));
-        let upstream = match (pinned, session, router.acquire()) {
-            (Some(pinned), _, Some(_)) => Some(pinned),
-            (Some(pinned), Some(session), None) => {
-                // It is not in flight while it waits.
-                drop(pinned);
-                let address = self.client_address(context, client);
-                Box::pin(router.wait_for_permission(address)).await?;
-                let is_preview = self.outgoing.headers().contains_key(PREVIEW);
-                let pinned = router.acquire_pinned(session);
-                pinned.filter(|_| !is_preview)
+        let upstream = if let Some(active) = router.acquire() {
+            let pinned = session.and_then(|session| router.acquire_pinned(session, &active));
+            Some(pinned.unwrap_or(active))
+        } else {
+            let address = self.client_address(context, client);
+            Box::pin(router.wait_for_permission(address)).await?;
+            if self.outgoing.headers().contains_key(PREVIEW) {
+                None
+            } else {
+                router.acquire_side(session)
             }
-            (_, _, active) => active,
         };
         self.forward(context, client, record, upstream).await
     }
@@ -367,7 +365,8 @@ impl PreparedRequest {
         }
         match (self.upgrade.take(), &self.protocols) {
             (Some(upgrade), Some(protocols)) => {
-                start_tunnel(head, reader, in_flight, upgrade, protocols)
+                let close_code = context.websocket_close_code;
+                start_tunnel(head, reader, in_flight, upgrade, protocols, close_code)
             }
             (Some(_), None) | (None, _) => {
                 in_flight.upstream.count_response(ResponseOutcome::AppFault);

@@ -47,6 +47,8 @@ pub struct DataPlaneSettings {
     pub error_pages: Option<Arc<ErrorPages>>,
     /// Assets of earlier releases; `None` keeps none.
     pub old_assets: Option<Arc<OldAssets>>,
+    /// Status of the close frame of a WebSocket that drains.
+    pub websocket_close_code: u16,
     /// The cookie of sessions; `None` lets nobody go on reaching a superseded release.
     pub session_cookie: Option<SessionCookie>,
     /// Handler of users' tokens. Without one, the fields that name tokens are removed.

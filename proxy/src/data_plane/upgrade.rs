@@ -35,17 +35,20 @@ struct Direction {
     /// The position in the stream of frames, if the tunnel is a WebSocket.
     frames: Option<FrameTracker>,
     sender: Sender,
+    /// Status of the close frame when it is to close.
+    close_code: u16,
 }
 
 /// Starts a tunnel between a client and the app, once both have switched to `protocol`.
 ///
 /// It is in flight until it ends, and is cut with its class. When a WebSocket is to close, both
-/// sides get a close frame of status 1001.
+/// sides get a close frame of status `close_code`.
 pub(super) fn spawn_tunnel(
     client: OnUpgrade,
     reader: ResponseReader,
     in_flight: InFlight,
     protocol: &HeaderValue,
+    close_code: u16,
 ) {
     let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
     let (app, upload) = reader.into_tunnel();
@@ -61,6 +64,7 @@ pub(super) fn spawn_tunnel(
         let direction = |sender| Direction {
             frames: is_websocket.then(FrameTracker::default),
             sender,
+            close_code,
         };
         // Bytes that came with the head of the response are the first of the tunnel.
         let from_app = Cursor::new(app.received.to_vec()).chain(app.stream.clone());
@@ -146,7 +150,8 @@ impl Direction {
     ) -> io::Result<()> {
         loop {
             if handle.is_closing() && self.is_at_boundary() {
-                to.write_all(&websocket::going_away(self.sender)).await?;
+                to.write_all(&websocket::close_frame(self.sender, self.close_code))
+                    .await?;
                 to.shutdown().await?;
                 // The peer's own close frame is still to come. Unread bytes would reset the
                 // connection, and destroy what the peer has not read yet.
@@ -245,6 +250,7 @@ mod tests {
         Direction {
             frames: Some(FrameTracker::default()),
             sender: Sender::Server,
+            close_code: 1001,
         }
     }
 

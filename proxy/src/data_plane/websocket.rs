@@ -3,8 +3,6 @@
 //! Pure. A tunnel passes frames on as they come, and parses only their lengths, so that it can
 //! insert a close frame between two of them.
 
-/// Status 1001: the endpoint is going away (RFC 6455, section 7.4.1).
-const GOING_AWAY: u16 = 1001;
 const CLOSE: u8 = 0x88;
 const MASKED: u8 = 0x80;
 
@@ -92,10 +90,9 @@ fn payload_length(head: &[u8]) -> Option<u64> {
     (head.len() == 2 + more + mask).then_some(length)
 }
 
-/// Returns a close frame of status 1001. A client's frames have to be masked; a mask of zeros is
-/// one.
-pub fn going_away(sender: Sender) -> Vec<u8> {
-    let [high, low] = GOING_AWAY.to_be_bytes();
+/// Returns a close frame of this status. A client's frames have to be masked; a mask of zeros is one.
+pub fn close_frame(sender: Sender, status: u16) -> Vec<u8> {
+    let [high, low] = status.to_be_bytes();
     match sender {
         Sender::Client => vec![CLOSE, MASKED | 2, 0, 0, 0, 0, high, low],
         Sender::Server => vec![CLOSE, 2, high, low],
@@ -130,7 +127,7 @@ mod tests {
     #[test]
     fn our_own_close_frames_are_frames() {
         for sender in [Sender::Client, Sender::Server] {
-            let close = going_away(sender);
+            let close = close_frame(sender, 1001);
             let mut frames = FrameTracker::default();
             assert_eq!(frames.advance(&close), close.len());
             assert!(frames.is_at_boundary());

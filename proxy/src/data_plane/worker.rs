@@ -138,6 +138,7 @@ async fn serve_all(
         error_log: ErrorLog::default(),
         user_tokens: settings.user_tokens.clone(),
         recorder: settings.access_log.as_ref().map(AccessRecorder::new),
+        websocket_close_code: settings.websocket_close_code,
         session_cookie: settings.session_cookie.clone(),
         request_ids: settings.request_id.then(RequestIds::default),
         counters: counters.map(|counters| counters.register_worker(&open)),

@@ -12,6 +12,7 @@
 //! containers, and several sidecars may share one folder. Each file is replaced in one step.
 
 pub mod before_start;
+pub mod canary;
 pub mod checksum_file;
 pub mod copy;
 pub mod data_left;

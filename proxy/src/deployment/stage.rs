@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::canary::CanaryPlan;
 use super::unix_millis::UnixMillis;
 use crate::release::Digest;
 
@@ -24,6 +25,9 @@ pub struct StageCommand {
     pub until_ms: u64,
     /// Maximum duration of the stage from the moment at which it begins, in milliseconds.
     pub max_ms: u64,
+    /// Stages in which it gets a share of new clients meanwhile, and after which it serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryPlan>,
     #[serde(flatten)]
     pub(super) unknown: Map<String, Value>,
 }

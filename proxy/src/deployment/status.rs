@@ -73,6 +73,11 @@ pub struct Status {
     /// True if the sidecar can stage a release; versions before could not.
     #[serde(default)]
     pub can_stage: bool,
+    /// The state of the staged instance as a canary, if it is one.
+    pub canary: Option<CanaryStatus>,
+    /// True if a release may be a canary; versions before had none.
+    #[serde(default)]
+    pub can_canary: bool,
     /// Superseded instances with requests in flight.
     #[serde(default)]
     pub draining: Vec<InstanceStatus>,
@@ -310,6 +315,27 @@ pub struct Refusal {
     pub probe: Option<String>,
 }
 
+/// The state of a canary: the staged instance gets a share of new clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryStatus {
+    /// Number of the stage, from 1.
+    pub stage: usize,
+    /// Number of stages.
+    pub stages: usize,
+    /// Share of new clients, such as `5%`.
+    pub share: String,
+    /// Earliest end of the stage.
+    pub until_ms: UnixMillis,
+    /// Number of its responses.
+    pub responses: u64,
+    /// Number of errors among them.
+    pub errors: u64,
+    /// Number of responses of the active instance since then.
+    pub active_responses: u64,
+    /// Number of errors among them.
+    pub active_errors: u64,
+}
+
 // === impl SourceStatus ===
 
 impl From<&Source> for SourceStatus {
@@ -354,6 +380,8 @@ impl Status {
             staged: None,
             staged_until_ms: None,
             can_stage: false,
+            canary: None,
+            can_canary: false,
             draining: Vec::new(),
             stopping: Vec::new(),
             held: 0,

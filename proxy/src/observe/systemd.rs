@@ -67,7 +67,10 @@ fn summarize(status: &Status) -> String {
         parts.push(format!("{} is starting", candidate.release));
     }
     if let Some(staged) = &status.staged {
-        parts.push(format!("{} awaits its promotion", staged.release));
+        parts.push(match &status.canary {
+            Some(canary) => format!("{} gets {} of new clients", staged.release, canary.share),
+            None => format!("{} awaits its promotion", staged.release),
+        });
     }
     let draining = status.draining.iter();
     parts.extend(draining.map(|draining| format!("{} is draining", draining.release)));

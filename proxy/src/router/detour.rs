@@ -9,6 +9,7 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 
 use super::maintenance::Maintenance;
+use super::session::SessionToken;
 use super::upstream::Upstream;
 use crate::release::Generation;
 
@@ -25,7 +26,9 @@ pub(super) struct Detour {
 /// The upstream of a staged release, for requests that have its token.
 pub struct Preview {
     upstream: Arc<Upstream>,
-    token: Box<[u8]>,
+    token: Option<Box<[u8]>>,
+    /// Share of new clients that it gets as well, 0 to 1.
+    share: f64,
 }
 
 // === impl Detour ===
@@ -87,22 +90,65 @@ impl Detour {
         self.active.clone().filter(|_| !self.is_paused)
     }
 
+    /// Returns the upstream of this generation, if it is one of those here.
+    pub(super) fn upstream_of(&self, generation: Generation) -> Option<&Arc<Upstream>> {
+        let preview = self.preview.as_ref().map(|preview| &preview.upstream);
+        let mut all = self.active.iter().chain(preview);
+        all.find(|upstream| upstream.generation == generation)
+    }
+
+    /// Returns the upstream on which a session began, if it is one of those here.
+    pub(super) fn upstream_with(&self, session: SessionToken) -> Option<Arc<Upstream>> {
+        let canary = self.canary().map(|canary| &canary.upstream);
+        let active = self.active.as_ref().filter(|_| !self.is_paused);
+        let mut all = active.into_iter().chain(canary);
+        let found = all.find(|upstream| upstream.session_token() == Some(session));
+        found.cloned()
+    }
+
+    /// Deals a new client to the canary, or to the active upstream: `None`.
+    pub(super) fn deal(&self) -> Option<Arc<Upstream>> {
+        let canary = self
+            .canary()
+            .filter(|canary| fastrand::f64() < canary.share);
+        canary.map(|canary| Arc::clone(&canary.upstream))
+    }
+
+    /// Sets the share of new clients for the preview of a generation.
+    pub(super) fn set_share(&mut self, generation: Generation, share: f64) {
+        let preview = self.preview.as_mut();
+        if let Some(preview) = preview.filter(|it| it.upstream.generation == generation) {
+            preview.share = share;
+        }
+    }
+
+    fn canary(&self) -> Option<&Preview> {
+        let preview = self.preview.as_ref().filter(|_| !self.is_paused);
+        preview.filter(|preview| preview.share > 0.0)
+    }
+
     /// Returns the staged upstream for a request with this token.
     pub(super) fn preview_for(&self, token: &[u8]) -> Option<Arc<Upstream>> {
         let preview = self.preview.as_ref().filter(|_| !self.is_paused)?;
-        let is_right = bool::from(preview.token.ct_eq(token));
-        is_right.then(|| Arc::clone(&preview.upstream))
+        let is_right = |right: &[u8]| bool::from(right.ct_eq(token));
+        preview
+            .token
+            .as_deref()
+            .is_some_and(is_right)
+            .then(|| Arc::clone(&preview.upstream))
     }
 }
 
 // === impl Preview ===
 
 impl Preview {
-    /// Returns the preview of `upstream` for requests that have `token`.
-    pub fn new(upstream: Arc<Upstream>, token: &str) -> Self {
+    /// Returns the preview of `upstream` for requests that have `token`, and for this share of new
+    /// clients, 0 to 1.
+    pub fn new(upstream: Arc<Upstream>, token: Option<&str>, share: f64) -> Self {
         Self {
             upstream,
-            token: token.as_bytes().into(),
+            token: token.map(|token| token.as_bytes().into()),
+            share,
         }
     }
 }

@@ -248,6 +248,11 @@ impl Router {
         self.empty_pointer(&mut detour);
     }
 
+    /// Sets the share of new clients, 0 to 1, that the preview of a generation gets.
+    pub fn set_share(&self, generation: Generation, share: f64) {
+        self.detour.lock().set_share(generation, share);
+    }
+
     /// Ends the preview of a generation, if there is one.
     pub fn unstage(&self, generation: Generation) {
         let mut detour = self.detour.lock();

@@ -8,15 +8,25 @@ use super::{HoldError, Notice, Router, Session, SessionToken, SessionsLeft, Upst
 use crate::release::Generation;
 
 impl Router {
-    /// Returns the superseded upstream on which the session began; `None` if it began on the active
-    /// one, or is over.
-    pub fn acquire_pinned(&self, session: Session) -> Option<Arc<Upstream>> {
-        let active = self.active.load();
-        let active = active.as_ref().and_then(|active| active.session_token());
-        if active == Some(session.token) {
+    /// Returns the superseded upstream on which the session began; `None` if it began on `active`, or
+    /// is over. `active` was acquired before: a promotion in between moves no session.
+    pub fn acquire_pinned(&self, session: Session, active: &Upstream) -> Option<Arc<Upstream>> {
+        if active.session_token() == Some(session.token) {
             return None;
         }
         self.pinned.lock().upstream_of(session)
+    }
+
+    /// Returns the upstream on which the session began, while no upstream is at the pointer. A new
+    /// client is dealt to the canary or to the active upstream, which is `None`.
+    pub fn acquire_side(&self, session: Option<Session>) -> Option<Arc<Upstream>> {
+        // Held throughout, so that no promotion comes in between.
+        let detour = self.detour.lock();
+        let known = session.and_then(|session| {
+            let here = detour.upstream_with(session.token);
+            here.or_else(|| self.pinned.lock().upstream_of(session))
+        });
+        known.or_else(|| detour.deal())
     }
 
     /// Waits while new requests are held by a pause, or refused by a maintenance. A session is no way
@@ -43,10 +53,8 @@ impl Router {
         {
             return active.begin_session();
         }
-        if let Some(active) = self.detour.lock().active()
-            && active.generation == generation
-        {
-            return active.begin_session();
+        if let Some(upstream) = self.detour.lock().upstream_of(generation) {
+            return upstream.begin_session();
         }
         self.pinned.lock().token_of(generation)
     }

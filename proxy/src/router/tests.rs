@@ -172,7 +172,7 @@ async fn while_a_release_is_staged_its_token_leads_there_and_nothing_else() {
     let held = async || generation(router.acquire_or_hold(None, None).await.ok());
     router.promote(upstream(1).0);
     let (green, drain) = upstream(2);
-    router.stage(Preview::new(green, "secret"));
+    router.stage(Preview::new(green, Some("secret"), 0.0));
     assert!(router.acquire().is_none(), "no request misses the look");
     assert_eq!(held().await, Some(1));
     assert_eq!(generation(router.acquire_preview(b"secret")), Some(2));
@@ -208,7 +208,7 @@ async fn a_staged_release_that_is_promoted_gets_all_requests() {
     let (blue, blue_drain) = upstream(1);
     router.promote(blue);
     let (green, _drain) = upstream(2);
-    router.stage(Preview::new(Arc::clone(&green), "secret"));
+    router.stage(Preview::new(Arc::clone(&green), Some("secret"), 0.0));
     router.promote(green);
     assert_eq!(
         router.acquire().map(|it| it.generation),
@@ -225,10 +225,10 @@ async fn a_pause_outlasts_a_stage_and_a_stage_a_pause() {
     let router = Router::new(HOLD);
     router.promote(upstream(1).0);
     router.pause();
-    router.stage(Preview::new(upstream(2).0, "secret"));
+    router.stage(Preview::new(upstream(2).0, Some("secret"), 0.0));
     router.unstage(Generation(2));
     assert!(router.acquire_active().is_none());
-    router.stage(Preview::new(upstream(3).0, "secret"));
+    router.stage(Preview::new(upstream(3).0, Some("secret"), 0.0));
     router.promote(upstream(4).0);
     assert!(router.acquire_active().is_none());
     router.resume();
@@ -361,4 +361,38 @@ async fn held_requests_are_let_go_a_few_at_a_time() {
         "{:?}",
         last - promoted
     );
+}
+
+#[tokio::test]
+async fn a_canary_gets_its_share_of_new_clients_and_everybody_keeps_their_side() {
+    let with_session = |generation| {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let token = Some(SessionToken::random());
+        let generation = Generation(generation);
+        Upstream::with_counts(generation, address, None, None, Arc::default(), token).0
+    };
+    let router = Router::new(HOLD);
+    router.promote(with_session(1));
+    let old = router.begin_session(Generation(1)).map(Session::new);
+    router.stage(Preview::new(with_session(2), None, 0.25));
+    assert!(router.acquire_preview(b"").is_none(), "it has no token");
+    let new = router.begin_session(Generation(2)).map(Session::new);
+    let side = |session| router.acquire_side(session).map(|it| it.generation.0);
+    for _ in 0..100 {
+        assert_eq!((side(old), side(new)), (Some(1), Some(2)));
+    }
+    let dealt = |count: usize| (0..count).filter(|_| side(None) == Some(2)).count();
+    assert!((150..350).contains(&dealt(1000)));
+    // The session of a release that has gone is none.
+    let gone = Some(Session::new(SessionToken::random()));
+    assert!((0..1000).any(|_| side(gone) == Some(2)));
+    router.set_share(Generation(2), 1.0);
+    assert_eq!((dealt(10), side(old)), (10, Some(1)));
+    router.pause();
+    assert_eq!((side(None), side(old), side(new)), (None, None, None));
+    router.resume();
+    let canary = router.acquire_side(new).expect("the canary");
+    router.promote(canary);
+    assert_eq!((dealt(10), side(old), side(new)), (0, Some(1), None));
+    assert_eq!(router.acquire().map(|it| it.generation.0), Some(2));
 }

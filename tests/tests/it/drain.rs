@@ -1,7 +1,7 @@
 //! The drain: a request that outlasts its grace is cut, and its client sees that; a stream of events
 //! ends between two.
 
-use tests::websocket::WebSocket;
+use tests::websocket::{Message, WebSocket};
 use tests::{Site, app};
 
 #[test]
@@ -47,6 +47,24 @@ fn an_event_stream_and_a_websocket_have_a_grace_of_their_own() {
     assert!(site.status().is_draining("v1"), "the upload has more time");
     assert_eq!(upload.finish().unwrap().release(), "v1");
     site.wait_until("v1 is gone", |status| status.is_at_rest());
+}
+
+#[test]
+fn a_websocket_is_closed_with_the_status_that_is_configured() {
+    for (options, expected) in [
+        (&[][..], 1001),
+        (&[("--websocket-close-code", "1012")], 1012),
+    ] {
+        let site = Site::watching_a_pointer().with("--tunnel-drain-timeout", "1s");
+        let with = |site: Site, (name, value): &(&str, &str)| site.with(name, value);
+        let site = options.iter().fold(site, with).start("v1");
+        let (mut socket, _) = WebSocket::open(site.connect());
+        site.deploy("v2");
+        let Message::Close(Some(frame)) = socket.receive().expect("a message") else {
+            panic!("it is closed with a frame");
+        };
+        assert_eq!(u16::from(frame.code), expected);
+    }
 }
 
 #[test]

@@ -96,6 +96,69 @@ fn with_a_journal_every_class_is_offered_over_the_deploys_and_joined() {
     assert!(ran.json["failed"]["lost"].as_u64() > Some(0));
 }
 
+/// Offers clients who stay over two swaps to a handoff with these options.
+fn visits(options: &[(&str, &str)]) -> Ran {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = folder.path().join("journal");
+    let journal = journal.to_str().expect("a path in UTF-8");
+    let command = ["{artifact}", "-port", "{port}", "--journal", journal];
+    let site = Site::watching_a_pointer().running(&command);
+    let site = options
+        .iter()
+        .fold(site, |site, (name, value)| site.with(name, value));
+    let site = site.with("--tunnel-drain-timeout", "1s").start("v1");
+    let deploy = deploys_two(&site);
+    let url = format!("http://{}", site.address());
+    let swaps = ["--deploy", &deploy, "--swaps", "2", "--swap-every", "4s"];
+    let here = [
+        "run",
+        "--url",
+        &url,
+        "--visits",
+        "--rate",
+        "200",
+        "--journal",
+        journal,
+    ];
+    loadtest(here.iter().chain(&swaps))
+}
+
+#[test]
+fn clients_who_stay_over_swaps_keep_what_is_theirs_with_the_options_and_not_without() {
+    let options = [
+        ("--sticky", "cookie"),
+        ("--session-timeout", "7s"),
+        ("--keep-assets", "/assets/=assets"),
+        ("--max-draining", "8"),
+    ];
+    let ran = visits(&options);
+    assert_eq!(ran.code, Some(0), "{}", ran.said);
+    for class in ["session", "old_page", "resumed_events"] {
+        assert!(
+            ran.json["classes"][class]["sent"].as_u64() > Some(5),
+            "{class}"
+        );
+    }
+
+    let ran = visits(&[]);
+    assert_eq!(ran.code, Some(1));
+    for (kind, class) in [("session_lost", "session"), ("asset_missing", "old_page")] {
+        let failed = &ran.json["failed"][kind];
+        assert!(failed.as_u64() > Some(0), "{kind}: {}", ran.said);
+        assert_eq!(
+            *failed, ran.json["classes"][class]["failed"],
+            "{}",
+            ran.said
+        );
+    }
+    // The streams were cut, and resumed all the same.
+    assert_eq!(
+        ran.json["classes"]["resumed_events"]["failed"], 0,
+        "{}",
+        ran.said
+    );
+}
+
 #[test]
 fn any_deployer_is_driven_and_clients_see_each_release() {
     let site = Site::watching_a_pointer().start("v1");

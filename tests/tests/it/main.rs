@@ -14,6 +14,7 @@ mod artifact_events;
 mod artifact_in_place;
 mod bake;
 mod before_start;
+mod canary;
 mod chaos;
 mod chaos_ledger;
 mod check;

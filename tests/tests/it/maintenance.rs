@@ -3,7 +3,7 @@
 use tests::command::{self, Ended};
 use tests::{Answer, Deployment, Running, Site};
 
-fn asks(deployment: &Deployment, wish: &[&str]) -> Ended {
+pub(crate) fn asks(deployment: &Deployment, wish: &[&str]) -> Ended {
     let place = deployment.place();
     let place: Vec<_> = place.iter().map(String::as_str).collect();
     command::run(&[&["maintenance"], wish, &place].concat())

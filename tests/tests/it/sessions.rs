@@ -7,12 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tests::websocket::WebSocket;
 use tests::{Answer, Running, Site, app, eventually, folder, tools};
 
+use crate::maintenance::asks;
+
 /// The cookies of one client, which opens a connection for each request.
 #[derive(Default)]
-struct Browser(BTreeMap<String, String>);
+pub(crate) struct Browser(BTreeMap<String, String>);
 
 impl Browser {
-    fn ask(&mut self, site: &Running, target: &str, fields: &str) -> Answer {
+    pub(crate) fn ask(&mut self, site: &Running, target: &str, fields: &str) -> Answer {
         let cookies: Vec<_> = self.0.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let mut connection = site.connect();
         let cookies = cookies.join("; ");
@@ -28,18 +30,18 @@ impl Browser {
     }
 
     /// Asks for the session, whose requests the app counts in its memory.
-    fn session(&mut self, site: &Running) -> String {
+    pub(crate) fn session(&mut self, site: &Running) -> String {
         let answer = self.ask(site, "/session", "");
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.text().trim_end().to_owned()
     }
 }
 
-fn shown(count: u32, version: &str) -> String {
+pub(crate) fn shown(count: u32, version: &str) -> String {
     format!("request {count} of the session at {version}")
 }
 
-fn sticky() -> Site {
+pub(crate) fn sticky() -> Site {
     Site::watching_a_pointer().with("--sticky", "cookie")
 }
 
@@ -219,6 +221,19 @@ fn a_session_is_no_way_past_a_pause_and_is_found_again_after_it() {
         site.ask(r#"{"serial":2,"pause":null}"#);
         assert_eq!(held.join().unwrap(), shown(2, "v1"));
     });
+}
+
+#[test]
+fn a_session_is_no_way_past_a_maintenance_and_is_found_again_after_it() {
+    let (site, mut clients) = superseded(sticky());
+    asks(site.deployment(), &["on"]).with(0);
+    for client in &mut clients {
+        assert_eq!(client.ask(&site, "/session", "").status, 503);
+    }
+    asks(site.deployment(), &["off"]).with(0);
+    for client in &mut clients {
+        assert_eq!(client.session(&site), shown(2, "v1"));
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ async fn run_in(folder: &Path, options: &Options) -> Result<bool, CommandError> 
     let for_sample_app = [
         ("--journal", options.journal.is_some()),
         ("--classes", options.classes),
+        ("--visits", options.visits),
     ];
     let refused = for_sample_app
         .into_iter()
@@ -54,6 +55,8 @@ async fn run_in(folder: &Path, options: &Options) -> Result<bool, CommandError> 
     let spec = spec(options, &found, &url, releases.len(), at_most);
     let mix = if found.release.is_none() {
         Mix::Page
+    } else if options.visits {
+        Mix::Visits
     } else if options.classes || options.journal.is_some() {
         Mix::Classes
     } else {
@@ -91,7 +94,8 @@ fn spec(
     swaps: usize,
     at_most: Option<Duration>,
 ) -> PartSpec {
-    let load = match (found.release, options.journal.is_some(), options.classes) {
+    let has_classes = options.classes || options.visits;
+    let load = match (found.release, options.journal.is_some(), has_classes) {
         (None, _, _) => ", any app: of answers only the status is checked",
         (Some(_), true, _) => ", every class of traffic, joined with the journal",
         (Some(_), false, true) => ", every class of traffic",
@@ -111,6 +115,7 @@ fn spec(
         swap_every_ms: Some(millis(options.swap_every)),
         names_releases: found.release.is_some(),
         has_journal: options.journal.is_some(),
+        has_visits: options.visits,
         deploy: options.deploy.clone(),
         commit: options.journal.as_ref().and_then(|_| revision::commit()),
         ..PartSpec::new("server", options.rate, options.connections)

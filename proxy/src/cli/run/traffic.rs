@@ -6,8 +6,11 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
-use crate::cli::values::{Duration, Size, parse_listen, parse_network, parse_sticky};
+use crate::cli::values::{
+    Duration, Size, parse_close_code, parse_listen, parse_network, parse_sticky,
+};
 use crate::data_plane::{Forwarded, SessionCookie};
+use crate::deployment::canary::CanaryPlan;
 use crate::router::AppProtocol;
 use crate::user_tokens::WindowsAuth;
 
@@ -182,6 +185,15 @@ pub struct SessionOptions {
     /// ends earlier
     #[arg(long, default_value = "5m")]
     pub session_idle: Duration,
+
+    /// Stages in which each new release gets a share of new clients before it serves everybody:
+    /// `5%:10m,50%:10m`; needs --sticky
+    ///
+    /// It is refused when its share of errors is higher than that of the active release for certain,
+    /// by more than --bake-max-errors if that is given. A stage lasts until the release has given 20
+    /// responses.
+    #[arg(long, value_name = "SHARE:DURATION,...")]
+    pub canary: Option<CanaryPlan>,
 }
 
 /// Responses of handoff itself.
@@ -200,6 +212,11 @@ pub struct ResponseOptions {
     /// The app never sees a GET or HEAD request for it. In a maintenance it is 200.
     #[arg(long, value_name = "PATH")]
     pub public_health: Option<String>,
+
+    /// Status of the close frame that WebSockets get when their release drains, and at a shutdown: 1001
+    /// (going away), 1012 (service restart) or another that an endpoint may send
+    #[arg(long, value_name = "CODE", default_value = "1001", value_parser = parse_close_code)]
+    pub websocket_close_code: u16,
 }
 
 /// Shutdown of handoff.

@@ -30,6 +30,11 @@ pub(super) enum DeployError {
     )]
     CannotStage(Arc<str>),
     #[error(
+        "sidecar {0} cannot give a release a share of new clients: it runs an older version, or \
+         without --sticky cookie"
+    )]
+    CannotCanary(Arc<str>),
+    #[error(
         "not every sidecar knows yet that the release is to be staged: nothing was deployed{0}"
     )]
     StageUnknown(String),
@@ -60,6 +65,7 @@ impl DeployError {
             | Self::Pointer { .. }
             | Self::Rollout { .. }
             | Self::CannotStage(_)
+            | Self::CannotCanary(_)
             | Self::StageUnknown(_) => ExitStatus::Refused,
         }
     }

@@ -88,7 +88,7 @@ struct DeployChanges {
 
 impl<'a> DeployRun<'a> {
     fn prepare(options: &'a DeployArgs, progress: &mut Progress) -> Result<Self, DeployError> {
-        let deadline = Instant::now() + *options.timeout;
+        let deadline = Instant::now() + *options.timeout + stage::time_of_canary(options);
         let DeployArgs {
             pointer,
             to,
@@ -116,8 +116,7 @@ impl<'a> DeployRun<'a> {
             deadline,
             asleep: None,
             rollout: None,
-            stage: options
-                .stage
+            stage: (options.stage || options.canary.is_some())
                 .then(|| stage::request(options, digest))
                 .transpose()?,
         })
@@ -366,7 +365,7 @@ impl<'a> DeployRun<'a> {
                 return DeployOutcome::Active;
             }
             let waits = |step: &Step| *step == Step::Staged || step.is_active();
-            if self.stage.is_some() && !steps.is_empty() && steps.values().all(waits) {
+            if self.options.stage && !steps.is_empty() && steps.values().all(waits) {
                 return DeployOutcome::Staged;
             }
             if let (Some(file), Some(changes)) = (&self.place.pointer, changes)

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::error::DeployError;
 use super::{DeployRun, POLL_INTERVAL};
 use crate::cli::deploy::DeployArgs;
 use crate::commands::count;
+use crate::deployment::canary::CanaryPlan;
 use crate::deployment::desired::{ControlCommand, StageCommand, write_command};
 use crate::deployment::status::Status;
 use crate::os::rights::explain;
@@ -17,6 +18,12 @@ use crate::release::{Digest, ReleaseId};
 
 /// Number of random bytes in a token.
 const TOKEN: usize = 16;
+
+/// Returns the minimum duration of the canary, if it is one.
+pub(super) fn time_of_canary(options: &DeployArgs) -> Duration {
+    let time = options.canary.as_ref().map(CanaryPlan::time);
+    time.unwrap_or_default()
+}
 
 /// Returns the request to stage a content, with a token of its own.
 pub(super) fn request(options: &DeployArgs, digest: Digest) -> Result<StageCommand, DeployError> {
@@ -28,17 +35,28 @@ pub(super) fn request(options: &DeployArgs, digest: Digest) -> Result<StageComma
         let _ = write!(token, "{byte:02x}");
         token
     });
-    Ok(StageCommand::new(digest, token, *options.stage_timeout))
+    let max = *options.stage_timeout + time_of_canary(options);
+    let mut stage = StageCommand::new(digest, token, max);
+    stage.canary.clone_from(&options.canary);
+    Ok(stage)
 }
 
 impl DeployRun<'_> {
     /// Checks that every live sidecar can stage a release.
     pub(super) fn check_stage(&self) -> Result<(), DeployError> {
-        let mut live = self.follower.sidecars.live();
-        match live.find(|status| self.stage.is_some() && !status.can_stage) {
-            Some(status) => Err(DeployError::CannotStage(status.sidecar.clone())),
-            None => Ok(()),
+        if self.stage.is_none() {
+            return Ok(());
         }
+        let is_canary = self.options.canary.is_some();
+        for status in self.follower.sidecars.live() {
+            if !status.can_stage {
+                return Err(DeployError::CannotStage(status.sidecar.clone()));
+            }
+            if is_canary && !status.can_canary {
+                return Err(DeployError::CannotCanary(status.sidecar.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// Asks for the stage, and waits until every live sidecar knows: otherwise one could see the

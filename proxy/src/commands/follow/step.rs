@@ -35,6 +35,15 @@ pub(in crate::commands) enum Step {
     Ready,
     /// The release awaits its promotion.
     Staged,
+    /// The release gets a share of new clients.
+    Canary {
+        /// That share.
+        share: String,
+        /// Number of the stage, from 1.
+        stage: usize,
+        /// Number of stages.
+        stages: usize,
+    },
     /// The staged release is given up.
     GivenUp,
     /// The release receives the requests; others finish theirs.
@@ -241,7 +250,14 @@ impl Step {
                     }
                 }
             }
-            Outcome::Starting if is_staged(last) => Self::Staged,
+            Outcome::Starting if is_staged(last) => match &status.canary {
+                Some(canary) => Self::Canary {
+                    share: canary.share.clone(),
+                    stage: canary.stage,
+                    stages: canary.stages,
+                },
+                None => Self::Staged,
+            },
             Outcome::Starting if last.ready_ms.is_some() => Self::Ready,
             Outcome::Starting => {
                 let candidate = status.candidate.as_ref();
@@ -282,6 +298,7 @@ impl Step {
             | Self::Probing { .. }
             | Self::Ready
             | Self::Staged
+            | Self::Canary { .. }
             | Self::GivenUp
             | Self::Promoted { .. }
             | Self::Done
@@ -324,6 +341,14 @@ impl fmt::Display for Step {
             Self::Probing { probe } => write!(f, "probing: {probe}"),
             Self::Ready => f.write_str("ready"),
             Self::Staged => f.write_str("staged: it awaits its promotion"),
+            Self::Canary {
+                share,
+                stage,
+                stages,
+            } => write!(
+                f,
+                "canary: {share} of new clients, stage {stage} of {stages}"
+            ),
             Self::GivenUp => f.write_str("given up"),
             Self::Promoted { draining } => {
                 f.write_str("promoted")?;

@@ -170,8 +170,11 @@ pub enum Event {
     LivenessLost(Generation),
     /// The liveness check succeeds again.
     LivenessRecovered(Generation),
-    /// The share of errors among its responses is higher than that of the release before.
+    /// The share of errors among its responses is higher than that of the release before, on trial
+    /// or as a canary.
     TooManyErrors(Generation),
+    /// The staged instance has passed all stages of its canary.
+    CanaryPassed(Generation),
     /// The trial is over, or no standby can be kept for it.
     TrialEnded(Generation),
     /// The root process has ended, and its process tree with it.
@@ -335,9 +338,8 @@ impl Lifecycle {
             Event::Settled(generation) => self.settled(generation),
             Event::LivenessLost(generation) => self.became_unhealthy(generation, to),
             Event::LivenessRecovered(generation) => self.recovered(generation),
-            Event::TooManyErrors(generation) => {
-                self.fail_trial(generation, RefusalCause::TooManyErrors, to);
-            }
+            Event::TooManyErrors(generation) => self.too_many_errors(generation, to),
+            Event::CanaryPassed(generation) => self.canary_passed(generation, to),
             Event::TrialEnded(generation) => {
                 if self.on_trial() == Some(generation) {
                     self.end_trial(to);
@@ -352,7 +354,7 @@ impl Lifecycle {
             Event::RestartRequested => self.restart_requested(to),
             Event::StageRequested(release) => self.stage_requested(release),
             Event::PromoteRequested => self.promote_requested(to),
-            Event::AbortRequested => self.abort_requested(to),
+            Event::AbortRequested => self.abort(RefusalCause::Aborted, to),
             Event::StageExpired(generation) => self.stage_expired(generation, to),
             Event::RollbackRequested(release) => self.rollback_requested(release, to),
             Event::PauseRequested => self.pause(to),

@@ -48,19 +48,35 @@ impl Lifecycle {
         }
     }
 
-    pub(super) fn abort_requested(&mut self, actions: &mut Vec<Action>) {
+    pub(super) fn canary_passed(&mut self, generation: Generation, actions: &mut Vec<Action>) {
+        if self.is_staged_as(generation) {
+            self.promote_requested(actions);
+        }
+    }
+
+    pub(super) fn too_many_errors(&mut self, generation: Generation, actions: &mut Vec<Action>) {
+        let cause = RefusalCause::TooManyErrors;
+        if self.is_staged_as(generation) {
+            self.abort(cause, actions);
+        } else {
+            self.fail_trial(generation, cause, actions);
+        }
+    }
+
+    /// Gives up what is staged, or starts to be.
+    pub(super) fn abort(&mut self, cause: RefusalCause, actions: &mut Vec<Action>) {
         // With nothing that has served, it is not refused.
         let starts = self.starts_to_stage().filter(|_| self.has_served);
         let starts = starts.cloned();
         if let Some(staged) = self.staged.clone() {
             self.leave_staged(actions);
             let (generation, release) = (Some(staged.generation), staged.release);
-            self.refuse(generation, release, RefusalCause::Aborted, actions);
+            self.refuse(generation, release, cause, actions);
         } else if let Some(release) = starts {
             let candidate = self.incoming.candidate();
             let generation = candidate.map(|candidate| candidate.instance.generation);
             self.abandon_incoming(actions);
-            self.refuse(generation, release, RefusalCause::Aborted, actions);
+            self.refuse(generation, release, cause, actions);
         } else {
             actions.push(Action::ReportNothingStaged);
         }
@@ -69,8 +85,8 @@ impl Lifecycle {
     }
 
     pub(super) fn stage_expired(&mut self, generation: Generation, actions: &mut Vec<Action>) {
-        if self.staged.as_ref().map(|staged| staged.generation) == Some(generation) {
-            self.abort_requested(actions);
+        if self.is_staged_as(generation) {
+            self.abort(RefusalCause::Aborted, actions);
         }
     }
 
@@ -97,6 +113,11 @@ impl Lifecycle {
                 draining.has_served = false;
             }
         }
+    }
+
+    fn is_staged_as(&self, generation: Generation) -> bool {
+        let staged = self.staged.as_ref();
+        staged.is_some_and(|staged| staged.generation == generation)
     }
 
     /// Returns the release that starts and is to be staged.

@@ -33,6 +33,27 @@ fn it_serves_once_that_is_requested() {
 }
 
 #[test]
+fn a_canary_serves_when_it_has_passed_and_is_refused_for_its_errors() {
+    let mut lifecycle = staged();
+    assert_eq!(lifecycle.on(Event::CanaryPassed(Generation(1))), []);
+    assert_eq!(
+        lifecycle.on(Event::CanaryPassed(Generation(2))),
+        [Action::Promote(Generation(2)), Action::Drain(Generation(1))]
+    );
+    let mut lifecycle = staged();
+    let cause = RefusalCause::TooManyErrors;
+    assert_eq!(
+        lifecycle.on(Event::TooManyErrors(Generation(2))),
+        [
+            Action::Unstage(Generation(2)),
+            Action::Drain(Generation(2)),
+            Action::Refuse(Some(Generation(2)), release("v2"), cause)
+        ]
+    );
+    assert!(lifecycle.is_active(Generation(1)));
+}
+
+#[test]
 fn one_that_is_not_ready_yet_serves_as_soon_as_it_is() {
     let mut lifecycle = serving();
     lifecycle.on(Event::StageRequested(release("v2")));

@@ -69,6 +69,7 @@ impl<L: Launch> Supervisor<L> {
     pub(super) fn retry_now(&mut self, digest: Digest) {
         self.journal.memory.forgive(digest);
         if let Some(id) = self.releases.with_digest(digest) {
+            self.announce_stage(&id, digest);
             self.on(Event::RetryRequested(id));
         }
     }

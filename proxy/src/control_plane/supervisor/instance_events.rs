@@ -252,9 +252,11 @@ impl<L: Launch> Supervisor<L> {
                     "its liveness check failed during the trial: {reason}"
                 ))
             }
-            RefusalCause::TooManyErrors => generation
-                .zip(self.trial.as_ref())
-                .map(|(generation, trial)| trial.report(self.instances.error_share(generation))),
+            RefusalCause::TooManyErrors => generation.and_then(|generation| {
+                let now = self.instances.error_share(generation);
+                let trial = || self.trial.as_ref().map(|trial| trial.report(now));
+                self.report_canary(generation).or_else(trial)
+            }),
             RefusalCause::RolledBack => Some("a rollback was requested".to_owned()),
             RefusalCause::Aborted => Some("it was staged and not promoted".to_owned()),
         };

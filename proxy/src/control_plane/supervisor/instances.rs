@@ -136,10 +136,15 @@ impl Instances {
         self.0.values().map(Instance::in_flight).sum()
     }
 
+    /// Returns the numbers of responses and of errors of an instance.
+    pub(super) fn answers(&self, generation: Generation) -> (u64, u64) {
+        let answers = self.get(generation).and_then(|i| i.answers.as_ref());
+        answers.map_or((0, 0), |answers| answers.read())
+    }
+
     /// Returns the share of errors among the responses of an instance.
     pub(super) fn error_share(&self, generation: Generation) -> ErrorShare {
-        let answers = self.get(generation).and_then(|i| i.answers.as_ref());
-        ErrorShare::of(answers.map_or((0, 0), |answers| answers.read()))
+        ErrorShare::of(self.answers(generation))
     }
 
     /// Kills every instance now.

@@ -331,6 +331,7 @@ impl From<&Event> for Cause {
             Event::LivenessLost(generation) => of(generation, "fails its liveness check"),
             Event::LivenessRecovered(generation) => of(generation, "passes its liveness check"),
             Event::TooManyErrors(generation) => of(generation, "answers with too many errors"),
+            Event::CanaryPassed(generation) => of(generation, "has passed its canary"),
             Event::TrialEnded(generation) => of(generation, "has ended its trial"),
             Event::Exited(generation) => of(generation, "has ended"),
             Event::SessionsEnded(generation) => of(generation, "has no sessions any more"),

@@ -54,7 +54,9 @@ impl<L: Launch> Supervisor<L> {
             );
             return self.send(Message::LaunchFailed(generation));
         };
-        let answers = self.settings.bake_max_errors.map(|_| Arc::default());
+        let are_counted =
+            self.settings.bake_max_errors.is_some() || self.settings.sessions.is_some();
+        let answers = are_counted.then(Arc::default);
         accepted.launched_shape = Some(accepted.release.shape.clone());
         let accepted = accepted.clone();
         let instance = Instance::new(

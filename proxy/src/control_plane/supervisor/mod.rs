@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use self::canary::Canary;
 use self::instances::Instances;
 use self::journal::{Cause, StatusJournal};
 use self::releases::{Accepted, Releases};
@@ -37,6 +38,7 @@ use crate::release::{Digest, Generation, Release, ReleaseId};
 use crate::router::Router;
 
 mod before_start;
+mod canary;
 mod commands;
 mod giving_way;
 mod handover;
@@ -102,6 +104,7 @@ pub struct Supervisor<L> {
     to_stage: Option<StageCommand>,
     /// End of the stage.
     stage_end: Timer,
+    canary: Option<Canary>,
     retry: Timer,
     /// Pause of a release that gave way to another one.
     rest: Timer,
@@ -164,6 +167,7 @@ impl<L: Launch> Supervisor<L> {
             renewed: None,
             to_stage: None,
             stage_end: Timer::default(),
+            canary: None,
             retry: Timer::default(),
             rest: Timer::default(),
             pause: Timer::default(),
@@ -193,6 +197,7 @@ impl<L: Launch> Supervisor<L> {
                 () = tokio::time::sleep_until(heartbeat) => {
                     last_heartbeat = Instant::now();
                     self.judge_trial();
+                    self.judge_canary();
                 }
             }
             self.renew();
@@ -204,6 +209,7 @@ impl<L: Launch> Supervisor<L> {
     /// Returns the maximum time from one status to the next.
     fn heartbeat(&self) -> Duration {
         let is_at_rest = self.trial.is_none()
+            && self.canary.is_none()
             && self.journal.status.paused.is_none()
             && self.journal.status.phase == Phase::Running
             && self.router.held() == 0
@@ -326,6 +332,7 @@ impl<L: Launch> Supervisor<L> {
             }
             self.instances.show(&self.releases, status);
             self.show_sessions(status);
+            self.show_canary(status);
         });
     }
 

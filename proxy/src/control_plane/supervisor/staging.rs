@@ -1,16 +1,21 @@
 //! The staged instance: the route of those who ask for it, and its end.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::instances::InstanceState;
 use super::journal::Change;
 use super::timer::Timer;
 use super::{Message, Supervisor};
 use crate::control_plane::lifecycle::Event;
+use crate::deployment::canary::CanaryPlan;
 use crate::deployment::desired::StageCommand;
 use crate::process::Launch;
 use crate::release::{Digest, Generation, ReleaseId};
 use crate::router::Preview;
+
+/// Time beyond its stages after which a canary is given up that nobody has asked for: it got too few
+/// responses.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 impl<L: Launch> Supervisor<L> {
     /// Takes over which content is to be staged. It may have been detected already.
@@ -30,7 +35,7 @@ impl<L: Launch> Supervisor<L> {
 
     /// Reports that a release is to be staged, before it is reported itself.
     pub(super) fn announce_stage(&mut self, id: &ReleaseId, digest: Digest) {
-        if self.is_to_stage(digest) {
+        if self.is_to_stage(digest) || self.settings.canary.is_some() {
             self.on(Event::StageRequested(id.clone()));
         }
     }
@@ -55,23 +60,34 @@ impl<L: Launch> Supervisor<L> {
     }
 
     pub(super) fn stage(&mut self, generation: Generation) {
-        let (Some(instance), Some(stage)) = (self.instances.get_mut(generation), &self.to_stage)
-        else {
+        let Some(instance) = self.instances.get_mut(generation) else {
             return;
+        };
+        let digest = self.releases.digest_of(&instance.release);
+        let asked = self.to_stage.as_ref().filter(|it| it.digest == digest);
+        let plan = match asked {
+            Some(stage) => stage.canary.clone(),
+            None => self.settings.canary.clone(),
         };
         let Some(address) = instance.address else {
             return;
         };
         let from = instance.enter(InstanceState::Staged);
         let upstream = instance.route(generation, address, &self.messages);
-        self.router.stage(Preview::new(upstream, &stage.token));
-        let left = stage.remaining(SystemTime::now());
+        let token = asked.map(|stage| stage.token.as_str());
+        self.router.stage(Preview::new(upstream, token, 0.0));
+        let patience = || PATIENCE + plan.as_ref().map_or(Duration::ZERO, CanaryPlan::time);
+        let left = asked.map_or_else(patience, |stage| stage.remaining(SystemTime::now()));
         let expired = Message::Lifecycle(Event::StageExpired(generation));
         self.stage_end = Timer::send_after(left, &self.messages, expired);
         self.journal.status.staged_until_ms = Some((SystemTime::now() + left).into());
         let change = (Some(from), Some(InstanceState::Staged));
         self.journal
             .log_change(generation, &instance.release, change, &Change::Staged);
+        self.canary = None;
+        if let Some(plan) = plan {
+            self.begin_canary(generation, plan);
+        }
     }
 
     /// Ends the route to the staged instance, which is not to serve, or has ended.

@@ -11,7 +11,7 @@ use crate::process::Launch;
 use crate::release::Generation;
 
 /// Number of responses below which their share of errors means nothing.
-const MIN_RESPONSES: u64 = 20;
+pub(super) const MIN_RESPONSES: u64 = 20;
 
 /// The trial of one instance.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) struct Trial {
 pub(super) struct ErrorShare {
     responses: u64,
     /// Errors divided by responses, 0 to 1.
-    share: f64,
+    pub(super) share: f64,
 }
 
 // === impl Trial ===
@@ -36,7 +36,7 @@ impl Trial {
     /// Returns true if the errors have risen by more than `max_rise` (0 to 1) since the release
     /// before.
     fn has_failed(&self, now: ErrorShare, max_rise: f64) -> bool {
-        now.responses >= MIN_RESPONSES && now.share > self.before.share + max_rise
+        now.has_enough() && now.share > self.before.share + max_rise
     }
 
     /// Describes the errors for a person.
@@ -60,6 +60,16 @@ impl ErrorShare {
             responses,
             share: errors as f64 / responses.max(1) as f64,
         }
+    }
+
+    /// Returns true if there are enough responses for the share to mean anything.
+    pub(super) fn has_enough(self) -> bool {
+        self.responses >= MIN_RESPONSES
+    }
+
+    /// Returns the variance of the share, as that of a sample.
+    pub(super) fn variance(self) -> f64 {
+        self.share * (1.0 - self.share) / self.responses.max(1) as f64
     }
 }
 

@@ -1,6 +1,6 @@
 //! The boundaries of WebSocket frames.
 
-use handoff::data_plane::websocket::{FrameTracker, Sender, going_away};
+use handoff::data_plane::websocket::{FrameTracker, Sender, close_frame};
 use proptest::prelude::*;
 
 /// Frames by their payload's length and whether they are masked; where the stream is cut; and
@@ -45,7 +45,7 @@ pub(super) fn advance(
     prop_assert_eq!(ends_of(&stream, piece)?, ends);
     ends_of(&junk, piece)?;
     for sender in [Sender::Client, Sender::Server] {
-        let close = going_away(sender);
+        let close = close_frame(sender, 1001);
         prop_assert_eq!(ends_of(&close, piece)?, [close.len()]);
     }
     Ok(())

@@ -53,6 +53,8 @@ impl World {
             events.push(Event::RestartRequested);
             events.push(Event::RollbackRequested(None));
             events.extend(self.staged.map(Event::StageExpired));
+            events.extend(self.staged.map(Event::TooManyErrors));
+            events.extend(self.staged.map(Event::CanaryPassed));
         }
         if matches!(story, Story::Requests) {
             events.push(Event::RestartRequested);

@@ -179,7 +179,7 @@ impl World {
             Event::RetryRequested(release) => {
                 self.refused.remove(release);
             }
-            Event::PromoteRequested => {
+            Event::PromoteRequested | Event::CanaryPassed(_) => {
                 self.may_go_back = true;
                 self.asked = true;
             }

@@ -1,0 +1,19 @@
+//! A canary, in `handoff status`.
+
+use crate::deployment::status::CanaryStatus;
+use crate::release::ReleaseId;
+
+/// Returns the line about the canary; its stage goes on for `left` at least.
+pub(super) fn row(release: &ReleaseId, canary: &CanaryStatus, left: &str) -> String {
+    format!(
+        "  {release} gets {} of new clients for {left} more at least, stage {} of {}: {} errors in {} \
+         responses, {} in {} of the active release\n",
+        canary.share,
+        canary.stage,
+        canary.stages,
+        canary.errors,
+        canary.responses,
+        canary.active_errors,
+        canary.active_responses
+    )
+}

@@ -1,0 +1,153 @@
+//! A canary: a release that gets a share of new clients before it serves everybody (`--canary`).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tests::status::Outcome;
+use tests::wait::sleep_for;
+use tests::{Connection, Running, Site, app, eventually};
+
+use crate::sessions::{Browser, shown, sticky};
+
+/// Numbers of answers, by their release and status.
+type Answers = BTreeMap<(String, u16), u32>;
+
+/// New clients, one after the other, until they are told to end.
+struct Newcomers {
+    is_over: Arc<AtomicBool>,
+    asking: Vec<JoinHandle<Answers>>,
+}
+
+impl Newcomers {
+    fn come_to(address: SocketAddr) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ask = move |is_over: Arc<AtomicBool>| {
+            let mut answers = Answers::new();
+            while !is_over.load(Ordering::Relaxed) {
+                let mut connection = Connection::open(address).expect("a connection");
+                connection.send("GET", "/version", "");
+                let answer = connection.answer().expect("an answer");
+                let release = answer.header("x-release").unwrap_or_default().to_owned();
+                *answers.entry((release, answer.status)).or_default() += 1;
+                sleep_for(Duration::from_millis(3), "clients come one by one");
+            }
+            answers
+        };
+        let asking = (0..2).map(|_| {
+            let is_over = Arc::clone(&is_over);
+            thread::spawn(move || ask(is_over))
+        });
+        Self {
+            asking: asking.collect(),
+            is_over,
+        }
+    }
+
+    fn end(self) -> Answers {
+        self.is_over.store(true, Ordering::Relaxed);
+        let mut all = Answers::new();
+        for asking in self.asking {
+            for (key, count) in asking.join().expect("its answers") {
+                *all.entry(key).or_default() += count;
+            }
+        }
+        all
+    }
+}
+
+/// Waits for new clients until one is dealt to this release, and returns it.
+fn newcomer_at(site: &Running, version: &str) -> Browser {
+    eventually(
+        || format!("a new client gets {version}; the log:\n{}", site.log()),
+        || {
+            let mut browser = Browser::default();
+            (browser.session(site) == shown(1, version)).then_some(browser)
+        },
+    )
+}
+
+/// `v1` serves, and `v2` is a canary; each has a client.
+fn with_clients_of_both() -> (Running, [Browser; 2]) {
+    let site = sticky().with("--canary", "50%:10m").start("v1");
+    let old = newcomer_at(&site, "v1");
+    site.deploy(app("v2"));
+    site.wait_until("it is a canary", |status| status.canary.is_some());
+    let new = newcomer_at(&site, "v2");
+    (site, [old, new])
+}
+
+#[test]
+fn one_with_added_errors_is_refused_at_the_first_stage_and_one_without_serves() {
+    let site = sticky().start("v1");
+    let newcomers = Newcomers::come_to(site.address());
+    let refused = site.deployment().run_deploy(
+        app("v2").that("--fail-every=50"),
+        &["--canary", "50%:10m,100%:1s"],
+    );
+    refused.with(1).saying(&[
+        "canary: 50% of new clients, stage 1 of 2",
+        "as a canary were errors",
+    ]);
+    let status = site.status();
+    assert!(status.has_outcome("v2", Outcome::Refused), "{status:#?}");
+    assert!(status.is_active("v1"));
+
+    let stages = ["--canary", "50%:1s,90%:1s"];
+    site.deployment().run_deploy("v3", &stages).with(0);
+    site.await_active("v3");
+    let answers = newcomers.end();
+    for ((release, status), count) in &answers {
+        let is_candidates_own = release == "v2" && *status == 500;
+        assert!(*status == 200 || is_candidates_own, "{count}: {answers:?}");
+    }
+    for good in ["v1", "v2", "v3"] {
+        assert!(answers.contains_key(&(good.to_owned(), 200)), "{answers:?}");
+    }
+}
+
+#[test]
+fn everybody_keeps_their_side_until_it_serves_and_after_it() {
+    let (site, [mut old, mut new]) = with_clients_of_both();
+    for count in 2..5 {
+        assert_eq!(old.session(&site), shown(count, "v1"));
+        assert_eq!(new.session(&site), shown(count, "v2"));
+    }
+    let shows = site.deployment().run_command("status", &[]).with(0);
+    shows.saying(&["gets 50% of new clients for ", "stage 1 of 1: 0 errors in "]);
+    let promoted = site
+        .deployment()
+        .run_command("promote", &["--timeout", "50s"]);
+    promoted.with(0);
+    assert_eq!(new.session(&site), shown(5, "v2"));
+    assert_eq!(old.session(&site), shown(5, "v1"), "pinned");
+    assert_eq!(Browser::default().session(&site), shown(1, "v2"));
+    let status = site.wait_until("it is no canary", |status| status.canary.is_none());
+    assert!(status.staged.is_none());
+}
+
+#[test]
+fn the_clients_of_one_that_is_aborted_return() {
+    let (site, [mut old, mut new]) = with_clients_of_both();
+    let aborted = site
+        .deployment()
+        .run_command("abort", &["--timeout", "50s"]);
+    aborted.with(0);
+    assert_eq!(new.session(&site), shown(1, "v1"));
+    assert_eq!(old.session(&site), shown(2, "v1"));
+    assert_eq!(new.session(&site), shown(2, "v1"));
+    site.wait_until("v2 has gone", |status| {
+        status.is_at_rest() && status.canary.is_none()
+    });
+}
+
+#[test]
+fn a_sidecar_without_the_cookie_has_none() {
+    let site = Site::watching_a_pointer().start("v1");
+    let refused = site.deployment().run_deploy("v2", &["--canary", "5%:1m"]);
+    refused.with(1).saying(&["without --sticky cookie"]);
+    assert!(site.status().is_active("v1"));
+}
