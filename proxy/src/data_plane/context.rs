@@ -45,6 +45,7 @@ pub(super) struct ForwardContext {
 impl ForwardContext {
     /// Returns the body of a client's request.
     pub(super) fn body_of(&self, client: &Client, body: Incoming) -> RequestBody {
-        RequestBody::new(body, &client.activity, &self.body_drain)
+        let limits = client.stream_limits.as_ref();
+        RequestBody::new(body, &client.activity, &self.body_drain, limits)
     }
 }

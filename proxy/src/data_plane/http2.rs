@@ -29,7 +29,7 @@ use super::connections::{Client, Connections, OpenConnection, Tracking};
 use super::context::ForwardContext;
 use super::forward::Forward;
 use super::response_body::ResponseBody;
-use super::settings::DataPlaneSettings;
+use super::settings::{ClientLimits, DataPlaneSettings};
 use super::stream::{ClientIo, Stream};
 
 /// Maximum number of streams that are open at a time on one connection.
@@ -79,6 +79,7 @@ struct StreamService {
     context: Rc<ForwardContext>,
     client: Rc<Client>,
     streams: Rc<Streams>,
+    limits: ClientLimits,
 }
 
 /// An open stream, counted until its response has ended.
@@ -114,6 +115,7 @@ pub(super) async fn serve(
         context,
         client: Rc::clone(&client),
         streams: Rc::clone(&streams),
+        limits: settings.client,
     };
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
@@ -301,6 +303,7 @@ impl hyper::service::Service<Request<Incoming>> for StreamService {
             activity: Arc::new(Activity::new()),
             bound: BoundSlot::default(),
             open: OpenConnection::OfStream(Rc::clone(&self.client)),
+            stream_limits: Some(self.limits),
         });
         let response = Forward::new(Rc::clone(&self.context), stream).call(request);
         Box::pin(async move {

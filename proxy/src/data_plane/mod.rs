@@ -57,6 +57,7 @@ mod local_response;
 mod old_assets;
 mod own_paths;
 mod pace;
+mod paced_body;
 mod parking;
 mod phase;
 mod pool;

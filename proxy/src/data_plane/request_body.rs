@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,8 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use super::activity::{Activity, BodyState, ClientState, Ending};
+use super::paced_body::{Overdue, PacedBody};
+use super::settings::ClientLimits;
 
 /// Maximum number of bytes of an unread body that are discarded.
 const DISCARD_BYTES: usize = 256 * 1024;
@@ -43,8 +45,10 @@ pub(super) struct ClientBody {
 #[derive(Debug, Default)]
 enum BodySource {
     Client(Incoming),
+    /// That of a stream.
+    Stream(Box<PacedBody>),
     /// Parts that have been sent before come first.
-    Again(Box<(KeptBody, Incoming)>),
+    Again(Box<(KeptBody, Self)>),
     #[default]
     Nothing,
 }
@@ -89,13 +93,17 @@ impl RequestBody {
         incoming: Incoming,
         activity: &Arc<Activity>,
         body_drain: &BodyDrain,
+        stream_limits: Option<&ClientLimits>,
     ) -> Self {
         if incoming.is_end_stream() {
             Self::Empty
         } else {
             activity.set_body(BodyState::Wanted);
             Self::Client(ClientBody {
-                source: BodySource::Client(incoming),
+                source: match stream_limits {
+                    None => BodySource::Client(incoming),
+                    Some(limits) => BodySource::Stream(Box::new(PacedBody::new(incoming, *limits))),
+                },
                 activity: Arc::clone(activity),
                 body_drain: body_drain.clone(),
             })
@@ -122,12 +130,13 @@ impl RequestBody {
         }
         if let Self::Client(body) = &mut self {
             body.source = match std::mem::take(&mut body.source) {
-                BodySource::Client(incoming) => BodySource::Again(Box::new((kept, incoming))),
                 BodySource::Again(mut again) => {
                     again.0.put_behind(kept);
                     BodySource::Again(again)
                 }
-                BodySource::Nothing => BodySource::Nothing,
+                rest @ (BodySource::Client(_) | BodySource::Stream(_) | BodySource::Nothing) => {
+                    BodySource::Again(Box::new((kept, rest)))
+                }
             };
         }
         Some(self)
@@ -136,11 +145,7 @@ impl RequestBody {
     fn incoming(&self) -> Option<&Incoming> {
         match self {
             Self::Empty => None,
-            Self::Client(body) => match &body.source {
-                BodySource::Client(incoming) => Some(incoming),
-                BodySource::Again(again) => Some(&again.1),
-                BodySource::Nothing => None,
-            },
+            Self::Client(body) => body.source.incoming(),
         }
     }
 }
@@ -156,15 +161,12 @@ impl Body for RequestBody {
         let Self::Client(body) = self.get_mut() else {
             return Poll::Ready(None);
         };
-        let incoming = match &mut body.source {
-            BodySource::Client(incoming) => incoming,
-            BodySource::Again(again) => match again.0.parts.pop_front() {
-                Some(part) => return Poll::Ready(Some(Ok(Frame::data(part)))),
-                None => &mut again.1,
-            },
-            BodySource::Nothing => return Poll::Ready(None),
+        let polled = match &mut body.source {
+            BodySource::Client(incoming) => Pin::new(incoming).poll_frame(cx),
+            other @ (BodySource::Stream(_) | BodySource::Again(_) | BodySource::Nothing) => {
+                return other.poll_frame(cx);
+            }
         };
-        let polled = Pin::new(incoming).poll_frame(cx);
         // The sweep has woken this task.
         if polled.is_pending() && body.activity.body() == BodyState::Overdue {
             body.activity.set_ending(Ending::LingerNext);
@@ -195,14 +197,10 @@ impl Drop for ClientBody {
     fn drop(&mut self) {
         let activity = &self.activity;
         activity.set_body(BodyState::Unwanted);
-        let incoming = match std::mem::take(&mut self.source) {
-            BodySource::Client(incoming) => incoming,
-            BodySource::Again(again) => again.1,
-            BodySource::Nothing => return,
-        };
-        if incoming.is_end_stream() {
+        let source = std::mem::take(&mut self.source);
+        let Some(incoming) = source.into_incoming().filter(|body| !body.is_end_stream()) else {
             return;
-        }
+        };
         let rest = incoming.size_hint().exact();
         if rest > Some(DISCARD_BYTES as u64) {
             activity.set_ending(Ending::LingerNext);
@@ -210,6 +208,46 @@ impl Drop for ClientBody {
         let activity = Arc::clone(activity);
         // Fails only when the worker has ended, and the connection with it.
         let _ = self.body_drain.send(UnreadBody { incoming, activity });
+    }
+}
+
+// === impl BodySource ===
+
+impl BodySource {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Client(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Broken),
+            Self::Stream(paced) => match ready!(paced.poll_frame(cx)) {
+                Ok(frame) => Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Broken))),
+                Err(Overdue) => Poll::Ready(Some(Err(BodyError::Overdue))),
+            },
+            Self::Again(again) => match again.0.parts.pop_front() {
+                Some(part) => Poll::Ready(Some(Ok(Frame::data(part)))),
+                None => again.1.poll_frame(cx),
+            },
+            Self::Nothing => Poll::Ready(None),
+        }
+    }
+
+    fn incoming(&self) -> Option<&Incoming> {
+        match self {
+            Self::Client(incoming) => Some(incoming),
+            Self::Stream(paced) => Some(&paced.incoming),
+            Self::Again(again) => again.1.incoming(),
+            Self::Nothing => None,
+        }
+    }
+
+    fn into_incoming(self) -> Option<Incoming> {
+        match self {
+            Self::Client(incoming) => Some(incoming),
+            Self::Stream(paced) => Some(paced.incoming),
+            Self::Again(again) => again.1.into_incoming(),
+            Self::Nothing => None,
+        }
     }
 }
 

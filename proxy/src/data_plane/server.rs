@@ -27,6 +27,10 @@ use super::stream::{ClientIo, Stream};
 /// Maximum number of bytes that hyper reads ahead on one connection.
 const READ_AHEAD: usize = 64 * 1024;
 
+/// The response to what begins like HTTP/2 in the middle of a connection.
+const BAD_REQUEST: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
 /// The HTTP server of one worker.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -83,6 +87,7 @@ impl Server {
             activity: Arc::new(Activity::new()),
             bound: BoundSlot::default(),
             open: OpenConnection::new(&self.connections),
+            stream_limits: None,
         });
         let server = Rc::clone(self);
         tokio::task::spawn_local(async move {
@@ -120,6 +125,11 @@ impl Server {
 
     /// Serves a connection on which these bytes, the first ones of HTTP/2, have been received.
     async fn serve_http2(&self, client: Rc<Client>, received: Bytes) -> hyper::Result<()> {
+        if client.activity.sent() > 0 {
+            // After a request of HTTP/1, these bytes are the head of a malformed one.
+            client.stream.send_best_effort(BAD_REQUEST);
+            return Ok(());
+        }
         if !self.settings.http2 {
             http2::refuse(&client);
             return Ok(());

@@ -323,6 +323,36 @@ fn streams_that_are_reset_rapidly_end_their_connection_and_no_other() {
     site.await_log("event=\"http2_flooded\"");
 }
 
+#[test]
+fn a_slow_body_ends_its_stream_alone() {
+    let stage = Stage::with(&[("--client-timeout", "1s")]);
+    let mut client = Client::connect(stage.site().address());
+    let post = client.to("POST", "/");
+    let mut slow = client.send(post, false);
+    slow.body.send_data("half".into(), false).unwrap();
+    client.flush();
+    let mut app = stage.app();
+    app.head();
+    assert_eq!(client.head_of(slow).status(), 408);
+    app.await_end_soon();
+    let sent = client.get("/next");
+    client.flush();
+    let mut app = stage.app();
+    app.head();
+    app.send("HTTP/1.1 204 No Content\r\n\r\n");
+    assert_eq!(client.head_of(sent).status(), 204);
+}
+
+#[test]
+fn http_2_does_not_begin_in_the_middle_of_a_connection() {
+    let stage = Stage::new();
+    let (mut client, _app) = stage.kept();
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    let head = client.answer_head();
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    client.end();
+}
+
 /// Returns what a server without HTTP/2 tells a client of it.
 fn refusal(site: &Running) -> h2::Error {
     let mut client = Client::connect(site.address());
