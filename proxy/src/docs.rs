@@ -133,6 +133,7 @@ pages! {
         "decisions/0163-a-staged-roll-out-is-driven-by-the-deploy",
         "decisions/0170-http2-is-found-by-the-parser-of-http1",
         "decisions/0180-a-second-program-mirrors-the-store",
+        "decisions/0190-an-anchor-keeps-what-survives-a-crash",
         "decisions/0200-a-session-holds-its-upstream",
     ;
 }

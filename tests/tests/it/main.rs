@@ -5,6 +5,7 @@
 
 mod admin;
 mod admin_page;
+mod anchor;
 mod apps;
 mod artifact_archive;
 mod artifact_copy;

@@ -36,6 +36,7 @@ use crate::process::Launch;
 use crate::release::{Generation, Release, ReleaseId};
 use crate::router::Router;
 
+mod adoption;
 mod before_start;
 mod commands;
 mod giving_way;
