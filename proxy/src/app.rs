@@ -1,7 +1,7 @@
 //! The order of start-up and shutdown of both planes.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::control_plane::status_file;
 use crate::control_plane::supervisor::{RestoredState, ShutdownCommand, Supervisor};
 use crate::control_plane::watcher::{WatchEvent, Watcher};
 use crate::data_plane::{DataPlane, Listener, ShutdownRequest, TrafficCounters};
-use crate::deployment::status::{Status, UnixMillis};
+use crate::deployment::status::{AnchoredStatus, Status, UnixMillis};
 use crate::observe::admin::{self, Admin};
 use crate::observe::{announcer, event_hook, systemd};
 use crate::os::files;
@@ -29,6 +29,7 @@ use crate::os::service_manager::{ServiceNotification, notify, passed_listener};
 use crate::os::signal::SignalRequest;
 use crate::os::thread::JoinOnDrop;
 use crate::process::Launch;
+use crate::process::anchor::Anchor;
 use crate::router::Router;
 use crate::signal_requests;
 
@@ -73,6 +74,9 @@ pub enum AppError {
         /// The system's error.
         source: io::Error,
     },
+    /// The anchor cannot be reached.
+    #[error("cannot reach the anchor (--anchor): {0}")]
+    Anchor(io::Error),
     /// The system starts no thread.
     #[error("cannot start: {0}")]
     Thread(io::Error),
@@ -88,6 +92,20 @@ struct RunningSidecar {
     status_writer: JoinOnDrop,
     platform_request: Option<ShutdownRequest>,
     shutdown: ShutdownSettings,
+    anchor: Option<Anchor>,
+}
+
+/// The anchor of this process, and what it has kept.
+#[derive(Debug)]
+pub struct Anchored {
+    /// The anchor.
+    pub anchor: Anchor,
+    /// Public port, once it has been bound.
+    pub listener: Option<TcpListener>,
+    /// End of the process before, if it was not requested.
+    pub crash: Option<String>,
+    /// Number of processes that ended so.
+    pub crashes: u32,
 }
 
 /// Runs until `shutdown` completes and everything has ended.
@@ -100,9 +118,10 @@ pub async fn run(
     launcher: impl Launch + 'static,
     shutdown: impl Future<Output = &'static str>,
     requests: mpsc::UnboundedReceiver<SignalRequest>,
+    anchored: Option<Anchored>,
 ) -> Result<(), AppError> {
     let run = async {
-        let running = start(config, sidecar, launcher, requests).await?;
+        let running = start(config, sidecar, launcher, requests, anchored).await?;
         let reason = running.wait_for_shutdown(shutdown).await;
         tracing::info!(event = "shutdown_started", reason, "shutting down");
         running.shut_down().await;
@@ -118,10 +137,11 @@ async fn start(
     sidecar: Arc<str>,
     launcher: impl Launch + 'static,
     requests: mpsc::UnboundedReceiver<SignalRequest>,
+    mut anchored: Option<Anchored>,
 ) -> Result<RunningSidecar, AppError> {
     let status_file = make_folders(&config, &sidecar)?;
     // The process that starts handoff waits for its port, and requests are held from then on.
-    let listener = open_listener(config.listen).await?;
+    let listener = open_listener(config.listen, anchored.as_mut()).await?;
     let listen = listener.local_address().map_err(AppError::Thread)?;
     let router = Arc::new(Router::new(config.hold));
     let tallies = config.admin.is_some().then(TrafficCounters::default);
@@ -129,9 +149,16 @@ async fn start(
     let data_plane =
         DataPlane::start(listener, &router, &config.data_plane).map_err(AppError::Thread)?;
 
+    let mut status = Status::new(Arc::clone(&sidecar), listen, (&config.watch.source).into());
+    if let Some(anchored) = &anchored {
+        anchored.show(&mut status);
+    }
     let (publisher, status_writer) =
-        publish_status(&mut config, status_file, &sidecar, listen, &router, tallies)?;
+        publish_status(&mut config, status_file, status, &router, tallies)?;
     log_start(&config, &sidecar, listen);
+    if let Some(anchored) = &anchored {
+        anchored.begin(&sidecar).map_err(AppError::Anchor)?;
+    }
 
     let platform_request = config.data_plane.shutdown_request.clone();
     let shutdown = config.shutdown;
@@ -147,6 +174,7 @@ async fn start(
         status_writer,
         platform_request,
         shutdown,
+        anchor: anchored.map(|anchored| anchored.anchor),
     })
 }
 
@@ -154,17 +182,15 @@ async fn start(
 fn publish_status(
     config: &mut Config,
     status_file: PathBuf,
-    sidecar: &Arc<str>,
-    listen: SocketAddr,
+    mut status: Status,
     router: &Arc<Router>,
     tallies: Option<TrafficCounters>,
 ) -> Result<(watch::Sender<Status>, JoinOnDrop), AppError> {
     let admin = bind_admin(config.admin.take())?;
-    let mut status = Status::new(Arc::clone(sidecar), listen, (&config.watch.source).into());
     status.command = Some(config.store.command.key());
     status.can_stage = config.supervisor.can_overlap;
     status.can_canary = config.supervisor.sessions.is_some();
-    status.log_file = config.log.path_of(sidecar);
+    status.log_file = config.log.path_of(&status.sidecar);
     status.admin = admin.as_ref().map(Admin::address);
     let (publisher, published) = watch::channel(status);
     if let (Some(admin), Some(tallies)) = (admin, tallies) {
@@ -205,6 +231,7 @@ fn start_supervisor(
 ) -> Result<JoinHandle<()>, AppError> {
     let (store, past) = restore(config.store, &config.state, Arc::clone(&sidecar))?;
     let desired = DesiredFile::new(&config.state);
+    let mut desired_at_start = DesiredFile::new(&config.state);
     let (finder, mut found) = mpsc::unbounded_channel();
     if !config.first_launch_delay.is_zero() {
         found = delay_first_launch(found, Arc::clone(router), config.first_launch_delay);
@@ -212,7 +239,7 @@ fn start_supervisor(
     let watcher = Watcher::start(sidecar, config.watch, store, desired, config.files, finder)
         .map_err(AppError::Thread)?;
     spawn_local(signal_requests::serve(requests, watcher.reloader()));
-    let supervisor = Supervisor::new(
+    let mut supervisor = Supervisor::new(
         config.supervisor,
         launcher,
         Arc::clone(router),
@@ -220,6 +247,7 @@ fn start_supervisor(
         publisher,
         past,
     );
+    supervisor.adopt(&mut desired_at_start);
     Ok(spawn_local(supervisor.run(found, ordered)))
 }
 
@@ -254,6 +282,34 @@ fn restore(
     Ok((store, past))
 }
 
+// === impl Anchored ===
+
+impl Anchored {
+    /// Adds the anchor to a status.
+    fn show(&self, status: &mut Status) {
+        status.anchored = Some(AnchoredStatus {
+            pid: std::mem::replace(&mut status.pid, self.anchor.pid()),
+            crashes: self.crashes,
+            last_crash: self.crash.clone(),
+        });
+    }
+
+    /// Reports that this process serves.
+    fn begin(&self, sidecar: &str) -> io::Result<()> {
+        if let Some(end) = &self.crash {
+            tracing::error!(
+                event = "proxy_restarted",
+                end,
+                crashes = self.crashes,
+                "the process of handoff that served has crashed: another one goes on with its port \
+                 and its app"
+            );
+        }
+        self.anchor.keep_sidecar(sidecar)?;
+        self.anchor.report_serving()
+    }
+}
+
 // === impl RunningSidecar ===
 
 impl RunningSidecar {
@@ -283,6 +339,10 @@ impl RunningSidecar {
         let _ = self.orders.send(ShutdownCommand::Begin(deadline));
         self.router.close();
         sleep(delay.min(timeout / 4)).await;
+        if let Some(anchor) = &self.anchor {
+            // Otherwise the port would stay open. Without its anchor, this process is about to end.
+            let _ = anchor.release_listener();
+        }
         // The last quarter of the time is the app's, to stop.
         let drained = timeout_at(deadline - timeout / 4, self.data_plane.drain()).await;
         if drained.is_err() {
@@ -344,8 +404,25 @@ fn keep(kept: &mut Vec<WatchEvent>, found: WatchEvent) {
     kept.push(found);
 }
 
-/// Takes the socket that the service manager passed, or binds the public address.
-async fn open_listener(address: SocketAddr) -> Result<Listener, AppError> {
+/// Takes the socket that the anchor has kept or the service manager passed, or binds the public
+/// address.
+async fn open_listener(
+    address: SocketAddr,
+    anchored: Option<&mut Anchored>,
+) -> Result<Listener, AppError> {
+    let Some(anchored) = anchored else {
+        return open_own_listener(address).await;
+    };
+    if let Some(kept) = anchored.listener.take() {
+        return Listener::from_inherited(kept).map_err(AppError::Passed);
+    }
+    let listener = open_own_listener(address).await?;
+    let kept = anchored.anchor.keep_listener(listener.socket());
+    kept.map_err(AppError::Anchor)?;
+    Ok(listener)
+}
+
+async fn open_own_listener(address: SocketAddr) -> Result<Listener, AppError> {
     match passed_listener().map_err(AppError::Passed)? {
         Some(passed) => Listener::from_inherited(passed).map_err(AppError::Passed),
         None => bind(address).await,

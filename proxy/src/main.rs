@@ -4,12 +4,15 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use handoff::app::Anchored;
 use handoff::cli::completions::completions;
 use handoff::cli::output::eprint_line;
 use handoff::cli::parse::ParseError;
+use handoff::cli::run::Switch;
 use handoff::cli::{Cli, Run, Subcommands};
 use handoff::config::Config;
 use handoff::os::{descriptors, inherit, signal, thread};
+use handoff::process::anchor;
 use handoff::process::command::OsLauncher;
 use handoff::process::console;
 use handoff::telemetry::{self, sinks};
@@ -34,6 +37,9 @@ fn main() -> ExitCode {
         Err(error) => return exit_code(Err(Failure(USAGE, error.to_string()))),
     };
     match cli.command {
+        Subcommands::Run(run) if anchor::is_to_anchor(run.anchor.anchor == Switch::On) => {
+            keep_anchor()
+        }
         Subcommands::Run(run) => exit_code(self::run(*run)),
         Subcommands::Check(check) => commands::check::run(*check).into(),
         Subcommands::Deploy(deploy) => commands::deploy::run(&deploy).into(),
@@ -60,6 +66,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs the anchor. The process that it starts reads the configuration, and reports what is wrong
+/// with it.
+fn keep_anchor() -> ExitCode {
+    match anchor::run() {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => exit_code(Err(Failure(FAILURE, format!("the anchor: {error}")))),
+    }
+}
+
 fn run(run: Run) -> Result<(), Failure> {
     let no_log = |error| Failure(FAILURE, format!("cannot log: {error}"));
     signal::reset();
@@ -67,7 +82,12 @@ fn run(run: Run) -> Result<(), Failure> {
     descriptors::raise_limit();
     let config = Config::try_from(run);
     let mut config = config.map_err(|error| Failure(USAGE, error.to_string()))?;
-    let sidecar = app::random_id();
+    let no_anchor = |error| Failure(FAILURE, format!("cannot reach the anchor: {error}"));
+    let (anchor, mut inherited) = anchor::Anchor::connect().map_err(no_anchor)?.unzip();
+    let sidecar = inherited
+        .as_mut()
+        .and_then(|inherited| inherited.sidecar.take());
+    let sidecar = sidecar.map_or_else(app::random_id, Into::into);
     let _log = telemetry::init(&config.log, &sidecar).map_err(no_log)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -88,7 +108,19 @@ fn run(run: Run) -> Result<(), Failure> {
     }
     config.data_plane.access_log = sinks.access_log;
     config.data_plane.user_tokens = user_tokens::handler(config.windows_auth, launcher.roots());
-    let ended = runtime.block_on(app::run(config, sidecar, launcher, shutdown, requests));
+    let anchored = anchor.zip(inherited).map(|(anchor, mut inherited)| {
+        let anchored = Anchored {
+            anchor: anchor.clone(),
+            listener: inherited.listener.take(),
+            crash: inherited.crash.take(),
+            crashes: inherited.crashes,
+        };
+        launcher.set_anchor(anchor, inherited);
+        anchored
+    });
+    let ended = runtime.block_on(app::run(
+        config, sidecar, launcher, shutdown, requests, anchored,
+    ));
     // On Windows, threads of the runtime read the apps' output as long as any process that was left
     // behind has its other end.
     runtime.shutdown_timeout(thread::EXIT_GRACE);

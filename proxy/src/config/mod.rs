@@ -106,6 +106,7 @@ impl Config {
             typo,
         })?;
         observing::check_placeholders(run)?;
+        Platform::check_anchor(run)?;
         let supervisor = instances::supervisor(run, &state, &command)?;
         let admin = observing::admin(run)?;
         let pages = error_pages::folder(run)?;

@@ -108,6 +108,18 @@ impl<'a> Platform<'a> {
         Some(folder.join("handoff-{sidecar}.log"))
     }
 
+    /// Refuses an anchor where there is none.
+    pub(super) fn check_anchor(run: &Run) -> Result<(), ConfigError> {
+        if cfg!(windows) && run.anchor.anchor == Switch::On {
+            return Err(ConfigError::Value {
+                key: "--anchor".into(),
+                value: word(&run.anchor.anchor),
+                expected: "off: only Linux has an anchor so far",
+            });
+        }
+        Ok(())
+    }
+
     /// Returns the treatment of users' tokens, which only this platform leaves behind.
     pub(super) fn windows_auth(&self, run: &Run) -> Result<WindowsAuth, ConfigError> {
         let configured = run.upstream.windows_auth;

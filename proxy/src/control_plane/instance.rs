@@ -180,6 +180,27 @@ pub(super) async fn follow<P: Process>(
         }
         StartResult::StopRequested => {}
     }
+    report(serve(process, suspect, stop_time, config.stop_timeout, &report).await);
+}
+
+/// Follows a process that has been ready before to its end.
+pub(super) async fn follow_adopted<P: Process>(
+    process: P,
+    stop_timeout: Duration,
+    stop_time: StopTime,
+    report: impl Fn(InstanceEvent),
+) {
+    report(serve(process, None, stop_time, stop_timeout, &report).await);
+}
+
+/// Waits for the end of an instance, or ends it when that is requested.
+async fn serve<P: Process>(
+    mut process: P,
+    suspect: Option<(Stranger, SocketAddr)>,
+    mut stop_time: StopTime,
+    stop_timeout: Duration,
+    report: &impl Fn(InstanceEvent),
+) -> InstanceEvent {
     let naming = async {
         if let Some((stranger, address)) = suspect
             && let Some(name) = stranger.name().await
@@ -197,10 +218,10 @@ pub(super) async fn follow<P: Process>(
     };
     let exit = match exited {
         Some(exit) => exit,
-        None => stop(&mut process, stop_time, config.stop_timeout).await,
+        None => stop(&mut process, stop_time, stop_timeout).await,
     };
     let probe = None;
-    report(InstanceEvent::Exited { exit, probe });
+    InstanceEvent::Exited { exit, probe }
 }
 
 /// Waits until the instance is ready, or cannot become so.

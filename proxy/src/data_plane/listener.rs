@@ -101,6 +101,11 @@ impl Listener {
         Ok(Self(socket.into()))
     }
 
+    /// Returns the socket.
+    pub(crate) fn socket(&self) -> &std::net::TcpListener {
+        &self.0
+    }
+
     /// Converts it for the runtime of the caller.
     pub(crate) fn into_tokio(self) -> io::Result<tokio::net::TcpListener> {
         tokio::net::TcpListener::from_std(self.0)

@@ -11,6 +11,7 @@
 //! Deployers and sidecars reach each other in no other way, so they may run in different
 //! containers, and several sidecars may share one folder. Each file is replaced in one step.
 
+pub mod anchored;
 pub mod before_start;
 pub mod canary;
 pub mod checksum_file;

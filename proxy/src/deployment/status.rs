@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::anchored::AnchoredStatus;
 pub use super::data_left::DataLeft;
 pub use super::gave_way::GaveWay;
 pub use super::handoff::{Handoff, LaunchCause, Outcome};
@@ -38,6 +39,9 @@ pub struct Status {
     pub version: Cow<'static, str>,
     /// Process id of handoff.
     pub pid: u32,
+    /// The process that does the work, if `pid` is its anchor.
+    #[serde(default)]
+    pub anchored: Option<AnchoredStatus>,
     /// Machine on which `pid` has a meaning.
     pub machine: Option<String>,
     /// Name of the machine, for people.
@@ -364,6 +368,7 @@ impl Status {
             sidecar,
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
+            anchored: None,
             machine: shared_pid_namespace(),
             host: host_name(),
             listen,
@@ -411,9 +416,9 @@ impl Status {
 
     /// Adds a launch, and removes the oldest one when there are too many.
     pub fn add_launch(&mut self, release: &Release, generation: Generation) -> &mut Handoff {
-        if self.handoffs.len() == HISTORY {
-            self.handoffs.pop_front();
-        }
+        // Those of an earlier process of the sidecar may be more.
+        let excess = (self.handoffs.len() + 1).saturating_sub(HISTORY);
+        self.handoffs.drain(..excess);
         self.handoffs.push_back(Handoff::new(release, generation));
         let last = self.handoffs.len() - 1;
         &mut self.handoffs[last]

@@ -109,8 +109,15 @@ pub async fn notify(command: String, mut status: watch::Receiver<Status>) {
     let (events, queued) = mpsc::channel(MAX_QUEUED);
     tokio::task::spawn_local(run_for_each(command, queued));
     let mut detector = EventDetector::default();
+    // An earlier process of this sidecar has reported what it left.
+    let anchored = status.borrow().anchored.clone();
+    let mut is_reported = anchored.is_some_and(|anchored| anchored.crashes > 0);
     while status.changed().await.is_ok() {
-        for event in detector.new_events(&status.borrow_and_update()) {
+        let found = detector.new_events(&status.borrow_and_update());
+        if std::mem::take(&mut is_reported) {
+            continue;
+        }
+        for event in found {
             let kind = event.event;
             if events.try_send(event).is_err() {
                 tracing::warn!(

@@ -1,6 +1,6 @@
 //! The launcher of processes: what Unix and Windows share.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::ready;
 use std::io;
@@ -10,8 +10,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::process::{Child, ChildStdin, Command};
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
 
+use super::anchor::{Anchor, Inheritance, Input, KeptChild, Root};
 use super::announcement::{STATE_FILE, StateFile};
 use super::orphans::{MARK, ProcessFamily, ProcessRecords};
 use super::output::{AppLog, Output, OutputStream};
@@ -19,13 +21,12 @@ use super::program::SearchPath;
 use super::stop::Stop;
 use super::tree::ProcessTree;
 use super::{
-    Exit, Launch, LaunchError, LaunchSpec, Process, ProcessRole, StopFuture, app_request, os,
-    program,
+    AdoptedProcess, Adoption, Exit, Launch, LaunchError, LaunchSpec, Process, ProcessRole,
+    StopFuture, app_request, os, program,
 };
 use crate::os::descriptors;
-use crate::os::inherit;
 use crate::os::signal;
-use crate::release::Generation;
+use crate::release::{Generation, ReleaseId};
 
 /// Variables of systemd that are meant for this process and would mislead the app.
 const OWN_VARIABLES: [&str; 7] = [
@@ -47,6 +48,19 @@ pub struct OsLauncher {
     records: OnceCell<Option<Rc<ProcessRecords>>>,
     roots: Roots,
     app_log: Option<AppLog>,
+    anchor: Option<Anchor>,
+    inherited: RefCell<Inheritance>,
+}
+
+/// Facts about an instance, which the anchor keeps with it.
+#[derive(Debug, Serialize, Deserialize)]
+struct LaunchNote {
+    generation: Generation,
+    release: ReleaseId,
+    port: u16,
+    /// Value of [`MARK`] in its environment; empty if it has none.
+    mark: String,
+    state_file: Option<PathBuf>,
 }
 
 /// The root process of each running instance.
@@ -66,15 +80,13 @@ pub struct OsProcess {
     state_file: Option<StateFile>,
     /// Processes that killing the tree may miss; `None` where it misses none.
     family: Option<ProcessFamily>,
-    child: Child,
+    root: Root,
     tree: os::Tree,
     output: Output,
     /// Its entry among the roots; a step has none.
     _root: Option<RootEntry>,
     stop: Stop,
     port: u16,
-    /// Standard input, whose end asks the app to stop (`--stop stdin`).
-    stdin: Option<ChildStdin>,
 }
 
 // === impl OsLauncher ===
@@ -88,6 +100,8 @@ impl OsLauncher {
             records: OnceCell::new(),
             roots: Roots::default(),
             app_log: None,
+            anchor: None,
+            inherited: RefCell::default(),
         }
     }
 
@@ -98,7 +112,7 @@ impl OsLauncher {
 
     fn records(&self) -> Option<&Rc<ProcessRecords>> {
         let open = || {
-            let opened = ProcessRecords::open(&self.folder);
+            let opened = ProcessRecords::open(&self.folder, self.anchor.as_ref());
             let opened = opened.inspect_err(|error| {
                 tracing::warn!(
                     event = "process_records_not_opened",
@@ -115,6 +129,76 @@ impl OsLauncher {
     /// Returns the root processes of its running instances, kept up to date.
     pub fn roots(&self) -> Roots {
         self.roots.clone()
+    }
+
+    /// Lets the anchor start instances, so that they survive this process, and takes over what it
+    /// keeps.
+    pub fn set_anchor(&mut self, anchor: Anchor, inherited: Inheritance) {
+        self.anchor = Some(anchor);
+        self.inherited = RefCell::new(inherited);
+    }
+
+    /// Takes charge of an instance that an earlier process of this sidecar launched.
+    fn adopt_one(&self, kept: KeptChild, stop: &Stop) -> Option<AdoptedProcess<OsProcess>> {
+        let root = Root::Anchored(kept.child);
+        let pid = root.id();
+        let adopt = || -> io::Result<AdoptedProcess<OsProcess>> {
+            let note: LaunchNote = serde_json::from_str(&kept.note)?;
+            let (generation, release) = (note.generation, note.release.clone());
+            let state_file = note.state_file.clone().map(StateFile::new);
+            let role = ProcessRole::Instance;
+            let process = self.follow(root, note, state_file, stop.clone(), role)?;
+            Ok(AdoptedProcess {
+                generation,
+                release,
+                process,
+            })
+        };
+        let adopted = adopt().inspect_err(|error| {
+            tracing::warn!(
+                event = "instance_not_adopted",
+                pid,
+                %error,
+                "an instance that runs cannot be taken over: it ends with handoff"
+            );
+        });
+        adopted.ok()
+    }
+
+    /// Follows the process tree of a root that runs.
+    fn follow(
+        &self,
+        mut root: Root,
+        note: LaunchNote,
+        state_file: Option<StateFile>,
+        stop: Stop,
+        role: ProcessRole,
+    ) -> io::Result<OsProcess> {
+        let pid = root.id().unwrap_or_default();
+        let tree = os::Tree::adopt(&root)?;
+        let records = self.records();
+        let records = records.filter(|_| !tree.is_killed_with_sidecar());
+        let mut output = Output::new(note.generation, note.release, self.app_log.clone());
+        let (stdout, stderr) = root.take_output()?;
+        if let Some(stdout) = stdout {
+            output.follow(stdout, OutputStream::Stdout);
+        }
+        if let Some(stderr) = stderr {
+            output.follow(stderr, OutputStream::Stderr);
+        }
+        let is_instance = role == ProcessRole::Instance;
+        Ok(OsProcess {
+            family: records.and_then(|records| records.follow(pid, note.mark.clone())),
+            _root: is_instance.then(|| self.roots.enter(note.generation, pid)),
+            stop,
+            port: note.port,
+            pid,
+            mark: note.mark,
+            state_file,
+            root,
+            tree,
+            output,
+        })
     }
 }
 
@@ -136,41 +220,29 @@ impl Launch for OsLauncher {
             if let Some(mark) = &mark {
                 command.env(MARK, mark);
             }
-            let (generation, release) = (spec.generation, spec.release.clone());
             let is_instance = spec.role == ProcessRole::Instance;
             let state_file = records
                 .filter(|_| is_instance)
-                .and_then(|records| records.new_state_file(generation, release));
+                .and_then(|records| records.new_state_file(spec.generation, spec.release.clone()));
             if let Some(file) = &state_file {
                 command.env(STATE_FILE, file.path());
             }
-            let mut child = inherit::with_spawn_lock(|| command.spawn())?;
-            let pid = child.id().unwrap_or_default();
-            let tree = os::Tree::adopt(&child)?;
-            let records = records.filter(|_| !tree.is_killed_with_sidecar());
-            let mut output =
-                Output::new(spec.generation, spec.release.clone(), self.app_log.clone());
-            if let Some(stdout) = child.stdout.take() {
-                output.follow(stdout, OutputStream::Stdout);
-            }
-            if let Some(stderr) = child.stderr.take() {
-                output.follow(stderr, OutputStream::Stderr);
-            }
-            let mark = mark.unwrap_or_default();
-            Ok(OsProcess {
-                family: records.and_then(|records| records.follow(pid, mark.clone())),
-                _root: is_instance.then(|| self.roots.enter(spec.generation, pid)),
-                // Waiting for a child closes its standard input, unless that has been taken out.
-                stdin: child.stdin.take(),
-                stop: spec.stop.clone(),
+            let note = LaunchNote {
+                generation: spec.generation,
+                release: spec.release.clone(),
                 port: spec.port,
-                pid,
-                mark,
-                state_file,
-                child,
-                tree,
-                output,
-            })
+                mark: mark.unwrap_or_default(),
+                state_file: state_file.as_ref().map(|file| file.path().to_owned()),
+            };
+            let root = match &self.anchor {
+                Some(anchor) if is_instance => {
+                    let input = input(&spec);
+                    let note = serde_json::to_string(&note)?;
+                    Root::Anchored(anchor.spawn(&command, input, &note)?)
+                }
+                _ => Root::spawn(command)?,
+            };
+            self.follow(root, note, state_file, spec.stop.clone(), spec.role)
         };
         start().map_err(|source| LaunchError {
             // A share may be away for a while.
@@ -180,6 +252,31 @@ impl Launch for OsLauncher {
             source: explain_error(source, &spec),
             workdir: spec.workdir.clone(),
         })
+    }
+
+    fn adopt(&self, stop: &Stop) -> Adoption<OsProcess> {
+        let Inheritance {
+            record, children, ..
+        } = self.inherited.take();
+        let mut processes: Vec<_> = children
+            .into_iter()
+            .filter_map(|kept| self.adopt_one(kept, stop))
+            .collect();
+        processes.sort_by_key(|adopted| adopted.generation);
+        if self.anchor.is_some()
+            && let Some(records) = self.records()
+        {
+            let marks = processes.iter().map(|adopted| &adopted.process.mark);
+            records.end_strays(marks.map(String::as_str));
+        }
+        Adoption { record, processes }
+    }
+
+    fn keep_record(&self, record: &str) {
+        if let Some(anchor) = &self.anchor {
+            // Without its anchor, this process is about to end.
+            let _ = anchor.keep_record(record);
+        }
     }
 }
 
@@ -222,15 +319,23 @@ pub fn keep_own_settings(command: &mut Command) {
     }
 }
 
+/// Returns the standard input of a program: its end asks the app to stop (`--stop stdin`).
+fn input(spec: &LaunchSpec) -> Input {
+    if spec.stop == Stop::Stdin {
+        Input::Open
+    } else {
+        Input::Null
+    }
+}
+
 fn command(spec: &LaunchSpec) -> Command {
     let mut command = Command::new(&spec.program);
     command
         .args(&spec.args)
         .current_dir(&spec.workdir)
-        .stdin(if spec.stop == Stop::Stdin {
-            Stdio::piped()
-        } else {
-            Stdio::null()
+        .stdin(match input(spec) {
+            Input::Open => Stdio::piped(),
+            Input::Null => Stdio::null(),
         })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -270,7 +375,7 @@ impl Process for OsProcess {
     }
 
     async fn exited(&mut self) -> Exit {
-        let ended = self.tree.wait(&mut self.child).await;
+        let ended = self.tree.wait(&mut self.root).await;
         let is_success = ended.as_ref().is_ok_and(ExitStatus::success);
         let status = match ended {
             Ok(status) => status.to_string(),
@@ -292,8 +397,8 @@ impl Process for OsProcess {
                 Box::pin(app_request::stop(self.port, method, path))
             }
             Stop::Stdin => {
-                drop(self.stdin.take());
-                Box::pin(ready(Ok(())))
+                let closed = self.root.close_input();
+                Box::pin(ready(closed))
             }
             Stop::Kill => {
                 self.kill();
@@ -306,7 +411,7 @@ impl Process for OsProcess {
     fn kill(&mut self) {
         self.tree.kill();
         // At least the root, where a job was refused.
-        let _ = self.child.start_kill();
+        let _ = self.root.start_kill();
     }
 
     fn output(&self) -> VecDeque<String> {

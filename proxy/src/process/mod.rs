@@ -15,8 +15,11 @@ use self::variables::Variables;
 use crate::release::{Generation, ReleaseId};
 
 pub mod access_token;
+pub mod anchor;
 pub mod announcement;
 mod app_request;
+#[cfg(unix)]
+mod children;
 pub mod command;
 pub mod console;
 mod orphans;
@@ -50,6 +53,13 @@ pub trait Launch: 'static {
     /// # Errors
     /// [`LaunchError`] if the system refuses.
     fn launch(&self, spec: LaunchSpec) -> Result<Self::Process, LaunchError>;
+
+    /// Takes charge of what an earlier process of this sidecar left. It is called once, before the
+    /// first launch.
+    fn adopt(&self, stop: &Stop) -> Adoption<Self::Process>;
+
+    /// Keeps a record for the process that follows this one, if there may be one.
+    fn keep_record(&self, record: &str);
 }
 
 /// A running process tree. Dropping it ends the tree.
@@ -77,6 +87,26 @@ pub trait Process {
 
     /// Returns the file in which it reads its own state, if it has one.
     fn state_file(&self) -> Option<PathBuf>;
+}
+
+/// The state that an earlier process of this sidecar left.
+#[derive(Debug)]
+pub struct Adoption<P> {
+    /// Record that was kept last.
+    pub record: Option<String>,
+    /// Its instances, in the order of their launches.
+    pub processes: Vec<AdoptedProcess<P>>,
+}
+
+/// An instance that an earlier process of this sidecar launched.
+#[derive(Debug)]
+pub struct AdoptedProcess<P> {
+    /// Number of the launch.
+    pub generation: Generation,
+    /// Id of the release.
+    pub release: ReleaseId,
+    /// The process.
+    pub process: P,
 }
 
 /// Everything that a launch needs.

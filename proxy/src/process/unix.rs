@@ -1,7 +1,7 @@
 //! Linux: a process group for the tree, a pidfd to see the root end before it is reaped, a
 //! parent-death signal for when this process is killed.
 
-#![expect(unsafe_code, reason = "pre_exec has no safe interface")]
+#![expect(unsafe_code, reason = "a descriptor is registered")]
 
 use std::collections::BTreeSet;
 use std::future::ready;
@@ -12,12 +12,14 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use super::StopFuture;
+use super::anchor::Root;
+use super::children;
 use super::orphans::MARK;
 use super::stop::Stop;
 use crate::os::procfs::{self, ProcessStat};
@@ -40,24 +42,9 @@ pub(super) struct Tree {
 }
 
 /// Prepares a child that leads a process group of its own and dies with this process.
-///
-/// The parent-death signal is sent at the end of the *thread* that forked (prctl(2),
-/// PR_SET_PDEATHSIG): launch from a thread that lives as long as the process.
 pub(super) fn prepare(command: &mut Command, _: &Stop) {
-    let parent = rustix::process::getpid();
     command.process_group(0);
-    let die_with_parent = move || {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // The parent may have died before the call above.
-        if rustix::process::getppid() == Some(parent) {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::BrokenPipe.into())
-        }
-    };
-    // SAFETY: between fork and exec the closure makes two system calls, allocates nothing and
-    // takes no lock.
-    unsafe { command.pre_exec(die_with_parent) };
+    children::end_with_this_thread(command);
 }
 
 /// Returns whether a start failed because of the program that was to be started.
@@ -84,8 +71,8 @@ pub(super) fn explain_error(error: io::Error, _: &Path) -> io::Error {
 
 impl Tree {
     /// Takes charge of the group of a child that [`prepare`] has prepared.
-    pub(super) fn adopt(child: &Child) -> io::Result<Self> {
-        let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+    pub(super) fn adopt(root: &Root) -> io::Result<Self> {
+        let pid = root.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         let root = pid.ok_or(io::ErrorKind::NotFound)?;
         // Without a pidfd (Linux before 5.3) the root is reaped before the rest is killed.
         let root_ended = rustix::process::pidfd_open(root, PidfdFlags::NONBLOCK)
@@ -105,9 +92,9 @@ impl Tree {
 
     /// Waits for the root, then kills what it left behind; after a stop, the rest is asked to stop
     /// first.
-    pub(super) async fn wait(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
+    pub(super) async fn wait(&mut self, root: &mut Root) -> io::Result<ExitStatus> {
         if let Some(root_ended) = &self.root_ended {
-            // On an error `child.wait` waits instead.
+            // On an error `root.wait` waits instead.
             let _ = root_ended.readable().await;
             // Until the root is reaped, its id cannot become that of another group.
             if let Some(signal) = self.stop_signal {
@@ -115,12 +102,12 @@ impl Tree {
             }
             self.kill();
         }
-        let status = child.wait().await;
+        let status = root.wait().await;
         if self.root_ended.is_none() {
             self.kill();
         }
         if !std::mem::replace(&mut self.is_reaped, true) {
-            reap_rest(self.root);
+            children::reap_rest(self.root);
         }
         status
     }
@@ -199,29 +186,6 @@ pub(super) fn is_adopted(pid: u32, root: u32, mark: &str) -> bool {
         || procfs::has_variable(pid, |other| other == variable)
 }
 
-/// Reaps the processes that the root has left behind, if they have become children of this process:
-/// if that is the first one of a container, no other can reap them.
-///
-/// The root has been reaped. Its group keeps its id while it has members, and nothing else waits for
-/// them.
-fn reap_rest(group: Pid) {
-    // Usually an error: there are no such children.
-    let next = move || rustix::process::waitpgid(group, WaitOptions::NOHANG);
-    let mut reaped = next();
-    while let Ok(Some(_)) = reaped {
-        reaped = next();
-    }
-    if reaped.is_ok() {
-        tokio::spawn(async move {
-            while let Ok(reaped) = next() {
-                if reaped.is_none() {
-                    tokio::time::sleep(POLL_INTERVAL).await;
-                }
-            }
-        });
-    }
-}
-
 fn signal_of(stop: &Stop) -> Signal {
     match stop {
         Stop::CtrlC => Signal::INT,
@@ -260,13 +224,13 @@ mod tests {
         }
     }
 
-    fn shell(script: &str) -> (Child, Tree) {
+    fn shell(script: &str) -> (Root, Tree) {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         prepare(&mut command, &Stop::Term);
-        let child = command.spawn().unwrap();
-        let tree = Tree::adopt(&child).unwrap();
-        (child, tree)
+        let root = Root::spawn(command).unwrap();
+        let tree = Tree::adopt(&root).unwrap();
+        (root, tree)
     }
 
     async fn eventually(is_so: impl Fn() -> bool) {

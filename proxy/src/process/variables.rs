@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 /// Environment variables of an app. They may hold secrets: only their names are shown.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Variables(Vec<(OsString, OsString)>);
 
 // === impl Variables ===

@@ -31,6 +31,7 @@ use windows_sys::Win32::System::Threading::{
 };
 
 use super::StopFuture;
+use super::anchor::Root;
 use super::console::{self, ConsoleEvent};
 use super::stop::Stop;
 
@@ -101,7 +102,10 @@ pub(super) fn explain_error(error: io::Error, workdir: &Path) -> io::Error {
 
 impl Tree {
     /// Puts a suspended child into a job of its own, and lets it run.
-    pub(super) fn adopt(child: &Child) -> io::Result<Self> {
+    pub(super) fn adopt(root: &Root) -> io::Result<Self> {
+        let Root::Own(child, _) = root else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
         let root = child.id().ok_or(io::ErrorKind::NotFound)?;
         let job = job_of(child).inspect_err(|error| {
             tracing::warn!(
@@ -118,8 +122,8 @@ impl Tree {
     }
 
     /// Waits for the root, then kills what it left behind.
-    pub(super) async fn wait(&self, child: &mut Child) -> io::Result<ExitStatus> {
-        let status = child.wait().await;
+    pub(super) async fn wait(&self, root: &mut Root) -> io::Result<ExitStatus> {
+        let status = root.wait().await;
         self.kill();
         status
     }

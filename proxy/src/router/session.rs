@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The name of one generation in the cookies of clients: random, as it tells nothing and cannot be
 /// guessed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SessionToken(u64);
 
 /// A client's session, as its cookie describes it.

@@ -369,7 +369,17 @@ async fn a_canary_gets_its_share_of_new_clients_and_everybody_keeps_their_side()
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let token = Some(SessionToken::random());
         let generation = Generation(generation);
-        Upstream::with_counts(generation, address, None, None, Arc::default(), token).0
+        let protocol = AppProtocol::default();
+        Upstream::with_counts(
+            generation,
+            address,
+            protocol,
+            None,
+            None,
+            Arc::default(),
+            token,
+        )
+        .0
     };
     let router = Router::new(HOLD);
     router.promote(with_session(1));

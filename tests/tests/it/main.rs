@@ -5,6 +5,7 @@
 
 mod admin;
 mod admin_page;
+mod anchor;
 mod app_http2;
 mod apps;
 mod artifact_archive;

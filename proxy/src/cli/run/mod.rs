@@ -9,12 +9,14 @@ use clap::{Arg, Args};
 
 use super::origins::Origins;
 
+mod anchoring;
 mod artifacts;
 mod instances;
 mod observing;
 mod reloadable;
 mod traffic;
 
+pub use anchoring::AnchorOptions;
 pub use artifacts::{
     ArchiveOptions, AssetOptions, DetectionOptions, SourceOptions, StorageOptions,
 };
@@ -84,6 +86,9 @@ pub struct Run {
 
     #[command(flatten)]
     pub shutdown: ShutdownOptions,
+
+    #[command(flatten)]
+    pub anchor: AnchorOptions,
 
     #[command(flatten)]
     pub storage: StorageOptions,

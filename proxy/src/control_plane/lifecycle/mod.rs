@@ -59,6 +59,7 @@ use self::state::{
 use self::state::{Serving, Spare};
 use crate::release::{Generation, ReleaseId};
 
+mod adoption;
 mod commands;
 mod decide;
 mod giving_way;

@@ -191,6 +191,13 @@ impl Memory {
         good
     }
 
+    /// Returns the launches of this sidecar, oldest first.
+    pub fn own_launches(&self) -> Vec<Handoff> {
+        let launches = self.records.launches.iter();
+        let own = launches.filter(|launch| launch.sidecar == self.sidecar);
+        own.map(|launch| launch.handoff.clone()).collect()
+    }
+
     /// Records that a launch of this sidecar became active, and removes a refusal of its content.
     pub fn record_promotion(&mut self, release: &Release, handoff: Handoff) {
         let digest = handoff.digest.clone();

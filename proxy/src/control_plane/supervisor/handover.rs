@@ -1,5 +1,6 @@
 //! The handover of requests from one instance to the next, and the end of the one before.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -31,12 +32,33 @@ enum EvictionCause {
 impl<L: Launch> Supervisor<L> {
     pub(super) fn promote(&mut self, generation: Generation) {
         let superseded = self.router.routed();
-        let Some(instance) = self.instances.get_mut(generation) else {
+        let Some((from, address)) = self.begin_service(generation) else {
             return;
         };
-        let Some(address) = instance.address else {
-            return;
-        };
+        if from == InstanceState::Staged {
+            self.journal.status.staged_until_ms = None;
+            self.stage_end = Timer::default();
+        }
+        let took = self.journal.cause.elapsed();
+        if let Some(instance) = self.instances.get(generation) {
+            let change = (Some(from), Some(InstanceState::Active));
+            let promoted = Change::Promoted { address, took };
+            self.journal
+                .log_change(generation, &instance.release, change, &promoted);
+        }
+        self.journal
+            .record_promotion(generation, from, superseded, took);
+        self.journal.remember_promotion(generation, &self.releases);
+        self.keep_record(generation);
+    }
+
+    /// Routes new requests to an instance, and returns its state before and its address.
+    pub(super) fn begin_service(
+        &mut self,
+        generation: Generation,
+    ) -> Option<(InstanceState, SocketAddr)> {
+        let instance = self.instances.get_mut(generation)?;
+        let address = instance.address?;
         let from = instance.enter(InstanceState::Active);
         let serves = (instance.release.clone(), instance.artifact.clone());
         if let Some((release, copy)) = self.served.replace(serves)
@@ -46,11 +68,6 @@ impl<L: Launch> Supervisor<L> {
         }
         let upstream = instance.route(generation, address, &self.messages);
         self.router.promote(upstream);
-        if from == InstanceState::Staged {
-            self.journal.status.staged_until_ms = None;
-            self.stage_end = Timer::default();
-        }
-        let took = self.journal.cause.elapsed();
         let liveness = self.settings.liveness.clone();
         let (user, protocol) = (instance.user, instance.protocol);
         let messages = self.messages.clone();
@@ -62,13 +79,7 @@ impl<L: Launch> Supervisor<L> {
         });
         let settled = Message::Lifecycle(Event::Settled(generation));
         instance.settling = Timer::send_after(SETTLED, &self.messages, settled);
-        let change = (Some(from), Some(InstanceState::Active));
-        let promoted = Change::Promoted { address, took };
-        self.journal
-            .log_change(generation, &instance.release, change, &promoted);
-        self.journal
-            .record_promotion(generation, from, superseded, took);
-        self.journal.remember_promotion(generation, &self.releases);
+        Some((from, address))
     }
 
     pub(super) fn withdraw(&self) {

@@ -32,7 +32,7 @@ pub(super) struct Instance {
     pub(super) state: InstanceState,
     /// True while `--before-start` runs: there is no process yet.
     pub(super) is_preparing: bool,
-    since: UnixMillis,
+    pub(super) since: UnixMillis,
     pub(super) pid: Option<u32>,
     pub(super) address: Option<SocketAddr>,
     /// The user who listened there when it became ready, if that is looked at.
@@ -50,7 +50,7 @@ pub(super) struct Instance {
     promotions: u32,
     answers: Option<Arc<ResponseCounts>>,
     /// Its name in the cookies of clients, with `--sticky`.
-    session: Option<SessionToken>,
+    pub(super) session: Option<SessionToken>,
     pub(super) progress: Arc<Progress>,
     pub(super) state_file: Option<PathBuf>,
     pub(super) eviction: Timer,
@@ -187,8 +187,18 @@ impl Instance {
         session: Option<SessionToken>,
     ) -> Self {
         Self {
-            release: release.id.clone(),
-            artifact: release.artifact.clone(),
+            environment,
+            answers,
+            session,
+            ..Self::adopted(release.id.clone(), release.artifact.clone())
+        }
+    }
+
+    /// Creates an instance that runs already. Little is known of it yet.
+    pub(super) fn adopted(release: ReleaseId, artifact: PathBuf) -> Self {
+        Self {
+            release,
+            artifact,
             state: InstanceState::Candidate,
             is_preparing: false,
             since: UnixMillis::now(),
@@ -198,13 +208,13 @@ impl Instance {
             protocol: AppProtocol::default(),
             warning: None,
             note: None,
-            environment,
+            environment: Variables::default(),
             stop: watch::Sender::new(None),
             last_probe: LastProbe::default(),
             upstream: Weak::new(),
             promotions: 0,
-            answers,
-            session,
+            answers: None,
+            session: None,
             progress: Arc::default(),
             state_file: None,
             eviction: Timer::default(),

@@ -44,6 +44,7 @@ pub(super) struct Cause {
 /// A change of an instance's state, for the log.
 pub(super) enum Change {
     Launched { pid: u32, port: u16 },
+    Adopted { pid: u32 },
     NotLaunched,
     Promoted { address: SocketAddr, took: Duration },
     Kept,
@@ -359,6 +360,7 @@ impl Change {
     fn event(&self) -> &'static str {
         match self {
             Self::Launched { .. } => "instance_launched",
+            Self::Adopted { .. } => "instance_adopted",
             Self::NotLaunched => "instance_not_launched",
             Self::Promoted { .. } => "instance_promoted",
             Self::Kept => "instance_kept",
@@ -377,6 +379,10 @@ impl fmt::Display for Change {
             Self::Launched { pid, port } => {
                 write!(f, "instance launched as process {pid} for port {port}")
             }
+            Self::Adopted { pid } => write!(
+                f,
+                "instance taken over as process {pid} from a process of handoff that has ended"
+            ),
             Self::NotLaunched => write!(f, "instance could not be launched"),
             Self::Promoted { address, took } => {
                 let micros = Duration::from_micros(u64::try_from(took.as_micros()).unwrap_or(0));

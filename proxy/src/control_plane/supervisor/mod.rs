@@ -37,6 +37,7 @@ use crate::process::Launch;
 use crate::release::{Digest, Generation, Release, ReleaseId};
 use crate::router::Router;
 
+mod adoption;
 mod before_start;
 mod canary;
 mod commands;

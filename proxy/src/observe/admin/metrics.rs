@@ -276,7 +276,8 @@ impl Scrape {
             "Lines that were dropped because they could not be written in time, by log",
             dropped.map(|(of, lines)| ([("log", (*of).to_owned())], *lines)),
         )?;
-        let memory = resident_memory(self.status.pid);
+        let anchored = self.status.anchored.as_ref();
+        let memory = resident_memory(anchored.map_or(self.status.pid, |proxy| proxy.pid));
         metric.one_gauge(
             "process_resident_memory",
             "Resident memory of handoff itself",

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 
 use self::identity::ProcessIdentity;
 use super::ProcessRole;
+use super::anchor::Anchor;
 use super::announcement::{AnnouncedState, Announcement, StateFile};
 use crate::os::files::{self, Access};
 use crate::os::machine::pid_namespace;
@@ -72,16 +73,24 @@ struct RecordFile {
 
 impl ProcessRecords {
     /// Kills the processes that dead sidecars have left, and begins a record in the same folder.
-    pub(super) fn open(folder: &Path) -> io::Result<Rc<Self>> {
+    /// With an anchor, the instances live as long as that, and so does the record.
+    pub(super) fn open(folder: &Path, anchor: Option<&Anchor>) -> io::Result<Rc<Self>> {
         files::make_own_folder(folder, Access::None)?;
         kill_orphans(folder);
-        let pid = std::process::id();
+        let pid = anchor.map_or_else(std::process::id, Anchor::pid);
         let started = os::identify(pid).map_or(0, |process| process.started);
         let mark = format!("{pid}-{started}");
         let lock = files::try_lock(&folder.join(&mark).with_extension("lock"));
+        if let Some(anchor) = anchor {
+            // Without a lock, the anchor has had it since an earlier process.
+            lock.as_ref()
+                .map_or(Ok(()), |lock| anchor.keep("records", lock))?;
+        } else if lock.is_none() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         Ok(Rc::new(Self {
             file: folder.join(&mark).with_extension("json"),
-            lock: Some(lock.ok_or(io::ErrorKind::WouldBlock)?),
+            lock,
             mark,
             known: RefCell::default(),
             sweeps: RefCell::default(),
@@ -94,6 +103,18 @@ impl ProcessRecords {
         match role {
             ProcessRole::Instance => format!("{}/{generation}", self.mark),
             ProcessRole::Step => format!("{}/{generation}/step", self.mark),
+        }
+    }
+
+    /// Kills what an earlier process of this sidecar has started, except for instances with these
+    /// marks.
+    pub(super) fn end_strays<'a>(&self, adopted: impl Iterator<Item = &'a str>) {
+        let mut strays = os::find_marked(&self.mark);
+        for mark in adopted {
+            strays = &strays - &os::find_marked(mark);
+        }
+        for stray in &strays {
+            os::kill(stray);
         }
     }
 
@@ -370,7 +391,7 @@ mod tests {
             content.processes
         };
         let follow = async {
-            let records = ProcessRecords::open(folder.path()).unwrap();
+            let records = ProcessRecords::open(folder.path(), None).unwrap();
             let (shell, script) = if cfg!(windows) {
                 ("cmd", ["/c", "cmd"])
             } else {

@@ -1,0 +1,83 @@
+//! Instances that an earlier process of the sidecar left.
+
+use super::{Active, Instance, Lifecycle, Serving};
+use crate::release::{Generation, ReleaseId};
+
+impl Lifecycle {
+    /// Goes on with an active instance. Nothing has happened so far.
+    pub fn adopt_active(&mut self, generation: Generation, release: ReleaseId) {
+        self.record_good(&release);
+        self.has_served = true;
+        self.serving = Serving::Active(Active::new(Instance {
+            generation,
+            release,
+        }));
+        self.skip_launches(Some(generation));
+    }
+
+    /// Awaits the end of an instance that is asked to stop.
+    pub fn adopt_stopping(&mut self, generation: Generation) {
+        self.stopping.insert(generation);
+        self.skip_launches(Some(generation));
+    }
+
+    /// Gives later launches higher numbers than this one.
+    pub fn skip_launches(&mut self, latest: Option<Generation>) {
+        self.launched = latest.map_or(self.launched, |latest| self.launched.max(latest.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{detected, launch, release};
+    use super::super::{Action, Event, Policy};
+    use super::*;
+
+    fn lifecycle(can_overlap: bool) -> Lifecycle {
+        let policy = Policy {
+            max_draining: 2,
+            rapid_fails: 3,
+            can_overlap,
+            has_trials: false,
+            may_go_back: true,
+            has_sessions: false,
+        };
+        Lifecycle::new(policy, Vec::new())
+    }
+
+    #[test]
+    fn the_release_of_an_adopted_instance_is_not_launched_again_and_a_newer_one_is() {
+        let mut lifecycle = lifecycle(true);
+        lifecycle.adopt_active(Generation(7), release("v1"));
+        lifecycle.adopt_stopping(Generation(8));
+        assert_eq!(lifecycle.on(detected("v1")), []);
+        assert_eq!(lifecycle.on(detected("v2")), [launch(9, "v2")]);
+        let promoted = lifecycle.on(Event::Ready(Generation(9)));
+        assert!(
+            promoted.contains(&Action::Promote(Generation(9))),
+            "{promoted:?}"
+        );
+        assert!(
+            promoted.contains(&Action::Drain(Generation(7))),
+            "{promoted:?}"
+        );
+    }
+
+    #[test]
+    fn a_launch_that_needs_room_awaits_the_end_of_adopted_instances() {
+        let mut lifecycle = lifecycle(false);
+        lifecycle.adopt_stopping(Generation(3));
+        assert_eq!(lifecycle.on(detected("v1")), []);
+        let ended = lifecycle.on(Event::Exited(Generation(3)));
+        assert_eq!(ended, [launch(4, "v1")]);
+    }
+
+    #[test]
+    fn an_adopted_instance_that_crashes_is_launched_again() {
+        let mut lifecycle = lifecycle(true);
+        lifecycle.adopt_active(Generation(1), release("v1"));
+        let crashed = lifecycle.on(Event::Exited(Generation(1)));
+        assert_eq!(crashed, [Action::Withdraw, Action::RetryAfter(0)]);
+        assert_eq!(lifecycle.on(Event::RetryDue), [launch(2, "v1")]);
+    }
+}

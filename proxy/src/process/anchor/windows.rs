@@ -1,0 +1,105 @@
+//! There is no anchor on Windows yet.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::TcpListener;
+use std::process::ExitStatus;
+
+use tokio::process::{ChildStderr, ChildStdout, Command};
+
+use super::{Inheritance, Input};
+
+/// The anchor of this process: there is none.
+#[derive(Clone, Debug)]
+pub struct Anchor(Infallible);
+
+/// A child of the anchor: there is none.
+#[derive(Debug)]
+pub(in crate::process) struct AnchoredChild(Infallible);
+
+/// Returns false: the configuration refuses `--anchor on`.
+#[must_use]
+pub fn is_to_anchor(_: bool) -> bool {
+    false
+}
+
+/// Refuses to run.
+///
+/// # Errors
+/// Always.
+pub fn run() -> io::Result<u8> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+// === impl Anchor ===
+
+impl Anchor {
+    /// Returns none.
+    ///
+    /// # Errors
+    /// None.
+    pub fn connect() -> io::Result<Option<(Self, Inheritance)>> {
+        Ok(None)
+    }
+
+    pub fn pid(&self) -> u32 {
+        match self.0 {}
+    }
+
+    pub fn keep_listener(&self, _: &TcpListener) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub fn release_listener(&self) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(in crate::process) fn keep<T>(&self, _: &str, _: &T) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub fn keep_record(&self, _: &str) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub fn keep_sidecar(&self, _: &str) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub fn report_serving(&self) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(in crate::process) fn spawn(
+        &self,
+        _: &Command,
+        _: Input,
+        _: &str,
+    ) -> io::Result<AnchoredChild> {
+        match self.0 {}
+    }
+}
+
+// === impl AnchoredChild ===
+
+impl AnchoredChild {
+    pub(super) fn id(&self) -> Option<u32> {
+        match self.0 {}
+    }
+
+    pub(super) fn take_output(&mut self) -> io::Result<(Option<ChildStdout>, Option<ChildStderr>)> {
+        match self.0 {}
+    }
+
+    pub(super) fn close_input(&self) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(super) fn reap(&mut self) -> io::Result<ExitStatus> {
+        match self.0 {}
+    }
+
+    pub(super) fn kill(&self) -> io::Result<()> {
+        match self.0 {}
+    }
+}
