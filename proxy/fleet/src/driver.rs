@@ -3,7 +3,7 @@
 //! Whoever runs it swaps the next step in; who loses a swap reads again. So several at once do no
 //! harm, one that ends leaves everything standing, and another one goes on.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use handoff::cli::output::{eprint_line, print_line};
 use handoff::commands::ExitStatus;
@@ -26,9 +26,10 @@ struct Drive<'a> {
     version: Option<Version>,
     machines: Machines,
     bake: Bake,
-    /// Time allowed for a group, and its begin.
-    timeout: Duration,
+    /// Time at which a group has begun.
     begun: Instant,
+    /// Machines that have not finished, with the reason.
+    late: Vec<(String, String)>,
 }
 
 /// Changes the channel to what `next` makes of it, and returns that; `None` if it makes nothing of it.
@@ -68,8 +69,8 @@ pub async fn drive(store: &Store, channel: Channel, pace: &Pace) -> Result<ExitS
         version: None,
         machines: Machines::default(),
         bake: Bake::default(),
-        timeout: pace.timeout,
         begun: Instant::now(),
+        late: Vec::new(),
     };
     loop {
         tokio::time::sleep(pace.poll).await;
@@ -79,6 +80,15 @@ pub async fn drive(store: &Store, channel: Channel, pace: &Pace) -> Result<ExitS
             Ok(None) | Err(StoreError::Lost) => {}
             // The machines go on without this command.
             Err(error) => eprint_line(format_args!("handoff-fleet: {error}")),
+        }
+        if Instant::now().saturating_duration_since(drive.begun) >= pace.timeout {
+            for (machine, reason) in &drive.late {
+                eprint_line(format_args!(
+                    "handoff-fleet: {machine} does not run it yet: {reason}"
+                ));
+            }
+            eprint_line("handoff-fleet: not in time: what is deployed stays");
+            return Ok(ExitStatus::Timeout);
         }
     }
 }
@@ -142,16 +152,8 @@ impl Drive<'_> {
                 return Ok(Some(finish(&tally, self.release())));
             }
         }
-        if Instant::now().saturating_duration_since(self.begun) < self.timeout {
-            return Ok(None);
-        }
-        for (machine, reason) in &tally.late {
-            eprint_line(format_args!(
-                "handoff-fleet: {machine} does not run it yet: {reason}"
-            ));
-        }
-        eprint_line("handoff-fleet: not in time: what is deployed stays");
-        Ok(Some(ExitStatus::Timeout))
+        self.late = tally.late;
+        Ok(None)
     }
 
     /// Reads the channel again. Returns false if it says something else.

@@ -134,4 +134,14 @@ fn a_write_whose_answer_is_lost_is_done_once() {
     assert_eq!(way.met(), 1);
     let status = store.status();
     assert_eq!(status["channel"]["serial"], 1, "{status}");
+
+    // Without the store a deploy ends in time all the same.
+    let options = ["deploy", &path, "--poll", "5s", "--timeout", "1s"];
+    let deploy = command::start(store.fleet_by(way.port, &options));
+    eventually(
+        || format!("a second write: {}", store.status()),
+        || (store.status()["channel"]["serial"] == 2).then_some(()),
+    );
+    way.set(Fault::Answer(""));
+    deploy.end().with(3).saying(&["the store:", "not in time"]);
 }
