@@ -23,11 +23,6 @@ use crate::router::HoldError;
 const RETRY_SOON: &str = "1";
 /// Value of `Retry-After` in a maintenance, in seconds.
 const RETRY_AFTER_MAINTENANCE: &str = "60";
-/// A request that may not be passed on.
-pub(super) struct RefusedRequest {
-    pub(super) error: ForwardError,
-    pub(super) headers: HeaderMap,
-}
 
 /// The reader of an error, as far as its request describes it.
 #[derive(Debug)]
@@ -42,14 +37,6 @@ enum ErrorForm {
     Html,
     Json,
     Text,
-}
-
-// === impl RefusedRequest ===
-
-impl RefusedRequest {
-    pub(super) fn new(error: ForwardError, headers: HeaderMap) -> Box<Self> {
-        Box::new(Self { error, headers })
-    }
 }
 
 // === impl ErrorRecipient ===

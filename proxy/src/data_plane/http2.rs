@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use super::activity::{Activity, ClientState, Ending, TURN};
 use super::bound::BoundSlot;
-use super::connections::{Client, Connections, Tracking};
+use super::connections::{Client, Connections, OpenConnection, Tracking};
 use super::context::ForwardContext;
 use super::forward::Forward;
 use super::response_body::ResponseBody;
@@ -300,7 +300,7 @@ impl hyper::service::Service<Request<Incoming>> for StreamService {
             stream: Stream::detached(),
             activity: Arc::new(Activity::new()),
             bound: BoundSlot::default(),
-            open: Rc::clone(&self.client.open),
+            open: OpenConnection::OfStream(Rc::clone(&self.client)),
         });
         let response = Forward::new(Rc::clone(&self.context), stream).call(request);
         Box::pin(async move {
