@@ -49,6 +49,26 @@ fn what_leads_back_to_what_was_deployed_is_warned_about_if_it_can_be_reached() {
     assert!(!site.log().contains("venv/bin/uvicorn,"));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_that_leads_back_has_a_remedy_of_its_own() {
+    let build = |version| {
+        let app = tests::binaries::sample_app().display();
+        let script = format!("exec '{app}' -port $1 --version-name {version}\n");
+        folder(version, &[("start", &script)])
+    };
+    let command = ["sh", "-c", "exec sh ./start {port}"];
+    let site = Site::watching_a_pointer()
+        .running(&command)
+        .start(build("v1"));
+    let v2 = site.upload(build("v2"));
+    std::os::unix::fs::symlink(v2.join("start"), v2.join("run")).expect("a link");
+    site.point(format!("{}\n", v2.display()));
+    site.await_version("v2");
+    site.await_log("ln -sr");
+    assert!(!site.log().contains("--editable"), "{}", site.log());
+}
+
 #[test]
 #[cfg_attr(windows, ignore = "Wine: has no Python")]
 fn an_empty_folder_beside_what_serves_takes_nothing_from_it() {

@@ -26,6 +26,7 @@ mod crash;
 mod deploy;
 mod deploy_files;
 mod deploy_in_place;
+mod deploy_mended;
 mod descriptors;
 mod desired;
 mod documentation;

@@ -51,7 +51,7 @@ fn a_rollback_to_nothing_ends_with_1_and_the_reason() {
         .saying(&["there is no release to go back to"]);
     asks(site.deployment(), &["rollback", "v0"])
         .with(1)
-        .saying(&["cannot go back to \"v0\"", "no earlier one is kept"]);
+        .saying(&["cannot go back to \"v0\"", "no other is remembered"]);
     site.await_launches(1);
 }
 
