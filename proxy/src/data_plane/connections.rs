@@ -76,7 +76,12 @@ pub(super) struct Tracking {
 
 /// One open connection, counted from its accept until it or its tunnel ends.
 #[derive(Debug)]
-pub(super) struct OpenConnection(Rc<Connections>);
+pub(super) enum OpenConnection {
+    /// The connection itself.
+    Own(Rc<Connections>),
+    /// A stream of a connection, which is counted once for all of them.
+    OfStream(Rc<Client>),
+}
 
 /// A client's connection; lives until the connection, or a tunnel made of it, has ended.
 #[derive(Debug)]
@@ -86,9 +91,7 @@ pub(super) struct Client {
     pub(super) activity: Arc<Activity>,
     /// The connection to the app that is this client's alone, if it has one.
     pub(super) bound: BoundSlot,
-    pub(super) open: Rc<OpenConnection>,
-    /// Limits of the bodies of a stream, which no sweep sees.
-    pub(super) stream_limits: Option<ClientLimits>,
+    pub(super) open: OpenConnection,
 }
 
 // === impl Client ===
@@ -106,13 +109,13 @@ impl Client {
 
     /// Registers a parked connection.
     pub(super) fn track_parked(self: &Rc<Self>, waker: &Waker) -> Tracking {
-        let OpenConnection(connections) = &*self.open;
+        let connections = self.open.connections();
         connections.parked.set(connections.parked.get() + 1);
         self.track_as(waker, true)
     }
 
     fn track_as(self: &Rc<Self>, waker: &Waker, is_parked: bool) -> Tracking {
-        let OpenConnection(connections) = &*self.open;
+        let connections = self.open.connections();
         let key = connections.tracked.borrow_mut().insert(TrackedConnection {
             client: Rc::clone(self),
             waker: waker.clone(),
@@ -383,13 +386,27 @@ impl OpenConnection {
         if connections.is_at_rest.replace(false) {
             connections.changed.notify_one();
         }
-        Self(Rc::clone(connections))
+        Self::Own(Rc::clone(connections))
+    }
+
+    /// Returns `true` for a stream, whose bodies no sweep sees.
+    pub(super) fn is_of_stream(&self) -> bool {
+        matches!(self, Self::OfStream(_))
+    }
+
+    fn connections(&self) -> &Rc<Connections> {
+        match self {
+            Self::Own(connections) => connections,
+            Self::OfStream(client) => client.open.connections(),
+        }
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.changed.notify_one();
+        if let Self::Own(connections) = self {
+            connections.open.fetch_sub(1, Ordering::Relaxed);
+            connections.changed.notify_one();
+        }
     }
 }

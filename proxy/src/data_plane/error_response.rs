@@ -24,11 +24,6 @@ use crate::router::HoldError;
 const RETRY_SOON: &str = "1";
 /// Value of `Retry-After` in a maintenance, in seconds.
 const RETRY_AFTER_MAINTENANCE: &str = "60";
-/// A request that may not be passed on.
-pub(super) struct RefusedRequest {
-    pub(super) error: ForwardError,
-    pub(super) headers: HeaderMap,
-}
 
 /// The reader of an error, as far as its request describes it.
 #[derive(Debug)]
@@ -45,14 +40,6 @@ enum ErrorForm {
     Text,
     /// A status of gRPC, without a body.
     Grpc,
-}
-
-// === impl RefusedRequest ===
-
-impl RefusedRequest {
-    pub(super) fn new(error: ForwardError, headers: HeaderMap) -> Box<Self> {
-        Box::new(Self { error, headers })
-    }
 }
 
 // === impl ErrorRecipient ===

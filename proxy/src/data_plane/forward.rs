@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::acquire::{PREVIEW, connect_with_retries, find_idle, retry};
+use super::acquire::{PREVIEW, connect_with_retries, find_idle, give_up, retry};
 use super::activity::ClientState;
 use super::app_http2::forward::{StreamRequest, forward_as_stream};
 use super::app_response::{ask_superseded, forward_response, start_tunnel};
@@ -21,7 +21,7 @@ use super::bound::Binding;
 use super::connections::Client;
 use super::context::ForwardContext;
 use super::error::ForwardError;
-use super::error_response::{ErrorRecipient, RefusedRequest, refuse};
+use super::error_response::{ErrorRecipient, refuse};
 use super::exchange::{ExchangeError, OutgoingRequest};
 use super::headers::{self, ConnectionLogin, HeaderFlags, RewrittenRequest};
 use super::local_response::{SpecialRequest, find_special};
@@ -48,7 +48,8 @@ struct PreparedRequest {
     version: Version,
     /// The client's side of an upgrade; awaited only after the app has switched protocols.
     upgrade: Option<OnUpgrade>,
-    protocols: Option<HeaderValue>,
+    /// The protocols of an upgrade. Boxed: they are rare, and every request's future has room for them.
+    protocols: Option<Box<HeaderValue>>,
     is_connection_login: bool,
     tokens: Option<RequestTokens>,
 }
@@ -67,121 +68,170 @@ impl Forward {
         client.activity.enter(ClientState::Request);
         // Taken before the rewrite removes their fields; closed when the request ends in any way.
         let tokens = RequestTokens::take_from(request.headers(), context.user_tokens.as_ref());
-        let mut record = RequestRecord::begin(&request, &context, &client);
-        if let Some(special) = find_special(&context, &request) {
-            return match special {
-                SpecialRequest::Own(response) => {
-                    // With the rest of a body, which decides on the connection's end.
-                    drop(context.body_of(&client, request.into_body()));
-                    client.begin_idle();
-                    let response = record.finish(&context, &client, response);
-                    Box::pin(ready(Ok(response)))
-                }
-                SpecialRequest::Refused(error) => {
-                    let (head, body) = request.into_parts();
-                    drop(context.body_of(&client, body));
-                    let refused = RefusedRequest::new(error, head.headers);
-                    refuse_at_once(&context, &client, &record, &refused)
-                }
-                SpecialRequest::Asset(asset) => {
-                    self.respond_with_asset(request, tokens, record, asset)
-                }
-                SpecialRequest::InSession => self.respond_in_session(request, tokens, record),
-            };
+        let record = RequestRecord::begin(&request, &context, &client);
+        match find_special(&context, &request) {
+            None => prepare(
+                context,
+                client,
+                record,
+                tokens,
+                request,
+                respond_from_active,
+            ),
+            Some(SpecialRequest::Own(mut response)) => {
+                // With the rest of a body, which decides on the connection's end.
+                drop(context.body_of(&client, request.into_body()));
+                client.begin_idle();
+                record.finish(&context, &client, &mut response);
+                Box::pin(ready(Ok(response)))
+            }
+            Some(SpecialRequest::Refused(error)) => {
+                let (head, body) = request.into_parts();
+                drop(context.body_of(&client, body));
+                refuse_at_once(&context, &client, &record, &head.headers, &error)
+            }
+            Some(SpecialRequest::Asset(asset)) => {
+                let start = |context, client, record, prepared| {
+                    respond_with_asset(context, client, record, prepared, asset)
+                };
+                prepare(context, client, record, tokens, request, start)
+            }
+            Some(SpecialRequest::InSession) => {
+                prepare(context, client, record, tokens, request, respond_in_session)
+            }
         }
-        let prepared = PreparedRequest::new(request, tokens, &record, &context, &client);
-        let mut prepared = match prepared {
-            Ok(prepared) => prepared,
-            Err(refused) => return refuse_at_once(&context, &client, &record, &refused),
-        };
-        Box::pin(async move {
-            let active = context.router.acquire();
-            let response = prepared
-                .forward(&context, &client, &mut record, active)
-                .await;
-            let response = match response {
-                Ok(response) => response,
-                Err(error) => prepared.refuse(&context, &client, &record, &error),
-            };
-            Ok(record.finish(&context, &client, response))
-        })
     }
+}
 
-    /// Starts a request that may belong to a session, which goes to the release on which that began.
-    fn respond_in_session(
-        &self,
-        request: Request<Incoming>,
-        tokens: Option<RequestTokens>,
-        mut record: RequestRecord,
-    ) -> ResponseFuture {
-        let Self { context, client } = self.clone();
-        let prepared = PreparedRequest::new(request, tokens, &record, &context, &client);
-        let mut prepared = match prepared {
-            Ok(prepared) => prepared,
-            Err(refused) => return refuse_at_once(&context, &client, &record, &refused),
+/// Rewrites the head of a request, and starts it by `start` unless it is refused.
+///
+/// Each way of forwarding has its own copy of this function, so that none copies the request.
+fn prepare(
+    context: Rc<ForwardContext>,
+    client: Rc<Client>,
+    record: RequestRecord,
+    tokens: Option<RequestTokens>,
+    request: Request<Incoming>,
+    start: impl FnOnce(Rc<ForwardContext>, Rc<Client>, RequestRecord, PreparedRequest) -> ResponseFuture,
+) -> ResponseFuture {
+    let (mut head, body) = request.into_parts();
+    let body = context.body_of(&client, body);
+    let target = head.uri.path_and_query();
+    if target.is_some_and(|target| target.as_str().len() > context.limits.max_target) {
+        drop(body);
+        let error = ForwardError::TargetTooLong;
+        return refuse_at_once(&context, &client, &record, &head.headers, &error);
+    }
+    let version = head.version;
+    let upgrade = head.extensions.remove();
+    let RewrittenRequest {
+        protocols,
+        added,
+        is_connection_login,
+    } = match headers::rewrite_request(&mut head, &client.peer, context.forwarded) {
+        Ok(rewritten) => rewritten,
+        Err(reason) => {
+            drop(body);
+            let error = ForwardError::BadRequest(reason);
+            return refuse_at_once(&context, &client, &record, &head.headers, &error);
+        }
+    };
+    record.set_id(&mut head.headers);
+    let prepared = PreparedRequest {
+        outgoing: OutgoingRequest::new(head, added, body),
+        version,
+        upgrade,
+        protocols: protocols.map(Box::new),
+        is_connection_login,
+        tokens,
+    };
+    start(context, client, record, prepared)
+}
+
+/// Starts a request that goes to the active release.
+fn respond_from_active(
+    context: Rc<ForwardContext>,
+    client: Rc<Client>,
+    mut record: RequestRecord,
+    mut prepared: PreparedRequest,
+) -> ResponseFuture {
+    Box::pin(async move {
+        let active = context.router.acquire();
+        let response = prepared
+            .forward(&context, &client, &mut record, active)
+            .await;
+        let mut response = match response {
+            Ok(response) => response,
+            Err(error) => prepared.refuse(&context, &client, &record, &error),
         };
+        record.finish(&context, &client, &mut response);
+        Ok(response)
+    })
+}
+
+/// Starts a request that may belong to a session, which goes to the release on which that began.
+fn respond_in_session(
+    context: Rc<ForwardContext>,
+    client: Rc<Client>,
+    mut record: RequestRecord,
+    mut prepared: PreparedRequest,
+) -> ResponseFuture {
+    let session = prepared.take_session(&context);
+    let is_secure = headers::is_secure(prepared.outgoing.headers());
+    Box::pin(async move {
+        let response = prepared
+            .forward_in_session(&context, &client, &mut record, session)
+            .await;
+        let mut response = match response {
+            Ok(mut response) => {
+                if let Some(cookie) = &context.session_cookie {
+                    let by = (&*context.router, record.generation());
+                    cookie.set_in(response.headers_mut(), session, by, is_secure);
+                }
+                response
+            }
+            Err(error) => prepared.refuse(&context, &client, &record, &error),
+        };
+        record.finish(&context, &client, &mut response);
+        Ok(response)
+    })
+}
+
+/// Starts a request for an asset. What the active release has no longer is looked for in earlier ones.
+fn respond_with_asset(
+    context: Rc<ForwardContext>,
+    client: Rc<Client>,
+    mut record: RequestRecord,
+    mut prepared: PreparedRequest,
+    asset: AssetRequest,
+) -> ResponseFuture {
+    Box::pin(async move {
         let session = prepared.take_session(&context);
-        let is_secure = headers::is_secure(prepared.outgoing.headers());
-        Box::pin(async move {
-            let response = prepared
-                .forward_in_session(&context, &client, &mut record, session)
-                .await;
-            let response = match response {
-                Ok(mut response) => {
-                    if let Some(cookie) = &context.session_cookie {
-                        let by = (&*context.router, record.generation());
-                        cookie.set_in(response.headers_mut(), session, by, is_secure);
-                    }
-                    response
+        let (again, version) = (prepared.outgoing.copy(), prepared.version);
+        let response = prepared
+            .forward_in_session(&context, &client, &mut record, session)
+            .await;
+        let mut response = match response {
+            Ok(missed) if asset.is_missed_by(missed.status(), missed.headers()) => {
+                // The active release's answer may have ended already.
+                client.activity.enter(ClientState::Request);
+                let access = record.access.as_ref();
+                let mut found = asset.find_file(missed.headers(), &client, access).await;
+                if let (None, Some(again)) = (&found, again) {
+                    let of = (&*context, &client);
+                    found = ask_superseded(of, &mut record, (&again, version), &asset).await;
                 }
-                Err(error) => prepared.refuse(&context, &client, &record, &error),
-            };
-            Ok(record.finish(&context, &client, response))
-        })
-    }
-
-    /// Starts a request for an asset. What the active release has no longer is looked for in earlier
-    /// ones.
-    fn respond_with_asset(
-        &self,
-        request: Request<Incoming>,
-        tokens: Option<RequestTokens>,
-        mut record: RequestRecord,
-        asset: AssetRequest,
-    ) -> ResponseFuture {
-        let Self { context, client } = self.clone();
-        let prepared = PreparedRequest::new(request, tokens, &record, &context, &client);
-        let mut prepared = match prepared {
-            Ok(prepared) => prepared,
-            Err(refused) => return refuse_at_once(&context, &client, &record, &refused),
+                if found.is_none() && missed.body().is_end_stream() {
+                    client.begin_idle();
+                }
+                found.unwrap_or(missed)
+            }
+            Ok(response) => response,
+            Err(error) => prepared.refuse(&context, &client, &record, &error),
         };
-        Box::pin(async move {
-            let session = prepared.take_session(&context);
-            let (again, version) = (prepared.outgoing.copy(), prepared.version);
-            let response = prepared
-                .forward_in_session(&context, &client, &mut record, session)
-                .await;
-            let response = match response {
-                Ok(missed) if asset.is_missed_by(missed.status(), missed.headers()) => {
-                    // The active release's answer may have ended already.
-                    client.activity.enter(ClientState::Request);
-                    let access = record.access.as_ref();
-                    let mut found = asset.find_file(missed.headers(), &client, access).await;
-                    if let (None, Some(again)) = (&found, again) {
-                        let of = (&*context, &client);
-                        found = ask_superseded(of, &mut record, (&again, version), &asset).await;
-                    }
-                    if found.is_none() && missed.body().is_end_stream() {
-                        client.begin_idle();
-                    }
-                    found.unwrap_or(missed)
-                }
-                Ok(response) => response,
-                Err(error) => prepared.refuse(&context, &client, &record, &error),
-            };
-            Ok(record.finish(&context, &client, response))
-        })
-    }
+        record.finish(&context, &client, &mut response);
+        Ok(response)
+    })
 }
 
 impl tower::Service<Request<Incoming>> for Forward {
@@ -213,46 +263,6 @@ impl hyper::service::Service<Request<Incoming>> for Forward {
 // === impl PreparedRequest ===
 
 impl PreparedRequest {
-    fn new(
-        request: Request<Incoming>,
-        tokens: Option<RequestTokens>,
-        record: &RequestRecord,
-        context: &ForwardContext,
-        client: &Client,
-    ) -> Result<Self, Box<RefusedRequest>> {
-        let (mut head, body) = request.into_parts();
-        let body = context.body_of(client, body);
-        let target = head.uri.path_and_query();
-        if target.is_some_and(|target| target.as_str().len() > context.limits.max_target) {
-            return Err(RefusedRequest::new(
-                ForwardError::TargetTooLong,
-                head.headers,
-            ));
-        }
-        let version = head.version;
-        let upgrade = head.extensions.remove();
-        let RewrittenRequest {
-            protocols,
-            added,
-            is_connection_login,
-        } = match headers::rewrite_request(&mut head, &client.peer, context.forwarded) {
-            Ok(rewritten) => rewritten,
-            Err(reason) => {
-                let error = ForwardError::BadRequest(reason);
-                return Err(RefusedRequest::new(error, head.headers));
-            }
-        };
-        record.set_id(&mut head.headers);
-        Ok(Self {
-            outgoing: OutgoingRequest::new(head, added, body),
-            version,
-            upgrade,
-            protocols,
-            is_connection_login,
-            tokens,
-        })
-    }
-
     /// Removes the cookie of sessions, and returns the session that it names.
     fn take_session(&mut self, context: &ForwardContext) -> Option<Session> {
         let cookie = context.session_cookie.as_ref()?;
@@ -357,20 +367,7 @@ impl PreparedRequest {
                 retried.inspect_err(|error| in_flight.upstream.count_response(error.outcome()))?
             }
             Err(error) => {
-                if matches!(
-                    error,
-                    ExchangeError::NoResponse(_) | ExchangeError::PartialHead(_)
-                ) {
-                    in_flight.upstream.unanswered().count();
-                    if let Some(counters) = &context.counters
-                        && !is_replayable
-                    {
-                        counters.count_unanswered();
-                    }
-                }
-                let error = ForwardError::from(error);
-                in_flight.upstream.count_response(error.outcome());
-                return Err(error);
+                return Err(give_up(context, &in_flight.upstream, error, is_replayable));
             }
         };
         if head.flags.has_any(HeaderFlags::CREDENTIALS)
@@ -440,9 +437,11 @@ fn refuse_at_once(
     context: &ForwardContext,
     client: &Client,
     record: &RequestRecord,
-    refused: &RefusedRequest,
+    headers: &HeaderMap,
+    error: &ForwardError,
 ) -> ResponseFuture {
-    let recipient = ErrorRecipient::of(&refused.headers, record);
-    let response = refuse(context, client, recipient, &refused.error);
-    Box::pin(ready(Ok(record.finish(context, client, response))))
+    let recipient = ErrorRecipient::of(headers, record);
+    let mut response = refuse(context, client, recipient, error);
+    record.finish(context, client, &mut response);
+    Box::pin(ready(Ok(response)))
 }

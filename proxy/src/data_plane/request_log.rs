@@ -84,16 +84,15 @@ impl RequestRecord {
         &self,
         context: &ForwardContext,
         client: &Client,
-        mut response: Response<ResponseBody>,
-    ) -> Response<ResponseBody> {
+        response: &mut Response<ResponseBody>,
+    ) {
         let is_last = context.router.is_closing() || client.activity.ending() == Ending::LingerNext;
         // A 101 has its own Connection field, and ends the connection for HTTP anyway.
         if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
-        self.record_response(&mut response, context);
-        response
+        self.record_response(response, context);
     }
 
     /// Counts and records the head of the response, and sets the request's id in it.

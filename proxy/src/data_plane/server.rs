@@ -1,6 +1,7 @@
 //! Serving of accepted connections: one task per connection, driven by hyper.
 
 use std::cell::RefCell;
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -85,86 +86,66 @@ impl Server {
             stream: Stream::from_accepted(stream),
             activity: Arc::new(Activity::new()),
             bound: BoundSlot::default(),
-            open: Rc::new(OpenConnection::new(&self.connections)),
-            stream_limits: None,
+            open: OpenConnection::new(&self.connections),
         });
-        self.resume(client);
-    }
-
-    /// Serves a connection from its next request on.
-    fn resume(self: &Rc<Self>, client: Rc<Client>) {
-        self.begin(client, Bytes::new());
-    }
-
-    /// Begins to serve a connection, on which these bytes have been received.
-    fn begin(self: &Rc<Self>, client: Rc<Client>, received: Bytes) {
-        let mut task = ConnectionTask {
-            connection: self.drive(&client, received),
-            connections: Rc::clone(&self.connections),
-            client,
-            tracking: None,
-            is_shutting_down: false,
-        };
         let server = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let ended = (&mut task).await;
-            let ConnectionTask {
-                connection,
-                client,
-                tracking,
-                ..
-            } = task;
-            drop(tracking);
-            match ended {
-                Ended::Idle => match connection.into_parts() {
-                    Some(parts) if !parts.read_buf.is_empty() => {
-                        // The start of a head came with the request before it.
-                        client.activity.enter(ClientState::Head);
-                        server.begin(client, parts.read_buf);
-                    }
-                    _ => server.park(client),
-                },
-                // Nothing has been sent yet, and its first bytes are those of HTTP/2.
-                Ended::Closed(Err(error)) if error.is_parse_version_h2() => {
-                    let parts = connection.into_parts();
-                    let received = parts.map(|parts| parts.read_buf).unwrap_or_default();
-                    // Boxed: the task of every connection would be as large as this one.
-                    Box::pin(server.serve_http2(client, received)).await;
-                }
-                Ended::Closed(ended) => {
-                    drop(connection);
-                    end(client, ended).await;
-                }
-            }
+            let ended = server.serve_requests(&client).await;
+            end(client, ended).await;
         });
     }
 
-    /// Serves a connection when its next request arrives.
-    fn park(self: Rc<Self>, client: Rc<Client>) {
-        tokio::task::spawn_local(async move {
-            if wait_for_request(&client, &self.connections).await {
-                self.resume(client);
-            } else {
-                end(client, Ok(())).await;
+    /// Serves a connection until it has ended, or has become a tunnel. Of one that is idle, this future
+    /// alone is left.
+    async fn serve_requests(&self, client: &Rc<Client>) -> hyper::Result<()> {
+        let mut received = Bytes::new();
+        loop {
+            // In a box, which goes back with hyper's buffers when the connection is idle.
+            let mut task = Box::new(self.begin(client, mem::take(&mut received)));
+            match (&mut *task).await {
+                Ended::Idle => received = task.into_received(),
+                // It begins as HTTP/2 does.
+                Ended::Closed(Err(error)) if error.is_parse_version_h2() => {
+                    received = task.into_received();
+                    return Box::pin(self.serve_http2(Rc::clone(client), received)).await;
+                }
+                Ended::Closed(ended) => return ended,
             }
-        });
+            if received.is_empty() {
+                if !wait_for_request(client, &self.connections).await {
+                    return Ok(());
+                }
+            } else {
+                // The start of a head came with the request before it.
+                client.activity.enter(ClientState::Head);
+            }
+        }
     }
 
     /// Serves a connection on which these bytes, the first ones of HTTP/2, have been received.
-    async fn serve_http2(&self, client: Rc<Client>, received: Bytes) {
-        let ended = if client.activity.sent() > 0 {
+    async fn serve_http2(&self, client: Rc<Client>, received: Bytes) -> hyper::Result<()> {
+        if client.activity.sent() > 0 {
             // After a request of HTTP/1, these bytes are the head of a malformed one.
             client.stream.send_best_effort(BAD_REQUEST);
-            Ok(())
-        } else if self.settings.http2 {
-            let (context, connections) = (Rc::clone(&self.context), Rc::clone(&self.connections));
-            let one = Rc::clone(&client);
-            http2::serve(one, context, connections, &self.settings, received).await
-        } else {
+            return Ok(());
+        }
+        if !self.settings.http2 {
             http2::refuse(&client);
-            Ok(())
-        };
-        end(client, ended).await;
+            return Ok(());
+        }
+        let (context, connections) = (Rc::clone(&self.context), Rc::clone(&self.connections));
+        http2::serve(client, context, connections, &self.settings, received).await
+    }
+
+    /// Returns the task of a connection on which these bytes have been received.
+    fn begin(&self, client: &Rc<Client>, received: Bytes) -> ConnectionTask {
+        ConnectionTask {
+            connection: self.drive(client, received),
+            connections: Rc::clone(&self.connections),
+            client: Rc::clone(client),
+            tracking: None,
+            is_shutting_down: false,
+        }
     }
 
     /// Lets hyper drive a connection, on which these bytes have been received.
@@ -249,6 +230,12 @@ impl Future for ConnectionTask {
 }
 
 impl ConnectionTask {
+    /// Returns a copy of what hyper has read and not used: a part of its buffer would keep it all.
+    fn into_received(self: Box<Self>) -> Bytes {
+        let parts = self.connection.into_parts();
+        parts.map_or_else(Bytes::new, |parts| Bytes::copy_from_slice(&parts.read_buf))
+    }
+
     /// Ends hyper's part, after the present request if there is one.
     fn shut_down(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         self.is_shutting_down = true;
