@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::bound::BoundConnection;
 use super::context::ForwardContext;
 use super::error::ForwardError;
-use super::exchange::{OutgoingRequest, ResponseReader};
+use super::exchange::{ExchangeError, OutgoingRequest, ResponseReader};
 use super::pool::{AppConnection, Connection, IdleCheck};
 use super::response_body::InFlight;
 use super::wire::Head;
@@ -123,4 +123,27 @@ pub(super) async fn retry(
     let connection = in_flight.pool.connect_http1(&in_flight.upstream).await;
     let connection = connection.map_err(ForwardError::from_connect)?;
     Ok(request.exchange(connection).await?)
+}
+
+/// Counts a request that has no answer, and returns its error.
+pub(super) fn give_up(
+    context: &ForwardContext,
+    upstream: &Upstream,
+    error: ExchangeError,
+    is_replayable: bool,
+) -> ForwardError {
+    if matches!(
+        error,
+        ExchangeError::NoResponse(_) | ExchangeError::PartialHead(_)
+    ) {
+        upstream.unanswered().count();
+        if let Some(counters) = &context.counters
+            && !is_replayable
+        {
+            counters.count_unanswered();
+        }
+    }
+    let error = ForwardError::from(error);
+    upstream.count_response(error.outcome());
+    error
 }

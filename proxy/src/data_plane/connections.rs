@@ -391,6 +391,11 @@ impl OpenConnection {
         Self::Own(Rc::clone(connections))
     }
 
+    /// Returns `true` for a stream, whose bodies no sweep sees.
+    pub(super) fn is_of_stream(&self) -> bool {
+        matches!(self, Self::OfStream(_))
+    }
+
     fn connections(&self) -> &Rc<Connections> {
         match self {
             Self::Own(connections) => connections,

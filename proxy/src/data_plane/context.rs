@@ -16,7 +16,7 @@ use super::pool::Pool;
 use super::request_body::{BodyDrain, RequestBody};
 use super::request_id::RequestIds;
 use super::session_cookie::SessionCookie;
-use super::settings::RequestLimits;
+use super::settings::{ClientLimits, RequestLimits};
 use super::user_token::UserTokens;
 use crate::router::Router;
 
@@ -27,6 +27,7 @@ pub(super) struct ForwardContext {
     pub(super) pool: Rc<Pool>,
     pub(super) body_drain: BodyDrain,
     pub(super) limits: RequestLimits,
+    pub(super) client_limits: ClientLimits,
     pub(super) forwarded: Forwarded,
     pub(super) trusted_proxies: TrustedProxies,
     pub(super) own_paths: Option<Box<OwnPaths>>,
@@ -45,7 +46,7 @@ pub(super) struct ForwardContext {
 impl ForwardContext {
     /// Returns the body of a client's request.
     pub(super) fn body_of(&self, client: &Client, body: Incoming) -> RequestBody {
-        let limits = client.stream_limits.as_ref();
+        let limits = || client.open.is_of_stream().then_some(self.client_limits);
         RequestBody::new(body, &client.activity, &self.body_drain, limits)
     }
 }

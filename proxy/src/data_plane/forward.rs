@@ -12,7 +12,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::acquire::{PREVIEW, connect_with_retries, find_idle, retry};
+use super::acquire::{PREVIEW, connect_with_retries, find_idle, give_up, retry};
 use super::activity::ClientState;
 use super::app_http2::forward::{StreamRequest, forward_as_stream};
 use super::app_response::{ask_superseded, forward_response, start_tunnel};
@@ -339,20 +339,7 @@ impl PreparedRequest {
                 retried.inspect_err(|error| in_flight.upstream.count_response(error.outcome()))?
             }
             Err(error) => {
-                if matches!(
-                    error,
-                    ExchangeError::NoResponse(_) | ExchangeError::PartialHead(_)
-                ) {
-                    in_flight.upstream.unanswered().count();
-                    if let Some(counters) = &context.counters
-                        && !is_replayable
-                    {
-                        counters.count_unanswered();
-                    }
-                }
-                let error = ForwardError::from(error);
-                in_flight.upstream.count_response(error.outcome());
-                return Err(error);
+                return Err(give_up(context, &in_flight.upstream, error, is_replayable));
             }
         };
         if head.flags.has_any(HeaderFlags::CREDENTIALS)

@@ -29,7 +29,7 @@ use super::connections::{Client, Connections, OpenConnection, Tracking};
 use super::context::ForwardContext;
 use super::forward::Forward;
 use super::response_body::ResponseBody;
-use super::settings::{ClientLimits, DataPlaneSettings};
+use super::settings::DataPlaneSettings;
 use super::stream::{ClientIo, Stream};
 
 /// Maximum number of streams that are open at a time on one connection.
@@ -79,7 +79,6 @@ struct StreamService {
     context: Rc<ForwardContext>,
     client: Rc<Client>,
     streams: Rc<Streams>,
-    limits: ClientLimits,
 }
 
 /// An open stream, counted until its response has ended.
@@ -115,7 +114,6 @@ pub(super) async fn serve(
         context,
         client: Rc::clone(&client),
         streams: Rc::clone(&streams),
-        limits: settings.client,
     };
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())

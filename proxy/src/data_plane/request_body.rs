@@ -93,16 +93,16 @@ impl RequestBody {
         incoming: Incoming,
         activity: &Arc<Activity>,
         body_drain: &BodyDrain,
-        stream_limits: Option<&ClientLimits>,
+        stream_limits: impl FnOnce() -> Option<ClientLimits>,
     ) -> Self {
         if incoming.is_end_stream() {
             Self::Empty
         } else {
             activity.set_body(BodyState::Wanted);
             Self::Client(ClientBody {
-                source: match stream_limits {
+                source: match stream_limits() {
                     None => BodySource::Client(incoming),
-                    Some(limits) => BodySource::Stream(Box::new(PacedBody::new(incoming, *limits))),
+                    Some(limits) => BodySource::Stream(Box::new(PacedBody::new(incoming, limits))),
                 },
                 activity: Arc::clone(activity),
                 body_drain: body_drain.clone(),

@@ -105,7 +105,7 @@ impl Server {
             let mut task = Box::new(self.begin(client, mem::take(&mut received)));
             match (&mut *task).await {
                 Ended::Idle => received = task.into_received(),
-                // Nothing has been sent yet, and its first bytes are those of HTTP/2.
+                // It begins as HTTP/2 does.
                 Ended::Closed(Err(error)) if error.is_parse_version_h2() => {
                     received = task.into_received();
                     return Box::pin(self.serve_http2(Rc::clone(client), received)).await;

@@ -131,6 +131,7 @@ async fn serve_all(
         pool: Rc::clone(&pool),
         body_drain,
         limits: settings.request,
+        client_limits: settings.client,
         forwarded: settings.forwarded,
         trusted_proxies: settings.trusted_proxies.clone(),
         own_paths: OwnPaths::new(settings).map(Box::new),

@@ -9,14 +9,14 @@ use http::{Response, Version};
 use super::connection::AppStream;
 use super::exchange::{StreamEffect, StreamFailure, exchange};
 use super::reader::BodyEnd;
-use crate::data_plane::acquire::connect_with_retries;
+use crate::data_plane::acquire::{connect_with_retries, give_up};
 use crate::data_plane::app_reader::AppReader as _;
 use crate::data_plane::app_response::{forward_messages, forward_response};
 use crate::data_plane::bound::Binding;
 use crate::data_plane::connections::Client;
 use crate::data_plane::context::ForwardContext;
 use crate::data_plane::error::ForwardError;
-use crate::data_plane::exchange::{ExchangeError, OutgoingRequest};
+use crate::data_plane::exchange::OutgoingRequest;
 use crate::data_plane::headers;
 use crate::data_plane::pool::AppConnection;
 use crate::data_plane::request_log::RequestRecord;
@@ -102,7 +102,7 @@ pub(in crate::data_plane) async fn forward_as_stream(
             StreamEffect::Any => false,
         };
         if !is_to_repeat {
-            return Err(refuse(context, &upstream, failure.error, is_replayable));
+            return Err(give_up(context, &upstream, failure.error, is_replayable));
         }
         if let Some(counters) = &context.counters {
             counters.count_retry();
@@ -119,24 +119,4 @@ pub(in crate::data_plane) async fn forward_as_stream(
             })?;
         }
     }
-}
-
-/// Counts a request that has no answer, and returns its error.
-fn refuse(
-    context: &ForwardContext,
-    upstream: &Upstream,
-    error: ExchangeError,
-    is_replayable: bool,
-) -> ForwardError {
-    if matches!(error, ExchangeError::NoResponse(_)) {
-        upstream.unanswered().count();
-        if let Some(counters) = &context.counters
-            && !is_replayable
-        {
-            counters.count_unanswered();
-        }
-    }
-    let error = ForwardError::from(error);
-    upstream.count_response(error.outcome());
-    error
 }
