@@ -163,4 +163,15 @@ mod tests {
             assert!(request.contains("\"/shop/iisintegration\""), "{request}");
         }
     }
+
+    #[test]
+    fn an_anchor_is_refused_where_there_is_none() {
+        use clap::Parser as _;
+
+        let args = ["handoff", "run", "--artifact", "/a", "--anchor", "on"];
+        let crate::cli::Subcommands::Run(run) = crate::cli::Cli::parse_from(args).command else {
+            unreachable!("nothing else was asked for");
+        };
+        assert_eq!(Platform::check_anchor(&run).is_err(), cfg!(windows));
+    }
 }

@@ -77,7 +77,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("signal_requests.rs", &["control_plane", "os", "telemetry"]),
     ("config/", ANY),
     ("cli/", ANY),
-    ("app.rs", ANY),
+    ("app/", ANY),
     ("lib.rs", ANY),
     ("main.rs", ANY),
 ];

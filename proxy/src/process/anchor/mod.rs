@@ -74,7 +74,7 @@ pub(super) struct KeptChild {
 pub(super) enum Root {
     /// A child of this process. Waiting for it closes its standard input, unless that has been taken
     /// out.
-    Own(Child, Option<ChildStdin>),
+    Own(Box<Child>, Option<ChildStdin>),
     /// A child of the anchor.
     Anchored(AnchoredChild),
 }
@@ -95,7 +95,7 @@ impl Root {
     pub(super) fn spawn(mut command: Command) -> io::Result<Self> {
         let mut child = inherit::with_spawn_lock(|| command.spawn())?;
         let stdin = child.stdin.take();
-        Ok(Self::Own(child, stdin))
+        Ok(Self::Own(Box::new(child), stdin))
     }
 
     /// Returns its process id, until it has been waited for.

@@ -62,7 +62,7 @@ pub(super) enum Request {
 /// A message of the anchor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
-    /// What is kept follows: so many children, so many descriptors.
+    /// The head of what is kept: so many children and so many descriptors follow.
     Welcome {
         protocol: u32,
         children: usize,

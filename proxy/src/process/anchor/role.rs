@@ -41,7 +41,7 @@ const FORWARDED: [Signal; 6] = [
 /// Those of them that ask for the end.
 const ENDING: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::QUIT];
 
-/// What is kept for proxy processes.
+/// The things that are kept for proxy processes.
 #[derive(Debug, Default)]
 struct Kept {
     children: BTreeMap<u32, KeptProcess>,

@@ -87,6 +87,7 @@ impl AnchoredChild {
         match self.0 {}
     }
 
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "the same as on Unix")]
     pub(super) fn take_output(&mut self) -> io::Result<(Option<ChildStdout>, Option<ChildStderr>)> {
         match self.0 {}
     }
@@ -95,6 +96,7 @@ impl AnchoredChild {
         match self.0 {}
     }
 
+    #[expect(clippy::needless_pass_by_ref_mut, reason = "the same as on Unix")]
     pub(super) fn reap(&mut self) -> io::Result<ExitStatus> {
         match self.0 {}
     }

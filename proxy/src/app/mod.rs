@@ -1,7 +1,7 @@
 //! The order of start-up and shutdown of both planes.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +19,12 @@ use crate::control_plane::siblings::Siblings;
 use crate::control_plane::status_file;
 use crate::control_plane::supervisor::{RestoredState, ShutdownCommand, Supervisor};
 use crate::control_plane::watcher::{WatchEvent, Watcher};
-use crate::data_plane::{DataPlane, Listener, ShutdownRequest, TrafficCounters};
-use crate::deployment::status::{AnchoredStatus, Status, UnixMillis};
+use crate::data_plane::{DataPlane, ShutdownRequest, TrafficCounters};
+use crate::deployment::status::{Status, UnixMillis};
 use crate::observe::admin::{self, Admin};
 use crate::observe::{announcer, event_hook, systemd};
 use crate::os::files;
-use crate::os::listening::describe_listener;
-use crate::os::service_manager::{ServiceNotification, notify, passed_listener};
+use crate::os::service_manager::{ServiceNotification, notify};
 use crate::os::signal::SignalRequest;
 use crate::os::thread::JoinOnDrop;
 use crate::process::Launch;
@@ -33,9 +32,10 @@ use crate::process::anchor::Anchor;
 use crate::router::Router;
 use crate::signal_requests;
 
-/// Maximum time for which a predecessor may still have the port.
-const BIND_TIMEOUT: Duration = Duration::from_secs(5);
-const BIND_PAUSE: Duration = Duration::from_millis(100);
+mod anchored;
+mod port;
+
+pub use anchored::Anchored;
 
 /// A reason for which handoff cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -95,19 +95,6 @@ struct RunningSidecar {
     anchor: Option<Anchor>,
 }
 
-/// The anchor of this process, and what it has kept.
-#[derive(Debug)]
-pub struct Anchored {
-    /// The anchor.
-    pub anchor: Anchor,
-    /// Public port, once it has been bound.
-    pub listener: Option<TcpListener>,
-    /// End of the process before, if it was not requested.
-    pub crash: Option<String>,
-    /// Number of processes that ended so.
-    pub crashes: u32,
-}
-
 /// Runs until `shutdown` completes and everything has ended.
 ///
 /// Processes are started on the calling thread, which has to be the program's first: on Linux they
@@ -141,7 +128,7 @@ async fn start(
 ) -> Result<RunningSidecar, AppError> {
     let status_file = make_folders(&config, &sidecar)?;
     // The process that starts handoff waits for its port, and requests are held from then on.
-    let listener = open_listener(config.listen, anchored.as_mut()).await?;
+    let listener = port::open(config.listen, anchored.as_mut()).await?;
     let listen = listener.local_address().map_err(AppError::Thread)?;
     let router = Arc::new(Router::new(config.hold));
     let tallies = config.admin.is_some().then(TrafficCounters::default);
@@ -282,34 +269,6 @@ fn restore(
     Ok((store, past))
 }
 
-// === impl Anchored ===
-
-impl Anchored {
-    /// Adds the anchor to a status.
-    fn show(&self, status: &mut Status) {
-        status.anchored = Some(AnchoredStatus {
-            pid: std::mem::replace(&mut status.pid, self.anchor.pid()),
-            crashes: self.crashes,
-            last_crash: self.crash.clone(),
-        });
-    }
-
-    /// Reports that this process serves.
-    fn begin(&self, sidecar: &str) -> io::Result<()> {
-        if let Some(end) = &self.crash {
-            tracing::error!(
-                event = "proxy_restarted",
-                end,
-                crashes = self.crashes,
-                "the process of handoff that served has crashed: another one goes on with its port \
-                 and its app"
-            );
-        }
-        self.anchor.keep_sidecar(sidecar)?;
-        self.anchor.report_serving()
-    }
-}
-
 // === impl RunningSidecar ===
 
 impl RunningSidecar {
@@ -402,61 +361,6 @@ fn keep(kept: &mut Vec<WatchEvent>, found: WatchEvent) {
         });
     }
     kept.push(found);
-}
-
-/// Takes the socket that the anchor has kept or the service manager passed, or binds the public
-/// address.
-async fn open_listener(
-    address: SocketAddr,
-    anchored: Option<&mut Anchored>,
-) -> Result<Listener, AppError> {
-    let Some(anchored) = anchored else {
-        return open_own_listener(address).await;
-    };
-    if let Some(kept) = anchored.listener.take() {
-        return Listener::from_inherited(kept).map_err(AppError::Passed);
-    }
-    let listener = open_own_listener(address).await?;
-    let kept = anchored.anchor.keep_listener(listener.socket());
-    kept.map_err(AppError::Anchor)?;
-    Ok(listener)
-}
-
-async fn open_own_listener(address: SocketAddr) -> Result<Listener, AppError> {
-    match passed_listener().map_err(AppError::Passed)? {
-        Some(passed) => Listener::from_inherited(passed).map_err(AppError::Passed),
-        None => bind(address).await,
-    }
-}
-
-async fn bind(address: SocketAddr) -> Result<Listener, AppError> {
-    let deadline = Instant::now() + BIND_TIMEOUT;
-    let mut is_logged = false;
-    loop {
-        match Listener::bind(address) {
-            Ok(listener) => return Ok(listener),
-            Err(error) if Listener::is_taken(&error) && Instant::now() < deadline => {
-                if !std::mem::replace(&mut is_logged, true) {
-                    tracing::warn!(
-                        event = "port_in_use",
-                        %address,
-                        timeout = %format_duration(BIND_TIMEOUT),
-                        "the public port is in use: waiting for its release"
-                    );
-                }
-                sleep(BIND_PAUSE).await;
-            }
-            Err(source) => {
-                let is_taken = Listener::is_taken(&source);
-                let by = is_taken.then(|| describe_listener(address)).flatten();
-                return Err(AppError::Bind {
-                    address,
-                    by,
-                    source,
-                });
-            }
-        }
-    }
 }
 
 fn bind_admin(settings: Option<admin::AdminSettings>) -> Result<Option<Admin>, AppError> {
