@@ -92,8 +92,6 @@ pub(super) struct Client {
     /// The connection to the app that is this client's alone, if it has one.
     pub(super) bound: BoundSlot,
     pub(super) open: OpenConnection,
-    /// Limits of the bodies of a stream, which no sweep sees.
-    pub(super) stream_limits: Option<ClientLimits>,
 }
 
 // === impl Client ===

@@ -301,7 +301,6 @@ impl hyper::service::Service<Request<Incoming>> for StreamService {
             activity: Arc::new(Activity::new()),
             bound: BoundSlot::default(),
             open: OpenConnection::OfStream(Rc::clone(&self.client)),
-            stream_limits: Some(self.limits),
         });
         let response = Forward::new(Rc::clone(&self.context), stream).call(request);
         Box::pin(async move {

@@ -87,7 +87,6 @@ impl Server {
             activity: Arc::new(Activity::new()),
             bound: BoundSlot::default(),
             open: OpenConnection::new(&self.connections),
-            stream_limits: None,
         });
         let server = Rc::clone(self);
         tokio::task::spawn_local(async move {

@@ -30,7 +30,7 @@ fn a_retry_launches_what_is_deployed_by_then() {
         .next()
         .expect("a digest")
         .to_owned();
-    site.point(&format!("{}\nsha256={digest}\n", artifact.display()));
+    site.point(format!("{}\nsha256={digest}\n", artifact.display()));
     site.wait_until("v2 is refused", |status| status.refusal("v2").is_some());
     site.await_log("Permission denied");
     let start = artifact.join("start");
