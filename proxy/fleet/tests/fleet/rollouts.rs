@@ -181,7 +181,8 @@ fn an_operator_stops_a_roll_out_continues_it_and_takes_it_back() {
     deploy.end().with(3).saying(&["was stopped"]);
     fleet.store.rollout("back").with(0).saying(&["v1"]);
     assert_eq!(fleet.running("v1"), 2);
-    let options = ["--at-most", "1", "--timeout", "1s"];
+    // It names the first group, and waits for nobody.
+    let options = ["--at-most", "1", "--timeout", "0s"];
     fleet
         .deploy("v3", &options)
         .with(3)
