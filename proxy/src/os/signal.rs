@@ -129,7 +129,10 @@ mod os {
         let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
         let real_time = real_time.map(|number| (format!("signal {number}"), number));
         for (name, number) in named.into_iter().chain(real_time) {
-            let mut received = signal(SignalKind::from_raw(number))?;
+            // A program that watches this one may keep the last for itself, as valgrind does.
+            let Ok(mut received) = signal(SignalKind::from_raw(number)) else {
+                continue;
+            };
             tokio::spawn(async move {
                 while received.recv().await.is_some() {
                     tracing::info!(
