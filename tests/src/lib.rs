@@ -45,6 +45,8 @@ mod wishes;
 
 pub use client::{Answer, Connection};
 pub use deployment::{Running, Site};
+#[cfg(unix)]
+pub use release::refused_where_set;
 pub use release::{Release, app, file, folder};
 pub use shared::Deployment;
 pub use status::Status;

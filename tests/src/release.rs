@@ -39,6 +39,17 @@ pub fn file(name: &str, content: &[u8]) -> Release {
     }
 }
 
+/// `sample-app` as this version, which ends at once where the variable REFUSES is set.
+#[cfg(unix)]
+pub fn refused_where_set(version: &str) -> Release {
+    let app = sample_app().display();
+    let script = format!(
+        "#!/bin/sh\n[ -z \"$REFUSES\" ] || {{ echo 'it refuses'; exit 3; }}\n\
+         exec {app} --version-name {version} \"$@\"\n"
+    );
+    file(version, script.as_bytes())
+}
+
 /// A folder of texts, by their relative paths.
 pub fn folder(name: &str, files: &[(&str, &str)]) -> Release {
     let owned = |(path, content): &(&str, &str)| ((*path).to_owned(), (*content).to_owned());

@@ -69,7 +69,8 @@ async fn hold(
     let part = match options.strategy {
         StrategyName::Handoff => {
             let command = ["-port", "{port}"].map(Into::into);
-            let start = Handoff::start(&binaries[1], site, &releases[0], &command, folder, log);
+            let start =
+                Handoff::start(&[], &binaries[1], site, &releases[0], &command, folder, log);
             session::hold(start, &plan).await?
         }
         StrategyName::Restart => {

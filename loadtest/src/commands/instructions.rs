@@ -290,7 +290,8 @@ impl Case {
             prepare(folder, &tools.valgrind, handoff).map_err(CommandError::folder(folder))?;
         let command = [app.into(), "-port".into(), "{port}".into()];
         let log = folder.join("output.log");
-        let mut handoff = Handoff::start(&wrapper, site, &release, &command, folder, &log).await?;
+        let mut handoff =
+            Handoff::start(&[], &wrapper, site, &release, &command, folder, &log).await?;
         let counts = self.count_in(&handoff, folder, tools).await;
         handoff.stop().await?;
         counts

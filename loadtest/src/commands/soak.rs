@@ -187,8 +187,7 @@ impl Soak<'_> {
         let journal = system.path(&journal);
         let command = ["-port".into(), "{port}".into(), "--journal".into(), journal];
         let options = if spec.has_visits { STAYING } else { &[] };
-        let start =
-            Handoff::start_with(options, handoff, site, &releases[0], &command, folder, log);
+        let start = Handoff::start(options, handoff, site, &releases[0], &command, folder, log);
         Ok(session::hold(start, &plan).await?)
     }
 }

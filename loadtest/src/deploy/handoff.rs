@@ -31,21 +31,9 @@ pub struct Handoff {
 }
 
 impl Handoff {
-    /// Deploys the first release and waits until it serves. State and cache go to `folder`; `command`
-    /// is the app's command line after `--`.
+    /// Deploys the first release and waits until it serves. State and cache go to `folder`; `options`
+    /// are further ones of handoff, and `command` is the app's command line after `--`.
     pub async fn start(
-        binary: &Path,
-        site: Site,
-        first: &Release,
-        command: &[OsString],
-        folder: &Path,
-        log: &Path,
-    ) -> Result<Self, StrategyError> {
-        Self::start_with(&[], binary, site, first, command, folder, log).await
-    }
-
-    /// Does the same with more of handoff's options.
-    pub async fn start_with(
         options: &[&str],
         binary: &Path,
         site: Site,

@@ -240,10 +240,10 @@ impl fmt::Display for FleetRelease {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn release(name: &str) -> FleetRelease {
+    pub fn release(name: &str) -> FleetRelease {
         FleetRelease {
             name: name.to_owned(),
             sha256: "ab".repeat(32),

@@ -56,16 +56,8 @@ fn is_old(one: &Listed, now: SystemTime) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channel::FleetRelease;
+    use crate::channel::tests::release;
     use crate::store::tests::in_memory;
-
-    fn release(name: &str) -> FleetRelease {
-        FleetRelease {
-            name: name.to_owned(),
-            sha256: "ab".repeat(32),
-            size: 2,
-        }
-    }
 
     #[test]
     fn the_newest_the_young_and_what_may_run_are_kept() {

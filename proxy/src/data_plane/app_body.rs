@@ -22,6 +22,23 @@ pub(super) struct AppBody<R> {
     failed: Option<io::Error>,
 }
 
+/// A body from the app on its way to the client.
+pub(super) trait ForwardedBody {
+    /// Returns the next part; `None` at the end, also at one that handoff has chosen.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>>;
+
+    /// Returns `true` once the whole body has been returned.
+    fn is_done(&self) -> bool;
+
+    /// Returns the number of bytes to come, if known.
+    fn remaining(&self) -> Option<u64>;
+
+    fn in_flight(&self) -> &InFlight;
+
+    /// Completes the request, at the end of the app's body or before it.
+    fn end(self: Box<Self>);
+}
+
 /// The resources that a request holds until it has ended.
 #[derive(Debug)]
 pub(super) struct InFlight {
@@ -46,20 +63,6 @@ impl<R: AppReader> AppBody<R> {
         }
     }
 
-    pub(super) fn in_flight(&self) -> &InFlight {
-        &self.in_flight
-    }
-
-    /// Returns `true` once the whole body has been returned.
-    pub(super) fn is_done(&self) -> bool {
-        self.reader.is_done()
-    }
-
-    /// Returns the number of bytes to come, if known.
-    pub(super) fn remaining(&self) -> Option<u64> {
-        self.reader.remaining()
-    }
-
     /// Returns `true` if it is a tunnel that is to close.
     pub(super) fn is_closing(&self) -> bool {
         self.reader.handle().is_closing()
@@ -70,15 +73,18 @@ impl<R: AppReader> AppBody<R> {
         self.in_flight.finish(self.reader);
     }
 
-    /// Completes the request before the end of the app's body, of which no more is to come.
-    pub(super) fn leave(self) {
-        self.in_flight.complete();
+    /// Completes the request, at the end of the app's body or before it.
+    pub(super) fn end(self) {
+        if self.is_done() {
+            self.finish();
+        } else {
+            self.in_flight.complete();
+        }
     }
+}
 
-    pub(super) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+impl<R: AppReader> ForwardedBody for AppBody<R> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Some(Err(error)));
         }
@@ -95,11 +101,45 @@ impl<R: AppReader> AppBody<R> {
         }
         Poll::Ready(frame)
     }
+
+    fn is_done(&self) -> bool {
+        self.reader.is_done()
+    }
+
+    fn remaining(&self) -> Option<u64> {
+        self.reader.remaining()
+    }
+
+    fn in_flight(&self) -> &InFlight {
+        &self.in_flight
+    }
+
+    fn end(self: Box<Self>) {
+        (*self).end();
+    }
 }
 
 // === impl InFlight ===
 
 impl InFlight {
+    /// Returns what a request to `upstream` holds. It is no tunnel.
+    pub(super) fn new(
+        upstream: Arc<Upstream>,
+        binding: Binding,
+        pool: &Rc<Pool>,
+        client: &Rc<Client>,
+        access: Option<Rc<AccessEntry>>,
+    ) -> Self {
+        Self {
+            upstream,
+            pool: Rc::clone(pool),
+            client: Rc::clone(client),
+            binding,
+            tunnel: None,
+            access,
+        }
+    }
+
     /// Counts a part of the response in the access log.
     pub(super) fn count(&self, frame: &Frame<Bytes>) {
         if let Some(access) = &self.access {

@@ -14,7 +14,6 @@ use super::bound::Binding;
 use super::connections::Client;
 use super::context::ForwardContext;
 use super::error::ForwardError;
-use super::event_body::EventBody;
 use super::exchange::{OutgoingRequest, ResponseReader};
 use super::grpc_body::GrpcBody;
 use super::headers::{self, UpgradeField};
@@ -38,14 +37,8 @@ pub(super) async fn ask_superseded(
         let Ok(connection) = context.pool.connect(&upstream).await else {
             continue;
         };
-        let in_flight = InFlight {
-            tunnel: None,
-            binding: Binding::Shared,
-            upstream,
-            pool: Rc::clone(&context.pool),
-            client: Rc::clone(client),
-            access: record.access.clone(),
-        };
+        let access = record.access.clone();
+        let in_flight = InFlight::new(upstream, Binding::Shared, &context.pool, client, access);
         let generation = in_flight.upstream.generation;
         let found = match connection {
             AppConnection::Http1(connection) => {
@@ -68,14 +61,14 @@ pub(super) async fn ask_superseded(
 }
 
 /// Returns the response of a superseded instance, if it has the asset.
-fn found_asset<R: AppReader>(
+fn found_asset<R: AppReader + 'static>(
     (head, reader): (Head, R),
     in_flight: InFlight,
     version: Version,
     asset: &AssetRequest,
 ) -> Option<Response<ResponseBody>>
 where
-    ResponseBody: From<AppBody<R>> + From<EventBody<R>>,
+    ResponseBody: From<AppBody<R>>,
 {
     let is_found = head.status.is_success() || head.status == StatusCode::NOT_MODIFIED;
     if !is_found || asset.is_missed_by(head.status, &head.headers) {
@@ -85,14 +78,14 @@ where
 }
 
 /// Turns the app's response into the client's.
-pub(super) fn forward_response<R: AppReader>(
+pub(super) fn forward_response<R: AppReader + 'static>(
     mut head: Head,
     reader: R,
     mut in_flight: InFlight,
     version: Version,
 ) -> Result<Response<ResponseBody>, ForwardError>
 where
-    ResponseBody: From<AppBody<R>> + From<EventBody<R>>,
+    ResponseBody: From<AppBody<R>>,
 {
     rewrite(&mut head, &in_flight)?;
     if version == Version::HTTP_10 && reader.remaining().is_none() {
@@ -120,7 +113,10 @@ pub(super) fn forward_messages(
     reader.handle().mark_tunnel();
     in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
     let messages = GrpcBody::new(AppBody::new(reader, in_flight));
-    Ok(build_response(head, ResponseBody::Grpc(Box::new(messages))))
+    Ok(build_response(
+        head,
+        ResponseBody::Special(Box::new(messages)),
+    ))
 }
 
 /// Turns the head of the app's response into the client's, and counts the response.

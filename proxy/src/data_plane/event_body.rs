@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::Frame;
 
-use super::app_body::{AppBody, InFlight};
+use super::app_body::{AppBody, ForwardedBody, InFlight};
 use super::app_reader::AppReader;
 
 /// The body of a stream of events.
@@ -37,12 +37,15 @@ impl<R: AppReader> EventBody<R> {
         }
     }
 
+    fn is_closing(&self) -> bool {
+        self.body.is_closing()
+    }
+}
+
+impl<R: AppReader> ForwardedBody for EventBody<R> {
     /// Returns the next part of the stream; `None` at the end of its last whole event once the
     /// tunnel is to close.
-    pub(super) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if self.is_closing() && self.place.is_between_events {
             return Poll::Ready(None);
         }
@@ -64,25 +67,20 @@ impl<R: AppReader> EventBody<R> {
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    fn is_done(&self) -> bool {
         self.body.is_done()
     }
 
-    /// Ends the stream: completely if the app has, else between two events.
-    pub(super) fn end(self) {
-        if self.is_done() {
-            self.body.finish();
-        } else {
-            self.body.leave();
-        }
+    fn remaining(&self) -> Option<u64> {
+        None
     }
 
-    pub(super) fn in_flight(&self) -> &InFlight {
+    fn in_flight(&self) -> &InFlight {
         self.body.in_flight()
     }
 
-    fn is_closing(&self) -> bool {
-        self.body.is_closing()
+    fn end(self: Box<Self>) {
+        self.body.end();
     }
 }
 

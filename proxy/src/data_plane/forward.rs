@@ -319,14 +319,8 @@ impl PreparedRequest {
             let fields = tokens.app_fields(&upstream);
             self.outgoing.headers_mut().extend(fields);
         }
-        let mut in_flight = InFlight {
-            tunnel: None,
-            binding,
-            upstream,
-            pool: Rc::clone(&context.pool),
-            client: Rc::clone(client),
-            access: record.access.clone(),
-        };
+        let access = record.access.clone();
+        let mut in_flight = InFlight::new(upstream, binding, &context.pool, client, access);
         let is_reused = connection.is_reused;
         let (head, reader) = match self.outgoing.exchange(connection).await {
             Ok(response) => response,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
-use super::app_body::{AppBody, InFlight};
+use super::app_body::{AppBody, ForwardedBody, InFlight};
 use super::app_http2::reader::{AppReset, StreamReader};
 
 /// Length of what precedes a message: a flag and the length of the message.
@@ -91,11 +91,16 @@ impl GrpcBody {
         }
     }
 
+    fn end_as_unavailable(&mut self, message: &str) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.has_ended = true;
+        let trailers = GrpcStatus::Unavailable.fields(message);
+        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+    }
+}
+
+impl ForwardedBody for GrpcBody {
     /// Returns the next part of the response; a status in place of an end that the app has not chosen.
-    pub(super) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if self.has_ended {
             return Poll::Ready(None);
         }
@@ -118,28 +123,20 @@ impl GrpcBody {
         Poll::Ready(frame)
     }
 
-    fn end_as_unavailable(&mut self, message: &str) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.has_ended = true;
-        let trailers = GrpcStatus::Unavailable.fields(message);
-        Poll::Ready(Some(Ok(Frame::trailers(trailers))))
-    }
-
-    /// Returns `true` if nothing more is to come.
-    pub(super) fn is_done(&self) -> bool {
+    fn is_done(&self) -> bool {
         self.has_ended || self.body.is_done()
     }
 
-    /// Ends the response, by the app or before it.
-    pub(super) fn end(self) {
-        if self.body.is_done() {
-            self.body.finish();
-        } else {
-            self.body.leave();
-        }
+    fn remaining(&self) -> Option<u64> {
+        None
     }
 
-    pub(super) fn in_flight(&self) -> &InFlight {
+    fn in_flight(&self) -> &InFlight {
         self.body.in_flight()
+    }
+
+    fn end(self: Box<Self>) {
+        self.body.end();
     }
 }
 

@@ -9,7 +9,7 @@ use super::clock::Moment;
 use super::settings::ClientLimits;
 
 /// Time for which a client may be slower than the minimum rate at the beginning of a request.
-const GRACE: Duration = Duration::from_secs(20);
+pub(super) const GRACE: Duration = Duration::from_secs(20);
 
 /// The pace of one direction.
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,11 +80,11 @@ impl Pace {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::data_plane::clock::SWEEP_INTERVAL;
 
-    const LIMITS: ClientLimits = ClientLimits {
+    pub(in crate::data_plane) const LIMITS: ClientLimits = ClientLimits {
         header_timeout: Duration::from_secs(30),
         idle_timeout: Duration::from_secs(600),
         timeout: Duration::from_secs(60),

@@ -12,10 +12,8 @@ use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::pace::GRACE;
 use super::settings::ClientLimits;
-
-/// Time for which a client may be slower than the minimum rate at the beginning of a body.
-const GRACE: Duration = Duration::from_secs(20);
 
 /// The body of a request on a stream of HTTP/2.
 #[derive(Debug)]
@@ -117,13 +115,7 @@ impl StreamPace {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const LIMITS: ClientLimits = ClientLimits {
-        header_timeout: Duration::from_secs(30),
-        idle_timeout: Duration::from_secs(600),
-        timeout: Duration::from_secs(60),
-        min_rate: 240,
-    };
+    use crate::data_plane::pace::tests::LIMITS;
 
     /// Returns the time until a client is too slow that sends `length` bytes every ten seconds.
     fn time_until_too_slow(limits: ClientLimits, length: usize) -> Option<Duration> {

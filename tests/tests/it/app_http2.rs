@@ -12,6 +12,12 @@ use tests::{Site, app};
 use crate::http2::Client;
 use crate::http2_app::{App, AppRequest, finish, frame, ok};
 
+/// Asserts that an answer comes, and that its body begins with this chunk.
+fn assert_answered(client: &mut Wire, chunk: &str) {
+    client.answer_head();
+    assert_eq!(client.chunk(), chunk);
+}
+
 #[test]
 fn clients_of_both_versions_are_served_through_handoffs() {
     let site = Site::watching_a_pointer().with("--app-protocol", "h2c");
@@ -198,8 +204,7 @@ fn requests_share_one_connection_and_a_slow_client_stops_none_but_its_own() {
     let request = app.request();
     assert_eq!(request.connection, connection);
     finish(request.respond, "quick");
-    quick.answer_head();
-    assert_eq!(quick.chunk(), "quick");
+    assert_answered(&mut quick, "quick");
     body.send_data("end".into(), true).unwrap();
     slow.answer_head();
     let mut received = 0;
@@ -255,13 +260,11 @@ fn a_stream_that_the_app_resets_is_an_error_of_its_client_alone() {
     let mut respond = app.request().respond;
     let mut body = respond.send_response(ok(), false).unwrap();
     body.send_data("half".into(), false).unwrap();
-    client.answer_head();
-    assert_eq!(client.chunk(), "half");
+    assert_answered(&mut client, "half");
     body.send_reset(Reason::INTERNAL_ERROR);
     assert_eq!(client.end(), End::Reset);
     finish(other_respond, "other");
-    other.answer_head();
-    assert_eq!(other.chunk(), "other");
+    assert_answered(&mut other, "other");
 }
 
 #[test]
@@ -310,8 +313,7 @@ fn a_request_behind_the_last_one_of_a_goaway_is_sent_again() {
     let (body, respond) = app.body_of(app.request());
     assert_eq!(body, "body");
     finish(respond, "done");
-    client.answer_head();
-    assert_eq!(client.chunk(), "done");
+    assert_answered(&mut client, "done");
 }
 
 #[test]
@@ -322,8 +324,7 @@ fn a_request_whose_connection_ends_is_sent_again_only_if_that_is_safe() {
     let serve_one = || {
         let mut client = app.stage.client_sends(get);
         finish(app.request().respond, "one");
-        client.answer_head();
-        assert_eq!(client.chunk(), "one");
+        assert_answered(&mut client, "one");
     };
     serve_one();
     let mut client = app.stage.client_sends(get);
@@ -333,8 +334,7 @@ fn a_request_whose_connection_ends_is_sent_again_only_if_that_is_safe() {
     let request = app.request();
     assert_ne!(request.connection, first);
     finish(request.respond, "again");
-    client.answer_head();
-    assert_eq!(client.chunk(), "again");
+    assert_answered(&mut client, "again");
     let mut client = app.stage.client_sends(post);
     app.request().cut.send(()).unwrap();
     client.expect_refusal(502);

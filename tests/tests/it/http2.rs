@@ -271,6 +271,11 @@ fn an_incomplete_response_is_an_error_of_its_stream_alone() {
     let read = async { Ok::<_, ()>(all(response.into_body()).await) };
     let error = client.await_ok(read).unwrap_err();
     assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
+    assert_next_is_served(&stage, &mut client);
+}
+
+/// Asserts that another stream of the connection is served.
+fn assert_next_is_served(stage: &Stage, client: &mut Client) {
     let sent = client.get("/next");
     client.flush();
     let mut app = stage.app();
@@ -335,12 +340,7 @@ fn a_slow_body_ends_its_stream_alone() {
     app.head();
     assert_eq!(client.head_of(slow).status(), 408);
     app.await_end_soon();
-    let sent = client.get("/next");
-    client.flush();
-    let mut app = stage.app();
-    app.head();
-    app.send("HTTP/1.1 204 No Content\r\n\r\n");
-    assert_eq!(client.head_of(sent).status(), 204);
+    assert_next_is_served(&stage, &mut client);
 }
 
 #[test]

@@ -73,17 +73,6 @@ fn launches(status: &Status, release: &str) -> usize {
         .count()
 }
 
-/// An app that ends at once where the variable REFUSES is set.
-#[cfg(unix)]
-fn refused_where_set(version: &str) -> tests::Release {
-    let app = tests::binaries::sample_app().display();
-    let script = format!(
-        "#!/bin/sh\n[ -z \"$REFUSES\" ] || {{ echo 'it refuses'; exit 3; }}\n\
-         exec {app} --version-name {version} \"$@\"\n"
-    );
-    tests::file(version, script.as_bytes())
-}
-
 #[test]
 fn no_more_than_the_limit_start_at_the_same_time_and_no_request_is_lost() {
     let fleet = Fleet::serving("v1", 4);
@@ -143,7 +132,7 @@ fn all_return_when_a_later_one_refuses_and_not_when_that_is_tolerated() {
     let refuses = refuses.launch_in(fleet.deployment());
     refuses.await_active("v1");
     fleet.sidecars.push(refuses);
-    let bad = refused_where_set("v2");
+    let bad = tests::refused_where_set("v2");
     let deployed = fleet
         .deployment()
         .run_deploy(&bad, &["--at-most", "1"])

@@ -186,7 +186,7 @@ impl Baseline {
             own.join("backend.template").into(),
         ];
         let log = folder.join("output.log");
-        let handoff = Handoff::start(binary, site, &first, &command, &folder, &log).await;
+        let handoff = Handoff::start(&[], binary, site, &first, &command, &folder, &log).await;
         let handoff = handoff.map_err(|error| {
             let lines = last_lines(&log, 5).join("\n  ");
             format!("failed to {error}\n  {lines}")

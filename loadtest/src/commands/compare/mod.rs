@@ -169,7 +169,7 @@ impl Baseline<'_> {
             (None, _, _) => {
                 let command = ["-port", "{port}"].map(Into::into);
                 let handoff = &self.handoff;
-                let start = Handoff::start(handoff, site()?, first, &command, &folder, &log);
+                let start = Handoff::start(&[], handoff, site()?, first, &command, &folder, &log);
                 session::hold(start, &plan).await?
             }
         };

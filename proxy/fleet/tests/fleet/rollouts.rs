@@ -17,7 +17,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// Starts so many machines, of which the last refuses what [`refused_by_the_last`] gives.
+    /// Starts so many machines, of which the last refuses what [`tests::refused_where_set`] gives.
     fn start(machines: usize) -> Option<Self> {
         let store = Store::start()?;
         let site = |n| {
@@ -72,16 +72,6 @@ impl Fleet {
     }
 }
 
-/// A release that the last machine of a fleet refuses.
-fn refused_by_the_last(version: &str) -> Release {
-    let app = tests::binaries::sample_app().display();
-    let script = format!(
-        "#!/bin/sh\n[ -z \"$REFUSES\" ] || {{ echo 'it refuses'; exit 3; }}\n\
-         exec {app} --version-name {version} \"$@\"\n"
-    );
-    tests::file(version, script.as_bytes())
-}
-
 #[test]
 fn at_most_holds_and_no_request_is_lost() {
     let Some(fleet) = Fleet::start(3) else { return };
@@ -128,7 +118,7 @@ fn a_release_that_the_first_refuses_is_launched_by_no_other() {
 #[test]
 fn all_return_when_a_later_one_refuses_and_not_when_that_is_tolerated() {
     let Some(fleet) = Fleet::start(2) else { return };
-    let bad = refused_by_the_last("v2");
+    let bad = tests::refused_where_set("v2");
     fleet
         .deploy(&bad, &["--at-most", "1"])
         .with(1)

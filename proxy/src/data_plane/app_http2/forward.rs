@@ -50,13 +50,14 @@ pub(in crate::data_plane) async fn forward_as_stream(
         tokens,
     } = request;
     let access = record.access.clone();
-    let in_flight = |upstream| InFlight {
-        tunnel: None,
-        binding: Binding::Shared,
-        upstream,
-        pool: Rc::clone(&context.pool),
-        client: Rc::clone(client),
-        access: access.clone(),
+    let in_flight = |upstream| {
+        InFlight::new(
+            upstream,
+            Binding::Shared,
+            &context.pool,
+            client,
+            access.clone(),
+        )
     };
     // Trailers reach only clients of HTTP/2 behind a stated length.
     let end = if version == Version::HTTP_2 {

@@ -79,7 +79,15 @@ impl Deployment {
         };
         let command = [app, "-port", "{port}"].map(Into::into);
         let log = folder.join("output.log");
-        let started = Handoff::start(&programs.handoff, site, &first, &command, &folder, &log);
+        let started = Handoff::start(
+            &[],
+            &programs.handoff,
+            site,
+            &first,
+            &command,
+            &folder,
+            &log,
+        );
         let handoff = started
             .await
             .map_err(|error| format!("failed to {error}"))?;
