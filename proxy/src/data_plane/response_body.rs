@@ -55,8 +55,9 @@ impl ResponseBody {
         if headers.contains_key(header::CONTENT_ENCODING) {
             return Self::app(reader, in_flight);
         }
+        let retry = in_flight.pool.event_retry();
         let body = AppBody::new(reader, in_flight);
-        Self::Special(Box::new(EventBody::new(body)))
+        Self::Special(Box::new(EventBody::new(body, retry)))
     }
 }
 
