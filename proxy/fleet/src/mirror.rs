@@ -86,8 +86,8 @@ struct Mirror {
     problem: Option<String>,
     /// Reason why the member cannot be written.
     untold: Option<String>,
-    /// Version of the member's object; unknown at first.
-    written: Option<Option<Version>>,
+    /// Version of the member's object, once it was written.
+    written: Option<Version>,
     told: Option<(Member, Instant)>,
     /// Requests that were sent until the last report of that, and its time.
     reported: (Sent, Instant),
@@ -288,7 +288,7 @@ impl Mirror {
             Err(StoreError::Lost) => {
                 // Another machine has the same id, as the copy of a disk has.
                 self.memory.id = new_id();
-                self.written = Some(None);
+                self.written = None;
                 self.told = None;
                 remember(&self.state, &self.memory).err()
             }
@@ -302,14 +302,16 @@ impl Mirror {
     }
 
     async fn write(&mut self, path: &str, member: &Member) -> Result<(), StoreError> {
-        let known = match self.written.take() {
-            Some(known) => known,
-            None => {
-                let found = self.store.read::<serde_json::Value>(path).await?;
-                found.map(|(_, version)| version)
-            }
-        };
-        self.written = Some(Some(self.store.swap(path, member, known.as_ref()).await?));
+        let known = self.written.take();
+        let mut written = self.store.swap(path, member, known.as_ref()).await;
+        // This machine has written it before. It is not read first: S3 forbids that while it is missing,
+        // unless the machine may list objects.
+        if let (Err(StoreError::Lost), None) = (&written, known) {
+            let found = self.store.read::<serde_json::Value>(path).await?;
+            let known = found.map(|(_, version)| version);
+            written = self.store.swap(path, member, known.as_ref()).await;
+        }
+        self.written = Some(written?);
         Ok(())
     }
 

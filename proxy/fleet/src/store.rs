@@ -74,6 +74,18 @@ pub enum StoreError {
     Request(#[from] Error),
 }
 
+// === impl StoreError ===
+
+impl StoreError {
+    /// Returns true if the store refuses the request to whoever sends it.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(
+            self,
+            Self::Request(Error::PermissionDenied { .. } | Error::Unauthenticated { .. })
+        )
+    }
+}
+
 // === impl Version ===
 
 impl Version {
