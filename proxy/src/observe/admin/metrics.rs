@@ -11,7 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::launches::{self, LaunchCounts};
 use super::view::View;
 use crate::data_plane::{self, TrafficTotals};
-use crate::deployment::status::{InstanceStatus, Status};
+use crate::deployment::status::{CanaryStatus, InstanceStatus, Status};
 use crate::os::memory::resident_memory;
 use crate::release::Generation;
 use crate::router::Observation;
@@ -65,6 +65,7 @@ impl Collector for Scrape {
         let mut metric = MetricWriter { encoder };
         self.requests(&mut metric)?;
         self.instances(&mut metric)?;
+        self.canary(&mut metric)?;
         self.handoffs(&mut metric)?;
         self.process(&mut metric)
     }
@@ -205,6 +206,38 @@ impl Scrape {
             "Resident memory of all processes of an instance; shared memory counts for each of them",
             Some(&Unit::Bytes),
             gauges(|instance| Some(instance.memory_bytes? as f64)),
+        )
+    }
+
+    fn canary(&self, metric: &mut MetricWriter<'_>) -> fmt::Result {
+        let canary = self.status.canary.as_ref();
+        let percent = canary.and_then(|it| it.share.strip_suffix('%')?.parse::<f64>().ok());
+        metric.gauge(
+            "handoff_canary_share",
+            "Share of new clients that the staged release gets, from 0 to 1; 0 without a canary",
+            percent.unwrap_or_default() / 100.0,
+        )?;
+        metric.gauge(
+            "handoff_canary_stage",
+            "Number of the canary's stage, from 1; 0 without a canary",
+            canary.map_or(0.0, |it| it.stage as f64),
+        )?;
+        let sides = |of_canary: fn(&CanaryStatus) -> u64, of_active: fn(&CanaryStatus) -> u64| {
+            let both = canary.map(|it| [("canary", of_canary(it)), ("active", of_active(it))]);
+            let both = both.into_iter().flatten();
+            both.map(|(side, count)| ([("side", side.to_owned())], count as f64))
+        };
+        metric.gauges(
+            "handoff_canary_responses",
+            "Responses of the canary and of the active release since the stage began",
+            None,
+            sides(|it| it.responses, |it| it.active_responses),
+        )?;
+        metric.gauges(
+            "handoff_canary_errors",
+            "Errors among the responses of the canary and of the active release since the stage began",
+            None,
+            sides(|it| it.errors, |it| it.active_errors),
         )
     }
 
