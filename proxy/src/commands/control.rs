@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, json};
 
 use super::deployment_paths::UnknownDeployment;
-use super::follow::{CommandOutcome, Follower, POLL_INTERVAL, Report, SidecarReport, Step, Steps};
+use super::follow::{
+    CommandOutcome, Follower, POLL_INTERVAL, Report, SidecarReport, Step, Steps, step_of_upgrade,
+};
 use super::progress::Progress;
 use super::{ELSEWHERE, ExitStatus, count};
 use crate::cli::control::{
@@ -260,6 +262,7 @@ impl ControlRun {
             (ControlCommand::BeginMaintenance(_) | ControlCommand::EndMaintenance, _) => {
                 Step::of_maintenance(status)
             }
+            (ControlCommand::Upgrade(_), _) => step_of_upgrade(status, pending.serial()),
             (ControlCommand::Pause(_) | ControlCommand::Resume, _)
             | (ControlCommand::Retry(_) | ControlCommand::Stage(_), _) => Step::of_pause(status),
         }
@@ -272,6 +275,7 @@ impl ControlRun {
             ControlCommand::BeginMaintenance(_) => *step == Step::InMaintenance,
             ControlCommand::EndMaintenance => *step == Step::NotInMaintenance,
             ControlCommand::Abort => *step == Step::GivenUp,
+            ControlCommand::Upgrade(_) => *step == Step::Upgraded,
             ControlCommand::Rollback(_) | ControlCommand::Restart | ControlCommand::Promote => {
                 step.is_active()
             }
@@ -364,7 +368,8 @@ impl ControlRun {
                     | ControlCommand::Pause(_)
                     | ControlCommand::Stage(_)
                     | ControlCommand::Promote
-                    | ControlCommand::Abort => "there is nothing to do",
+                    | ControlCommand::Abort
+                    | ControlCommand::Upgrade(_) => "there is nothing to do",
                 };
                 return format!("no sidecar runs (none is alive in {state:?}; {ELSEWHERE}): {end}");
             }
@@ -417,6 +422,9 @@ impl ControlRun {
                 "{all} in maintenance: new requests get 503 until `handoff maintenance off`"
             ),
             ControlCommand::EndMaintenance => format!("{all} not in maintenance"),
+            ControlCommand::Upgrade(_) => {
+                format!("handoff is upgraded in {all}; {releases} serves on")
+            }
             ControlCommand::Resume | ControlCommand::Retry(_) | ControlCommand::Stage(_) => {
                 format!("{all} not paused")
             }
