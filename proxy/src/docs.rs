@@ -142,5 +142,6 @@ pages! {
         "decisions/0190-an-anchor-keeps-what-survives-a-crash",
         "decisions/0200-a-session-holds-its-upstream",
         "decisions/0201-a-canary-is-a-staged-release",
+        "decisions/0202-an-upgrade-stands-still-before-it-hands-over",
     ;
 }
