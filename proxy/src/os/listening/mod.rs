@@ -88,10 +88,11 @@ pub fn describe_refusal(address: SocketAddr, error: &io::Error) -> Option<String
     match error.kind() {
         io::ErrorKind::AddrInUse => describe_listener(address),
         // Windows denies an address also because of its holder.
-        io::ErrorKind::PermissionDenied if cfg!(windows) => describe_listener(address).or(Some(
-            "it may be in a range that `netsh int ipv4 show excludedportrange tcp` lists"
-                .to_owned(),
-        )),
+        io::ErrorKind::PermissionDenied if cfg!(windows) => {
+            let range =
+                "it may be in a range that `netsh int ipv4 show excludedportrange tcp` lists";
+            describe_listener(address).or_else(|| Some(range.to_owned()))
+        }
         io::ErrorKind::PermissionDenied => Some(
             "a port below 1024 needs root, or CAP_NET_BIND_SERVICE (systemd: \
              AmbientCapabilities=CAP_NET_BIND_SERVICE)"
