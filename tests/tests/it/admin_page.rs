@@ -51,6 +51,10 @@ fn a_handoff_can_be_watched() {
     page.await_shown("#green", &["active", "v2-"]);
     std::fs::write(site.site().join("handoff.toml"), "polll = '1s'").unwrap();
     page.await_shown("#notice", &["The configuration stays as it was", "polll"]);
+    std::fs::remove_file(site.site().join("handoff.toml")).unwrap();
+    let options = ["--at-most", "1", "--first", "1", "--bake", "1h"];
+    let _deploy = site.deployment().begin_deploy("v4", &options);
+    page.await_shown("#notice", &["Staged roll-out, at most 1", "1 named"]);
     let complaints = page.complaints();
     assert!(complaints.is_empty(), "{complaints:?}");
 }

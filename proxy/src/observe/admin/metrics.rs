@@ -278,6 +278,22 @@ impl Scrape {
                 (labels, 1.0)
             }),
         )?;
+        let rollout = self.status.rollout.as_ref();
+        metric.gauge(
+            "handoff_awaits_turn",
+            "1 while a staged roll-out has not reached this sidecar",
+            f64::from(u8::from(self.status.awaits_turn)),
+        )?;
+        metric.gauge(
+            "handoff_rollout_named",
+            "Sidecars that may run the artifact of the staged roll-out that is under way",
+            rollout.map_or(0.0, |rollout| rollout.named as f64),
+        )?;
+        metric.gauge(
+            "handoff_rollout_stopped",
+            "1 while a staged roll-out is stopped: no further sidecar is to start its artifact",
+            f64::from(u8::from(rollout.is_some_and(|rollout| rollout.is_stopped))),
+        )?;
         metric.gauge(
             "handoff_alarm",
             "1 while the active instance is unhealthy and there is no release to go back to",
