@@ -420,9 +420,9 @@ fn table() {
         Case::ManyCrash,
         Case::AllGoesWrong,
     ] {
-        row(1_000, 50, case, 30);
+        row(1_000, 50, case, 10);
     }
     for case in [Case::Calm, Case::AllGoesWrong] {
-        row(10_000, 500, case, 3);
+        row(10_000, 500, case, 1);
     }
 }

@@ -1,12 +1,9 @@
-//! The files that are given away, as `.ci/dist --with-fleet` makes them.
+//! The file that is given away, as `.ci/dist --with-fleet` makes it.
 
-use std::path::PathBuf;
+use std::fs;
 use std::process::Command;
-use std::{env, fs, net};
 
-use tests::{Connection, command, eventually, manual, tools};
-
-use crate::store::Store;
+use tests::{command, manual, tools};
 
 /// A machine with a name server and a store, but without a system: the arguments are a program and the
 /// folder that is its root.
@@ -56,82 +53,20 @@ print("asked for", *asked, flush=True)
 sys.exit(ended.returncode)
 "#;
 
-fn distributed(name: &str) -> PathBuf {
-    let file = manual::root().join("dist").join(name);
-    assert!(file.is_file(), "{}: .ci/dist --with-fleet", file.display());
-    file
-}
-
 #[test]
 #[ignore = "needs `.ci/dist --with-fleet`"]
 fn the_static_program_looks_up_names_where_there_is_no_system() {
     if !tools::has("unshare") || !tools::has("python3") {
         return;
     }
+    let program = manual::root().join("dist/handoff-fleet");
+    assert!(program.is_file(), "{}", program.display());
     let root = tempfile::tempdir().expect("a folder");
     let authorities = "/etc/ssl/certs/ca-certificates.crt";
     fs::copy(authorities, root.path().join("authorities.pem")).expect(authorities);
     let mut bare = Command::new("unshare");
     bare.args(["--net", "--map-root-user", "python3", "-c", BARE_MACHINE]);
-    bare.arg(distributed("handoff-fleet")).arg(root.path());
+    bare.arg(program).arg(root.path());
     let ended = command::start(bare).end().with(0);
     ended.saying(&["nothing is deployed", "asked for store.example"]);
-}
-
-#[test]
-#[ignore = "needs `.ci/dist --with-fleet`, and `$WINE_RUNNER` of `.ci/wine`"]
-fn the_windows_program_mirrors_a_store() {
-    let runner = env::var_os("WINE_RUNNER").expect("WINE_RUNNER");
-    let Some(store) = Store::start() else { return };
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = |name: &str| format!("Z:{}", folder.path().join(name).display());
-    let pointer = path("pointer.txt");
-    let port = net::TcpListener::bind(("127.0.0.1", 0)).and_then(|free| free.local_addr());
-    let address = port.expect("a port");
-    let mut sidecar = Command::new(&runner);
-    sidecar.arg(distributed("handoff.exe"));
-    sidecar.args([
-        "run",
-        "--listen",
-        &address.to_string(),
-        "--pointer",
-        &pointer,
-    ]);
-    sidecar.args([
-        "--cache",
-        &path("cache"),
-        "--",
-        "{artifact}",
-        "--port",
-        "{port}",
-    ]);
-    let sidecar = command::start(sidecar);
-    let args = ["mirror", "--poll", "300ms", "--pointer", &pointer];
-    let mut mirror = store.fleet(&args);
-    mirror = {
-        let mut under_wine = Command::new(&runner);
-        under_wine
-            .arg(distributed("handoff-fleet.exe"))
-            .args(mirror.get_args());
-        let variables = mirror.get_envs();
-        under_wine.envs(variables.filter_map(|(name, value)| Some((name, value?))));
-        under_wine
-    };
-    let mirror = command::start(mirror);
-    store.await_members(1);
-    let app = manual::root().join("target/x86_64-pc-windows-gnu/debug/sample-app.exe");
-    assert!(app.is_file(), "{}", app.display());
-    store
-        .begin_deploy(&app, &[])
-        .end()
-        .with(0)
-        .saying(&["sample-app.exe", "runs on"]);
-    let answer = eventually(
-        || format!("{}{}", sidecar.printed_errors(), mirror.printed_errors()),
-        || {
-            let opened = Connection::open(address);
-            opened.and_then(|mut open| open.get("/version")).ok()
-        },
-    );
-    assert_eq!(answer.status, 200);
 }
