@@ -51,6 +51,9 @@ pub(super) struct ClientIo {
     activity: Arc<Activity>,
     /// Bytes that were received before, and are read first.
     received: Bytes,
+    /// Those are a part of the first bytes of HTTP/2. hyper would refuse some of the parts, so it gets
+    /// the whole.
+    is_partial: bool,
 }
 
 // === impl Stream ===
@@ -322,6 +325,7 @@ impl ClientIo {
             stream,
             activity,
             received,
+            is_partial: false,
         }
     }
 
@@ -343,12 +347,47 @@ impl ClientIo {
         }
     }
 
-    /// Records the bytes that `buffer` holds beside those `before`.
-    fn record_received(&self, buffer: &mut ReadBuf<'_>, before: usize) {
+    /// Records the bytes that `buffer` holds beside those `before`, and returns `true` if they are to
+    /// be kept back.
+    fn record_received(&self, buffer: &mut ReadBuf<'_>, before: usize) -> bool {
         let received = &mut buffer.filled_mut()[before..];
-        if !received.is_empty() && self.activity.record_read(received.len()) {
-            wire::lower_request_version(received);
+        if received.is_empty() || !self.activity.record_read(received.len()) {
+            return false;
         }
+        wire::lower_request_version(received);
+        wire::is_part_of_preface(received)
+    }
+
+    /// Takes the bytes beside those `before` back, and waits for more.
+    #[cold]
+    fn keep_back(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        before: usize,
+    ) -> Poll<io::Result<()>> {
+        self.received = Bytes::copy_from_slice(&buffer.filled()[before..]);
+        self.is_partial = true;
+        buffer.set_filled(before);
+        self.poll_read(cx, buffer)
+    }
+
+    /// Waits until the first bytes are all there, or are others.
+    fn poll_preface(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.is_partial {
+            let mut rest = [0; wire::HTTP2_PREFACE.len()];
+            let mut rest = ReadBuf::new(&mut rest[self.received.len()..]);
+            let read = Pin::new(&mut self.stream).poll_read(cx, &mut rest);
+            if read.is_pending() {
+                self.activity.await_bytes();
+            }
+            ready!(read)?;
+            self.activity.record_read(rest.filled().len());
+            self.received = [&self.received, rest.filled()].concat().into();
+            let is_end = rest.filled().is_empty();
+            self.is_partial = !is_end && wire::is_part_of_preface(&self.received);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -360,6 +399,7 @@ impl AsyncRead for ClientIo {
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_turn(cx));
         if !self.received.is_empty() {
+            ready!(self.poll_preface(cx))?;
             let length = self.received.len().min(buffer.remaining());
             buffer.put_slice(&self.received.split_to(length));
             return Poll::Ready(Ok(()));
@@ -369,7 +409,9 @@ impl AsyncRead for ClientIo {
             && let Some(received) = self.stream.receive_unregistered(buffer)
         {
             let received = received?;
-            self.record_received(buffer, before);
+            if self.record_received(buffer, before) {
+                return self.keep_back(cx, buffer, before);
+            }
             if received == UNREGISTERED_READ {
                 // The rest may be long, and is read in larger steps. An error is returned by the
                 // next read.
@@ -382,7 +424,9 @@ impl AsyncRead for ClientIo {
             self.activity.await_bytes();
         }
         ready!(read)?;
-        self.record_received(buffer, before);
+        if self.record_received(buffer, before) {
+            return self.keep_back(cx, buffer, before);
+        }
         Poll::Ready(Ok(()))
     }
 }
