@@ -22,6 +22,8 @@ use super::activity::{Activity, ClientState};
 use super::{socket, wire};
 use crate::os::unsent;
 
+mod preface;
+
 /// Maximum size of several parts that are copied into one, in bytes: up to there, `send` with the
 /// copy costs less than `writev`.
 const GATHER_MAX: usize = 1024;
@@ -356,38 +358,6 @@ impl ClientIo {
         }
         wire::lower_request_version(received);
         wire::is_part_of_preface(received)
-    }
-
-    /// Takes the bytes beside those `before` back, and waits for more.
-    #[cold]
-    fn keep_back(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-        before: usize,
-    ) -> Poll<io::Result<()>> {
-        self.received = Bytes::copy_from_slice(&buffer.filled()[before..]);
-        self.is_partial = true;
-        buffer.set_filled(before);
-        self.poll_read(cx, buffer)
-    }
-
-    /// Waits until the first bytes are all there, or are others.
-    fn poll_preface(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.is_partial {
-            let mut rest = [0; wire::HTTP2_PREFACE.len()];
-            let mut rest = ReadBuf::new(&mut rest[self.received.len()..]);
-            let read = Pin::new(&mut self.stream).poll_read(cx, &mut rest);
-            if read.is_pending() {
-                self.activity.await_bytes();
-            }
-            ready!(read)?;
-            self.activity.record_read(rest.filled().len());
-            self.received = [&self.received, rest.filled()].concat().into();
-            let is_end = rest.filled().is_empty();
-            self.is_partial = !is_end && wire::is_part_of_preface(&self.received);
-        }
-        Poll::Ready(Ok(()))
     }
 }
 

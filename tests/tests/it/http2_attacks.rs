@@ -11,6 +11,7 @@ use handoff::os::procfs::resident_memory;
 use tests::Site;
 use tests::http2::attack::{ATTACKS, Attack, AttackReport};
 use tests::http2::frames::{FrameClient, GOAWAY, PING, PRIORITY, WINDOW_UPDATE, frame};
+use tests::wait::sleep_for;
 
 /// The reason `ENHANCE_YOUR_CALM` in a GOAWAY.
 const CALM: [u8; 4] = [0, 0, 0, 11];
@@ -24,7 +25,7 @@ struct Server {
     path: &'static str,
 }
 
-/// What an attack does to a server.
+/// The effect of an attack on a server.
 #[derive(Debug)]
 struct Effect {
     report: AttackReport,
@@ -53,7 +54,7 @@ impl Server {
                 let mut most = 0;
                 while !is_over.load(Ordering::Relaxed) {
                     most = most.max(memory());
-                    thread::sleep(Duration::from_millis(20));
+                    sleep_for(Duration::from_millis(20), "between two samples");
                 }
                 most
             });
@@ -86,7 +87,7 @@ impl Server {
                 others.failed += 1;
                 connection = None;
             }
-            thread::sleep(Duration::from_millis(5));
+            sleep_for(Duration::from_millis(5), "a client has pauses");
         }
         others.times.sort_unstable();
         others
