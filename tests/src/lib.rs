@@ -19,6 +19,7 @@ pub mod client;
 pub mod command;
 pub mod deployment;
 pub mod faulty;
+pub mod http2;
 pub mod imports;
 pub mod load;
 pub mod loadtest;

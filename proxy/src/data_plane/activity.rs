@@ -38,6 +38,7 @@ pub(super) struct Activity {
     ending: AtomicU8,
     is_read_blocked: AtomicBool,
     is_write_blocked: AtomicBool,
+    progress: AtomicU32,
     received: AtomicU32,
     sent: AtomicU32,
     /// Bytes that may pass in this turn.
@@ -124,6 +125,7 @@ impl Activity {
             ending: AtomicU8::new(Ending::Close as u8),
             is_read_blocked: AtomicBool::new(false),
             is_write_blocked: AtomicBool::new(false),
+            progress: AtomicU32::new(0),
             received: AtomicU32::new(0),
             sent: AtomicU32::new(0),
             turn: AtomicU32::new(TURN),
@@ -170,6 +172,20 @@ impl Activity {
     /// Returns `true` if so much has passed in this turn that others are to go on.
     pub(super) fn is_turn_over(&self) -> bool {
         self.turn.load(Ordering::Relaxed) == 0
+    }
+
+    /// Counts a request that has begun, or a part of a body that has passed, on a connection of HTTP/2.
+    pub(super) fn count_progress(&self) {
+        let progress = self.progress.load(Ordering::Relaxed);
+        self.progress
+            .store(progress.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// Returns the progress since it was asked for last.
+    pub(super) fn take_progress(&self) -> u32 {
+        let progress = self.progress.load(Ordering::Relaxed);
+        self.progress.store(0, Ordering::Relaxed);
+        progress
     }
 
     pub(super) fn enter(&self, state: ClientState) {

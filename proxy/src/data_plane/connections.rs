@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::activity::{Activity, BodyState, ClientState, IdleAction};
 use super::bound::BoundSlot;
+use super::client_streams::OpenStream;
 use super::clock::{Moment, SWEEP_INTERVAL};
 use super::headers::Peer;
 use super::pace::Pace;
@@ -80,7 +81,7 @@ pub(super) enum OpenConnection {
     /// The connection itself.
     Own(Rc<Connections>),
     /// A stream of a connection, which is counted once for all of them.
-    OfStream(Rc<Client>),
+    OfStream(Rc<Client>, Rc<OpenStream>),
 }
 
 /// A client's connection; lives until the connection, or a tunnel made of it, has ended.
@@ -397,15 +398,18 @@ impl OpenConnection {
         Self::Own(Rc::clone(connections))
     }
 
-    /// Returns `true` for a stream, whose bodies no sweep sees.
-    pub(super) fn is_of_stream(&self) -> bool {
-        matches!(self, Self::OfStream(_))
+    /// Returns the stream of many on a connection, whose bodies no sweep sees.
+    pub(super) fn stream(&self) -> Option<&Rc<OpenStream>> {
+        match self {
+            Self::Own(_) => None,
+            Self::OfStream(_, stream) => Some(stream),
+        }
     }
 
     fn connections(&self) -> &Rc<Connections> {
         match self {
             Self::Own(connections) => connections,
-            Self::OfStream(client) => client.open.connections(),
+            Self::OfStream(client, _) => client.open.connections(),
         }
     }
 }

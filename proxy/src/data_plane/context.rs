@@ -46,7 +46,10 @@ pub(super) struct ForwardContext {
 impl ForwardContext {
     /// Returns the body of a client's request.
     pub(super) fn body_of(&self, client: &Client, body: Incoming) -> RequestBody {
-        let limits = || client.open.is_of_stream().then_some(self.client_limits);
-        RequestBody::new(body, &client.activity, &self.body_drain, limits)
+        let stream = || {
+            let stream = client.open.stream()?;
+            Some((Rc::clone(stream), self.client_limits))
+        };
+        RequestBody::new(body, &client.activity, &self.body_drain, stream)
     }
 }

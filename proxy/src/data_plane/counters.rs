@@ -54,6 +54,8 @@ pub struct TrafficTotals {
     pub evicted_tunnels: u64,
     /// Requests that may have reached the app, got no response, and could not be sent again.
     pub unanswered: u64,
+    /// Connections of HTTP/2 that were ended because their clients asked for too much.
+    pub floods: u64,
     /// Open client connections.
     pub connections: usize,
 }
@@ -78,6 +80,7 @@ struct CounterCells {
     evicted_requests: AtomicU64,
     evicted_tunnels: AtomicU64,
     unanswered: AtomicU64,
+    floods: AtomicU64,
     connections: Arc<AtomicUsize>,
     /// Counters by generation; the worker locks them only for a new generation.
     responses: Mutex<Vec<Arc<GenerationCells>>>,
@@ -103,6 +106,7 @@ impl TrafficCounters {
             evicted_requests: AtomicU64::new(0),
             evicted_tunnels: AtomicU64::new(0),
             unanswered: AtomicU64::new(0),
+            floods: AtomicU64::new(0),
             connections: Arc::clone(connections),
             responses: Mutex::default(),
         });
@@ -122,6 +126,7 @@ impl TrafficCounters {
             totals.evicted_requests += read(&worker.evicted_requests);
             totals.evicted_tunnels += read(&worker.evicted_tunnels);
             totals.unanswered += read(&worker.unanswered);
+            totals.floods += read(&worker.floods);
             totals.connections += worker.connections.load(Ordering::Relaxed);
             for responses in worker.responses.lock().iter() {
                 let sum = totals.responses.entry(responses.generation).or_default();
@@ -181,6 +186,11 @@ impl WorkerCounters {
     /// Counts a request that may have reached the app and is lost.
     pub(super) fn count_unanswered(&self) {
         add(&self.cells.unanswered, 1);
+    }
+
+    /// Counts a connection that was ended because its client asked for too much.
+    pub(super) fn count_flood(&self) {
+        add(&self.cells.floods, 1);
     }
 }
 

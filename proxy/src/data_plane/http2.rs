@@ -5,7 +5,6 @@
 //! new streams go to the new release at once. Of the connection itself the sweep watches what it sees
 //! of all: clients that take nothing, that are idle, or that have left.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::error::Error as _;
 use std::pin::Pin;
@@ -21,13 +20,14 @@ use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::Instant;
 
-use super::activity::{Activity, ClientState, Ending, TURN};
+use super::activity::{Activity, ClientState, Ending};
 use super::bound::BoundSlot;
+use super::client_streams::{ClientStreams, IdleBytes, OpenStream};
 use super::connections::{Client, Connections, OpenConnection, Tracking};
 use super::context::ForwardContext;
 use super::forward::Forward;
+use super::http2_websocket;
 use super::response_body::ResponseBody;
 use super::settings::DataPlaneSettings;
 use super::stream::{ClientIo, Stream};
@@ -48,11 +48,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const REFUSAL: &[u8] = b"\0\0\0\x04\0\0\0\0\0\
     \0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x0d";
 
-/// Maximum number of streams that a client may cancel in [`CANCEL_PERIOD`], beyond those that it lets
-/// end: each of them costs a request to the app (rapid reset, CVE-2023-44487).
-const MAX_CANCELLED: u32 = 256;
-const CANCEL_PERIOD: Duration = Duration::from_secs(30);
-
 /// A GOAWAY with the reason `ENHANCE_YOUR_CALM`.
 const CALM: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\x7f\xff\xff\xff\0\0\0\x0b";
 
@@ -61,37 +56,30 @@ struct Http2Task {
     connection: http2::Connection<TokioIo<ClientIo>, StreamService, LocalExecutor>,
     connections: Rc<Connections>,
     client: Rc<Client>,
-    streams: Rc<Streams>,
+    streams: Rc<ClientStreams>,
+    idle_bytes: IdleBytes,
     tracking: Option<Tracking>,
     is_shutting_down: bool,
 }
 
-/// The streams of one connection.
-struct Streams {
-    open: Cell<usize>,
-    /// Those that were cancelled since a moment, less those that have ended.
-    cancelled: Cell<u32>,
-    since: Cell<Instant>,
+/// The end of a connection.
+enum Http2End {
+    Closed(hyper::Result<()>),
+    /// Its client asks for too much.
+    Flooded,
 }
 
 /// The service of one connection: forwards the requests of its streams.
 struct StreamService {
     context: Rc<ForwardContext>,
     client: Rc<Client>,
-    streams: Rc<Streams>,
-}
-
-/// An open stream, counted until its response has ended.
-struct OpenStream {
-    client: Rc<Client>,
-    streams: Rc<Streams>,
-    has_ended: bool,
+    streams: Rc<ClientStreams>,
 }
 
 /// The body of a stream's response.
 struct StreamBody {
     body: ResponseBody,
-    open: OpenStream,
+    open: Rc<OpenStream>,
 }
 
 /// Runs the futures of streams on the thread of their connection.
@@ -109,9 +97,9 @@ pub(super) async fn serve(
     client.activity.enter(ClientState::IdleHttp2);
     let (stream, activity) = (client.stream.clone(), Arc::clone(&client.activity));
     let io = TokioIo::new(ClientIo::new(stream, activity, received));
-    let streams = Rc::new(Streams::new());
+    let streams = ClientStreams::new(&client.activity);
     let service = StreamService {
-        context,
+        context: Rc::clone(&context),
         client: Rc::clone(&client),
         streams: Rc::clone(&streams),
     };
@@ -122,6 +110,7 @@ pub(super) async fn serve(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(SEND_BUFFER)
         .max_header_list_size(settings.max_header_size.try_into().unwrap_or(u32::MAX))
+        .enable_connect_protocol()
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_INTERVAL)
         .serve_connection(io, service);
@@ -130,17 +119,27 @@ pub(super) async fn serve(
         connections,
         client: Rc::clone(&client),
         streams,
+        idle_bytes: IdleBytes::new(),
         tracking: None,
         is_shutting_down: false,
     };
-    let ended = task.await;
-    if ended.as_ref().is_err_and(is_flood) {
-        warn_of_flood(&client);
+    let is_told = match task.await {
+        Http2End::Closed(ended) if !ended.as_ref().is_err_and(is_flood) => return ended,
+        Http2End::Closed(_) => true,
+        Http2End::Flooded => false,
+    };
+    if let Some(counters) = &context.counters {
+        counters.count_flood();
+    }
+    warn_of_flood(&client);
+    if !client.activity.is_write_blocked() {
+        if !is_told {
+            client.stream.send_best_effort(CALM);
+        }
         // A close with bytes unread would take the reason from the client.
         client.activity.set_ending(Ending::Linger);
-        return Ok(());
     }
-    ended
+    Ok(())
 }
 
 /// Tells a client that it has to use HTTP/1.1.
@@ -155,15 +154,6 @@ pub(super) fn refuse(client: &Client) {
         );
     });
     client.stream.send_best_effort(REFUSAL);
-}
-
-/// Ends the connection of a client that cancels what it asks for.
-fn calm(client: &Client) {
-    warn_of_flood(client);
-    if !client.activity.is_write_blocked() {
-        client.stream.send_best_effort(CALM);
-        client.activity.set_ending(Ending::Linger);
-    }
 }
 
 /// Returns true if the library has ended the connection for what its client did too often.
@@ -216,9 +206,9 @@ fn join_cookies(headers: &mut HeaderMap) {
 // === impl Http2Task ===
 
 impl Future for Http2Task {
-    type Output = hyper::Result<()>;
+    type Output = Http2End;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Http2End> {
         let this = &mut *self;
         if this.tracking.is_none() {
             // A task's waker stays the same.
@@ -229,14 +219,16 @@ impl Future for Http2Task {
         if is_close_requested && (this.is_shutting_down || activity.state() == ClientState::Request)
         {
             // The client has left, or takes nothing.
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(Http2End::Closed(Ok(())));
         }
         activity.withdraw_close();
-        activity.begin_turn(TURN);
+        activity.begin_turn(this.idle_bytes.next_turn());
+        let before = activity.received();
         let polled = Pin::new(&mut this.connection).poll(cx);
-        if this.streams.are_cancelled_too_often() {
-            calm(&this.client);
-            return Poll::Ready(Ok(()));
+        let received = activity.received().wrapping_sub(before);
+        this.idle_bytes.record(received, activity.take_progress());
+        if this.idle_bytes.are_too_many() || this.streams.are_cancelled_too_often() {
+            return Poll::Ready(Http2End::Flooded);
         }
         let should_end =
             || is_close_requested || this.connections.should_announce_end(&this.client);
@@ -248,39 +240,9 @@ impl Future for Http2Task {
             }
             let mut connection = Pin::new(&mut this.connection);
             connection.as_mut().graceful_shutdown();
-            return connection.poll(cx);
+            return connection.poll(cx).map(Http2End::Closed);
         }
-        polled
-    }
-}
-
-// === impl Streams ===
-
-impl Streams {
-    fn new() -> Self {
-        Self {
-            open: Cell::new(0),
-            cancelled: Cell::new(0),
-            since: Cell::new(Instant::now()),
-        }
-    }
-
-    /// Records the end of a stream, by its client or not.
-    fn record_end(&self, is_cancelled: bool) {
-        self.open.set(self.open.get() - 1);
-        let before = self.cancelled.get();
-        if !is_cancelled {
-            self.cancelled.set(before.saturating_sub(1));
-        } else if self.since.get().elapsed() > CANCEL_PERIOD {
-            self.cancelled.set(1);
-            self.since.set(Instant::now());
-        } else {
-            self.cancelled.set(before + 1);
-        }
-    }
-
-    fn are_cancelled_too_often(&self) -> bool {
-        self.cancelled.get() > MAX_CANCELLED
+        polled.map(Http2End::Closed)
     }
 }
 
@@ -292,7 +254,8 @@ impl hyper::service::Service<Request<Incoming>> for StreamService {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let open = OpenStream::new(&self.client, &self.streams);
+        let open = self.streams.open();
+        let is_websocket = http2_websocket::use_upgrade(&mut request);
         use_origin_form(&mut request);
         join_cookies(request.headers_mut());
         let stream = Rc::new(Client {
@@ -301,36 +264,16 @@ impl hyper::service::Service<Request<Incoming>> for StreamService {
             stream: Stream::detached(),
             activity: Arc::new(Activity::new()),
             bound: BoundSlot::default(),
-            open: OpenConnection::OfStream(Rc::clone(&self.client)),
+            open: OpenConnection::OfStream(Rc::clone(&self.client), Rc::clone(&open)),
         });
         let response = Forward::new(Rc::clone(&self.context), stream).call(request);
         Box::pin(async move {
-            let response = response.await?;
+            let mut response = response.await?;
+            if is_websocket {
+                http2_websocket::accept(&mut response);
+            }
             Ok(response.map(|body| StreamBody { body, open }))
         })
-    }
-}
-
-// === impl OpenStream ===
-
-impl OpenStream {
-    fn new(client: &Rc<Client>, streams: &Rc<Streams>) -> Self {
-        streams.open.set(streams.open.get() + 1);
-        client.activity.enter(ClientState::Request);
-        Self {
-            client: Rc::clone(client),
-            streams: Rc::clone(streams),
-            has_ended: false,
-        }
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.streams.record_end(!self.has_ended);
-        if self.streams.open.get() == 0 {
-            self.client.activity.enter(ClientState::IdleHttp2);
-        }
     }
 }
 
@@ -345,7 +288,11 @@ impl Body for StreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        self.open.has_ended |= matches!(polled, Poll::Ready(None | Some(Err(_))));
+        match &polled {
+            Poll::Ready(Some(Ok(_))) => self.open.count_progress(),
+            Poll::Ready(None | Some(Err(_))) => self.open.mark_ended(),
+            Poll::Pending => {}
+        }
         polled
     }
 
@@ -361,7 +308,9 @@ impl Body for StreamBody {
 impl Drop for StreamBody {
     fn drop(&mut self) {
         // hyper does not ask for more than the stated length.
-        self.open.has_ended |= self.body.is_end_stream();
+        if self.body.is_end_stream() {
+            self.open.mark_ended();
+        }
     }
 }
 

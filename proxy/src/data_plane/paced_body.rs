@@ -4,6 +4,7 @@
 //! limits, and only while it is awaited.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::client_streams::OpenStream;
 use super::pace::GRACE;
 use super::settings::ClientLimits;
 
@@ -19,6 +21,7 @@ use super::settings::ClientLimits;
 #[derive(Debug)]
 pub(super) struct PacedBody {
     pub(super) incoming: Incoming,
+    stream: Rc<OpenStream>,
     pace: StreamPace,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -35,9 +38,10 @@ struct StreamPace {
 // === impl PacedBody ===
 
 impl PacedBody {
-    pub(super) fn new(incoming: Incoming, limits: ClientLimits) -> Self {
+    pub(super) fn new(incoming: Incoming, stream: Rc<OpenStream>, limits: ClientLimits) -> Self {
         Self {
             incoming,
+            stream,
             pace: StreamPace::new(limits),
             timer: None,
         }
@@ -57,6 +61,9 @@ impl PacedBody {
                 Some(Err(_)) | None => 0,
             };
             self.pace.record(length, Instant::now());
+            if length > 0 {
+                self.stream.count_progress();
+            }
             return Poll::Ready(Ok(frame));
         }
         let time = self.pace.await_more(Instant::now());

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use super::activity::{Activity, BodyState, ClientState, Ending};
+use super::client_streams::OpenStream;
 use super::paced_body::{Overdue, PacedBody};
 use super::settings::ClientLimits;
 
@@ -93,16 +95,18 @@ impl RequestBody {
         incoming: Incoming,
         activity: &Arc<Activity>,
         body_drain: &BodyDrain,
-        stream_limits: impl FnOnce() -> Option<ClientLimits>,
+        stream: impl FnOnce() -> Option<(Rc<OpenStream>, ClientLimits)>,
     ) -> Self {
         if incoming.is_end_stream() {
             Self::Empty
         } else {
             activity.set_body(BodyState::Wanted);
             Self::Client(ClientBody {
-                source: match stream_limits() {
+                source: match stream() {
                     None => BodySource::Client(incoming),
-                    Some(limits) => BodySource::Stream(Box::new(PacedBody::new(incoming, limits))),
+                    Some((stream, limits)) => {
+                        BodySource::Stream(Box::new(PacedBody::new(incoming, stream, limits)))
+                    }
                 },
                 activity: Arc::clone(activity),
                 body_drain: body_drain.clone(),

@@ -22,6 +22,8 @@ use super::activity::{Activity, ClientState};
 use super::{socket, wire};
 use crate::os::unsent;
 
+mod preface;
+
 /// Maximum size of several parts that are copied into one, in bytes: up to there, `send` with the
 /// copy costs less than `writev`.
 const GATHER_MAX: usize = 1024;
@@ -51,6 +53,9 @@ pub(super) struct ClientIo {
     activity: Arc<Activity>,
     /// Bytes that were received before, and are read first.
     received: Bytes,
+    /// Those are a part of the first bytes of HTTP/2. hyper would refuse some of the parts, so it gets
+    /// the whole.
+    is_partial: bool,
 }
 
 // === impl Stream ===
@@ -322,6 +327,7 @@ impl ClientIo {
             stream,
             activity,
             received,
+            is_partial: false,
         }
     }
 
@@ -343,12 +349,15 @@ impl ClientIo {
         }
     }
 
-    /// Records the bytes that `buffer` holds beside those `before`.
-    fn record_received(&self, buffer: &mut ReadBuf<'_>, before: usize) {
+    /// Records the bytes that `buffer` holds beside those `before`, and returns `true` if they are to
+    /// be kept back.
+    fn record_received(&self, buffer: &mut ReadBuf<'_>, before: usize) -> bool {
         let received = &mut buffer.filled_mut()[before..];
-        if !received.is_empty() && self.activity.record_read(received.len()) {
-            wire::lower_request_version(received);
+        if received.is_empty() || !self.activity.record_read(received.len()) {
+            return false;
         }
+        wire::lower_request_version(received);
+        wire::is_part_of_preface(received)
     }
 }
 
@@ -360,6 +369,7 @@ impl AsyncRead for ClientIo {
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_turn(cx));
         if !self.received.is_empty() {
+            ready!(self.poll_preface(cx))?;
             let length = self.received.len().min(buffer.remaining());
             buffer.put_slice(&self.received.split_to(length));
             return Poll::Ready(Ok(()));
@@ -369,7 +379,9 @@ impl AsyncRead for ClientIo {
             && let Some(received) = self.stream.receive_unregistered(buffer)
         {
             let received = received?;
-            self.record_received(buffer, before);
+            if self.record_received(buffer, before) {
+                return self.keep_back(cx, buffer, before);
+            }
             if received == UNREGISTERED_READ {
                 // The rest may be long, and is read in larger steps. An error is returned by the
                 // next read.
@@ -382,7 +394,9 @@ impl AsyncRead for ClientIo {
             self.activity.await_bytes();
         }
         ready!(read)?;
-        self.record_received(buffer, before);
+        if self.record_received(buffer, before) {
+            return self.keep_back(cx, buffer, before);
+        }
         Poll::Ready(Ok(()))
     }
 }

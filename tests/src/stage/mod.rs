@@ -147,7 +147,8 @@ impl Stage {
     #[track_caller]
     pub fn swap(&self) {
         let before = self.site.status().handoffs.len();
-        self.site.deploy(file("puppet", b"2"));
+        let content = format!("{}", before + 2);
+        self.site.deploy(file("puppet", content.as_bytes()));
         self.site.wait_until("the new release is active", |status| {
             status.handoffs.len() > before && status.candidate.is_none()
         });

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use h2::Reason;
 use http::{HeaderMap, HeaderValue, Response};
+use tests::http2::frames::{GOAWAY, SETTINGS, frame};
 use tests::stage::{End, Stage, Wire, field};
 use tests::{Site, app};
 
 use crate::http2::Client;
-use crate::http2_app::{App, AppRequest, finish, frame, ok};
+use crate::http2_app::{App, AppRequest, finish, ok};
 
 /// Asserts that an answer comes, and that its body begins with this chunk.
 fn assert_answered(client: &mut Wire, chunk: &str) {
@@ -64,6 +65,35 @@ fn auto_asks_the_app_and_uses_what_it_speaks() {
         .site()
         .wait_until("the app serves", |status| status.active.is_some());
     stage.kept();
+}
+
+#[test]
+fn auto_follows_the_app_from_http_1_to_http_2_and_back() {
+    let app = App::old_at_first();
+    let (mut client, mut old_client) = (app.client(), app.stage.client());
+    let get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    for is_old in [true, false, true] {
+        if app.is_old.swap(is_old, Ordering::SeqCst) != is_old {
+            app.stage.swap();
+        }
+        let sent = client.get("/");
+        client.flush();
+        old_client.send(get);
+        if !is_old {
+            finish(app.request().respond, "http2");
+            finish(app.request().respond, "http2");
+        }
+        let expected = if is_old { "http1" } else { "http2" };
+        let response = client.head_of(sent);
+        assert_eq!(client.text_of(response), expected);
+        old_client.answer_head();
+        if is_old {
+            assert_eq!(old_client.receive(5), expected);
+        } else {
+            assert_eq!(old_client.chunk(), expected);
+            assert_eq!(old_client.receive(5), "0\r\n\r\n");
+        }
+    }
 }
 
 #[test]
@@ -298,7 +328,7 @@ fn a_request_behind_the_last_one_of_a_goaway_is_sent_again() {
         .client_sends("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody");
     let mut leaving = Wire::new(app.connection());
     assert_eq!(leaving.receive(24), "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    leaving.send(frame(4, 0, b""));
+    leaving.send(frame(SETTINGS, 0, 0, b""));
     // The head of stream 1 has arrived.
     loop {
         let header = leaving.bytes(9);
@@ -309,7 +339,7 @@ fn a_request_behind_the_last_one_of_a_goaway_is_sent_again() {
         }
     }
     app.is_raw.store(false, Ordering::SeqCst);
-    leaving.send(frame(7, 0, &[0; 8]));
+    leaving.send(frame(GOAWAY, 0, 0, &[0; 8]));
     let (body, respond) = app.body_of(app.request());
     assert_eq!(body, "body");
     finish(respond, "done");

@@ -11,6 +11,7 @@ use h2::RecvStream;
 use h2::server::{self, SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tests::stage::Stage;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::Runtime;
 
 use crate::http2::{Client, all};
@@ -31,6 +32,8 @@ pub(crate) struct App {
     pub(crate) is_raw: Arc<AtomicBool>,
     /// Answer to a health check of gRPC: `SERVING`, or not.
     pub(crate) is_serving: Arc<AtomicBool>,
+    /// The next connections speak HTTP/1 only, and answer everything with `http1`.
+    pub(crate) is_old: Arc<AtomicBool>,
 }
 
 /// An arrival at the app.
@@ -68,7 +71,20 @@ impl App {
     #[track_caller]
     pub(crate) fn launching(options: &[(&str, &str)], is_serving: bool) -> Self {
         let options = [&[("--app-protocol", "h2c")], options].concat();
-        let stage = Stage::launching(&options);
+        Self::launching_as(&options, is_serving, false)
+    }
+
+    /// Starts it with an app that is asked for its protocol, and speaks HTTP/1 only at first.
+    #[track_caller]
+    pub(crate) fn old_at_first() -> Self {
+        let app = Self::launching_as(&[("--app-protocol", "auto")], true, true);
+        app.await_active();
+        app
+    }
+
+    #[track_caller]
+    fn launching_as(options: &[(&str, &str)], is_serving: bool, is_old: bool) -> Self {
+        let stage = Stage::launching(options);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -77,7 +93,8 @@ impl App {
         let (arrives, arrived) = channel();
         let is_raw = Arc::new(AtomicBool::new(false));
         let is_serving = Arc::new(AtomicBool::new(is_serving));
-        let states = (Arc::clone(&is_raw), Arc::clone(&is_serving));
+        let is_old = Arc::new(AtomicBool::new(is_old));
+        let states = [&is_raw, &is_serving, &is_old].map(Arc::clone);
         runtime.spawn(accept(stage.apps(), arrives, states));
         Self {
             stage,
@@ -85,6 +102,7 @@ impl App {
             arrived,
             is_raw,
             is_serving,
+            is_old,
         }
     }
 
@@ -133,7 +151,7 @@ impl App {
 async fn accept(
     listener: TcpListener,
     arrives: Sender<Arrived>,
-    (is_raw, is_serving): (Arc<AtomicBool>, Arc<AtomicBool>),
+    [is_raw, is_serving, is_old]: [Arc<AtomicBool>; 3],
 ) {
     listener.set_nonblocking(true).expect("a listener");
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
@@ -145,6 +163,8 @@ async fn accept(
             let stream = stream.into_std().expect("a socket");
             stream.set_nonblocking(false).expect("a socket");
             let _ = arrives.send(Arrived::Connection(stream));
+        } else if is_old.load(Ordering::SeqCst) {
+            tokio::spawn(serve_http1(stream));
         } else {
             let is_serving = Arc::clone(&is_serving);
             tokio::spawn(serve(stream, number, arrives.clone(), is_serving));
@@ -188,6 +208,24 @@ async fn serve(
     }
 }
 
+/// Answers each request of HTTP/1, and none of HTTP/2.
+async fn serve_http1(mut stream: tokio::net::TcpStream) -> std::io::Result<()> {
+    let mut received = Vec::new();
+    loop {
+        if stream.read_buf(&mut received).await? == 0 {
+            return Ok(());
+        }
+        if received.starts_with(b"PRI ") {
+            return stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+        if received.ends_with(b"\r\n\r\n") {
+            received.clear();
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhttp1";
+            stream.write_all(answer).await?;
+        }
+    }
+}
+
 /// Answers a health check of gRPC.
 fn answer_health(mut respond: SendResponse<Bytes>, is_serving: bool) {
     let head = Response::builder().header("content-type", "application/grpc");
@@ -210,14 +248,4 @@ pub(crate) fn ok() -> Response<()> {
 pub(crate) fn finish(mut respond: SendResponse<Bytes>, text: &'static str) {
     let mut body = respond.send_response(ok(), false).expect("a head is sent");
     body.send_data(text.into(), true).expect("a body is sent");
-}
-
-/// A frame of HTTP/2.
-pub(crate) fn frame(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a small payload");
-    let mut frame = length.to_be_bytes()[1..].to_vec();
-    frame.extend([kind, 0]);
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
 }

@@ -39,6 +39,7 @@ mod grpc;
 mod holding;
 mod http2;
 mod http2_app;
+mod http2_attacks;
 mod http_answer_framing;
 mod http_authentication;
 mod http_bad_apps;

@@ -66,8 +66,9 @@ pub fn rewrite_request(
     let flags = HeaderFlags::scan(&head.headers);
     let is_chunked = flags.has_any(HeaderFlags::TRANSFER_ENCODING) && is_chunked(&head.headers)?;
     let accepts_trailers = flags.has_any(HeaderFlags::TE) && accepts_trailers(&head.headers);
+    // Those of HTTP/2 are from a CONNECT: its parser refuses what comes with them.
     let upgrade =
-        strip_hop_by_hop(&mut head.headers, flags).filter(|_| head.version == Version::HTTP_11);
+        strip_hop_by_hop(&mut head.headers, flags).filter(|_| head.version != Version::HTTP_10);
     if flags.has_any(HeaderFlags::TE) {
         head.headers.remove(header::TE);
     }

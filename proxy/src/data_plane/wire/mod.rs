@@ -15,7 +15,7 @@ mod version;
 pub use body::{Chunked, Decoded, Decoder};
 pub use head::{Head, merge_lengths, read_head};
 pub use request::{Framing, read_fields, write_chunk, write_head, write_last_chunk};
-pub use version::lower_request_version;
+pub use version::{HTTP2_PREFACE, is_part_of_preface, lower_request_version};
 
 /// A response that is not HTTP/1.1, or not safe to pass on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

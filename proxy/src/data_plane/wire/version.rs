@@ -4,6 +4,15 @@
 /// Length of `HTTP/1.1`.
 const LENGTH: usize = 8;
 
+/// The first bytes of HTTP/2 (RFC 9113, section 3.4).
+pub const HTTP2_PREFACE: [u8; 24] = *b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Returns `true` if these bytes are a part of the first ones of HTTP/2, and not all of them.
+#[inline]
+pub fn is_part_of_preface(received: &[u8]) -> bool {
+    received.len() < HTTP2_PREFACE.len() && HTTP2_PREFACE.starts_with(received)
+}
+
 /// Lowers the version of a request to 1.1, if it is a later one and its line is among the bytes
 /// received first.
 #[inline]

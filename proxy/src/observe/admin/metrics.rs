@@ -136,6 +136,11 @@ impl Scrape {
              and they cannot be repeated safely",
             totals.unanswered,
         )?;
+        metric.counter(
+            "handoff_http2_floods",
+            "Connections of HTTP/2 that were ended because their clients cancelled or sent too much",
+            totals.floods,
+        )?;
         self.progress(metric)
     }
 
