@@ -143,13 +143,14 @@ impl Connection {
 
     /// Reads a stream of events until it ends, which has to be complete, and behind a whole event.
     #[track_caller]
-    pub fn assert_ended_between_events(&mut self) {
+    pub fn assert_ended_between_events(&mut self) -> String {
         let mut text = Vec::new();
         while let Some(chunk) = self.chunk().expect("a complete stream") {
             text.extend(chunk);
         }
         let text = String::from_utf8_lossy(&text);
         assert!(text.ends_with("\n\n"), "{text:?}");
+        text.into_owned()
     }
 
     /// Reads so many bytes.

@@ -78,8 +78,14 @@ async fn as_machine(store: &Store) -> Tried {
     let may = store.may_write(&path, &nonce()).await;
     tried.push(("cannot deploy: artifacts", forbidden(&may)));
     let path = format!("{MEMBERS}/check.json");
-    let own = plain(&store.read::<Value>(&path).await);
-    tried.push(("reads members", own));
+    tried.push(match store.read::<Value>(&path).await {
+        // Without the right to list, S3 says so of what is missing.
+        Err(error) if error.is_forbidden() => (
+            "reads members: cannot be told without s3:ListBucket",
+            Ok(()),
+        ),
+        read => ("reads members", plain(&read)),
+    });
     let may = match store.may_write(&path, &nonce()).await {
         Ok(false) => Err("it is forbidden".to_owned()),
         may => plain(&may),

@@ -111,6 +111,9 @@ pub struct StatusOptions {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// Print metrics for Prometheus.
+    #[arg(long, conflicts_with = "json")]
+    pub metrics: bool,
 }
 
 /// Options of `check`.

@@ -13,6 +13,7 @@ use handoff::deployment::rollout::Rollout;
 
 use crate::channel::{CHANNEL, Channel, FleetRelease};
 use crate::cli::Pace;
+use crate::clock;
 use crate::machines::{Machines, Tally};
 use crate::store::{Store, StoreError, Version};
 
@@ -69,19 +70,26 @@ pub async fn drive(store: &Store, channel: Channel, pace: &Pace) -> Result<ExitS
         version: None,
         machines: Machines::default(),
         bake: Bake::default(),
-        begun: Instant::now(),
+        begun: clock::now(),
         late: Vec::new(),
     };
+    let mut problem = None;
     loop {
-        tokio::time::sleep(pace.poll).await;
-        match drive.step().await {
+        clock::sleep(pace.poll).await;
+        problem = match drive.step().await {
             Ok(Some(ended)) => return Ok(ended),
             // Another writer was first: the next look shows what it has written.
-            Ok(None) | Err(StoreError::Lost) => {}
+            Ok(None) | Err(StoreError::Lost) => None,
             // The machines go on without this command.
-            Err(error) => eprint_line(format_args!("handoff-fleet: {error}")),
-        }
-        if Instant::now().saturating_duration_since(drive.begun) >= pace.timeout {
+            Err(error) => {
+                let error = error.to_string();
+                if problem.as_ref() != Some(&error) {
+                    eprint_line(format_args!("handoff-fleet: {error}"));
+                }
+                Some(error)
+            }
+        };
+        if clock::now().saturating_duration_since(drive.begun) >= pace.timeout {
             for (machine, reason) in &drive.late {
                 eprint_line(format_args!(
                     "handoff-fleet: {machine} does not run it yet: {reason}"
@@ -128,7 +136,7 @@ impl Drive<'_> {
                         "handoff-fleet: the first machines run it: waiting {}",
                         humantime::format_duration(bake)
                     ));
-                    self.begun = Instant::now() + bake;
+                    self.begun = clock::now() + bake;
                 }
             }
             Next::Name(ids) => {
@@ -142,7 +150,7 @@ impl Drive<'_> {
                 let mut rollout = rollout.clone();
                 rollout.may.extend(ids);
                 self.swap(self.channel.with_rollout(Some(rollout))).await?;
-                self.begun = Instant::now();
+                self.begun = clock::now();
             }
             Next::GoBack => return self.go_back(&tally).await.map(Some),
             Next::Complete => {

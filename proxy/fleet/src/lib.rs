@@ -10,7 +10,8 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`store`] | reads and swaps objects; the only module that names the client's crate |
+//! | [`store`] | reads and swaps objects; it and [`requests`] alone name the client's crate |
+//! | [`requests`] | counts the requests that the client sends |
 //! | [`channel`] | the two formats: what is to run, and what a machine says of itself |
 //! | [`artifact`] | packs, uploads and fetches artifacts, by their digest |
 //! | [`signature`] | signs orders, and checks their signatures |
@@ -19,22 +20,27 @@
 //! | [`machines`] | the machines of a channel, as those who deploy see them; pure but for the reading |
 //! | [`driver`] | changes the channel, and goes from group to group until all machines run it |
 //! | [`garbage`] | removes what nobody needs any more |
+//! | `clock` | the time, which unit tests let pass at once |
 //! | [`deploy`], [`rollout`], [`status`], [`check`] | the commands of those who deploy |
 
 pub mod artifact;
 pub mod channel;
 pub mod check;
 pub mod cli;
+mod clock;
 pub mod deploy;
 pub mod driver;
 pub mod garbage;
 pub mod machines;
 pub mod mirror;
+pub mod requests;
 pub mod rollout;
 pub mod sidecars;
 pub mod signature;
 pub mod status;
 pub mod store;
 
+#[cfg(test)]
+mod accelerated;
 #[cfg(test)]
 mod simulation;

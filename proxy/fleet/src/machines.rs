@@ -11,6 +11,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use handoff::commands::rollout::next::{self, Members};
 
 use crate::channel::{Channel, MEMBERS, Member, MemberState};
+use crate::clock;
 use crate::mirror::HEARTBEAT;
 use crate::store::{Listed, Store, StoreError};
 
@@ -86,8 +87,10 @@ impl Machines {
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
-        let passed = self.refreshed.map_or(Duration::ZERO, |at| at.elapsed());
-        self.refreshed = Some(Instant::now());
+        let passed = self
+            .refreshed
+            .map_or(Duration::ZERO, |at| clock::now() - at);
+        self.refreshed = Some(clock::now());
         let newest = listed.iter().map(|one| one.modified).max();
         let read = read.into_iter().filter_map(|(one, read)| {
             let (member, _) = read?;
@@ -98,6 +101,12 @@ impl Machines {
         self.known
             .retain(|path, _| listed.iter().any(|one| one.path == *path));
         Ok(())
+    }
+
+    /// Returns what each machine said of itself last, and when, by the store's clock.
+    pub fn all(&self) -> impl Iterator<Item = (&Member, SystemTime)> {
+        let known = self.known.values();
+        known.map(|machine| (&machine.member, machine.object.1))
     }
 
     /// Takes in the objects that have changed, each with its age.

@@ -39,7 +39,8 @@ async fn run(command: FleetCommand) -> Result<ExitStatus, StoreError> {
             rollout::run(&Store::open(&options.store)?, &options).await
         }
         FleetCommand::Status(options) => {
-            status::run(&Store::open(&options.store)?, options.json).await
+            let format = status::Format::of(&options);
+            status::run(&Store::open(&options.store)?, format).await
         }
         FleetCommand::Check(options) => {
             check::run(&Store::open(&options.store)?, options.machine).await

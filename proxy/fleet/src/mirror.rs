@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::artifact;
 use crate::channel::{CHANNEL, Channel, FleetRelease, MEMBERS, Member, MemberState, SCHEMA};
 use crate::cli::MirrorOptions;
+use crate::clock;
+use crate::requests::Sent;
 use crate::sidecars;
 use crate::signature::TrustedKey;
 use crate::store::{Store, StoreError, Version};
@@ -36,6 +38,9 @@ pub const HEARTBEAT: Duration = Duration::from_secs(300);
 pub(crate) const BUSY_HEARTBEAT: Duration = Duration::from_secs(15);
 /// Minimum time between two writes of the member.
 const MIN_WRITE: Duration = Duration::from_secs(2);
+
+/// Time between two reports of the requests that were sent.
+const REPORT: Duration = Duration::from_hours(1);
 
 /// Name of the mirror's own folder beside the pointer file. It is none that handoff itself looks into.
 const ARTIFACTS: &str = "fleet";
@@ -81,9 +86,11 @@ struct Mirror {
     problem: Option<String>,
     /// Reason why the member cannot be written.
     untold: Option<String>,
-    /// Version of the member's object; unknown at first.
-    written: Option<Option<Version>>,
+    /// Version of the member's object, once it was written.
+    written: Option<Version>,
     told: Option<(Member, Instant)>,
+    /// Requests that were sent until the last report of that, and its time.
+    reported: (Sent, Instant),
 }
 
 /// Runs until the process is ended.
@@ -92,10 +99,11 @@ struct Mirror {
 /// [`StoreError`] when the state folder cannot be used. The store's errors are only reported.
 pub async fn run(store: Store, options: &MirrorOptions) -> Result<ExitStatus, StoreError> {
     let mut mirror = Mirror::open(store, options)?;
-    let mut look_at = Instant::now();
+    let mut look_at = clock::now();
     let mut failures = 0;
     loop {
-        if Instant::now() >= look_at {
+        let haste = mirror.haste();
+        if clock::now() >= look_at {
             let looked = mirror.look().await;
             failures = if looked.is_ok() { 0 } else { failures + 1 };
             note(
@@ -103,10 +111,11 @@ pub async fn run(store: Store, options: &MirrorOptions) -> Result<ExitStatus, St
                 looked.err(),
                 "the channel can be followed again",
             );
-            look_at = Instant::now() + vary(mirror.interval(failures));
+            look_at = clock::now() + vary(mirror.interval(failures));
         }
         mirror.tell().await;
-        tokio::time::sleep(LOCAL_POLL.min(options.poll)).await;
+        mirror.report(haste);
+        clock::sleep(LOCAL_POLL.min(options.poll)).await;
     }
 }
 
@@ -148,6 +157,7 @@ impl Mirror {
             );
         }
         Ok(Self {
+            reported: (store.sent(), clock::now()),
             store,
             url: options.store.clone(),
             poll: options.poll,
@@ -266,19 +276,19 @@ impl Mirror {
                 (true, true) => BUSY_HEARTBEAT,
                 (true, false) => HEARTBEAT,
             };
-            if at.elapsed() < pause {
+            if clock::now() - *at < pause {
                 return;
             }
         }
         let path = format!("{MEMBERS}/{}.json", member.id);
         let written = self.write(&path, &member).await;
-        self.told = Some((member, Instant::now()));
+        self.told = Some((member, clock::now()));
         let error = match written {
             Ok(()) => None,
             Err(StoreError::Lost) => {
                 // Another machine has the same id, as the copy of a disk has.
                 self.memory.id = new_id();
-                self.written = Some(None);
+                self.written = None;
                 self.told = None;
                 remember(&self.state, &self.memory).err()
             }
@@ -292,14 +302,16 @@ impl Mirror {
     }
 
     async fn write(&mut self, path: &str, member: &Member) -> Result<(), StoreError> {
-        let known = match self.written.take() {
-            Some(known) => known,
-            None => {
-                let found = self.store.read::<serde_json::Value>(path).await?;
-                found.map(|(_, version)| version)
-            }
-        };
-        self.written = Some(Some(self.store.swap(path, member, known.as_ref()).await?));
+        let known = self.written.take();
+        let mut written = self.store.swap(path, member, known.as_ref()).await;
+        // This machine has written it before. It is not read first: S3 forbids that while it is missing,
+        // unless the machine may list objects.
+        if let (Err(StoreError::Lost), None) = (&written, known) {
+            let found = self.store.read::<serde_json::Value>(path).await?;
+            let known = found.map(|(_, version)| version);
+            written = self.store.swap(path, member, known.as_ref()).await;
+        }
+        self.written = Some(written?);
         Ok(())
     }
 
@@ -340,18 +352,43 @@ impl Mirror {
         if failures > 0 {
             return (poll * 2u32.saturating_pow(failures.min(6))).min(MAX_BACK_OFF.max(poll));
         }
-        let is_busy = self
-            .told
-            .as_ref()
-            .is_some_and(|(told, _)| matches!(told.state, MemberState::Going(_)));
+        self.haste().map_or(poll, |haste| poll.min(haste))
+    }
+
+    /// Returns the maximum time between two looks at the channel in a roll-out, if there is one.
+    fn haste(&self) -> Option<Duration> {
+        let told = self.told.as_ref();
+        let is_busy = told.is_some_and(|(told, _)| matches!(told.state, MemberState::Going(_)));
         let is_announced = |(channel, _): &(Channel, Version)| channel.rollout.is_some();
         if is_busy {
-            poll.min(BUSY_POLL)
+            Some(BUSY_POLL)
         } else if self.channel.as_ref().is_some_and(is_announced) {
-            poll.min(ANNOUNCED_POLL)
+            Some(ANNOUNCED_POLL)
         } else {
-            poll
+            None
         }
+    }
+
+    /// Prints the number of requests that were sent, once an hour, and where a roll-out begins or ends:
+    /// `haste` is as it was until now.
+    fn report(&mut self, haste: Option<Duration>) {
+        let (before, since) = self.reported;
+        let time = clock::now() - since;
+        if haste.is_some() == self.haste().is_some() && time < REPORT {
+            return;
+        }
+        let sent = self.store.sent();
+        let time = humantime::format_duration(Duration::from_secs(time.as_secs()));
+        let when = if haste.is_some() {
+            "in a roll-out"
+        } else {
+            "at rest"
+        };
+        let number = sent.since(before);
+        eprint_line(format_args!(
+            "handoff-fleet: sent in {time}, {when}: {number}"
+        ));
+        self.reported = (sent, clock::now());
     }
 }
 

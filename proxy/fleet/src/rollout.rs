@@ -8,7 +8,7 @@ use handoff::deployment::rollout::Rollout;
 use crate::channel::{CHANNEL, Channel};
 use crate::cli::RolloutOptions;
 use crate::driver::{change, drive};
-use crate::status;
+use crate::status::{self, Format};
 use crate::store::{Store, StoreError};
 
 /// Runs the command.
@@ -48,7 +48,7 @@ pub async fn run(store: &Store, options: &RolloutOptions) -> Result<ExitStatus, 
         return Ok(ExitStatus::Usage);
     };
     match options.action {
-        RolloutAction::Show | RolloutAction::Stop => status::run(store, false).await,
+        RolloutAction::Show | RolloutAction::Stop => status::run(store, Format::Text).await,
         RolloutAction::Continue | RolloutAction::Back => drive(store, channel, &options.pace).await,
     }
 }

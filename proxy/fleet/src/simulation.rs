@@ -52,6 +52,8 @@ struct Figures {
     have_launched: usize,
     channel_writes: u64,
     reads: u64,
+    /// Most reads of the channel in one second.
+    most_reads: u64,
     writes: u64,
 }
 
@@ -132,6 +134,7 @@ impl World {
     fn act(&mut self) {
         let (is_away, now, wild) = (self.is_away(), self.now, self.case == Case::AllGoesWrong);
         let mut starting = 0;
+        let before = self.figures.reads;
         for machine in &mut self.machines {
             if wild && self.rng.u32(0..600) == 0 {
                 machine.cut_until = now + 90;
@@ -158,6 +161,8 @@ impl World {
             starting += usize::from(machine.ready_at.is_some());
         }
         self.figures.most_starting = self.figures.most_starting.max(starting);
+        let reads = self.figures.reads - before;
+        self.figures.most_reads = self.figures.most_reads.max(reads);
     }
 
     /// Runs deployers until the roll-out ends.
@@ -375,12 +380,14 @@ fn row(count: usize, at_most: usize, case: Case, seeds: u64) -> Vec<Figures> {
     };
     let (seconds, worst) = of(|it| it.seconds);
     println!(
-        "| {count}, {at_most} | {case:?} | {seconds} ({worst}) | {} | {} | {} | {:.1} | {:.1} |",
+        "| {count}, {at_most} | {case:?} | {seconds} ({worst}) | {} | {} | {} | {:.1} | {:.1} | {}, {} |",
         of(|it| it.most_starting as u64).1,
         of(|it| it.have_launched as u64).0,
         of(|it| it.channel_writes).0,
         of(|it| it.reads).0 as f64 / count as f64,
         of(|it| it.writes).0 as f64 / count as f64,
+        of(|it| it.reads / it.seconds.max(1)).0,
+        of(|it| it.most_reads).1,
     );
     all
 }
@@ -413,7 +420,9 @@ fn table() {
         Case::ManyCrash,
         Case::AllGoesWrong,
     ] {
-        row(1_000, 50, case, 10);
+        row(1_000, 50, case, 30);
     }
-    row(10_000, 500, Case::AllGoesWrong, 1);
+    for case in [Case::Calm, Case::AllGoesWrong] {
+        row(10_000, 500, case, 3);
+    }
 }

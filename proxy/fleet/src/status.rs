@@ -4,26 +4,58 @@ use handoff::cli::output::{print_json, print_line};
 use handoff::commands::ExitStatus;
 use serde_json::json;
 
-use crate::channel::{CHANNEL, Channel, MEMBERS, Member, MemberState};
+use crate::channel::{CHANNEL, Channel, MemberState};
+use crate::cli::StatusOptions;
+use crate::machines::{Machines, Tally};
 use crate::store::{Store, StoreError};
+
+/// Form of what is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Lines for people.
+    Text,
+    /// All that is known.
+    Json,
+    /// Metrics for Prometheus.
+    Metrics,
+}
+
+// === impl Format ===
+
+impl Format {
+    /// Returns the form that the options ask for.
+    pub fn of(options: &StatusOptions) -> Self {
+        if options.json {
+            Self::Json
+        } else if options.metrics {
+            Self::Metrics
+        } else {
+            Self::Text
+        }
+    }
+}
 
 /// Runs the command.
 ///
 /// # Errors
 /// [`StoreError`] when the store cannot be used.
-pub async fn run(store: &Store, as_json: bool) -> Result<ExitStatus, StoreError> {
+pub async fn run(store: &Store, format: Format) -> Result<ExitStatus, StoreError> {
     let channel = store
         .read::<Channel>(CHANNEL)
         .await?
         .map(|(channel, _)| channel);
-    let mut members = Vec::new();
-    for listed in store.list(MEMBERS).await? {
-        if let Some((member, _)) = store.read::<Member>(&listed.path).await? {
-            let age = listed.modified.elapsed().unwrap_or_default();
-            members.push((member, age.as_secs()));
-        }
+    let mut machines = Machines::default();
+    machines.refresh(store).await?;
+    if format == Format::Metrics {
+        let tally = channel.as_ref().map(|channel| machines.tally(channel));
+        print_line(metrics(channel.as_ref(), &tally.unwrap_or_default()));
+        return Ok(ExitStatus::Done);
     }
-    if as_json {
+    let members: Vec<_> = machines
+        .all()
+        .map(|(member, written)| (member, written.elapsed().unwrap_or_default().as_secs()))
+        .collect();
+    if format == Format::Json {
         let members: Vec<_> = members
             .iter()
             .map(|(member, age)| json!({"member": member, "age_seconds": age}))
@@ -78,9 +110,58 @@ pub async fn run(store: &Store, as_json: bool) -> Result<ExitStatus, StoreError>
             "{} {host}: serial {}, {state}; serves {runs}; {age} s ago",
             member.id, member.serial
         ));
-        if let Some(problem) = member.problem {
+        if let Some(problem) = &member.problem {
             print_line(format_args!("  {problem}"));
         }
     }
     Ok(ExitStatus::Done)
+}
+
+/// Returns the metrics, in the format of OpenMetrics.
+fn metrics(channel: Option<&Channel>, tally: &Tally) -> String {
+    let [runs, refused, late] = [tally.runs.len(), tally.refused.len(), tally.late.len()];
+    let states = [
+        ("waits", tally.members.len() - runs - refused - late),
+        ("starts", late),
+        ("runs", runs),
+        ("refused", refused),
+        ("idle", tally.idle.len()),
+        ("silent", tally.silent.len()),
+    ];
+    let states = states
+        .map(|(state, count)| format!("handoff_fleet_machines{{state=\"{state}\"}} {count}\n"));
+    let rollout = channel.and_then(|channel| channel.rollout.as_ref());
+    let named = rollout.map_or(0, |rollout| rollout.may.len());
+    let stopped = u8::from(rollout.is_some_and(|rollout| rollout.stopped));
+    let returning = u8::from(channel.is_some_and(|channel| channel.back.is_some()));
+    let head = |name: &str, help: &str| {
+        format!("# TYPE handoff_fleet_{name} gauge\n# HELP handoff_fleet_{name} {help}\n")
+    };
+    let one = |name: &str, help: &str, value: usize| {
+        format!("{}handoff_fleet_{name} {value}\n", head(name, help))
+    };
+    [
+        head(
+            "machines",
+            "Machines by the state of the deployed release on them",
+        ),
+        states.concat(),
+        one(
+            "rollout_named",
+            "Machines that may run the release of the staged roll-out",
+            named,
+        ),
+        one(
+            "rollout_stopped",
+            "1 while a staged roll-out is stopped",
+            stopped.into(),
+        ),
+        one(
+            "returning",
+            "1 while all machines are to run the release before",
+            returning.into(),
+        ),
+        "# EOF".to_owned(),
+    ]
+    .concat()
 }

@@ -17,6 +17,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+use crate::requests::{Counting, Requests, Sent};
+
 /// Tries and time for one request: whoever asks again does so later, and with what is then there.
 const MAX_RETRIES: usize = 2;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,6 +31,7 @@ const PART: u64 = 8 << 20;
 pub struct Store {
     client: Arc<dyn ObjectStore>,
     folder: Path,
+    requests: Arc<Requests>,
 }
 
 /// The version of an object that was read or written.
@@ -71,6 +74,18 @@ pub enum StoreError {
     Request(#[from] Error),
 }
 
+// === impl StoreError ===
+
+impl StoreError {
+    /// Returns true if the store refuses the request to whoever sends it.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(
+            self,
+            Self::Request(Error::PermissionDenied { .. } | Error::Unauthenticated { .. })
+        )
+    }
+}
+
 // === impl Version ===
 
 impl Version {
@@ -101,13 +116,19 @@ impl Store {
             retry_timeout: RETRY_TIMEOUT,
             ..RetryConfig::default()
         };
+        let counting = Counting::default();
+        let requests = Arc::clone(&counting.0);
         let client: Result<Arc<dyn ObjectStore>, Error> = if scheme == ObjectStoreScheme::AmazonS3 {
-            let builder = AmazonS3Builder::from_env().with_url(text).with_retry(retry);
+            let builder = AmazonS3Builder::from_env()
+                .with_url(text)
+                .with_retry(retry)
+                .with_http_connector(counting);
             builder.build().map(|client| Arc::new(client) as _)
         } else if scheme == ObjectStoreScheme::MicrosoftAzure {
             let builder = MicrosoftAzureBuilder::from_env()
                 .with_url(text)
-                .with_retry(retry);
+                .with_retry(retry)
+                .with_http_connector(counting);
             builder.build().map(|client| Arc::new(client) as _)
         } else {
             return Err(invalid("no such store is supported".to_owned()));
@@ -122,7 +143,16 @@ impl Store {
                     .join(": "),
             )
         })?;
-        Ok(Self { client, folder })
+        Ok(Self {
+            client,
+            folder,
+            requests,
+        })
+    }
+
+    /// Returns the number of requests that were sent so far.
+    pub fn sent(&self) -> Sent {
+        self.requests.sent()
     }
 
     /// Returns the object at `path` with its version, or `None` if there is none.
@@ -333,9 +363,10 @@ impl Store {
 #[cfg(test)]
 pub(crate) mod tests {
     use std::fmt;
+    use std::sync::Mutex;
 
     use futures_util::stream::BoxStream;
-    use futures_util::{FutureExt as _, StreamExt as _};
+    use futures_util::{FutureExt as _, StreamExt as _, TryFutureExt as _};
     use object_store::memory::InMemory;
     use object_store::{
         CopyOptions, GetResult, ListResult, MultipartUpload, PutMultipartOptions, PutOptions,
@@ -344,10 +375,17 @@ pub(crate) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::clock;
 
     /// A flaw of a store, or a right that it does not give.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[derive(Clone, Copy, Debug)]
     pub(crate) enum Flaw {
+        /// Every request ends with this error.
+        Fails(fn() -> Error),
+        /// No request is answered.
+        Hangs,
+        /// Every read gets this content.
+        Answers(&'static str),
         IgnoresConditions,
         ChecksThenWrites,
         ForbidsToList,
@@ -355,26 +393,69 @@ pub(crate) mod tests {
         ForbidsToDelete,
     }
 
-    #[derive(Debug)]
-    struct Flawed(InMemory, Flaw);
+    /// A store whose flaw may change, and which counts its requests.
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct Flawed {
+        inner: Arc<InMemory>,
+        pub(crate) flaw: Arc<Mutex<Option<Flaw>>>,
+        requests: Arc<Requests>,
+    }
 
-    pub(crate) fn flawed(flaw: Flaw) -> Store {
-        Store {
-            client: Arc::new(Flawed(InMemory::new(), flaw)),
-            folder: Path::from("site/live"),
+    impl Flawed {
+        pub(crate) fn store(&self) -> Store {
+            Store {
+                client: Arc::new(self.clone()),
+                folder: Path::from("site/live"),
+                requests: Arc::clone(&self.requests),
+            }
+        }
+
+        fn flaw(&self) -> Option<Flaw> {
+            *self.flaw.lock().unwrap()
+        }
+
+        /// Counts a request, and returns what every request meets.
+        async fn meet(&self, method: &str) -> Result<()> {
+            self.requests.count(method);
+            match self.flaw() {
+                Some(Flaw::Fails(error)) => Err(error()),
+                Some(Flaw::Hangs) => {
+                    clock::sleep(Duration::from_secs(30)).await;
+                    Err(unavailable())
+                }
+                _ => Ok(()),
+            }
         }
     }
 
-    fn forbidden() -> Error {
+    pub(crate) fn flawed(flaw: Flaw) -> Store {
+        let flawed = Flawed::default();
+        *flawed.flaw.lock().unwrap() = Some(flaw);
+        flawed.store()
+    }
+
+    pub(crate) fn unavailable() -> Error {
+        Error::Generic {
+            store: "S3",
+            source: "503 Slow Down".into(),
+        }
+    }
+
+    pub(crate) fn forbidden() -> Error {
         Error::PermissionDenied {
             path: String::new(),
             source: "AccessDenied".into(),
         }
     }
 
+    pub(crate) fn not_found() -> Error {
+        let (path, source) = (String::new(), "404 Not Found".into());
+        Error::NotFound { path, source }
+    }
+
     impl fmt::Display for Flawed {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "{:?}", self.1)
+            write!(f, "{:?}", self.flaw())
         }
     }
 
@@ -386,12 +467,13 @@ pub(crate) mod tests {
             content: PutPayload,
             mut options: PutOptions,
         ) -> Result<PutResult> {
-            match self.1 {
-                Flaw::ForbidsToWrite => return Err(forbidden()),
-                Flaw::IgnoresConditions => options.mode = PutMode::Overwrite,
-                Flaw::ChecksThenWrites => {
+            self.meet("PUT").await?;
+            match self.flaw() {
+                Some(Flaw::ForbidsToWrite) => return Err(forbidden()),
+                Some(Flaw::IgnoresConditions) => options.mode = PutMode::Overwrite,
+                Some(Flaw::ChecksThenWrites) => {
                     if let PutMode::Update(known) = &options.mode {
-                        let now = self.0.head(at).await?;
+                        let now = self.inner.head(at).await?;
                         if now.e_tag != known.e_tag {
                             let source = "another tag".into();
                             let path = at.to_string();
@@ -401,9 +483,9 @@ pub(crate) mod tests {
                         options.mode = PutMode::Overwrite;
                     }
                 }
-                Flaw::ForbidsToList | Flaw::ForbidsToDelete => {}
+                _ => {}
             }
-            self.0.put_opts(at, content, options).await
+            self.inner.put_opts(at, content, options).await
         }
 
         async fn put_multipart_opts(
@@ -411,44 +493,49 @@ pub(crate) mod tests {
             at: &Path,
             options: PutMultipartOptions,
         ) -> Result<Box<dyn MultipartUpload>> {
-            self.0.put_multipart_opts(at, options).await
+            self.inner.put_multipart_opts(at, options).await
         }
 
         async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
-            self.0.get_opts(at, options).await
+            self.meet("GET").await?;
+            if let Some(Flaw::Answers(content)) = self.flaw() {
+                let other = InMemory::new();
+                other.put(at, content.into()).await?;
+                return other.get_opts(at, GetOptions::new()).await;
+            }
+            self.inner.get_opts(at, options).await
         }
 
         fn delete_stream(
             &self,
             paths: BoxStream<'static, Result<Path>>,
         ) -> BoxStream<'static, Result<Path>> {
-            if self.1 == Flaw::ForbidsToDelete {
+            if let Some(Flaw::ForbidsToDelete) = self.flaw() {
                 return async { Err(forbidden()) }.into_stream().boxed();
             }
-            self.0.delete_stream(paths)
+            self.inner.delete_stream(paths)
         }
 
         fn list(&self, folder: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-            if self.1 == Flaw::ForbidsToList {
+            if let Some(Flaw::ForbidsToList) = self.flaw() {
                 return async { Err(forbidden()) }.into_stream().boxed();
             }
-            self.0.list(folder)
+            let (flawed, listed) = (self.clone(), self.inner.list(folder));
+            let met = async move { flawed.meet("GET").await.map(|()| listed) };
+            met.try_flatten_stream().boxed()
         }
 
         async fn list_with_delimiter(&self, folder: Option<&Path>) -> Result<ListResult> {
-            self.0.list_with_delimiter(folder).await
+            self.inner.list_with_delimiter(folder).await
         }
 
         async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-            self.0.copy_opts(from, to, options).await
+            self.inner.copy_opts(from, to, options).await
         }
     }
 
     pub(crate) fn in_memory() -> Store {
-        Store {
-            client: Arc::new(InMemory::new()),
-            folder: Path::from("site/live"),
-        }
+        Flawed::default().store()
     }
 
     #[tokio::test]

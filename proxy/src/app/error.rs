@@ -12,7 +12,7 @@ pub enum AppError {
     Bind {
         /// `--listen`
         address: SocketAddr,
-        /// Description of the process that has it, if it is known.
+        /// Description of what keeps it from being bound, if it is known.
         by: Option<String>,
         /// The system's error.
         source: io::Error,

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Anchored, AppError};
 use crate::data_plane::Listener;
-use crate::os::listening::describe_listener;
+use crate::os::listening::describe_refusal;
 use crate::os::service_manager::passed_listener;
 
 /// Maximum time for which a predecessor may still have the port.
@@ -58,11 +58,9 @@ async fn bind(address: SocketAddr) -> Result<Listener, AppError> {
                 sleep(BIND_PAUSE).await;
             }
             Err(source) => {
-                let is_taken = Listener::is_taken(&source);
-                let by = is_taken.then(|| describe_listener(address)).flatten();
                 return Err(AppError::Bind {
                     address,
-                    by,
+                    by: describe_refusal(address, &source),
                     source,
                 });
             }

@@ -69,7 +69,8 @@ impl FromStr for StatusRange {
 /// on every IPv4 address.
 pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
     const EXPECTED: &str = "expected a port, or an IP address with one: 8080 or 127.0.0.1:8080 for \
-                            this machine only, :8080 or 0.0.0.0:8080 for every IPv4 address";
+                            this machine only, :8080 or 0.0.0.0:8080 for every IPv4 address, [::]:8080 for \
+                            IPv6, in brackets";
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
@@ -182,9 +183,11 @@ mod tests {
         ] {
             assert_eq!(read(text), Ok(address.to_owned()), "{text:?}");
         }
-        for text in ["", ":", "99999", "example.org:80", "127.0.0.1", "::1"] {
+        for text in ["", ":", "99999", "example.org:80", "127.0.0.1", "::1:80"] {
             let error = read(text).unwrap_err();
-            assert!(error.contains("127.0.0.1:8080"), "{text:?}: {error}");
+            for part in ["127.0.0.1:8080", "[::]:8080"] {
+                assert!(error.contains(part), "{text:?}: {error}");
+            }
         }
     }
 

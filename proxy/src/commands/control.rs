@@ -12,7 +12,8 @@ use serde_json::{Map, json};
 
 use super::deployment_paths::UnknownDeployment;
 use super::follow::{
-    CommandOutcome, Follower, POLL_INTERVAL, Report, SidecarReport, Step, Steps, step_of_upgrade,
+    CommandOutcome, Follower, LaunchesBefore, POLL_INTERVAL, Report, SidecarReport, Step, Steps,
+    step_of_upgrade,
 };
 use super::progress::Progress;
 use super::{ELSEWHERE, ExitStatus, count};
@@ -118,8 +119,8 @@ struct ControlRun {
     command: ControlCommand,
     timeout: Duration,
     follower: Follower,
-    /// The last launch of each sidecar before the command.
-    launches: BTreeMap<Arc<str>, Generation>,
+    /// The launches of each sidecar before the command.
+    launches: BTreeMap<Arc<str>, LaunchesBefore>,
     /// The active instance of each sidecar before the command.
     active: BTreeMap<Arc<str>, Generation>,
     /// The instance of each sidecar that was staged, or was to be, before the command.
@@ -252,7 +253,8 @@ impl ControlRun {
         }
         let none = Generation(0);
         let of = |all: &BTreeMap<_, _>| all.get(&status.sidecar).copied().unwrap_or(none);
-        let before = of(&self.launches);
+        let before = self.launches.get(&status.sidecar).copied();
+        let before = before.unwrap_or(LaunchesBefore::none());
         match (&self.command, &status.rollback_to) {
             (ControlCommand::Restart, _) => Step::of_restart(status, of(&self.active), before),
             (ControlCommand::Rollback(_), Some(to)) => Step::of_rollback(status, to, before),

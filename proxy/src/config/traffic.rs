@@ -35,6 +35,7 @@ pub(super) fn data_plane(
             connect_timeout: positive("--connect-timeout", upstream.connect_timeout)?,
             response_timeout: positive("--response-timeout", upstream.response_timeout)?,
             idle_timeout: *upstream.upstream_idle_timeout,
+            event_retry: run.responses.event_retry.map(|time| *time),
         },
         client: ClientLimits {
             header_timeout: positive("--header-timeout", clients.header_timeout)?,

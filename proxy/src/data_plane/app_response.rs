@@ -94,7 +94,8 @@ where
         let close = HeaderValue::from_static("close");
         head.headers.insert(header::CONNECTION, close);
     }
-    if headers::is_event_stream(&head.headers) {
+    // One whose length is known ends by itself.
+    if reader.remaining().is_none() && headers::is_event_stream(&head.headers) {
         reader.handle().mark_tunnel();
         in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
         let events = ResponseBody::events(reader, in_flight, &head.headers);

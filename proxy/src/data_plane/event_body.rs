@@ -5,6 +5,7 @@
 
 use std::io;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Frame;
@@ -16,6 +17,8 @@ use super::app_reader::AppReader;
 pub(super) struct EventBody<R> {
     body: AppBody<R>,
     place: EventPlace,
+    /// Time after which its client is to come back; written once, at an end by handoff.
+    retry: Option<Duration>,
 }
 
 /// The place in a stream of events: a blank line ends an event, and lines end with CR, LF or both
@@ -30,10 +33,11 @@ struct EventPlace {
 // === impl EventBody ===
 
 impl<R: AppReader> EventBody<R> {
-    pub(super) fn new(body: AppBody<R>) -> Self {
+    pub(super) fn new(body: AppBody<R>, retry: Option<Duration>) -> Self {
         Self {
             body,
             place: EventPlace::START,
+            retry,
         }
     }
 
@@ -43,11 +47,15 @@ impl<R: AppReader> EventBody<R> {
 }
 
 impl<R: AppReader> ForwardedBody for EventBody<R> {
-    /// Returns the next part of the stream; `None` at the end of its last whole event once the
-    /// tunnel is to close.
+    /// Returns the next part of the stream; at the end of its last whole event once the tunnel is to
+    /// close, the time to come back and then `None`.
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if self.is_closing() && self.place.is_between_events {
-            return Poll::Ready(None);
+            let retry = self
+                .retry
+                .take()
+                .map(|time| Ok(Frame::data(retry_field(time))));
+            return Poll::Ready(retry);
         }
         let frame = ready!(self.body.poll_frame(cx));
         let data = match frame.map(|frame| frame.map(Frame::into_data)) {
@@ -82,6 +90,12 @@ impl<R: AppReader> ForwardedBody for EventBody<R> {
     fn end(self: Box<Self>) {
         self.body.end();
     }
+}
+
+/// Returns a block with the time after which a client comes back; it is no event (HTML standard,
+/// section 9.2.6).
+fn retry_field(time: Duration) -> Bytes {
+    format!("retry: {}\n\n", time.as_millis()).into()
 }
 
 // === impl EventPlace ===

@@ -179,7 +179,12 @@ impl OutgoingRequest {
             connection.learn_idle_timeout(&head.headers);
         }
         let keeps_alive = head.keeps_alive();
-        let upload = upload.detach(&mut connection, keeps_alive);
+        let upload = if upload.state == UploadState::Done {
+            connection.out = upload.out;
+            None
+        } else {
+            Some(upload.detach(&connection, keeps_alive))
+        };
         let reader = ResponseReader {
             connection,
             decoder,
@@ -420,13 +425,8 @@ impl Upload {
         self.sent == self.out.len() && self.chunk.is_empty()
     }
 
-    /// Returns the buffer to the connection; or spawns a task that sends the rest beside the
-    /// response.
-    fn detach(mut self, connection: &mut Connection, keeps_alive: bool) -> Option<UploadTask> {
-        if self.state == UploadState::Done {
-            connection.out = self.out;
-            return None;
-        }
+    /// Spawns a task that sends the rest beside the response.
+    fn detach(mut self, connection: &Connection, keeps_alive: bool) -> UploadTask {
         self.has_response = true;
         let is_refused = !keeps_alive || self.state == UploadState::Refused;
         self.body.continue_beside_response(is_refused);
@@ -442,6 +442,6 @@ impl Upload {
             }
             done.set(sent.is_ok() && self.state == UploadState::Done);
         });
-        Some(UploadTask::new(is_done, task))
+        UploadTask::new(is_done, task)
     }
 }

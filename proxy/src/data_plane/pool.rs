@@ -86,6 +86,11 @@ impl Pool {
         }
     }
 
+    /// Returns the time after which the client of an event stream that is ended is to come back.
+    pub(super) fn event_retry(&self) -> Option<Duration> {
+        self.limits.event_retry
+    }
+
     /// Returns an idle connection that is open and has nothing to read.
     ///
     /// For a request that can be sent again no clock is read: the sweep closes what has expired.

@@ -45,18 +45,19 @@ impl ResponseBody {
         AppBody::new(reader, in_flight).into()
     }
 
-    /// Returns the app's stream of events, which is in flight until its end. One whose length is
-    /// known, or that is compressed, cannot end early.
+    /// Returns the app's stream of events, which is in flight until its end. One that is compressed
+    /// cannot end early.
     pub(super) fn events<R>(reader: R, in_flight: InFlight, headers: &HeaderMap) -> Self
     where
         R: AppReader + 'static,
         Self: From<AppBody<R>>,
     {
-        if reader.remaining().is_some() || headers.contains_key(header::CONTENT_ENCODING) {
+        if headers.contains_key(header::CONTENT_ENCODING) {
             return Self::app(reader, in_flight);
         }
+        let retry = in_flight.pool.event_retry();
         let body = AppBody::new(reader, in_flight);
-        Self::Special(Box::new(EventBody::new(body)))
+        Self::Special(Box::new(EventBody::new(body, retry)))
     }
 }
 

@@ -83,6 +83,9 @@ pub struct AppLimits {
     pub response_timeout: Duration,
     /// Maximum time that a connection is kept idle; has to be less than the app's own limit.
     pub idle_timeout: Duration,
+    /// Time after which the client of an event stream that handoff ends is to come back; `None`
+    /// leaves it to the client.
+    pub event_retry: Option<Duration>,
 }
 
 /// The assets of earlier releases.

@@ -5,6 +5,7 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
@@ -14,6 +15,12 @@ use super::transfer::{CopiedFiles, Executable, copy_content};
 use crate::os::files::{self, Writers};
 use crate::os::rights::as_reader;
 use crate::release::Digest;
+
+/// Number of looks for a process that writes to a file, before the file is taken for unfinished.
+const WRITER_LOOKS: u32 = 20;
+
+/// Time between two of these looks.
+const WRITER_PAUSE: Duration = Duration::from_millis(5);
 
 /// A finished copy.
 #[derive(Debug)]
@@ -61,7 +68,7 @@ pub(crate) fn check_unwritten(from: &Path, entries: &[Entry]) -> io::Result<()> 
     };
     let mut unknown = HashMap::new();
     for path in top.into_iter().chain(files) {
-        match files::look_for_writers(path).reading(path)? {
+        match look_until_unwritten(|| files::look_for_writers(path)).reading(path)? {
             Writers::Absent => {}
             Writers::Present => return Err(io::ErrorKind::WouldBlock.into()).reading(path),
             Writers::Unknown => {
@@ -78,6 +85,18 @@ pub(crate) fn check_unwritten(from: &Path, entries: &[Entry]) -> io::Result<()> 
         Some((_, path)) => Err(io::ErrorKind::WouldBlock.into()).reading(path),
         None => Ok(()),
     }
+}
+
+/// Looks for writers of a file by `look` until there is none, a few times: a virus scanner, or a child
+/// process between its fork and the start of its program, has a file open for a moment only.
+fn look_until_unwritten(mut look: impl FnMut() -> io::Result<Writers>) -> io::Result<Writers> {
+    for _ in 1..WRITER_LOOKS {
+        match look()? {
+            Writers::Present => thread::sleep(WRITER_PAUSE),
+            found @ (Writers::Absent | Writers::Unknown) => return Ok(found),
+        }
+    }
+    look()
 }
 
 /// Copies a file or a folder to a new path, and returns the digest of the copy.
@@ -541,6 +560,25 @@ mod tests {
         assert_eq!(fs::read(&copy).unwrap(), fs::read(&path).unwrap());
         let used = fs::metadata(&copy).unwrap().blocks() * 512;
         assert!(used < 1 << 20, "{used} bytes");
+    }
+
+    #[test]
+    fn a_writer_of_a_moment_is_none() {
+        let looks = |written: u32| {
+            let mut looks = 0;
+            let found = look_until_unwritten(|| {
+                looks += 1;
+                Ok(if looks <= written {
+                    Writers::Present
+                } else {
+                    Writers::Absent
+                })
+            });
+            (found.unwrap(), looks)
+        };
+        assert_eq!(looks(0), (Writers::Absent, 1));
+        assert_eq!(looks(3), (Writers::Absent, 4));
+        assert_eq!(looks(u32::MAX), (Writers::Present, WRITER_LOOKS));
     }
 
     /// A file that is on no file system of a disk: no lease proves anything there.

@@ -141,6 +141,15 @@ mod tests {
             ".#app.py",
             "#app.py#",
             "4913",
+            ".idea/workspace.xml",
+            ".vscode/settings.json",
+            "lib/.DS_Store",
+            "lib/._app.py",
+            "Thumbs.db",
+            "app.py___jb_tmp___",
+            ".app.py.kate-swp",
+            ".nfs000000000c5a1b2c00000001",
+            ".fuse_hidden0000123400000001",
         ];
         for name in aside {
             write(name, "x");
@@ -148,7 +157,7 @@ mod tests {
         let after = digests(folder.path()).unwrap();
         assert_ne!(before.whole, after.whole);
         assert_eq!(before.code, after.code);
-        for name in ["app.py", "a.swp", "49130", "git/index", "#", ".swp"] {
+        for name in ["app.py", "a.swp", "49130", "git/index", "#", ".swp", ".nfs"] {
             write(name, "2");
             let other = digests(folder.path()).unwrap();
             assert_ne!(other.code, after.code, "{name}");

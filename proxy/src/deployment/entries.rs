@@ -9,6 +9,26 @@ use sha2::{Digest as _, Sha256};
 use super::file_error::NameFile as _;
 use crate::release::Digest;
 
+/// Names that belong to no release: version control, projects of editors (JetBrains, Visual Studio,
+/// VS Code), and what vim (`4913`), the Finder and the Explorer leave in a folder.
+const ASIDE: [&[u8]; 10] = [
+    b".git",
+    b".hg",
+    b".svn",
+    b".idea",
+    b".vs",
+    b".vscode",
+    b"4913",
+    b".DS_Store",
+    b"Thumbs.db",
+    b"desktop.ini",
+];
+/// Starts of such names: locks (emacs), attributes (macOS), and files that were removed while they
+/// were open (NFS, FUSE).
+const ASIDE_STARTS: [&[u8]; 4] = [b".#", b"._", b".nfs0", b".fuse_hidden"];
+/// Ends of such names: backups, and what JetBrains' editors and Kate write first.
+const ASIDE_ENDS: [&[u8]; 4] = [b"~", b"___jb_tmp___", b"___jb_old___", b".kate-swp"];
+
 /// One entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Entry {
@@ -18,8 +38,8 @@ pub(crate) struct Entry {
     pub(crate) relative: PathBuf,
     pub(crate) path: PathBuf,
     pub(crate) kind: EntryKind,
-    /// True if it belongs to a version control system or an editor: it is copied, and a change of
-    /// it makes no other artifact.
+    /// True if it belongs to a version control system, an editor or a desktop: it is copied, and a
+    /// change of it makes no other artifact.
     pub(crate) is_aside: bool,
 }
 
@@ -35,7 +55,7 @@ pub(crate) enum EntryKind {
 pub(crate) struct Digests {
     /// The documented digest: everything counts.
     pub(crate) whole: Digest,
-    /// The digest without version control folders and editor files.
+    /// The digest without what tools leave beside the files.
     pub(crate) code: Digest,
 }
 
@@ -132,16 +152,16 @@ pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-/// Returns true if this is the name of a version control folder, or of a file that an editor makes
-/// beside the one that it changes: a backup, a swap file (vim), a lock or an autosave (emacs).
+/// Returns true if this is the name of something that tools leave beside the files of a release, such
+/// as a swap file (vim) or an autosave (emacs).
 pub(crate) fn belongs_aside(name: &[u8]) -> bool {
     let is_swap_file = || {
         let (_, extension) = name.split_at(name.len().saturating_sub(4));
         name.len() > 5 && name[0] == b'.' && extension.starts_with(b".sw")
     };
-    matches!(name, b".git" | b".hg" | b".svn" | b"4913")
-        || name.ends_with(b"~")
-        || name.starts_with(b".#")
+    ASIDE.contains(&name)
+        || ASIDE_STARTS.iter().any(|start| name.starts_with(start))
+        || ASIDE_ENDS.iter().any(|end| name.ends_with(end))
         || name.len() > 2 && name.starts_with(b"#") && name.ends_with(b"#")
         || is_swap_file()
 }

@@ -36,6 +36,19 @@ pub struct Rollout {
     pub unknown: Map<String, Value>,
 }
 
+/// A staged roll-out, as a sidecar publishes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    /// Digest of the artifact: `sha256:…`.
+    pub digest: String,
+    /// Number of sidecars that may run the artifact.
+    pub named: usize,
+    /// Maximum number of sidecars that start it at the same time.
+    pub at_most: AtMost,
+    /// True while no further sidecar is to start it.
+    pub is_stopped: bool,
+}
+
 /// A number of sidecars, or a share of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
@@ -52,6 +65,16 @@ impl Rollout {
     /// Returns the time for which the first sidecars run the artifact before the others start.
     pub fn bake(&self) -> Duration {
         Duration::from_millis(self.bake_ms)
+    }
+
+    /// Returns what a sidecar publishes of it.
+    pub fn status(&self) -> RolloutStatus {
+        RolloutStatus {
+            digest: self.digest.clone(),
+            named: self.may.len(),
+            at_most: self.at_most,
+            is_stopped: self.stopped,
+        }
     }
 }
 

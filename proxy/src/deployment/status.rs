@@ -18,6 +18,7 @@ pub use super::gave_way::GaveWay;
 pub use super::handoff::{Handoff, LaunchCause, Outcome};
 pub use super::maintenance::MaintenanceStatus;
 use super::path_serde;
+use super::rollout::RolloutStatus;
 use super::source::Source;
 pub use super::unanswered::UnansweredRequests;
 pub use super::unix_millis::UnixMillis;
@@ -137,6 +138,8 @@ pub struct Status {
     /// True while the sidecar may not run the deployed artifact yet.
     #[serde(default)]
     pub awaits_turn: bool,
+    /// The staged roll-out of the deployed artifact.
+    pub rollout: Option<RolloutStatus>,
     /// The newest release while an earlier one serves because of its crashes, and until it has
     /// served for long enough again.
     pub gave_way: Option<GaveWay>,
@@ -395,6 +398,7 @@ impl Status {
             data_left: None,
             follows_rollouts: true,
             awaits_turn: false,
+            rollout: None,
             artifact_refused: None,
             last_failure: None,
             handoffs: VecDeque::new(),

@@ -51,6 +51,44 @@ fn a_handoff_can_be_watched() {
     page.await_shown("#green", &["active", "v2-"]);
     std::fs::write(site.site().join("handoff.toml"), "polll = '1s'").unwrap();
     page.await_shown("#notice", &["The configuration stays as it was", "polll"]);
+    std::fs::remove_file(site.site().join("handoff.toml")).unwrap();
+    let options = ["--at-most", "1", "--first", "1", "--bake", "1h"];
+    let _deploy = site.deployment().begin_deploy("v4", &options);
+    page.await_shown("#notice", &["Staged roll-out, at most 1", "1 named"]);
+    let complaints = page.complaints();
+    assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+#[test]
+#[cfg_attr(windows, ignore = "Wine: has no browser")]
+fn a_canary_is_shown_with_its_share_its_stage_and_the_errors_of_both_sides() {
+    if !tools::has(PROGRAM) {
+        return;
+    }
+    let site = site().with("--sticky", "cookie");
+    let site = site.with("--canary", "50%:10m,100%:1m").start("v1");
+    let mut page = page(&site);
+    site.deploy("v2");
+    site.wait_until("it is a canary", |status| status.canary.is_some());
+    for _ in 0..40 {
+        site.get("/version");
+    }
+    page.await_shown(
+        "#green .says",
+        &[
+            "gets 50% of new clients, stage 1 of 2: 0 errors in ",
+            ", 0 in ",
+        ],
+    );
+    page.await_shown("#green", &["staged", "v2-"]);
+    page.await_shown("#blue .says", &["receives all other requests"]);
+    page.await_shown("#handoffs", &["v2-", "staged"]);
+    let is_cut = "(it => it.scrollWidth > it.clientWidth)(document.querySelector('#green .says'))";
+    page.resize(390, 844, false);
+    assert_eq!(page.evaluate(is_cut), false, "it can be read as a whole");
+    if let Some(folder) = std::env::var_os("HANDOFF_SCREENSHOTS") {
+        pictures(&mut page, Path::new(&folder), "canary");
+    }
     let complaints = page.complaints();
     assert!(complaints.is_empty(), "{complaints:?}");
 }

@@ -72,7 +72,8 @@ fn newcomer_at(site: &Running, version: &str) -> Browser {
 
 /// `v1` serves, and `v2` is a canary; each has a client.
 fn with_clients_of_both() -> (Running, [Browser; 2]) {
-    let site = sticky().with("--canary", "50%:10m").start("v1");
+    let site = sticky().with("--admin", "127.0.0.1:0");
+    let site = site.with("--canary", "50%:10m").start("v1");
     let old = newcomer_at(&site, "v1");
     site.deploy(app("v2"));
     site.wait_until("it is a canary", |status| status.canary.is_some());
@@ -118,6 +119,9 @@ fn everybody_keeps_their_side_until_it_serves_and_after_it() {
     }
     let shows = site.deployment().run_command("status", &[]).with(0);
     shows.saying(&["gets 50% of new clients for ", "stage 1 of 1: 0 errors in "]);
+    site.await_metric("handoff_canary_share", &[], 0.5);
+    site.await_metric("handoff_canary_stage", &[], 1.0);
+    site.await_metric("handoff_canary_errors", &[("side", "canary")], 0.0);
     let promoted = site
         .deployment()
         .run_command("promote", &["--timeout", "50s"]);
@@ -127,6 +131,7 @@ fn everybody_keeps_their_side_until_it_serves_and_after_it() {
     assert_eq!(Browser::default().session(&site), shown(1, "v2"));
     let status = site.wait_until("it is no canary", |status| status.canary.is_none());
     assert!(status.staged.is_none());
+    site.await_metric("handoff_canary_share", &[], 0.0);
 }
 
 #[test]

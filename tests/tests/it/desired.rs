@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tests::{Running, Site, Status};
+use tests::{Running, Site, Status, app};
 
 fn acknowledged(site: &Running, serial: u64) -> Status {
     site.wait_until(&format!("wish {serial} is acknowledged"), |status| {
@@ -36,6 +36,21 @@ fn a_restart_is_a_handoff_to_a_new_instance_of_the_same_release() {
     acknowledged(&site, 2);
     site.await_active("v1");
     site.await_launches(1);
+}
+
+#[test]
+fn a_restart_that_meets_a_deploy_which_is_refused_is_done_after_it() {
+    let site = Site::watching_a_pointer().with("--deploy-timeout", "4s");
+    let site = site.start("v1");
+    site.deploy(app("v2").that("--ready-after=1h"));
+    site.wait_until("v2 starts", |status| status.handoff("v2").is_some());
+
+    let restart = site.deployment().run_command("restart", &[]).with(0);
+
+    restart.saying(&["v1-", "a new instance"]);
+    let status = site.status();
+    assert!(status.refusal("v2").is_some(), "{}", site.log());
+    assert_eq!(status.generation(), Some(3));
 }
 
 #[test]

@@ -68,6 +68,26 @@ fn a_websocket_is_closed_with_the_status_that_is_configured() {
 }
 
 #[test]
+fn an_event_stream_that_is_ended_tells_its_browser_when_to_come_back_if_that_is_configured() {
+    let ended = |site: Site| {
+        let site = site.with("--tunnel-drain-timeout", "500ms").start("v1");
+        let mut stream = site.begin("/stream?events=1000000&every=50");
+        assert_eq!(stream.head().unwrap().status, 200);
+        site.deploy("v2");
+        let text = stream.assert_ended_between_events();
+        assert_eq!(stream.get("/version").unwrap().release(), "v2");
+        text
+    };
+    let site = Site::watching_a_pointer();
+    let text = ended(site.with("--event-retry", "1500ms"));
+    let (events, hint) = text.trim_end().rsplit_once("\n\n").expect("two blocks");
+    assert_eq!(hint, "retry: 1500");
+    assert!(!events.contains("retry"), "{events}");
+    let text = ended(Site::watching_a_pointer());
+    assert!(!text.contains("retry"), "{text}");
+}
+
+#[test]
 fn the_oldest_of_too_many_draining_releases_is_cut() {
     // Its own grace shall not be what ends it.
     let site = Site::watching_a_pointer()

@@ -15,10 +15,10 @@ struct Fleet {
 
 impl Fleet {
     fn serving(release: &str, sidecars: usize) -> Self {
-        let first = Site::watching_a_pointer().start(release);
-        let mut all = vec![first];
+        let site = || Site::watching_a_pointer().with("--admin", "127.0.0.1:0");
+        let mut all = vec![site().start(release)];
         for _ in 1..sidecars {
-            let site = Site::watching_a_pointer().launch_in(all[0].deployment());
+            let site = site().launch_in(all[0].deployment());
             site.await_active(release);
             all.push(site);
         }
@@ -46,6 +46,22 @@ impl Fleet {
         eventually(
             || format!("{count} sidecars: {what}: {:#?}", self.statuses()),
             || (self.count(&is_so) == count).then_some(()),
+        );
+    }
+
+    /// Waits until the sidecars have these values of a metric, whichever has which.
+    #[track_caller]
+    fn await_metric<const N: usize>(&self, name: &str, expected: [f64; N]) {
+        let values = || {
+            let sidecars = self.sidecars.iter();
+            let values = sidecars.map(|site| site.metrics().value(name, &[]).expect(name));
+            let mut values: Vec<_> = values.collect();
+            values.sort_by(f64::total_cmp);
+            values
+        };
+        eventually(
+            || format!("{name} is {expected:?}: {:?}", values()),
+            || (values() == expected).then_some(()),
         );
     }
 
@@ -178,10 +194,13 @@ fn an_operator_stops_it_continues_it_and_takes_it_back() {
     let fleet = Fleet::serving("v1", 2);
     let before = fleet.deployment().pointer();
     let deploy = baking(&fleet);
+    fleet.await_metric("handoff_rollout_named", [1.0, 1.0]);
+    fleet.await_metric("handoff_awaits_turn", [0.0, 1.0]);
     fleet
         .rollout("stop")
         .with(0)
         .saying(&["the roll-out is stopped: 1 of 2"]);
+    fleet.await_metric("handoff_rollout_stopped", [1.0, 1.0]);
     deploy.end().with(3).saying(&["was stopped"]);
     fleet
         .rollout("back")
@@ -189,6 +208,7 @@ fn an_operator_stops_it_continues_it_and_takes_it_back() {
         .saying(&["all sidecars run what was deployed before"]);
     fleet.await_count(2, "v1 is active", |status| status.is_active("v1"));
     assert_eq!(fleet.deployment().pointer(), before);
+    fleet.await_metric("handoff_rollout_named", [0.0, 0.0]);
 
     let options = ["--at-most", "1", "--timeout", "1s"];
     let slow = app("v3").that("--ready-after=4s");

@@ -3,8 +3,12 @@
 //! Each rule is a function from a source to its offences, in [`crate::tidy_rules`].
 #![cfg(unix)] // Sources are read where they are compiled.
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::{env, fs};
+
+use tests::binaries::spawn;
 
 use crate::tidy_rules::{
     ANY, MAX_LINES, Source, arms, beyond, branches, circles, first_words, imports, impure,
@@ -170,6 +174,33 @@ fn systems_differ_in_few_places_only() {
             branches(source)
         }
     });
+}
+
+/// The process that serves has no TLS, no credentials of a store and no client of it: handoff-fleet has.
+#[test]
+fn handoff_has_no_crate_of_the_client_of_a_store() {
+    const CLIENT: [&str; 5] = [
+        "minisign-verify",
+        "object_store",
+        "reqwest",
+        "ring",
+        "rustls",
+    ];
+    let crates_of = |package: &str| {
+        let mut tree = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        tree.args(["tree", "--locked", "--offline", "--edges", "normal"]);
+        tree.args(["--prefix", "none", "--package", package]);
+        tree.stdout(Stdio::piped());
+        let ended = spawn(&mut tree).and_then(|child| child.wait_with_output());
+        let ended = ended.expect("cargo");
+        assert!(ended.status.success(), "{}", ended.status);
+        let tree = String::from_utf8_lossy(&ended.stdout);
+        let names = tree.lines().filter_map(|line| line.split(' ').next());
+        let client = names.filter(|name| CLIENT.contains(name));
+        client.map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(crates_of("handoff-fleet").len(), CLIENT.len());
+    assert_eq!(crates_of("handoff"), BTreeSet::new());
 }
 
 #[test]

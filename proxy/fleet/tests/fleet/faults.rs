@@ -2,35 +2,42 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use tests::load::Load;
+use tests::wait::sleep_for;
 use tests::{Site, command, eventually};
 
 use crate::store::{Store, launches};
 
 /// The fault of a way.
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+pub(crate) enum Fault {
     None,
     /// Every request gets this answer.
     Answer(&'static str),
+    /// Requests are read, and never answered.
+    Hang,
+    /// All is forbidden but to read objects and to write members, as S3 forbids it: also what is missing.
+    LeastRights,
     /// The first request that begins like this reaches the store, and its answer is lost.
     LoseAnswer(&'static str),
 }
 
 /// A way to the store. moto closes each connection after its request.
-struct Way {
-    port: u16,
+pub(crate) struct Way {
+    pub(crate) port: u16,
     fault: Arc<Mutex<Fault>>,
     /// Number of requests that have met a fault.
     met: Arc<AtomicUsize>,
 }
 
 impl Way {
-    fn to(store: &Store, fault: Fault) -> Self {
+    pub(crate) fn to(store: &Store, fault: Fault) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let way = Self {
             port: listener.local_addr().expect("its address").port(),
@@ -72,6 +79,26 @@ fn carry(
         met.fetch_add(1, Ordering::SeqCst);
         return stream.write_all(answer.as_bytes());
     }
+    if let Fault::Hang = now {
+        met.fetch_add(1, Ordering::SeqCst);
+        while let Fault::Hang = *fault.lock().expect("a fault") {
+            sleep_for(Duration::from_millis(20), "it hangs");
+        }
+        return Ok(());
+    }
+    let is_limited = matches!(now, Fault::LeastRights);
+    let permitted = [
+        "GET /fleet/site/",
+        "HEAD /fleet/site/",
+        "PUT /fleet/site/members/",
+    ];
+    if is_limited
+        && !permitted
+            .iter()
+            .any(|one| begin.starts_with(one.as_bytes()))
+    {
+        return forbid(stream);
+    }
     let mut store = TcpStream::connect(("127.0.0.1", to))?;
     store.write_all(begin)?;
     let (mut rest, mut to_store) = (stream.try_clone()?, store.try_clone()?);
@@ -85,8 +112,19 @@ fn carry(
         met.fetch_add(1, Ordering::SeqCst);
         return stream.shutdown(std::net::Shutdown::Both);
     }
+    if is_limited && begin.starts_with(b"GET ") && answer.starts_with(b"HTTP/1.1 404") {
+        return forbid(stream);
+    }
     stream.write_all(&answer)?;
     stream.shutdown(std::net::Shutdown::Both)
+}
+
+/// Refuses a request of which nothing has to be read any more.
+fn forbid(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    io::copy(&mut stream, &mut io::sink())?;
+    Ok(())
 }
 
 #[test]
@@ -121,6 +159,58 @@ fn a_store_that_answers_wrongly_changes_nothing() {
     store.deploy(&site, "v3").with(0);
     let tally = load.end();
     assert_eq!(tally.lost(), 0, "{tally}");
+}
+
+#[test]
+fn a_store_that_hangs_and_forbids_in_a_roll_out_halts_none() {
+    let Some(store) = Store::start() else { return };
+    let sites = [0, 1].map(|_| Site::watching_a_pointer().start("v1"));
+    let way = Way::to(&store, Fault::None);
+    let mirrors = sites.each_ref().map(|site| {
+        let command = store.mirror_command(way.port, site, &["--poll", "50ms"]);
+        impatient(command)
+    });
+    store.await_members(2);
+    store.deploy(&sites[0], "v2").with(0);
+    let loads = sites.each_ref().map(|site| Load::offer(site.address(), 20));
+    let path = sites[0].deployment().build("v3").display().to_string();
+    let options = ["deploy", &path, "--poll", "50ms", "--at-most", "1"];
+    let baking = ["--first", "1", "--bake", "2s"];
+    let deploy = impatient(store.fleet_by(way.port, &[&options[..], &baking].concat()));
+    deploy.await_stderr("waiting 2s");
+    for fault in [
+        Fault::Hang,
+        Fault::Answer("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"),
+    ] {
+        way.set(fault);
+        for one in mirrors.iter().chain([&deploy]) {
+            let before = one.printed_errors().matches("the store:").count();
+            eventually(
+                || format!("it meets {fault:?}: {}", one.printed_errors()),
+                || (one.printed_errors().matches("the store:").count() > before).then_some(()),
+            );
+        }
+    }
+    let serving = ["v2", "v3"].map(|version| {
+        let serve = sites.iter().map(|site| site.status());
+        serve.filter(|status| status.is_active(version)).count()
+    });
+    assert_eq!(serving, [1, 1]);
+    way.set(Fault::None);
+    deploy.end().with(0).saying(&["v3", "runs on"]);
+    for site in &sites {
+        assert_eq!(launches(site, "v3"), 1);
+    }
+    for load in loads {
+        let tally = load.end();
+        assert_eq!(tally.lost(), 0, "{tally}");
+    }
+}
+
+/// Starts a command that waits for no answer longer than a second.
+fn impatient(mut command: Command) -> command::Command {
+    command.env("AWS_TIMEOUT", "1s");
+    command::start(command)
 }
 
 #[test]

@@ -9,7 +9,10 @@ use tests::{Release, Running, Site, command, eventually, folder, tools};
 
 use crate::store::{Store, launches, refused};
 
+mod distributed;
 mod faults;
+mod identity;
+mod rights;
 mod rollouts;
 mod store;
 
@@ -237,9 +240,10 @@ fn machines_follow_a_store_that_speaks_as_azure_does() {
 fn a_machine_at_rest_reads_one_object_and_writes_nothing() {
     let Some(store) = Store::start() else { return };
     let site = Site::watching_a_pointer().start("v1");
-    let _mirror = store.mirror(&site);
+    let mirror = store.mirror(&site);
     store.await_members(1);
     store.deploy(&site, "v2").with(0);
+    mirror.await_stderr("in a roll-out: ");
     let count = || {
         let writes = store.requests("PUT /fleet/site/members");
         (writes, store.requests("GET /fleet/site/members"))

@@ -169,6 +169,14 @@ fn an_operator_stops_a_roll_out_continues_it_and_takes_it_back() {
         .with(0)
         .saying(&["it is stopped"]);
     deploy.end().with(3).saying(&["was stopped"]);
+    let metrics = command::start(fleet.store.fleet(&["status", "--metrics"]));
+    metrics.end().with(0).saying(&[
+        "handoff_fleet_machines{state=\"waits\"} 1\n",
+        "handoff_fleet_machines{state=\"runs\"} 1\n",
+        "handoff_fleet_rollout_named 1\n",
+        "handoff_fleet_rollout_stopped 1\n",
+        "handoff_fleet_returning 0\n# EOF",
+    ]);
     fleet.store.rollout("back").with(0).saying(&["v1"]);
     assert_eq!(fleet.running("v1"), 2);
     // It names the first group, and waits for nobody.

@@ -134,13 +134,17 @@ impl Store {
         site: &Running,
         options: &[&str],
     ) -> command::Command {
+        command::start(self.mirror_command(port, site, options))
+    }
+
+    pub(crate) fn mirror_command(&self, port: u16, site: &Running, options: &[&str]) -> Command {
         let place = site.deployment().place();
         let mut args = [&["mirror", "--poll", "300ms"], options].concat();
         if options.contains(&"--poll") {
             args.drain(1..3);
         }
         args.extend(place.iter().map(String::as_str));
-        command::start(self.fleet_by(port, &args))
+        self.fleet_by(port, &args)
     }
 
     pub(crate) fn begin_deploy(&self, path: &Path, options: &[&str]) -> command::Command {

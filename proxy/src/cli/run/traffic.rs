@@ -217,6 +217,13 @@ pub struct ResponseOptions {
     /// (going away), 1012 (service restart) or another that an endpoint may send
     #[arg(long, value_name = "CODE", default_value = "1001", value_parser = parse_close_code)]
     pub websocket_close_code: u16,
+
+    /// Time after which the browser of an event stream opens it again when handoff has ended it: its
+    /// last lines are `retry: MILLISECONDS` and a blank one [default: the browser decides]
+    ///
+    /// The browser keeps to it until the app sends a `retry` of its own.
+    #[arg(long, value_name = "TIME")]
+    pub event_retry: Option<Duration>,
 }
 
 /// Shutdown of handoff.

@@ -17,7 +17,7 @@ use crate::data_plane::Listener;
 use crate::deployment::DropFolder;
 use crate::observe::event_hook;
 use crate::os::files;
-use crate::os::listening::describe_listener;
+use crate::os::listening::describe_refusal;
 use crate::os::terminal::printable;
 use crate::process::program::{self, SearchPath};
 use crate::process::template::Values;
@@ -235,7 +235,8 @@ fn port(config: &Config) -> Result<String, String> {
                 "{listen}, where sidecar {sidecar} of this deployment is"
             )),
             None => {
-                let by = describe_listener(listen).map_or_else(String::new, |by| format!(": {by}"));
+                let by = describe_refusal(listen, &error);
+                let by = by.map_or_else(String::new, |by| format!(": {by}"));
                 Err(format!("cannot listen on {listen}: {error}{by}"))
             }
         },

@@ -14,7 +14,7 @@ use self::upload::{UploadFolder, Uploaded};
 use self::wake::Wake;
 use super::ExitStatus;
 use super::deployment_paths::{DeploymentPaths, UnknownDeployment};
-use super::follow::{CommandOutcome, Follower, POLL_INTERVAL, Report, Step, Steps};
+use super::follow::{CommandOutcome, Follower, LaunchesBefore, POLL_INTERVAL, Report, Step, Steps};
 use super::progress::Progress;
 use super::rollout::{Driver, Progression};
 use crate::cli::deploy::{DeployArgs, Wait};
@@ -27,7 +27,7 @@ use crate::deployment::names::{ArchiveFormat, release_id};
 use crate::deployment::pointer::Pointer;
 use crate::deployment::source::absolute;
 use crate::deployment::status::Status;
-use crate::release::{Digest, Generation, ReleaseId};
+use crate::release::{Digest, ReleaseId};
 
 mod error;
 mod go_back;
@@ -67,8 +67,8 @@ struct DeployRun<'a> {
     /// The digest as the sidecars' files contain it.
     digest_text: String,
     follower: Follower,
-    /// The last launch of each sidecar before this deploy.
-    before: BTreeMap<Arc<str>, Generation>,
+    /// The launches of each sidecar before this deploy.
+    before: BTreeMap<Arc<str>, LaunchesBefore>,
     deadline: Instant,
     /// Reason why no sidecar was woken.
     asleep: Option<String>,
@@ -395,7 +395,11 @@ impl<'a> DeployRun<'a> {
     fn steps(&self) -> Steps {
         self.follower.steps(|status| {
             let before = self.before.get(&status.sidecar).copied();
-            Step::of(status, &self.digest_text, before.unwrap_or(Generation(0)))
+            Step::of(
+                status,
+                &self.digest_text,
+                before.unwrap_or(LaunchesBefore::none()),
+            )
         })
     }
 

@@ -11,7 +11,7 @@ pub(super) use self::step::{RefusalReport, Step};
 pub(super) use self::upgrade::step_of_upgrade;
 use super::progress::Progress;
 use super::sidecars::Sidecars;
-use crate::deployment::status::Status;
+use crate::deployment::status::{Handoff, Outcome, Status};
 use crate::release::Generation;
 
 mod report;
@@ -26,11 +26,52 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The progress of each live sidecar.
 pub(super) type Steps = BTreeMap<Arc<str>, Step>;
 
+/// The launches of a sidecar before a command.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LaunchesBefore {
+    last: Generation,
+    /// The launch in progress, whose outcome counts for a command that asks for the same.
+    starting: Option<Generation>,
+}
+
 /// The sidecars of a deployment, and the steps that have been printed.
 #[derive(Debug)]
 pub(super) struct Follower {
     pub(super) sidecars: Sidecars,
     told: Steps,
+}
+
+// === impl LaunchesBefore ===
+
+impl LaunchesBefore {
+    /// Creates the launches of a sidecar that has made none.
+    pub(super) fn none() -> Self {
+        Self {
+            last: Generation(0),
+            starting: None,
+        }
+    }
+
+    /// Creates the launches that a sidecar has published.
+    pub(super) fn of(status: &Status) -> Self {
+        let last = status.handoffs.back();
+        let last = last.map_or(Generation(0), |handoff| handoff.generation);
+        let starting = status.candidate.as_ref();
+        Self {
+            last,
+            starting: starting.map(|candidate| candidate.generation),
+        }
+    }
+
+    /// Returns true if the launch was made, or goes on, after the command.
+    fn is_after(&self, handoff: &Handoff) -> bool {
+        handoff.generation > self.last || handoff.outcome == Outcome::Starting
+    }
+
+    /// Returns true if the outcome of the launch is that of a command for the same release.
+    fn counts(&self, handoff: &Handoff) -> bool {
+        self.is_after(handoff) || self.starting == Some(handoff.generation)
+    }
 }
 
 // === impl Follower ===
@@ -59,12 +100,11 @@ impl Follower {
         }
     }
 
-    /// Returns the last launch of each sidecar.
-    pub(super) fn launches(&self) -> BTreeMap<Arc<str>, Generation> {
-        let last = |status: &Status| status.handoffs.back().map(|handoff| handoff.generation);
+    /// Returns the launches of each sidecar so far.
+    pub(super) fn launches(&self) -> BTreeMap<Arc<str>, LaunchesBefore> {
         self.sidecars
             .all()
-            .filter_map(|status| Some((Arc::clone(&status.sidecar), last(status)?)))
+            .map(|status| (Arc::clone(&status.sidecar), LaunchesBefore::of(status)))
             .collect()
     }
 

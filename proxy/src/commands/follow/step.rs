@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::LaunchesBefore;
 use crate::commands::count;
 use crate::deployment::status::{Failure, Handoff, InstanceStatus, Outcome, Settling, Status};
 use crate::release::{Generation, ReleaseId};
@@ -101,14 +102,11 @@ pub(in crate::commands) struct RefusalReport {
 // === impl Step ===
 
 impl Step {
-    /// Returns the progress with the release of this digest; launches up to `before` do not count.
-    pub(in crate::commands) fn of(status: &Status, digest: &str, before: Generation) -> Self {
+    /// Returns the progress with the release of this digest; launches that had ended before do not
+    /// count.
+    pub(in crate::commands) fn of(status: &Status, digest: &str, before: LaunchesBefore) -> Self {
         let is_active = status.active.as_ref().is_some_and(|a| a.digest == digest);
-        // A launch that had begun already counts for this deploy too.
-        let is_ours = |handoff: &Handoff| {
-            handoff.digest == digest
-                && (handoff.generation > before || handoff.outcome == Outcome::Starting)
-        };
+        let is_ours = |handoff: &Handoff| handoff.digest == digest && before.counts(handoff);
         let step = Self::towards(status, is_active, is_ours, ENOUGH);
         if status.artifact_refused.as_deref() == Some(digest)
             && let Self::Waiting {
@@ -124,12 +122,17 @@ impl Step {
     pub(in crate::commands) fn of_restart(
         status: &Status,
         active: Generation,
-        before: Generation,
+        before: LaunchesBefore,
     ) -> Self {
         let serves = status.active.as_ref();
         let is_new = serves.is_some_and(|serves| serves.generation > active);
-        let is_ours =
-            |handoff: &Handoff| handoff.generation > before || handoff.outcome == Outcome::Starting;
+        // A launch of the same release that had begun is the restart. If that of another one does
+        // not serve, the restart follows.
+        let is_same =
+            |handoff: &Handoff| serves.is_some_and(|serves| serves.digest == handoff.digest);
+        let is_ours = |handoff: &Handoff| {
+            before.is_after(handoff) || is_same(handoff) && before.counts(handoff)
+        };
         // A sidecar that serves does not try a restart again.
         let enough = if serves.is_some() { 1 } else { ENOUGH };
         Self::towards(status, is_new, is_ours, enough)
@@ -139,17 +142,14 @@ impl Step {
     pub(in crate::commands) fn of_rollback(
         status: &Status,
         to: &ReleaseId,
-        before: Generation,
+        before: LaunchesBefore,
     ) -> Self {
         let is_active = status.active.as_ref().is_some_and(|a| a.release == *to);
-        let is_ours = |handoff: &Handoff| {
-            handoff.release == *to
-                && (handoff.generation > before || handoff.outcome == Outcome::Starting)
-        };
+        let is_ours = |handoff: &Handoff| handoff.release == *to && before.counts(handoff);
         let step = Self::towards(status, is_active, is_ours, ENOUGH);
         // One that was done at once may be overtaken between two readings of the status.
         let is_newer =
-            |active: &&InstanceStatus| active.generation > before && active.release != *to;
+            |active: &&InstanceStatus| active.generation > before.last && active.release != *to;
         match (&step, status.active.as_ref().filter(is_newer)) {
             (Self::Waiting { .. }, Some(newer)) => Self::impossible(&format!(
                 "the rollback to {to} was superseded: {} serves instead",
@@ -470,8 +470,16 @@ mod tests {
         json!({"generation": 2, "release": "v", "digest": digest, "since_ms": 1})
     }
 
+    /// The launches up to this one, all of them over.
+    fn after(last: u64) -> LaunchesBefore {
+        LaunchesBefore {
+            last: Generation(last),
+            starting: None,
+        }
+    }
+
     fn step(more: Value) -> Step {
-        Step::of(&status(more), "new", Generation(1))
+        Step::of(&status(more), "new", after(1))
     }
 
     #[test]
@@ -482,6 +490,24 @@ mod tests {
         assert!(matches!(refused, Step::Refused(_)), "{refused:?}");
         let starting = step(json!({"handoffs": [handoff(1, "starting")]}));
         assert_eq!(starting, Step::Starting);
+    }
+
+    #[test]
+    fn what_started_at_the_time_of_a_command_for_the_same_release_is_its_outcome() {
+        let starts =
+            status(json!({"candidate": instance("new"), "handoffs": [handoff(2, "starting")]}));
+        let before = LaunchesBefore::of(&starts);
+        let now = status(json!({"active": instance("old"), "handoffs": [handoff(2, "refused")]}));
+        let rollback = Step::of_rollback(&now, &ReleaseId::new("v2"), before);
+        for step in [Step::of(&now, "new", before), rollback] {
+            assert!(matches!(step, Step::Refused(_)), "{step:?}");
+        }
+        // A restart has a launch of its own then.
+        let restart = Step::of_restart(&now, Generation(2), before);
+        assert_eq!(restart, Step::Waiting { problem: None });
+        let now = status(json!({"active": instance("new"), "handoffs": [handoff(2, "failed")]}));
+        let again = Step::of_restart(&now, Generation(2), before);
+        assert!(matches!(again, Step::Refused(_)), "{again:?}");
     }
 
     #[test]
@@ -511,7 +537,7 @@ mod tests {
             serves["generation"] = active.into();
             serves["release"] = "v3".into();
             let status = status(json!({"active": serves, "handoffs": handoffs}));
-            Step::of_rollback(&status, &ReleaseId::new("v2"), Generation(2))
+            Step::of_rollback(&status, &ReleaseId::new("v2"), after(2))
         };
         let waiting = Step::Waiting { problem: None };
         // What served before the command says nothing.

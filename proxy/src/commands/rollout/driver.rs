@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 use super::bake::Bake;
 use super::next::{MemberState, Members, Next, next};
 use crate::commands::count;
-use crate::commands::follow::{Follower, POLL_INTERVAL, RefusalReport, Step};
+use crate::commands::follow::{Follower, LaunchesBefore, POLL_INTERVAL, RefusalReport, Step};
 use crate::commands::progress::Progress;
 use crate::commands::sidecars::Liveness;
 use crate::deployment::desired::{read_rollout, write_rollout};
 use crate::deployment::rollout::Rollout;
 use crate::deployment::status::Status;
-use crate::release::Generation;
 
 /// Maximum time for all sidecars to read a new roll-out.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
@@ -95,7 +94,7 @@ impl Driver {
     pub(in crate::commands) fn advance(
         &mut self,
         follower: &Follower,
-        before: &BTreeMap<Arc<str>, Generation>,
+        before: &BTreeMap<Arc<str>, LaunchesBefore>,
         progress: &mut Progress,
     ) -> io::Result<Progression> {
         let ours =
@@ -163,7 +162,7 @@ impl Driver {
     fn members(
         &self,
         follower: &Follower,
-        before: &BTreeMap<Arc<str>, Generation>,
+        before: &BTreeMap<Arc<str>, LaunchesBefore>,
     ) -> (Members, Option<(Arc<str>, RefusalReport)>) {
         let mut failure = None;
         let live: Vec<_> = follower
@@ -177,7 +176,7 @@ impl Driver {
             .filter_map(|(status, liveness)| {
                 let id = &status.sidecar;
                 let state = if live.contains(&id) {
-                    let before = before.get(id).copied().unwrap_or(Generation(0));
+                    let before = before.get(id).copied().unwrap_or(LaunchesBefore::none());
                     let (state, refusal) = member(status, &self.rollout.digest, before);
                     if let (None, Some(refusal)) = (&failure, refusal) {
                         failure = Some((Arc::clone(id), refusal));
@@ -208,7 +207,7 @@ fn has_died_starting(status: &Status, rollout: &Rollout) -> bool {
 fn member(
     status: &Status,
     digest: &str,
-    before: Generation,
+    before: LaunchesBefore,
 ) -> (MemberState, Option<RefusalReport>) {
     let step = Step::of(status, digest, before);
     if let Some(refusal) = step.refusal() {

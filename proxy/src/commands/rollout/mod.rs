@@ -12,7 +12,8 @@ use super::ExitStatus;
 use super::count;
 use super::deployment_paths::{DeploymentPaths, UnknownDeployment};
 use super::follow::{
-    CommandOutcome, Follower, POLL_INTERVAL, RefusalReport, Report, SidecarReport, Step, Steps,
+    CommandOutcome, Follower, LaunchesBefore, POLL_INTERVAL, RefusalReport, Report, SidecarReport,
+    Step, Steps,
 };
 use super::progress::Progress;
 use crate::cli::deployment::DeploymentArgs;
@@ -23,7 +24,6 @@ use crate::deployment::rollout::Rollout;
 use crate::deployment::source::pointed;
 use crate::os::files;
 use crate::os::rights::explain;
-use crate::release::Generation;
 
 pub mod bake;
 mod driver;
@@ -223,7 +223,7 @@ impl RolloutRun {
 
     fn steps(&self) -> Steps {
         self.follower
-            .steps(|status| Step::of(status, &self.rollout.digest, Generation(0)))
+            .steps(|status| Step::of(status, &self.rollout.digest, LaunchesBefore::none()))
     }
 
     /// Returns how far the roll-out has come, in words.

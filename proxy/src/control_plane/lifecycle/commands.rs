@@ -35,15 +35,27 @@ impl Lifecycle {
             && !self.is_shutting_down()
     }
 
-    /// Launches a new instance, unless one starts anyway or none serves.
-    pub(super) fn restart_requested(&mut self, actions: &mut Vec<Action>) {
-        if let Some(active) = self.serving.active().filter(|_| self.can_restart()) {
+    /// Plans a new instance in place of the active one. Without one, what starts is new anyway.
+    pub(super) fn restart_requested(&mut self) {
+        let active = self.serving.active();
+        self.to_restart = active.map(|active| active.instance.generation);
+    }
+
+    /// Launches the instance that a restart asks for, once nothing else is on its way that could
+    /// serve instead.
+    pub(super) fn restart_if_due(&mut self, actions: &mut Vec<Action>) {
+        let (Some(asked), Some(active)) = (self.to_restart, self.serving.active()) else {
+            return;
+        };
+        if active.instance.generation > asked {
+            self.to_restart = None;
+        } else if self.can_restart() {
             let release = active.instance.release.clone();
             self.start(release, Purpose::Restart, actions);
         }
     }
 
-    /// Returns true if a restart request would launch a new instance.
+    /// Returns true if a restart request would launch a new instance at once.
     pub fn can_restart(&self) -> bool {
         self.serving.active().is_some()
             && self.incoming == Incoming::None
@@ -59,6 +71,7 @@ impl Lifecycle {
         };
         self.refused.remove(&target);
         self.to_stage = None;
+        self.to_restart = None;
         self.leave_staged(actions);
         // The operator has decided: nothing is tried again unasked.
         self.gave_way = None;

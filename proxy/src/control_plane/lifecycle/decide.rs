@@ -301,6 +301,9 @@ impl Lifecycle {
             generation,
             release,
         } = candidate.instance;
+        if candidate.purpose == Purpose::Restart {
+            self.to_restart = None;
+        }
         if self.is_shutting_down() {
             return;
         }

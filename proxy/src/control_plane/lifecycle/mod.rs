@@ -99,6 +99,9 @@ pub struct Lifecycle {
     crashes: BTreeMap<ReleaseId, u32>,
     /// The newest release that gave way to the one before, until an instance of it settles.
     gave_way: Option<GaveWay>,
+    /// The active instance when a restart was requested, until a newer one serves or the one that
+    /// starts for it fails.
+    to_restart: Option<Generation>,
     has_served: bool,
     /// True if a release served in an earlier run of this sidecar, or serves elsewhere.
     has_past: bool,
@@ -282,6 +285,7 @@ impl Lifecycle {
             failures: 0,
             crashes: BTreeMap::new(),
             gave_way: None,
+            to_restart: None,
             has_served: false,
             phase: Phase::Running,
         }
@@ -352,7 +356,7 @@ impl Lifecycle {
             Event::RetryDue => self.retry_due(to),
             Event::ReturnDue(release) => self.return_due(&release, to),
             Event::RetryRequested(release) => self.retry_requested(&release, to),
-            Event::RestartRequested => self.restart_requested(to),
+            Event::RestartRequested => self.restart_requested(),
             Event::StageRequested(release) => self.stage_requested(release),
             Event::PromoteRequested => self.promote_requested(to),
             Event::AbortRequested => self.abort(RefusalCause::Aborted, to),
@@ -366,6 +370,7 @@ impl Lifecycle {
         if let Some(target) = rollback {
             self.report_given_up(target, to);
         }
+        self.restart_if_due(to);
         self.launch_waiting(to);
         actions
     }

@@ -376,13 +376,56 @@ fn a_restart_is_a_handoff_within_the_release() {
     let mut lifecycle = serving();
     let again = Action::Launch(generation(2), release("v1"), Purpose::Restart);
     assert_eq!(lifecycle.on(Event::RestartRequested), [again]);
-    assert_eq!(lifecycle.on(Event::RestartRequested), []);
+    assert_eq!(lifecycle.on(Event::RestartRequested), [], "it is the same");
     assert_eq!(lifecycle.on(detected("v1")), [], "it goes on");
     assert_eq!(
         lifecycle.on(Event::Exited(generation(2))),
         [],
         "and is not refused"
     );
+}
+
+#[test]
+fn a_restart_waits_for_what_starts_and_is_done_if_that_does_not_serve() {
+    let mut starting = serving();
+    starting.on(detected("v2"));
+    assert_eq!(starting.on(Event::RestartRequested), []);
+    let again = Action::Launch(generation(3), release("v1"), Purpose::Restart);
+
+    let mut refused = starting.clone();
+    let actions = refused.on(Event::NeverReady(generation(2)));
+    assert_eq!(actions.last(), Some(&again), "{actions:?}");
+    assert_eq!(refused.on(Event::Exited(generation(3))), [], "once");
+
+    let mut abandoned = starting.clone();
+    let actions = abandoned.on(detected("v1"));
+    assert_eq!(actions, [Action::Stop(generation(2)), again]);
+
+    starting.on(Event::Ready(generation(2)));
+    let crash = starting.on(Event::Exited(generation(1)));
+    assert_eq!(crash, [], "what serves is new");
+}
+
+#[test]
+fn a_restart_outlives_a_deploy_in_its_place() {
+    let mut lifecycle = serving();
+    lifecycle.on(Event::RestartRequested);
+    assert_eq!(
+        lifecycle.on(detected("v2")),
+        [Action::Stop(generation(2)), launch(3, "v2")]
+    );
+    let actions = lifecycle.on(Event::NeverReady(generation(3)));
+    let again = Action::Launch(generation(4), release("v1"), Purpose::Restart);
+    assert_eq!(actions.last(), Some(&again), "{actions:?}");
+}
+
+#[test]
+fn a_rollback_takes_the_place_of_a_restart() {
+    let mut lifecycle = serving();
+    lifecycle.on(detected("v2"));
+    lifecycle.on(Event::RestartRequested);
+    lifecycle.on(Event::RollbackRequested(None));
+    assert_eq!(lifecycle.on(Event::Exited(generation(2))), []);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::timer::Timer;
 use super::{Message, Supervisor};
 use crate::control_plane::lifecycle::Event;
 use crate::deployment::desired::{ControlCommand, Desired, MaintenanceCommand};
+use crate::deployment::rollout::Rollout;
 use crate::deployment::status::{MaintenanceStatus, Paused, UnixMillis};
 use crate::process::Launch;
 use crate::release::{Digest, ReleaseId};
@@ -18,6 +19,7 @@ impl<L: Launch> Supervisor<L> {
         let before = (!at_start).then(|| self.desired.take().unwrap_or_default());
         let (commands, problem) = desired.commands_since(before.as_ref(), SystemTime::now());
         self.journal.status.desired_problem = problem;
+        self.journal.status.rollout = desired.rollout.as_ref().map(Rollout::status);
         for command in commands {
             tracing::info!(
                 event = "command_received",

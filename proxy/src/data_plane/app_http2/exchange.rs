@@ -93,9 +93,12 @@ pub(in crate::data_plane) async fn exchange(
         }
     };
     open.mark_answered();
-    let (head, body) = response_head(answer);
+    let (head, body) = response_head(answer).map_err(|error| StreamFailure {
+        error: error.into(),
+        effect: StreamEffect::Any,
+    })?;
     let upload = upload.detach(&open.handle);
-    let reader = StreamReader::new(body, &head.headers, end, upload, open);
+    let reader = StreamReader::new(body, head.content_length, end, upload, open);
     Ok((head, reader))
 }
 

@@ -5,7 +5,7 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, request};
 
 use crate::data_plane::headers::{AddedFields, HeaderFlags};
-use crate::data_plane::wire::Head;
+use crate::data_plane::wire::{Head, Malformed, merge_lengths};
 
 /// Returns the head of a request, whose fields are those for an app that speaks HTTP/1.1.
 pub(super) fn request_head(head: &request::Parts, added: &AddedFields) -> Request<()> {
@@ -48,16 +48,21 @@ fn target(head: &request::Parts) -> Option<Uri> {
 }
 
 /// Returns the head of a response as that of one of HTTP/1.1.
-pub(super) fn response_head<B>(response: Response<B>) -> (Head, B) {
-    let (parts, body) = response.into_parts();
+///
+/// # Errors
+/// Returns [`Malformed::Length`] if its fields state two lengths.
+pub(super) fn response_head<B>(response: Response<B>) -> Result<(Head, B), Malformed> {
+    let (mut parts, body) = response.into_parts();
+    let flags = HeaderFlags::scan(&parts.headers);
     let head = Head {
         status: parts.status,
         reason: None,
         version: Version::HTTP_11,
-        flags: HeaderFlags::scan(&parts.headers),
+        flags,
+        content_length: merge_lengths(&mut parts.headers, flags)?,
         headers: parts.headers,
     };
-    (head, body)
+    Ok((head, body))
 }
 
 fn is_about_connection(name: &HeaderName) -> bool {
@@ -97,5 +102,19 @@ mod tests {
         let request = head("GET", "/", "");
         assert_eq!(request.uri(), "/");
         assert_eq!(request.headers()[header::HOST], "");
+    }
+
+    #[test]
+    fn the_length_of_a_response_is_stated_once() {
+        let response = |lengths: [&str; 2]| {
+            let response = Response::builder().header(header::CONTENT_LENGTH, lengths[0]);
+            let response = response.header(header::CONTENT_LENGTH, lengths[1]);
+            response_head(response.body(()).unwrap()).map(|(head, ())| head)
+        };
+        let head = response(["5", "5"]).unwrap();
+        assert_eq!(head.content_length, Some(5));
+        let stated = head.headers.get_all(header::CONTENT_LENGTH).iter();
+        assert_eq!(stated.collect::<Vec<_>>(), ["5"]);
+        assert_eq!(response(["5", "6"]).unwrap_err(), Malformed::Length);
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
-use http::{HeaderMap, header};
 use http_body::Frame;
 
 use super::connection::OpenStream;
@@ -56,13 +55,11 @@ pub(in crate::data_plane) enum BodyEnd {
 impl StreamReader {
     pub(super) fn new(
         body: RecvStream,
-        headers: &HeaderMap,
+        length: Option<u64>,
         end: BodyEnd,
         upload: Option<UploadTask>,
         open: OpenStream,
     ) -> Self {
-        let length = headers.get(header::CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
         // To a HEAD, the length is that of another body.
         let has_ended = body.is_end_stream();
         Self {

@@ -129,7 +129,7 @@ pub fn remaining_forwards(method: &Method, headers: &HeaderMap) -> Option<u64> {
 /// Turns the app's response head into the client's.
 ///
 /// # Errors
-/// Returns [`BadResponse`] if the length of its body is ambiguous.
+/// Returns [`BadResponse`] if the coding of its body is unknown.
 pub fn rewrite_response(
     headers: &mut HeaderMap,
     flags: HeaderFlags,
@@ -139,8 +139,6 @@ pub fn rewrite_response(
         is_chunked(headers)?;
         // With both framings one response could be read as two (RFC 9112, section 6.3).
         headers.remove(header::CONTENT_LENGTH);
-    } else if flags.has_any(HeaderFlags::CONTENT_LENGTH) {
-        normalize_content_length(headers)?;
     }
     let protocol = match upgrade {
         UpgradeField::Keep => protocols(headers),
@@ -166,31 +164,6 @@ fn is_chunked(headers: &HeaderMap) -> Result<bool, &'static str> {
         (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(true),
         (Some(_), _) => Err("unknown transfer coding"),
     }
-}
-
-/// Merges repeated lengths into one (RFC 9112, section 6.3): hyper passes `Content-Length: 5, 5`
-/// on, and does not check it at all where there is no body.
-fn normalize_content_length(headers: &mut HeaderMap) -> Result<(), BadResponse> {
-    let mut fields = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(field) = fields.next() else {
-        return Ok(());
-    };
-    let is_length = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    if fields.next().is_none() && is_length(field.as_bytes()) {
-        return Ok(());
-    }
-    let fields: Vec<_> = headers
-        .get_all(header::CONTENT_LENGTH)
-        .iter()
-        .cloned()
-        .collect();
-    let mut lengths = fields.iter().flat_map(tokens);
-    let length = lengths.next().filter(|length| is_length(length));
-    let length = length.filter(|length| lengths.all(|other| other == *length));
-    let length = length.and_then(|length| HeaderValue::from_bytes(length).ok());
-    let length = length.ok_or("invalid Content-Length")?;
-    headers.insert(header::CONTENT_LENGTH, length);
-    Ok(())
 }
 
 /// Returns the time for which the app keeps idle connections, as it announces it in

@@ -57,7 +57,7 @@ impl Decoder {
     /// Returns the decoder for the response to a request of this method.
     ///
     /// # Errors
-    /// Returns [`Malformed::Length`] if the length is ambiguous.
+    /// Returns [`Malformed::Length`] if the coding is one of HTTP/1.0, where it is undefined.
     pub fn of(head: &Head, method: &Method) -> Result<Self, Malformed> {
         let is_bodyless = *method == Method::HEAD
             || head.status.is_informational()
@@ -69,7 +69,6 @@ impl Decoder {
             return Ok(Self::Length(0));
         }
         if head.flags.has_any(HeaderFlags::TRANSFER_ENCODING) {
-            // The coding takes precedence over a length. In HTTP/1.0 it is undefined.
             return if head.version == Version::HTTP_10 {
                 Err(Malformed::Length)
             } else if is_chunked(&head.headers) {
@@ -78,10 +77,7 @@ impl Decoder {
                 Ok(Self::UntilClose)
             };
         }
-        match content_length(&head.headers)? {
-            Some(length) => Ok(Self::Length(length)),
-            None => Ok(Self::UntilClose),
-        }
+        Ok(head.content_length.map_or(Self::UntilClose, Self::Length))
     }
 
     /// Returns `true` once the whole body has been decoded.
@@ -230,27 +226,6 @@ fn is_chunked(headers: &HeaderMap) -> bool {
     last.is_some_and(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"chunked"))
 }
 
-/// Returns the length on which all fields agree.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Malformed> {
-    let mut length = None;
-    for value in headers.get_all(header::CONTENT_LENGTH) {
-        for number in value.as_bytes().split(|&byte| byte == b',') {
-            let number = number.trim_ascii();
-            // Digits only: `parse` also accepts "+5".
-            let is_number = !number.is_empty() && number.iter().all(u8::is_ascii_digit);
-            let number = std::str::from_utf8(number).ok().filter(|_| is_number);
-            let number: u64 = number
-                .and_then(|number| number.parse().ok())
-                .ok_or(Malformed::Length)?;
-            if length.is_some_and(|length| length != number) {
-                return Err(Malformed::Length);
-            }
-            length = Some(number);
-        }
-    }
-    Ok(length)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -260,9 +235,7 @@ mod tests {
 
     fn of(head: &str, method: &Method) -> Result<Decoder, Malformed> {
         let mut received = BytesMut::from(format!("HTTP/{head}\r\n\r\n").as_str());
-        let head = read_head(&mut received, &mut HeaderMap::new())
-            .unwrap()
-            .unwrap();
+        let head = read_head(&mut received, &mut HeaderMap::new())?.unwrap();
         Decoder::of(&head, method)
     }
 

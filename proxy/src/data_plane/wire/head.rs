@@ -28,6 +28,8 @@ pub struct Head {
     pub headers: HeaderMap,
     /// The fields that need work.
     pub flags: HeaderFlags,
+    /// The length that the fields state, in bytes. A transfer coding takes precedence over it.
+    pub content_length: Option<u64>,
 }
 
 /// The position of a field in the buffer, in bytes.
@@ -100,13 +102,57 @@ pub fn read_head(
         flags.insert(&name);
         headers.append(name, value);
     }
+    let content_length = merge_lengths(&mut headers, flags)?;
     Ok(Some(Head {
         status,
         reason,
         version,
         headers,
         flags,
+        content_length,
     }))
+}
+
+/// Returns the length that the fields state, and leaves one field that states it once: hyper passes
+/// `Content-Length: 5, 5` on, and does not check it at all where there is no body.
+///
+/// # Errors
+/// Returns [`Malformed::Length`] if the fields do not agree on a number (RFC 9112, section 6.3).
+pub fn merge_lengths(
+    headers: &mut HeaderMap,
+    flags: HeaderFlags,
+) -> Result<Option<u64>, Malformed> {
+    // Beside a transfer coding the field counts for nothing, and is removed.
+    if !flags.has_any(HeaderFlags::CONTENT_LENGTH) || flags.has_any(HeaderFlags::TRANSFER_ENCODING)
+    {
+        return Ok(None);
+    }
+    let mut length = None;
+    let mut is_repeated = false;
+    for value in headers.get_all(header::CONTENT_LENGTH) {
+        for number in value.as_bytes().split(|&byte| byte == b',') {
+            let number = parse_length(number.trim_ascii()).ok_or(Malformed::Length)?;
+            is_repeated = length.is_some();
+            if *length.get_or_insert(number) != number {
+                return Err(Malformed::Length);
+            }
+        }
+    }
+    if let (true, Some(length)) = (is_repeated, length) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(length)
+}
+
+/// Parses digits only: the parser of numbers also accepts `+5`.
+fn parse_length(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0_u64, |number, &digit| {
+        let digit = digit.is_ascii_digit().then(|| digit - b'0')?;
+        number.checked_mul(10)?.checked_add(u64::from(digit))
+    })
 }
 
 impl Head {
@@ -153,6 +199,36 @@ mod tests {
         assert_eq!(head.headers["server"].as_bytes(), b"\xff");
         for end in 0..bytes.len() - 4 {
             assert!(read(&bytes[..end]).unwrap().is_none(), "at {end}");
+        }
+    }
+
+    #[test]
+    fn a_length_is_stated_once_and_is_a_number() {
+        let lengths = |fields: &str| {
+            let head = format!("HTTP/1.1 204 No Content\r\n{fields}\r\n\r\n");
+            let (head, _) = read(head.as_bytes())?.unwrap();
+            let stated = head.headers.get_all(header::CONTENT_LENGTH).iter();
+            let stated: Vec<_> = stated
+                .map(|value| value.to_str().unwrap().to_owned())
+                .collect();
+            Ok((head.content_length, stated.join(" and ")))
+        };
+        let once = |length, field: &str| Ok((length, field.to_owned()));
+        assert_eq!(lengths("content-length: 5"), once(Some(5), "5"));
+        let twice = "content-length: 5\r\ncontent-length: 5, 5";
+        assert_eq!(lengths(twice), once(Some(5), "5"));
+        let beside_coding = "content-length: 5, x\r\ntransfer-encoding: chunked";
+        assert_eq!(lengths(beside_coding), once(None, "5, x"));
+        for bad in [
+            "5\r\ncontent-length: 6",
+            "5, 6",
+            "5,",
+            "+5",
+            "",
+            "99999999999999999999",
+        ] {
+            let bad = lengths(&format!("content-length: {bad}"));
+            assert_eq!(bad, Err(Malformed::Length));
         }
     }
 

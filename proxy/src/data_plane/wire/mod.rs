@@ -13,7 +13,7 @@ mod request;
 mod version;
 
 pub use body::{Chunked, Decoded, Decoder};
-pub use head::{Head, read_head};
+pub use head::{Head, merge_lengths, read_head};
 pub use request::{Framing, read_fields, write_chunk, write_head, write_last_chunk};
 pub use version::lower_request_version;
 

@@ -11,7 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::launches::{self, LaunchCounts};
 use super::view::View;
 use crate::data_plane::{self, TrafficTotals};
-use crate::deployment::status::{InstanceStatus, Status};
+use crate::deployment::status::{CanaryStatus, InstanceStatus, Status};
 use crate::os::memory::resident_memory;
 use crate::release::Generation;
 use crate::router::Observation;
@@ -65,6 +65,7 @@ impl Collector for Scrape {
         let mut metric = MetricWriter { encoder };
         self.requests(&mut metric)?;
         self.instances(&mut metric)?;
+        self.canary(&mut metric)?;
         self.handoffs(&mut metric)?;
         self.process(&mut metric)
     }
@@ -208,6 +209,38 @@ impl Scrape {
         )
     }
 
+    fn canary(&self, metric: &mut MetricWriter<'_>) -> fmt::Result {
+        let canary = self.status.canary.as_ref();
+        let percent = canary.and_then(|it| it.share.strip_suffix('%')?.parse::<f64>().ok());
+        metric.gauge(
+            "handoff_canary_share",
+            "Share of new clients that the staged release gets, from 0 to 1; 0 without a canary",
+            percent.unwrap_or_default() / 100.0,
+        )?;
+        metric.gauge(
+            "handoff_canary_stage",
+            "Number of the canary's stage, from 1; 0 without a canary",
+            canary.map_or(0.0, |it| it.stage as f64),
+        )?;
+        let sides = |of_canary: fn(&CanaryStatus) -> u64, of_active: fn(&CanaryStatus) -> u64| {
+            let both = canary.map(|it| [("canary", of_canary(it)), ("active", of_active(it))]);
+            let both = both.into_iter().flatten();
+            both.map(|(side, count)| ([("side", side.to_owned())], count as f64))
+        };
+        metric.gauges(
+            "handoff_canary_responses",
+            "Responses of the canary and of the active release since the stage began",
+            None,
+            sides(|it| it.responses, |it| it.active_responses),
+        )?;
+        metric.gauges(
+            "handoff_canary_errors",
+            "Errors among the responses of the canary and of the active release since the stage began",
+            None,
+            sides(|it| it.errors, |it| it.active_errors),
+        )
+    }
+
     fn handoffs(&self, metric: &mut MetricWriter<'_>) -> fmt::Result {
         let outcomes = self.launches.outcomes.iter();
         metric.counters(
@@ -244,6 +277,22 @@ impl Scrape {
                 let labels = [("release", given.from.as_str()), ("instead", given.to.as_str())];
                 (labels, 1.0)
             }),
+        )?;
+        let rollout = self.status.rollout.as_ref();
+        metric.gauge(
+            "handoff_awaits_turn",
+            "1 while a staged roll-out has not reached this sidecar",
+            f64::from(u8::from(self.status.awaits_turn)),
+        )?;
+        metric.gauge(
+            "handoff_rollout_named",
+            "Sidecars that may run the artifact of the staged roll-out that is under way",
+            rollout.map_or(0.0, |rollout| rollout.named as f64),
+        )?;
+        metric.gauge(
+            "handoff_rollout_stopped",
+            "1 while a staged roll-out is stopped: no further sidecar is to start its artifact",
+            f64::from(u8::from(rollout.is_some_and(|rollout| rollout.is_stopped))),
         )?;
         metric.gauge(
             "handoff_alarm",

@@ -1,5 +1,6 @@
 //! Listening TCP sockets of this machine and their processes.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 #[cfg(unix)]
@@ -81,8 +82,26 @@ pub fn is_anothers(address: SocketAddr, user: u32) -> bool {
     }
 }
 
-/// Describes the process that listens on an address, for a person, where the system reports it.
-pub fn describe_listener(address: SocketAddr) -> Option<String> {
+/// Describes what keeps an address from being bound, for a person: the process that listens there,
+/// where the system reports it, or the right that is missing.
+pub fn describe_refusal(address: SocketAddr, error: &io::Error) -> Option<String> {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => describe_listener(address),
+        // Windows denies an address also because of its holder.
+        io::ErrorKind::PermissionDenied if cfg!(windows) => describe_listener(address).or(Some(
+            "it may be in a range that `netsh int ipv4 show excludedportrange tcp` lists"
+                .to_owned(),
+        )),
+        io::ErrorKind::PermissionDenied => Some(
+            "a port below 1024 needs root, or CAP_NET_BIND_SERVICE (systemd: \
+             AmbientCapabilities=CAP_NET_BIND_SERVICE)"
+                .to_owned(),
+        ),
+        _ => None,
+    }
+}
+
+fn describe_listener(address: SocketAddr) -> Option<String> {
     let is_there =
         |ip: IpAddr| ip == address.ip() || ip.is_unspecified() || address.ip().is_unspecified();
     let mut sockets = sockets_of(address.port()).into_iter();
@@ -109,6 +128,18 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+
+    #[test]
+    fn a_port_that_is_denied_is_explained() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let told = describe_refusal(SocketAddr::from(([127, 0, 0, 1], 1)), &denied);
+        let remedy = if cfg!(windows) {
+            "excludedportrange"
+        } else {
+            "CAP_NET_BIND_SERVICE"
+        };
+        assert!(told.unwrap().contains(remedy));
+    }
 
     #[test]
     fn who_has_a_port_is_told() {

@@ -38,6 +38,8 @@ pub(super) struct World {
     closed: bool,
     /// Target of a rollback that has begun, until it is done, refused or reported as given up.
     rollback: Option<ReleaseId>,
+    /// Active instance of which a restart was requested, until a newer one serves or has failed.
+    restart: Option<Generation>,
     /// True if the last event permits to route backwards.
     may_go_back: bool,
     /// True if the last event was a request for it: the only permission without auto-rollback.
@@ -49,6 +51,8 @@ pub(super) struct World {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Process {
     release: Option<ReleaseId>,
+    /// It was launched for a restart.
+    restarts: bool,
     ready: bool,
     failed: bool,
     settled: bool,
@@ -86,6 +90,7 @@ impl World {
             shutdown: false,
             closed: false,
             rollback: None,
+            restart: None,
             may_go_back: false,
             asked: false,
             forgets_sessions: false,
@@ -142,11 +147,20 @@ impl World {
                 self.alive.remove(generation);
             }
             Event::Exited(generation) => {
-                self.alive.remove(generation);
+                let process = self.alive.remove(generation);
+                if process.is_some_and(|process| process.restarts && process.is_starting()) {
+                    self.restart = None;
+                }
                 self.may_go_back = self.routed == Some(*generation);
             }
             Event::Ready(generation) => self.process(*generation).ready = true,
-            Event::NeverReady(generation) => self.process(*generation).failed = true,
+            Event::NeverReady(generation) => {
+                let process = self.process(*generation);
+                process.failed = true;
+                if process.restarts {
+                    self.restart = None;
+                }
+            }
             Event::Settled(generation) => self.process(*generation).settled = true,
             Event::LivenessLost(generation) => {
                 self.process(*generation).unhealthy = true;
@@ -170,6 +184,7 @@ impl World {
                 self.may_go_back = true;
                 self.asked = true;
                 self.rollback = None;
+                self.restart = None;
                 // The timer may still run, for nothing.
                 self.resting = None;
                 if let Some(to) = to {
@@ -184,9 +199,12 @@ impl World {
                 self.asked = true;
             }
             Event::AbortRequested => self.asked = true,
+            Event::RestartRequested if !self.shutdown => self.restart = self.routed,
+            Event::RestartRequested => {}
             Event::ShutdownRequested => {
                 self.shutdown = true;
                 self.rollback = None;
+                self.restart = None;
             }
             Event::PortClosed => self.closed = true,
             Event::Detected(release) => self.wanted = Some(release.clone()),
@@ -194,7 +212,6 @@ impl World {
             | Event::OlderDetected(_)
             | Event::StageRequested(_)
             | Event::StageExpired(_)
-            | Event::RestartRequested
             | Event::PauseRequested
             | Event::PauseEnded => {}
         }
@@ -207,6 +224,7 @@ impl World {
                     self.rollback = Some(release.clone());
                 }
                 self.launch(generation, release);
+                self.process(generation).restarts = purpose == Purpose::Restart;
             }
             Action::Promote(generation) => self.promote(generation),
             Action::Withdraw => {
@@ -370,6 +388,7 @@ impl World {
         process.standby = false;
         self.refused.retain(|refused| Some(refused) != to.as_ref());
         self.routed = Some(generation);
+        self.restart.take_if(|asked| generation > *asked);
         self.on_trial = None;
         self.served = true;
     }

@@ -33,6 +33,7 @@ impl World {
                 "a deploy was forgotten"
             );
         }
+        assert!(self.restart.is_none() || coming, "a restart was forgotten");
         let planned = self.lifecycle.incoming.release();
         assert!(
             self.rollback.is_none() || self.rollback.as_ref() == planned,
