@@ -108,6 +108,7 @@ impl RequestRecord {
         }
         if let Some(access) = &self.access {
             access.record_status(response.status());
+            access.record_grpc_status(response.headers());
             if let ResponseBody::Text(text) = response.body() {
                 access.count_bytes(text.len());
                 access.is_complete.set(true);
