@@ -254,7 +254,7 @@ impl ControlRun {
         let none = Generation(0);
         let of = |all: &BTreeMap<_, _>| all.get(&status.sidecar).copied().unwrap_or(none);
         let before = self.launches.get(&status.sidecar).copied();
-        let before = before.unwrap_or(LaunchesBefore::none());
+        let before = before.unwrap_or_else(LaunchesBefore::none);
         match (&self.command, &status.rollback_to) {
             (ControlCommand::Restart, _) => Step::of_restart(status, of(&self.active), before),
             (ControlCommand::Rollback(_), Some(to)) => Step::of_rollback(status, to, before),

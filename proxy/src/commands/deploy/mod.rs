@@ -398,7 +398,7 @@ impl<'a> DeployRun<'a> {
             Step::of(
                 status,
                 &self.digest_text,
-                before.unwrap_or(LaunchesBefore::none()),
+                before.unwrap_or_else(LaunchesBefore::none),
             )
         })
     }

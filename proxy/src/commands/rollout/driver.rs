@@ -176,7 +176,7 @@ impl Driver {
             .filter_map(|(status, liveness)| {
                 let id = &status.sidecar;
                 let state = if live.contains(&id) {
-                    let before = before.get(id).copied().unwrap_or(LaunchesBefore::none());
+                    let before = before.get(id).copied().unwrap_or_else(LaunchesBefore::none);
                     let (state, refusal) = member(status, &self.rollout.digest, before);
                     if let (None, Some(refusal)) = (&failure, refusal) {
                         failure = Some((Arc::clone(id), refusal));
