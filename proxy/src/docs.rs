@@ -139,6 +139,7 @@ pages! {
         "decisions/0180-a-second-program-mirrors-the-store",
         "decisions/0181-those-who-deploy-name-the-machines",
         "decisions/0182-an-order-is-signed-with-the-release-before",
+        "decisions/0183-a-flood-is-bytes-without-a-request",
         "decisions/0184-a-calls-deadline-is-not-the-apps-fault",
         "decisions/0190-an-anchor-keeps-what-survives-a-crash",
         "decisions/0200-a-session-holds-its-upstream",
