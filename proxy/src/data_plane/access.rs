@@ -66,6 +66,8 @@ pub(super) struct AccessEntry {
     pub(super) generation: Cell<Option<Generation>>,
     /// The response has been passed on to its end.
     pub(super) is_complete: Cell<bool>,
+    /// Status of a gRPC call.
+    grpc_status: Cell<Option<u16>>,
 }
 
 /// Facts about a request, copied as its head does not last.
@@ -92,6 +94,8 @@ struct Line<'a> {
     target: &'a str,
     version: &'a str,
     status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grpc_status: Option<u16>,
     bytes: u64,
     /// Milliseconds from the request's head to the end of its response.
     ms: f64,
@@ -146,6 +150,7 @@ impl AccessRecorder {
             bytes: Cell::new(0),
             generation: Cell::new(None),
             is_complete: Cell::new(false),
+            grpc_status: Cell::new(None),
         })
     }
 
@@ -192,6 +197,16 @@ impl AccessEntry {
         self.bytes.set(self.bytes.get() + bytes as u64);
     }
 
+    /// Records the status of a gRPC call, which is among these fields or trailers if there is one.
+    pub(super) fn record_grpc_status(&self, fields: &HeaderMap) {
+        let status = fields
+            .get("grpc-status")
+            .and_then(|value| value.to_str().ok());
+        if let Some(status) = status.and_then(|status| status.parse().ok()) {
+            self.grpc_status.set(Some(status));
+        }
+    }
+
     pub(super) fn set_request_id(&self, id: &HeaderValue) {
         let id = String::from_utf8_lossy(id.as_bytes()).into_owned();
         *self.meta.request_id.borrow_mut() = Some(id);
@@ -232,6 +247,7 @@ impl AccessEntry {
             target: &meta.target,
             version: meta.version,
             status: self.status.get(),
+            grpc_status: self.grpc_status.get(),
             bytes: self.bytes.get(),
             ms: (self.begun.elapsed().as_secs_f64() * 1e6).round() / 1e3,
             complete: self.is_complete.get(),

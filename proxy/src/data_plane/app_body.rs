@@ -144,6 +144,9 @@ impl InFlight {
     pub(super) fn count(&self, frame: &Frame<Bytes>) {
         if let Some(access) = &self.access {
             access.count_bytes(frame.data_ref().map_or(0, Bytes::len));
+            if let Some(trailers) = frame.trailers_ref() {
+                access.record_grpc_status(trailers);
+            }
         }
     }
 

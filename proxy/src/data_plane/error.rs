@@ -73,6 +73,7 @@ impl ForwardError {
             | Self::Upgrade => ResponseOutcome::AppFault,
             Self::NoResponse(
                 ExchangeError::ClientBody(_)
+                | ExchangeError::Deadline
                 | ExchangeError::Cut(CutCause::Evicted | CutCause::BrokenRequest),
             )
             | Self::BadRequest(_)
@@ -97,7 +98,10 @@ impl ForwardError {
             Self::NoResponse(ExchangeError::ClientBody(BodyError::Overdue)) => {
                 StatusCode::REQUEST_TIMEOUT
             }
-            Self::NoResponse(ExchangeError::Cut(CutCause::Evicted | CutCause::TimedOut))
+            Self::NoResponse(
+                ExchangeError::Cut(CutCause::Evicted | CutCause::TimedOut)
+                | ExchangeError::Deadline,
+            )
             | Self::ConnectTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::NoResponse(
                 ExchangeError::NoResponse(_)
@@ -116,9 +120,10 @@ impl ForwardError {
         match (self, self.status()) {
             // The next call has another instance.
             (Self::NoResponse(ExchangeError::Cut(CutCause::Evicted)), _) => GrpcStatus::Unavailable,
-            (Self::NoResponse(ExchangeError::Cut(CutCause::TimedOut)), _) => {
-                GrpcStatus::DeadlineExceeded
-            }
+            (
+                Self::NoResponse(ExchangeError::Cut(CutCause::TimedOut) | ExchangeError::Deadline),
+                _,
+            ) => GrpcStatus::DeadlineExceeded,
             (_, StatusCode::BAD_REQUEST) => GrpcStatus::Internal,
             (_, StatusCode::REQUEST_TIMEOUT) => GrpcStatus::Cancelled,
             (_, StatusCode::URI_TOO_LONG) => GrpcStatus::ResourceExhausted,

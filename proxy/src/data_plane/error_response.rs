@@ -14,6 +14,7 @@ use super::connections::Client;
 use super::context::ForwardContext;
 use super::error::ForwardError;
 use super::error_pages::PageKind;
+use super::exchange_error::ExchangeError;
 use super::headers;
 use super::request_id;
 use super::request_log::RequestRecord;
@@ -169,6 +170,7 @@ fn is_failure(error: &ForwardError) -> bool {
     let is_expected = matches!(
         error,
         ForwardError::Hold(HoldError::Maintenance | HoldError::Closing)
+            | ForwardError::NoResponse(ExchangeError::Deadline)
             | ForwardError::Connect
             | ForwardError::TraceEndsHere
     );

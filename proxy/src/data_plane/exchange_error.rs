@@ -28,6 +28,9 @@ pub(super) enum ExchangeError {
     /// The stream of HTTP/2 ended without a response, or with one that breaks the protocol.
     #[error("the application ended the stream without an answer: {0}")]
     Stream(h2::Error),
+    /// The time has passed for which the client of a gRPC call waits.
+    #[error("the call's own deadline has passed (grpc-timeout)")]
+    Deadline,
     /// The client's body did not arrive.
     #[error(transparent)]
     ClientBody(BodyError),

@@ -238,7 +238,8 @@ impl Future for Http2Task {
             calm(&this.client);
             return Poll::Ready(Ok(()));
         }
-        let should_end = || is_close_requested || this.connections.should_close(&this.client);
+        let should_end =
+            || is_close_requested || this.connections.should_announce_end(&this.client);
         if polled.is_pending() && !this.is_shutting_down && should_end() {
             this.is_shutting_down = true;
             if activity.state() == ClientState::IdleHttp2 {

@@ -13,7 +13,7 @@ use super::LogFormat;
 use crate::os::terminal::printable;
 
 /// Target of the events that are lines of apps.
-const APP_TARGET: &str = "app";
+pub(super) const APP_TARGET: &str = "app";
 
 /// A format that marks the lines of apps: text at its start, JSON with the key `source`.
 #[derive(Debug)]

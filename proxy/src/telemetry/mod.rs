@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use tracing::Subscriber;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -123,6 +123,7 @@ pub fn init(settings: &LogSettings, sidecar: &str) -> io::Result<LogGuard> {
     let _ = LEVEL.set(handle);
     registry()
         .with(level)
+        .with(filter_fn(|metadata| is_own(metadata.target())))
         .with(tail)
         .with(copy)
         .with(lines)
@@ -135,6 +136,12 @@ pub fn init(settings: &LogSettings, sidecar: &str) -> io::Result<LogGuard> {
         }));
     }
     Ok(LogGuard { _writers: writers })
+}
+
+/// Returns `true` for an event of handoff, or a line of its app. Those of libraries name no event, and a
+/// client can cause any number of some of them.
+fn is_own(target: &str) -> bool {
+    target.starts_with("handoff") || target == line_format::APP_TARGET
 }
 
 /// Returns the layer that writes lines of this format into a queue.

@@ -91,6 +91,29 @@ fn an_error_of_handoff_is_a_status_without_messages() {
 }
 
 #[test]
+fn a_call_ends_at_the_deadline_of_its_client_and_that_is_no_fault_of_the_app() {
+    let app = App::new();
+    let mut client = app.client();
+    let call = client.to("POST", "/shop.Orders/List");
+    let call = call
+        .header("content-type", "application/grpc")
+        .header("grpc-timeout", "300m");
+    let sent = client.send(call, true);
+    client.flush();
+    let AppRequest {
+        request,
+        mut respond,
+        ..
+    } = app.request();
+    assert_eq!(request.headers()["grpc-timeout"], "300m");
+    assert_is_whole_answer(&client.head_of(sent), "4");
+    let reset = app.wait(poll_fn(|cx| respond.poll_reset(cx)));
+    assert_eq!(reset.expect("a reset"), Reason::CANCEL);
+    let log = app.stage.site().log();
+    assert!(!log.contains("event=\"error_response\""), "{log}");
+}
+
+#[test]
 fn a_stream_of_messages_ends_between_two_with_a_status_when_its_release_is_replaced() {
     let app = App::with(&[("--tunnel-drain-timeout", "2s")]);
     let mut client = app.client();

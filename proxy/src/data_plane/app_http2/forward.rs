@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::{Response, Version};
 
 use super::connection::AppStream;
+use super::deadline::Deadline;
 use super::exchange::{StreamEffect, StreamFailure, exchange};
 use super::reader::BodyEnd;
 use crate::data_plane::acquire::{connect_with_retries, give_up};
@@ -66,6 +67,7 @@ pub(in crate::data_plane) async fn forward_as_stream(
         BodyEnd::OfLength
     };
     let (mut connection, mut upstream) = (AppConnection::Http2(stream), upstream);
+    let deadline = Deadline::of(outgoing.headers());
     let mut tries = 0;
     loop {
         tries += 1;
@@ -74,18 +76,20 @@ pub(in crate::data_plane) async fn forward_as_stream(
             outgoing.headers_mut().insert(name, value);
         }
         let failure = match connection {
-            AppConnection::Http2(stream) => match exchange(outgoing, *stream, end).await {
-                Ok((head, reader)) => {
-                    let in_flight = in_flight(upstream);
-                    // Without a message its status is in its head.
-                    return if headers::is_grpc(&head.headers) && !reader.is_done() {
-                        forward_messages(head, reader, in_flight)
-                    } else {
-                        forward_response(head, reader, in_flight, version)
-                    };
+            AppConnection::Http2(stream) => {
+                match deadline.limit(exchange(outgoing, *stream, end)).await {
+                    Ok((head, reader)) => {
+                        let in_flight = in_flight(upstream);
+                        // Without a message its status is in its head.
+                        return if headers::is_grpc(&head.headers) && !reader.is_done() {
+                            forward_messages(head, reader, in_flight)
+                        } else {
+                            forward_response(head, reader, in_flight, version)
+                        };
+                    }
+                    Err(failure) => failure,
                 }
-                Err(failure) => failure,
-            },
+            }
             // A release that speaks HTTP/1 has taken over.
             AppConnection::Http1(connection) => match outgoing.exchange(connection).await {
                 Ok((head, reader)) => {

@@ -6,6 +6,7 @@
 
 mod connection;
 pub(super) mod connections;
+mod deadline;
 pub(super) mod exchange;
 pub(super) mod forward;
 mod head;

@@ -140,8 +140,8 @@ pub fn rewrite_response(
         is_chunked(headers)?;
         // With both framings one response could be read as two (RFC 9112, section 6.3).
         headers.remove(header::CONTENT_LENGTH);
-    } else if has_no_content(status) && flags.has_any(HeaderFlags::CONTENT_LENGTH) {
-        // Such a response has no length (RFC 9110, section 8.6), also one to HEAD.
+    } else if status == StatusCode::NO_CONTENT || status.is_informational() {
+        // Such a response has none (RFC 9110, section 8.6), also one to HEAD.
         headers.remove(header::CONTENT_LENGTH);
     }
     let protocol = match upgrade {
@@ -154,10 +154,6 @@ pub fn rewrite_response(
         append_connection_token(headers, HeaderValue::from_static("upgrade"));
     }
     Ok(())
-}
-
-fn has_no_content(status: StatusCode) -> bool {
-    status == StatusCode::NO_CONTENT || status.is_informational()
 }
 
 /// Returns `true` if a body is chunked.
