@@ -85,20 +85,19 @@ pub fn is_anothers(address: SocketAddr, user: u32) -> bool {
 /// Describes what keeps an address from being bound, for a person: the process that listens there,
 /// where the system reports it, or the right that is missing.
 pub fn describe_refusal(address: SocketAddr, error: &io::Error) -> Option<String> {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => describe_listener(address),
+    let kind = error.kind();
+    if kind == io::ErrorKind::AddrInUse {
+        describe_listener(address)
+    } else if kind != io::ErrorKind::PermissionDenied {
+        None
+    } else if cfg!(windows) {
         // Windows denies an address also because of its holder.
-        io::ErrorKind::PermissionDenied if cfg!(windows) => {
-            let range =
-                "it may be in a range that `netsh int ipv4 show excludedportrange tcp` lists";
-            describe_listener(address).or_else(|| Some(range.to_owned()))
-        }
-        io::ErrorKind::PermissionDenied => Some(
-            "a port below 1024 needs root, or CAP_NET_BIND_SERVICE (systemd: \
-             AmbientCapabilities=CAP_NET_BIND_SERVICE)"
-                .to_owned(),
-        ),
-        _ => None,
+        let range = "it may be in a range that `netsh int ipv4 show excludedportrange tcp` lists";
+        describe_listener(address).or_else(|| Some(range.to_owned()))
+    } else {
+        let right = "a port below 1024 needs root, or CAP_NET_BIND_SERVICE (systemd: \
+                     AmbientCapabilities=CAP_NET_BIND_SERVICE)";
+        Some(right.to_owned())
     }
 }
 
