@@ -139,8 +139,10 @@ pages! {
         "decisions/0180-a-second-program-mirrors-the-store",
         "decisions/0181-those-who-deploy-name-the-machines",
         "decisions/0182-an-order-is-signed-with-the-release-before",
+        "decisions/0184-a-calls-deadline-is-not-the-apps-fault",
         "decisions/0190-an-anchor-keeps-what-survives-a-crash",
         "decisions/0200-a-session-holds-its-upstream",
         "decisions/0201-a-canary-is-a-staged-release",
+        "decisions/0202-an-upgrade-stands-still-before-it-hands-over",
     ;
 }

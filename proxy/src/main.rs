@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         Subcommands::Maintenance(options) => {
             commands::maintenance::run_maintenance(&options).into()
         }
+        Subcommands::Upgrade(options) => commands::upgrade::run(&options).into(),
         Subcommands::Digest(options) => commands::digest::run(&options).into(),
         Subcommands::Completions { shell } => exit_code(print(&completions(shell))),
         Subcommands::SendConsoleEvent { event, pid } => {
@@ -76,14 +77,25 @@ fn keep_anchor() -> ExitCode {
 }
 
 fn run(run: Run) -> Result<(), Failure> {
+    let no_anchor = |error| Failure(FAILURE, format!("cannot reach the anchor: {error}"));
+    let anchor = anchor::Anchor::open().map_err(no_anchor)?;
+    let ended = serve(run, anchor.clone());
+    if let (Some(anchor), Err(Failure(_, reason))) = (anchor, &ended) {
+        anchor.report_unable(reason);
+    }
+    ended
+}
+
+fn serve(run: Run, anchor: Option<anchor::Anchor>) -> Result<(), Failure> {
     let no_log = |error| Failure(FAILURE, format!("cannot log: {error}"));
     signal::reset();
     inherit::keep_output_private();
     descriptors::raise_limit();
     let config = Config::try_from(run);
     let mut config = config.map_err(|error| Failure(USAGE, error.to_string()))?;
-    let no_anchor = |error| Failure(FAILURE, format!("cannot reach the anchor: {error}"));
-    let (anchor, mut inherited) = anchor::Anchor::connect().map_err(no_anchor)?.unzip();
+    let no_anchor = |error| Failure(FAILURE, format!("the anchor: {error}"));
+    let inherited = anchor.as_ref().map(anchor::Anchor::say_hello).transpose();
+    let mut inherited = inherited.map_err(no_anchor)?;
     let sidecar = inherited
         .as_mut()
         .and_then(|inherited| inherited.sidecar.take());
@@ -112,8 +124,12 @@ fn run(run: Run) -> Result<(), Failure> {
         let anchored = Anchored {
             anchor: anchor.clone(),
             listener: inherited.listener.take(),
+            admin: inherited.admin.take(),
             crash: inherited.crash.take(),
             crashes: inherited.crashes,
+            upgrade: inherited.upgrade.take(),
+            is_upgrade: inherited.is_upgrade,
+            leaving: std::mem::take(&mut inherited.leaving),
         };
         launcher.set_anchor(anchor, inherited);
         anchored

@@ -35,6 +35,11 @@ pub struct Options {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
     pub swap_every: Duration,
 
+    /// Let every fiftieth request begin a session in the app's memory, of up to 11 requests in 4 s;
+    /// handoff gets --sticky, and HAProxy takes part a second time, with a cookie of its own
+    #[arg(long)]
+    pub sessions: bool,
+
     /// Run only this one; may be repeated
     #[arg(long = "only", value_enum, value_name = "NAME")]
     pub only: Vec<ContenderName>,
@@ -67,6 +72,8 @@ pub struct Options {
 pub enum ContenderName {
     Handoff,
     Haproxy,
+    /// HAProxy with `cookie insert`: clients of a draining server go on reaching it
+    HaproxySticky,
     Nginx,
     Caddy,
     KamalProxy,
@@ -84,6 +91,7 @@ impl ContenderName {
             Self::StopAndStart => "stop and start",
             Self::Article => "the article's way",
             Self::Haproxy => "HAProxy, Runtime API",
+            Self::HaproxySticky => "HAProxy, cookie and drain",
             Self::Nginx => "nginx, reload",
             Self::Caddy => "Caddy, reload",
             Self::KamalProxy => "kamal-proxy",

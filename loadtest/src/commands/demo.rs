@@ -88,7 +88,11 @@ pub(crate) fn plan<'a>(
 ) -> SessionPlan<'a> {
     SessionPlan {
         spec,
-        mix: Mix::plain(spec.rate, spec.connections),
+        mix: if spec.has_visits {
+            Mix::sessions(spec.rate, spec.connections)
+        } else {
+            Mix::plain(spec.rate, spec.connections)
+        },
         timeout: REQUEST_TIMEOUT,
         destination: None,
         serves: 1,

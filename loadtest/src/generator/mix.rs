@@ -21,6 +21,8 @@ const EVERY: Duration = Duration::from_millis(100);
 pub enum Mix {
     /// The demo's mix.
     Plain { slow_every: u64, slow_on_kept: bool },
+    /// The same, and clients with a session in the app's memory.
+    Sessions { slow_every: u64, slow_on_kept: bool },
     /// Every class of traffic side by side.
     Classes,
     /// The same, and clients who stay over swaps.
@@ -70,10 +72,19 @@ impl Mix {
     /// Makes the demo's mix. It has at most ten slow requests a second, as they occupy their
     /// connections.
     pub fn plain(rate: NonZeroU32, connections: NonZeroUsize) -> Self {
+        let (slow_every, slow_on_kept) = slow(rate, connections);
         Self::Plain {
-            // Odd, so that slow requests come on kept and on new connections in turn.
-            slow_every: u64::from((rate.get() / 10).max(20)) | 1,
-            slow_on_kept: connections.get() >= SPARE_CONNECTIONS,
+            slow_every,
+            slow_on_kept,
+        }
+    }
+
+    /// Makes the same mix, in which every fiftieth request begins a session.
+    pub fn sessions(rate: NonZeroU32, connections: NonZeroUsize) -> Self {
+        let (slow_every, slow_on_kept) = slow(rate, connections);
+        Self::Sessions {
+            slow_every,
+            slow_on_kept,
         }
     }
 
@@ -89,7 +100,12 @@ impl Mix {
             Self::Classes => return of_classes(seq),
             Self::Visits => return visit(seq).unwrap_or_else(|| of_classes(seq)),
             Self::Page => Call::Page,
+            Self::Sessions { .. } if seq % 50 == 7 => session(scattered(seq)),
             Self::Plain {
+                slow_every,
+                slow_on_kept,
+            }
+            | Self::Sessions {
                 slow_every,
                 slow_on_kept,
             } => {
@@ -105,6 +121,12 @@ impl Mix {
     }
 }
 
+fn slow(rate: NonZeroU32, connections: NonZeroUsize) -> (u64, bool) {
+    // Odd, so that slow requests come on kept and on new connections in turn.
+    let every = u64::from((rate.get() / 10).max(20)) | 1;
+    (every, connections.get() >= SPARE_CONNECTIONS)
+}
+
 fn plain(seq: u64, is_slow: bool) -> Call {
     let pair = seq / 2;
     if is_slow {
@@ -118,24 +140,36 @@ fn plain(seq: u64, is_slow: bool) -> Call {
     }
 }
 
+fn session(number: u64) -> Call {
+    Call::Visit {
+        visit: Visit::Session,
+        count: 4 + (number % 8) as u32,
+        every: VISIT_EVERY,
+    }
+}
+
 /// Returns the visit that takes the place of a request on a new connection: three in two hundred.
 fn visit(seq: u64) -> Option<Request> {
     let number = scattered(seq);
-    let (visit, count, every) = match seq % 200 {
-        7 => (Visit::Session, 4 + (number % 8) as u32, VISIT_EVERY),
-        77 => (Visit::OldPage, 4 + (number % 8) as u32, VISIT_EVERY),
+    let call = match seq % 200 {
+        7 => session(number),
+        77 => Call::Visit {
+            visit: Visit::OldPage,
+            count: 4 + (number % 8) as u32,
+            every: VISIT_EVERY,
+        },
         // Longer than sessions last.
-        147 => (Visit::Stream, 10 + (number % 5) as u32, STREAM_EVERY),
+        147 => Call::Visit {
+            visit: Visit::Stream,
+            count: 10 + (number % 5) as u32,
+            every: STREAM_EVERY,
+        },
         _ => return None,
     };
     Some(Request {
         seq,
         connection: Connection::New,
-        call: Call::Visit {
-            visit,
-            count,
-            every,
-        },
+        call,
     })
 }
 
@@ -337,6 +371,17 @@ mod tests {
             assert_eq!(shares, SHARES.into_iter().collect());
         }
         assert_eq!(SHARES.map(|(_, share)| share).iter().sum::<u64>(), 100);
+    }
+
+    #[test]
+    fn every_fiftieth_begins_a_session_in_a_mix_that_has_them() {
+        let rate = NonZeroU32::new(1000).unwrap();
+        let connections = NonZeroUsize::new(64).unwrap();
+        let mix = Mix::sessions(rate, connections);
+        let sessions = (0..1000).filter(|seq| Class::of(&mix.request(*seq)) == Class::Session);
+        assert_eq!(sessions.count(), 20);
+        let (plain, other) = (Mix::plain(rate, connections), mix.request(8));
+        assert_eq!(plain.request(8).call, other.call);
     }
 
     #[test]

@@ -3,22 +3,21 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use humantime::format_duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::{Config, ShutdownSettings};
 use crate::control_plane::artifact::{Store, StoreSettings};
 use crate::control_plane::desired_file::DesiredFile;
 use crate::control_plane::memory::Memory;
 use crate::control_plane::siblings::Siblings;
-use crate::control_plane::status_file;
-use crate::control_plane::supervisor::{RestoredState, ShutdownCommand, Supervisor};
-use crate::control_plane::watcher::{WatchEvent, Watcher};
+use crate::control_plane::status_file::{self, StatusWriter};
+use crate::control_plane::supervisor::{RestoredState, ShutdownCommand, Supervisor, UpgradeOrder};
+use crate::control_plane::watcher::{Reloader, Watcher};
 use crate::data_plane::{DataPlane, ShutdownRequest, TrafficCounters};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::observe::admin::{self, Admin};
@@ -26,61 +25,21 @@ use crate::observe::{announcer, event_hook, systemd};
 use crate::os::files;
 use crate::os::service_manager::{ServiceNotification, notify};
 use crate::os::signal::SignalRequest;
-use crate::os::thread::JoinOnDrop;
 use crate::process::Launch;
-use crate::process::anchor::Anchor;
 use crate::router::Router;
 use crate::signal_requests;
 
 mod anchored;
+mod error;
+mod first_launch;
 mod port;
+mod replacement;
 
 pub use anchored::Anchored;
+pub use error::AppError;
 
-/// A reason for which handoff cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum AppError {
-    /// The public port cannot be bound.
-    #[error("cannot listen on {address}: {source}{}", by.as_ref().map(|by| format!(": {by}")).unwrap_or_default())]
-    Bind {
-        /// `--listen`
-        address: SocketAddr,
-        /// Description of what keeps it from being bound, if it is known.
-        by: Option<String>,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The socket that the service manager passed cannot be used.
-    #[error("cannot use the socket that was passed (LISTEN_FDS): {0}")]
-    Passed(io::Error),
-    /// The admin port cannot be bound, now or later.
-    #[error("cannot listen on {address} (--admin): {source}")]
-    Admin {
-        /// `--admin`
-        address: SocketAddr,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// A folder cannot be used.
-    #[error(
-        "cannot use the {what} folder {path:?}: {source}; make it writable for the user that runs \
-         handoff, or choose another with --{what} DIR, outside of the folder in which the app runs"
-    )]
-    Folder {
-        /// `state` or `cache`
-        what: &'static str,
-        /// Path of the folder.
-        path: PathBuf,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The anchor cannot be reached.
-    #[error("cannot reach the anchor (--anchor): {0}")]
-    Anchor(io::Error),
-    /// The system starts no thread.
-    #[error("cannot start: {0}")]
-    Thread(io::Error),
-}
+use first_launch::delay_first_launch;
+use replacement::{DrainLimits, Replaceable, Standstill};
 
 /// A sidecar that serves.
 struct RunningSidecar {
@@ -89,10 +48,27 @@ struct RunningSidecar {
     orders: mpsc::UnboundedSender<ShutdownCommand>,
     supervisor: JoinHandle<()>,
     /// Writes the last status when it is dropped.
-    status_writer: JoinOnDrop,
+    status_writer: StatusWriter,
     platform_request: Option<ShutdownRequest>,
     shutdown: ShutdownSettings,
-    anchor: Option<Anchor>,
+    /// Present with an anchor.
+    replaceable: Option<Replaceable>,
+}
+
+/// The channels of the supervisor, and of what serves it.
+struct SupervisorChannels {
+    shutdown: mpsc::UnboundedReceiver<ShutdownCommand>,
+    signals: mpsc::UnboundedReceiver<SignalRequest>,
+    /// Present with an anchor.
+    upgrades: Option<mpsc::UnboundedSender<UpgradeOrder>>,
+}
+
+/// The reason for which a sidecar that serves does something else.
+enum EndCause {
+    /// It is to shut down.
+    Shutdown(&'static str),
+    /// Another process is about to take its place.
+    Replacement,
 }
 
 /// Runs until `shutdown` completes and everything has ended.
@@ -107,15 +83,32 @@ pub async fn run(
     requests: mpsc::UnboundedReceiver<SignalRequest>,
     anchored: Option<Anchored>,
 ) -> Result<(), AppError> {
-    let run = async {
-        let running = start(config, sidecar, launcher, requests, anchored).await?;
-        let reason = running.wait_for_shutdown(shutdown).await;
-        tracing::info!(event = "shutdown_started", reason, "shutting down");
-        running.shut_down().await;
-        tracing::info!(event = "shutdown_completed", "handoff has ended");
-        Ok(())
-    };
-    LocalSet::new().run_until(run).await
+    let tasks = LocalSet::new();
+    let mut shutdown = pin!(shutdown);
+    let start = start(config, sidecar, launcher, requests, anchored);
+    let mut running = tasks.run_until(start).await?;
+    loop {
+        match tasks
+            .run_until(running.wait_for_end(shutdown.as_mut()))
+            .await
+        {
+            EndCause::Shutdown(reason) => {
+                tracing::info!(event = "shutdown_started", reason, "shutting down");
+                tasks.run_until(running.shut_down()).await;
+                tracing::info!(event = "shutdown_completed", "handoff has ended");
+                return Ok(());
+            }
+            // No task of the control plane runs meanwhile.
+            EndCause::Replacement => {
+                if running.stand_still().await == Standstill::Replaced {
+                    // Their drops would end the app.
+                    std::mem::forget(tasks);
+                    running.leave(shutdown.as_mut()).await;
+                    return Ok(());
+                }
+            }
+        }
+    }
 }
 
 /// Starts everything: the port first, then the status, then the supervisor.
@@ -140,19 +133,49 @@ async fn start(
     if let Some(anchored) = &anchored {
         anchored.show(&mut status);
     }
-    let (publisher, status_writer) =
-        publish_status(&mut config, status_file, status, &router, tallies)?;
+    let admin = bind_admin(config.admin.take(), anchored.as_mut())?;
+    let (publisher, status_writer) = publish_status(
+        &mut config,
+        status_file,
+        status,
+        &router,
+        admin.zip(tallies),
+    )?;
     log_start(&config, &sidecar, listen);
-    if let Some(anchored) = &anchored {
-        anchored.begin(&sidecar).map_err(AppError::Anchor)?;
-    }
 
     let platform_request = config.data_plane.shutdown_request.clone();
     let shutdown = config.shutdown;
+    let drain = DrainLimits::from(&config.supervisor);
+    let published = publisher.subscribe();
     let (orders, ordered) = mpsc::unbounded_channel();
-    let supervisor = start_supervisor(
-        config, sidecar, launcher, &router, publisher, ordered, requests,
+    let (upgrades, requested) = mpsc::unbounded_channel();
+    let channels = SupervisorChannels {
+        shutdown: ordered,
+        signals: requests,
+        upgrades: anchored.is_some().then_some(upgrades),
+    };
+    let (supervisor, watcher) = start_supervisor(
+        config,
+        Arc::clone(&sidecar),
+        launcher,
+        &router,
+        publisher,
+        channels,
     )?;
+    let begin = |anchored: Anchored| {
+        anchored.begin(&sidecar)?;
+        let (anchor, leaving) = anchored.hold_active(&router);
+        Ok(Replaceable {
+            anchor,
+            requested,
+            published,
+            watcher,
+            drain,
+            leaving,
+            under_way: None,
+        })
+    };
+    let replaceable = anchored.map(begin).transpose().map_err(AppError::Anchor)?;
     Ok(RunningSidecar {
         router,
         data_plane,
@@ -161,7 +184,7 @@ async fn start(
         status_writer,
         platform_request,
         shutdown,
-        anchor: anchored.map(|anchored| anchored.anchor),
+        replaceable,
     })
 }
 
@@ -171,16 +194,15 @@ fn publish_status(
     status_file: PathBuf,
     mut status: Status,
     router: &Arc<Router>,
-    tallies: Option<TrafficCounters>,
-) -> Result<(watch::Sender<Status>, JoinOnDrop), AppError> {
-    let admin = bind_admin(config.admin.take())?;
+    admin: Option<(Admin, TrafficCounters)>,
+) -> Result<(watch::Sender<Status>, StatusWriter), AppError> {
     status.command = Some(config.store.command.key());
     status.can_stage = config.supervisor.can_overlap;
     status.can_canary = config.supervisor.sessions.is_some();
     status.log_file = config.log.path_of(&status.sidecar);
-    status.admin = admin.as_ref().map(Admin::address);
+    status.admin = admin.as_ref().map(|(admin, _)| admin.address());
     let (publisher, published) = watch::channel(status);
-    if let (Some(admin), Some(tallies)) = (admin, tallies) {
+    if let Some((admin, tallies)) = admin {
         spawn_local(admin.serve(published.clone(), Arc::clone(router), tallies));
     }
     if let Some(command) = config.on_event.take() {
@@ -213,9 +235,8 @@ fn start_supervisor(
     launcher: impl Launch + 'static,
     router: &Arc<Router>,
     publisher: watch::Sender<Status>,
-    ordered: mpsc::UnboundedReceiver<ShutdownCommand>,
-    requests: mpsc::UnboundedReceiver<SignalRequest>,
-) -> Result<JoinHandle<()>, AppError> {
+    channels: SupervisorChannels,
+) -> Result<(JoinHandle<()>, Reloader), AppError> {
     let (store, past) = restore(config.store, &config.state, Arc::clone(&sidecar))?;
     let desired = DesiredFile::new(&config.state);
     let mut desired_at_start = DesiredFile::new(&config.state);
@@ -225,7 +246,8 @@ fn start_supervisor(
     }
     let watcher = Watcher::start(sidecar, config.watch, store, desired, config.files, finder)
         .map_err(AppError::Thread)?;
-    spawn_local(signal_requests::serve(requests, watcher.reloader()));
+    let reloader = watcher.reloader();
+    spawn_local(signal_requests::serve(channels.signals, reloader.clone()));
     let mut supervisor = Supervisor::new(
         config.supervisor,
         launcher,
@@ -234,8 +256,12 @@ fn start_supervisor(
         publisher,
         past,
     );
+    if let Some(upgrades) = channels.upgrades {
+        supervisor.set_upgrades(upgrades);
+    }
     supervisor.adopt(&mut desired_at_start);
-    Ok(spawn_local(supervisor.run(found, ordered)))
+    let running = spawn_local(supervisor.run(found, channels.shutdown));
+    Ok((running, reloader))
 }
 
 /// Opens the private copies, and the memory of what ran before.
@@ -272,20 +298,25 @@ fn restore(
 // === impl RunningSidecar ===
 
 impl RunningSidecar {
-    /// Waits for `shutdown` or the platform's request, and returns the reason.
-    async fn wait_for_shutdown(
-        &self,
-        shutdown: impl Future<Output = &'static str>,
-    ) -> &'static str {
+    /// Waits for `shutdown`, the platform's request, or another process that is about to take the place
+    /// of this one.
+    async fn wait_for_end(&mut self, shutdown: impl Future<Output = &'static str>) -> EndCause {
         let platform_request = async {
             match &self.platform_request {
                 Some(request) => request.wait().await,
                 None => std::future::pending().await,
             }
         };
+        let replacement = async {
+            match &mut self.replaceable {
+                Some(replaceable) => replaceable.wait_for_next().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            reason = shutdown => reason,
-            () = platform_request => "the platform's request",
+            reason = shutdown => EndCause::Shutdown(reason),
+            () = platform_request => EndCause::Shutdown("the platform's request"),
+            () = replacement => EndCause::Replacement,
         }
     }
 
@@ -298,12 +329,16 @@ impl RunningSidecar {
         let _ = self.orders.send(ShutdownCommand::Begin(deadline));
         self.router.close();
         sleep(delay.min(timeout / 4)).await;
-        if let Some(anchor) = &self.anchor {
-            // Otherwise the port would stay open. Without its anchor, this process is about to end.
-            let _ = anchor.release_listener();
-        }
+        let leaving = self.replaceable.as_mut().and_then(Replaceable::release);
+        let drain = async {
+            self.data_plane.drain().await;
+            if let Some(leaving) = leaving {
+                // Until they have ended, the app serves their requests.
+                let _ = leaving.await;
+            }
+        };
         // The last quarter of the time is the app's, to stop.
-        let drained = timeout_at(deadline - timeout / 4, self.data_plane.drain()).await;
+        let drained = timeout_at(deadline - timeout / 4, drain).await;
         if drained.is_err() {
             tracing::warn!(
                 event = "connections_cut",
@@ -317,58 +352,27 @@ impl RunningSidecar {
     }
 }
 
-/// Forwards events once a request waits, or after `delay`: until then nothing is launched.
-///
-/// The platform starts handoff because of a request, so that no client waits longer for it, while a
-/// connection that only tests the port launches no app.
-fn delay_first_launch(
-    mut found: mpsc::UnboundedReceiver<WatchEvent>,
-    router: Arc<Router>,
-    delay: Duration,
-) -> mpsc::UnboundedReceiver<WatchEvent> {
-    tracing::info!(
-        event = "first_launch_delayed",
-        delay = %format_duration(delay),
-        "the first request launches the app, or the end of the delay"
-    );
-    let latest = Instant::now() + delay;
-    let (sender, forwarded) = mpsc::unbounded_channel();
-    spawn_local(async move {
-        let mut kept = Vec::new();
-        loop {
-            tokio::select! {
-                () = router.wait_for_request() => break,
-                () = sleep_until(latest) => break,
-                Some(found) = found.recv() => keep(&mut kept, found),
-            }
-        }
-        // The receiver ends only with the whole process.
-        for found in kept {
-            let _ = sender.send(found);
-        }
-        while let Some(found) = found.recv().await {
-            let _ = sender.send(found);
-        }
-    });
-    forwarded
-}
-
-/// Keeps an event for later: only the newest release is launched.
-fn keep(kept: &mut Vec<WatchEvent>, found: WatchEvent) {
-    if matches!(found, WatchEvent::Release { .. }) {
-        kept.retain(|earlier| {
-            !matches!(earlier, WatchEvent::Release { .. } | WatchEvent::Problem(_))
-        });
-    }
-    kept.push(found);
-}
-
-fn bind_admin(settings: Option<admin::AdminSettings>) -> Result<Option<Admin>, AppError> {
-    let bind = |settings: admin::AdminSettings| {
-        let address = settings.address;
-        Admin::bind(settings).map_err(|source| AppError::Admin { address, source })
+/// Binds the admin port, or takes over what the anchor has kept.
+fn bind_admin(
+    settings: Option<admin::AdminSettings>,
+    anchored: Option<&mut Anchored>,
+) -> Result<Option<Admin>, AppError> {
+    let Some(settings) = settings else {
+        return Ok(None);
     };
-    settings.map(bind).transpose()
+    let address = settings.address;
+    let kept = anchored
+        .as_ref()
+        .and_then(|anchored| anchored.admin.as_ref());
+    let bound =
+        Admin::bind(settings, kept).map_err(|source| AppError::Admin { address, source })?;
+    if let (Some(anchored), Some(socket)) = (anchored, bound.socket()) {
+        anchored
+            .anchor
+            .keep_admin(socket)
+            .map_err(AppError::Anchor)?;
+    }
+    Ok(Some(bound))
 }
 
 /// Makes the shared folders, and returns the path of this sidecar's status file.

@@ -1,5 +1,7 @@
 //! The command lines of `handoff rollback`, `restart`, `pause`, `resume` and `maintenance`.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
@@ -118,6 +120,23 @@ pub struct MaintenanceArgs {
     /// Behind trusted proxies (--trusted-proxies), the address in X-Forwarded-For counts.
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_network)]
     pub(crate) allow: Vec<IpNet>,
+
+    #[command(flatten)]
+    pub(crate) follow: FollowArgs,
+}
+
+/// Replace handoff itself by another version, while the app and all connections go on (Linux).
+///
+/// The sidecars have to run with --anchor on. Each starts the program beside itself, and hands over
+/// when that has read its configuration; requests in flight, WebSockets and event streams stay with the
+/// version before until they end, at most for --drain-timeout and --tunnel-drain-timeout. A version
+/// that cannot go on changes nothing. The anchor itself stays as it is until handoff is restarted.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXIT_CODES)]
+pub struct UpgradeArgs {
+    /// Program of the other version; root or the user of handoff owns it, and nobody else may write it
+    /// [default: the program that runs this command]
+    pub(crate) program: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) follow: FollowArgs,

@@ -6,6 +6,7 @@ use clap_complete::Shell;
 use self::check::CheckArgs;
 use self::control::{
     AbortArgs, MaintenanceArgs, PauseArgs, PromoteArgs, RestartArgs, ResumeArgs, RollbackArgs,
+    UpgradeArgs,
 };
 use self::deploy::DeployArgs;
 use self::queries::{DigestArgs, HistoryArgs, LogsArgs, StatusArgs};
@@ -61,6 +62,7 @@ pub enum Subcommands {
     Pause(Box<PauseArgs>),
     Resume(Box<ResumeArgs>),
     Maintenance(Box<MaintenanceArgs>),
+    Upgrade(Box<UpgradeArgs>),
     Digest(DigestArgs),
     /// Print a script that completes handoff's command line in a shell.
     #[command(after_help = "\

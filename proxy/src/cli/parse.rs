@@ -125,6 +125,7 @@ impl Cli {
             | Subcommands::Pause(_)
             | Subcommands::Resume(_)
             | Subcommands::Maintenance(_)
+            | Subcommands::Upgrade(_)
             | Subcommands::Digest(_)
             | Subcommands::Completions { .. }
             | Subcommands::SendConsoleEvent { .. } => None,
@@ -146,6 +147,7 @@ impl Cli {
             Subcommands::Pause(pause) => &mut pause.deployment.named_by,
             Subcommands::Resume(resume) => &mut resume.follow.deployment.named_by,
             Subcommands::Maintenance(maintenance) => &mut maintenance.follow.deployment.named_by,
+            Subcommands::Upgrade(upgrade) => &mut upgrade.follow.deployment.named_by,
             Subcommands::Run(_)
             | Subcommands::Check(_)
             | Subcommands::Digest(_)

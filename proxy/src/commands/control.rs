@@ -13,6 +13,7 @@ use serde_json::{Map, json};
 use super::deployment_paths::UnknownDeployment;
 use super::follow::{
     CommandOutcome, Follower, LaunchesBefore, POLL_INTERVAL, Report, SidecarReport, Step, Steps,
+    step_of_upgrade,
 };
 use super::progress::Progress;
 use super::{ELSEWHERE, ExitStatus, count};
@@ -263,6 +264,7 @@ impl ControlRun {
             (ControlCommand::BeginMaintenance(_) | ControlCommand::EndMaintenance, _) => {
                 Step::of_maintenance(status)
             }
+            (ControlCommand::Upgrade(_), _) => step_of_upgrade(status, pending.serial()),
             (ControlCommand::Pause(_) | ControlCommand::Resume, _)
             | (ControlCommand::Retry(_) | ControlCommand::Stage(_), _) => Step::of_pause(status),
         }
@@ -275,6 +277,7 @@ impl ControlRun {
             ControlCommand::BeginMaintenance(_) => *step == Step::InMaintenance,
             ControlCommand::EndMaintenance => *step == Step::NotInMaintenance,
             ControlCommand::Abort => *step == Step::GivenUp,
+            ControlCommand::Upgrade(_) => *step == Step::Upgraded,
             ControlCommand::Rollback(_) | ControlCommand::Restart | ControlCommand::Promote => {
                 step.is_active()
             }
@@ -367,7 +370,8 @@ impl ControlRun {
                     | ControlCommand::Pause(_)
                     | ControlCommand::Stage(_)
                     | ControlCommand::Promote
-                    | ControlCommand::Abort => "there is nothing to do",
+                    | ControlCommand::Abort
+                    | ControlCommand::Upgrade(_) => "there is nothing to do",
                 };
                 return format!("no sidecar runs (none is alive in {state:?}; {ELSEWHERE}): {end}");
             }
@@ -420,6 +424,9 @@ impl ControlRun {
                 "{all} in maintenance: new requests get 503 until `handoff maintenance off`"
             ),
             ControlCommand::EndMaintenance => format!("{all} not in maintenance"),
+            ControlCommand::Upgrade(_) => {
+                format!("handoff is upgraded in {all}; {releases} serves on")
+            }
             ControlCommand::Resume | ControlCommand::Retry(_) | ControlCommand::Stage(_) => {
                 format!("{all} not paused")
             }

@@ -29,6 +29,7 @@ pub mod rollout;
 pub mod sidecars;
 pub mod status;
 mod table;
+pub mod upgrade;
 
 /// A hint for messages about missing sidecars.
 const ELSEWHERE: &str = "if they have another --state, give it here too";

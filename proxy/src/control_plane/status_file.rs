@@ -7,8 +7,10 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::stale_status;
@@ -25,6 +27,17 @@ const CHECK_EVERY: u32 = 5;
 /// The key of the heartbeat in the file. No text in a status can contain it: its quotes would have
 /// backslashes.
 const KEY: &[u8] = b"\"heartbeat_ms\":";
+
+/// Maximum time for which a write that is under way is waited for.
+const STALL: Duration = Duration::from_secs(1);
+
+/// The thread that writes the file. Dropping it writes the last status, and removes the file.
+#[derive(Debug)]
+pub struct StatusWriter {
+    /// Held during each write.
+    turn: Arc<Mutex<()>>,
+    _thread: JoinOnDrop,
+}
 
 /// The file of one sidecar.
 #[derive(Debug)]
@@ -145,8 +158,10 @@ fn write(file: &Path, json: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn publish(path: PathBuf, mut status: watch::Receiver<Status>) -> io::Result<JoinOnDrop> {
+pub fn publish(path: PathBuf, mut status: watch::Receiver<Status>) -> io::Result<StatusWriter> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let turn = Arc::new(Mutex::new(()));
+    let turns = Arc::clone(&turn);
     let write_all = move || {
         if let Some(folder) = path.parent() {
             stale_status::remove_old(folder, SystemTime::now());
@@ -155,7 +170,11 @@ pub fn publish(path: PathBuf, mut status: watch::Receiver<Status>) -> io::Result
         let mut failed = false;
         loop {
             let snapshot = status.borrow_and_update().clone();
-            match file.publish(&snapshot) {
+            let published = {
+                let _turn = turns.lock();
+                file.publish(&snapshot)
+            };
+            match published {
                 Ok(()) => failed = false,
                 Err(error) if !failed => {
                     failed = true;
@@ -177,7 +196,21 @@ pub fn publish(path: PathBuf, mut status: watch::Receiver<Status>) -> io::Result
         drop(written);
         let _ = std::fs::remove_file(path);
     };
-    JoinOnDrop::spawn("status", write_all)
+    let thread = JoinOnDrop::spawn("status", write_all)?;
+    Ok(StatusWriter {
+        turn,
+        _thread: thread,
+    })
+}
+
+// === impl StatusWriter ===
+
+impl StatusWriter {
+    /// Waits until nothing is being written, and lets nothing be written while the returned value
+    /// exists. Returns none if the folder does not respond.
+    pub fn stand_still(&self) -> Option<impl Sized> {
+        self.turn.try_lock_for(STALL)
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,9 @@ const LINGER_TIME: Duration = Duration::from_secs(30);
 
 /// The same once the port is closed.
 const DRAINING_LINGER_TIME: Duration = Duration::from_secs(2);
+/// Time for which a connection may be idle when another process accepts: its client may be about to send
+/// a request, which would be lost.
+const LEAVING_IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// Number of bytes after which a connection lets the others of its worker go on.
 pub(super) const TURN: u32 = 256 * 1024;
@@ -225,12 +228,15 @@ impl Activity {
             ClientState::Opened if phase >= Phase::Draining && age >= DRAINING_FIRST_BYTE => {
                 IdleAction::Close
             }
+            ClientState::Idle if phase >= Phase::Leaving && age >= LEAVING_IDLE_TIME => {
+                IdleAction::Close
+            }
             ClientState::Head if age >= limits.header_timeout => IdleAction::SendTimeout,
             ClientState::Idle | ClientState::IdleHttp2 if age >= limits.idle_timeout => {
                 IdleAction::Close
             }
             // Its client has been told, and may have gone.
-            ClientState::IdleHttp2 if phase >= Phase::Draining && age >= DRAINING_LINGER_TIME => {
+            ClientState::IdleHttp2 if phase >= Phase::Leaving && age >= DRAINING_LINGER_TIME => {
                 IdleAction::Close
             }
             ClientState::Lingering if age >= LINGER_TIME => IdleAction::Close,

@@ -128,7 +128,7 @@ fn rewrite(head: &mut Head, in_flight: &InFlight) -> Result<(), ForwardError> {
     } else {
         UpgradeField::Remove
     };
-    let rewritten = headers::rewrite_response(&mut head.headers, head.flags, upgrade);
+    let rewritten = headers::rewrite_response(head.status, &mut head.headers, head.flags, upgrade);
     let outcome = if rewritten.is_err() || head.status.is_server_error() {
         ResponseOutcome::AppFault
     } else {
@@ -148,7 +148,12 @@ pub(super) fn start_tunnel(
     close_code: u16,
 ) -> Result<Response<ResponseBody>, ForwardError> {
     let protocol = headers::accepted_protocol(&head.headers, protocols);
-    let rewritten = headers::rewrite_response(&mut head.headers, head.flags, UpgradeField::Keep);
+    let rewritten = headers::rewrite_response(
+        head.status,
+        &mut head.headers,
+        head.flags,
+        UpgradeField::Keep,
+    );
     let outcome = if protocol.is_none() || rewritten.is_err() {
         ResponseOutcome::AppFault
     } else {

@@ -153,10 +153,12 @@ impl Connections {
         }
     }
 
-    /// Closes idle connections, and every other one after its current request.
-    pub(super) fn drain(&self) {
-        self.phase.set(Phase::Draining);
-        for (_, tracked) in &*self.tracked.borrow() {
+    /// Enters a phase. From [`Phase::Draining`] on idle connections are closed, and every other one
+    /// after its current request.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        for (_, tracked) in &mut *self.tracked.borrow_mut() {
+            tracked.rests = None;
             tracked.waker.wake_by_ref();
         }
     }
@@ -231,14 +233,20 @@ impl Connections {
         self.phase.get() >= Phase::Draining && client.activity.state() != ClientState::Opened
     }
 
+    /// Returns `true` if a client is to be told that its connection ends after the requests that are
+    /// under way.
+    pub(super) fn should_announce_end(&self, client: &Client) -> bool {
+        self.phase.get() >= Phase::Leaving && client.activity.state() != ClientState::Opened
+    }
+
     /// Returns the number of open connections, tunnels included.
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Returns `true` once the worker drains and its last connection has ended.
+    /// Returns `true` once the worker is to end and its last connection has ended.
     pub(super) fn is_drained(&self) -> bool {
-        self.phase.get() >= Phase::Draining && self.open() == 0
+        self.phase.get() >= Phase::Leaving && self.open() == 0
     }
 
     /// Returns the number of connections that were parked since the last call.
@@ -286,7 +294,7 @@ impl TrackedConnection {
             IdleAction::Keep => {
                 // A first response that takes this long is watched by the reactor from now on.
                 let _ = client.stream.register();
-                self.park(settings, now);
+                self.park(settings, phase, now);
                 return;
             }
             IdleAction::SendTimeout if !activity.is_write_blocked() => {
@@ -305,7 +313,7 @@ impl TrackedConnection {
 
     /// Lets the connection be parked once it has been idle for a while; then only its time limit is
     /// left to watch.
-    fn park(&mut self, settings: &DataPlaneSettings, now: Moment) {
+    fn park(&mut self, settings: &DataPlaneSettings, phase: Phase, now: Moment) {
         let activity = &self.client.activity;
         if activity.state() != ClientState::Idle {
             return;
@@ -313,12 +321,12 @@ impl TrackedConnection {
         let Some(idle) = activity.idle_time(now).filter(|idle| *idle >= PARK_AFTER) else {
             return;
         };
-        if self.is_parked {
-            let left = settings.client.idle_timeout.saturating_sub(idle);
-            self.rests = Some((now, left));
-        } else {
+        if !self.is_parked {
             activity.request_parking();
             self.waker.wake_by_ref();
+        } else if phase < Phase::Leaving {
+            let left = settings.client.idle_timeout.saturating_sub(idle);
+            self.rests = Some((now, left));
         }
     }
 

@@ -230,7 +230,8 @@ impl Future for Http2Task {
         if this.idle_bytes.are_too_many() || this.streams.are_cancelled_too_often() {
             return Poll::Ready(Http2End::Flooded);
         }
-        let should_end = || is_close_requested || this.connections.should_close(&this.client);
+        let should_end =
+            || is_close_requested || this.connections.should_announce_end(&this.client);
         if polled.is_pending() && !this.is_shutting_down && should_end() {
             this.is_shutting_down = true;
             if activity.state() == ClientState::IdleHttp2 {

@@ -139,13 +139,30 @@ impl DataPlane {
     ///
     /// Cancel safe.
     pub(crate) async fn drain(&mut self) {
+        self.close().await;
+        self.end_in(Phase::Draining).await;
+    }
+
+    /// Accepts the backlog and no more, as another process does, and waits until the last connection
+    /// has ended.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn leave(&mut self) {
+        self.close().await;
+        self.end_in(Phase::Leaving).await;
+    }
+
+    async fn close(&mut self) {
         self.phase.send_replace(Phase::Closed);
         while let Some(accepting) = self.accepting.last_mut() {
             // Nothing is sent: an acceptor drops its sender when it stops.
             let _ = accepting.await;
             self.accepting.pop();
         }
-        self.phase.send_replace(Phase::Draining);
+    }
+
+    async fn end_in(&mut self, phase: Phase) {
+        self.phase.send_replace(phase);
         for worker in &mut self.workers {
             worker.join().await;
         }

@@ -7,6 +7,9 @@ pub(super) enum Phase {
     Serving,
     /// The backlog is accepted, and then no more.
     Closed,
+    /// Another process accepts. Connections are served to their end, and those that have been idle for a
+    /// while are closed.
+    Leaving,
     /// Idle connections are closed, the others are served to their end.
     Draining,
     /// Remaining connections are cut.

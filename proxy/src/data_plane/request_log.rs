@@ -86,7 +86,7 @@ impl RequestRecord {
         client: &Client,
         response: &mut Response<ResponseBody>,
     ) {
-        let is_last = context.router.is_closing() || client.activity.ending() == Ending::LingerNext;
+        let is_last = context.router.is_leaving() || client.activity.ending() == Ending::LingerNext;
         // A 101 has its own Connection field, and ends the connection for HTTP anyway.
         if is_last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let close = HeaderValue::from_static("close");

@@ -184,8 +184,9 @@ async fn serve_all(
                 let phase = *phases.borrow_and_update();
                 match phase {
                     Phase::Serving | Phase::Closed => {}
+                    Phase::Leaving => connections.enter(phase),
                     Phase::Draining => {
-                        connections.drain();
+                        connections.enter(phase);
                         pool.end_tunnels(TUNNEL_CLOSE_PERIOD);
                     }
                     Phase::Cut => return,

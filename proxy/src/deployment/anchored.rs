@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::unix_millis::UnixMillis;
+
 /// The process that does the work of a sidecar with an anchor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnchoredStatus {
@@ -11,4 +13,21 @@ pub struct AnchoredStatus {
     pub crashes: u32,
     /// End of the last one of these.
     pub last_crash: Option<String>,
+    /// Number of such processes that were replaced by `handoff upgrade`.
+    #[serde(default)]
+    pub upgrades: u32,
+    /// The last time that this was done.
+    #[serde(default)]
+    pub last_upgrade: Option<UpgradeStatus>,
+}
+
+/// An upgrade of handoff that was carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeStatus {
+    /// Version before.
+    pub from: String,
+    /// Time of it.
+    pub at_ms: UnixMillis,
+    /// Number of the command in `desired.json`.
+    pub serial: u64,
 }

@@ -16,6 +16,7 @@ pub use super::maintenance::MaintenanceCommand;
 use super::rollout::Rollout;
 pub use super::stage::StageCommand;
 use super::status::UnixMillis;
+pub use super::upgrade::UpgradeCommand;
 use crate::os::files;
 use crate::release::Digest;
 
@@ -52,6 +53,9 @@ pub struct Desired {
     pub promote: Option<u64>,
     /// Number of the last command to give up the staged content; it grows with each one.
     pub abort: Option<u64>,
+    /// Upgrade of handoff itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeCommand>,
     /// Keys of newer versions.
     #[serde(flatten)]
     unknown: Map<String, Value>,
@@ -105,6 +109,8 @@ pub enum ControlCommand {
     Promote,
     /// Give up the staged content.
     Abort,
+    /// Let another version of handoff go on.
+    Upgrade(UpgradeCommand),
 }
 
 /// A command that was written, until all sidecars have executed it.
@@ -235,6 +241,13 @@ impl Desired {
         if self.restart.unwrap_or(0) > before.restart.unwrap_or(0) {
             commands.push(ControlCommand::Restart);
         }
+        if let Some(upgrade) = self
+            .upgrade
+            .as_ref()
+            .filter(|it| it.is_after(&before.upgrade))
+        {
+            commands.push(ControlCommand::Upgrade(upgrade.clone()));
+        }
         (commands, problem)
     }
 
@@ -270,6 +283,7 @@ impl Desired {
             stage: None,
             promote: Some(moment.0),
             abort: Some(moment.0),
+            upgrade: self.upgrade.clone().filter(|it| it.serial <= moment.0),
             unknown: Map::new(),
         }
     }
@@ -283,6 +297,7 @@ impl Desired {
             && self.rollout == before.rollout
             && self.promote == before.promote
             && self.abort == before.abort
+            && self.upgrade == before.upgrade
             && self.maintenance == before.maintenance;
         self.retry != before.retry || self.serial > before.serial && is_otherwise_equal
     }
@@ -328,6 +343,7 @@ impl Desired {
                 self.maintenance = Some(maintenance.clone());
             }
             ControlCommand::EndMaintenance => self.maintenance = None,
+            ControlCommand::Upgrade(upgrade) => self.upgrade = Some(upgrade.numbered(self.serial)),
         }
     }
 
@@ -379,6 +395,7 @@ impl fmt::Display for ControlCommand {
             Self::Stage(stage) => write!(f, "stage {}", stage.digest),
             Self::Promote => f.write_str("promote"),
             Self::Abort => f.write_str("abort"),
+            Self::Upgrade(upgrade) => write!(f, "upgrade to {}", upgrade.program.display()),
         }
     }
 }
@@ -422,6 +439,7 @@ impl PendingCommand {
             ControlCommand::Stage(_) => desired.stage == self.written.stage,
             ControlCommand::Promote => desired.promote == self.written.promote,
             ControlCommand::Abort => desired.abort == self.written.abort,
+            ControlCommand::Upgrade(_) => desired.upgrade == self.written.upgrade,
         }
     }
 }

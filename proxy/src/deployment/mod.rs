@@ -13,6 +13,7 @@
 
 pub mod anchored;
 pub mod before_start;
+mod busy;
 pub mod canary;
 pub mod checksum_file;
 pub mod copy;
@@ -40,6 +41,7 @@ mod text;
 pub(crate) mod transfer;
 mod unanswered;
 mod unix_millis;
+mod upgrade;
 
 pub use drop_folder::DropFolder;
 pub use fingerprint::Fingerprint;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::anchored::AnchoredStatus;
+pub use super::anchored::{AnchoredStatus, UpgradeStatus};
 pub use super::data_left::DataLeft;
 pub use super::gave_way::GaveWay;
 pub use super::handoff::{Handoff, LaunchCause, Outcome};

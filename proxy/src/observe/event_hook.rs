@@ -111,7 +111,7 @@ pub async fn notify(command: String, mut status: watch::Receiver<Status>) {
     let mut detector = EventDetector::default();
     // An earlier process of this sidecar has reported what it left.
     let anchored = status.borrow().anchored.clone();
-    let mut is_reported = anchored.is_some_and(|anchored| anchored.crashes > 0);
+    let mut is_reported = anchored.is_some_and(|it| it.crashes + it.upgrades > 0);
     while status.changed().await.is_ok() {
         let found = detector.new_events(&status.borrow_and_update());
         if std::mem::take(&mut is_reported) {

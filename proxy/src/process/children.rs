@@ -6,7 +6,7 @@ use std::io;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -28,6 +28,18 @@ pub(super) fn end_with_this_thread(command: &mut Command) {
     // SAFETY: between fork and exec the closure makes two system calls, allocates nothing and
     // takes no lock.
     unsafe { command.pre_exec(die_with_parent) };
+}
+
+/// Returns the id of a child that has not been reaped.
+pub(super) fn pid_of(child: &Child) -> Option<Pid> {
+    child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()))
+}
+
+/// Sends a child a signal, unless it has ended.
+pub(super) fn send_signal(child: &Child, signal: Signal) {
+    if let Some(pid) = pid_of(child) {
+        let _ = rustix::process::kill_process(pid, signal);
+    }
 }
 
 /// Reaps the processes that the root has left behind, if they have become children of this process:

@@ -60,6 +60,7 @@ pub struct Router {
     released: AtomicUsize,
     has_served: AtomicBool,
     is_closing: AtomicBool,
+    is_leaving: AtomicBool,
     hold: HoldLimits,
     workers: Mutex<Vec<mpsc::UnboundedSender<Notice>>>,
 }
@@ -111,6 +112,7 @@ impl Router {
             held: AtomicUsize::new(0),
             has_served: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
             hold,
             workers: Mutex::default(),
         }
@@ -338,10 +340,14 @@ impl Router {
 
     /// Returns the generation that gets new requests, now or after the pause.
     pub fn routed(&self) -> Option<Generation> {
-        let detour = self.detour.lock();
-        let active = self.active.load();
-        let active = active.as_ref().map(|upstream| upstream.generation);
-        active.or_else(|| detour.routed())
+        self.routed_upstream().map(|upstream| upstream.generation)
+    }
+
+    /// Returns its upstream, which is in flight from now on.
+    pub fn routed_upstream(&self) -> Option<Arc<Upstream>> {
+        let mut detour = self.detour.lock();
+        let active = self.active.load_full();
+        active.or_else(|| detour.active().clone())
     }
 
     /// Closes the tunnels of `upstream` within `period`, gracefully, and not all at once.
@@ -364,8 +370,19 @@ impl Router {
     /// Begins the shutdown: from now on no request waits for an upstream, and every response closes
     /// its connection.
     pub fn close(&self) {
+        self.leave();
         self.is_closing.store(true, Ordering::Release);
         self.route_changed.notify_waiters();
+    }
+
+    /// Lets every response close its connection: another process accepts.
+    pub fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Release);
+    }
+
+    /// Returns `true` once every response closes its connection.
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
     }
 
     /// Returns `true` once the sidecar shuts down.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::progress::Progress;
@@ -38,7 +39,7 @@ pub struct Upstream {
 }
 
 /// A protocol in which an app is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AppProtocol {
     /// HTTP/1.1.
     #[default]

@@ -112,6 +112,22 @@ fn what_an_app_sends_after_the_head_of_an_answer_to_head_never_reaches_anybody()
 }
 
 #[test]
+fn an_answer_without_content_has_no_length() {
+    for method in ["HEAD", "GET"] {
+        let stage = Stage::new();
+        let mut client = stage.client_sends(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let mut app = stage.app();
+        app.expect(format!("{method} / HTTP/1.1\r\nhost: a\r\n\r\n"));
+        app.send("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n");
+        assert_eq!(client.answer_head(), "HTTP/1.1 204 No Content\r\n\r\n");
+        client.send(GET);
+        app.expect(GET_PASSED_ON);
+        app.send(OK);
+        client.expect_answer(OK_PASSED_ON, "ok");
+    }
+}
+
+#[test]
 fn an_answer_of_a_later_minor_version_is_one_of_1_1() {
     let stage = Stage::new();
     let mut client = stage.client_sends(GET);

@@ -10,13 +10,18 @@ use tests::{binaries, tools};
 
 /// A short comparison of these with two swaps; its text, and its JSON.
 fn compare(names: &[&str]) -> (String, Value) {
+    compare_with(&["--rate=50"], names)
+}
+
+fn compare_with(options: &[&str], names: &[&str]) -> (String, Value) {
     let folder = tempfile::tempdir().expect("a folder");
     let markdown = folder.path().join("md");
     let path = |path: &Path| path.to_str().expect("a path in UTF-8").to_owned();
-    let short = "compare --rate 50 --connections 4 --swaps 2 --swap-every 300ms";
+    let short = "compare --connections 4 --swaps 2 --swap-every 300ms";
     let mut arguments: Vec<String> = short.split(' ').map(str::to_owned).collect();
     arguments.extend(["--binaries".to_owned(), path(binaries::all())]);
     arguments.extend(["--markdown".to_owned(), path(&markdown)]);
+    arguments.extend(options.iter().map(|option| (*option).to_owned()));
     for name in names {
         arguments.extend(["--only".to_owned(), (*name).to_owned()]);
     }
@@ -67,6 +72,17 @@ fn handoff_swaps_and_loses_nothing() {
 }
 
 #[test]
+fn sessions_outlive_swaps_at_handoff_and_not_a_stop_and_start() {
+    let options = ["--sessions", "--rate=200"];
+    let (said, json) = compare_with(&options, &["handoff", "stop-and-start"]);
+    let [handoff, restart] = [0, 1].map(|row| &json["contenders"][row]["found"]["sessions"]);
+    assert!(handoff[0].as_u64() > Some(0), "{said}");
+    assert_eq!(handoff[1], 0, "{said}");
+    assert!(restart[1].as_u64() > Some(0), "{said}");
+    assert!(said.contains("sessions lost"), "{said}");
+}
+
+#[test]
 fn stop_and_start_swaps() {
     swaps("stop-and-start");
 }
@@ -79,6 +95,11 @@ fn the_articles_app_swaps_under_the_simulated_platform() {
 #[test]
 fn haproxy_swaps_by_its_runtime_api() {
     swaps_where_there_is("haproxy", "-v", "haproxy");
+}
+
+#[test]
+fn haproxy_swaps_while_sessions_stay_by_its_cookie() {
+    swaps_where_there_is("haproxy", "-v", "haproxy-sticky");
 }
 
 #[test]

@@ -97,6 +97,7 @@ mod rights;
 mod rollback;
 mod rollout;
 mod sample_app;
+mod self_upgrade;
 mod sessions;
 mod shutdown;
 mod siblings;

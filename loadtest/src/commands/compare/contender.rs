@@ -57,6 +57,14 @@ impl Setup {
                 )],
                 include_str!("../../../contenders/haproxy/deploy.sh"),
             )),
+            ContenderName::HaproxySticky => Some(setup(
+                HAPROXY,
+                &[(
+                    "haproxy.cfg",
+                    include_str!("../../../contenders/haproxy-sticky/haproxy.cfg"),
+                )],
+                include_str!("../../../contenders/haproxy-sticky/deploy.sh"),
+            )),
             ContenderName::Nginx => Some(Self {
                 // It does not start without one; the first deploy replaces it before a request comes.
                 first: Some(("upstream.conf", NGINX_UPSTREAM)),

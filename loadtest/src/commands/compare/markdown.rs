@@ -25,6 +25,11 @@ pub fn markdown(report: &Comparison) -> String {
         let kinds = found.report.failed.iter().filter(|(_, count)| **count > 0);
         let kinds: Vec<String> = kinds
             .map(|(kind, count)| format!("{kind} {}", thousands(*count)))
+            .chain(
+                found
+                    .sessions
+                    .map(|_| format!("sessions lost: {}", found.sessions_lost())),
+            )
             .chain(found.remark())
             .collect();
         let _ = writeln!(

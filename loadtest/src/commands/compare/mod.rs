@@ -31,6 +31,13 @@ use crate::report::{Machine, Report, write_json};
 use crate::session::{self, SessionError};
 use crate::units::millis;
 
+/// Options of handoff with sessions, which last for four seconds.
+const STAYING: &[&str] = &[
+    "--sticky=cookie",
+    "--session-timeout=7s",
+    "--max-draining=8",
+];
+
 /// The programs, releases and options of all ways to deploy.
 struct Baseline<'a> {
     options: &'a Options,
@@ -79,7 +86,8 @@ pub fn run(options: &Options) -> Result<bool, CommandError> {
 }
 
 fn takes_part(options: &Options, name: ContenderName) -> bool {
-    options.only.is_empty() || options.only.contains(&name)
+    let is_default = name != ContenderName::HaproxySticky || options.sessions;
+    options.only.contains(&name) || (options.only.is_empty() && is_default)
 }
 
 // === impl Baseline ===
@@ -126,6 +134,7 @@ impl Baseline<'_> {
             connections: options.connections.get(),
             swaps: options.swaps,
             swap_every_ms: millis(options.swap_every),
+            has_sessions: options.sessions,
         };
         Ok(Comparison::new(
             started,
@@ -169,7 +178,9 @@ impl Baseline<'_> {
             (None, _, _) => {
                 let command = ["-port", "{port}"].map(Into::into);
                 let handoff = &self.handoff;
-                let start = Handoff::start(&[], handoff, site()?, first, &command, &folder, &log);
+                let options = if spec.has_visits { STAYING } else { &[] };
+                let start =
+                    Handoff::start(options, handoff, site()?, first, &command, &folder, &log);
                 session::hold(start, &plan).await?
             }
         };
@@ -182,6 +193,7 @@ impl Baseline<'_> {
             title: name.title().to_owned(),
             swaps: options.swaps,
             swap_every_ms: Some(millis(options.swap_every)),
+            has_visits: options.sessions,
             deploy_by: (name == ContenderName::Handoff).then_some(DeployBy::Pointer),
             ..PartSpec::new(&name_of(name), options.rate, options.connections)
         }

@@ -6,12 +6,14 @@ use serde::Serialize;
 
 use crate::cli::compare::ContenderName;
 use crate::generator::failure::Failure;
+use crate::generator::mix::Class;
 use crate::report::table::{Style, add_row, join, render, table};
 use crate::report::{Machine, Report};
 use crate::units::{median, ms, thousands};
 
 /// Meaning of the columns.
 const LEGEND: &str = "  failed      without a whole and right answer; wrong: also an older release after a newer one had answered
+  sessions    lost are those that the app no longer knew, or that met another failure; they are among failed
   stall       the longest that any request took, from when it was due to its end (answer or failure),
               beyond the wait that it asked for itself
   gap         the longest time in which no request became due that got a right answer
@@ -42,6 +44,8 @@ pub struct Load {
     pub connections: usize,
     pub swaps: u32,
     pub swap_every_ms: u64,
+    /// Every fiftieth request begins a session in the app's memory.
+    pub has_sessions: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,6 +70,8 @@ pub struct Row {
 #[derive(Debug, Serialize)]
 pub struct Found {
     pub failed_total: u64,
+    /// Number of sessions, and of those among them that the app forgot or that met another failure.
+    pub sessions: Option<(u64, u64)>,
     pub stall_ms: Option<f64>,
     pub gap_ms: Option<f64>,
     pub p999_in_swaps_ms: Option<f64>,
@@ -104,8 +110,14 @@ impl Comparison {
 
 impl Load {
     pub(super) fn text(&self) -> String {
+        let sessions = if self.has_sessions {
+            "; every fiftieth begins a session of up to 11 requests in 4 s"
+        } else {
+            ""
+        };
         format!(
-            "{} swaps each, {} requests/s, half on {} kept connections and half on a new one each",
+            "{} swaps each, {} requests/s, half on {} kept connections and half on a new one \
+             each{sessions}",
             self.swaps,
             thousands(self.rate.into()),
             self.connections
@@ -137,6 +149,10 @@ impl Found {
         let within = report.latency_in_swaps_ms.both;
         Self {
             failed_total: report.failures(),
+            sessions: report
+                .classes
+                .get(&Class::Session)
+                .map(|sessions| (sessions.sent, sessions.failed)),
             stall_ms: report.stall_ms,
             gap_ms: report.gap_ms,
             p999_in_swaps_ms: within.p999,
@@ -152,6 +168,12 @@ impl Found {
         let seen = swaps.iter().filter(|swap| swap.seen_ms.is_some()).count();
         let asked = setup.spec.swaps;
         (seen < asked as usize).then(|| format!("{seen} of {asked} swaps"))
+    }
+
+    /// Returns the number of sessions that were lost.
+    pub(super) fn sessions_lost(&self) -> String {
+        let (all, lost) = self.sessions.unwrap_or_default();
+        format!("{} of {}", thousands(lost), thousands(all))
     }
 
     pub(super) fn to_traffic(&self) -> String {
@@ -183,6 +205,9 @@ pub fn text(report: &Comparison, style: Style) -> String {
 
 fn figures(report: &Comparison, style: Style) -> String {
     let mut headers = vec!["", "sent", "failed"];
+    if report.load.has_sessions {
+        headers.push("sessions lost");
+    }
     // A kind that did not occur would only make the table wide.
     let was_seen = |kind: &Failure| {
         let mut found = report
@@ -202,6 +227,9 @@ fn figures(report: &Comparison, style: Style) -> String {
             thousands(found.report.sent),
             thousands(found.failed_total),
         ];
+        if report.load.has_sessions {
+            cells.push(found.sessions_lost());
+        }
         let counts = kinds.iter().map(|kind| found.report.failed[kind.word()]);
         cells.extend(counts.map(|count| match count {
             0 => "–".to_owned(),
@@ -303,6 +331,7 @@ mod tests {
             connections: 64,
             swaps: 3,
             swap_every_ms: 2000,
+            has_sessions: false,
         };
         let started = "2026-01-02T03:04:05Z".to_owned();
         Comparison::new(started, machine, rows, skipped, load)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 pub(super) use self::report::{CommandOutcome, Report, SidecarReport};
 pub(super) use self::step::{RefusalReport, Step};
+pub(super) use self::upgrade::step_of_upgrade;
 use super::progress::Progress;
 use super::sidecars::Sidecars;
 use crate::deployment::status::{Handoff, Outcome, Status};
@@ -15,6 +16,7 @@ use crate::release::Generation;
 
 mod report;
 mod step;
+mod upgrade;
 
 /// Time between two readings of the sidecars' files.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(200);

@@ -74,6 +74,8 @@ pub(in crate::commands) enum Step {
     InMaintenance,
     /// New requests are not refused.
     NotInMaintenance,
+    /// Another process of handoff has taken over.
+    Upgraded,
 }
 
 /// An instance that drains.
@@ -307,7 +309,8 @@ impl Step {
             | Self::Paused
             | Self::Resumed
             | Self::InMaintenance
-            | Self::NotInMaintenance => None,
+            | Self::NotInMaintenance
+            | Self::Upgraded => None,
         }
     }
 
@@ -364,6 +367,7 @@ impl fmt::Display for Step {
             Self::Resumed => f.write_str("not paused"),
             Self::InMaintenance => f.write_str("in maintenance"),
             Self::NotInMaintenance => f.write_str("not in maintenance"),
+            Self::Upgraded => f.write_str("upgraded"),
         }
     }
 }

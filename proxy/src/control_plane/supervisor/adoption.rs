@@ -22,7 +22,7 @@ use crate::deployment::status::{Outcome, UnixMillis};
 use crate::process::variables::Variables;
 use crate::process::{AdoptedProcess, Adoption, Launch, Process as _};
 use crate::release::{Digest, Generation, Release, ReleaseId};
-use crate::router::SessionToken;
+use crate::router::{AppProtocol, SessionToken};
 
 /// The reason of a launch that has not come to its end.
 const INTERRUPTED: &str = "handoff was interrupted while it started";
@@ -47,6 +47,8 @@ struct ActiveRecord {
     since_ms: UnixMillis,
     session: Option<SessionToken>,
     environment: Variables,
+    #[serde(default)]
+    protocol: AppProtocol,
 }
 
 impl<L: Launch> Supervisor<L> {
@@ -186,6 +188,7 @@ impl ActiveRecord {
             since_ms: instance.since,
             session: instance.session,
             environment: instance.environment.clone(),
+            protocol: instance.protocol,
         })
     }
 
@@ -199,6 +202,7 @@ impl ActiveRecord {
         instance.since = self.since_ms;
         instance.session = self.session;
         instance.environment = self.environment;
+        instance.protocol = self.protocol;
         let accepted = Accepted {
             release: Release {
                 id: self.release,

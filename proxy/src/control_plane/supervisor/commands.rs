@@ -52,6 +52,7 @@ impl<L: Launch> Supervisor<L> {
             ControlCommand::Resume => self.on(Event::PauseEnded),
             ControlCommand::BeginMaintenance(command) => self.begin_maintenance(command),
             ControlCommand::EndMaintenance => self.end_maintenance(),
+            ControlCommand::Upgrade(command) => self.upgrade(command),
         }
     }
 

@@ -286,6 +286,11 @@ impl StatusJournal {
         });
     }
 
+    /// Returns the status that was published last.
+    pub(super) fn published(&self) -> watch::Ref<'_, Status> {
+        self.publisher.borrow()
+    }
+
     /// Publishes the status, completed by `complete`.
     pub(super) fn publish(&self, complete: impl FnOnce(&mut Status)) {
         let mut status = self.status.clone();
@@ -381,7 +386,7 @@ impl fmt::Display for Change {
             }
             Self::Adopted { pid } => write!(
                 f,
-                "instance taken over as process {pid} from a process of handoff that has ended"
+                "instance taken over as process {pid} from another process of handoff"
             ),
             Self::NotLaunched => write!(f, "instance could not be launched"),
             Self::Promoted { address, took } => {

@@ -21,6 +21,8 @@ use self::canary::Canary;
 use self::instances::Instances;
 use self::journal::{Cause, StatusJournal};
 use self::releases::{Accepted, Releases};
+use self::self_upgrade::SelfUpgrade;
+pub use self::self_upgrade::{UpgradeEnd, UpgradeOrder};
 use self::timer::Timer;
 use self::trial::Trial;
 use super::instance::InstanceEvent;
@@ -50,6 +52,7 @@ mod launch;
 mod launch_record;
 mod releases;
 mod responsiveness;
+mod self_upgrade;
 mod sessions;
 mod staging;
 mod timer;
@@ -110,6 +113,7 @@ pub struct Supervisor<L> {
     /// Pause of a release that gave way to another one.
     rest: Timer,
     pause: Timer,
+    upgrade: SelfUpgrade,
     messages: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
     /// End of the shutdown timeout.
@@ -129,6 +133,7 @@ enum Message {
     Drained(Generation, u32),
     Liveness(Generation, LivenessChange),
     Lifecycle(Event),
+    NotUpgraded(UpgradeEnd),
 }
 
 // === impl Supervisor ===
@@ -172,6 +177,7 @@ impl<L: Launch> Supervisor<L> {
             retry: Timer::default(),
             rest: Timer::default(),
             pause: Timer::default(),
+            upgrade: SelfUpgrade::default(),
             messages,
             inbox,
             deadline: None,
@@ -204,6 +210,7 @@ impl<L: Launch> Supervisor<L> {
             self.renew();
             self.look_at_unanswered();
             self.publish();
+            self.look_at_upgrade();
         }
     }
 
@@ -233,6 +240,7 @@ impl<L: Launch> Supervisor<L> {
             Message::Drained(generation, promotion) => self.drained(generation, promotion),
             Message::Liveness(generation, change) => self.handle_liveness(generation, change),
             Message::Lifecycle(event) => self.on(event),
+            Message::NotUpgraded(end) => self.not_upgraded(end),
         }
     }
 

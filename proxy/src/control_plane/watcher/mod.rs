@@ -144,6 +144,7 @@ enum WatchRequest {
     LookAgain,
     /// Read the configuration and look for a new artifact, then drop the sender.
     Reload(oneshot::Sender<()>),
+    End,
 }
 
 /// The artifact that was accepted last.
@@ -344,7 +345,7 @@ impl WatchThread {
                     }
                     Ok(WatchRequest::Changed) => {}
                     Err(RecvTimeoutError::Timeout) => break,
-                    Err(RecvTimeoutError::Disconnected) => return,
+                    Ok(WatchRequest::End) | Err(RecvTimeoutError::Disconnected) => return,
                 }
                 // One scan serves all events that come soon after each other.
                 wake = woken.recv_timeout(coalesced_at.saturating_duration_since(Instant::now()));

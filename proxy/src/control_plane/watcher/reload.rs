@@ -18,6 +18,14 @@ impl Reloader {
         Self(wake)
     }
 
+    /// Ends the thread, after what it is about.
+    pub fn end(&self) {
+        if let Some(wake) = self.0.upgrade() {
+            // A full channel is no loss: the thread ends with the process.
+            let _ = wake.try_send(WatchRequest::End);
+        }
+    }
+
     /// Lets the thread read the configuration and look for a new artifact. Returns once the
     /// configuration has been read, or when the thread is too busy or has ended.
     pub async fn reload(&self) {

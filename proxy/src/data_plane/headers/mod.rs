@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery};
-use http::{HeaderMap, Method, Uri, Version, request};
+use http::{HeaderMap, Method, StatusCode, Uri, Version, request};
 
 use super::user_token::TOKEN_FIELDS;
 
@@ -132,6 +132,7 @@ pub fn remaining_forwards(method: &Method, headers: &HeaderMap) -> Option<u64> {
 /// # Errors
 /// Returns [`BadResponse`] if the coding of its body is unknown.
 pub fn rewrite_response(
+    status: StatusCode,
     headers: &mut HeaderMap,
     flags: HeaderFlags,
     upgrade: UpgradeField,
@@ -139,6 +140,9 @@ pub fn rewrite_response(
     if flags.has_any(HeaderFlags::TRANSFER_ENCODING) {
         is_chunked(headers)?;
         // With both framings one response could be read as two (RFC 9112, section 6.3).
+        headers.remove(header::CONTENT_LENGTH);
+    } else if status == StatusCode::NO_CONTENT || status.is_informational() {
+        // Such a response has none (RFC 9110, section 8.6), also one to HEAD.
         headers.remove(header::CONTENT_LENGTH);
     }
     let protocol = match upgrade {

@@ -220,7 +220,13 @@ fn a_response_with_two_framings_keeps_one() {
         .into_parts()
         .0;
     let flags = HeaderFlags::scan(&head.headers);
-    rewrite_response(&mut head.headers, flags, UpgradeField::Remove).unwrap();
+    rewrite_response(
+        StatusCode::OK,
+        &mut head.headers,
+        flags,
+        UpgradeField::Remove,
+    )
+    .unwrap();
     let fields: Vec<_> = head
         .headers
         .iter()
@@ -235,7 +241,7 @@ fn what_to_upgrade_to_is_passed_on_where_it_is_said() {
         let fields = [("upgrade", "websocket"), ("connection", "Upgrade, x-hop")];
         let mut headers = head(&fields).headers;
         let flags = HeaderFlags::scan(&headers);
-        rewrite_response(&mut headers, flags, upgrade).unwrap();
+        rewrite_response(StatusCode::OK, &mut headers, flags, upgrade).unwrap();
         [header::UPGRADE, header::CONNECTION].map(|name| headers.get(name).cloned())
     };
     assert_eq!(passed_on(UpgradeField::Remove), [None, None]);

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -23,7 +23,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, sleep};
@@ -79,13 +79,23 @@ pub struct Admin {
 // === impl Admin ===
 
 impl Admin {
-    /// Binds the port. If it is in use, [`Admin::serve`] retries: the app is served all the same.
+    /// Binds the port, unless a process before has `kept` it open. If it is in use, [`Admin::serve`]
+    /// retries: the app is served all the same.
     ///
     /// # Errors
     /// The port cannot be bound for another reason, now or later.
-    pub fn bind(settings: AdminSettings) -> io::Result<Self> {
+    pub fn bind(settings: AdminSettings, kept: Option<&TcpListener>) -> io::Result<Self> {
         let AdminSettings { address, tail } = settings;
-        let listener = match Listener::bind(address) {
+        let is_right = |kept: &&TcpListener| {
+            let kept = kept.local_addr();
+            let port = address.port();
+            kept.is_ok_and(|kept| kept.ip() == address.ip() && [kept.port(), 0].contains(&port))
+        };
+        let opened = match kept.filter(is_right) {
+            Some(kept) => kept.try_clone().and_then(Listener::from_inherited),
+            None => Listener::bind(address),
+        };
+        let listener = match opened {
             Ok(listener) => Some(listener),
             Err(error) if Listener::is_taken(&error) => {
                 tracing::warn!(
@@ -103,6 +113,11 @@ impl Admin {
             listener,
             tail,
         })
+    }
+
+    /// Returns the port, if it is bound.
+    pub fn socket(&self) -> Option<&TcpListener> {
+        self.listener.as_ref().map(Listener::socket)
     }
 
     /// Returns the address on which it listens, or will.
@@ -172,7 +187,7 @@ async fn record_history(view: Rc<View>) {
     }
 }
 
-async fn accept_all(listener: &TcpListener, view: &Rc<View>) {
+async fn accept_all(listener: &tokio::net::TcpListener, view: &Rc<View>) {
     let mut open: VecDeque<JoinHandle<()>> = VecDeque::new();
     loop {
         // No app may inherit the connection, not even one that is being started.

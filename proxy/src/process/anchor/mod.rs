@@ -16,9 +16,12 @@
 //! ```
 //!
 //! It knows nothing about what it keeps: it reads neither options nor requests, so that its code
-//! rarely changes. When the proxy process dies, it starts another one, which gets all of this back.
+//! rarely changes. When the proxy process dies, it starts another one, which gets all of this back; in
+//! an upgrade (`handoff upgrade`), while the process before still serves.
 //! When the anchor dies, the system kills the proxy process and the roots of the instances.
 
+#[cfg(unix)]
+mod kept;
 #[cfg(unix)]
 #[path = "unix.rs"]
 mod os;
@@ -28,12 +31,17 @@ mod os;
 #[cfg(unix)]
 mod protocol;
 #[cfg(unix)]
+mod proxy;
+#[cfg(unix)]
 mod role;
+#[cfg(unix)]
+mod upgrade;
 
 use std::io;
 use std::net::TcpListener;
 use std::process::ExitStatus;
 
+use serde::{Deserialize, Serialize};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use crate::os::inherit;
@@ -41,7 +49,7 @@ use crate::os::inherit;
 pub(super) use os::AnchoredChild;
 #[cfg(windows)]
 pub use os::run;
-pub use os::{Anchor, is_to_anchor};
+pub use os::{Anchor, LeavingProcesses, Replacement, is_to_anchor};
 #[cfg(unix)]
 pub use role::run;
 
@@ -50,6 +58,8 @@ pub use role::run;
 pub struct Inheritance {
     /// Public port, once it has been bound.
     pub listener: Option<TcpListener>,
+    /// Port of `--admin`, once it has been bound.
+    pub admin: Option<TcpListener>,
     /// Record of the supervisor.
     pub record: Option<String>,
     /// Id of the sidecar, which stays the same.
@@ -58,7 +68,41 @@ pub struct Inheritance {
     pub crash: Option<String>,
     /// Number of proxy processes that ended so.
     pub crashes: u32,
+    /// The last upgrade.
+    pub upgrade: Option<LastUpgrade>,
+    /// True if this process takes the place of one that runs.
+    pub is_upgrade: bool,
+    /// Processes that have been replaced, and serve their connections to the end.
+    pub leaving: LeavingProcesses,
     pub(super) children: Vec<KeptChild>,
+}
+
+/// The last upgrade.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LastUpgrade {
+    /// Number of upgrades so far.
+    pub count: u32,
+    /// Version before.
+    pub from: String,
+    /// Number of the command.
+    pub serial: u64,
+    /// Time of it, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+/// A message of the anchor to the proxy process that is to be replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReplacementOrder {
+    /// The next process has read its configuration. From its answer on the receiver leaves alone what
+    /// both have in common.
+    StandStill,
+    /// The next process serves: the receiver serves its connections to their end, and ends.
+    Leave,
+    /// There is no next process: the receiver goes on.
+    GoOn {
+        /// Reason of that.
+        reason: String,
+    },
 }
 
 /// An instance that an earlier proxy process launched.

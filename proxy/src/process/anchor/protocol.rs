@@ -1,7 +1,8 @@
 //! The messages between the anchor and the proxy process, on a socket that no other process has.
 //!
 //! A message is its length and JSON; descriptors travel with the length. The proxy process asks and
-//! the anchor responds, so that each side knows what comes next. Keys may be added; anything else is
+//! the anchor responds, so that each side knows what comes next. An upgrade has a socket of its own, on
+//! which the anchor sends a [`ReplacementOrder`](super::ReplacementOrder) and receives an [`Answer`]. Keys may be added; anything else is
 //! another [`PROTOCOL`].
 
 use std::ffi::OsString;
@@ -18,11 +19,18 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::LastUpgrade;
+
 /// Number of the protocol. An anchor and a proxy process with different ones do not work together.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 
 /// Variable with the number of the descriptor that leads to the anchor.
 pub(super) const LINK: &str = "HANDOFF_ANCHOR_LINK";
+
+/// Name under which the public port is kept.
+pub(super) const LISTENER: &str = "listener";
+/// Name of the processes that have been replaced.
+pub(super) const LEAVING: &str = "leaving";
 
 /// Maximum length of a message: the environment and the arguments of a program, as numbers.
 const MAX_LENGTH: usize = 64 * 1024 * 1024;
@@ -55,8 +63,27 @@ pub(super) enum Request {
     Release { name: String },
     /// Keeps a text under a name.
     Note { name: String, text: String },
-    /// From now on an end that was not requested is a crash.
+    /// From now on an end that was not requested is a crash. The descriptor of this message is the
+    /// program that the sender runs.
     Serving,
+    /// Starts another program, which is to go on in the place of the sender. The descriptor of this
+    /// message is the anchor's end of the socket for the upgrade.
+    Upgrade {
+        program: OsString,
+        /// Number of the command.
+        serial: u64,
+    },
+    /// It cannot serve, and is about to end.
+    Unable { reason: String },
+}
+
+/// The answer to [`ReplacementOrder::StandStill`](super::ReplacementOrder::StandStill).
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    /// It stands still.
+    Still,
+    /// It goes on: something is under way that another process could not go on with.
+    Busy,
 }
 
 /// A message of the anchor.
@@ -71,6 +98,9 @@ pub(super) enum Reply {
         /// End of the proxy process before, if it was not requested.
         crash: Option<String>,
         crashes: u32,
+        /// True if this process takes the place of one that runs.
+        is_upgrade: bool,
+        upgrade: Option<LastUpgrade>,
     },
     /// The anchor does not understand the proxy process.
     Refused { reason: String },

@@ -1,26 +1,23 @@
 //! The anchor itself: it starts proxy processes, one after the other, and keeps things for them.
 
-#![expect(unsafe_code, reason = "descriptors are registered and passed on")]
-
-use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::{Duration, SystemTime};
 
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
-use tokio::io::unix::AsyncFd;
-use tokio::process::{Child, Command};
+use rustix::process::{PidfdFlags, Signal, pidfd_open};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep};
 
-use super::protocol::{Channel, LINK, PROTOCOL, Program, Reply, Request};
-use crate::os::service_manager::passed_listener;
-use crate::os::signal::{reset, unblock_in};
-use crate::process::children;
+use super::LastUpgrade;
+use super::kept::{Beginning, Kept};
+use super::protocol::Request;
+use super::proxy::{Proxy, ProxyEvent};
+use super::upgrade::{Progress, Upgrade};
+use crate::os::signal::reset;
 
 /// Maximum number of crashes of proxy processes within [`CRASH_PERIOD`]. Beyond it the anchor ends,
 /// and whatever supervises handoff takes over.
@@ -41,37 +38,18 @@ const FORWARDED: [Signal; 6] = [
 /// Those of them that ask for the end.
 const ENDING: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::QUIT];
 
-/// The things that are kept for proxy processes.
-#[derive(Debug, Default)]
-struct Kept {
-    children: BTreeMap<u32, KeptProcess>,
-    descriptors: BTreeMap<String, OwnedFd>,
-    notes: BTreeMap<String, String>,
-    crash: Option<String>,
-    crashes: u32,
-}
+/// The crashes of proxy processes within [`CRASH_PERIOD`].
+#[derive(Default)]
+struct RecentCrashes(Vec<Instant>);
 
-/// A child that a proxy process has requested.
-#[derive(Debug)]
-struct KeptProcess {
-    child: Child,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
-    stdin: Option<OwnedFd>,
-    note: String,
-}
-
-/// A running proxy process.
-struct Proxy {
-    child: Child,
-    link: AsyncFd<Channel>,
-    is_serving: bool,
-}
-
-/// The end of a proxy process.
-struct ProxyEnd {
-    status: ExitStatus,
-    was_serving: bool,
+/// The anchor, with the proxy process that serves.
+struct AnchorRole {
+    kept: Kept,
+    proxy: Proxy,
+    upgrade: Option<Upgrade>,
+    crashes: RecentCrashes,
+    is_ending: bool,
+    has_served: bool,
 }
 
 /// Runs the anchor to its end, and returns the exit code.
@@ -91,46 +69,174 @@ pub fn run() -> io::Result<u8> {
 
 async fn keep() -> io::Result<u8> {
     let mut signals = listen()?;
-    let mut kept = Kept::default();
-    if let Some(listener) = passed_listener()? {
-        kept.descriptors.insert("listener".into(), listener.into());
-    }
-    let mut recent: Vec<Instant> = Vec::new();
-    let mut is_ending = false;
-    let mut has_served = false;
+    let mut anchor = AnchorRole {
+        kept: Kept::passed()?,
+        // The very file that this process runs, also if it has been replaced.
+        proxy: Proxy::start(Path::new("/proc/self/exe"))?,
+        upgrade: None,
+        crashes: RecentCrashes::default(),
+        is_ending: false,
+        has_served: false,
+    };
     loop {
-        let mut proxy = Proxy::start()?;
-        let end = proxy.serve(&mut kept, &mut signals, &mut is_ending).await?;
-        let ProxyEnd {
-            status,
-            was_serving,
-        } = end;
-        has_served |= was_serving;
-        if status.success() || is_ending || !has_served {
-            kept.end_all();
-            return Ok(exit_code(status));
+        let AnchorRole {
+            kept,
+            proxy,
+            upgrade,
+            ..
+        } = &mut anchor;
+        tokio::select! {
+            Some(signal) = signals.recv() => anchor.forward(signal).await,
+            event = proxy.next() => match event? {
+                ProxyEvent::Asks(request, descriptors) => anchor.handle(request, descriptors),
+                ProxyEvent::Ended(status) => {
+                    if let Some(code) = anchor.go_on_after(status, &mut signals).await? {
+                        anchor.kept.end_all();
+                        return Ok(code);
+                    }
+                }
+            },
+            progress = advance(upgrade, kept) => match progress {
+                Progress::None => {}
+                Progress::Served(program) => anchor.finish_upgrade(program),
+                Progress::Failed(reason) => anchor.give_up(reason).await,
+            },
         }
-        recent.retain(|crash| crash.elapsed() < CRASH_PERIOD);
-        recent.push(Instant::now());
-        if recent.len() > MAX_CRASHES {
-            kept.end_all();
+    }
+}
+
+/// Waits for the end of the next proxy process that has been replaced, or advances the upgrade, if
+/// there is one. Cancel safe.
+async fn advance(upgrade: &mut Option<Upgrade>, kept: &mut Kept) -> Progress {
+    match upgrade {
+        Some(upgrade) => upgrade.advance(kept).await,
+        None => {
+            kept.reap_leaving().await;
+            Progress::None
+        }
+    }
+}
+
+// === impl AnchorRole ===
+
+impl AnchorRole {
+    /// Sends the proxy process a signal in the place of this one.
+    async fn forward(&mut self, signal: Signal) {
+        if ENDING.contains(&signal) {
+            self.is_ending = true;
+            self.give_up("handoff is asked to end".to_owned()).await;
+            self.kept.signal_leaving(signal);
+        }
+        self.proxy.signal(signal);
+    }
+
+    fn handle(&mut self, request: Request, mut descriptors: Vec<OwnedFd>) {
+        match request {
+            Request::Hello { protocol, version } => {
+                if self.proxy.greet(protocol, version).is_ok() {
+                    self.proxy.welcome(&self.kept, Beginning::Alone);
+                }
+            }
+            Request::Serving => self.begin_service(descriptors.pop()),
+            Request::Upgrade { program, serial } => {
+                if let (Some(socket), None) = (descriptors.pop(), &self.upgrade) {
+                    let record = self.record_of(serial);
+                    let program = PathBuf::from(program);
+                    self.upgrade = Upgrade::start(socket, &self.proxy, &program, record);
+                }
+            }
+            request @ (Request::Spawn(_)
+            | Request::Reap { .. }
+            | Request::CloseInput { .. }
+            | Request::Keep { .. }
+            | Request::Release { .. }
+            | Request::Note { .. }
+            | Request::Unable { .. }) => {
+                self.proxy.handle(request, descriptors, &mut self.kept);
+            }
+        }
+    }
+
+    /// Notes that the proxy process serves: its program is the one that follows a crash.
+    fn begin_service(&mut self, program: Option<OwnedFd>) {
+        self.has_served = true;
+        self.kept.program = program.or_else(|| self.kept.program.take());
+    }
+
+    /// Returns the record of an upgrade that succeeds.
+    fn record_of(&self, serial: u64) -> LastUpgrade {
+        let before = self.kept.upgrade.as_ref().map_or(0, |last| last.count);
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        LastUpgrade {
+            count: before + 1,
+            from: self.proxy.version.clone().unwrap_or_default(),
+            serial,
+            at_ms: u64::try_from(now.as_millis()).unwrap_or_default(),
+        }
+    }
+
+    fn finish_upgrade(&mut self, program: Option<OwnedFd>) {
+        if let Some(upgrade) = self.upgrade.take() {
+            upgrade.finish(&mut self.proxy, &mut self.kept);
+            self.begin_service(program);
+        }
+    }
+
+    async fn give_up(&mut self, reason: String) {
+        if let Some(upgrade) = self.upgrade.take() {
+            upgrade.give_up(reason, &mut self.kept).await;
+        }
+    }
+
+    /// Starts the next proxy process after the end of one, or returns the exit code of the anchor.
+    async fn go_on_after(
+        &mut self,
+        status: ExitStatus,
+        signals: &mut UnboundedReceiver<Signal>,
+    ) -> io::Result<Option<u8>> {
+        // What has served before goes on.
+        self.give_up("handoff has ended meanwhile".to_owned()).await;
+        if status.success() || self.is_ending || !self.has_served {
+            return Ok(Some(exit_code(status)));
+        }
+        let Some(earlier) = self.crashes.add() else {
+            self.kept.end_all();
             return Err(io::Error::other(format!(
                 "the proxy process has crashed {} times within {} seconds, the last time with \
                  {status}: its log says more, and the anchor ends with the app",
-                recent.len(),
+                MAX_CRASHES + 1,
                 CRASH_PERIOD.as_secs(),
             )));
-        }
-        kept.crash = Some(status.to_string());
-        kept.crashes += 1;
-        let earlier = u32::try_from(recent.len() - 1).unwrap_or(u32::MAX);
+        };
+        self.kept.crash = Some(status.to_string());
+        self.kept.crashes += 1;
         tokio::select! {
             () = sleep(CRASH_PAUSE.saturating_mul(earlier)) => {}
-            () = end_requested(&mut signals) => {
-                kept.end_all();
-                return Ok(0);
-            }
+            () = end_requested(signals) => return Ok(Some(0)),
         }
+        self.proxy = Proxy::start(&self.program())?;
+        Ok(None)
+    }
+
+    /// Returns the program that served last.
+    fn program(&self) -> PathBuf {
+        match &self.kept.program {
+            Some(program) => format!("/proc/self/fd/{}", program.as_raw_fd()).into(),
+            None => "/proc/self/exe".into(),
+        }
+    }
+}
+
+// === impl RecentCrashes ===
+
+impl RecentCrashes {
+    /// Adds a crash, and returns the number of those before it, or none if there are too many.
+    fn add(&mut self) -> Option<u32> {
+        let Self(crashes) = self;
+        crashes.retain(|crash| crash.elapsed() < CRASH_PERIOD);
+        let before = crashes.len();
+        crashes.push(Instant::now());
+        u32::try_from(before).ok().filter(|_| before < MAX_CRASHES)
     }
 }
 
@@ -163,249 +269,4 @@ fn listen() -> io::Result<UnboundedReceiver<Signal>> {
 fn exit_code(status: ExitStatus) -> u8 {
     let signal = || 128 + status.signal().unwrap_or(127);
     u8::try_from(status.code().unwrap_or_else(signal)).unwrap_or(1)
-}
-
-// === impl Proxy ===
-
-impl Proxy {
-    /// Starts this program once more, as the proxy process.
-    fn start() -> io::Result<Self> {
-        let (ours, theirs) = Channel::pair()?;
-        ours.limit_stalls()?;
-        // The very file that this process runs, also if it has been replaced.
-        let mut command = Command::new("/proc/self/exe");
-        let mut words = std::env::args_os();
-        if let Some(name) = words.next() {
-            command.arg0(name);
-        }
-        let number = theirs.as_raw_fd();
-        command
-            .args(words)
-            .env(LINK, number.to_string())
-            // They name this process.
-            .env_remove("WATCHDOG_PID")
-            .env_remove("LISTEN_PID")
-            .env_remove("LISTEN_FDS")
-            .env_remove("LISTEN_FDNAMES")
-            .env_remove("LISTEN_PIDFDID");
-        children::end_with_this_thread(&mut command);
-        pass_on(&mut command, number);
-        // SAFETY: a channel owns its descriptor, and always names that one.
-        let link = unsafe { AsyncFd::register(ours)? };
-        Ok(Self {
-            child: command.spawn()?,
-            link,
-            is_serving: false,
-        })
-    }
-
-    /// Does what the proxy process asks for, until it has ended.
-    async fn serve(
-        &mut self,
-        kept: &mut Kept,
-        signals: &mut UnboundedReceiver<Signal>,
-        is_ending: &mut bool,
-    ) -> io::Result<ProxyEnd> {
-        let mut is_linked = true;
-        loop {
-            tokio::select! {
-                status = self.child.wait() => return Ok(ProxyEnd {
-                    status: status?,
-                    was_serving: self.is_serving,
-                }),
-                Some(signal) = signals.recv() => {
-                    *is_ending |= ENDING.contains(&signal);
-                    if let Some(pid) = pid_of(&self.child) {
-                        // It may have ended a moment ago.
-                        let _ = kill_process(pid, signal);
-                    }
-                }
-                request = receive(&self.link), if is_linked => {
-                    let done = match request {
-                        Ok((request, descriptors)) => self.handle(request, descriptors, kept),
-                        Err(error) => Err(error),
-                    };
-                    if let Err(error) = done {
-                        is_linked = false;
-                        if error.kind() != io::ErrorKind::UnexpectedEof {
-                            // It cannot be understood any more.
-                            let _ = self.child.start_kill();
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn handle(
-        &mut self,
-        request: Request,
-        mut descriptors: Vec<OwnedFd>,
-        kept: &mut Kept,
-    ) -> io::Result<()> {
-        let link = self.link.get_ref();
-        match request {
-            Request::Hello { protocol, version } if protocol != PROTOCOL => {
-                let reason = format!(
-                    "handoff {version} speaks protocol {protocol} with its anchor, which speaks \
-                     {PROTOCOL}: restart handoff"
-                );
-                link.send(&Reply::Refused { reason }, &[])
-            }
-            Request::Hello { .. } => kept.welcome(link),
-            Request::Spawn(program) => match start(&program) {
-                Ok(process) => {
-                    let pid = process.child.id().unwrap_or_default();
-                    let pipes = [process.stdout.as_fd(), process.stderr.as_fd()];
-                    link.send(&Reply::Started { pid }, &pipes)?;
-                    kept.children.insert(pid, process);
-                    Ok(())
-                }
-                Err(error) => link.send(&failure(&error), &[]),
-            },
-            Request::Reap { pid } => {
-                let reply = kept.reap(pid);
-                link.send(&reply.unwrap_or_else(|error| failure(&error)), &[])
-            }
-            Request::CloseInput { pid } => {
-                if let Some(process) = kept.children.get_mut(&pid) {
-                    drop(process.stdin.take());
-                }
-                Ok(())
-            }
-            Request::Keep { name } => {
-                if let Some(descriptor) = descriptors.pop() {
-                    kept.descriptors.insert(name, descriptor);
-                }
-                Ok(())
-            }
-            Request::Release { name } => {
-                kept.descriptors.remove(&name);
-                Ok(())
-            }
-            Request::Note { name, text } => {
-                kept.notes.insert(name, text);
-                Ok(())
-            }
-            Request::Serving => {
-                self.is_serving = true;
-                Ok(())
-            }
-        }
-    }
-}
-
-// === impl Kept ===
-
-impl Kept {
-    /// Sends all that is kept.
-    fn welcome(&self, link: &Channel) -> io::Result<()> {
-        let notes = self.notes.iter();
-        let welcome = Reply::Welcome {
-            protocol: PROTOCOL,
-            children: self.children.len(),
-            kept: self.descriptors.len(),
-            notes: notes.map(|(a, b)| (a.clone(), b.clone())).collect(),
-            crash: self.crash.clone(),
-            crashes: self.crashes,
-        };
-        link.send(&welcome, &[])?;
-        for (&pid, process) in &self.children {
-            let note = process.note.clone();
-            let pipes = [process.stdout.as_fd(), process.stderr.as_fd()];
-            link.send(&Reply::Child { pid, note }, &pipes)?;
-        }
-        for (name, descriptor) in &self.descriptors {
-            let name = name.clone();
-            link.send(&Reply::Kept { name }, &[descriptor.as_fd()])?;
-        }
-        Ok(())
-    }
-
-    /// Returns the status of a child that has ended.
-    fn reap(&mut self, pid: u32) -> io::Result<Reply> {
-        let process = self.children.get_mut(&pid).ok_or(Errno::CHILD)?;
-        let status = process.child.try_wait()?.ok_or(Errno::AGAIN)?;
-        self.children.remove(&pid);
-        if let Some(group) = Pid::from_raw(pid.cast_signed()) {
-            children::reap_rest(group);
-        }
-        let status = status.into_raw();
-        Ok(Reply::Reaped { status })
-    }
-
-    /// Kills what is left of the instances.
-    fn end_all(&self) {
-        for process in self.children.values() {
-            if let Some(group) = pid_of(&process.child) {
-                // An error means that no process is left.
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-        }
-    }
-}
-
-/// Receives a message as soon as there is one. Cancel safe.
-async fn receive(link: &AsyncFd<Channel>) -> io::Result<(Request, Vec<OwnedFd>)> {
-    loop {
-        let mut ready = link.readable().await?;
-        // Whole messages are written at once: only the wait for the first byte may take long.
-        if let Ok(peeked) = ready.try_io(|link| link.get_ref().peek()) {
-            peeked?;
-            return link.get_ref().receive();
-        }
-    }
-}
-
-/// Starts an instance.
-fn start(program: &Program) -> io::Result<KeptProcess> {
-    let mut command = Command::new(&program.program);
-    command
-        .args(&program.args)
-        .env_clear()
-        .envs(program.env.iter().map(|(name, value)| (name, value)))
-        .current_dir(&program.workdir)
-        .stdin(if program.has_input {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command.process_group(0);
-    children::end_with_this_thread(&mut command);
-    unblock_in(&mut command);
-    let mut child = command.spawn()?;
-    let lost = || io::Error::from(io::ErrorKind::BrokenPipe);
-    let stdout = child.stdout.take().ok_or_else(lost)?;
-    let stderr = child.stderr.take().ok_or_else(lost)?;
-    let stdin = child.stdin.take();
-    Ok(KeptProcess {
-        stdout: stdout.into_owned_fd()?,
-        stderr: stderr.into_owned_fd()?,
-        stdin: stdin.map(|stdin| stdin.into_owned_fd()).transpose()?,
-        note: program.note.clone(),
-        child,
-    })
-}
-
-/// Lets a child inherit a descriptor, which stays open here until the child runs.
-fn pass_on(command: &mut Command, number: RawFd) {
-    let inherit = move || {
-        // SAFETY: the parent has it open.
-        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
-        Ok(fcntl_setfd(descriptor, FdFlags::empty())?)
-    };
-    // SAFETY: between fork and exec the closure makes one system call, allocates nothing and takes
-    // no lock.
-    unsafe { command.pre_exec(inherit) };
-}
-
-fn pid_of(child: &Child) -> Option<Pid> {
-    child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()))
-}
-
-fn failure(error: &io::Error) -> Reply {
-    let errno = error.raw_os_error().unwrap_or(libc::EIO);
-    Reply::Failed { errno }
 }

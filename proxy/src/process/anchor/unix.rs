@@ -5,20 +5,27 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::net::TcpListener;
 use std::os::fd::{AsFd, FromRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::rc::Rc;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
-use super::protocol::{Channel, LINK, PROTOCOL, Program, Reply, Request};
-use super::{Inheritance, Input, KeptChild};
+use super::protocol::{
+    Answer, Channel, LEAVING, LINK, LISTENER, PROTOCOL, Program, Reply, Request,
+};
+use super::proxy::{receive, watch};
+use super::{Inheritance, Input, KeptChild, ReplacementOrder};
 
 /// Names under which things are kept.
-const LISTENER: &str = "listener";
+const ADMIN: &str = "admin";
 const RECORD: &str = "record";
 const SIDECAR: &str = "sidecar";
 
@@ -36,6 +43,14 @@ pub(in crate::process) struct AnchoredChild {
     status: Option<ExitStatus>,
 }
 
+/// The replacement of this process, on the socket that belongs to it.
+#[derive(Debug)]
+pub struct Replacement(AsyncFd<Channel>);
+
+/// Processes that have been replaced, and serve their connections to the end.
+#[derive(Debug, Default)]
+pub struct LeavingProcesses(Vec<OwnedFd>);
+
 /// Returns true if this process is to be the anchor: it is wanted, and there is none yet.
 #[must_use]
 pub fn is_to_anchor(is_wanted: bool) -> bool {
@@ -45,11 +60,11 @@ pub fn is_to_anchor(is_wanted: bool) -> bool {
 // === impl Anchor ===
 
 impl Anchor {
-    /// Returns the anchor, if this process has one, with what it keeps.
+    /// Returns the anchor, if this process has one.
     ///
     /// # Errors
-    /// There is none any more, or it speaks another protocol.
-    pub fn connect() -> io::Result<Option<(Self, Inheritance)>> {
+    /// There is none any more.
+    pub fn open() -> io::Result<Option<Self>> {
         let Some(number) = std::env::var_os(LINK) else {
             return Ok(None);
         };
@@ -59,12 +74,15 @@ impl Anchor {
             .ok_or_else(|| io::Error::other(format!("{LINK} is no descriptor")))?;
         // SAFETY: the anchor passed the descriptor for this call, which is made once.
         let socket = unsafe { OwnedFd::from_raw_fd(number) };
-        let anchor = Self(Rc::new(Channel::from_inherited(socket)?));
-        let inherited = anchor.say_hello()?;
-        Ok(Some((anchor, inherited)))
+        Ok(Some(Self(Rc::new(Channel::from_inherited(socket)?))))
     }
 
-    fn say_hello(&self) -> io::Result<Inheritance> {
+    /// Says that this process has read its configuration, and returns what the anchor has kept for it.
+    /// In an upgrade that takes until the process before stands still.
+    ///
+    /// # Errors
+    /// The anchor has ended, or speaks another protocol.
+    pub fn say_hello(&self) -> io::Result<Inheritance> {
         let hello = Request::Hello {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -75,6 +93,8 @@ impl Anchor {
             notes,
             crash,
             crashes,
+            is_upgrade,
+            upgrade,
             ..
         } = self.ask(&hello)?.0
         else {
@@ -86,6 +106,8 @@ impl Anchor {
             sidecar: notes.remove(SIDECAR),
             crash,
             crashes,
+            is_upgrade,
+            upgrade,
             ..Inheritance::default()
         };
         for _ in 0..children {
@@ -101,9 +123,15 @@ impl Anchor {
             let (Reply::Kept { name }, mut kept) = self.0.receive()? else {
                 return Err(unexpected());
             };
-            // Anything else is a lock, which is held by keeping it open.
-            if name == LISTENER {
-                inherited.listener = kept.pop().map(TcpListener::from);
+            let Some(kept) = kept.pop() else {
+                return Err(unexpected());
+            };
+            match name.as_str() {
+                LISTENER => inherited.listener = Some(kept.into()),
+                ADMIN => inherited.admin = Some(kept.into()),
+                LEAVING => inherited.leaving.0.push(kept),
+                // A lock, which is held by keeping it open.
+                _ => {}
             }
         }
         Ok(inherited)
@@ -121,6 +149,14 @@ impl Anchor {
     /// The anchor has ended.
     pub fn keep_listener(&self, listener: &impl AsFd) -> io::Result<()> {
         self.keep(LISTENER, listener)
+    }
+
+    /// Keeps the port of `--admin` open when this process ends.
+    ///
+    /// # Errors
+    /// The anchor has ended.
+    pub fn keep_admin(&self, listener: &impl AsFd) -> io::Result<()> {
+        self.keep(ADMIN, listener)
     }
 
     /// Lets the public port close with this process.
@@ -164,7 +200,28 @@ impl Anchor {
     /// # Errors
     /// The anchor has ended.
     pub fn report_serving(&self) -> io::Result<()> {
-        self.0.send(&Request::Serving, &[])
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let program = rustix::fs::open("/proc/self/exe", flags, Mode::empty())?;
+        self.0.send(&Request::Serving, &[program.as_fd()])
+    }
+
+    /// Reports the reason for which this process is about to end. Without an anchor nobody needs it.
+    pub fn report_unable(&self, reason: &str) {
+        let reason = reason.to_owned();
+        let _ = self.0.send(&Request::Unable { reason }, &[]);
+    }
+
+    /// Lets the anchor start a program that is to take the place of this process.
+    ///
+    /// # Errors
+    /// The program may not be run, or the anchor has ended.
+    pub fn replace(&self, program: &Path, serial: u64) -> io::Result<Replacement> {
+        check_program(program)?;
+        let (ours, theirs) = Channel::pair()?;
+        let program = program.into();
+        let request = Request::Upgrade { program, serial };
+        self.0.send(&request, &[theirs.as_fd()])?;
+        Ok(Replacement(watch(ours)?))
     }
 
     /// Lets the anchor start a program.
@@ -219,6 +276,58 @@ impl Anchor {
     }
 }
 
+// === impl Replacement ===
+
+impl Replacement {
+    /// Waits for the next message of the anchor. Cancel safe.
+    ///
+    /// # Errors
+    /// The anchor has ended.
+    pub async fn next(&self) -> io::Result<ReplacementOrder> {
+        Ok(receive(&self.0).await?.0)
+    }
+
+    /// Reports that this process leaves alone what both have in common.
+    ///
+    /// # Errors
+    /// The anchor has ended.
+    pub fn report_still(&self) -> io::Result<()> {
+        self.0.get_ref().send(&Answer::Still, &[])
+    }
+
+    /// Reports that it cannot be replaced now.
+    ///
+    /// # Errors
+    /// The anchor has ended.
+    pub fn report_busy(&self) -> io::Result<()> {
+        self.0.get_ref().send(&Answer::Busy, &[])
+    }
+}
+
+// === impl LeavingProcesses ===
+
+impl LeavingProcesses {
+    /// Returns true if there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Waits until all have ended.
+    ///
+    /// # Errors
+    /// One cannot be watched.
+    pub async fn ended(self) -> io::Result<()> {
+        for process in self.0 {
+            // SAFETY: an owned descriptor is open until it is dropped, by the `AsyncFd`.
+            let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE)? };
+            // It is readable from its end on.
+            drop(process.readable().await?);
+        }
+        Ok(())
+    }
+}
+
 // === impl AnchoredChild ===
 
 impl AnchoredChild {
@@ -266,6 +375,27 @@ impl AnchoredChild {
             None => Ok(()),
         }
     }
+}
+
+/// Checks that nobody else than root and the user of this process could have written the program:
+/// whoever may write a command does not choose what runs with the rights of this process.
+fn check_program(program: &Path) -> io::Result<()> {
+    let metadata = std::fs::metadata(program)?;
+    let own = rustix::process::geteuid().as_raw();
+    let fault = if !program.is_absolute() {
+        "it is no absolute path"
+    } else if !metadata.is_file() {
+        "it is no file"
+    } else if metadata.mode() & 0o111 == 0 {
+        "it is not executable: chmod +x"
+    } else if metadata.uid() != 0 && metadata.uid() != own {
+        "it belongs to another user than root and the one that runs handoff: chown"
+    } else if metadata.mode() & 0o022 != 0 {
+        "others than its owner may write it: chmod go-w"
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::other(fault))
 }
 
 fn unexpected() -> io::Error {

@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::ExitStatus;
 
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
-use super::{Inheritance, Input};
+use super::{Inheritance, Input, ReplacementOrder};
 
 /// The anchor of this process: there is none.
 #[derive(Clone, Debug)]
@@ -16,6 +17,14 @@ pub struct Anchor(Infallible);
 /// A child of the anchor: there is none.
 #[derive(Debug)]
 pub(in crate::process) struct AnchoredChild(Infallible);
+
+/// The replacement of this process: there is none.
+#[derive(Debug)]
+pub struct Replacement(Infallible);
+
+/// Processes that have been replaced: there are none.
+#[derive(Debug, Default)]
+pub struct LeavingProcesses;
 
 /// Returns false: the configuration refuses `--anchor on`.
 #[must_use]
@@ -38,8 +47,12 @@ impl Anchor {
     ///
     /// # Errors
     /// None.
-    pub fn connect() -> io::Result<Option<(Self, Inheritance)>> {
+    pub fn open() -> io::Result<Option<Self>> {
         Ok(None)
+    }
+
+    pub fn say_hello(&self) -> io::Result<Inheritance> {
+        match self.0 {}
     }
 
     pub fn pid(&self) -> u32 {
@@ -47,6 +60,18 @@ impl Anchor {
     }
 
     pub fn keep_listener(&self, _: &TcpListener) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub fn keep_admin(&self, _: &TcpListener) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub fn report_unable(&self, _: &str) {
+        match self.0 {}
+    }
+
+    pub fn replace(&self, _: &Path, _: u64) -> io::Result<Replacement> {
         match self.0 {}
     }
 
@@ -77,6 +102,40 @@ impl Anchor {
         _: &str,
     ) -> io::Result<AnchoredChild> {
         match self.0 {}
+    }
+}
+
+// === impl Replacement ===
+
+impl Replacement {
+    pub async fn next(&self) -> io::Result<ReplacementOrder> {
+        match self.0 {}
+    }
+
+    pub fn report_still(&self) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub fn report_busy(&self) -> io::Result<()> {
+        match self.0 {}
+    }
+}
+
+// === impl LeavingProcesses ===
+
+impl LeavingProcesses {
+    /// Returns true.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        true
+    }
+
+    /// Returns at once.
+    ///
+    /// # Errors
+    /// None.
+    pub async fn ended(self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -25,12 +25,17 @@ pub struct Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The end is missing, or the content contradicts its checksums: the archive may be incomplete.
-    #[error("is not a whole archive (yet): {}", printable(.0))]
+    #[error("is not a whole archive (yet): {}", one_line(.0))]
     Broken(String),
     /// The archive is complete, and cannot be run.
-    #[error("is refused: {}", printable(.0))]
+    #[error("is refused: {}", one_line(.0))]
     Refused(String),
     /// The disk failed, not the archive.
     #[error(transparent)]
     Write(#[from] io::Error),
+}
+
+/// Returns a text of the archive's own, such as a name, as one that adds no line to what shows it.
+fn one_line(text: &str) -> String {
+    printable(text).replace('\n', "\\x0a")
 }

@@ -290,6 +290,12 @@ fn what_all_entries_have_in_common_is_none() {
 }
 
 #[test]
+fn the_words_of_an_archive_stay_on_one_line() {
+    let error = ArchiveError::Refused("a\nb\x1b".to_owned());
+    assert_eq!(error.to_string(), "is refused: a\\x0ab\\x1b");
+}
+
+#[test]
 fn a_file_without_a_name_is_refused() {
     let tar = tar_of(&[(".", text("1"))]);
     unpack_with(ArchiveFormat::TarGz, &tar, LIMITS).assert_refused("has no name");
