@@ -40,6 +40,7 @@ mod holding;
 mod http2;
 mod http2_app;
 mod http2_attacks;
+mod http2_websockets;
 mod http_answer_framing;
 mod http_authentication;
 mod http_bad_apps;
