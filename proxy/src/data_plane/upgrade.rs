@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 use super::activity::ClientState;
+use super::client_streams::OpenStream;
 use super::exchange::{ResponseReader, UploadTask};
 use super::pool::ConnectionHandle;
 use super::response_body::InFlight;
@@ -37,6 +38,8 @@ struct Direction {
     sender: Sender,
     /// Status of the close frame when it is to close.
     close_code: u16,
+    /// The client's stream, if it is one of many on a connection.
+    stream: Option<Rc<OpenStream>>,
 }
 
 /// Starts a tunnel between a client and the app, once both have switched to `protocol`.
@@ -65,6 +68,7 @@ pub(super) fn spawn_tunnel(
             frames: is_websocket.then(FrameTracker::default),
             sender,
             close_code,
+            stream: end.open.stream().cloned(),
         };
         // Bytes that came with the head of the response are the first of the tunnel.
         let from_app = Cursor::new(app.received.to_vec()).chain(app.stream.clone());
@@ -165,6 +169,9 @@ impl Direction {
             if received.is_empty() {
                 return to.shutdown().await;
             }
+            if let Some(stream) = &self.stream {
+                stream.count_progress();
+            }
             let mut rest = &*received;
             while !rest.is_empty() {
                 let (piece, after) = rest.split_at(self.advance(rest, handle));
@@ -251,6 +258,7 @@ mod tests {
             frames: Some(FrameTracker::default()),
             sender: Sender::Server,
             close_code: 1001,
+            stream: None,
         }
     }
 

@@ -60,6 +60,35 @@ fn a_websocket_on_a_stream_reaches_the_app_as_an_upgrade() {
 }
 
 #[test]
+fn a_websocket_on_a_stream_may_send_much() {
+    const LENGTH: usize = 5 * 1024 * 1024;
+    let stage = Stage::new();
+    let mut client = Client::connect(stage.site().address());
+    let mut app = assert_next_is_served(&stage, &mut client);
+    let mut sent = connect(&mut client, "websocket");
+    app.head();
+    app.send(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    );
+    let mut body = client.await_ok(sent.response).into_body();
+    // One binary message.
+    let mut message = vec![0; LENGTH];
+    message[..2].copy_from_slice(&[0x82, 127]);
+    message[2..10].copy_from_slice(&(LENGTH as u64 - 10).to_be_bytes());
+    sent.body.send_data(message.into(), false).unwrap();
+    let app = std::thread::spawn(move || {
+        app.bytes(LENGTH);
+        app.send("ok");
+        app
+    });
+    let part = client.await_ok(async { body.data().await.expect("a part") });
+    assert_eq!(part, "ok");
+    let _app = app.join().unwrap();
+    // The connection has not ended as that of a client that asks for too much.
+    assert_next_is_served(&stage, &mut client);
+}
+
+#[test]
 fn a_websocket_on_a_stream_is_closed_with_its_release_and_its_connection_goes_on() {
     let stage = Stage::with(&[("--tunnel-drain-timeout", "1s")]);
     let mut client = Client::connect(stage.site().address());
