@@ -1,6 +1,7 @@
 //! The fields of a head that are meant for the other end.
 
 use handoff::data_plane::headers::{self, HeaderFlags, Peer, RewrittenRequest, UpgradeField};
+use handoff::data_plane::wire::merge_lengths;
 use handoff::data_plane::{Forwarded, TrustedProxies};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Version, request};
@@ -225,7 +226,9 @@ pub(super) fn to_client((fields, switches): (Fields, bool)) -> Result<(), TestCa
         UpgradeField::Remove
     };
     let flags = HeaderFlags::scan(&before);
-    if headers::rewrite_response(StatusCode::OK, &mut after, flags, upgrade).is_err() {
+    let is_refused = merge_lengths(&mut after, flags).is_err()
+        || headers::rewrite_response(StatusCode::OK, &mut after, flags, upgrade).is_err();
+    if is_refused {
         return Ok(());
     }
     let after = &after;
