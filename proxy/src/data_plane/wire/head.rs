@@ -128,17 +128,18 @@ pub fn merge_lengths(
         return Ok(None);
     }
     let mut length = None;
-    let mut is_repeated = false;
+    let mut is_plain = true;
     for value in headers.get_all(header::CONTENT_LENGTH) {
-        for number in value.as_bytes().split(|&byte| byte == b',') {
-            let number = parse_length(number.trim_ascii()).ok_or(Malformed::Length)?;
-            is_repeated = length.is_some();
+        for part in value.as_bytes().split(|&byte| byte == b',') {
+            let digits = part.trim_ascii();
+            let number = parse_length(digits).ok_or(Malformed::Length)?;
+            is_plain = length.is_none() && digits.len() == value.len();
             if *length.get_or_insert(number) != number {
                 return Err(Malformed::Length);
             }
         }
     }
-    if let (true, Some(length)) = (is_repeated, length) {
+    if let (false, Some(length)) = (is_plain, length) {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     Ok(length)
