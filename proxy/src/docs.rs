@@ -142,6 +142,7 @@ pages! {
         "decisions/0183-a-flood-is-bytes-without-a-request",
         "decisions/0184-a-calls-deadline-is-not-the-apps-fault",
         "decisions/0190-an-anchor-keeps-what-survives-a-crash",
+        "decisions/0191-the-cookie-of-sessions-goes-on-to-the-app",
         "decisions/0200-a-session-holds-its-upstream",
         "decisions/0201-a-canary-is-a-staged-release",
         "decisions/0202-an-upgrade-stands-still-before-it-hands-over",
