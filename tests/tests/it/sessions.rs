@@ -260,7 +260,7 @@ http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Handler).serve_forever()
     assert_eq!(client.ask(&site, "/", "").text(), "'a=1; z=2'");
     let session = client.0["handoff"].clone();
     for _ in 0..2 {
-        let seen = client.ask(&site, "/", "").text();
+        let seen = client.ask(&site, "/", "").text().to_owned();
         assert_eq!(seen, format!("'a=1; handoff={session}; z=2'"));
     }
 }
