@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io::{self, Cursor};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -14,7 +14,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Uri, request};
 use http_body::{Body as _, Frame};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::task::JoinHandle;
 
 use super::activity::TURN;
@@ -24,7 +23,6 @@ use super::headers::{AddedFields, HeaderFlags};
 use super::pool::{Connection, ConnectionHandle, CutCause};
 use super::request_body::{BodyError, RequestBody};
 use super::stream::Stream;
-use super::upgrade::AppEnd;
 use super::wire::{self, Decoded, Decoder, Framing, Head};
 
 /// Maximum size of a part of a body that is copied and sent together with what precedes it, in
@@ -265,24 +263,10 @@ impl OutgoingRequest {
 // === impl ResponseReader ===
 
 impl ResponseReader {
-    /// Returns the connection for another protocol.
-    pub(super) fn into_tunnel(self) -> AppEnd<impl AsyncRead + Unpin, impl AsyncWrite + Unpin> {
-        let Connection {
-            stream,
-            received,
-            handle,
-            ..
-        } = *self.connection;
-        // Bytes that came with the head of the response are the first of the tunnel. Their room is as
-        // large as for a response: it is not kept.
-        let received = Cursor::new(received.to_vec());
-        AppEnd {
-            from_app: received.chain(stream.clone()),
-            to_app: stream.clone(),
-            handle,
-            upload: self.upload,
-            socket: Some(stream),
-        }
+    /// Returns the connection for another protocol, and the task that still sends the request's
+    /// body, which comes first.
+    pub(super) fn into_tunnel(self) -> (Connection, Option<UploadTask>) {
+        (*self.connection, self.upload)
     }
 }
 

@@ -28,6 +28,7 @@ use super::old_assets::AssetRequest;
 use super::pool::{AppConnection, IdleCheck};
 use super::request_log::RequestRecord;
 use super::response_body::{InFlight, ResponseBody};
+use super::upgrade::AppEnd;
 use super::user_token::RequestTokens;
 use crate::router::{Session, Upstream};
 
@@ -348,7 +349,7 @@ impl PreparedRequest {
         }
         let (client, protocols) = (self.upgrade.take(), self.protocols.as_deref());
         let switch = (client, protocols, context.websocket_close_code);
-        start_tunnel(head, reader.into_tunnel(), in_flight, switch)
+        start_tunnel(head, AppEnd::of_connection(reader), in_flight, switch)
     }
 
     /// Returns a new connection. If it serves this request only, the app is asked to close it.

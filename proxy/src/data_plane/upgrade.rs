@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Cursor};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, ready};
@@ -10,12 +10,12 @@ use std::task::{Poll, ready};
 use http::HeaderValue;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Chain, ReadBuf};
 
 use super::activity::ClientState;
 use super::client_streams::OpenStream;
-use super::exchange::UploadTask;
-use super::pool::ConnectionHandle;
+use super::exchange::{ResponseReader, UploadTask};
+use super::pool::{Connection, ConnectionHandle};
 use super::response_body::InFlight;
 use super::stream::Stream;
 use super::websocket::{self, FrameTracker, Sender};
@@ -158,6 +158,31 @@ async fn receive(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
         })
     })
     .await
+}
+
+// === impl AppEnd ===
+
+impl AppEnd<Chain<Cursor<Vec<u8>>, Stream>, Stream> {
+    /// Returns the end of a connection that is no longer one of HTTP.
+    pub(super) fn of_connection(reader: ResponseReader) -> Self {
+        let (connection, upload) = reader.into_tunnel();
+        let Connection {
+            stream,
+            received,
+            handle,
+            ..
+        } = connection;
+        // Bytes that came with the head of the response are the first of the tunnel. Their room is as
+        // large as for a response: it is not kept.
+        let received = Cursor::new(received.to_vec());
+        Self {
+            from_app: received.chain(stream.clone()),
+            to_app: stream.clone(),
+            handle,
+            upload,
+            socket: Some(stream),
+        }
+    }
 }
 
 // === impl Direction ===

@@ -24,6 +24,7 @@ use crate::data_plane::headers;
 use crate::data_plane::pool::AppConnection;
 use crate::data_plane::request_log::RequestRecord;
 use crate::data_plane::response_body::{InFlight, ResponseBody};
+use crate::data_plane::upgrade::AppEnd;
 use crate::data_plane::user_token::RequestTokens;
 use crate::router::Upstream;
 
@@ -114,7 +115,7 @@ pub(in crate::data_plane) async fn forward_as_stream(
             // A release that speaks HTTP/1 has taken over.
             AppConnection::Http1(connection) => match outgoing.exchange(connection).await {
                 Ok((head, reader)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                    let app = reader.into_tunnel();
+                    let app = AppEnd::of_connection(reader);
                     let switch = (upgrade.take(), protocols, context.websocket_close_code);
                     return start_tunnel(head, app, in_flight(upstream), switch);
                 }
