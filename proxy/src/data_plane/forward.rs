@@ -28,8 +28,9 @@ use super::old_assets::AssetRequest;
 use super::pool::{AppConnection, IdleCheck};
 use super::request_log::RequestRecord;
 use super::response_body::{InFlight, ResponseBody};
+use super::upgrade::AppEnd;
 use super::user_token::RequestTokens;
-use crate::router::{ResponseOutcome, Session, Upstream};
+use crate::router::{Session, Upstream};
 
 /// Forwards the requests of one client connection.
 #[derive(Clone, Debug)]
@@ -322,6 +323,8 @@ impl PreparedRequest {
                         client: self.client_address(context, client),
                         is_replayable,
                         tokens: self.tokens.as_ref(),
+                        protocols: self.protocols.as_deref(),
+                        upgrade: &mut self.upgrade,
                         outgoing: &mut self.outgoing,
                     };
                     let of = (context, client, record);
@@ -360,16 +363,9 @@ impl PreparedRequest {
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             return forward_response(head, reader, in_flight, self.version);
         }
-        match (self.upgrade.take(), &self.protocols) {
-            (Some(upgrade), Some(protocols)) => {
-                let close_code = context.websocket_close_code;
-                start_tunnel(head, reader, in_flight, upgrade, protocols, close_code)
-            }
-            (Some(_), None) | (None, _) => {
-                in_flight.upstream.count_response(ResponseOutcome::AppFault);
-                Err(ForwardError::Upgrade)
-            }
-        }
+        let (client, protocols) = (self.upgrade.take(), self.protocols.as_deref());
+        let switch = (client, protocols, context.websocket_close_code);
+        start_tunnel(head, AppEnd::of_connection(reader), in_flight, switch)
     }
 
     /// Returns a new connection. If it serves this request only, the app is asked to close it.
