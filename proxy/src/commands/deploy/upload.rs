@@ -82,7 +82,7 @@ pub(super) fn upload(
         .tempdir_in(folder)?;
     let copy = staging.path().join(name);
     copy_proved(original, digest, &copy, progress)?;
-    files::adopt_all(&copy, folder)?;
+    files::hand_over(&copy, folder)?;
     if upload_folder.same_content == SameContent::CopyAgain {
         // On a machine that has not seen it arrive, the latest time decides what is the newest. Best
         // effort: a share may set no times.
