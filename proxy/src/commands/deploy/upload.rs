@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime};
 use super::original::Original;
 use crate::commands::deployment_paths::DeploymentPaths;
 use crate::commands::progress::Progress;
+use crate::deployment::artifact_names::is_artifact;
 use crate::deployment::checksum_file;
 use crate::deployment::copy::{copy, shape};
 use crate::deployment::digest::{EntryKind, digest as digest_at, entries};
-use crate::deployment::drop_folder::is_artifact;
 use crate::os::{files, rights};
 use crate::release::Digest;
 
