@@ -1,5 +1,7 @@
 //! The handling of what instances report.
 
+use std::path::PathBuf;
+
 use super::instances::InstanceState;
 use super::journal::{Change, FailureDetails};
 use super::{Message, Supervisor};
@@ -145,11 +147,16 @@ impl<L: Launch> Supervisor<L> {
 
     /// Requests an artifact that is older than the refused newest one, and newer than what serves.
     pub(super) fn look_between(&self) {
-        let serving = self.instances.active();
-        let serving = serving.and_then(|(_, it)| self.releases.source_of(&it.release));
+        let serving = self.serving_source();
         if serving.is_some() {
             self.watcher.fall_back(serving);
         }
+    }
+
+    /// Returns the path at which the release was deployed that serves, if it is known.
+    pub(super) fn serving_source(&self) -> Option<PathBuf> {
+        let (_, active) = self.instances.active()?;
+        self.releases.source_of(&active.release)
     }
 
     /// Removes an instance that has no process, or none any more.

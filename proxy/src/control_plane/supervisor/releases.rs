@@ -103,6 +103,12 @@ impl Releases {
         self.get(id)?.source.clone()
     }
 
+    pub(super) fn set_source(&mut self, id: &ReleaseId, source: PathBuf) {
+        if let Some(accepted) = self.0.get_mut(id) {
+            accepted.source = Some(source);
+        }
+    }
+
     pub(super) fn with_digest(&self, digest: Digest) -> Option<ReleaseId> {
         let mut releases = self.0.values().map(|accepted| &accepted.release);
         let release = releases.find(|release| release.digest == digest)?;
