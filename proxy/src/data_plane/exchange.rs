@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use super::activity::TURN;
 use super::app_reader::AppReader;
 pub(super) use super::exchange_error::ExchangeError;
-use super::headers::{AddedFields, HeaderFlags};
+use super::headers::{AddedFields, HeaderFlags, strip_trailers};
 use super::pool::{Connection, ConnectionHandle, CutCause};
 use super::request_body::{BodyError, RequestBody};
 use super::stream::Stream;
@@ -275,7 +275,10 @@ impl AppReader for ResponseReader {
         loop {
             match self.decoder.decode(&mut self.connection.received) {
                 Ok(Decoded::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                Ok(Decoded::Trailers(map)) => return Poll::Ready(Some(Ok(Frame::trailers(map)))),
+                Ok(Decoded::Trailers(mut trailers)) => {
+                    strip_trailers(&mut trailers);
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
                 Ok(Decoded::End) => return Poll::Ready(None),
                 Ok(Decoded::More) => {}
                 Err(malformed) => return Poll::Ready(Some(Err(io::Error::other(malformed)))),

@@ -6,6 +6,7 @@ use std::path::Path;
 
 pub(crate) use super::entries::{Digests, Entry, EntryKind, Hashes, belongs_aside, entries};
 use super::file_error::NameFile as _;
+use super::source::SourceError;
 use super::transfer::{check_length, transfer};
 use crate::os::files;
 use crate::release::Digest;
@@ -25,7 +26,13 @@ pub fn digest(path: &Path) -> io::Result<Digest> {
 /// editors keep in it.
 pub(crate) fn digests(path: &Path) -> io::Result<Digests> {
     let mut hashes = Hashes::default();
-    if !fs::metadata(path).reading(path)?.is_dir() {
+    let kind = fs::metadata(path).reading(path)?.file_type();
+    if !kind.is_dir() {
+        if !kind.is_file() {
+            // To open or to read it might never end.
+            let special = SourceError::Special(path.to_owned());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, special));
+        }
         let mut file = files::open_for_reading(path).reading(path)?;
         let length = file.metadata().reading(path)?.len();
         transfer((&mut file, path), length, &mut hashes, |_| Ok(()))?;

@@ -366,3 +366,49 @@ fn who_reads_slowly_holds_up_the_other_end() {
         }
     }
 }
+
+#[test]
+fn a_connection_of_the_app_that_hangs_is_not_used_again() {
+    for to in [Http1, Http2] {
+        let server = Server::new(to, &[("--response-timeout", "1s"), ("--workers", "1")]);
+        let mut client = server.client(Http1);
+        client.request("GET", &[], true);
+        let mut hung = server.app();
+        hung.receive_request();
+        client.expect_status(504);
+        let mut client = server.client(Http1);
+        client.request("GET", &[], true);
+        let mut app = server.app();
+        app.receive_request();
+        app.respond("200", &[("content-length", "0")], true);
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        client.expect_response((answer, ""), true);
+    }
+}
+
+#[test]
+fn trailers_about_the_apps_connection_are_its_own() {
+    for from in [Http1, Http2] {
+        let server = Server::new(Http1, &[]);
+        let mut client = server.client(from);
+        let te = [("te", "trailers"), ("connection", "te")];
+        client.request("GET", if from == Http1 { &te } else { &te[..1] }, true);
+        let mut app = server.app();
+        app.receive_request();
+        app.respond("200", &[("trailer", "x-end")], false);
+        app.send_data("all");
+        let Exchange::Http1(wire) = &mut app else {
+            panic!("an app of HTTP/2");
+        };
+        wire.send("0\r\nConnection: close\r\nKeep-Alive: 1\r\nx-end: 3\r\nTE: a\r\n\r\n");
+        client.expect_response(
+            (
+                "HTTP/1.1 200 OK\r\ntrailer: x-end\r\ntransfer-encoding: chunked\r\n\r\n",
+                ":status 200\ntrailer: x-end\n",
+            ),
+            false,
+        );
+        client.expect_data("all");
+        client.expect_trailers("x-end", "3");
+    }
+}

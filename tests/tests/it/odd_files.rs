@@ -102,3 +102,13 @@ fn commands_show_control_characters_instead_of_sending_them() {
         }
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn the_digest_of_a_pipe_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    make_pipe(&pipe);
+    let ended = command::run(&["digest", pipe.to_str().unwrap()]);
+    ended.with(1).saying(&["neither a file nor a folder"]);
+}

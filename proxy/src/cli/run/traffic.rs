@@ -172,7 +172,7 @@ pub struct SessionOptions {
     /// Let a client that is known by a cookie go on reaching the release on which its session began:
     /// `cookie` or `cookie=NAME`; the name is `handoff` otherwise
     ///
-    /// handoff sets the cookie itself, and the app never sees it. New clients always get the active
+    /// handoff sets the cookie itself; the app gets it with all others. New clients always get the active
     /// release. A crash, a rollback, and --max-draining end sessions at once.
     #[arg(long, value_name = "cookie[=NAME]", value_parser = parse_sticky)]
     pub sticky: Option<SessionCookie>,

@@ -14,6 +14,7 @@ use super::connection::{AppStream, OpenStream};
 use super::head::{request_head, response_head};
 use super::reader::{BodyEnd, StreamReader};
 use super::upload::StreamUpload;
+use crate::data_plane::app_connection::CutCause;
 use crate::data_plane::exchange::{ExchangeError, OutgoingRequest};
 use crate::data_plane::request_body::RequestBody;
 use crate::data_plane::wire::Head;
@@ -95,6 +96,10 @@ pub(super) async fn send(
     let answer = match answered {
         Ok(answer) => answer,
         Err(NoAnswer::Exchange(error)) => {
+            // If it hangs, others would wait there as well.
+            if matches!(error, ExchangeError::Cut(CutCause::TimedOut)) {
+                open.mark_leaving();
+            }
             let effect = StreamEffect::Any;
             return Err(StreamFailure { error, effect });
         }

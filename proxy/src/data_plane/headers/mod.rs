@@ -286,6 +286,23 @@ fn is_host(host: &[u8]) -> bool {
     }
 }
 
+/// Removes those of an app's trailers that are about a connection or the framing on it (RFC 9110,
+/// section 6.5.1); in HTTP/2 each of them would end the stream.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    for name in [
+        &header::CONNECTION,
+        &KEEP_ALIVE,
+        &PROXY_CONNECTION,
+        &header::TE,
+        &header::TRAILER,
+        &header::TRANSFER_ENCODING,
+        &header::UPGRADE,
+        &header::CONTENT_LENGTH,
+    ] {
+        trailers.remove(name);
+    }
+}
+
 /// Removes the fields of this connection (RFC 9110, section 7.6.1): `Connection`, the fields that
 /// it names, and those that older senders do not name there.
 ///
