@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use tests::{Running, Site, app, folder};
+use tests::{Running, Site, app};
 
 /// Starts `v2`, which arrived after `v1`.
 fn serving_v2() -> Running {
@@ -115,7 +115,7 @@ fn a_release_folder_that_is_emptied_or_moved_away_serves_on() {
     let build = |version: &str| {
         let app = tests::binaries::sample_app().display();
         let script = format!("exec '{app}' -port $PORT --version-name {version}\n");
-        folder(version, &[("start.sh", &script)])
+        tests::folder(version, &[("start.sh", &script)])
     };
     let site = Site::watching_a_folder().running(&["sh", "start.sh"]);
     let site = site.start(build("v1"));

@@ -201,7 +201,10 @@ impl<L: Launch> Supervisor<L> {
     ) {
         let reason = self.describe_refusal(generation, &release, cause);
         let launch = generation.map(|generation| generation.0);
-        if matches!(cause, RefusalCause::RolledBack | RefusalCause::Aborted) {
+        if matches!(
+            cause,
+            RefusalCause::RolledBack | RefusalCause::Aborted | RefusalCause::Expired
+        ) {
             tracing::info!(
                 event = "release_refused",
                 generation = launch,
@@ -265,7 +268,14 @@ impl<L: Launch> Supervisor<L> {
                 self.report_canary(generation).or_else(trial)
             }),
             RefusalCause::RolledBack => Some("a rollback was requested".to_owned()),
-            RefusalCause::Aborted => Some("it was staged and not promoted".to_owned()),
+            RefusalCause::Aborted => Some("it was staged, and aborted".to_owned()),
+            RefusalCause::Expired => {
+                let canary = generation.and_then(|generation| self.report_canary(generation));
+                let why = |canary| format!("its canary did not end in time: {canary}");
+                let not_canary =
+                    || "it was staged, and not promoted within --stage-timeout".to_owned();
+                Some(canary.map_or_else(not_canary, why))
+            }
         };
         reason.unwrap_or_else(|| "it failed".to_owned())
     }
