@@ -1,10 +1,11 @@
 //! The drop folder: the newest artifact in it, by arrival.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
@@ -44,10 +45,10 @@ pub struct DropFolder {
     memory: Option<ArrivalMemory>,
     /// Content of its file.
     remembered: String,
-    /// True once a pointer file has said what to run.
-    pub is_overruled: bool,
+    /// The artifact that a pointer file named last.
+    pointed: Option<PathBuf>,
     /// Marks of folders, with the times of modification at which they were made.
-    marks: HashMap<PathBuf, (SystemTime, String)>,
+    marks: HashMap<PathBuf, (SystemTime, FolderMark)>,
 }
 
 /// The folder of this machine in which the order is remembered.
@@ -73,11 +74,20 @@ struct Arrived {
     /// Its path, once it was found by this process.
     path: Option<PathBuf>,
     birth: Option<Birth>,
+    /// Files that lie directly in it, if it is a folder.
+    files: Option<Arc<[(OsString, u64)]>>,
 }
 
-/// The identity of a file or folder, which it keeps under another name, and the time at which it was
-/// made: identities are used again.
-type Birth = (FileIdentity, SystemTime);
+/// The mark of a folder, and the names and inodes of the files that lie directly in it, in their order.
+#[derive(Clone, Debug)]
+struct FolderMark {
+    mark: String,
+    files: Arc<[(OsString, u64)]>,
+}
+
+/// The identity of a file or folder and the times at which it was made and modified, which it keeps under
+/// another name. Identities are used again.
+type Birth = (FileIdentity, SystemTime, SystemTime);
 
 struct Found {
     path: PathBuf,
@@ -85,6 +95,7 @@ struct Found {
     /// The mark of a folder as version 0.1 made it.
     former_mark: Option<String>,
     birth: Option<Birth>,
+    files: Option<Arc<[(OsString, u64)]>>,
     time: SystemTime,
 }
 
@@ -140,22 +151,24 @@ impl DropFolder {
             if !metadata.is_file() && !metadata.is_dir() {
                 continue;
             }
-            let (mark, former_mark) = if metadata.is_dir() {
-                let mark = self.mark_of_folder(&path, &metadata);
-                (mark, Some(mark_of(&name, &metadata)))
+            let (mark, former_mark, files) = if metadata.is_dir() {
+                let FolderMark { mark, files } = self.mark_of_folder(&path, &metadata);
+                (mark, Some(mark_of(&name, &metadata)), Some(files))
             } else {
-                (mark_of(&name, &metadata), None)
+                (mark_of(&name, &metadata), None, None)
             };
             let time = match by {
                 TimeOfArrival::Modified => metadata.modified()?,
                 TimeOfArrival::Changed => files::arrival(&metadata),
             };
-            let created = metadata.created().ok();
+            let identity = files::identity(&metadata);
+            let times = metadata.created().ok().zip(metadata.modified().ok());
             found.push(Found {
                 path,
                 mark,
                 former_mark,
-                birth: created.map(|created| (files::identity(&metadata), created)),
+                files,
+                birth: times.map(|(created, modified)| (identity, created, modified)),
                 time,
             });
         }
@@ -188,6 +201,16 @@ impl DropFolder {
         self.serving_path = Some(path);
     }
 
+    /// Notes that a pointer file names an artifact, which needs not be in this folder.
+    pub fn note_pointed(&mut self, artifact: &Path) {
+        self.pointed = Some(artifact.to_owned());
+    }
+
+    /// Returns true if the artifact serves that a pointer file named last.
+    pub fn is_pointed_serving(&self) -> bool {
+        self.pointed.is_some() && self.pointed == self.serving_path
+    }
+
     /// Returns true if the last scan found only artifacts that are older than the one that serves, which
     /// was removed.
     pub fn is_serving_removed(&self) -> bool {
@@ -216,7 +239,7 @@ impl DropFolder {
             let same_path = (self.order.iter()).position(|known| known.path.as_ref() == path);
             let known = match same_path {
                 Some(known) if self.returning.contains(&found.path) => Some(known),
-                Some(_) => None,
+                Some(known) => Some(known).filter(|known| self.order[*known].has_lost_files(found)),
                 None => self.order.iter().position(|known| {
                     let was_at = known.path.as_deref();
                     known.birth.is_some()
@@ -275,6 +298,7 @@ impl DropFolder {
                 mark: found.mark.clone(),
                 path: Some(found.path.clone()),
                 birth: found.birth,
+                files: found.files.clone(),
             };
             (place(found), arrived)
         }));
@@ -289,7 +313,7 @@ impl DropFolder {
     }
 
     /// Returns a text that is the same while the folder and the files in it are.
-    fn mark_of_folder(&mut self, path: &Path, metadata: &fs::Metadata) -> String {
+    fn mark_of_folder(&mut self, path: &Path, metadata: &fs::Metadata) -> FolderMark {
         let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         if let Some((at, mark)) = self.marks.get(path)
             && *at == modified
@@ -305,12 +329,15 @@ impl DropFolder {
         let mut hash = Sha256::new_with_prefix(name_of(path));
         hash.update([0]);
         hash.update(files::inode(metadata).to_le_bytes());
-        for (name, inode) in files {
+        for (name, inode) in &files {
             hash.update(name.as_encoded_bytes());
             hash.update([0]);
             hash.update(inode.to_le_bytes());
         }
-        let mark = finish_mark(hash);
+        let mark = FolderMark {
+            mark: finish_mark(hash),
+            files: files.into(),
+        };
         self.marks.insert(path.to_owned(), (modified, mark.clone()));
         mark
     }
@@ -327,6 +354,7 @@ impl DropFolder {
                 mark: mark.to_owned(),
                 path: None,
                 birth: None,
+                files: None,
             });
         }
         self.remembered = lines;
@@ -358,6 +386,20 @@ impl DropFolder {
             );
         }
         self.remembered = lines;
+    }
+}
+
+// === impl Arrived ===
+
+impl Arrived {
+    /// Returns true if only files were removed from this folder.
+    fn has_lost_files(&self, found: &Found) -> bool {
+        let (Some(before), Some(files)) = (&self.files, &found.files) else {
+            return false;
+        };
+        let folder = |birth: Option<Birth>| birth.map(|(identity, made, _)| (identity, made));
+        let is_same_folder = self.birth.is_some() && folder(self.birth) == folder(found.birth);
+        is_same_folder && files.iter().all(|file| before.binary_search(file).is_ok())
     }
 }
 
@@ -652,6 +694,13 @@ mod tests {
             assert_eq!(newest(&mut seen, folder.path()).unwrap(), "app-10");
             fs::write(release("app-9").join("index"), "in place").unwrap();
             assert_eq!(newest(&mut remembered(), folder.path()).unwrap(), "app-10");
+            // Somebody tidies up an older one, or removes it and is interrupted.
+            fs::remove_file(release("app-9").join("index")).unwrap();
+            assert_eq!(newest(&mut seen, folder.path()).unwrap(), "app-10");
+            fs::write(release("app-9").join("index"), "again").unwrap();
+            assert_eq!(newest(&mut seen, folder.path()).unwrap(), "app-9");
+            fs::write(release("app-10").join("more"), "").unwrap();
+            assert_eq!(newest(&mut seen, folder.path()).unwrap(), "app-10");
             // As a deployer replaces files.
             fs::write(release("app-9").join("index.new"), "other").unwrap();
             fs::rename(

@@ -129,11 +129,12 @@ impl Source {
             Self::Artifact(path) => target_at(path.clone()),
             Self::Pointer { file, folder } => match (files::read_small(file), folder) {
                 (Ok(content), _) => {
-                    drop_folder.is_overruled = true;
-                    pointed(file, &content)
+                    let target = pointed(file, &content)?;
+                    drop_folder.note_pointed(&target.path);
+                    Ok(target)
                 }
                 (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
-                    if drop_folder.is_overruled {
+                    if drop_folder.is_pointed_serving() {
                         return Err(SourceError::NoPointer(file.clone(), folder.clone()));
                     }
                     newest(folder, Some(file), drop_folder)
@@ -320,5 +321,37 @@ mod tests {
         fs::remove_file(path("pointer")).unwrap();
         let newest = Source::Folder(folder.path().to_owned()).target(&mut seen);
         assert!(matches!(newest, Err(SourceError::Empty(_))), "{newest:?}");
+    }
+
+    #[test]
+    fn without_its_pointer_file_the_drop_folder_counts_unless_what_was_named_serves() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("releases")).unwrap();
+        fs::write(path("releases/one"), "1").unwrap();
+        fs::write(path("other"), "2").unwrap();
+        let source = Source::Pointer {
+            file: path("pointer"),
+            folder: Some(path("releases")),
+        };
+        let mut seen = DropFolder::default();
+        let mut target = |serving: &str| {
+            seen.set_serving(Some(path(serving)));
+            source.target(&mut seen).map(|target| target.path)
+        };
+        assert_eq!(target("releases/one").unwrap(), path("releases/one"));
+        fs::write(path("pointer"), "other").unwrap();
+        assert_eq!(target("releases/one").unwrap(), path("other"));
+        // It was refused, and its deploy taken back.
+        fs::remove_file(path("pointer")).unwrap();
+        assert_eq!(target("releases/one").unwrap(), path("releases/one"));
+        fs::write(path("pointer"), "other").unwrap();
+        assert_eq!(target("other").unwrap(), path("other"));
+        fs::remove_file(path("pointer")).unwrap();
+        let removed = target("other");
+        assert!(
+            matches!(removed, Err(SourceError::NoPointer(..))),
+            "{removed:?}"
+        );
     }
 }

@@ -126,6 +126,20 @@ impl Command {
             }
         }
     }
+
+    /// Returns true if a file that the command names is in the deployed folder and not in the private copy
+    /// of it: something has removed it there.
+    pub fn misses_file(&self, release: &Release, deployed: &Path) -> bool {
+        let words = self.program.iter().chain(&self.args);
+        let mut names = words
+            .flat_map(|word| word.split_whitespace())
+            .map(Path::new);
+        names.any(|name| {
+            name.is_relative()
+                && !release.artifact.join(name).exists()
+                && deployed.join(name).is_file()
+        })
+    }
 }
 
 impl fmt::Display for Command {

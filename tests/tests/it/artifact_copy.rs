@@ -329,6 +329,28 @@ mod with_file_systems {
     }
 
     #[test]
+    fn a_copy_that_was_emptied_is_made_again() {
+        let app = tests::binaries::sample_app().display();
+        let script = format!("exec '{app}' -port $PORT --version-name v1\n");
+        let site = Site::watching_a_pointer().running(&["sh", "start.sh"]);
+        let site = site.start(folder("v1", &[("start.sh", &script)]));
+        let serving = || {
+            let status = site.status();
+            status.active.as_ref().and_then(|active| active.pid)
+        };
+        let pid = serving().expect("it serves");
+        let workdir = fs::read_link(format!("/proc/{pid}/cwd")).expect("its copy");
+        // As a program that removes old files, and no folders.
+        fs::remove_file(workdir.join("start.sh")).expect("its script");
+        signal(pid, Signal::KILL);
+        site.await_log("copy_restored");
+        site.wait_until("another one serves", |_| {
+            serving().is_some_and(|other| other != pid)
+        });
+        site.await_version("v1");
+    }
+
+    #[test]
     fn what_is_not_to_be_copied_runs_where_it_is() {
         let site = Site::watching_a_pointer()
             .with("--copy", "never")

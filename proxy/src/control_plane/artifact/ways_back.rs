@@ -16,6 +16,11 @@ const MAX_SCRIPT: u64 = 64 * 1024;
 /// Maximum number of scripts that one of them starts.
 const MAX_SCRIPTS: usize = 32;
 
+/// Programs that start others by their names, from the environment in their working directory.
+const RUNNERS: [&str; 8] = [
+    "uv", "poetry", "pipenv", "pdm", "rye", "hatch", "npx", "bundle",
+];
+
 /// The command line and the scripts in a private copy that it starts, as far as their texts tell.
 struct Started {
     text: String,
@@ -153,15 +158,46 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Returns true if a command line or a script has a word that is the path of another script, or its name
-/// in a text that names its folder, as for `PATH`.
+/// where a program is looked for in the script's folder: the text names that folder, as for `PATH`, or a
+/// program that knows it.
 fn starts_script(text: &str, script: &WayBack) -> bool {
     let script = Path::new(&script.name);
     let Some(name) = script.file_name() else {
         return false;
     };
     let folder = script.parent().and_then(Path::to_str);
-    let has_folder = folder.is_some_and(|folder| text.contains(folder));
-    words(text)
-        .map(Path::new)
-        .any(|word| word.file_name() == Some(name) && (has_folder || word.components().count() > 1))
+    let is_searched = folder.is_some_and(|folder| text.contains(folder))
+        || words(text).any(|word| RUNNERS.contains(&word));
+    words(text).map(Path::new).any(|word| {
+        word.file_name() == Some(name) && (is_searched || word.components().count() > 1)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_is_started_by_its_path_or_by_its_name_where_its_folder_is_searched() {
+        let script = WayBack {
+            name: ".venv/bin/gunicorn".to_owned(),
+            kind: WayBackKind::Start,
+        };
+        for text in [
+            ".venv/bin/gunicorn app:app",
+            "sh -c 'exec $HERE/.venv/bin/gunicorn'",
+            "PATH=$PWD/.venv/bin:$PATH\nexec gunicorn app:app",
+            "uv run gunicorn app:app",
+            "poetry run gunicorn app:app",
+        ] {
+            assert!(starts_script(text, &script), "{text}");
+        }
+        for text in [
+            "gunicorn app:app",
+            ".venv/bin/python -m gunicorn_like",
+            "node server.js",
+        ] {
+            assert!(!starts_script(text, &script), "{text}");
+        }
+    }
 }

@@ -172,12 +172,15 @@ impl<L: Launch> Supervisor<L> {
             reason,
             message: Message::Gone(generation),
         };
-        if !release.artifact.exists() {
+        let deployed = self.releases.source_of(&release.id);
+        let misses_file = |deployed| self.settings.command.misses_file(release, deployed);
+        if !release.artifact.exists() || deployed.as_deref().is_some_and(misses_file) {
             // A program that cleans caches has removed the copy: the release is as good as before.
-            let deployed = self.releases.source_of(&release.id);
             self.watcher.restore(release.clone(), deployed);
             let artifact = release.artifact.display();
-            return Err(machines_fault(format!("its copy {artifact} is gone")));
+            return Err(machines_fault(format!(
+                "its copy {artifact} is gone, or a part of it"
+            )));
         }
         let (port, ports) = choose_ports(&self.settings.port_names)
             .map_err(|error| machines_fault(format!("no free port: {error}")))?;
