@@ -151,13 +151,16 @@ fn place_of_heartbeat(json: &[u8]) -> Option<(u64, usize)> {
 /// sidecar. On a full disk it gets the room that was kept for it, and keeps that.
 fn write(file: &Path, json: &[u8]) -> io::Result<()> {
     let reserve = [file.with_file_name(RESERVE_NAME)];
-    match (write_with_reserve(file, &reserve, json), file.parent()) {
+    match (
+        write_with_reserve(file, &reserve, RESERVE, json),
+        file.parent(),
+    ) {
         (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
             make_folder(folder)?;
-            write_with_reserve(file, &reserve, json)
+            write_with_reserve(file, &reserve, RESERVE, json)
         }
         (Err(error), _) if is_full(&error) => overwrite(file, json)
-            .or_else(|_| write_with_reserve(file, &files_of_the_dead(file), json)),
+            .or_else(|_| write_with_reserve(file, &files_of_the_dead(file), RESERVE, json)),
         (written, _) => written,
     }
 }

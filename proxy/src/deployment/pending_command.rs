@@ -105,7 +105,7 @@ fn change(state: &Path, apply: impl FnOnce(&mut Desired) -> bool) -> io::Result<
     }
     let json = serde_json::to_vec_pretty(&desired)?;
     await_other_time(&file);
-    files::write_with_reserve(&file, &reserves(state), &json)?;
+    files::write_with_reserve(&file, &reserves(state), RESERVE, &json)?;
     Ok(desired)
 }
 

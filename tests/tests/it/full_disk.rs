@@ -16,6 +16,7 @@ fn with_state_on(disk: &Mount) -> Running {
     fs::remove_dir_all(&state).expect("a state folder");
     symlink(disk.path(), &state).expect("a link");
     site.start_again();
+    site.await_version("v1");
     site.deploy("v2");
     site.await_version("v2");
     site

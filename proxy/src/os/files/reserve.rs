@@ -21,19 +21,34 @@ pub fn keep_reserve(reserve: &Path, size: usize) -> io::Result<()> {
 /// Writes a file as [`write_atomically`]; on a full disk into the room at the first of `reserves` that
 /// has enough, where the room of the file before, if that is as large, is kept from then on.
 ///
-/// Blanks follow the content then, so that the file keeps its room.
+/// Blanks follow the content then, so that the file keeps its room. A file of `size`, which it has from
+/// a reserve, is given up only for new reserves of that size.
 ///
 /// # Errors
 /// As [`write_atomically`], and on a full disk if none of `reserves` has enough room.
-pub fn write_with_reserve(path: &Path, reserves: &[PathBuf], content: &[u8]) -> io::Result<()> {
-    match write_atomically(path, content) {
-        Err(error) if is_full(&error) => {
-            let mut reserves = reserves.iter();
-            let is_written =
-                reserves.any(|reserve| write_to_reserve(path, reserve, content).is_ok());
-            if is_written { Ok(()) } else { Err(error) }
+pub fn write_with_reserve(
+    path: &Path,
+    reserves: &[PathBuf],
+    size: usize,
+    content: &[u8],
+) -> io::Result<()> {
+    let keep_all = || {
+        let mut reserves = reserves.iter();
+        reserves.all(|reserve| keep_reserve(reserve, size).is_ok())
+    };
+    let full = if length(path) < size as u64 || keep_all() {
+        match write_atomically(path, content) {
+            Err(error) if is_full(&error) => error,
+            other => return other,
         }
-        other => other,
+    } else {
+        io::ErrorKind::StorageFull.into()
+    };
+    let mut reserves = reserves.iter();
+    if reserves.any(|reserve| write_to_reserve(path, reserve, content).is_ok()) {
+        Ok(())
+    } else {
+        Err(full)
     }
 }
 
