@@ -79,7 +79,8 @@ pub(crate) fn routes(
         .route("/protocol", get(protocol))
         .route(answers::PAGE, get(page))
         .route(&answers::asset_path(app.version), get(asset))
-        .route("/ws", get(websocket::echo).with_state(&app.stopping));
+        // Any method, as a WebSocket over HTTP/2 is a CONNECT.
+        .route("/ws", any(websocket::echo).with_state(&app.stopping));
     if let Some(path) = stop_path {
         router = router.route(path, post(stop));
     }

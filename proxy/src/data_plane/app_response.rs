@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use http::{HeaderValue, Response, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::activity::ClientState;
 use super::app_body::AppBody;
@@ -14,14 +15,14 @@ use super::bound::Binding;
 use super::connections::Client;
 use super::context::ForwardContext;
 use super::error::ForwardError;
-use super::exchange::{OutgoingRequest, ResponseReader};
+use super::exchange::OutgoingRequest;
 use super::grpc_body::GrpcBody;
 use super::headers::{self, UpgradeField};
 use super::old_assets::AssetRequest;
 use super::pool::AppConnection;
 use super::request_log::RequestRecord;
 use super::response_body::{InFlight, ResponseBody};
-use super::upgrade::spawn_tunnel;
+use super::upgrade::{AppEnd, spawn_tunnel};
 use super::wire::Head;
 use crate::router::ResponseOutcome;
 
@@ -138,33 +139,39 @@ fn rewrite(head: &mut Head, in_flight: &InFlight) -> Result<(), ForwardError> {
     rewritten.map_err(ForwardError::BadResponse)
 }
 
-/// Switches both sides to the protocol that the app has accepted among `protocols`.
-pub(super) fn start_tunnel(
+/// Switches both sides to the protocol that the app has accepted.
+///
+/// The switch consists of the client's side and the protocols that it asked for, if it did, and the
+/// status with which a WebSocket is closed that has to end.
+pub(super) fn start_tunnel<R, W>(
     mut head: Head,
-    reader: ResponseReader,
+    app: AppEnd<R, W>,
     mut in_flight: InFlight,
-    client: OnUpgrade,
-    protocols: &HeaderValue,
-    close_code: u16,
-) -> Result<Response<ResponseBody>, ForwardError> {
-    let protocol = headers::accepted_protocol(&head.headers, protocols);
+    (client, protocols, close_code): (Option<OnUpgrade>, Option<&HeaderValue>, u16),
+) -> Result<Response<ResponseBody>, ForwardError>
+where
+    R: AsyncRead + Unpin + 'static,
+    W: AsyncWrite + Unpin + 'static,
+{
+    let protocol = protocols.and_then(|asked| headers::accepted_protocol(&head.headers, asked));
+    let switch = client.zip(protocol);
     let rewritten = headers::rewrite_response(
         head.status,
         &mut head.headers,
         head.flags,
         UpgradeField::Keep,
     );
-    let outcome = if protocol.is_none() || rewritten.is_err() {
+    let outcome = if switch.is_none() || rewritten.is_err() {
         ResponseOutcome::AppFault
     } else {
         ResponseOutcome::NoFault
     };
     in_flight.upstream.count_response(outcome);
     rewritten.map_err(ForwardError::BadResponse)?;
-    let protocol = protocol.ok_or(ForwardError::Upgrade)?;
+    let (client, protocol) = switch.ok_or(ForwardError::Upgrade)?;
     in_flight.client.activity.enter(ClientState::Tunnel);
     in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
-    spawn_tunnel(client, reader, in_flight, &protocol, close_code);
+    spawn_tunnel(client, app, in_flight, &protocol, close_code);
     Ok(build_response(head, ResponseBody::Empty))
 }
 

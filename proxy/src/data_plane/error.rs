@@ -74,6 +74,7 @@ impl ForwardError {
             Self::NoResponse(
                 ExchangeError::ClientBody(_)
                 | ExchangeError::Deadline
+                | ExchangeError::NoWebSockets
                 | ExchangeError::Cut(CutCause::Evicted | CutCause::BrokenRequest),
             )
             | Self::BadRequest(_)
@@ -93,7 +94,9 @@ impl ForwardError {
                 | ExchangeError::Cut(CutCause::BrokenRequest),
             ) => StatusCode::BAD_REQUEST,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::Connect | Self::TraceEndsHere => StatusCode::NOT_IMPLEMENTED,
+            Self::Connect | Self::TraceEndsHere | Self::NoResponse(ExchangeError::NoWebSockets) => {
+                StatusCode::NOT_IMPLEMENTED
+            }
             Self::Hold(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoResponse(ExchangeError::ClientBody(BodyError::Overdue)) => {
                 StatusCode::REQUEST_TIMEOUT

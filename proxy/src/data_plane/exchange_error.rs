@@ -31,6 +31,12 @@ pub(super) enum ExchangeError {
     /// The time has passed for which the client of a gRPC call waits.
     #[error("the call's own deadline has passed (grpc-timeout)")]
     Deadline,
+    /// The app speaks HTTP/2, and takes no WebSockets over it.
+    #[error(
+        "the application has not announced that it takes WebSockets over HTTP/2 \
+         (SETTINGS_ENABLE_CONNECT_PROTOCOL, RFC 8441)"
+    )]
+    NoWebSockets,
     /// The client's body did not arrive.
     #[error(transparent)]
     ClientBody(BodyError),

@@ -7,6 +7,7 @@
 
 use std::convert::Infallible;
 use std::error::Error as _;
+use std::future::ready;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Once};
@@ -14,7 +15,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -74,6 +75,8 @@ struct StreamService {
     context: Rc<ForwardContext>,
     client: Rc<Client>,
     streams: Rc<ClientStreams>,
+    /// Maximum number of fields of a request; the library limits their size.
+    max_headers: usize,
 }
 
 /// The body of a stream's response.
@@ -102,6 +105,7 @@ pub(super) async fn serve(
         context: Rc::clone(&context),
         client: Rc::clone(&client),
         streams: Rc::clone(&streams),
+        max_headers: settings.max_headers,
     };
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
@@ -258,6 +262,15 @@ impl hyper::service::Service<Request<Incoming>> for StreamService {
         let is_websocket = http2_websocket::use_upgrade(&mut request);
         use_origin_form(&mut request);
         join_cookies(request.headers_mut());
+        if request.headers().len() > self.max_headers {
+            let body = StreamBody {
+                body: ResponseBody::Empty,
+                open,
+            };
+            let mut refused = Response::new(body);
+            *refused.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Box::pin(ready(Ok(refused)));
+        }
         let stream = Rc::new(Client {
             peer: self.client.peer.clone(),
             // What ends a connection of HTTP/1 ends a stream alone.

@@ -78,6 +78,7 @@ mod stream;
 mod upgrade;
 mod user_token;
 pub mod websocket;
+mod websocket_key;
 pub mod wire;
 mod worker;
 

@@ -10,12 +10,12 @@ use std::task::{Poll, ready};
 use http::HeaderValue;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Chain, ReadBuf};
 
 use super::activity::ClientState;
 use super::client_streams::OpenStream;
 use super::exchange::{ResponseReader, UploadTask};
-use super::pool::ConnectionHandle;
+use super::pool::{Connection, ConnectionHandle};
 use super::response_body::InFlight;
 use super::stream::Stream;
 use super::websocket::{self, FrameTracker, Sender};
@@ -29,6 +29,17 @@ const TUNNEL_TURN: u32 = 16 * 1024;
 thread_local! {
     /// The buffer of all tunnels of a worker: only what was received is kept for one, until it is sent.
     static BUFFER_OF_ALL: RefCell<[u8; BUFFER]> = const { RefCell::new([0; BUFFER]) };
+}
+
+/// The app's end of a tunnel: what is read from it, and what is written to it.
+pub(super) struct AppEnd<R, W> {
+    pub(super) from_app: R,
+    pub(super) to_app: W,
+    pub(super) handle: Rc<ConnectionHandle>,
+    /// The rest of the request, which comes before the new protocol.
+    pub(super) upload: Option<UploadTask>,
+    /// The socket, if no other request is on it. What a stream has not sent to the end is reset without.
+    pub(super) socket: Option<Stream>,
 }
 
 /// One direction of a tunnel.
@@ -46,22 +57,33 @@ struct Direction {
 ///
 /// It is in flight until it ends, and is cut with its class. When a WebSocket is to close, both
 /// sides get a close frame of status `close_code`.
-pub(super) fn spawn_tunnel(
+pub(super) fn spawn_tunnel<R, W>(
     client: OnUpgrade,
-    reader: ResponseReader,
+    app: AppEnd<R, W>,
     in_flight: InFlight,
     protocol: &HeaderValue,
     close_code: u16,
-) {
+) where
+    R: AsyncRead + Unpin + 'static,
+    W: AsyncWrite + Unpin + 'static,
+{
     let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
-    let (app, upload) = reader.into_tunnel();
-    let handle = Rc::clone(&app.handle);
-    handle.mark_tunnel();
+    app.handle.mark_tunnel();
     let end = Rc::clone(&in_flight.client);
-    let streams = [end.stream.clone(), app.stream.clone()];
     tokio::task::spawn_local(async move {
+        let AppEnd {
+            from_app,
+            to_app,
+            handle,
+            upload,
+            socket,
+        } = app;
+        let reset = || {
+            end.stream.reset_on_close();
+            socket.iter().for_each(Stream::reset_on_close);
+        };
         let Some(client) = complete_request(client, upload, &handle).await else {
-            return streams.iter().for_each(Stream::reset_on_close);
+            return reset();
         };
         let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
         let direction = |sender| Direction {
@@ -70,10 +92,6 @@ pub(super) fn spawn_tunnel(
             close_code,
             stream: end.open.stream().cloned(),
         };
-        // Bytes that came with the head of the response are the first of the tunnel.
-        let from_app = Cursor::new(app.received.to_vec()).chain(app.stream.clone());
-        // Their room is as large as for a response.
-        drop((app.received, app.out));
         let mut copied = pin!(async {
             let to_client = async {
                 direction(Sender::Server)
@@ -82,7 +100,7 @@ pub(super) fn spawn_tunnel(
                 end.activity.enter(ClientState::EndingTunnel);
                 Ok(())
             };
-            let to_app = direction(Sender::Client).copy(from_client, app.stream, &handle);
+            let to_app = direction(Sender::Client).copy(from_client, to_app, &handle);
             tokio::try_join!(to_app, to_client)
         });
         let mut tracking = None;
@@ -100,7 +118,7 @@ pub(super) fn spawn_tunnel(
             copied = copied => if let Err(error) = copied {
                 tracing::debug!(event = "tunnel_failed", %error, "a tunnel ended early");
                 // Neither side may take this for a regular end.
-                streams.iter().for_each(Stream::reset_on_close);
+                reset();
             },
             () = handle.wait_until_cut() => {}
         }
@@ -140,6 +158,31 @@ async fn receive(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
         })
     })
     .await
+}
+
+// === impl AppEnd ===
+
+impl AppEnd<Chain<Cursor<Vec<u8>>, Stream>, Stream> {
+    /// Returns the end of a connection that is no longer one of HTTP.
+    pub(super) fn of_connection(reader: ResponseReader) -> Self {
+        let (connection, upload) = reader.into_tunnel();
+        let Connection {
+            stream,
+            received,
+            handle,
+            ..
+        } = connection;
+        // Bytes that came with the head of the response are the first of the tunnel. Their room is as
+        // large as for a response: it is not kept.
+        let received = Cursor::new(received.to_vec());
+        Self {
+            from_app: received.chain(stream.clone()),
+            to_app: stream.clone(),
+            handle,
+            upload,
+            socket: Some(stream),
+        }
+    }
 }
 
 // === impl Direction ===

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::control_command::ControlCommand;
 use super::desired::{Desired, FILE_NAME, SCHEMA, next_serial};
 use super::rollout::Rollout;
+use super::unix_millis::UnixMillis;
 use crate::os::files;
 
 /// Name of the file that is locked while the other one is changed.
@@ -16,6 +17,8 @@ const LOCK_NAME: &str = "desired.lock";
 /// command there is takes one and leaves none.
 const RESERVE_NAMES: [&str; 2] = ["desired.reserve", "desired.reserve2"];
 const RESERVE: usize = 16 * 1024;
+/// Maximum age of a rollback that another one may join: some sidecar may never read it.
+const MOMENT: Duration = Duration::from_secs(5);
 /// Resolution of the times of files: a tick of the kernel.
 const TIME_RESOLUTION: Duration = Duration::from_millis(10);
 
@@ -40,8 +43,8 @@ pub fn write_command(state: &Path, command: ControlCommand) -> io::Result<Pendin
     Ok(PendingCommand { command, written })
 }
 
-/// Requests a rollback to the release before, unless somebody has after the serial `seen`, which a
-/// sidecar has published: two who are alarmed by the same release do not go back twice.
+/// Requests a rollback to the release before, unless somebody has a moment ago, after the serial
+/// `seen`, which a sidecar has published: two who are alarmed by the same release do not go back twice.
 ///
 /// # Errors
 /// When the file cannot be read or written.
@@ -49,7 +52,10 @@ pub fn write_rollback(state: &Path, seen: Option<u64>) -> io::Result<PendingComm
     let command = ControlCommand::Rollback(None);
     let written = change(state, |desired| {
         let before = desired.rollback.as_ref().filter(|it| it.to.is_none());
-        let is_new = before.is_none_or(|before| Some(before.serial) <= seen);
+        let is_new = before.is_none_or(|before| {
+            let age = UnixMillis::now().0.abs_diff(before.serial);
+            Some(before.serial) <= seen || Duration::from_millis(age) > MOMENT
+        });
         if is_new {
             desired.apply(&command);
         }
@@ -184,7 +190,6 @@ mod tests {
 
     use super::*;
     use crate::deployment::desired::NumberedCommand;
-    use crate::deployment::status::UnixMillis;
     use crate::release::Digest;
 
     /// The file as any program reads it.
@@ -274,6 +279,10 @@ mod tests {
             other.number() > named.number(),
             "it asks for something else"
         );
+        // One that a sidecar has not read for long.
+        let old = r#"{"rollback":{"to":null,"serial":1000}}"#;
+        fs::write(state.join(FILE_NAME), old).unwrap();
+        assert!(write_rollback(state, None).unwrap().number() > 1000);
     }
 
     #[test]

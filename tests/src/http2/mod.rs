@@ -2,3 +2,4 @@
 
 pub mod attack;
 pub mod frames;
+pub mod heads;

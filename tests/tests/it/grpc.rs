@@ -6,13 +6,15 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response};
+use serde_json::Value;
 use tests::command;
 use tests::program::handoff;
 use tests::stage::Stage;
 
-use crate::http2::{Client, Sent};
+use crate::http2::{Client, Sent, all};
 use crate::http2_app::{App, AppRequest};
+use crate::logs::lines;
 
 /// Two messages, of three bytes and of none.
 const MESSAGES: &[u8] = b"\0\0\0\0\x03abc\0\0\0\0\0";
@@ -193,4 +195,77 @@ fn the_health_check_of_grpc_needs_http_2() {
     command.args(["run", "--artifact", "a", "--health-grpc", "--", "x"]);
     let said = ["--health-grpc", "--app-protocol h2c"];
     command::start(command).end().with(2).saying(&said);
+}
+
+#[test]
+fn the_access_log_has_the_status_of_each_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.json");
+    let app = App::with(&[
+        ("--access-log", file.to_str().unwrap()),
+        ("--access-log-format", "json"),
+    ]);
+    let mut client = app.client();
+    let trailers = |status: &'static str| {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static(status));
+        trailers
+    };
+    let mut begin = |target: &str| {
+        let call = client.to("POST", target);
+        let sent = client.send(call.header("content-type", "application/grpc"), true);
+        client.flush();
+        (sent, app.request())
+    };
+
+    let (trailers_only, mut request) = begin("/trailers-only");
+    let mut head = Response::new(());
+    *head.headers_mut() = trailers("5");
+    request.respond.send_response(head, true).unwrap();
+    let (with_messages, mut request) = begin("/messages");
+    let mut body = begin_answer(&mut request.respond, MESSAGES);
+    body.send_trailers(trailers("0")).unwrap();
+    let (failed, mut request) = begin("/failed");
+    request.respond.send_reset(Reason::INTERNAL_ERROR);
+    let (broken, mut request) = begin("/broken");
+    let mut body = begin_answer(&mut request.respond, MESSAGES);
+    body.send_reset(Reason::INTERNAL_ERROR);
+    let (mut cancelled, _unanswered) = begin("/cancelled");
+    let (cancelled_late, mut request) = begin("/cancelled-late");
+    let _open = begin_answer(&mut request.respond, MESSAGES);
+
+    client.head_of(trailers_only);
+    for sent in [with_messages, failed, broken] {
+        let response = client.head_of(sent);
+        // It may end with an error.
+        let _ = client.await_ok(async { Ok::<_, ()>(all(response.into_body()).await) });
+    }
+    let mut late = client.await_ok(cancelled_late.response).into_body();
+    client.await_ok(async { late.data().await.expect("messages") });
+    let mut late_body = cancelled_late.body;
+    late_body.send_reset(Reason::CANCEL);
+    cancelled.body.send_reset(Reason::CANCEL);
+    client.flush();
+
+    let lines = lines(&file, 6);
+    let lines: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for (target, status, grpc_status, is_complete) in [
+        ("/trailers-only", 200, Some(5), true),
+        ("/messages", 200, Some(0), true),
+        ("/failed", 200, Some(14), true),
+        ("/broken", 200, Some(14), true),
+        // There is nobody to send one to.
+        ("/cancelled", 499, None, false),
+        ("/cancelled-late", 200, None, false),
+    ] {
+        let line = lines.iter().find(|line| line["target"] == target);
+        let line = line.unwrap_or_else(|| panic!("{target}: {lines:?}"));
+        assert_eq!(line["status"], status, "{line}");
+        assert_eq!(line["grpc_status"].as_u64(), grpc_status, "{line}");
+        assert_eq!(line["complete"], is_complete, "{line}");
+        assert_eq!(line["version"], "HTTP/2.0", "{line}");
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
 use tests::http2::frames::{SETTINGS, opening};
 use tests::stage::{Stage, Wire, field};
+use tests::tools::has;
 use tests::wait::sleep_for;
 use tests::{Running, Site, app};
 use tokio::runtime::Runtime;
@@ -397,4 +399,32 @@ fn switched_off_it_asks_for_http_1() {
     assert_eq!(refusal(&site).reason(), Some(Reason::HTTP_1_1_REQUIRED));
     site.await_log("event=\"http2_refused\"");
     site.await_version("v1");
+}
+
+#[test]
+#[cfg_attr(windows, ignore = "Wine: has no curl")]
+fn curl_speaks_it_with_prior_knowledge() {
+    if !has("curl") {
+        return;
+    }
+    for protocol in ["http1", "h2c"] {
+        let site = Site::watching_a_pointer().with("--app-protocol", protocol);
+        let site = site.start("v1");
+        let curl = |options: &[&str], target: &str| {
+            let mut curl = Command::new("curl");
+            curl.args(["--http2-prior-knowledge", "-sS", "--max-time", "60"]);
+            curl.args(["-w", " %{http_code} %{http_version} %{num_connects}"]);
+            curl.args(options);
+            curl.arg(format!("http://{}{target}", site.address()));
+            let ended = curl.output().expect("curl");
+            let said = String::from_utf8_lossy(&ended.stderr);
+            assert!(ended.status.success(), "{said}");
+            String::from_utf8(ended.stdout).expect("a text")
+        };
+        assert_eq!(curl(&[], "/version"), "v1 200 2 1");
+        assert_eq!(curl(&["-d", "a body"], "/echo"), "a body 200 2 1");
+        let upload = curl(&["-T", "-", "-H", "Expect: 100-continue"], "/echo");
+        assert_eq!(upload, " 200 2 1");
+        assert!(curl(&["-I"], "/version").starts_with("HTTP/2 200 \r\n"));
+    }
 }

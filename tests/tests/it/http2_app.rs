@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
-use h2::server::{self, SendResponse};
+use h2::server::{Builder, SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tests::stage::Stage;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -34,6 +34,8 @@ pub(crate) struct App {
     pub(crate) is_serving: Arc<AtomicBool>,
     /// The next connections speak HTTP/1 only, and answer everything with `http1`.
     pub(crate) is_old: Arc<AtomicBool>,
+    /// The next connections of HTTP/2 announce that they take WebSockets (RFC 8441).
+    pub(crate) takes_websockets: Arc<AtomicBool>,
 }
 
 /// An arrival at the app.
@@ -94,7 +96,8 @@ impl App {
         let is_raw = Arc::new(AtomicBool::new(false));
         let is_serving = Arc::new(AtomicBool::new(is_serving));
         let is_old = Arc::new(AtomicBool::new(is_old));
-        let states = [&is_raw, &is_serving, &is_old].map(Arc::clone);
+        let takes_websockets = Arc::new(AtomicBool::new(false));
+        let states = [&is_raw, &is_serving, &is_old, &takes_websockets].map(Arc::clone);
         runtime.spawn(accept(stage.apps(), arrives, states));
         Self {
             stage,
@@ -103,6 +106,7 @@ impl App {
             is_raw,
             is_serving,
             is_old,
+            takes_websockets,
         }
     }
 
@@ -151,7 +155,7 @@ impl App {
 async fn accept(
     listener: TcpListener,
     arrives: Sender<Arrived>,
-    [is_raw, is_serving, is_old]: [Arc<AtomicBool>; 3],
+    [is_raw, is_serving, is_old, takes_websockets]: [Arc<AtomicBool>; 4],
 ) {
     listener.set_nonblocking(true).expect("a listener");
     let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
@@ -167,18 +171,23 @@ async fn accept(
             tokio::spawn(serve_http1(stream));
         } else {
             let is_serving = Arc::clone(&is_serving);
-            tokio::spawn(serve(stream, number, arrives.clone(), is_serving));
+            let mut server = Builder::new();
+            if takes_websockets.load(Ordering::SeqCst) {
+                server.enable_connect_protocol();
+            }
+            tokio::spawn(serve(server, stream, number, arrives.clone(), is_serving));
         }
     }
 }
 
 async fn serve(
+    server: Builder,
     stream: tokio::net::TcpStream,
     connection: usize,
     arrives: Sender<Arrived>,
     is_serving: Arc<AtomicBool>,
 ) {
-    let Ok(mut streams) = server::handshake(stream).await else {
+    let Ok(mut streams) = server.handshake(stream).await else {
         return;
     };
     let (cut, mut is_cut) = tokio::sync::mpsc::unbounded_channel();

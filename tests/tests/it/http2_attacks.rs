@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use handoff::os::procfs::resident_memory;
 use tests::Site;
 use tests::http2::attack::{ATTACKS, Attack, AttackReport};
-use tests::http2::frames::{FrameClient, GOAWAY, PING, PRIORITY, WINDOW_UPDATE, frame};
+use tests::http2::frames::{FrameWire, GOAWAY, PING, PRIORITY, WINDOW_UPDATE, frame};
 use tests::wait::sleep_for;
 
 /// The reason `ENHANCE_YOUR_CALM` in a GOAWAY.
@@ -77,7 +77,7 @@ impl Server {
             let client = match &mut connection {
                 Some(client) => client,
                 none => {
-                    let client = FrameClient::connect(self.address);
+                    let client = FrameWire::connect(self.address);
                     none.insert(client.expect("no connection is refused"))
                 }
             };
@@ -133,12 +133,12 @@ fn each_attack_leaves_memory_and_time_for_others() {
 #[test]
 fn frames_without_a_request_end_their_connection_and_no_other() {
     let site = Site::watching_a_pointer().start("v1");
-    let mut other = FrameClient::connect(site.address()).expect("a connection");
+    let mut other = FrameWire::connect(site.address()).expect("a connection");
     for frames in [
         frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 9]),
         frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes()),
     ] {
-        let mut client = FrameClient::connect(site.address()).expect("a connection");
+        let mut client = FrameWire::connect(site.address()).expect("a connection");
         client.get("/version").expect("an answer");
         let thousand = frames.repeat(1_000);
         // Five megabytes; four are too many.
@@ -157,7 +157,7 @@ fn frames_without_a_request_end_their_connection_and_no_other() {
 #[test]
 fn frames_between_requests_are_no_flood() {
     let site = Site::watching_a_pointer().start("v1");
-    let mut client = FrameClient::connect(site.address()).expect("a connection");
+    let mut client = FrameWire::connect(site.address()).expect("a connection");
     let pings = frame(PING, 0, 0, b"12345678").repeat(200);
     // As many bytes as end a connection without requests.
     for _ in 0..1_300 {

@@ -9,7 +9,7 @@ use tests::{Running, Site, app, eventually};
 
 /// The lines of a file that is written meanwhile, once there are so many.
 #[track_caller]
-fn lines(path: &PathBuf, count: usize) -> Vec<String> {
+pub(crate) fn lines(path: &PathBuf, count: usize) -> Vec<String> {
     eventually(
         || format!("{path:?} has {count} lines: {:?}", fs::read_to_string(path)),
         || {

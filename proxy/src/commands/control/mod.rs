@@ -302,7 +302,7 @@ impl ControlRun {
         let before = self.launches.get(&status.sidecar).copied();
         let before = before.unwrap_or_else(LaunchesBefore::none);
         let as_listed = |step: Step| match listed {
-            Some(listed) => step.as_listed(status, listed),
+            Some(listed) => step.with_end_of(listed, status),
             None => step,
         };
         let to = match listed {

@@ -6,27 +6,21 @@ use crate::deployment::status::{CommandEnd, CommandStatus, Status};
 impl Step {
     /// Returns the progress with a rollback or a restart, whose launches say this, by what the sidecar
     /// says of the command itself.
-    pub(in crate::commands) fn as_listed(self, status: &Status, command: &CommandStatus) -> Self {
-        match command.outcome {
-            CommandEnd::Done if !self.is_active() => {
-                let serves = status.active.as_ref().map(|active| active.release.as_str());
-                let serves = serves.unwrap_or("nothing");
-                Self::superseded(&format!(
-                    "it was done, and since then {serves} serves instead"
-                ))
-            }
-            // The failure is not the end of the command: the machine's fault, or of another launch.
-            CommandEnd::Received => match self {
-                Self::Refused(refusal) => Self::Failing {
-                    reason: refusal.reason,
-                },
-                step => step,
-            },
-            CommandEnd::Done
-            | CommandEnd::Refused
-            | CommandEnd::Superseded
-            | CommandEnd::Unknown => self,
+    pub(in crate::commands) fn with_end_of(self, command: &CommandStatus, status: &Status) -> Self {
+        if command.outcome == CommandEnd::Done && !self.is_active() {
+            let serves = status.active.as_ref().map(|active| active.release.as_str());
+            let serves = serves.unwrap_or("nothing");
+            let since = format!("it was done, and since then {serves} serves instead");
+            return Self::superseded(&since);
         }
+        // The failure is not the end of the command: the machine's fault, or of another launch.
+        let goes_on = command.outcome == CommandEnd::Received;
+        let refusal = self.refusal().filter(|_| goes_on);
+        refusal
+            .map(|refusal| Self::Failing {
+                reason: refusal.reason.clone(),
+            })
+            .unwrap_or(self)
     }
 }
 
@@ -62,7 +56,7 @@ mod tests {
                 last: Generation(2),
                 starting: None,
             };
-            Step::of_restart(&status, Generation(2), before).as_listed(&status, listed)
+            Step::of_restart(&status, Generation(2), before).with_end_of(listed, &status)
         };
         // Of another release, or through the machine: it goes on.
         for outcome in ["refused", "failed"] {

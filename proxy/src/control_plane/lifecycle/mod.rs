@@ -91,8 +91,7 @@ pub struct Lifecycle {
     wanted: Option<ReleaseId>,
     /// Releases that served, the latest last: the active one and those to go back to.
     good: Vec<ReleaseId>,
-    /// Releases that are refused and have served, the latest last: only a rollback that names one goes
-    /// there.
+    /// Releases that served and are refused, the latest last: only a named rollback goes to one.
     former: Vec<ReleaseId>,
     refused: BTreeSet<ReleaseId>,
     /// Releases on trial when an earlier run of this sidecar ended, with unknown result.
@@ -153,8 +152,10 @@ pub enum RefusalCause {
     TooManyErrors,
     /// A rollback was requested.
     RolledBack,
-    /// It was staged and not promoted.
+    /// It was staged, and given up by request.
     Aborted,
+    /// It was staged, and not promoted in time.
+    Expired,
 }
 
 /// A fact that the supervisor reports.

@@ -6,10 +6,13 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
+use h2::{Ping, PingPong};
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::data_plane::app_connection::ConnectionHandle;
+use crate::data_plane::exchange::ExchangeError;
 use crate::data_plane::shared_pool::Place;
 
 /// Maximum number of streams that are open at a time on one connection; for more, there is another
@@ -38,6 +41,8 @@ struct ConnectionState {
     /// It takes no further streams.
     is_leaving: Cell<bool>,
     has_answered: Cell<bool>,
+    /// Asks whether the app has sent its settings, unless that is known.
+    ping: Mutex<Option<PingPong>>,
     idle_since: Cell<Instant>,
 }
 
@@ -60,7 +65,7 @@ pub(super) struct OpenStream {
 impl Http2Connection {
     /// Returns the connection on this socket; its place is taken until it ends.
     pub(in crate::data_plane) async fn begin(stream: TcpStream, place: Place) -> io::Result<Self> {
-        let (requests, connection) = client::Builder::new()
+        let (requests, mut connection) = client::Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -74,6 +79,7 @@ impl Http2Connection {
             open: Cell::new(0),
             is_leaving: Cell::new(false),
             has_answered: Cell::new(false),
+            ping: Mutex::new(connection.ping_pong()),
             idle_since: Cell::new(Instant::now()),
         });
         let of_task = Rc::clone(&state);
@@ -113,6 +119,27 @@ impl Http2Connection {
     }
 }
 
+// === impl ConnectionState ===
+
+impl ConnectionState {
+    /// Waits for the app's settings, which are the first that it sends.
+    async fn await_settings(self: &Rc<Self>) {
+        if self.has_answered.get() {
+            return;
+        }
+        let this = Rc::clone(self);
+        // A task of its own, as others may wait for it when this request has been cancelled.
+        let asked = tokio::task::spawn_local(async move {
+            let mut ping = this.ping.lock().await;
+            if let Some(mut ping) = ping.take() {
+                // Without an answer the connection has ended.
+                let _ = ping.ping(Ping::opaque()).await;
+            }
+        });
+        let _ = asked.await;
+    }
+}
+
 // === impl AppStream ===
 
 impl AppStream {
@@ -120,6 +147,25 @@ impl AppStream {
     /// to do with this one.
     pub(super) fn is_reused(&self) -> bool {
         self.open.connection.has_answered.get()
+    }
+
+    /// Returns `true` if the app takes WebSockets on streams. It may not be asked for one before its
+    /// settings have said so (RFC 8441, section 3).
+    ///
+    /// # Errors
+    /// Returns an error if the stream was cut before that was known.
+    pub(super) async fn allows_websockets(&self) -> Result<bool, ExchangeError> {
+        let handle = &self.open.handle;
+        handle.start_response_timer();
+        tokio::select! {
+            () = self.open.connection.await_settings() => {}
+            () = handle.wait_until_cut() => {}
+        }
+        handle.stop_response_timer();
+        match handle.cut_cause() {
+            Some(cut) => Err(ExchangeError::Cut(cut)),
+            None => Ok(self.requests.is_extended_connect_protocol_enabled()),
+        }
     }
 }
 

@@ -5,8 +5,9 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use h2::Reason;
 use h2::client::ResponseFuture;
+use h2::{Reason, RecvStream};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 
 use super::connection::{AppStream, OpenStream};
@@ -41,13 +42,33 @@ pub(in crate::data_plane) enum StreamEffect {
 /// Returns a [`StreamFailure`] if there is none.
 pub(in crate::data_plane) async fn exchange(
     request: &mut OutgoingRequest,
-    mut stream: AppStream,
+    stream: AppStream,
     end: BodyEnd,
 ) -> Result<(Head, StreamReader), StreamFailure> {
     let head = request_head(&request.head, &request.added);
+    let (answer, upload, open) = send(head, request, stream).await?;
+    let (head, body) = response_head(answer).map_err(|error| StreamFailure {
+        error: error.into(),
+        effect: StreamEffect::Any,
+    })?;
+    let upload = upload.detach(&open.handle);
+    let reader = StreamReader::new(body, head.content_length, end, upload, open);
+    Ok((head, reader))
+}
+
+/// Sends a request with this head, and receives the answer. Behind the head of a CONNECT nothing is sent.
+///
+/// # Errors
+/// Returns a [`StreamFailure`] if there is no answer.
+pub(super) async fn send(
+    head: Request<()>,
+    request: &mut OutgoingRequest,
+    mut stream: AppStream,
+) -> Result<(Response<RecvStream>, StreamUpload, OpenStream), StreamFailure> {
     let is_whole = request.body.is_end_stream();
+    let is_last = is_whole && *head.method() != Method::CONNECT;
     let is_reused = stream.is_reused();
-    let (mut response, sending) = match stream.requests.send_request(head, is_whole) {
+    let (mut response, sending) = match stream.requests.send_request(head, is_last) {
         Ok(sent) => sent,
         Err(error) if error.is_go_away() || error.is_io() => {
             stream.open.mark_leaving();
@@ -93,13 +114,7 @@ pub(in crate::data_plane) async fn exchange(
         }
     };
     open.mark_answered();
-    let (head, body) = response_head(answer).map_err(|error| StreamFailure {
-        error: error.into(),
-        effect: StreamEffect::Any,
-    })?;
-    let upload = upload.detach(&open.handle);
-    let reader = StreamReader::new(body, head.content_length, end, upload, open);
-    Ok((head, reader))
+    Ok((answer, upload, open))
 }
 
 /// The reason for which there is no answer.
@@ -113,7 +128,7 @@ fn poll_response(
     response: &mut ResponseFuture,
     upload: &mut StreamUpload,
     open: &OpenStream,
-) -> Poll<Result<http::Response<h2::RecvStream>, NoAnswer>> {
+) -> Poll<Result<Response<RecvStream>, NoAnswer>> {
     if let Some(cut) = open.handle.cut_cause() {
         return Poll::Ready(Err(NoAnswer::Exchange(ExchangeError::Cut(cut))));
     }

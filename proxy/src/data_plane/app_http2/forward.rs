@@ -4,15 +4,17 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Response, Version};
+use http::{HeaderValue, Response, StatusCode, Version};
+use hyper::upgrade::OnUpgrade;
 
 use super::connection::AppStream;
 use super::deadline::Deadline;
 use super::exchange::{StreamEffect, StreamFailure, exchange};
 use super::reader::BodyEnd;
+use super::websocket::{self, WebSocketAnswer};
 use crate::data_plane::acquire::{connect_with_retries, give_up};
 use crate::data_plane::app_reader::AppReader as _;
-use crate::data_plane::app_response::{forward_messages, forward_response};
+use crate::data_plane::app_response::{forward_messages, forward_response, start_tunnel};
 use crate::data_plane::bound::Binding;
 use crate::data_plane::connections::Client;
 use crate::data_plane::context::ForwardContext;
@@ -22,6 +24,7 @@ use crate::data_plane::headers;
 use crate::data_plane::pool::AppConnection;
 use crate::data_plane::request_log::RequestRecord;
 use crate::data_plane::response_body::{InFlight, ResponseBody};
+use crate::data_plane::upgrade::AppEnd;
 use crate::data_plane::user_token::RequestTokens;
 use crate::router::Upstream;
 
@@ -35,6 +38,9 @@ pub(in crate::data_plane) struct StreamRequest<'a> {
     pub(in crate::data_plane) client: Option<IpAddr>,
     pub(in crate::data_plane) is_replayable: bool,
     pub(in crate::data_plane) tokens: Option<&'a RequestTokens>,
+    /// The protocols of an upgrade.
+    pub(in crate::data_plane) protocols: Option<&'a HeaderValue>,
+    pub(in crate::data_plane) upgrade: &'a mut Option<OnUpgrade>,
 }
 
 /// Sends the request, again if the app did not work on it, and returns the response.
@@ -49,6 +55,8 @@ pub(in crate::data_plane) async fn forward_as_stream(
         client: address,
         is_replayable,
         tokens,
+        protocols,
+        upgrade,
     } = request;
     let access = record.access.clone();
     let in_flight = |upstream| {
@@ -67,6 +75,7 @@ pub(in crate::data_plane) async fn forward_as_stream(
         BodyEnd::OfLength
     };
     let (mut connection, mut upstream) = (AppConnection::Http2(stream), upstream);
+    let is_websocket = websocket::is_requested(outgoing, protocols);
     let deadline = Deadline::of(outgoing.headers());
     let mut tries = 0;
     loop {
@@ -76,6 +85,19 @@ pub(in crate::data_plane) async fn forward_as_stream(
             outgoing.headers_mut().insert(name, value);
         }
         let failure = match connection {
+            // Boxed, as it is rare: the future of every request would be as large as this one.
+            AppConnection::Http2(stream) if is_websocket => {
+                match Box::pin(websocket::open(outgoing, *stream, end)).await {
+                    Ok(WebSocketAnswer::Open(head, app)) => {
+                        let switch = (upgrade.take(), protocols, context.websocket_close_code);
+                        return start_tunnel(head, app, in_flight(upstream), switch);
+                    }
+                    Ok(WebSocketAnswer::Other(head, reader)) => {
+                        return forward_response(head, reader, in_flight(upstream), version);
+                    }
+                    Err(failure) => failure,
+                }
+            }
             AppConnection::Http2(stream) => {
                 match deadline.limit(exchange(outgoing, *stream, end)).await {
                     Ok((head, reader)) => {
@@ -92,6 +114,11 @@ pub(in crate::data_plane) async fn forward_as_stream(
             }
             // A release that speaks HTTP/1 has taken over.
             AppConnection::Http1(connection) => match outgoing.exchange(connection).await {
+                Ok((head, reader)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    let app = AppEnd::of_connection(reader);
+                    let switch = (upgrade.take(), protocols, context.websocket_close_code);
+                    return start_tunnel(head, app, in_flight(upstream), switch);
+                }
                 Ok((head, reader)) => {
                     return forward_response(head, reader, in_flight(upstream), version);
                 }

@@ -11,4 +11,6 @@ pub(super) mod exchange;
 pub(super) mod forward;
 mod head;
 pub(super) mod reader;
+mod tunnel;
 mod upload;
+mod websocket;

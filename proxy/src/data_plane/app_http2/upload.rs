@@ -115,6 +115,11 @@ impl StreamUpload {
         }
     }
 
+    /// Returns the stream, on which nothing was sent behind the head.
+    pub(super) fn into_stream(self) -> SendStream<Bytes> {
+        self.stream
+    }
+
     /// Returns the whole body, to send it again, unless too much of it was sent.
     pub(super) fn into_body(self) -> Option<RequestBody> {
         self.body.after(self.kept)
