@@ -24,6 +24,7 @@ fn each_of_two_commands_at_once_ends_as_it_would_alone() {
     }
 }
 
+#[cfg(unix)] // Wine is too slow for as many programs at once.
 #[test]
 fn commands_at_once_end_with_a_reason_of_their_own() {
     let site = Site::watching_a_pointer().start("v1");

@@ -76,17 +76,25 @@ fn write_to_reserve(path: &Path, reserve: &Path, content: &[u8]) -> io::Result<(
     // A name that only this process uses, as it alone writes the file, or has the lock for that.
     let new = path.with_added_extension("new");
     rename(reserve, &new)?;
-    let written = fill(&new, path, content).and_then(|()| {
-        if length(path) >= length(&new) {
-            // Best effort, as not every file system has links.
-            let _ = fs::hard_link(path, reserve);
-        }
-        rename(&new, path)
-    });
+    let written = fill(&new, path, content).and_then(|()| replace(&new, path, reserve));
     if written.is_err() {
         let _ = rename(&new, reserve);
     }
     written
+}
+
+/// Renames `new` to `path`. What was there is the next reserve, if it is as large and the file system
+/// has links.
+fn replace(new: &Path, path: &Path, reserve: &Path) -> io::Result<()> {
+    let old = path.with_added_extension("old");
+    // Of somebody who was killed here.
+    let _ = fs::remove_file(&old);
+    let is_kept = length(path) >= length(new) && fs::hard_link(path, &old).is_ok();
+    rename(new, path)?;
+    if is_kept {
+        let _ = rename(&old, reserve);
+    }
+    Ok(())
 }
 
 /// Returns the length of a file; zero if there is none.
@@ -97,9 +105,7 @@ fn length(path: &Path) -> u64 {
 /// Writes the content that is meant for `path` into the room at `new`.
 fn fill(new: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
     let room = fs::symlink_metadata(new)?;
-    let before = fs::symlink_metadata(path).ok();
-    let is_before = before.is_some_and(|before| os::identity(&before) == os::identity(&room));
-    if !room.is_file() || is_before {
+    if !room.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let length = usize::try_from(room.len()).unwrap_or_default();
@@ -138,13 +144,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_not_overwritten_by_its_own_reserve() {
+    fn what_somebody_left_who_was_killed_is_no_reserve() {
         let folder = tempfile::tempdir().unwrap();
         let (path, reserve) = (folder.path().join("a"), folder.path().join("reserve"));
         fs::write(&path, "whole").unwrap();
-        // Somebody was killed between the two steps.
-        fs::hard_link(&path, &reserve).unwrap();
+        fs::hard_link(&path, folder.path().join("a.old")).unwrap();
         write_to_reserve(&path, &reserve, b"new").unwrap_err();
         assert_eq!(fs::read_to_string(&path).unwrap(), "whole");
+        keep_reserve(&reserve, 5).unwrap();
+        write_to_reserve(&path, &reserve, b"new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new  ");
+        assert_eq!(fs::read_to_string(&reserve).unwrap(), "whole");
     }
 }
