@@ -26,6 +26,7 @@ use crate::os::files;
 use crate::os::service_manager::{ServiceNotification, notify};
 use crate::os::signal::SignalRequest;
 use crate::process::Launch;
+use crate::release::Release;
 use crate::router::Router;
 use crate::signal_requests;
 
@@ -281,10 +282,13 @@ fn restore(
     let siblings = Siblings::read(state, &command, &sidecar, UnixMillis::now());
     siblings.warn_of_strangers(state);
     let memory = Memory::open(&cache, state, &command, sidecar).map_err(error)?;
-    let good = memory.good_releases();
-    let good = good.into_iter().filter(|release| store.adopt(release));
+    let mut adopt = |releases: Vec<Release>| {
+        let releases = releases.into_iter();
+        releases.filter(|release| store.adopt(release)).collect()
+    };
     let past = RestoredState {
-        good: good.collect(),
+        good: adopt(memory.good_releases()),
+        former: adopt(memory.former_releases()),
         siblings: if memory.is_empty() {
             siblings
         } else {

@@ -196,7 +196,8 @@ mod tests {
             };
             let known = (!at_start).then(|| before.take().unwrap_or_default());
             let now = SystemTime::now();
-            commands.extend(desired.commands_since(known.as_ref(), now).0);
+            let (new, _) = desired.commands_since(known.as_ref(), now);
+            commands.extend(new.into_iter().map(|it| it.command));
             before = Some(*desired);
         }
         commands

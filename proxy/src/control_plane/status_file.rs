@@ -15,8 +15,12 @@ use tokio::sync::watch;
 
 use super::stale_status;
 use crate::deployment::instance_memory::MemoryMeter;
+use crate::deployment::pending_command;
 use crate::deployment::status::{Status, UnixMillis};
-use crate::os::files::{make_folder, write_atomically};
+use crate::os::files::{
+    is_full, keep_reserve, make_folder, overwrite, read_large, rename, write_with_reserve,
+};
+use crate::os::machine::{is_gone, shared_pid_namespace};
 use crate::os::thread::JoinOnDrop;
 use crate::os::volume;
 
@@ -24,6 +28,9 @@ use crate::os::volume;
 const HEARTBEAT: Duration = Duration::from_millis(2_500);
 /// Number of heartbeats after which to look if the file is still there.
 const CHECK_EVERY: u32 = 5;
+/// Name of the file that keeps room for a status on a full disk, and its size in bytes.
+const RESERVE_NAME: &str = "reserve";
+const RESERVE: usize = 64 * 1024;
 /// The key of the heartbeat in the file. No text in a status can contain it: its quotes would have
 /// backslashes.
 const KEY: &[u8] = b"\"heartbeat_ms\":";
@@ -141,14 +148,55 @@ fn place_of_heartbeat(json: &[u8]) -> Option<(u64, usize)> {
 }
 
 /// Writes the file into a folder that is made again if it is gone: commands could not find the
-/// sidecar.
+/// sidecar. On a full disk it gets the room that was kept for it, and keeps that.
 fn write(file: &Path, json: &[u8]) -> io::Result<()> {
-    match (write_atomically(file, json), file.parent()) {
+    let reserve = [file.with_file_name(RESERVE_NAME)];
+    match (
+        write_with_reserve(file, &reserve, RESERVE, json),
+        file.parent(),
+    ) {
         (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
             make_folder(folder)?;
-            write_atomically(file, json)
+            write_with_reserve(file, &reserve, RESERVE, json)
         }
+        (Err(error), _) if is_full(&error) => overwrite(file, json)
+            .or_else(|_| write_with_reserve(file, &files_of_the_dead(file), RESERVE, json)),
         (written, _) => written,
+    }
+}
+
+/// Returns the files that sidecars of this machine left which were killed. On a full disk they have
+/// the room for another one.
+fn files_of_the_dead(file: &Path) -> Vec<PathBuf> {
+    let machine = shared_pid_namespace();
+    let is_of_the_dead = |path: &PathBuf| {
+        let content = read_large(path).unwrap_or_default();
+        let status = serde_json::from_slice::<Status>(&content);
+        status.is_ok_and(|it| machine.is_some() && it.machine == machine && is_gone(it.pid))
+    };
+    let entries = file.parent().and_then(|folder| folder.read_dir().ok());
+    let paths = entries.into_iter().flatten().flatten();
+    paths
+        .map(|entry| entry.path())
+        .filter(is_of_the_dead)
+        .collect()
+}
+
+/// Keeps room for what has to be written on a full disk, as far as that is possible: this status, and
+/// commands.
+fn keep_room(file: &Path) {
+    let _ = keep_reserve(&file.with_file_name(RESERVE_NAME), RESERVE);
+    if let Some(state) = file.parent().and_then(Path::parent) {
+        pending_command::keep_room(state);
+    }
+}
+
+/// Removes the file, whose room is kept for the next sidecar if the disk is full.
+fn remove(file: &Path) {
+    let reserve = file.with_file_name(RESERVE_NAME);
+    let has_room = |path: &Path| std::fs::metadata(path).is_ok_and(|it| it.len() >= RESERVE as u64);
+    if !has_room(file) || has_room(&reserve) || rename(file, &reserve).is_err() {
+        let _ = std::fs::remove_file(file);
     }
 }
 
@@ -167,7 +215,7 @@ pub fn publish(path: PathBuf, mut status: watch::Receiver<Status>) -> io::Result
             stale_status::remove_old(folder, SystemTime::now());
         }
         let mut file = StatusFile::new(path);
-        let mut failed = false;
+        let (mut failed, mut has_kept_room) = (false, false);
         loop {
             let snapshot = status.borrow_and_update().clone();
             let published = {
@@ -175,7 +223,12 @@ pub fn publish(path: PathBuf, mut status: watch::Receiver<Status>) -> io::Result
                 file.publish(&snapshot)
             };
             match published {
-                Ok(()) => failed = false,
+                Ok(()) => {
+                    failed = false;
+                    if !std::mem::replace(&mut has_kept_room, true) {
+                        keep_room(&file.path);
+                    }
+                }
                 Err(error) if !failed => {
                     failed = true;
                     tracing::warn!(
@@ -194,7 +247,7 @@ pub fn publish(path: PathBuf, mut status: watch::Receiver<Status>) -> io::Result
         // A file that stays means that the sidecar was killed.
         let StatusFile { path, written, .. } = file;
         drop(written);
-        let _ = std::fs::remove_file(path);
+        remove(&path);
     };
     let thread = JoinOnDrop::spawn("status", write_all)?;
     Ok(StatusWriter {

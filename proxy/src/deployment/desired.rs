@@ -4,20 +4,17 @@
 //! an earlier sidecar has executed what the file said before, or the start itself has. Only a pause
 //! and a stage go on. Each writer keeps the keys that it does not know.
 
-use std::fmt;
-use std::io::{self, ErrorKind};
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use super::control_command::{ControlCommand, NumberedCommand};
 pub use super::maintenance::MaintenanceCommand;
 use super::rollout::Rollout;
 pub use super::stage::StageCommand;
 use super::status::UnixMillis;
 pub use super::upgrade::UpgradeCommand;
-use crate::os::files;
 use crate::release::Digest;
 
 /// Number of the schema. It changes only when a key changes its meaning.
@@ -35,6 +32,9 @@ pub struct Desired {
     pub serial: u64,
     /// Digest of a refused release that is to be tried again.
     pub retry: Option<String>,
+    /// Number of that command; it grows with each one. Versions before 0.2 write none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_serial: Option<u64>,
     /// Return to another release.
     pub rollback: Option<RollbackCommand>,
     /// Number of the last command to replace the instance of the active release; it grows with
@@ -86,96 +86,6 @@ pub struct PauseCommand {
     unknown: Map<String, Value>,
 }
 
-/// One command to all sidecars.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ControlCommand {
-    /// Try this content again, also if it was refused before.
-    Retry(Digest),
-    /// Return to this release, or to the one before.
-    Rollback(Option<String>),
-    /// Replace the instance of the active release by a new one.
-    Restart,
-    /// Hold new requests for this duration.
-    Pause(Duration),
-    /// Forward new requests again.
-    Resume,
-    /// Refuse new requests.
-    BeginMaintenance(MaintenanceCommand),
-    /// Forward new requests again.
-    EndMaintenance,
-    /// Try this content, and let it wait until its promotion.
-    Stage(StageCommand),
-    /// Let the staged content serve.
-    Promote,
-    /// Give up the staged content.
-    Abort,
-    /// Let another version of handoff go on.
-    Upgrade(UpgradeCommand),
-}
-
-/// A command that was written, until all sidecars have executed it.
-#[derive(Clone, Debug)]
-pub struct PendingCommand {
-    command: ControlCommand,
-    written: Desired,
-}
-
-/// Writes `command` into the file in the folder `state`.
-///
-/// The file is read and changed, not replaced: other commands stay, also those of newer versions.
-///
-/// # Errors
-/// When the file cannot be read or written.
-pub fn write_command(state: &Path, command: ControlCommand) -> io::Result<PendingCommand> {
-    let written = change(state, |desired| desired.apply(&command))?;
-    Ok(PendingCommand { command, written })
-}
-
-/// Writes a staged roll-out into the file in the folder `state`, or removes the one that is there.
-/// Returns the serial that a sidecar publishes, or a higher one, once it has read it.
-///
-/// # Errors
-/// When the file cannot be read or written.
-pub fn write_rollout(state: &Path, rollout: Option<Rollout>) -> io::Result<u64> {
-    let written = change(state, |desired| desired.rollout = rollout)?;
-    Ok(written.serial)
-}
-
-/// Returns the staged roll-out in the file in the folder `state`.
-///
-/// # Errors
-/// When the file cannot be read or understood.
-pub fn read_rollout(state: &Path) -> io::Result<Option<Rollout>> {
-    match files::read_small(&state.join(FILE_NAME)) {
-        Ok(content) => Ok(Desired::parse(&content)?.rollout),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(unreadable(&error)),
-    }
-}
-
-fn change(state: &Path, apply: impl FnOnce(&mut Desired)) -> io::Result<Desired> {
-    files::make_folder(state)?;
-    let file = state.join(FILE_NAME);
-    // What a link leads to may be secret, and all keys are written again.
-    let mut desired = match files::read_small_itself(&file) {
-        // A file that cannot be understood holds nothing that could be kept.
-        Ok(content) => Desired::parse(&content).unwrap_or_default(),
-        Err(error) if error.kind() == ErrorKind::NotFound => Desired::default(),
-        Err(error) => return Err(unreadable(&error)),
-    };
-    desired.schema = SCHEMA;
-    desired.serial = next_serial(desired.serial);
-    apply(&mut desired);
-    let json = serde_json::to_vec_pretty(&desired)?;
-    files::write_atomically(&file, &json)?;
-    Ok(desired)
-}
-
-fn unreadable(error: &io::Error) -> io::Error {
-    let text = format!("{FILE_NAME} cannot be read: {error}");
-    io::Error::new(error.kind(), text)
-}
-
 // === impl Desired ===
 
 impl Desired {
@@ -188,12 +98,29 @@ impl Desired {
         serde_json::from_slice(content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content))
     }
 
-    /// Returns the commands that are in this content and were not in `before`, and the problem of
-    /// a digest that cannot be parsed; the other commands count all the same.
+    /// Returns the commands that are in this content and were not in `before`, in the order in which
+    /// they were written, and the problem of a digest that cannot be parsed; the other commands count
+    /// all the same.
     ///
     /// Without `before`, which is so at the start of a sidecar, only a pause, a stage and a
     /// maintenance are.
     pub(crate) fn commands_since(
+        &self,
+        before: Option<&Self>,
+        now: SystemTime,
+    ) -> (Vec<NumberedCommand>, Option<String>) {
+        let (commands, problem) = self.unordered_since(before, now);
+        let number = |command| NumberedCommand {
+            serial: self.serial_of(&command),
+            command,
+        };
+        let mut commands: Vec<_> = commands.into_iter().map(number).collect();
+        // A pause and a maintenance have no number of their own, and come first.
+        commands.sort_by_key(|it| (!it.command.is_of_gate(), it.serial));
+        (commands, problem)
+    }
+
+    fn unordered_since(
         &self,
         before: Option<&Self>,
         now: SystemTime,
@@ -251,6 +178,35 @@ impl Desired {
         (commands, problem)
     }
 
+    /// Returns the number of the command of this kind.
+    pub(super) fn serial_of(&self, command: &ControlCommand) -> u64 {
+        let serial = match command {
+            ControlCommand::Retry(_) => self.retry_serial,
+            ControlCommand::Rollback(_) => self.rollback.as_ref().map(|it| it.serial),
+            ControlCommand::Restart => self.restart,
+            ControlCommand::Stage(_) => self.stage.as_ref().map(|it| it.serial),
+            ControlCommand::Promote => self.promote,
+            ControlCommand::Abort => self.abort,
+            ControlCommand::Upgrade(_) => self.upgrade.as_ref().map(|it| it.serial),
+            ControlCommand::Pause(_)
+            | ControlCommand::Resume
+            | ControlCommand::BeginMaintenance(_)
+            | ControlCommand::EndMaintenance => None,
+        };
+        serial.unwrap_or(self.serial)
+    }
+
+    /// Returns the commands that a sidecar does not execute if it finds them at its start.
+    pub(crate) fn commands_of_before(&self) -> Vec<NumberedCommand> {
+        let (mut commands, _) = self.commands_since(Some(&Self::default()), SystemTime::now());
+        // The next process of an upgrade finds that at its start.
+        let goes_on = |it: &ControlCommand| {
+            matches!(it, ControlCommand::Stage(_) | ControlCommand::Upgrade(_))
+        };
+        commands.retain(|it| !it.command.is_of_gate() && !goes_on(&it.command));
+        commands
+    }
+
     /// Returns the content that has not been promoted since it was staged. If it was given up, its
     /// time is over.
     fn unpromoted(&self) -> Option<StageCommand> {
@@ -277,6 +233,7 @@ impl Desired {
             }),
             restart: Some(moment.0),
             retry: self.retry.clone().filter(|_| is_older),
+            retry_serial: Some(moment.0),
             pause: None,
             rollout: self.rollout.clone(),
             maintenance: None,
@@ -289,8 +246,11 @@ impl Desired {
     }
 
     /// Returns true if `retry` is newer than `before`. The same release may be retried twice: then nothing
-    /// differs but the serial.
+    /// differs but the serial, if its writer does not number it.
     fn has_new_retry(&self, before: &Self) -> bool {
+        if self.retry_serial > before.retry_serial {
+            return true;
+        }
         let is_otherwise_equal = self.rollback == before.rollback
             && self.restart == before.restart
             && self.pause == before.pause
@@ -302,21 +262,18 @@ impl Desired {
         self.retry != before.retry || self.serial > before.serial && is_otherwise_equal
     }
 
-    /// Adds a command.
-    fn apply(&mut self, command: &ControlCommand) {
+    /// Adds a command. Its number is the serial of the file, unless somebody has written a higher one.
+    pub(super) fn apply(&mut self, command: &ControlCommand) {
         match command {
-            ControlCommand::Retry(digest) => {
-                self.retry = Some(digest.to_string());
-                self.end_stage();
-            }
+            ControlCommand::Retry(digest) => self.retry(digest.to_string()),
             ControlCommand::Stage(stage) => {
                 let before = self.stage.as_ref().map_or(0, |before| before.serial);
                 let others = self.promote.max(self.abort).unwrap_or(0);
-                self.retry = Some(stage.digest.clone());
                 self.stage = Some(StageCommand {
-                    serial: next_serial(before.max(others)),
+                    serial: self.serial_after(before.max(others)),
                     ..stage.clone()
                 });
+                self.number_retry(stage.digest.clone());
             }
             ControlCommand::Promote => self.promote = Some(self.next_stage_serial(self.promote)),
             ControlCommand::Abort => self.abort = Some(self.next_stage_serial(self.abort)),
@@ -324,12 +281,12 @@ impl Desired {
                 let before = self.rollback.as_ref().map_or(0, |before| before.serial);
                 self.rollback = Some(RollbackCommand {
                     to: to.clone(),
-                    serial: next_serial(before),
+                    serial: self.serial_after(before),
                     unknown: Map::new(),
                 });
             }
             ControlCommand::Restart => {
-                self.restart = Some(next_serial(self.restart.unwrap_or(0)));
+                self.restart = Some(self.serial_after(self.restart.unwrap_or(0)));
             }
             ControlCommand::Pause(max) => {
                 self.pause = Some(PauseCommand {
@@ -347,57 +304,39 @@ impl Desired {
         }
     }
 
-    /// Ends the stage, as something is deployed that is not to wait: if it is what waits, it is
-    /// promoted.
-    fn end_stage(&mut self) {
+    /// Asks for another try. It ends the stage, as what is deployed is not to wait: if it is what
+    /// waits, it is promoted.
+    fn retry(&mut self, digest: String) {
         let waits = self.unpromoted().filter(|stage| stage.max_ms > 0);
-        if waits.is_some_and(|stage| self.retry.as_deref() == Some(&stage.digest)) {
+        if waits.is_some_and(|stage| stage.digest == digest) {
+            self.retry = Some(digest);
             self.promote = Some(self.next_stage_serial(self.promote));
         } else {
+            self.number_retry(digest);
             self.stage = None;
         }
     }
 
+    fn number_retry(&mut self, digest: String) {
+        self.retry = Some(digest);
+        self.retry_serial = Some(self.serial_after(self.retry_serial.unwrap_or(0)));
+    }
+
     fn next_stage_serial(&self, before: Option<u64>) -> u64 {
         let stage = self.stage.as_ref().map_or(0, |stage| stage.serial);
-        next_serial(before.unwrap_or(0).max(stage))
+        self.serial_after(before.unwrap_or(0).max(stage))
+    }
+
+    /// Returns the number of a new command of a kind whose last one had the number `before`.
+    fn serial_after(&self, before: u64) -> u64 {
+        self.serial.max(before.saturating_add(1))
     }
 }
 
 /// Returns a serial above `before`. Sidecars may know a higher one, if the file was lost or
 /// damaged, but no higher one than the present time.
-fn next_serial(before: u64) -> u64 {
+pub(super) fn next_serial(before: u64) -> u64 {
     UnixMillis::now().0.max(before.saturating_add(1))
-}
-
-// === impl ControlCommand ===
-
-impl ControlCommand {
-    /// Returns true if a sidecar that starts later has to know: a maintenance begins or ends, or a
-    /// pause that it would execute.
-    pub(crate) fn is_lasting(&self) -> bool {
-        let is_maintenance = matches!(self, Self::BeginMaintenance(_) | Self::EndMaintenance);
-        is_maintenance || *self == Self::Resume
-    }
-}
-
-impl fmt::Display for ControlCommand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Retry(digest) => write!(f, "retry {digest}"),
-            Self::Rollback(None) => f.write_str("rollback"),
-            Self::Rollback(Some(to)) => write!(f, "rollback {to}"),
-            Self::Restart => f.write_str("restart"),
-            Self::Pause(max) => write!(f, "pause for {}", humantime::format_duration(*max)),
-            Self::Resume => f.write_str("resume"),
-            Self::BeginMaintenance(_) => f.write_str("maintenance on"),
-            Self::EndMaintenance => f.write_str("maintenance off"),
-            Self::Stage(stage) => write!(f, "stage {}", stage.digest),
-            Self::Promote => f.write_str("promote"),
-            Self::Abort => f.write_str("abort"),
-            Self::Upgrade(upgrade) => write!(f, "upgrade to {}", upgrade.program.display()),
-        }
-    }
 }
 
 // === impl PauseCommand ===
@@ -411,45 +350,8 @@ impl PauseCommand {
     }
 }
 
-// === impl PendingCommand ===
-
-impl PendingCommand {
-    /// Returns the serial that a sidecar publishes, or a higher one, once it has read the command.
-    pub fn serial(&self) -> u64 {
-        self.written.serial
-    }
-
-    /// Returns true if the file in the folder `state` still holds the command, as far as it can be read.
-    pub fn is_current(&self, state: &Path) -> bool {
-        let content = files::read_small(&state.join(FILE_NAME)).unwrap_or_default();
-        let Ok(desired) = Desired::parse(&content) else {
-            return true;
-        };
-        match self.command {
-            ControlCommand::Retry(_) => desired.retry == self.written.retry,
-            ControlCommand::Rollback(_) => desired.rollback == self.written.rollback,
-            // A later restart replaces the instance for both commands.
-            ControlCommand::Restart => desired.restart >= self.written.restart,
-            ControlCommand::Pause(_) | ControlCommand::Resume => {
-                desired.pause == self.written.pause
-            }
-            ControlCommand::BeginMaintenance(_) | ControlCommand::EndMaintenance => {
-                desired.maintenance == self.written.maintenance
-            }
-            ControlCommand::Stage(_) => desired.stage == self.written.stage,
-            ControlCommand::Promote => desired.promote == self.written.promote,
-            ControlCommand::Abort => desired.abort == self.written.abort,
-            ControlCommand::Upgrade(_) => desired.upgrade == self.written.upgrade,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
-    use serde_json::json;
-
     use super::*;
 
     fn parse(json: &str) -> Desired {
@@ -460,7 +362,13 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
         let (commands, problem) = parse(after).commands_since(Some(&parse(before)), now);
         assert_eq!(problem, None);
-        commands
+        commands.into_iter().map(|it| it.command).collect()
+    }
+
+    fn commands_at_start(json: &str) -> Vec<ControlCommand> {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
+        let (commands, _) = parse(json).commands_since(None, now);
+        commands.into_iter().map(|it| it.command).collect()
     }
 
     #[test]
@@ -487,26 +395,24 @@ mod tests {
 
     #[test]
     fn what_a_sidecar_finds_at_its_start_was_meant_for_another_but_a_pause_goes_on() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
         let found = r#"{"serial":3,"restart":2,"pause":{"until_ms":160000,"max_ms":30000}}"#;
-        let (commands, _) = parse(found).commands_since(None, now);
-        assert_eq!(commands, [ControlCommand::Pause(Duration::from_secs(30))]);
+        let paused = [ControlCommand::Pause(Duration::from_secs(30))];
+        assert_eq!(commands_at_start(found), paused);
     }
 
     #[test]
     fn a_maintenance_lasts_until_its_key_is_removed_and_longer_than_a_sidecar() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
         let on = r#"{"serial":3,"maintenance":{"message":"soon","allow":["10.0.0.0/8"]}}"#;
         let Some(maintenance) = parse(on).maintenance else {
             panic!("it is there");
         };
         let begin = [ControlCommand::BeginMaintenance(maintenance)];
-        assert_eq!(parse(on).commands_since(None, now).0, begin);
+        assert_eq!(commands_at_start(on), begin);
         assert_eq!(new_commands("{}", on), begin);
         assert_eq!(new_commands(on, on), []);
         let off = r#"{"serial":4,"maintenance":null}"#;
         assert_eq!(new_commands(on, off), [ControlCommand::EndMaintenance]);
-        assert_eq!(parse(off).commands_since(None, now).0, []);
+        assert_eq!(commands_at_start(off), []);
     }
 
     #[test]
@@ -526,11 +432,11 @@ mod tests {
         let staged = desired.clone();
         let at_start = |desired: &Desired| {
             let (commands, _) = desired.commands_since(None, now);
-            commands.iter().map(ToString::to_string).collect::<Vec<_>>()
+            names(&commands)
         };
         let since = |desired: &Desired, before: &Desired| {
             let (commands, _) = desired.commands_since(Some(before), now);
-            commands.iter().map(ToString::to_string).collect::<Vec<_>>()
+            names(&commands)
         };
         let name = format!("stage {first}");
         assert_eq!(at_start(&staged), [name.as_str()]);
@@ -572,88 +478,27 @@ mod tests {
         assert_eq!(resumed, [ControlCommand::Resume]);
     }
 
-    /// The file as any program reads it.
-    fn read(state: &Path) -> Value {
-        serde_json::from_slice(&fs::read(state.join(FILE_NAME)).unwrap()).unwrap()
+    fn names(commands: &[NumberedCommand]) -> Vec<String> {
+        let names = commands.iter().map(|it| it.command.to_string());
+        names.collect()
+    }
+
+    #[test]
+    fn a_release_that_is_retried_again_beside_another_command_is_retried() {
+        let mut desired = Desired::default();
+        let write = |desired: &mut Desired, command| {
+            desired.serial += 1;
+            desired.apply(&command);
+        };
+        write(&mut desired, ControlCommand::Retry(digest("a1")));
+        let before = desired.clone();
+        write(&mut desired, ControlCommand::Retry(digest("a1")));
+        write(&mut desired, ControlCommand::Restart);
+        let (commands, _) = desired.commands_since(Some(&before), SystemTime::now());
+        assert_eq!(commands.len(), 2, "{commands:?}");
     }
 
     fn digest(digits: &str) -> Digest {
         Digest::parse(&digits.repeat(32)).unwrap()
-    }
-
-    #[test]
-    fn each_command_has_a_higher_serial_and_leaves_the_others_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = folder.path().join("new");
-        let number = |value: &Value| value.as_u64().unwrap();
-        let first = write_command(&state, ControlCommand::Retry(digest("a1"))).unwrap();
-        assert_eq!(number(&read(&state)["serial"]), first.serial());
-        let high = u64::MAX / 2;
-        let others = format!(
-            "\u{feff}{{\"serial\":{high},\"pause\":{{\"until_ms\":1,\"of_tomorrow\":2}},\
-             \"of_tomorrow\":true,\"retry\":null,\
-             \"rollback\":{{\"to\":\"v1\",\"serial\":{high}}}}}"
-        );
-        fs::write(state.join(FILE_NAME), others).unwrap();
-        write_command(&state, ControlCommand::Retry(digest("a2"))).unwrap();
-        let desired = read(&state);
-        assert_eq!(desired["serial"], high + 1);
-        assert_eq!(desired["retry"], digest("a2").to_string());
-        assert_eq!(desired["pause"]["until_ms"], 1);
-        assert_eq!(desired["pause"]["of_tomorrow"], 2);
-        assert_eq!(desired["of_tomorrow"], true);
-
-        write_command(&state, ControlCommand::Rollback(None)).unwrap();
-        let restarted = write_command(&state, ControlCommand::Restart).unwrap();
-        assert_eq!(restarted.serial(), high + 3);
-        let desired = read(&state);
-        let rollback = json!({"to": null, "serial": high + 1});
-        assert_eq!(desired["rollback"], rollback);
-        assert!(number(&desired["restart"]) >= first.serial());
-    }
-
-    #[test]
-    fn no_serial_falls_when_the_file_is_lost() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = folder.path();
-        let file = state.join(FILE_NAME);
-        let mut last = (0, 0);
-        for damage in 0..3 {
-            match damage {
-                0 => {}
-                1 => fs::remove_file(&file).unwrap(),
-                _ => fs::write(&file, "").unwrap(),
-            }
-            while UnixMillis::now().0 <= last.0 {}
-            write_command(state, ControlCommand::Rollback(None)).unwrap();
-            let restarted = write_command(state, ControlCommand::Restart).unwrap();
-            let rollback = read(state)["rollback"]["serial"].as_u64().unwrap();
-            let now = (restarted.serial(), rollback);
-            assert!(now.0 > last.0 && now.1 > last.1, "{now:?} after {last:?}");
-            last = now;
-        }
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_read_is_not_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join(FILE_NAME)).unwrap();
-        let error = write_command(folder.path(), ControlCommand::Restart).unwrap_err();
-        assert!(error.to_string().contains(FILE_NAME), "{error}");
-    }
-
-    #[test]
-    fn what_somebody_else_asks_for_takes_its_place_but_for_one_more_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = folder.path();
-        let write = |command| write_command(state, command).unwrap();
-        let restarted = write(ControlCommand::Restart);
-        let paused = write(ControlCommand::Pause(Duration::from_secs(9)));
-        write(ControlCommand::Restart);
-        assert!(restarted.is_current(state) && paused.is_current(state));
-        let resumed = write(ControlCommand::Resume);
-        assert!(resumed.is_current(state) && !paused.is_current(state));
-        fs::write(state.join(FILE_NAME), "{").unwrap();
-        assert!(paused.is_current(state), "nobody knows");
     }
 }

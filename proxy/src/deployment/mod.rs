@@ -5,6 +5,8 @@
 //! releases/NAME               an artifact in the drop folder             written by deployers
 //! releases/NAME.sha256        its digest, beside it                      written by deployers
 //! <state>/desired.json        commands for all sidecars                  written by deployers
+//! <state>/desired.lock        locked while they write                    written by deployers
+//! <state>/desired.reserve     room for a command on a full disk          kept by sidecars
 //! <state>/before-start/…       the runs of --before-start                 written by sidecars
 //! <state>/sidecars/ID.json    the status of one sidecar                  written by that sidecar
 //! ```
@@ -17,6 +19,8 @@ pub mod before_start;
 mod busy;
 pub mod canary;
 pub mod checksum_file;
+mod command_status;
+mod control_command;
 pub mod copy;
 pub mod data_left;
 pub mod desired;
@@ -32,6 +36,7 @@ pub(crate) mod instance_memory;
 mod maintenance;
 pub mod names;
 pub(crate) mod path_serde;
+pub mod pending_command;
 pub mod pointer;
 pub mod rollout;
 pub mod source;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use super::anchored::{AnchoredStatus, UpgradeStatus};
+pub use super::command_status::{CommandEnd, CommandList, CommandStatus};
 pub use super::data_left::DataLeft;
 pub use super::gave_way::GaveWay;
 pub use super::handoff::{Handoff, LaunchCause, Outcome};
@@ -109,6 +110,9 @@ pub struct Status {
     pub desired_serial: Option<u64>,
     /// Reason why a command of that file cannot be executed.
     pub desired_problem: Option<String>,
+    /// The last commands of that file.
+    #[serde(default)]
+    pub commands: CommandList,
     /// Reason why changed configuration files have no effect.
     pub configuration_problem: Option<String>,
     /// Target of the last rollback command.
@@ -126,8 +130,7 @@ pub struct Status {
     /// Releases to which a rollback is possible, the latest last.
     #[serde(default)]
     pub earlier: Vec<ReleaseId>,
-    /// Contents that are not tried again until they change or a command asks for it, the latest
-    /// last.
+    /// Contents that are not tried again until they change or a command asks for it, latest last.
     #[serde(default)]
     pub refused: Vec<Refusal>,
     /// The last time that requests returned to an earlier instance.
@@ -282,8 +285,7 @@ pub struct Failure {
     pub error: Option<String>,
     /// Exit status, if it exited.
     pub exit: Option<String>,
-    /// Number of requests that were in flight when it ended while it was active: one of them may be
-    /// the cause.
+    /// Number of requests in flight when it ended while active: one of them may be the cause.
     #[serde(default)]
     pub in_flight: usize,
     /// Last lines of its output.
@@ -404,6 +406,7 @@ impl Status {
             handoffs: VecDeque::new(),
             desired_serial: None,
             desired_problem: None,
+            commands: CommandList::default(),
             configuration_problem: None,
             rollback_to: None,
             paused: None,

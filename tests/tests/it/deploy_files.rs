@@ -242,3 +242,25 @@ fn a_folder_without_a_file_is_not_deployed() {
     deployed.with(2).saying(&["there is no file in the folder"]);
     assert_eq!(fs::read(&pointer).unwrap(), before);
 }
+
+#[test]
+fn an_archive_of_an_unknown_kind_is_refused_before_anything_is_written() {
+    let by_pointer = serving_v1();
+    let in_folder = Site::watching_a_folder().start("v1");
+    let in_place = Site::overwritten_in_place().start("v1");
+    for site in [by_pointer, in_folder, in_place] {
+        let archive = site.deployment().elsewhere().join("shop-1.2.tar.xz");
+        fs::create_dir_all(site.deployment().elsewhere()).unwrap();
+        fs::write(&archive, b"\xfd7zXZ\0").unwrap();
+        let state = site.deployment().state();
+        let archive = archive.to_str().unwrap();
+        command::run(&["deploy", archive, "--state", state.to_str().unwrap()])
+            .with(2)
+            .saying(&["shop-1.2.tar.xz", "pack it as .zip, .tar.gz or .tgz"]);
+        site.await_launches(1);
+        assert!(
+            !state.join("desired.json").exists(),
+            "nothing was asked for"
+        );
+    }
+}

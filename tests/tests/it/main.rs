@@ -21,6 +21,7 @@ mod chaos_ledger;
 mod check;
 mod cli;
 mod commands;
+mod commands_at_once;
 mod configuration;
 mod crash;
 mod deploy;
@@ -34,6 +35,8 @@ mod drain;
 mod exhaustion;
 mod failed_release;
 mod forwarding;
+#[cfg(target_os = "linux")] // A file system of a test's own.
+mod full_disk;
 mod gate;
 mod grpc;
 mod holding;

@@ -124,3 +124,31 @@ fn a_release_to_go_back_to_that_does_not_start_changes_nothing() {
     });
     site.await_version("v2");
 }
+
+#[test]
+fn what_a_rollback_left_can_be_named_also_after_a_restart() {
+    let mut site = Site::watching_a_pointer().start("v1");
+    for version in ["v2", "v3"] {
+        site.deployment().run_deploy(version, &[]).with(0);
+    }
+    let back = |site: &Running, to: &str| {
+        let rollback = site.deployment().run_command("rollback", &[to]);
+        rollback.with(0).saying(&[to, "serves again"]);
+    };
+    for to in ["v1", "v2", "v1", "v3"] {
+        back(&site, to);
+    }
+    back(&site, "v2");
+    site.kill();
+    site.start_again();
+    site.await_version("v2");
+    // Not unasked: the one that names nothing goes to none of them.
+    let nothing = site.deployment().run_command("rollback", &[]).with(1);
+    nothing.saying(&[
+        "no release to go back to",
+        "these can be named",
+        "v1-",
+        "v3-",
+    ]);
+    back(&site, "v3");
+}

@@ -170,7 +170,10 @@ fn somebody_elses_end_of_a_pause_is_told() {
     let pausing = command::start(command);
     pausing.await_stderr("1 request in flight");
     asks(site.deployment(), &["resume"]).with(0);
-    pausing.end().with(1).saying(&["another command"]);
+    pausing
+        .end()
+        .with(1)
+        .saying(&["`resume` has taken its place"]);
     assert_eq!(upload.finish().unwrap().status, 200);
 }
 

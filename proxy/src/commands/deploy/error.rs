@@ -14,6 +14,10 @@ pub(super) enum DeployError {
     DeploymentPaths(#[from] UnknownDeployment),
     #[error("an artifact cannot be called {0:?}: give another name with --id NAME")]
     Name(String),
+    #[error(
+        "{0:?} is not a known kind of archive: pack it as .zip, .tar.gz or .tgz, or deploy the folder"
+    )]
+    UnsupportedArchive(PathBuf),
     #[error("the sidecars run {0:?} (--artifact), whose name says another format than {1:?}")]
     Format(PathBuf, PathBuf),
     #[error("the release is named after {0:?}, which the sidecars run (--artifact): omit --id")]
@@ -56,6 +60,7 @@ impl DeployError {
             Self::DeploymentPaths(_)
             | Self::Name(_)
             | Self::Empty(_)
+            | Self::UnsupportedArchive(_)
             | Self::Format(..)
             | Self::NoName(_)
             | Self::NoPointer

@@ -23,7 +23,7 @@ use crate::deployment::DropFolder;
 use crate::deployment::artifact_names::is_artifact;
 use crate::deployment::desired::StageCommand;
 use crate::deployment::digest::digest;
-use crate::deployment::names::{ArchiveFormat, release_id};
+use crate::deployment::names::{ArchiveFormat, is_unsupported_archive, release_id};
 use crate::deployment::pointer::Pointer;
 use crate::deployment::source::absolute;
 use crate::deployment::status::Status;
@@ -99,6 +99,10 @@ impl<'a> DeployRun<'a> {
         } = options.clone();
         let place = DeploymentPaths::find(pointer, to, in_place, state, &named_by)?;
         let original = Original::new(absolute(options.artifact.clone()));
+        let name = original.path.file_name().unwrap_or_default();
+        if !original.is_folder && is_unsupported_archive(&name.to_string_lossy()) {
+            return Err(DeployError::UnsupportedArchive(original.path));
+        }
         let digest = original.digest(progress)?;
         // Most of the time it reads what sidecars publish.
         place

@@ -8,7 +8,8 @@ use super::error::DeployError;
 use super::{DeployRun, POLL_INTERVAL};
 use crate::commands::progress::Progress;
 use crate::deployment::before_start::{BeforeStartRuns, ClaimWatch};
-use crate::deployment::desired::{self, ControlCommand};
+use crate::deployment::desired::ControlCommand;
+use crate::deployment::pending_command::write_command;
 use crate::os::rights::explain;
 
 impl DeployRun<'_> {
@@ -23,7 +24,7 @@ impl DeployRun<'_> {
         if let Some(stage) = self.stage.clone() {
             return self.ask_for_stage(state, stage);
         }
-        if let Err(error) = desired::write_command(state, ControlCommand::Retry(self.digest)) {
+        if let Err(error) = write_command(state, ControlCommand::Retry(self.digest)) {
             let error = explain(error);
             progress.say(&format!("cannot ask for a retry in {state:?}: {error}"));
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{DeployError, DeployRun, pointer};
 use crate::commands::progress::Progress;
 use crate::commands::rollout::Driver;
-use crate::deployment::desired::{read_rollout, write_rollout};
+use crate::deployment::pending_command::{read_rollout, write_rollout};
 use crate::deployment::pointer::Pointer;
 use crate::os::files;
 

@@ -14,6 +14,7 @@ use super::sidecars::Sidecars;
 use crate::deployment::status::{Handoff, Outcome, Status};
 use crate::release::Generation;
 
+mod listed;
 mod report;
 mod step;
 mod upgrade;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::LaunchesBefore;
 use crate::commands::count;
-use crate::deployment::status::{Failure, Handoff, InstanceStatus, Outcome, Settling, Status};
+use crate::deployment::status::{Failure, Handoff, Outcome, Settling, Status};
 use crate::release::{Generation, ReleaseId};
 
 /// Number of failures after which a command gives up. Without another release to serve, a sidecar
@@ -61,6 +61,8 @@ pub(in crate::commands) enum Step {
     },
     /// The release failed and is not tried again, or the command cannot be executed.
     Refused(RefusalReport),
+    /// Another command or release has taken the place of this one.
+    Superseded(RefusalReport),
     /// New requests are held, and others have not ended.
     Pausing {
         /// Number of requests in flight, without tunnels.
@@ -133,7 +135,7 @@ impl Step {
         let is_ours = |handoff: &Handoff| {
             before.is_after(handoff) || is_same(handoff) && before.counts(handoff)
         };
-        // A sidecar that serves does not try a restart again.
+        // A sidecar that serves does not try a restart again, but for a fault of the machine.
         let enough = if serves.is_some() { 1 } else { ENOUGH };
         Self::towards(status, is_new, is_ours, enough)
     }
@@ -146,17 +148,7 @@ impl Step {
     ) -> Self {
         let is_active = status.active.as_ref().is_some_and(|a| a.release == *to);
         let is_ours = |handoff: &Handoff| handoff.release == *to && before.counts(handoff);
-        let step = Self::towards(status, is_active, is_ours, ENOUGH);
-        // One that was done at once may be overtaken between two readings of the status.
-        let is_newer =
-            |active: &&InstanceStatus| active.generation > before.last && active.release != *to;
-        match (&step, status.active.as_ref().filter(is_newer)) {
-            (Self::Waiting { .. }, Some(newer)) => Self::impossible(&format!(
-                "the rollback to {to} was superseded: {} serves instead",
-                newer.release
-            )),
-            (_, _) => step,
-        }
+        Self::towards(status, is_active, is_ours, ENOUGH)
     }
 
     /// Returns the progress with the promotion of an instance that is, or was to be, staged.
@@ -174,6 +166,10 @@ impl Step {
 
     /// Returns the progress with giving up an instance that is, or was to be, staged.
     pub(in crate::commands) fn of_abort(status: &Status, staged: Generation) -> Self {
+        let active = status.active.as_ref();
+        if active.is_some_and(|active| active.generation == staged) {
+            return Self::impossible("it was promoted");
+        }
         let left = [&status.staged, &status.candidate].into_iter().flatten();
         match left.into_iter().find(|left| left.generation == staged) {
             Some(_) => Self::Waiting { problem: None },
@@ -213,6 +209,11 @@ impl Step {
     /// Creates the step of a command that cannot be executed.
     pub(in crate::commands) fn impossible(reason: &str) -> Self {
         Self::Refused(RefusalReport::because(reason))
+    }
+
+    /// Creates the step of a command whose place another one has taken.
+    pub(in crate::commands) fn superseded(reason: &str) -> Self {
+        Self::Superseded(RefusalReport::because(reason))
     }
 
     fn towards(
@@ -294,7 +295,7 @@ impl Step {
     /// Returns the reason of a refusal, if this is one.
     pub(in crate::commands) fn refusal(&self) -> Option<&RefusalReport> {
         match self {
-            Self::Refused(refusal) => Some(refusal),
+            Self::Refused(refusal) | Self::Superseded(refusal) => Some(refusal),
             Self::Waiting { .. }
             | Self::Starting
             | Self::Probing { .. }
@@ -360,6 +361,7 @@ impl fmt::Display for Step {
             Self::Done => f.write_str("promoted, and nothing drains"),
             Self::Failing { reason } => write!(f, "failed, and is tried again: {reason}"),
             Self::Refused(refusal) => write!(f, "refused: {}", refusal.reason),
+            Self::Superseded(refusal) => write!(f, "superseded: {}", refusal.reason),
             Self::Pausing { requests } => {
                 write!(f, "paused, {} in flight", count(*requests, "request"))
             }
@@ -531,26 +533,11 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_that_is_overtaken_is_superseded_by_name() {
-        let rollback = |active: u64, handoffs: Value| {
-            let mut serves = instance("newer");
-            serves["generation"] = active.into();
-            serves["release"] = "v3".into();
-            let status = status(json!({"active": serves, "handoffs": handoffs}));
-            Step::of_rollback(&status, &ReleaseId::new("v2"), after(2))
-        };
-        let waiting = Step::Waiting { problem: None };
-        // What served before the command says nothing.
-        assert_eq!(rollback(2, json!([handoff(1, "promoted")])), waiting);
-        assert_eq!(rollback(3, json!([handoff(4, "starting")])), Step::Starting);
-        for done in [
-            json!([handoff(1, "promoted")]),
-            json!([handoff(3, "promoted")]),
-        ] {
-            let step = rollback(4, done);
-            let refusal = step.refusal().expect("a refusal");
-            assert!(refusal.reason.contains("v3"), "{refusal:?}");
-        }
+    fn what_was_promoted_is_not_given_up() {
+        let promoted = status(json!({"active": instance("new")}));
+        let step = Step::of_abort(&promoted, Generation(2));
+        assert!(matches!(step, Step::Refused(_)), "{step:?}");
+        assert_eq!(Step::of_abort(&promoted, Generation(3)), Step::GivenUp);
     }
 
     #[test]

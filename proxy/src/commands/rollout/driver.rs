@@ -13,7 +13,7 @@ use crate::commands::count;
 use crate::commands::follow::{Follower, LaunchesBefore, POLL_INTERVAL, RefusalReport, Step};
 use crate::commands::progress::Progress;
 use crate::commands::sidecars::Liveness;
-use crate::deployment::desired::{read_rollout, write_rollout};
+use crate::deployment::pending_command::{read_rollout, write_rollout};
 use crate::deployment::rollout::Rollout;
 use crate::deployment::status::Status;
 

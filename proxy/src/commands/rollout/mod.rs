@@ -19,7 +19,7 @@ use super::progress::Progress;
 use crate::cli::deployment::DeploymentArgs;
 use crate::cli::output::OutputFormat;
 use crate::cli::rollout::{RolloutAction, RolloutArgs};
-use crate::deployment::desired::{read_rollout, write_rollout};
+use crate::deployment::pending_command::{read_rollout, write_rollout};
 use crate::deployment::rollout::Rollout;
 use crate::deployment::source::pointed;
 use crate::os::files;

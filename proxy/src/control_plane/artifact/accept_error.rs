@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::archive::ArchiveError;
+use crate::os::files::is_full;
 use crate::release::Digest;
 
 /// The reason why an artifact was not accepted.
@@ -99,8 +100,7 @@ pub enum AcceptError {
 
 /// Returns the remedy, where one is known.
 fn remedy(error: &io::Error) -> &'static str {
-    let is_full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-    if is_full.contains(&error.kind()) {
+    if is_full(error) {
         "; it is tried again: make room there, or choose another folder with --cache"
     } else {
         ""

@@ -141,6 +141,8 @@ impl RetryPolicy {
                 AcceptError::Broken { .. }
                     | AcceptError::Refused { .. }
                     | AcceptError::NotExecutable { .. }
+                    | AcceptError::UnsupportedArchive(_)
+                    | AcceptError::CacheInArtifact { .. }
                     | AcceptError::StateInWorkdir { .. }
             );
         let problem = ArtifactProblem {

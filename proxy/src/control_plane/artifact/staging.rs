@@ -62,7 +62,7 @@ impl Staging {
     /// copy makes it: existing copies run without.
     pub(super) fn open(parent: &Path) -> io::Result<Self> {
         let own = match OwnFolder::make(parent) {
-            Err(error) if is_full(&error) => {
+            Err(error) if files::is_full(&error) => {
                 tracing::warn!(
                     event = "staging_unavailable",
                     folder = %parent.display(),
@@ -135,11 +135,6 @@ impl Drop for OwnFolder {
             let _ = files::remove_lock(&self.lock, held);
         }
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    use ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 fn sweep(parent: &Path) {

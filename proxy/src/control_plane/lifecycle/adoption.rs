@@ -4,6 +4,12 @@ use super::{Active, Instance, Lifecycle, Serving};
 use crate::release::{Generation, ReleaseId};
 
 impl Lifecycle {
+    /// Marks releases as refused that served in an earlier run of this sidecar, the latest last.
+    pub fn remember_former(&mut self, releases: Vec<ReleaseId>) {
+        self.refused.extend(releases.iter().cloned());
+        self.former = releases;
+    }
+
     /// Goes on with an active instance. Nothing has happened so far.
     pub fn adopt_active(&mut self, generation: Generation, release: ReleaseId) {
         self.record_good(&release);

@@ -3,6 +3,17 @@
 use super::{Action, Incoming, Lifecycle, Phase, Purpose, RefusalCause};
 use crate::release::ReleaseId;
 
+/// The end of a restart that was requested.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RestartEnd {
+    /// A newer instance serves.
+    Done,
+    /// Its instance did not become ready.
+    Failed,
+    /// A rollback to this release was requested.
+    Superseded(ReleaseId),
+}
+
 impl Lifecycle {
     pub(super) fn retry_requested(&mut self, release: &ReleaseId, actions: &mut Vec<Action>) {
         self.refused.remove(release);
@@ -49,6 +60,7 @@ impl Lifecycle {
         };
         if active.instance.generation > asked {
             self.to_restart = None;
+            actions.push(Action::ReportRestart(RestartEnd::Done));
         } else if self.can_restart() {
             let release = active.instance.release.clone();
             self.start(release, Purpose::Restart, actions);
@@ -71,7 +83,10 @@ impl Lifecycle {
         };
         self.refused.remove(&target);
         self.to_stage = None;
-        self.to_restart = None;
+        if !self.is_serving(&target) && self.to_restart.take().is_some() {
+            let end = RestartEnd::Superseded(target.clone());
+            actions.push(Action::ReportRestart(end));
+        }
         self.leave_staged(actions);
         // The operator has decided: nothing is tried again unasked.
         self.gave_way = None;
@@ -94,7 +109,7 @@ impl Lifecycle {
     }
 
     /// Returns the target of the rollback that is under way.
-    pub(super) fn rollback_target(&self) -> Option<&ReleaseId> {
+    pub fn rollback_target(&self) -> Option<&ReleaseId> {
         let (target, purpose) = self.incoming.planned()?;
         (purpose == Purpose::Rollback).then_some(target)
     }

@@ -1,7 +1,7 @@
 //! Decisions that follow from facts.
 
 use super::{Action, Active, Candidate, Health, Incoming, Instance, Lifecycle, Purpose};
-use super::{RefusalCause, Serving, Spare};
+use super::{RefusalCause, RestartEnd, Serving, Spare};
 use crate::release::{Generation, ReleaseId};
 
 impl Lifecycle {
@@ -301,8 +301,8 @@ impl Lifecycle {
             generation,
             release,
         } = candidate.instance;
-        if candidate.purpose == Purpose::Restart {
-            self.to_restart = None;
+        if candidate.purpose == Purpose::Restart && self.to_restart.take().is_some() {
+            actions.push(Action::ReportRestart(RestartEnd::Failed));
         }
         if self.is_shutting_down() {
             return;

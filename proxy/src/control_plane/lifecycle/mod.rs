@@ -53,6 +53,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::commands::RestartEnd;
 use self::state::{
     Active, Candidate, Draining, GaveWay, Health, Incoming, Instance, Phase, Planned,
 };
@@ -90,6 +91,8 @@ pub struct Lifecycle {
     wanted: Option<ReleaseId>,
     /// Releases that served, the latest last: the active one and those to go back to.
     good: Vec<ReleaseId>,
+    /// Releases that served and are refused, the latest last: only a named rollback goes to one.
+    former: Vec<ReleaseId>,
     refused: BTreeSet<ReleaseId>,
     /// Releases on trial when an earlier run of this sidecar ended, with unknown result.
     unproven: BTreeSet<ReleaseId>,
@@ -257,6 +260,8 @@ pub enum Action {
     ReportNoRollbackTarget,
     /// Reports that the rollback to the first release was given up for the second one.
     ReportRollbackGivenUp(ReleaseId, Option<ReleaseId>),
+    /// Reports the end of a restart.
+    ReportRestart(RestartEnd),
     /// Holds new requests, even if an instance is routed.
     Pause,
     /// Ends the pause.
@@ -282,6 +287,7 @@ impl Lifecycle {
             wanted: None,
             has_past: !good.is_empty(),
             good,
+            former: Vec::new(),
             refused: BTreeSet::new(),
             unproven: BTreeSet::new(),
             failures: 0,
@@ -415,10 +421,11 @@ impl Lifecycle {
         Some(active.instance.generation)
     }
 
-    /// Returns the releases to go back to, the latest last.
+    /// Returns the releases to go back to, the one that a rollback prefers last.
     pub fn earlier(&self) -> impl Iterator<Item = &ReleaseId> {
         let active = self.serving.active().map(|active| &active.instance.release);
-        self.good.iter().filter(move |good| Some(*good) != active)
+        let all = self.former.iter().chain(&self.good);
+        all.filter(move |release| Some(*release) != active)
     }
 
     /// Returns the releases that may be launched again: their private copies have to stay.
@@ -433,6 +440,7 @@ impl Lifecycle {
             .chain(self.staged.as_ref().map(|staged| &staged.release))
             .chain(self.gave_way.as_ref().map(|given| &given.release))
             .chain(&self.good)
+            .chain(&self.former)
     }
 
     fn is_shutting_down(&self) -> bool {

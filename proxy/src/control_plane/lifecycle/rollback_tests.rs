@@ -123,3 +123,38 @@ fn a_second_one_meanwhile_asks_for_the_same() {
         "{actions:?}"
     );
 }
+
+#[test]
+fn what_a_rollback_left_is_gone_to_only_by_name() {
+    let mut lifecycle = serving();
+    lifecycle.on(detected("v2"));
+    lifecycle.on(Event::Ready(Generation(2)));
+    lifecycle.on(Event::Drained(Generation(1)));
+    lifecycle.on(Event::Exited(Generation(1)));
+    let to = |name| Event::RollbackRequested(Some(release(name)));
+    lifecycle.on(to("v1"));
+    lifecycle.on(Event::Ready(Generation(3)));
+    assert_eq!(lifecycle.earlier().collect::<Vec<_>>(), [&release("v2")]);
+    assert!(lifecycle.needed().any(|needed| *needed == release("v2")));
+    assert_eq!(lifecycle.before_the_latest(), None);
+    lifecycle.on(Event::Drained(Generation(2)));
+    lifecycle.on(Event::Exited(Generation(2)));
+    let launch = Action::Launch(Generation(4), release("v2"), Purpose::Rollback);
+    assert_eq!(lifecycle.on(to("v2")), [launch]);
+}
+
+#[test]
+fn a_restart_that_a_rollback_replaces_is_reported() {
+    let mut lifecycle = serving();
+    lifecycle.on(detected("v2"));
+    lifecycle.on(Event::Ready(Generation(2)));
+    lifecycle.on(Event::RestartRequested);
+    let superseded = Action::ReportRestart(RestartEnd::Superseded(release("v1")));
+    let back = lifecycle.on(Event::RollbackRequested(Some(release("v1"))));
+    assert!(back.contains(&superseded), "{back:?}");
+    // One to what serves leaves it as it is.
+    lifecycle.on(Event::RestartRequested);
+    let stays = lifecycle.on(Event::RollbackRequested(Some(release("v1"))));
+    let is_report = |action: &Action| matches!(action, Action::ReportRestart(_));
+    assert!(!stays.iter().any(is_report), "{stays:?}");
+}

@@ -75,7 +75,11 @@ impl Lifecycle {
         cause: RefusalCause,
         actions: &mut Vec<Action>,
     ) {
-        self.good.retain(|good| *good != release);
+        if self.good.contains(&release) {
+            self.good.retain(|good| *good != release);
+            self.former.push(release.clone());
+            self.former.drain(..self.former.len().saturating_sub(GOOD));
+        }
         self.crashes.remove(&release);
         self.forget_giving_way(&release);
         self.refused.insert(release.clone());
@@ -123,6 +127,7 @@ impl Lifecycle {
     /// Makes the release the latest of those that served.
     pub(super) fn record_good(&mut self, release: &ReleaseId) {
         self.good.retain(|good| good != release);
+        self.former.retain(|former| former != release);
         self.good.push(release.clone());
         self.good.drain(..self.good.len().saturating_sub(GOOD));
     }
@@ -185,7 +190,7 @@ impl Lifecycle {
     }
 
     /// Returns true if an instance of the release is active.
-    pub(super) fn is_serving(&self, release: &ReleaseId) -> bool {
+    pub fn is_serving(&self, release: &ReleaseId) -> bool {
         let active = self.serving.active();
         active.is_some_and(|active| active.instance.release == *release)
     }

@@ -380,7 +380,7 @@ fn a_restart_is_a_handoff_within_the_release() {
     assert_eq!(lifecycle.on(detected("v1")), [], "it goes on");
     assert_eq!(
         lifecycle.on(Event::Exited(generation(2))),
-        [],
+        [Action::ReportRestart(RestartEnd::Failed)],
         "and is not refused"
     );
 }
@@ -395,7 +395,8 @@ fn a_restart_waits_for_what_starts_and_is_done_if_that_does_not_serve() {
     let mut refused = starting.clone();
     let actions = refused.on(Event::NeverReady(generation(2)));
     assert_eq!(actions.last(), Some(&again), "{actions:?}");
-    assert_eq!(refused.on(Event::Exited(generation(3))), [], "once");
+    let failed = Action::ReportRestart(RestartEnd::Failed);
+    assert_eq!(refused.on(Event::Exited(generation(3))), [failed], "once");
 
     let mut abandoned = starting.clone();
     let actions = abandoned.on(detected("v1"));

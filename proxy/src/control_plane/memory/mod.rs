@@ -77,6 +77,13 @@ enum Change {
     Forgive(String),
 }
 
+/// The standing of a release that has served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Good,
+    Refused,
+}
+
 // === impl Memory ===
 
 impl Memory {
@@ -177,18 +184,12 @@ impl Memory {
 
     /// Returns the releases that were active last and are not refused, the latest last.
     pub fn good_releases(&self) -> Vec<Release> {
-        let good = self.records.good().into_iter().filter_map(|launch| {
-            Some(Release {
-                id: launch.handoff.release.clone(),
-                digest: Digest::parse(&launch.handoff.digest).ok()?,
-                shape: String::new(),
-                artifact: launch.artifact.clone(),
-                dir: launch.dir.clone(),
-            })
-        });
-        let mut good: Vec<_> = good.collect();
-        good.reverse();
-        good
+        releases(self.records.served(Standing::Good))
+    }
+
+    /// Returns the releases that were active last of those that are refused, the latest last.
+    pub fn former_releases(&self) -> Vec<Release> {
+        releases(self.records.served(Standing::Refused))
     }
 
     /// Returns the launches of this sidecar, oldest first.
@@ -363,7 +364,8 @@ impl Records {
             return;
         }
         let key = |launch: &Launch| (Arc::clone(&launch.sidecar), launch.handoff.generation);
-        let good: HashSet<_> = self.good().into_iter().map(key).collect();
+        let good = self.served(Standing::Good);
+        let good: HashSet<_> = good.into_iter().map(key).collect();
         self.launches.retain(|launch| {
             let goes = excess > 0 && !good.contains(&key(launch));
             excess -= usize::from(goes);
@@ -371,14 +373,17 @@ impl Records {
         });
     }
 
-    /// Returns the launches that were active last, one of each content, the latest first.
-    fn good(&self) -> Vec<&Launch> {
+    /// Returns the launches of this standing that were active last, one of each content, the latest
+    /// first.
+    fn served(&self, standing: Standing) -> Vec<&Launch> {
         let refused: HashSet<&str> = self.refusals.iter().map(|r| r.digest.as_str()).collect();
         let mut served: Vec<_> = self
             .launches
             .iter()
             .filter(|launch| launch.handoff.promoted_ms.is_some())
-            .filter(|launch| !refused.contains(launch.handoff.digest.as_str()))
+            .filter(|launch| {
+                refused.contains(launch.handoff.digest.as_str()) == (standing == Standing::Refused)
+            })
             .collect();
         served.sort_by_key(|launch| std::cmp::Reverse(launch.handoff.promoted_ms));
         let mut seen = HashSet::new();
@@ -386,6 +391,20 @@ impl Records {
         served.truncate(GOOD);
         served
     }
+}
+
+/// Returns the releases of these launches, in reverse order.
+fn releases(launches: Vec<&Launch>) -> Vec<Release> {
+    let release = |launch: &Launch| {
+        Some(Release {
+            id: launch.handoff.release.clone(),
+            digest: Digest::parse(&launch.handoff.digest).ok()?,
+            shape: String::new(),
+            artifact: launch.artifact.clone(),
+            dir: launch.dir.clone(),
+        })
+    };
+    launches.into_iter().rev().filter_map(release).collect()
 }
 
 /// Returns the file of version 0.1, which knew no command.

@@ -74,6 +74,9 @@ fn what_served_last_comes_last_and_what_was_refused_does_not_come() {
 
     let memory = site.memory("two");
     assert_eq!(good(&memory), ["v2", "v1"]);
+    let former = memory.former_releases();
+    assert_eq!(former.len(), 1, "not the one that never served");
+    assert_eq!(former[0].id, release("v3").id);
     let refused = memory.refusal(release("v3").digest).unwrap();
     assert_eq!(refused.reason, "exited with exit status: 3");
     assert_eq!(memory.refusal(release("v1").digest), None);

@@ -6,10 +6,10 @@ use ipnet::IpNet;
 
 use super::timer::Timer;
 use super::{Message, Supervisor};
-use crate::control_plane::lifecycle::Event;
-use crate::deployment::desired::{ControlCommand, Desired, MaintenanceCommand};
+use crate::control_plane::lifecycle::{Event, RestartEnd};
+use crate::deployment::desired::{ControlCommand, Desired, MaintenanceCommand, NumberedCommand};
 use crate::deployment::rollout::Rollout;
-use crate::deployment::status::{MaintenanceStatus, Paused, UnixMillis};
+use crate::deployment::status::{CommandEnd, CommandStatus, MaintenanceStatus, Paused, UnixMillis};
 use crate::process::Launch;
 use crate::release::{Digest, ReleaseId};
 use crate::router::Maintenance;
@@ -20,14 +20,22 @@ impl<L: Launch> Supervisor<L> {
         let (commands, problem) = desired.commands_since(before.as_ref(), SystemTime::now());
         self.journal.status.desired_problem = problem;
         self.journal.status.rollout = desired.rollout.as_ref().map(Rollout::status);
+        if at_start {
+            for command in desired.commands_of_before() {
+                self.note(&command);
+            }
+            let reason = "it was written before this process of handoff started";
+            self.end_commands(CommandEnd::Superseded, Some(reason), |_| true);
+        }
         for command in commands {
             tracing::info!(
                 event = "command_received",
-                %command,
-                serial = desired.serial,
+                command = %command.command,
+                serial = command.serial,
                 "a command was received through desired.json"
             );
-            self.execute(command);
+            self.note(&command);
+            self.execute(command.command);
         }
         self.journal.status.desired_serial = Some(desired.serial);
         if desired.stage.is_none() {
@@ -42,10 +50,10 @@ impl<L: Launch> Supervisor<L> {
             ControlCommand::Stage(stage) => self.stage_later(stage),
             ControlCommand::Promote => self.promote_staged(),
             ControlCommand::Abort => self.abort_staged(),
-            ControlCommand::Rollback(None) => {
-                self.journal.status.rollback_to = self.lifecycle.before_the_latest();
-                self.on(Event::RollbackRequested(None));
-            }
+            ControlCommand::Rollback(None) => match self.lifecycle.before_the_latest() {
+                Some(to) => self.roll_back(to),
+                None => self.on(Event::RollbackRequested(None)),
+            },
             ControlCommand::Rollback(Some(name)) => self.roll_back_to(&name),
             ControlCommand::Restart => self.on(Event::RestartRequested),
             ControlCommand::Pause(period) => self.pause_for(period),
@@ -87,8 +95,35 @@ impl<L: Launch> Supervisor<L> {
         if let Some(accepted) = self.releases.get(&id) {
             self.journal.memory.forgive(accepted.release.digest);
         }
-        self.journal.status.rollback_to = Some(id.clone());
-        self.on(Event::RollbackRequested(Some(id)));
+        self.roll_back(id);
+    }
+
+    fn roll_back(&mut self, to: ReleaseId) {
+        let reason = format!("the rollback was superseded by another one, to {to}");
+        let is_other = |command: &CommandStatus| {
+            let other = command.rollback_to.as_ref();
+            other.is_some_and(|other| *other != to)
+        };
+        self.end_commands(CommandEnd::Superseded, Some(&reason), is_other);
+        if let Some(command) = self.journal.status.commands.last_mut() {
+            command.rollback_to = Some(to.clone());
+        }
+        self.journal.status.rollback_to = Some(to.clone());
+        self.on(Event::RollbackRequested(Some(to)));
+    }
+
+    /// Ends the rollbacks that are carried out, or have failed.
+    pub(super) fn look_at_rollbacks(&mut self) {
+        let lifecycle = &self.lifecycle;
+        for command in self.journal.status.commands.open_mut() {
+            if let Some(to) = &command.rollback_to {
+                if lifecycle.is_serving(to) {
+                    command.outcome = CommandEnd::Done;
+                } else if lifecycle.rollback_target() != Some(to) {
+                    command.outcome = CommandEnd::Refused;
+                }
+            }
+        }
     }
 
     fn pause_for(&mut self, period: Duration) {
@@ -162,12 +197,67 @@ impl<L: Launch> Supervisor<L> {
 
     pub(super) fn report_rollback_given_up(&mut self, to: &ReleaseId, by: Option<&ReleaseId>) {
         let by = by.map_or("nothing", ReleaseId::as_str);
-        self.reject_command(format!(
-            "the rollback to {to} was superseded: {by} runs instead"
-        ));
+        let reason = format!("the rollback to {to} was superseded: {by} runs instead");
+        let is_it = |command: &CommandStatus| command.rollback_to.as_ref() == Some(to);
+        self.end_commands(CommandEnd::Superseded, Some(&reason), is_it);
+        self.report_problem(reason);
     }
 
+    pub(super) fn report_restart(&mut self, end: RestartEnd) {
+        let is_restart = |command: &CommandStatus| command.key == ControlCommand::Restart.key();
+        match end {
+            RestartEnd::Done => self.end_commands(CommandEnd::Done, None, is_restart),
+            RestartEnd::Failed => self.end_commands(CommandEnd::Refused, None, is_restart),
+            RestartEnd::Superseded(to) => {
+                let reason = format!("the restart was superseded by the rollback to {to}");
+                self.end_commands(CommandEnd::Superseded, Some(&reason), is_restart);
+            }
+        }
+    }
+
+    /// Lists a command that was received.
+    fn note(&mut self, command: &NumberedCommand) {
+        self.journal.status.commands.add(CommandStatus {
+            key: command.command.key().to_owned(),
+            command: command.command.to_string(),
+            serial: command.serial,
+            outcome: CommandEnd::Received,
+            reason: None,
+            rollback_to: None,
+        });
+    }
+
+    /// Ends the listed commands that have not ended and `are_meant`.
+    fn end_commands(
+        &mut self,
+        outcome: CommandEnd,
+        reason: Option<&str>,
+        are_meant: impl Fn(&CommandStatus) -> bool,
+    ) {
+        let open = self.journal.status.commands.open_mut();
+        for command in open.filter(|it| are_meant(it)) {
+            command.outcome = outcome;
+            command.reason = reason.map(str::to_owned);
+        }
+    }
+
+    /// Refuses the command that is being executed.
     pub(super) fn reject_command(&mut self, reason: String) {
+        if let Some(command) = self.journal.status.commands.last_mut() {
+            command.outcome = CommandEnd::Refused;
+            command.reason = Some(reason.clone());
+        }
+        self.report_problem(reason);
+    }
+
+    /// Refuses the upgrade that was requested.
+    pub(super) fn reject_upgrade(&mut self, reason: String) {
+        let is_upgrade = |command: &CommandStatus| command.key == "upgrade";
+        self.end_commands(CommandEnd::Refused, Some(&reason), is_upgrade);
+        self.report_problem(reason);
+    }
+
+    fn report_problem(&mut self, reason: String) {
         tracing::warn!(
             event = "command_rejected",
             %reason,

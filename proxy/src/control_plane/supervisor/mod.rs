@@ -78,6 +78,8 @@ pub struct RestoredState {
     pub memory: Memory,
     /// Releases that served before and can be launched, the latest last.
     pub good: Vec<Release>,
+    /// Releases that served before, are refused and can be launched, the latest last.
+    pub former: Vec<Release>,
     /// Releases of sibling sidecars; empty if there is a memory.
     pub siblings: Siblings,
 }
@@ -151,17 +153,20 @@ impl<L: Launch> Supervisor<L> {
         let RestoredState {
             memory,
             good,
+            former,
             siblings,
         } = restored;
-        let ids = good.iter().map(|release| release.id.clone()).collect();
+        let ids = |releases: &[Release]| releases.iter().map(|it| it.id.clone()).collect();
+        let mut lifecycle = Lifecycle::new(settings.policy(), ids(&good));
+        lifecycle.remember_former(ids(&former));
         let (messages, inbox) = mpsc::unbounded_channel();
         Self {
-            lifecycle: Lifecycle::new(settings.policy(), ids),
+            lifecycle,
             settings,
             launcher: Rc::new(launcher),
             router,
             watcher,
-            releases: Releases::restored(good),
+            releases: Releases::restored([former, good].concat()),
             instances: Instances::default(),
             trial: None,
             journal: StatusJournal::new(publisher, memory),
@@ -264,6 +269,7 @@ impl<L: Launch> Supervisor<L> {
         for action in actions {
             self.perform(action);
         }
+        self.look_at_rollbacks();
         if has_promoted {
             // Not before: what is refused has to be known until then.
             self.forget_unneeded();
@@ -307,6 +313,7 @@ impl<L: Launch> Supervisor<L> {
             Action::ReportRollbackGivenUp(to, instead) => {
                 self.report_rollback_given_up(&to, instead.as_ref());
             }
+            Action::ReportRestart(end) => self.report_restart(end),
             Action::Pause => self.router.pause(),
             Action::Resume => self.resume(),
         }
@@ -325,10 +332,11 @@ impl<L: Launch> Supervisor<L> {
 
     /// Removes the private copies that can neither be launched nor run, here or in the next sidecar.
     fn prune_copies(&self) {
-        let remembered = self.journal.memory.good_releases().into_iter();
+        let memory = &self.journal.memory;
+        let remembered = [memory.good_releases(), memory.former_releases()].concat();
         let needed = self.releases.artifacts().chain(self.instances.artifacts());
         let needed = needed.cloned();
-        let needed = needed.chain(remembered.map(|release| release.artifact));
+        let needed = needed.chain(remembered.into_iter().map(|release| release.artifact));
         self.watcher.prune(needed.collect());
     }
 

@@ -74,7 +74,7 @@ impl<L: Launch> Supervisor<L> {
         if let Some(reason) = busy_with {
             if Instant::now() >= *until {
                 self.upgrade.requested = None;
-                self.reject_command(format!("the time to wait is over, and {reason}"));
+                self.reject_upgrade(format!("the time to wait is over, and {reason}"));
                 self.publish();
             }
             return;
@@ -106,7 +106,7 @@ impl<L: Launch> Supervisor<L> {
         self.upgrade.is_ordered = false;
         if let UpgradeEnd::Refused(reason) = end {
             self.upgrade.requested = None;
-            self.reject_command(format!("handoff is not upgraded: {reason}"));
+            self.reject_upgrade(format!("handoff is not upgraded: {reason}"));
         }
     }
 }

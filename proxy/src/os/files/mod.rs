@@ -14,12 +14,14 @@ mod os;
 #[path = "windows.rs"]
 mod os;
 mod private;
+mod reserve;
 pub mod rotation;
 
 pub use self::bounded::{
     open_regular, read_large, read_open_large, read_open_small, read_small, read_small_itself,
 };
 pub use self::private::{Access, append_to, limit_to_readers_of, make_folders, make_own_folder};
+pub use self::reserve::{is_full, keep_reserve, overwrite, write_with_reserve};
 pub use os::{
     FileIdentity, arrival, canonical, clone_content, copy_mode, create_private, exchange,
     finish_folder, identity, inode, is_executable, is_noexec, is_on_local_file_system,
@@ -220,6 +222,18 @@ fn adopt(path: &Path, model: &Path) {
 /// # Errors
 /// The lock file cannot be opened, or another process holds the lock for ten seconds.
 pub fn lock_shared(path: &Path) -> io::Result<File> {
+    lock(path, File::try_lock_shared)
+}
+
+/// Waits for an exclusive lock, which is held while the returned file is open.
+///
+/// # Errors
+/// As [`lock_shared`].
+pub fn lock_exclusive(path: &Path) -> io::Result<File> {
+    lock(path, File::try_lock)
+}
+
+fn lock(path: &Path, try_lock: fn(&File) -> Result<(), TryLockError>) -> io::Result<File> {
     let mut being_removed = None;
     for _ in 0..LOCK_TRIES {
         let file = match os::open_lock(path) {
@@ -231,7 +245,7 @@ pub fn lock_shared(path: &Path) -> io::Result<File> {
             }
             Err(error) => return Err(error),
         };
-        match file.try_lock_shared() {
+        match try_lock(&file) {
             // The former holder may have removed the file; others would lock a new one of this name.
             Ok(()) if os::has_name(&file, path) => return Ok(file),
             Ok(()) => continue,

@@ -38,7 +38,7 @@ pub(super) struct World {
     closed: bool,
     /// Target of a rollback that has begun, until it is done, refused or reported as given up.
     rollback: Option<ReleaseId>,
-    /// Active instance of which a restart was requested, until a newer one serves or has failed.
+    /// Active instance of which a restart was requested, until its end is reported.
     restart: Option<Generation>,
     /// True if the last event permits to route backwards.
     may_go_back: bool,
@@ -51,8 +51,6 @@ pub(super) struct World {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Process {
     release: Option<ReleaseId>,
-    /// It was launched for a restart.
-    restarts: bool,
     ready: bool,
     failed: bool,
     settled: bool,
@@ -147,19 +145,12 @@ impl World {
                 self.alive.remove(generation);
             }
             Event::Exited(generation) => {
-                let process = self.alive.remove(generation);
-                if process.is_some_and(|process| process.restarts && process.is_starting()) {
-                    self.restart = None;
-                }
+                self.alive.remove(generation);
                 self.may_go_back = self.routed == Some(*generation);
             }
             Event::Ready(generation) => self.process(*generation).ready = true,
             Event::NeverReady(generation) => {
-                let process = self.process(*generation);
-                process.failed = true;
-                if process.restarts {
-                    self.restart = None;
-                }
+                self.process(*generation).failed = true;
             }
             Event::Settled(generation) => self.process(*generation).settled = true,
             Event::LivenessLost(generation) => {
@@ -184,7 +175,6 @@ impl World {
                 self.may_go_back = true;
                 self.asked = true;
                 self.rollback = None;
-                self.restart = None;
                 // The timer may still run, for nothing.
                 self.resting = None;
                 if let Some(to) = to {
@@ -224,7 +214,6 @@ impl World {
                     self.rollback = Some(release.clone());
                 }
                 self.launch(generation, release);
-                self.process(generation).restarts = purpose == Purpose::Restart;
             }
             Action::Promote(generation) => self.promote(generation),
             Action::Withdraw => {
@@ -284,6 +273,7 @@ impl World {
                 self.refused.insert(release);
             }
             Action::ReportRollbackGivenUp(..) => self.rollback = None,
+            Action::ReportRestart(_) => self.restart = None,
             Action::BeginTrial(generation) => {
                 assert_eq!(self.routed, Some(generation), "bakes what does not serve");
                 assert!(self.policy().has_trials, "bakes uninvited");

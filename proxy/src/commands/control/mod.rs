@@ -1,31 +1,31 @@
 //! `handoff rollback`, `restart`, `pause`, `resume` and `maintenance`: commands to all sidecars of a deployment.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, json};
-
-use super::deployment_paths::UnknownDeployment;
-use super::follow::{
-    CommandOutcome, Follower, LaunchesBefore, POLL_INTERVAL, Report, SidecarReport, Step, Steps,
-    step_of_upgrade,
-};
-use super::progress::Progress;
-use super::{ELSEWHERE, ExitStatus, count};
 use crate::cli::control::{
     AbortArgs, FollowArgs, PauseArgs, PromoteArgs, RestartArgs, ResumeArgs, RollbackArgs,
 };
 use crate::cli::deployment::DeploymentArgs;
 use crate::cli::output::OutputFormat;
-use crate::deployment::desired::{ControlCommand, PendingCommand, write_command};
-use crate::deployment::status::{Status, UnixMillis};
+use crate::commands::deployment_paths::UnknownDeployment;
+use crate::commands::follow::{
+    Follower, LaunchesBefore, POLL_INTERVAL, Report, Step, Steps, step_of_upgrade,
+};
+use crate::commands::progress::Progress;
+use crate::commands::{ExitStatus, count};
+use crate::deployment::desired::ControlCommand;
+use crate::deployment::pending_command::{PendingCommand, write_command, write_rollback};
+use crate::deployment::status::{CommandEnd, CommandStatus, Status};
+use crate::os::files::is_full;
 use crate::os::rights::explain;
 use crate::release::Generation;
+
+mod report;
 
 /// Maximum time to wait until all sidecars have resumed, after a pause that timed out.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,7 +85,7 @@ enum ControlError {
     Place(#[from] UnknownDeployment),
     #[error(
         "cannot write desired.json in {state:?}, by which sidecars receive commands: {source}{}",
-        if source.kind() == io::ErrorKind::StorageFull { "; free some space there, and try again" } else { "" }
+        if is_full(source) { "; free some space there, and try again" } else { "" }
     )]
     Write { state: PathBuf, source: io::Error },
 }
@@ -191,7 +191,14 @@ impl ControlRun {
     }
 
     fn write(&self, command: ControlCommand) -> Result<PendingCommand, ControlError> {
-        write_command(&self.state, command).map_err(|source| ControlError::Write {
+        let written = if command == ControlCommand::Rollback(None) {
+            let live = self.follower.sidecars.live();
+            let seen = live.map(|status| status.desired_serial).min().flatten();
+            write_rollback(&self.state, seen)
+        } else {
+            write_command(&self.state, command)
+        };
+        written.map_err(|source| ControlError::Write {
             state: self.state.clone(),
             source: explain(source),
         })
@@ -217,16 +224,15 @@ impl ControlRun {
             self.follower.tell(&steps, progress);
             let is_over = |step: &Step| self.is_done(step) || step.refusal().is_some();
             if !steps.is_empty() && steps.values().all(is_over) {
-                let is_done = steps.values().all(|step| self.is_done(step));
-                let outcome = if is_done {
-                    ControlOutcome::Done
-                } else {
+                let has = |is_it: fn(&Step) -> bool| steps.values().any(is_it);
+                let outcome = if has(|step| matches!(step, Step::Refused(_))) {
                     ControlOutcome::Refused
+                } else if has(|step| matches!(step, Step::Superseded(_))) {
+                    ControlOutcome::Superseded
+                } else {
+                    ControlOutcome::Done
                 };
                 return (outcome, steps);
-            }
-            if !pending.is_current(&self.state) {
-                return (ControlOutcome::Superseded, steps);
             }
             if Instant::now() >= deadline {
                 let outcome = if steps.is_empty() {
@@ -246,18 +252,70 @@ impl ControlRun {
         if status.desired_serial < serial {
             return Step::Waiting { problem: None };
         }
-        if status.desired_serial == serial
-            && let Some(problem) = &status.desired_problem
-        {
-            return Step::impossible(problem);
+        let listed = status.commands.find(self.command.key(), pending.number());
+        // One that asks for the same does it for both.
+        let other = listed.filter(|it| it.serial > pending.number());
+        let other = other.filter(|it| it.command != self.command.to_string());
+        if let (Some(other), false) = (other, self.command.is_of_gate()) {
+            return Step::superseded(&format!("`{}` has taken its place", other.command));
         }
+        let step = self.step_by_state(status, pending, listed);
+        let is_refused = listed.is_some_and(|listed| listed.reason.is_some());
+        // Of two promotions at once, the second finds nothing to promote any more.
+        if self.is_done(&step) && (!is_refused || self.command == ControlCommand::Promote) {
+            return step;
+        }
+        match listed {
+            Some(CommandStatus {
+                outcome,
+                reason: Some(reason),
+                ..
+            }) => {
+                if *outcome == CommandEnd::Superseded {
+                    Step::superseded(reason)
+                } else {
+                    Step::impossible(reason)
+                }
+            }
+            Some(_) if !self.command.is_of_gate() => step,
+            // A sidecar before 0.2 lists none. One that lists some had not read this one when another
+            // took its place.
+            _ => match (pending.replaced_by(&self.state), &status.desired_problem) {
+                (Some(by), _) => Step::superseded(&format!("`{by}` has taken its place")),
+                (None, Some(problem)) if status.desired_serial == serial => {
+                    Step::impossible(problem)
+                }
+                (None, _) => step,
+            },
+        }
+    }
+
+    /// Returns the progress of one sidecar that has read the command, by what it runs.
+    fn step_by_state(
+        &self,
+        status: &Status,
+        pending: &PendingCommand,
+        listed: Option<&CommandStatus>,
+    ) -> Step {
         let none = Generation(0);
         let of = |all: &BTreeMap<_, _>| all.get(&status.sidecar).copied().unwrap_or(none);
         let before = self.launches.get(&status.sidecar).copied();
         let before = before.unwrap_or_else(LaunchesBefore::none);
-        match (&self.command, &status.rollback_to) {
-            (ControlCommand::Restart, _) => Step::of_restart(status, of(&self.active), before),
-            (ControlCommand::Rollback(_), Some(to)) => Step::of_rollback(status, to, before),
+        let as_listed = |step: Step| match listed {
+            Some(listed) => step.with_end_of(listed, status),
+            None => step,
+        };
+        let to = match listed {
+            Some(listed) => &listed.rollback_to,
+            None => &status.rollback_to,
+        };
+        match (&self.command, to) {
+            (ControlCommand::Restart, _) => {
+                as_listed(Step::of_restart(status, of(&self.active), before))
+            }
+            (ControlCommand::Rollback(_), Some(to)) => {
+                as_listed(Step::of_rollback(status, to, before))
+            }
             (ControlCommand::Rollback(_), None) => Step::Waiting { problem: None },
             (ControlCommand::Promote, _) => Step::of_promote(status, of(&self.staged)),
             (ControlCommand::Abort, _) => Step::of_abort(status, of(&self.staged)),
@@ -292,7 +350,7 @@ impl ControlRun {
         pending: &PendingCommand,
         progress: &mut Progress,
     ) -> Result<(), ControlError> {
-        if !pending.is_current(&self.state) {
+        if pending.replaced_by(&self.state).is_some() {
             return Ok(());
         }
         let serial = Some(self.write(ControlCommand::Resume)?.serial());
@@ -314,133 +372,5 @@ impl ControlRun {
             progress.say(&format!("  {left} have not reported yet that they resumed"));
         }
         Ok(())
-    }
-
-    fn report(&self, outcome: ControlOutcome, steps: Steps) -> Report {
-        let (name, exit_status) = match outcome {
-            ControlOutcome::Done => (CommandOutcome::Done, ExitStatus::Done),
-            ControlOutcome::Refused => (CommandOutcome::Refused, ExitStatus::Refused),
-            ControlOutcome::Superseded => (CommandOutcome::Superseded, ExitStatus::Refused),
-            ControlOutcome::Timeout => (CommandOutcome::Timeout, ExitStatus::Timeout),
-            ControlOutcome::Idle => (CommandOutcome::Idle, ExitStatus::Idle),
-        };
-        let releases = self.releases(&steps);
-        Report {
-            outcome: name,
-            exit_status,
-            message: self.message(outcome, &steps, &releases),
-            sidecars: steps.into_iter().map(SidecarReport::from).collect(),
-            more: Map::from_iter([("releases".to_owned(), json!(releases))]),
-        }
-    }
-
-    /// Returns the active releases of the sidecars that have executed the command.
-    fn releases(&self, steps: &Steps) -> BTreeSet<String> {
-        let is_done = |status: &&Status| {
-            let step = steps.get(&status.sidecar);
-            step.is_some_and(|step| self.is_done(step))
-        };
-        let done = self.follower.sidecars.live().filter(is_done);
-        done.filter_map(|status| status.active.as_ref())
-            .map(|active| active.release.to_string())
-            .collect()
-    }
-
-    fn message(
-        &self,
-        outcome: ControlOutcome,
-        steps: &Steps,
-        releases: &BTreeSet<String>,
-    ) -> String {
-        let state = &self.state;
-        let text = match outcome {
-            ControlOutcome::Done => return self.message_of_done(steps, releases),
-            ControlOutcome::Idle => {
-                let end = match self.command {
-                    ControlCommand::Resume => "the pause is taken out of desired.json",
-                    ControlCommand::BeginMaintenance(_) => {
-                        "one that starts begins with the maintenance"
-                    }
-                    ControlCommand::EndMaintenance => {
-                        "the maintenance is taken out of desired.json"
-                    }
-                    ControlCommand::Retry(_)
-                    | ControlCommand::Rollback(_)
-                    | ControlCommand::Restart
-                    | ControlCommand::Pause(_)
-                    | ControlCommand::Stage(_)
-                    | ControlCommand::Promote
-                    | ControlCommand::Abort
-                    | ControlCommand::Upgrade(_) => "there is nothing to do",
-                };
-                return format!("no sidecar runs (none is alive in {state:?}; {ELSEWHERE}): {end}");
-            }
-            ControlOutcome::Superseded => {
-                format!("another command has replaced this one in {state:?}")
-            }
-            ControlOutcome::Refused if matches!(self.command, ControlCommand::Rollback(_)) => {
-                "not all have gone back".to_owned()
-            }
-            ControlOutcome::Refused => "not all have done it".to_owned(),
-            ControlOutcome::Timeout if matches!(self.command, ControlCommand::Pause(_)) => {
-                "not all sidecars were paused in time with no request in flight, so the pause is \
-                 taken back"
-                    .to_owned()
-            }
-            ControlOutcome::Timeout => {
-                let timeout = humantime::format_duration(self.timeout);
-                format!("not all have done it after {timeout}")
-            }
-        };
-        steps.iter().fold(text, |mut text, (id, step)| {
-            // Writing to a string cannot fail.
-            let _ = match step.refusal() {
-                Some(refusal) => write!(text, "\n  sidecar {id} refused: {refusal}"),
-                None => write!(text, "\n  sidecar {id}: {step}"),
-            };
-            text
-        })
-    }
-
-    fn message_of_done(&self, steps: &Steps, releases: &BTreeSet<String>) -> String {
-        let all = count(steps.len(), "sidecar");
-        let releases: Vec<_> = releases.iter().map(String::as_str).collect();
-        let releases = releases.join(" and ");
-        match self.command {
-            ControlCommand::Rollback(_) => format!("{releases} serves again in {all}"),
-            ControlCommand::Promote => format!("{releases} serves in {all}"),
-            ControlCommand::Abort => {
-                format!("the staged release is given up in {all}; {releases} serves on")
-            }
-            ControlCommand::Restart => format!("{releases} serves from a new instance in {all}"),
-            ControlCommand::Pause(_) => {
-                let left = humantime::format_duration(self.pause_left());
-                format!(
-                    "{all} paused, with no request in flight; the pause ends in {left}, or with \
-                     `handoff resume`"
-                )
-            }
-            ControlCommand::BeginMaintenance(_) => format!(
-                "{all} in maintenance: new requests get 503 until `handoff maintenance off`"
-            ),
-            ControlCommand::EndMaintenance => format!("{all} not in maintenance"),
-            ControlCommand::Upgrade(_) => {
-                format!("handoff is upgraded in {all}; {releases} serves on")
-            }
-            ControlCommand::Resume | ControlCommand::Retry(_) | ControlCommand::Stage(_) => {
-                format!("{all} not paused")
-            }
-        }
-    }
-
-    /// Returns the time until the first sidecar ends the pause, in whole seconds.
-    fn pause_left(&self) -> Duration {
-        let now = UnixMillis::now();
-        let left = |status: &Status| {
-            let until = status.paused.as_ref()?.until_ms;
-            Some(until.0.saturating_sub(now.0) / 1000)
-        };
-        let left = self.follower.sidecars.live().filter_map(left).min();
-        Duration::from_secs(left.unwrap_or(0))
     }
 }
