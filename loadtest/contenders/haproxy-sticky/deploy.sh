@@ -2,30 +2,8 @@
 # The way that HAProxy's management guide has to take a server out of use, with a cookie: `ready` for
 # the new one, `drain` for the old one (new clients no longer get there, those with its cookie do),
 # wait for as long as their sessions last, which HAProxy does not know, then `maint`, then end the app.
-# shellcheck source=../app.sh
-. "$DIR/app.sh"
-
-# api COMMANDS: says what the Runtime API answered, which is nothing when all is well.
-api() {
-  exec 3<> "/dev/tcp/127.0.0.1/$ADMIN"
-  printf '%s\n' "$1" >&3
-  cat <&3
-  exec 3>&-
-}
-
-change() {
-  local said
-  said=$(api "$1" | tr -d '[:space:]')
-  if [ -n "$said" ]; then
-    echo "HAProxy answered to $1: $said" >&2
-    exit 1
-  fi
-}
-
-# The fifth column of `show stat` is the number of current sessions.
-drained() {
-  [ "$(api 'show stat' | grep "^app,$old_color," | cut -d, -f5)" = 0 ]
-}
+# shellcheck source=../haproxy/haproxy.sh
+. "$DIR/haproxy.sh"
 
 # As long as handoff is told to let sessions go on.
 session_time=7

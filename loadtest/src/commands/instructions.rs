@@ -59,37 +59,54 @@ const REQUESTS: u32 = 150;
 #[derive(Clone, Copy, Debug)]
 struct Case {
     name: &'static str,
+    /// handoff's own.
+    options: &'static [&'static str],
     is_kept: bool,
     cookies: usize,
     body: usize,
 }
 
-const CASES: [Case; 4] = [
-    Case {
-        name: "get_kept",
-        is_kept: true,
-        cookies: 0,
-        body: 0,
-    },
+/// A small GET on a kept connection.
+const GET: Case = Case {
+    name: "get_kept",
+    options: &[],
+    is_kept: true,
+    cookies: 0,
+    body: 0,
+};
+
+const CASES: [Case; 6] = [
+    GET,
     Case {
         name: "get_new",
         is_kept: false,
-        cookies: 0,
-        body: 0,
+        ..GET
     },
     Case {
         name: "cookies_4_kib",
-        is_kept: true,
         cookies: 4096,
-        body: 0,
+        ..GET
     },
     Case {
         name: "body_64_kib",
-        is_kept: true,
-        cookies: 0,
         body: 64 * 1024,
+        ..GET
+    },
+    Case {
+        name: "cookie",
+        cookies: 48,
+        ..GET
+    },
+    Case {
+        name: "session",
+        options: &["--sticky", "cookie"],
+        cookies: 48,
+        ..GET
     },
 ];
+
+/// Cases that cost little more than another one of the same run: name, the other one, percent.
+const RATIOS: [(&str, &str, f64); 1] = [("session", "cookie", 5.0)];
 
 /// The programs that count.
 #[derive(Debug)]
@@ -219,8 +236,9 @@ fn check(file: &Path, found: &BTreeMap<String, u64>) -> Result<bool, CommandErro
         eprintln!("loadtest: the committed figures are of {then}, these of {now}");
     }
     let (text, holds) = compare(&committed, found);
-    print!("{text}");
-    Ok(holds)
+    let (ratios, are_held) = compare_pairs(found);
+    print!("{text}{ratios}");
+    Ok(holds && are_held)
 }
 
 /// Describes each figure; returns whether all hold.
@@ -248,6 +266,25 @@ fn compare(committed: &Figures, found: &BTreeMap<String, u64>) -> (String, bool)
         };
         text.push_str(&line);
         text.push('\n');
+    }
+    (text, all_hold)
+}
+
+/// Describes each case that is held against another one of the run; returns whether all hold.
+fn compare_pairs(found: &BTreeMap<String, u64>) -> (String, bool) {
+    let mut text = String::new();
+    let mut all_hold = true;
+    for (name, other, limit) in RATIOS {
+        let (Some(cost), Some(base)) = (found.get(name), found.get(other)) else {
+            continue;
+        };
+        let growth = (*cost as f64 - *base as f64) * 100.0 / *base as f64;
+        let holds = growth <= limit;
+        all_hold &= holds;
+        let verdict = if holds { "holds" } else { "FAILS" };
+        text.push_str(&format!(
+            "{verdict}  {name}: {growth:+.1} % over {other} of this run (at most +{limit} %)\n"
+        ));
     }
     (text, all_hold)
 }
@@ -290,8 +327,16 @@ impl Case {
             prepare(folder, &tools.valgrind, handoff).map_err(CommandError::folder(folder))?;
         let command = [app.into(), "-port".into(), "{port}".into()];
         let log = folder.join("output.log");
-        let mut handoff =
-            Handoff::start(&[], &wrapper, site, &release, &command, folder, &log).await?;
+        let mut handoff = Handoff::start(
+            self.options,
+            &wrapper,
+            site,
+            &release,
+            &command,
+            folder,
+            &log,
+        )
+        .await?;
         let counts = self.count_in(&handoff, folder, tools).await;
         handoff.stop().await?;
         counts
@@ -305,50 +350,59 @@ impl Case {
     ) -> Result<[u64; COUNTS], CommandError> {
         let pid = handoff.pid().unwrap_or_default();
         let mut client = None;
-        self.send(handoff.server(), WARM_UP, &mut client).await?;
+        let mut request = self.request(handoff.server(), &[]);
+        let set = self.send(handoff.server(), WARM_UP, &request, &mut client);
+        let set = set.await?;
+        if !set.is_empty() {
+            request = self.request(handoff.server(), &set);
+        }
         let mut counts = [0; COUNTS];
         for (dump, count) in (1..).zip(&mut counts) {
             tools.control("--zero", pid)?;
-            self.send(handoff.server(), REQUESTS, &mut client).await?;
+            let sent = self.send(handoff.server(), REQUESTS, &request, &mut client);
+            sent.await?;
             tools.control("--dump", pid)?;
             *count = count_of_worker(folder, dump).map_err(CommandError::read(folder))?;
         }
         Ok(counts)
     }
 
-    /// Sends the requests, one after the other.
+    /// Sends the requests, one after the other; returns the cookies of the last response.
     async fn send(
         self,
         server: SocketAddr,
         count: u32,
+        request: &[u8],
         client: &mut Option<Client>,
-    ) -> Result<(), CommandError> {
+    ) -> Result<Vec<String>, CommandError> {
         let failed = |failed: Failed| {
             CommandError::Other(format!(
                 "send a request of {}: {}",
                 self.name, failed.detail
             ))
         };
-        let request = self.request(server);
+        let mut cookies = Vec::new();
         for _ in 0..count {
             let mut open = match client.take() {
                 Some(open) => open,
                 None => Client::connect(server).await.map_err(failed)?,
             };
             sleep(PAUSE).await;
-            let response = open.send(&request).await.map_err(failed)?;
+            let response = open.send(request).await.map_err(failed)?;
             if response.status != 200 {
                 let detail = format!("status {}", response.status);
                 return Err(failed(Failed::new(Failure::Status, detail)));
             }
+            cookies = response.cookies;
             *client = self.is_kept.then_some(open);
         }
         // The last one, too, is done with.
         sleep(PAUSE).await;
-        Ok(())
+        Ok(cookies)
     }
 
-    fn request(self, server: SocketAddr) -> Vec<u8> {
+    /// Returns the request, with these cookies behind the case's own.
+    fn request(self, server: SocketAddr, set: &[String]) -> Vec<u8> {
         let method = if self.body > 0 { "POST" } else { "GET" };
         let pause = PAUSE.as_millis();
         let mut head = format!("{method} /slow?ms={pause} HTTP/1.1\r\nHost: {server}\r\n");
@@ -365,6 +419,10 @@ impl Case {
                 cookies.push_str(&format!("cookie{number:02}={}; ", "v".repeat(54)));
             }
             cookies.truncate(self.cookies);
+            for cookie in set {
+                cookies.push_str("; ");
+                cookies.push_str(cookie);
+            }
             head.push_str(&format!("Cookie: {cookies}\r\n"));
         }
         if self.body > 0 {
@@ -409,10 +467,22 @@ mod tests {
     }
 
     #[test]
+    fn a_case_may_cost_so_much_more_than_its_other() {
+        for (cost, holds) in [(1000, true), (1050, true), (1051, false)] {
+            let found = [("cookie", 1000), ("session", cost)];
+            let found = found.map(|(name, count)| (name.to_owned(), count)).into();
+            let (text, all_hold) = compare_pairs(&found);
+            assert_eq!(all_hold, holds, "{text}");
+        }
+    }
+
+    #[test]
     fn requests_have_the_size_that_their_case_says() {
         let server = ([127, 0, 0, 1], 80).into();
-        let [get, _, cookies, body] = CASES.map(|case| case.request(server).len());
-        assert_eq!(cookies - get, "Cookie: \r\n".len() + 4096);
+        let [get, _, cookies, body, cookie, session] =
+            CASES.map(|case| case.request(server, &["a=1".to_owned()]).len());
+        assert_eq!(cookies - get, "Cookie: ; a=1\r\n".len() + 4096);
         assert!(body > 64 * 1024);
+        assert_eq!(cookie, session);
     }
 }

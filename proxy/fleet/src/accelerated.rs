@@ -10,7 +10,7 @@ use clap::Parser as _;
 use handoff::commands::ExitStatus;
 use handoff::deployment::rollout::Rollout;
 
-use crate::channel::{CHANNEL, Channel, FleetRelease, MEMBERS, Member, MemberState, SCHEMA};
+use crate::channel::{CHANNEL, Channel, FleetRelease, MEMBERS, Member, MemberState};
 use crate::cli::{Cli, FleetCommand, Pace};
 use crate::store::Store;
 use crate::store::tests::{Flaw, Flawed, forbidden, not_found, unavailable};
@@ -133,17 +133,7 @@ async fn ten_minutes_of_each_failure_change_nothing_on_a_machine() {
 async fn say(store: &Store, id: &str, serial: u64, state: MemberState) {
     let path = format!("{MEMBERS}/{id}.json");
     let known = store.read::<Member>(&path).await.unwrap();
-    let member = Member {
-        schema: SCHEMA,
-        nonce: fastrand::u64(..),
-        id: id.to_owned(),
-        host: None,
-        version: String::new(),
-        serial,
-        state,
-        runs: Vec::new(),
-        problem: None,
-    };
+    let member = Member::new(id, serial, state);
     let known = known.map(|(_, version)| version);
     store.swap(&path, &member, known.as_ref()).await.unwrap();
 }

@@ -93,6 +93,24 @@ pub struct Member {
     pub problem: Option<String>,
 }
 
+#[cfg(test)]
+impl Member {
+    /// Returns what a machine says that runs nothing yet.
+    pub fn new(id: &str, serial: u64, state: MemberState) -> Self {
+        Self {
+            schema: SCHEMA,
+            nonce: fastrand::u64(..),
+            id: id.to_owned(),
+            host: None,
+            version: String::new(),
+            serial,
+            state,
+            runs: Vec::new(),
+            problem: None,
+        }
+    }
+}
+
 /// The state of the release that a machine is to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "is", content = "reason")]

@@ -223,7 +223,7 @@ mod tests {
     use handoff::deployment::rollout::Rollout;
 
     use super::*;
-    use crate::channel::{FleetRelease, SCHEMA};
+    use crate::channel::FleetRelease;
 
     const TICK: Duration = Duration::from_secs(10);
 
@@ -242,17 +242,7 @@ mod tests {
     }
 
     fn says(id: &str, serial: u64, state: MemberState) -> (Listed, Member, Duration) {
-        let member = Member {
-            schema: SCHEMA,
-            nonce: 0,
-            id: id.to_owned(),
-            host: None,
-            version: String::new(),
-            serial,
-            state,
-            runs: Vec::new(),
-            problem: None,
-        };
+        let member = Member::new(id, serial, state);
         let listed = Listed {
             path: id.to_owned(),
             modified: UNIX_EPOCH,

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use crate::deployment::artifact_names::is_artifact;
 use crate::deployment::checksum_file;
 use crate::deployment::digest::belongs_aside;
-use crate::deployment::drop_folder::is_artifact;
 use crate::os::files;
 use crate::os::volume::has_reliable_events;
 

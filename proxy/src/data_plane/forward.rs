@@ -79,7 +79,8 @@ impl Forward {
                 request,
                 respond_from_active,
             ),
-            Some(SpecialRequest::Own(mut response)) => {
+            Some(SpecialRequest::Own(response)) => {
+                let mut response = *response;
                 // With the rest of a body, which decides on the connection's end.
                 drop(context.body_of(&client, request.into_body()));
                 client.begin_idle();
@@ -93,7 +94,7 @@ impl Forward {
             }
             Some(SpecialRequest::Asset(asset)) => {
                 let start = |context, client, record, prepared| {
-                    respond_with_asset(context, client, record, prepared, asset)
+                    respond_with_asset(context, client, record, prepared, *asset)
                 };
                 prepare(context, client, record, tokens, request, start)
             }
@@ -177,15 +178,28 @@ fn respond_in_session(
     mut record: RequestRecord,
     mut prepared: PreparedRequest,
 ) -> ResponseFuture {
-    let session = prepared.take_session(&context);
-    let is_secure = headers::is_secure(prepared.outgoing.headers());
     Box::pin(async move {
-        let response = prepared
-            .forward_in_session(&context, &client, &mut record, session)
-            .await;
+        let session = prepared.session(&context);
+        // The generation that the client has a cookie of already.
+        let mut known = None;
+        let mut is_secure = false;
+        let acquired = prepared.acquire_in_session(&context, &client, session);
+        let response = match acquired.await {
+            Ok(upstream) => {
+                let begun = upstream.as_ref();
+                let begun = begun.filter(|it| session.is_some_and(|of| it.resume_session(of)));
+                known = begun.map(|it| it.generation);
+                is_secure = known.is_none() && headers::is_secure(prepared.outgoing.headers());
+                let forwarded = prepared.forward(&context, &client, &mut record, upstream);
+                forwarded.await
+            }
+            Err(error) => Err(error),
+        };
         let mut response = match response {
             Ok(mut response) => {
-                if let Some(cookie) = &context.session_cookie {
+                if record.generation() != known
+                    && let Some(cookie) = &context.session_cookie
+                {
                     let by = (&*context.router, record.generation());
                     cookie.set_in(response.headers_mut(), session, by, is_secure);
                 }
@@ -207,11 +221,16 @@ fn respond_with_asset(
     asset: AssetRequest,
 ) -> ResponseFuture {
     Box::pin(async move {
-        let session = prepared.take_session(&context);
+        let session = prepared.session(&context);
         let (again, version) = (prepared.outgoing.copy(), prepared.version);
-        let response = prepared
-            .forward_in_session(&context, &client, &mut record, session)
-            .await;
+        let upstream = prepared.acquire_in_session(&context, &client, session);
+        let response = match upstream.await {
+            Ok(upstream) => {
+                let forwarded = prepared.forward(&context, &client, &mut record, upstream);
+                forwarded.await
+            }
+            Err(error) => Err(error),
+        };
         let mut response = match response {
             Ok(missed) if asset.is_missed_by(missed.status(), missed.headers()) => {
                 // The active release's answer may have ended already.
@@ -238,34 +257,31 @@ fn respond_with_asset(
 // === impl PreparedRequest ===
 
 impl PreparedRequest {
-    /// Removes the cookie of sessions, and returns the session that it names.
-    fn take_session(&mut self, context: &ForwardContext) -> Option<Session> {
+    /// Returns the session that the request names.
+    fn session(&self, context: &ForwardContext) -> Option<Session> {
         let cookie = context.session_cookie.as_ref()?;
-        cookie.take_from(self.outgoing.headers_mut())
+        cookie.session_of(self.outgoing.headers())
     }
 
-    /// Forwards the request to the release on which its session began, or else to the active one.
-    async fn forward_in_session(
-        &mut self,
+    /// Returns the upstream on which the session began, or else the active one, if there is any.
+    async fn acquire_in_session(
+        &self,
         context: &ForwardContext,
-        client: &Rc<Client>,
-        record: &mut RequestRecord,
+        client: &Client,
         session: Option<Session>,
-    ) -> Result<Response<ResponseBody>, ForwardError> {
+    ) -> Result<Option<Arc<Upstream>>, ForwardError> {
         let router = &context.router;
-        let upstream = if let Some(active) = router.acquire() {
+        if let Some(active) = router.acquire() {
             let pinned = session.and_then(|session| router.acquire_pinned(session, &active));
-            Some(pinned.unwrap_or(active))
-        } else {
-            let address = self.client_address(context, client);
-            Box::pin(router.wait_for_permission(address)).await?;
-            if self.outgoing.headers().contains_key(PREVIEW) {
-                None
-            } else {
-                router.acquire_side(session)
-            }
-        };
-        self.forward(context, client, record, upstream).await
+            return Ok(Some(pinned.unwrap_or(active)));
+        }
+        // Boxed, as it is rare.
+        let address = self.client_address(context, client);
+        Box::pin(router.wait_for_permission(address)).await?;
+        if self.outgoing.headers().contains_key(PREVIEW) {
+            return Ok(None);
+        }
+        Ok(router.acquire_side(session))
     }
 
     async fn forward(

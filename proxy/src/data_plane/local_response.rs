@@ -24,7 +24,7 @@ pub(super) fn find_special(
     }
     match headers::remaining_forwards(request.method(), request.headers())? {
         0 if request.method() == Method::OPTIONS => {
-            Some(SpecialRequest::Own(empty(StatusCode::NO_CONTENT)))
+            Some(SpecialRequest::Own(Box::new(empty(StatusCode::NO_CONTENT))))
         }
         0 => Some(SpecialRequest::Refused(ForwardError::TraceEndsHere)),
         1.. => None,

@@ -25,14 +25,14 @@ pub(super) struct OwnPaths {
     has_sessions: bool,
 }
 
-/// A request that is not simply forwarded.
+/// A request that is not simply forwarded. Boxed are those that are rare: others move it, too.
 pub(super) enum SpecialRequest {
     /// One that handoff answers itself.
-    Own(Response<ResponseBody>),
+    Own(Box<Response<ResponseBody>>),
     /// One that may not be passed on.
     Refused(ForwardError),
     /// One for an asset, which the active release perhaps no longer has.
-    Asset(AssetRequest),
+    Asset(Box<AssetRequest>),
     /// One that may belong to a session.
     InSession,
 }
@@ -62,19 +62,20 @@ impl OwnPaths {
         {
             shutdown.notify();
             // The status that the platform expects.
-            return Some(SpecialRequest::Own(empty(StatusCode::ACCEPTED)));
+            return Some(SpecialRequest::Own(Box::new(empty(StatusCode::ACCEPTED))));
         }
-        let is_read = [Method::GET, Method::HEAD].contains(request.method());
-        let is_health = self.public_health.as_deref() == Some(request.uri().path());
-        if is_read && is_health {
-            return Some(SpecialRequest::Own(health(router)));
+        if let Some(path) = &self.public_health
+            && [Method::GET, Method::HEAD].contains(request.method())
+            && request.uri().path() == path
+        {
+            return Some(SpecialRequest::Own(Box::new(health(router))));
         }
         let asset = self
             .old_assets
             .as_ref()
             .and_then(|it| it.request_for(request));
         if let Some(asset) = asset {
-            return Some(SpecialRequest::Asset(asset));
+            return Some(SpecialRequest::Asset(Box::new(asset)));
         }
         let is_in_session = self.has_sessions && SessionCookie::concerns(request);
         is_in_session.then_some(SpecialRequest::InSession)

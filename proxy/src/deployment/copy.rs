@@ -47,9 +47,9 @@ pub(crate) struct WayBack {
 pub(crate) enum WayBackKind {
     /// The use of a link.
     Link,
-    /// A start of the Python of an environment.
+    /// A start of the Python, Ruby or PHP of an environment.
     Open,
-    /// The start of this very script.
+    /// The start of this very script, which names a path in the original.
     Start,
 }
 
@@ -260,43 +260,79 @@ fn leaves(entry: &Entry, target: &Path) -> bool {
     })
 }
 
-/// Returns the way in which a file leads back: as a script whose first line names an interpreter in
-/// the original, or as a file by which Python finds modules in it.
+/// Returns the way in which a file leads back: as a script that names the original, or as a file by
+/// which Python, Ruby or PHP finds files in it.
 fn way_back(name: &Path, start: &[u8], originals: &[&Path]) -> Option<WayBackKind> {
+    // Of bundler, and of Laravel after `artisan config:cache`.
+    let has_paths = [".bundle/config", "bootstrap/cache/config.php"];
+    let has_paths = has_paths.iter().any(|end| name.ends_with(end));
     let name = name.file_name()?.to_string_lossy();
     let finds_modules = [".pth", ".egg-link"].iter().any(|end| name.ends_with(end))
         || name.starts_with("__editable__")
-        || name == "direct_url.json";
+        || name == "direct_url.json"
+        || has_paths;
     // It puts the folder of its environment into PATH.
     let is_sourced = name.to_lowercase().starts_with("activate");
-    if !finds_modules && !is_sourced && !start.starts_with(b"#!") {
+    let is_environment = name == "pyvenv.cfg";
+    if !(finds_modules || is_sourced || is_environment || start.starts_with(b"#!")) {
         return None;
     }
     let text = String::from_utf8_lossy(start);
-    let text = if finds_modules || is_sourced {
-        &text
-    } else {
-        text.lines().next().unwrap_or_default()
-    };
     // Of a module that is not editable, it is a mere note.
     if name == "direct_url.json" && !text.contains("\"editable\": true") {
         return None;
     }
-    let is_meant = |original: &str| {
-        let mut ends = text.match_indices(original);
-        // `/srv/site-2` is not in `/srv/site`.
-        ends.any(|(at, _)| {
-            let end = &text[at + original.len()..];
-            !end.starts_with(|c: char| c.is_alphanumeric() || "-_.".contains(c))
-        })
+    let is_interpreter = || {
+        let first = text.lines().next().and_then(|line| line.strip_prefix("#!"));
+        let folder = Path::new(first?.split_whitespace().next()?).parent()?;
+        // Another path to the original; what the interpreter is a link to does not matter.
+        let folder = as_reader(|| files::canonical(folder)).ok()?;
+        Some(
+            originals
+                .iter()
+                .any(|original| folder.starts_with(original)),
+        )
     };
-    let kind = if finds_modules {
+    let leads_back = if is_environment {
+        // The other lines are notes of how it was made.
+        let home = text.lines().find(|line| line.starts_with("home"));
+        home.is_some_and(|home| names_any(home, originals))
+    } else if finds_modules || is_sourced {
+        names_any(&text, originals)
+    } else {
+        script_names_any(&text, originals) || is_interpreter() == Some(true)
+    };
+    let kind = if finds_modules || is_environment {
         WayBackKind::Open
     } else {
         WayBackKind::Start
     };
-    let mut originals = originals.iter().filter_map(|original| original.to_str());
-    originals.any(is_meant).then_some(kind)
+    leads_back.then_some(kind)
+}
+
+/// Returns true if a script names a path in one of these folders, in its first line or in one that is no
+/// comment.
+pub(crate) fn script_names_any(script: &str, folders: &[&Path]) -> bool {
+    let mut lines = script.lines().enumerate();
+    lines.any(|(number, line)| {
+        let is_comment = number > 0 && line.trim_start().starts_with('#');
+        !is_comment && names_any(line, folders)
+    })
+}
+
+/// Returns true if a text names one of these folders, or a path in it.
+pub(crate) fn names_any(text: &str, folders: &[&Path]) -> bool {
+    let is_part = |c: char| c.is_alphanumeric() || "-_.".contains(c);
+    let is_named = |folder: &str| {
+        let mut places = text.match_indices(folder);
+        // `/srv/site-2` is not in `/srv/site`, nor is `/old/srv/site`.
+        places.any(|(at, _)| {
+            let (before, after) = (&text[..at], &text[at + folder.len()..]);
+            !before.ends_with(is_part) && !after.starts_with(is_part)
+        })
+    };
+    let mut folders = folders.iter().filter_map(|folder| folder.to_str());
+    folders.any(is_named)
 }
 
 /// The hash of the rights to be run and of the folders.
@@ -377,19 +413,29 @@ mod tests {
     fn a_script_that_leads_back_into_the_original_is_noticed() {
         let folders = folders();
         let original = folders.from.display();
+        fs::create_dir(folders.from.join("bin")).unwrap();
+        let link = folders.from.with_file_name("current");
+        std::os::unix::fs::symlink(&folders.from, &link).unwrap();
         for (name, content) in [
             ("env", format!("#!{original}/venv/bin/python -E\nmain()")),
             (
-                "shell",
-                format!("#!/bin/sh\n'''exec' \"{original}/python\""),
+                "long",
+                format!("#!/bin/sh\n'''exec' \"{original}/python\" \"$0\" \"$@\"\n' '''"),
             ),
+            (
+                "wrapper",
+                format!("#!/usr/bin/env bash\n  exec {original}/venv/bin/python app.py"),
+            ),
+            ("link", format!("#!{}/bin/python", link.display())),
+            ("comment", format!("#!/bin/sh\n# {original}/x\nexec app")),
+            ("below", format!("#!/bin/sh\nexec /old{original}/app")),
             ("other", format!("#!{original}-2/python\n")),
             ("text", format!("see #!{original}/x\n")),
             ("endless", format!("#!{}", "x".repeat(5000))),
         ] {
             fs::write(folders.from.join(name), content).unwrap();
         }
-        assert_eq!(names(&folders.copy()), ["env"]);
+        assert_eq!(names(&folders.copy()), ["env", "link", "long", "wrapper"]);
     }
 
     #[test]
@@ -470,6 +516,7 @@ mod tests {
         let folders = folders();
         let src = folders.from.join("src");
         let url = format!("{{\"url\": \"file://{}\"", folders.from.display());
+        fs::create_dir_all(folders.from.join("bootstrap/cache")).unwrap();
         for (name, content) in [
             ("_shop.pth", src.display().to_string()),
             ("other.pth", format!("{}-2/src", folders.from.display())),
@@ -479,10 +526,18 @@ mod tests {
             ),
             ("shop.egg-link", src.display().to_string()),
             (
+                "bootstrap/cache/config.php",
+                format!("'views' => '{}/views',", folders.from.display()),
+            ),
+            (
                 "direct_url.json",
                 format!("{url}, \"dir_info\": {{\"editable\": true}}}}"),
             ),
             ("notes.txt", src.display().to_string()),
+            (
+                "pyvenv.cfg",
+                format!("home = {}/python/bin\n", folders.from.display()),
+            ),
         ] {
             fs::write(folders.from.join(name), content).unwrap();
         }
@@ -492,6 +547,11 @@ mod tests {
             format!("{url}}}"),
         )
         .unwrap();
+        let notes = format!(
+            "home = /usr/bin\ncommand = python3 -m venv {}",
+            src.display()
+        );
+        fs::write(folders.from.join("built/pyvenv.cfg"), notes).unwrap();
         let copied = folders.copy();
         assert!(
             copied
@@ -502,7 +562,9 @@ mod tests {
         let expected = [
             "__editable___shop_finder.py",
             "_shop.pth",
+            "bootstrap/cache/config.php",
             "direct_url.json",
+            "pyvenv.cfg",
             "shop.egg-link",
         ];
         assert_eq!(names(&copied), expected);

@@ -514,7 +514,12 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(100);
         let digest = |letters: &str| Digest::parse(&letters.repeat(32)).unwrap();
         let (first, other) = (digest("ab"), digest("cd"));
-        let stage = StageCommand::new(first, "secret".to_owned(), Duration::from_secs(60));
+        let stage = StageCommand::new(
+            first,
+            "secret".to_owned(),
+            Duration::ZERO,
+            Duration::from_secs(60),
+        );
         let mut desired = Desired::default();
         let empty = desired.clone();
         desired.apply(&ControlCommand::Stage(stage));

@@ -150,6 +150,21 @@ mod tests {
             ".app.py.kate-swp",
             ".nfs000000000c5a1b2c00000001",
             ".fuse_hidden0000123400000001",
+            ".settings/org.eclipse.jdt.core.prefs",
+            ".metadata/.lock",
+            ".fleet/settings.json",
+            ".zed/settings.json",
+            ".history/app_1.py",
+            ".nova/Configuration.json",
+            ".project",
+            "shop.sublime-workspace",
+            ".~lock.report.ods#",
+            "lib/.goutputstream-X1Y2Z3",
+            ".directory",
+            ".Trash-0/info/app.py.trashinfo",
+            "app.py.swp",
+            "lib/__pycache__/app.cpython-312.pyc",
+            "nohup.out",
         ];
         for name in aside {
             write(name, "x");
@@ -157,7 +172,22 @@ mod tests {
         let after = digests(folder.path()).unwrap();
         assert_ne!(before.whole, after.whole);
         assert_eq!(before.code, after.code);
-        for name in ["app.py", "a.swp", "49130", "git/index", "#", ".swp", ".nfs"] {
+        let content = [
+            "app.py",
+            "49130",
+            "git/index",
+            "#",
+            ".swp",
+            ".nfs",
+            ".well-known/acme-challenge/token",
+            ".env",
+            ".htaccess",
+            "shop.sublime-project",
+            "history/1",
+            "app.pyc",
+            "nohup.out.1",
+        ];
+        for name in content {
             write(name, "2");
             let other = digests(folder.path()).unwrap();
             assert_ne!(other.code, after.code, "{name}");

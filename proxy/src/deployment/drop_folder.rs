@@ -1,7 +1,6 @@
 //! The drop folder: the newest artifact in it, by arrival.
 
-use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -10,70 +9,43 @@ use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 
+use super::artifact_names::{compare_naturally, is_artifact};
 use super::digest::belongs_aside;
 use super::names::path_key;
-use crate::os::files::{self, Access};
+use crate::os::files::{self, Access, FileIdentity};
 use crate::release::Digest;
 
-/// Endings of unfinished files, of backups, and of files that belong to an artifact: checksums,
-/// signatures and attestations.
-const SUFFIXES_OF_OTHERS: [&str; 30] = [
-    ".tmp",
-    ".temp",
-    ".part",
-    ".partial",
-    // WinSCP
-    ".filepart",
-    // Browsers
-    ".crdownload",
-    ".download",
-    ".opdownload",
-    ".aria2",
-    ".lock",
-    ".swp",
-    ".bak",
-    ".old",
-    ".orig",
-    ".md5",
-    ".sha1",
-    ".sha224",
-    ".sha256",
-    ".sha384",
-    ".sha512",
-    ".b3",
-    ".blake3",
-    ".asc",
-    ".sig",
-    ".sign",
-    ".minisig",
-    ".sigstore",
-    ".sigstore.json",
-    ".intoto.jsonl",
-    ".sbom",
-];
-/// Names that tools leave in a folder. Kudu puts `app_offline.htm` beside the files that it deploys.
-const NAMES_OF_OTHERS: [&str; 5] = [
-    "app_offline.htm",
-    "_artifact.txt",
-    "lost+found",
-    "desktop.ini",
-    "thumbs.db",
-];
-
+/// Word that marks the artifact that serves in the file of the order.
+const SERVES: &str = "serves";
 /// The artifacts of a drop folder in the order of their arrival.
 ///
 /// An artifact arrives when its name appears, or its content changes: of a file its inode, length or
 /// time of modification; of a folder its inode or the files that lie directly in it. The time of
 /// change (ctime) alone says nothing, since `chmod`, `chown` and a backup with hard links set it, and
-/// a folder's time of modification says nothing, since a new empty folder in it sets it.
+/// a folder's time of modification says nothing, since a new empty folder in it sets it. Nor does one
+/// arrive that gets another name, or comes back under its name after the drop folder was away.
+///
+/// A removal is no deployment: what is older than the artifact that serves does not take its place.
 #[derive(Debug, Default)]
 pub struct DropFolder {
-    /// Marks of the artifacts that are known, the latest last.
-    order: Vec<String>,
+    /// The artifacts that are known, the latest last: those that the last scan found, the one that
+    /// serves, and those that may come back.
+    order: Vec<Arrived>,
     /// Artifacts that the last scan found, the latest last.
     present: Vec<PathBuf>,
+    /// Path at which the artifact was deployed that serves.
+    serving_path: Option<PathBuf>,
+    /// Mark of that artifact.
+    serving: Option<String>,
+    is_serving_removed: bool,
+    /// Paths that were there before the drop folder was away, or empty.
+    returning: Vec<PathBuf>,
     has_scanned: bool,
     memory: Option<ArrivalMemory>,
+    /// Content of its file.
+    remembered: String,
+    /// True once a pointer file has said what to run.
+    pub is_overruled: bool,
     /// Marks of folders, with the times of modification at which they were made.
     marks: HashMap<PathBuf, (SystemTime, String)>,
 }
@@ -94,11 +66,25 @@ pub enum TimeOfArrival {
     Changed,
 }
 
+/// A known artifact.
+#[derive(Clone, Debug)]
+struct Arrived {
+    mark: String,
+    /// Its path, once it was found by this process.
+    path: Option<PathBuf>,
+    birth: Option<Birth>,
+}
+
+/// The identity of a file or folder, which it keeps under another name, and the time at which it was
+/// made: identities are used again.
+type Birth = (FileIdentity, SystemTime);
+
 struct Found {
     path: PathBuf,
     mark: String,
     /// The mark of a folder as version 0.1 made it.
     former_mark: Option<String>,
+    birth: Option<Birth>,
     time: SystemTime,
 }
 
@@ -127,17 +113,14 @@ impl DropFolder {
     /// When the folder cannot be read.
     pub fn newest(&mut self, folder: &Path, pointer: Option<&Path>) -> io::Result<Option<PathBuf>> {
         self.present.clear();
-        let entries = fs::read_dir(folder)?;
+        let entries = fs::read_dir(folder).inspect_err(|_| self.note_absence())?;
         let is_first = !std::mem::replace(&mut self.has_scanned, true);
         let mut by = TimeOfArrival::Changed;
         if is_first || self.order.is_empty() {
             by = TimeOfArrival::Modified;
             if let (true, Some(memory)) = (is_first, &self.memory) {
                 match files::read_large(&memory.file(folder)) {
-                    Ok(lines) => {
-                        let lines = String::from_utf8_lossy(&lines);
-                        self.order = lines.lines().map(str::to_owned).collect();
-                    }
+                    Ok(lines) => self.recall(String::from_utf8_lossy(&lines).into_owned()),
                     Err(_) => by = memory.without,
                 }
             }
@@ -167,46 +150,142 @@ impl DropFolder {
                 TimeOfArrival::Modified => metadata.modified()?,
                 TimeOfArrival::Changed => files::arrival(&metadata),
             };
+            let created = metadata.created().ok();
             found.push(Found {
                 path,
                 mark,
                 former_mark,
+                birth: created.map(|created| (files::identity(&metadata), created)),
                 time,
             });
         }
         // A volume that is not mounted is an empty folder.
         if found.is_empty() {
+            self.note_absence();
             return Ok(None);
         }
-        let known: HashMap<&str, usize> = (self.order.iter().enumerate())
-            .map(|(place, mark)| (mark.as_str(), place))
-            .collect();
-        found.sort_by(|one, other| {
-            let place_of = |mark: &str| known.get(mark).copied();
-            let place = |found: &Found| {
-                let former = || found.former_mark.as_deref().and_then(place_of);
-                place_of(&found.mark).or_else(former).unwrap_or(usize::MAX)
-            };
-            (place(one).cmp(&place(other)))
-                .then_with(|| one.time.cmp(&other.time))
-                .then_with(|| compare_naturally(&one.path, &other.path))
-        });
-        let (present, order) = (found.into_iter())
-            .map(|found| (found.path, found.mark))
-            .unzip();
-        self.present = present;
-        if self.order != order {
-            self.order = order;
-            if let Some(memory) = &self.memory {
-                self.remember(&memory.file(folder));
-            }
+        self.recognize(&found);
+        self.put_in_order(found);
+        if let Some(memory) = &self.memory {
+            let file = memory.file(folder);
+            self.remember(&file);
         }
         Ok(self.present.last().cloned())
     }
 
-    /// Returns the artifacts that the last scan found beside the newest, the latest first.
+    /// Names the path at which the artifact was deployed that serves, if it is known.
+    pub fn set_serving(&mut self, path: Option<PathBuf>) {
+        let Some(path) = path else {
+            return;
+        };
+        let mut order = self.order.iter();
+        match order.rfind(|arrived| arrived.path.as_ref() == Some(&path)) {
+            Some(arrived) => self.serving = Some(arrived.mark.clone()),
+            // It may have another name by now.
+            None if self.serving_path.as_ref() == Some(&path) => {}
+            None => self.serving = None,
+        }
+        self.serving_path = Some(path);
+    }
+
+    /// Returns true if the last scan found only artifacts that are older than the one that serves, which
+    /// was removed.
+    pub fn is_serving_removed(&self) -> bool {
+        self.is_serving_removed
+    }
+
+    /// Notes that the folder is away, or empty: what was in it may come back as copies.
+    fn note_absence(&mut self) {
+        let known = self.order.iter().filter_map(|arrived| arrived.path.clone());
+        self.returning = known.collect();
+        self.is_serving_removed = false;
+    }
+
+    /// Finds known artifacts under another name, and those that have come back under theirs.
+    fn recognize(&mut self, found: &[Found]) {
+        let paths: HashSet<&Path> = found.iter().map(|found| &*found.path).collect();
+        let is_known = |order: &[Arrived], found: &Found| {
+            let marks = [Some(&found.mark), found.former_mark.as_ref()];
+            order.iter().any(|known| marks.contains(&Some(&known.mark)))
+        };
+        for found in found {
+            if is_known(&self.order, found) {
+                continue;
+            }
+            let path = Some(&found.path);
+            let same_path = (self.order.iter()).position(|known| known.path.as_ref() == path);
+            let known = match same_path {
+                Some(known) if self.returning.contains(&found.path) => Some(known),
+                Some(_) => None,
+                None => self.order.iter().position(|known| {
+                    let was_at = known.path.as_deref();
+                    known.birth.is_some()
+                        && known.birth == found.birth
+                        && was_at.is_some_and(|path| !paths.contains(path))
+                }),
+            };
+            match known {
+                Some(known) => {
+                    let known = &mut self.order[known];
+                    if self.serving.as_ref() == Some(&known.mark) {
+                        self.serving = Some(found.mark.clone());
+                    }
+                    known.mark.clone_from(&found.mark);
+                    known.path = Some(found.path.clone());
+                }
+                // What comes back is complete.
+                None => self.returning.clear(),
+            }
+            self.returning.retain(|returning| *returning != found.path);
+        }
+    }
+
+    /// Puts what a scan has found behind what is known.
+    fn put_in_order(&mut self, mut found: Vec<Found>) {
+        let known: HashMap<&str, usize> = (self.order.iter().enumerate())
+            .map(|(place, known)| (known.mark.as_str(), place))
+            .collect();
+        let place_of = |mark: &str| known.get(mark).copied();
+        let place = |found: &Found| {
+            let former = || found.former_mark.as_deref().and_then(place_of);
+            place_of(&found.mark).or_else(former).unwrap_or(usize::MAX)
+        };
+        found.sort_by(|one, other| {
+            (place(one).cmp(&place(other)))
+                .then_with(|| one.time.cmp(&other.time))
+                .then_with(|| compare_naturally(name_of(&one.path), name_of(&other.path)))
+        });
+        let paths: HashSet<&Path> = found.iter().map(|found| &*found.path).collect();
+        let places: HashSet<usize> = found.iter().map(place).collect();
+        let is_kept = |(place, known): &(usize, &Arrived)| {
+            let path = known.path.as_ref();
+            let may_return = path.is_some_and(|path| self.returning.contains(path));
+            !places.contains(place)
+                && !path.is_some_and(|path| paths.contains(&**path))
+                && (may_return || self.serving.as_ref() == Some(&known.mark))
+        };
+        let kept = self.order.iter().enumerate().filter(is_kept);
+        let mut order: Vec<_> = kept.map(|(place, known)| (place, known.clone())).collect();
+        let serving = (order.iter()).find(|(_, kept)| self.serving.as_ref() == Some(&kept.mark));
+        let newest = found.last().map_or(0, place);
+        self.is_serving_removed = serving.is_some_and(|(place, _)| newest < *place);
+        self.present = found.iter().map(|found| found.path.clone()).collect();
+        order.extend(found.iter().map(|found| {
+            let arrived = Arrived {
+                mark: found.mark.clone(),
+                path: Some(found.path.clone()),
+                birth: found.birth,
+            };
+            (place(found), arrived)
+        }));
+        order.sort_by_key(|(place, _)| *place);
+        self.order = order.into_iter().map(|(_, arrived)| arrived).collect();
+    }
+
+    /// Returns the artifacts that the last scan found and that are not the one to run, the latest first.
     pub fn older(&self) -> impl Iterator<Item = &Path> {
-        self.present.iter().rev().skip(1).map(PathBuf::as_path)
+        let newest = usize::from(!self.is_serving_removed);
+        (self.present.iter().rev().skip(newest)).map(PathBuf::as_path)
     }
 
     /// Returns a text that is the same while the folder and the files in it are.
@@ -236,9 +315,38 @@ impl DropFolder {
         mark
     }
 
-    fn remember(&self, file: &Path) {
+    /// Takes the order from the content of its file: a mark on each line, and behind it a word if that
+    /// artifact serves.
+    fn recall(&mut self, lines: String) {
+        for line in lines.lines() {
+            let (mark, word) = line.split_once(' ').unwrap_or((line, ""));
+            if word == SERVES {
+                self.serving = Some(mark.to_owned());
+            }
+            self.order.push(Arrived {
+                mark: mark.to_owned(),
+                path: None,
+                birth: None,
+            });
+        }
+        self.remembered = lines;
+    }
+
+    /// Writes the order to its file, if it has changed.
+    fn remember(&mut self, file: &Path) {
+        let mut lines = String::new();
+        for Arrived { mark, .. } in &self.order {
+            lines.push_str(mark);
+            if self.serving.as_ref() == Some(mark) {
+                lines.push(' ');
+                lines.push_str(SERVES);
+            }
+            lines.push('\n');
+        }
+        if lines == self.remembered {
+            return;
+        }
         let folder = file.parent().unwrap_or(file);
-        let lines = self.order.join("\n") + "\n";
         let written = files::make_own_folder(folder, Access::None)
             .and_then(|()| files::write_atomically(file, lines.as_bytes()));
         if let Err(error) = written {
@@ -249,6 +357,7 @@ impl DropFolder {
                 "cannot remember the order in which artifacts arrived"
             );
         }
+        self.remembered = lines;
     }
 }
 
@@ -284,63 +393,8 @@ fn finish_mark(hash: Sha256) -> String {
     Digest::finish(hash).hex()[..32].to_owned()
 }
 
-/// Compares names so that `app-9` comes before `app-10`.
-fn compare_naturally(one: &Path, other: &Path) -> Ordering {
-    let (mut one, mut other) = (name_of(one), name_of(other));
-    while let (Some(&first), Some(&second)) = (one.first(), other.first()) {
-        if first.is_ascii_digit() && second.is_ascii_digit() {
-            let (number, rest) = take_number(one);
-            let (other_number, other_rest) = take_number(other);
-            let by_value = number.len().cmp(&other_number.len());
-            match by_value.then_with(|| number.cmp(other_number)) {
-                Ordering::Equal => (one, other) = (rest, other_rest),
-                differs @ (Ordering::Less | Ordering::Greater) => return differs,
-            }
-        } else if first == second {
-            (one, other) = (&one[1..], &other[1..]);
-        } else {
-            return first.cmp(&second);
-        }
-    }
-    one.len().cmp(&other.len())
-}
-
 fn name_of(path: &Path) -> &[u8] {
     path.file_name().unwrap_or_default().as_encoded_bytes()
-}
-
-/// Splits the number at the start, without leading zeros, from the rest.
-fn take_number(text: &[u8]) -> (&[u8], &[u8]) {
-    let is_digit = |byte: &u8| byte.is_ascii_digit();
-    let end = text.iter().position(|byte| !is_digit(byte));
-    let (number, rest) = text.split_at(end.unwrap_or(text.len()));
-    let zeros = number.iter().take_while(|&&byte| byte == b'0').count();
-    (&number[zeros..], rest)
-}
-
-/// Returns true if a file of this name can be an artifact: not an unfinished one, nor one that
-/// describes or belongs to another.
-pub fn is_artifact(name: &OsStr) -> bool {
-    let name = name.to_string_lossy().to_lowercase();
-    let is_temporary = name.starts_with('.') || name.ends_with('~');
-    // `app.zip.sbom`: no artifact's name goes on after the ending of an archive.
-    let is_companion = [".zip.", ".tgz.", ".tar.gz."]
-        .iter()
-        .any(|ending| name.contains(ending))
-        || SUFFIXES_OF_OTHERS
-            .iter()
-            .any(|suffix| name.ends_with(suffix));
-    // `SHA256SUMS`, `app_1.2_checksums.txt`.
-    let list = name.strip_suffix(".txt").unwrap_or(&name);
-    let list = list.strip_suffix('s').unwrap_or(list);
-    let is_list = ["checksum", "md5sum", "b2sum", "b3sum"]
-        .iter()
-        .any(|ending| list.ends_with(ending))
-        || list.rsplit_once("sha").is_some_and(|(_, sum)| {
-            let bits = sum.strip_suffix("sum");
-            bits.is_some_and(|bits| bits.bytes().all(|byte| byte.is_ascii_digit()))
-        });
-    !(is_temporary || is_companion || is_list || NAMES_OF_OTHERS.contains(&name.as_str()))
 }
 
 #[cfg(test)]
@@ -405,6 +459,12 @@ mod tests {
             "lost+found",
             "App_Offline.htm",
             "_ARTIFACT.txt",
+            "nohup.out",
+            "#app#",
+            "shop-1.0.jar.original",
+            "shop-1.0-plain.jar",
+            "shop-1.0-sources.jar",
+            "app.lftp-pget-status",
         ] {
             fs::write(folder.path().join(name), name).unwrap();
         }
@@ -416,6 +476,8 @@ mod tests {
             "app.old.zip",
             "sums.jar",
             "gosums",
+            "4913",
+            "plain.jar",
         ] {
             assert!(is_artifact(name.as_ref()), "{name}");
         }
@@ -457,6 +519,117 @@ mod tests {
         fs::remove_file(folder.path().join("app-010a")).unwrap();
         let mut seen = DropFolder::default();
         assert_eq!(newest(&mut seen, folder.path()).unwrap(), "app-10");
+    }
+
+    #[test]
+    fn of_equal_times_a_pre_release_comes_before_its_release() {
+        for ascending in [
+            &["v1.9", "v1.10"][..],
+            &["1.10.0-alpha", "1.10.0-beta.2", "1.10.0-rc1", "1.10.0-rc2"],
+            &["1.9.9", "1.10.0-rc10", "1.10.0", "1.10.0-1", "1.10.1"],
+            &["1.10.0rc1", "1.10.0"],
+            &["1.10.0~beta", "1.10.0", "1.10.0+build5"],
+            &["app-2.0.0-SNAPSHOT.jar", "app-2.0.0.jar"],
+            &["app-2.0.dev3.zip", "app-2.0-linux.zip", "app-2.0.zip"],
+            &["1.10.0-rc1", "1.10.0-hotfix"],
+            &["2026-11-9", "2026-11-30-rc", "2026-11-30"],
+            &["app-spare", "app-src"],
+            &["shop", "shop-prelude"],
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let files: Vec<_> = ascending.iter().map(|name| (*name, 99)).collect();
+            write_at(folder.path(), &files);
+            let mut seen = DropFolder::default();
+            let newest = newest(&mut seen, folder.path()).unwrap();
+            assert_eq!(newest, *ascending.last().unwrap());
+            let older = seen
+                .older()
+                .map(|path| path.file_name().unwrap().to_owned());
+            let mut found: Vec<_> = older.collect();
+            found.reverse();
+            assert_eq!(found, ascending[..ascending.len() - 1]);
+        }
+    }
+
+    #[test]
+    fn nothing_older_takes_the_place_of_what_serves() {
+        let both = tempfile::tempdir().unwrap();
+        let (folder, memory) = (both.path().join("releases"), both.path().join("memory"));
+        let start = || DropFolder::remembered_in(memory.clone(), TimeOfArrival::Modified);
+        fs::create_dir(&folder).unwrap();
+        write_at(&folder, &[("one", 10), ("two", 20), ("three", 30)]);
+        let mut seen = start();
+        assert_eq!(newest(&mut seen, &folder).unwrap(), "three");
+        seen.set_serving(Some(folder.join("two")));
+        fs::remove_file(folder.join("three")).unwrap();
+        assert_eq!(newest(&mut seen, &folder).unwrap(), "two");
+        assert!(!seen.is_serving_removed(), "it serves");
+        fs::rename(folder.join("two"), both.path().join("two")).unwrap();
+        // Here, in the next process, and in the one after that.
+        for seen in [&mut seen, &mut start(), &mut start()] {
+            newest(seen, &folder);
+            assert!(seen.is_serving_removed());
+            let older: Vec<_> = seen.older().map(Path::to_owned).collect();
+            assert_eq!(older, [folder.join("one")], "all are");
+        }
+        fs::rename(both.path().join("two"), folder.join("two")).unwrap();
+        assert_eq!(newest(&mut seen, &folder).unwrap(), "two");
+        assert!(!seen.is_serving_removed(), "it is back");
+        fs::remove_file(folder.join("two")).unwrap();
+        newest(&mut seen, &folder);
+        assert!(seen.is_serving_removed());
+        write_at(&folder, &[("one", 11)]);
+        assert_eq!(newest(&mut seen, &folder).unwrap(), "one");
+        assert!(!seen.is_serving_removed(), "another one has arrived");
+    }
+
+    #[test]
+    fn a_known_artifact_of_another_name_has_its_place_and_a_replaced_one_has_arrived() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        write_at(folder.path(), &[("one", 10), ("two", 20)]);
+        let mut seen = DropFolder::default();
+        assert_eq!(newest(&mut seen, folder.path()).unwrap(), "two");
+        fs::rename(path("one"), path("zero")).unwrap();
+        assert_eq!(newest(&mut seen, folder.path()).unwrap(), "two");
+        seen.set_serving(Some(path("two")));
+        // The one that serves has another name, and is removed.
+        fs::rename(path("two"), path("active")).unwrap();
+        assert_eq!(newest(&mut seen, folder.path()).unwrap(), "active");
+        seen.set_serving(Some(path("two")));
+        fs::rename(path("active"), path("active.bak")).unwrap();
+        newest(&mut seen, folder.path());
+        assert!(seen.is_serving_removed());
+        // Somebody puts the older one in the place of the newer.
+        write_at(folder.path(), &[("three", 30)]);
+        assert_eq!(newest(&mut seen, folder.path()).unwrap(), "three");
+        seen.set_serving(Some(path("three")));
+        fs::rename(path("zero"), path("three")).unwrap();
+        assert_eq!(newest(&mut seen, folder.path()).unwrap(), "three");
+        assert!(!seen.is_serving_removed());
+    }
+
+    #[test]
+    fn what_comes_back_after_the_folder_was_away_has_its_place_whatever_comes_first() {
+        let both = tempfile::tempdir().unwrap();
+        let folder = both.path().join("releases");
+        fs::create_dir(&folder).unwrap();
+        write_at(&folder, &[("one", 10), ("two", 20), ("three", 30)]);
+        let mut seen = DropFolder::default();
+        assert_eq!(newest(&mut seen, &folder).unwrap(), "three");
+        seen.set_serving(Some(folder.join("three")));
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(seen.newest(&folder, None).is_err());
+        fs::create_dir(&folder).unwrap();
+        assert_eq!(newest(&mut seen, &folder), None);
+        for name in ["two", "three", "one"] {
+            write_at(&folder, &[(name, 40)]);
+            newest(&mut seen, &folder);
+            assert_eq!(seen.is_serving_removed(), name == "two");
+        }
+        assert_eq!(newest(&mut seen, &folder).unwrap(), "three");
+        write_at(&folder, &[("one", 50)]);
+        assert_eq!(newest(&mut seen, &folder).unwrap(), "one");
     }
 
     #[test]

@@ -9,25 +9,85 @@ use sha2::{Digest as _, Sha256};
 use super::file_error::NameFile as _;
 use crate::release::Digest;
 
-/// Names that belong to no release: version control, projects of editors (JetBrains, Visual Studio,
-/// VS Code), and what vim (`4913`), the Finder and the Explorer leave in a folder.
-const ASIDE: [&[u8]; 10] = [
+/// Names that belong to no release, which no app serves or reads: those of tools that work on or beside
+/// the files of a folder.
+const ASIDE: [&[u8]; 44] = [
+    // Version control.
     b".git",
     b".hg",
     b".svn",
+    b".bzr",
+    b".jj",
+    b".pijul",
+    b"_darcs",
+    b"CVS",
+    // Projects and histories of editors: JetBrains (also Fleet), Visual Studio (Code), Eclipse, Zed, Nova,
+    // NetBeans, Cursor; a file that vim makes for a moment, and its list of folders.
     b".idea",
+    b".fleet",
     b".vs",
     b".vscode",
+    b".history",
+    b".project",
+    b".classpath",
+    b".settings",
+    b".metadata",
+    b".zed",
+    b".nova",
+    b"nbproject",
+    b".cursor",
     b"4913",
+    b".netrwhist",
+    // Desktops: macOS, Windows, KDE, and waste baskets of all.
     b".DS_Store",
+    b".AppleDouble",
+    b".Spotlight-V100",
+    b".TemporaryItems",
+    b".fseventsd",
+    b".Trashes",
     b"Thumbs.db",
+    b"ehthumbs.db",
     b"desktop.ini",
+    b"$RECYCLE.BIN",
+    b".directory",
+    b".Trash",
+    // Folders that are kept in step with others: Syncthing, Dropbox.
+    b".stfolder",
+    b".stversions",
+    b".dropbox",
+    b".dropbox.cache",
+    // Caches that Python and its tools write beside the sources, and read from nowhere else.
+    b"__pycache__",
+    b".mypy_cache",
+    b".pytest_cache",
+    b".ruff_cache",
+    // The output of what was started in the folder, perhaps of handoff itself.
+    b"nohup.out",
 ];
-/// Starts of such names: locks (emacs), attributes (macOS), and files that were removed while they
-/// were open (NFS, FUSE).
-const ASIDE_STARTS: [&[u8]; 4] = [b".#", b"._", b".nfs0", b".fuse_hidden"];
-/// Ends of such names: backups, and what JetBrains' editors and Kate write first.
-const ASIDE_ENDS: [&[u8]; 4] = [b"~", b"___jb_tmp___", b"___jb_old___", b".kate-swp"];
+/// Starts of such names: locks (emacs, LibreOffice), attributes (macOS), what GNOME's programs and
+/// Syncthing write first, waste baskets, and files that were removed while they were open (NFS, FUSE).
+const ASIDE_STARTS: [&[u8]; 9] = [
+    b".#",
+    b".~lock.",
+    b"._",
+    b".goutputstream-",
+    b".syncthing.",
+    b"~syncthing~",
+    b".Trash-",
+    b".nfs0",
+    b".fuse_hidden",
+];
+/// Ends of such names: backups, swap files (vim), what JetBrains' editors and Kate write first, and the
+/// windows of Sublime Text.
+const ASIDE_ENDS: [&[u8]; 7] = [
+    b"~",
+    b".swp",
+    b".swo",
+    b"___jb_tmp___",
+    b"___jb_old___",
+    b".kate-swp",
+    b".sublime-workspace",
+];
 
 /// One entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,9 +219,10 @@ pub(crate) fn belongs_aside(name: &[u8]) -> bool {
         let (_, extension) = name.split_at(name.len().saturating_sub(4));
         name.len() > 5 && name[0] == b'.' && extension.starts_with(b".sw")
     };
+    let ends = |end: &&[u8]| name.len() > end.len() && name.ends_with(end);
     ASIDE.contains(&name)
         || ASIDE_STARTS.iter().any(|start| name.starts_with(start))
-        || ASIDE_ENDS.iter().any(|end| name.ends_with(end))
+        || ASIDE_ENDS.iter().any(ends)
         || name.len() > 2 && name.starts_with(b"#") && name.ends_with(b"#")
         || is_swap_file()
 }

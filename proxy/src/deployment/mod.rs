@@ -12,6 +12,7 @@
 //! containers, and several sidecars may share one folder. Each file is replaced in one step.
 
 pub mod anchored;
+pub mod artifact_names;
 pub mod before_start;
 mod busy;
 pub mod canary;

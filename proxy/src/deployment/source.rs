@@ -45,6 +45,19 @@ pub enum SourceError {
     /// The artifact does not exist yet.
     #[error("{0:?} does not exist yet")]
     Missing(PathBuf),
+    /// The artifact that serves was removed, and nothing has arrived since.
+    #[error(
+        "the artifact that serves was removed from {0:?}, and what is older does not take its place: \
+         the release serves on until another artifact arrives, or `handoff rollback` goes back to an \
+         earlier one"
+    )]
+    Removed(PathBuf),
+    /// The pointer file was removed.
+    #[error(
+        "the pointer file {0:?} was removed: the release that it named serves on; without a pointer file, \
+         the next start of handoff takes the newest artifact in {1:?}"
+    )]
+    NoPointer(PathBuf, PathBuf),
     /// The drop folder is empty.
     #[error("no artifact in {0:?} yet")]
     Empty(PathBuf),
@@ -115,8 +128,14 @@ impl Source {
         match self {
             Self::Artifact(path) => target_at(path.clone()),
             Self::Pointer { file, folder } => match (files::read_small(file), folder) {
-                (Ok(content), _) => pointed(file, &content),
+                (Ok(content), _) => {
+                    drop_folder.is_overruled = true;
+                    pointed(file, &content)
+                }
                 (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
+                    if drop_folder.is_overruled {
+                        return Err(SourceError::NoPointer(file.clone(), folder.clone()));
+                    }
                     newest(folder, Some(file), drop_folder)
                 }
                 (Err(error), _) => Err(read_error(file, error)),
@@ -193,6 +212,9 @@ fn newest(
     let newest = drop_folder
         .newest(folder, pointer)
         .map_err(|error| read_error(folder, error))?;
+    if drop_folder.is_serving_removed() {
+        return Err(SourceError::Removed(folder.to_owned()));
+    }
     target_at(newest.ok_or_else(|| SourceError::Empty(folder.to_owned()))?)
 }
 

@@ -20,8 +20,8 @@ pub struct StageCommand {
     pub token: String,
     /// Number of the command; it grows with each one.
     pub serial: u64,
-    /// End of the stage by the clock of the machine that asked for it, in milliseconds since the
-    /// Unix epoch.
+    /// Latest end of the stage by the clock of the machine that asked for it, in milliseconds since
+    /// the Unix epoch; the time for the start of the release is within it.
     pub until_ms: u64,
     /// Maximum duration of the stage from the moment at which it begins, in milliseconds.
     pub max_ms: u64,
@@ -33,12 +33,12 @@ pub struct StageCommand {
 }
 
 impl StageCommand {
-    /// Returns the request to stage this content for at most `max`.
-    pub fn new(digest: Digest, token: String, max: Duration) -> Self {
+    /// Returns the request to stage this content for at most `max`, when it has started within `start`.
+    pub fn new(digest: Digest, token: String, start: Duration, max: Duration) -> Self {
         Self {
             digest: digest.to_string(),
             token,
-            until_ms: UnixMillis::from(SystemTime::now() + max).0,
+            until_ms: UnixMillis::from(SystemTime::now() + start + max).0,
             max_ms: u64::try_from(max.as_millis()).unwrap_or(u64::MAX),
             ..Self::default()
         }

@@ -7,8 +7,11 @@
 const MAX_LENGTH: usize = 400;
 /// Number of lines around the message in which its place in the code is searched for.
 const NEARBY: usize = 60;
+/// Beginning of the error that has led to the one above it, in Node.
+const NODE_CAUSE: &str = "[cause]: ";
 /// Parts of the names of files that belong to a runtime or a library.
-const LIBRARIES: [&str; 11] = [
+const LIBRARIES: [&str; 12] = [
+    "(<anonymous>)",
     "<internal:",
     "<frozen ",
     "node:",
@@ -36,6 +39,13 @@ pub fn stated_error(output: &[impl AsRef<str>]) -> Option<String> {
     });
     let at = named.max(python)?;
     let mut text = line(at).trim().to_owned();
+    if text.starts_with(NODE_CAUSE) {
+        let outer = (0..at).rev().map(line).map(str::trim);
+        let mut outer = outer.filter(|line| names_error(line) && !line.starts_with(NODE_CAUSE));
+        if let Some(outer) = outer.next() {
+            text = format!("{outer} {text}");
+        }
+    }
     if text.contains(" panicked at ")
         && let Some(message) = output.get(at + 1)
     {
@@ -153,6 +163,26 @@ Node.js v20.19.0";
         assert_eq!(
             error(output),
             "Error: Cannot find module 'shop', at Object.<anonymous> (/site/server.js:3:11)"
+        );
+    }
+
+    #[test]
+    fn node_names_the_cause_of_its_error_below_it() {
+        let output = "/site/app.js:3
+    throw new DatabaseError('cannot read database.json', { cause });
+    ^
+
+DatabaseError: cannot read database.json
+    at connect (/site/app.js:3:105) {
+  code: 'ECONNREFUSED',
+  [cause]: SyntaxError: Unexpected end of JSON input
+      at JSON.parse (<anonymous>)
+      at connect (/site/app.js:3:68)
+}";
+        assert_eq!(
+            error(output),
+            "DatabaseError: cannot read database.json [cause]: SyntaxError: Unexpected end of JSON \
+             input, at connect (/site/app.js:3:68)"
         );
     }
 

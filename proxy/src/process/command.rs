@@ -215,6 +215,12 @@ impl Launch for OsLauncher {
                 return Err(io::Error::new(io::ErrorKind::Unsupported, fault));
             }
             let records = self.records();
+            if spec.role == ProcessRole::Step
+                && let Some(records) = records
+            {
+                // A step of a sidecar that was killed may still change what all share.
+                records.end_orphans();
+            }
             let mut command = command(&spec);
             let mark = records.map(|records| records.mark(spec.generation, spec.role));
             if let Some(mark) = &mark {

@@ -36,17 +36,32 @@ impl Session {
         }
     }
 
-    /// Reads a session as it is written.
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(text).ok()?;
-        let (token, client) = text.split_once('-')?;
-        let is_hex = |part: &str| part.bytes().all(|byte| byte.is_ascii_hexdigit());
-        (token.len() == 16 && client.len() == 8 && is_hex(token) && is_hex(client)).then_some(())?;
-        Some(Self {
-            token: SessionToken(u64::from_str_radix(token, 16).ok()?),
-            client: u32::from_str_radix(client, 16).ok()?,
-        })
+    /// Reads a session that a cookie's value starts with; others may follow behind `;`.
+    pub fn parse_start(text: &[u8]) -> Option<Self> {
+        let (token, rest) = text.split_first_chunk::<16>()?;
+        let (client, rest) = rest.strip_prefix(b"-")?.split_first_chunk::<8>()?;
+        let is_end = matches!(rest.trim_ascii_start().first(), None | Some(b';'));
+        let session = Self {
+            token: SessionToken(hex(token)?),
+            client: hex(client)?.try_into().ok()?,
+        };
+        is_end.then_some(session)
     }
+}
+
+/// Reads up to sixteen hexadecimal digits, as they are written here. The library's functions, which
+/// take every radix, cost three times as much.
+fn hex(digits: &[u8]) -> Option<u64> {
+    let mut number = 0;
+    for digit in digits {
+        let digit = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        number = number << 4 | u64::from(digit);
+    }
+    Some(number)
 }
 
 impl fmt::Display for Session {
@@ -63,7 +78,7 @@ mod tests {
     fn a_session_is_read_as_it_is_written_and_nothing_else_is_one() {
         let session = Session::new(SessionToken::random());
         assert_eq!(
-            Session::parse(session.to_string().as_bytes()),
+            Session::parse_start(session.to_string().as_bytes()),
             Some(session)
         );
         for bad in [
@@ -73,9 +88,11 @@ mod tests {
             "0123456789abcdef-0123456",
             "0123456789abcdef-012345678",
             "+123456789abcdef-01234567",
+            "0123456789ABCDEF-01234567",
             "0123456789abcdef-0123456é",
+            "0123456789abcdef-01234567 8",
         ] {
-            assert_eq!(Session::parse(bad.as_bytes()), None, "{bad}");
+            assert_eq!(Session::parse_start(bad.as_bytes()), None, "{bad}");
         }
     }
 }

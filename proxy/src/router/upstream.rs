@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::progress::Progress;
-use super::session::SessionToken;
+use super::session::{Session, SessionToken};
 use super::unanswered::Unanswered;
 use crate::release::Generation;
 
@@ -153,6 +153,15 @@ impl Upstream {
     /// Returns the token of sessions that began there.
     pub(super) fn session_token(&self) -> Option<SessionToken> {
         self.session
+    }
+
+    /// Goes on with a session, if it began there; returns `true` then.
+    pub fn resume_session(&self, session: Session) -> bool {
+        let is_here = self.session == Some(session.token);
+        if is_here {
+            self.begin_session();
+        }
+        is_here
     }
 
     /// Returns the token for the cookie of a client, which has a session there from now on.

@@ -51,6 +51,35 @@ fn what_leads_back_to_what_was_deployed_is_warned_about_if_it_can_be_reached() {
 
 #[cfg(unix)]
 #[test]
+fn a_script_that_names_the_deployed_folder_is_warned_about_if_it_is_started() {
+    let app = tests::binaries::sample_app().display();
+    let site = Site::watching_a_pointer()
+        .running(&["sh", "start.sh"])
+        .launch_empty();
+    let deployed = site.site().join("uploads/v1");
+    let deployed = deployed.display();
+    // As pip writes it for a long path.
+    let long = format!("#!/bin/sh\n'''exec' \"{deployed}/venv/bin/python\" \"$0\" \"$@\"\n' '''\n");
+    let start = format!(
+        "PATH=\"$PWD/venv/bin:$PATH\"\nexport TMPDIR={deployed}/tmp\nexec sh ./go \"$PORT\"\n"
+    );
+    let go = format!("command -v gunicorn\nexec '{app}' -port $1 --version-name v1\n");
+    site.deploy(folder(
+        "v1",
+        &[
+            ("start.sh", &start),
+            ("go", &go),
+            ("venv/bin/gunicorn", &long),
+            ("venv/bin/flask", &long),
+        ],
+    ));
+    site.await_version("v1");
+    site.await_log("copy_leads_back");
+    site.await_log("files=\"venv/bin/gunicorn, start.sh\" count=2");
+}
+
+#[cfg(unix)]
+#[test]
 fn a_link_that_leads_back_has_a_remedy_of_its_own() {
     let build = |version| {
         let app = tests::binaries::sample_app().display();

@@ -155,6 +155,50 @@ fn an_owner_that_is_killed_has_interrupted_it_and_only_a_deploy_runs_it_again() 
 }
 
 #[test]
+fn what_a_killed_owner_has_left_of_it_ends_before_it_is_run_again() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let cache = cache.path().to_str().expect("a path");
+    // The work is done by a process that does not end with handoff.
+    let line = "case $RELEASE in v2*) sh {shared}/work {shared};; esac; true";
+    let sidecar = || prepared_by(line).with("--cache", cache);
+    let first = sidecar().start("v1");
+    let second = sidecar().launch_in(first.deployment());
+    second.await_active("v1");
+    let work = "until [ -e $1/go ]; do echo $$ >> $1/steps; sleep 0.05; done";
+    fs::write(first.shared().join("work"), work).expect("a script");
+    let steps = || {
+        let steps = fs::read_to_string(first.shared().join("steps")).unwrap_or_default();
+        steps.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let v2 = first.deployment().build("v2");
+    first.deploy("v2");
+    let owner = await_owner(&[&first, &second]);
+    let left = eventually(|| "it works".to_owned(), || steps().first().cloned());
+    owner.kill();
+    let other = [&first, &second]
+        .into_iter()
+        .find(|it| it.pid() != owner.pid());
+    await_refused(other.expect("another"), "v2");
+
+    let of_others = || steps().into_iter().skip_while(|step| *step == left);
+    std::thread::scope(|scope| {
+        let deploy = scope.spawn(|| {
+            let place = first.deployment().place();
+            let mut command = vec!["deploy", v2.to_str().expect("a path")];
+            command.extend(place.iter().map(String::as_str));
+            tests::command::run(&command).with(0);
+        });
+        eventually(
+            || "it works again".to_owned(),
+            || (of_others().count() > 5).then_some(()),
+        );
+        fs::write(first.shared().join("go"), "").expect("a file");
+        deploy.join().expect("a deploy");
+    });
+    assert!(of_others().all(|step| step != left), "{:?}", steps());
+}
+
+#[test]
 fn an_owner_may_be_killed_at_any_moment() {
     let line = "case $RELEASE in v1*) ;; *) sleep 0.2;; esac";
     let mut first = prepared_by(line).start("v1");

@@ -145,9 +145,22 @@ fn what_root_deploys_belongs_to_the_service_and_can_be_read_by_it() {
     };
     assert_eq!(is("_artifact.txt"), 0o644);
     assert_eq!(is("releases"), 0o755);
-    assert_eq!(is("releases/app"), 0o755);
+    assert_eq!(is("releases/app"), 0o700);
     assert_eq!(is("releases/app.sha256"), 0o644);
     assert_eq!(is("_artifact.txt.handoff/desired.json"), 0o644);
+    let build = deployment.elsewhere().join("build");
+    fs::create_dir_all(build.join("keys")).unwrap();
+    for (name, mode) in [("keys/key.pem", 0o600), ("run", 0o750), ("page", 0o644)] {
+        fs::write(build.join(name), name).unwrap();
+        fs::set_permissions(build.join(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fs::set_permissions(build.join("keys"), fs::Permissions::from_mode(0o700)).unwrap();
+    let folder = ["deploy", build.to_str().unwrap(), "--id", "folder"];
+    command::run(&[&folder, &place[..2]].concat()).with(4);
+    assert_eq!(is("releases/folder/keys"), 0o700);
+    assert_eq!(is("releases/folder/keys/key.pem"), 0o600);
+    assert_eq!(is("releases/folder/run"), 0o750);
+    assert_eq!(is("releases/folder/page"), 0o644);
     // What is only asked for too.
     let pointer = site.join("_artifact.txt");
     command::run(&["resume", "--pointer", pointer.to_str().unwrap()]).with(4);
@@ -175,7 +188,13 @@ fn what_somebody_of_its_group_deploys_can_be_used_by_the_service() {
     }
     fs::remove_dir(site.join("releases")).unwrap();
     fs::set_permissions(&site, fs::Permissions::from_mode(0o775)).unwrap();
-    let artifact = deployment.build("v1");
+    let artifact = deployment.elsewhere().join("build");
+    fs::create_dir_all(artifact.join("keys")).unwrap();
+    for (name, mode) in [("keys/key.pem", 0o600), ("page", 0o644)] {
+        fs::write(artifact.join(name), name).unwrap();
+        fs::set_permissions(artifact.join(name), fs::Permissions::from_mode(mode)).unwrap();
+        chown(artifact.join(name), Some(4322), Some(4322)).unwrap();
+    }
     // Where a user who is not root gets at it.
     let program = deployment.elsewhere().join("handoff");
     let copied = {
@@ -195,6 +214,8 @@ fn what_somebody_of_its_group_deploys_can_be_used_by_the_service() {
         ("_artifact.txt", 0o664),
         ("releases", 0o775),
         ("releases/app", 0o775),
+        ("releases/app/keys/key.pem", 0o660),
+        ("releases/app/page", 0o664),
         ("_artifact.txt.handoff", 0o775),
         ("_artifact.txt.handoff/desired.json", 0o664),
     ] {

@@ -426,9 +426,5 @@ fn curl_speaks_it_with_prior_knowledge() {
         let upload = curl(&["-T", "-", "-H", "Expect: 100-continue"], "/echo");
         assert_eq!(upload, " 200 2 1");
         assert!(curl(&["-I"], "/version").starts_with("HTTP/2 200 \r\n"));
-        // One behind the other, on the same connection.
-        let url = format!("http://{}/version", site.address());
-        let both = curl(&[&url], "/version");
-        assert_eq!(both, "v1 200 2 1v1 200 2 0");
     }
 }

@@ -95,6 +95,7 @@ mod pointer;
 mod process_tree;
 mod races;
 mod recipes;
+mod removed_artifact;
 mod rights;
 mod rollback;
 mod rollout;

@@ -215,3 +215,50 @@ fn a_page_that_is_open_loads_the_rest_of_its_release_after_three_deploys() {
         page.await_shown("#shown", &[shown]);
     }
 }
+
+/// The files are in the program, and a page takes the place of what it does not have.
+#[test]
+#[cfg_attr(windows, ignore = "Wine: has no browser")]
+fn a_page_that_is_open_loads_the_rest_from_the_program_that_has_it_while_that_runs() {
+    const APP: &str = r"
+        const files = require('./files.json');
+        require('http').createServer((request, response) => {
+            const file = files[request.url] || files['/'];
+            const isPage = file === files['/'];
+            response.setHeader('Content-Type', isPage ? 'text/html' : 'text/javascript');
+            response.end(file);
+        }).listen(process.env.PORT, '127.0.0.1');";
+    if !tools::has(PROGRAM) || !tools::has("node") {
+        return;
+    }
+    let app = |version: &str| {
+        let of = |text: &str| text.replace("VERSION", version);
+        let files = serde_json::json!({
+            "/": of(PAGE),
+            "/version.txt": version,
+            of("/dist/assets/main-VERSION.js"): of(MAIN),
+            of("/dist/assets/lazy-VERSION.js"): of(LAZY),
+        });
+        folder(
+            version,
+            &[("app.js", APP), ("files.json", &files.to_string())],
+        )
+    };
+    // On standby is the last one; a session keeps each one on which it began.
+    for (option, value, deploys) in [("--bake", "10m", 1), ("--sticky", "cookie", 3)] {
+        let site = Site::watching_a_pointer()
+            .with("--keep-assets", "/dist/assets/=none")
+            .with("--max-draining", "5")
+            .with(option, value)
+            .running(&["node", "app.js"])
+            .start(app("1"));
+        let mut page = Browser::open(&format!("http://{}/", site.address()));
+        page.await_shown("#shown", &["loaded 1"]);
+        for version in &["2", "3", "4"][..deploys] {
+            site.deploy(app(version));
+            site.await_shown("/version.txt", version);
+        }
+        page.evaluate("document.querySelector('button').click()");
+        page.await_shown("#shown", &["the rest of 1"]);
+    }
+}

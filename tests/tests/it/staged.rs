@@ -120,6 +120,21 @@ fn one_that_nobody_promotes_in_time_is_given_up() {
 }
 
 #[test]
+fn its_time_begins_when_it_is_ready() {
+    let site = Site::watching_a_pointer().start("v1");
+    let slow = app("v2").that("--ready-after=6s");
+    let options = ["--stage", "--stage-timeout", "5s", "--json"];
+    let report = site.deployment().run_deploy(slow, &options).with(0);
+    assert_eq!(report.json()["outcome"], "staged");
+    let status = site.wait_until("v2 is given up", |status| {
+        status.has_outcome("v2", Outcome::Refused)
+    });
+    let reason = status.handoff("v2").and_then(|last| last.reason.as_deref());
+    let expected = "it was staged, and not promoted within --stage-timeout";
+    assert_eq!(reason, Some(expected));
+}
+
+#[test]
 fn a_deploy_of_it_promotes_it_and_one_of_another_gives_it_up() {
     let site = Site::watching_a_pointer().start("v1");
     let token = stage(&site, "v2", &[]);

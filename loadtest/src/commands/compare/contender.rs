@@ -15,6 +15,10 @@ use crate::host::install::find;
 
 /// Script that all deploy scripts source.
 const APP: &str = include_str!("../../../contenders/app.sh");
+const HAPROXY_COMMANDS: (&str, &str) = (
+    "haproxy.sh",
+    include_str!("../../../contenders/haproxy/haproxy.sh"),
+);
 
 /// Programs that the scripts run.
 const TOOLS: [&str; 4] = ["bash", "curl", "pgrep", "sed"];
@@ -51,18 +55,24 @@ impl Setup {
         match name {
             ContenderName::Haproxy => Some(setup(
                 HAPROXY,
-                &[(
-                    "haproxy.cfg",
-                    include_str!("../../../contenders/haproxy/haproxy.cfg"),
-                )],
+                &[
+                    (
+                        "haproxy.cfg",
+                        include_str!("../../../contenders/haproxy/haproxy.cfg"),
+                    ),
+                    HAPROXY_COMMANDS,
+                ],
                 include_str!("../../../contenders/haproxy/deploy.sh"),
             )),
             ContenderName::HaproxySticky => Some(setup(
                 HAPROXY,
-                &[(
-                    "haproxy.cfg",
-                    include_str!("../../../contenders/haproxy-sticky/haproxy.cfg"),
-                )],
+                &[
+                    (
+                        "haproxy.cfg",
+                        include_str!("../../../contenders/haproxy-sticky/haproxy.cfg"),
+                    ),
+                    HAPROXY_COMMANDS,
+                ],
                 include_str!("../../../contenders/haproxy-sticky/deploy.sh"),
             )),
             ContenderName::Nginx => Some(Self {

@@ -44,7 +44,7 @@ pub(super) fn replace(
     let copy = before.path().join(path.file_name().unwrap_or_default());
     upload::copy_proved(original, digest, &copy, progress)?;
     let model = if path.exists() { path } else { folder };
-    files::adopt_all(&copy, model)?;
+    files::hand_over(&copy, model)?;
     let checksum_file = checksum_file::path_for(path);
     let checksum_before = files::read_small(&checksum_file).ok();
     swap(&copy, path)?;

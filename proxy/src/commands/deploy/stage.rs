@@ -36,7 +36,7 @@ pub(super) fn request(options: &DeployArgs, digest: Digest) -> Result<StageComma
         token
     });
     let max = *options.stage_timeout + time_of_canary(options);
-    let mut stage = StageCommand::new(digest, token, max);
+    let mut stage = StageCommand::new(digest, token, *options.timeout, max);
     stage.canary.clone_from(&options.canary);
     Ok(stage)
 }

@@ -10,10 +10,10 @@ use std::time::{Duration, SystemTime};
 use super::original::Original;
 use crate::commands::deployment_paths::DeploymentPaths;
 use crate::commands::progress::Progress;
+use crate::deployment::artifact_names::is_artifact;
 use crate::deployment::checksum_file;
 use crate::deployment::copy::{copy, shape};
 use crate::deployment::digest::{EntryKind, digest as digest_at, entries};
-use crate::deployment::drop_folder::is_artifact;
 use crate::os::{files, rights};
 use crate::release::Digest;
 
@@ -82,7 +82,7 @@ pub(super) fn upload(
         .tempdir_in(folder)?;
     let copy = staging.path().join(name);
     copy_proved(original, digest, &copy, progress)?;
-    files::adopt_all(&copy, folder)?;
+    files::hand_over(&copy, folder)?;
     if upload_folder.same_content == SameContent::CopyAgain {
         // On a machine that has not seen it arrive, the latest time decides what is the newest. Best
         // effort: a share may set no times.

@@ -24,6 +24,8 @@ use crate::release::Release;
 
 /// Name of the file that marks a deploy under way (IIS).
 const OFFLINE: &str = "app_offline.htm";
+/// Endings of files beside an artifact that tell of an unfinished download: of aria2 and lftp.
+const DOWNLOADS: [&str; 2] = ["aria2", "lftp-pget-status"];
 /// Maximum difference of two times that a local file system does not tell apart (FAT), and the same of
 /// one whose times are finer than hundredths of a second: such times advance with the kernel's timer.
 const COARSEST_TIME: Duration = Duration::from_secs(2);
@@ -94,7 +96,10 @@ impl Store {
             artifact,
         };
         self.check_launchable(&release)?;
-        self.warn_of_ways_back(&deployed.path, &release, &ways_back);
+        if deployed.fingerprint.is_folder && release.artifact != deployed.path {
+            let originals = [&*deployed.path, &*target.path];
+            self.warn_of_ways_back(&originals, &release, &ways_back);
+        }
         self.newest = Some(release.artifact.clone());
         if let Some(assets) = &mut self.assets {
             assets.note(&release);
@@ -246,6 +251,7 @@ impl<'a> Deployed<'a> {
             check_folder(&path, &entries)?;
         }
         if target.digest.is_none() {
+            check_downloaded(&path, &entries)?;
             copy::check_unwritten(&path, &entries).map_err(error)?;
         }
         let fingerprint = Fingerprint::of_entries(&path, &entries).map_err(error)?;
@@ -365,6 +371,21 @@ fn check_folder(path: &Path, entries: &[Entry]) -> Result<(), AcceptError> {
         Ok(())
     } else {
         Err(AcceptError::Empty(path.to_owned()))
+    }
+}
+
+/// Checks that no download is interrupted, of which a file with another ending is kept beside what it has.
+fn check_downloaded(path: &Path, entries: &[Entry]) -> Result<(), AcceptError> {
+    let beside = DOWNLOADS.map(|ending| path.with_added_extension(ending));
+    let is_download = |entry: &&Entry| {
+        let ending = entry.path.extension();
+        ending.is_some_and(|ending| DOWNLOADS.iter().any(|known| *known == ending))
+    };
+    let inside = entries.iter().find(is_download);
+    let known = beside.into_iter().find(|file| file.exists());
+    match known.or_else(|| inside.map(|entry| entry.path.clone())) {
+        Some(file) => Err(AcceptError::Offline(file)),
+        None => Ok(()),
     }
 }
 

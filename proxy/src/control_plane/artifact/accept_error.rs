@@ -15,8 +15,8 @@ pub enum AcceptError {
     /// The deployed folder has no file in it.
     #[error("the folder {0:?} is empty: it is accepted when there is something in it")]
     Empty(PathBuf),
-    /// The deployed folder has the mark of a deploy under way.
-    #[error("{0:?} marks a deploy under way: the folder is accepted when that file is removed")]
+    /// A file marks a deploy or a download under way.
+    #[error("{0:?} marks a deploy under way: the artifact is accepted when that file is removed")]
     Offline(PathBuf),
     /// The artifact changed while it was copied.
     #[error("{0:?} changed while it was copied")]

@@ -555,7 +555,7 @@ mod tests {
         let proof = digest(&app).unwrap();
         site.accept(&app, Some(proof)).unwrap();
         site.write("pages/index.html", "one");
-        let log = site.write("pages/log/nohup.out", "");
+        let log = site.write("pages/log/out.txt", "");
         let _writer = File::options().append(true).open(&log).unwrap();
         let folder = site.folder.path().join("site/pages");
         let proof = digest(&folder).unwrap();
@@ -574,7 +574,7 @@ mod tests {
         site.accept(&app, None).unwrap();
         // Of a folder, it is that very file.
         site.write("pages/index.html", "one");
-        let log = site.write("pages/log/nohup.out", "");
+        let log = site.write("pages/log/out.txt", "");
         let writer = File::options().append(true).open(&log).unwrap();
         let folder = site.folder.path().join("site/pages");
         let refused = site.accept(&folder, None).unwrap_err();
@@ -587,6 +587,31 @@ mod tests {
         // An editor's is no part of the release.
         let swap = site.write("pages/.index.html.swp", "");
         let _writer = File::options().append(true).open(swap).unwrap();
+        site.accept(&folder, None).unwrap();
+    }
+
+    #[test]
+    fn an_interrupted_download_is_no_artifact_unless_a_digest_proves_it() {
+        let mut site = Site::new(Workdir::Auto);
+        let app = site.write("app", "half");
+        let control = site.write("app.aria2", "of half");
+        let refused = site.accept(&app, None);
+        assert!(
+            matches!(refused, Err(AcceptError::Offline(_))),
+            "{refused:?}"
+        );
+        site.accept(&app, Some(digest(&app).unwrap())).unwrap();
+        fs::remove_file(control).unwrap();
+        site.accept(&app, None).unwrap();
+        site.write("pages/index.html", "one");
+        let control = site.write("pages/data/large.iso.lftp-pget-status", "");
+        let folder = site.folder.path().join("site/pages");
+        let refused = site.accept(&folder, None);
+        assert!(
+            matches!(refused, Err(AcceptError::Offline(_))),
+            "{refused:?}"
+        );
+        fs::remove_file(control).unwrap();
         site.accept(&folder, None).unwrap();
     }
 

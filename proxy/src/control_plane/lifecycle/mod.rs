@@ -149,8 +149,10 @@ pub enum RefusalCause {
     TooManyErrors,
     /// A rollback was requested.
     RolledBack,
-    /// It was staged and not promoted.
+    /// It was staged, and given up by request.
     Aborted,
+    /// It was staged, and not promoted in time.
+    Expired,
 }
 
 /// A fact that the supervisor reports.

@@ -86,7 +86,7 @@ impl Lifecycle {
 
     pub(super) fn stage_expired(&mut self, generation: Generation, actions: &mut Vec<Action>) {
         if self.is_staged_as(generation) {
-            self.abort(RefusalCause::Aborted, actions);
+            self.abort(RefusalCause::Expired, actions);
         }
     }
 

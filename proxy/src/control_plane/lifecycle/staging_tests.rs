@@ -14,8 +14,8 @@ fn staged() -> Lifecycle {
     lifecycle
 }
 
-fn aborted() -> Action {
-    Action::Refuse(Some(Generation(2)), release("v2"), RefusalCause::Aborted)
+fn refused(cause: RefusalCause) -> Action {
+    Action::Refuse(Some(Generation(2)), release("v2"), cause)
 }
 
 #[test]
@@ -65,7 +65,10 @@ fn one_that_is_not_ready_yet_serves_as_soon_as_it_is() {
 
 #[test]
 fn it_is_refused_when_it_is_aborted_or_its_time_is_over() {
-    for end in [Event::AbortRequested, Event::StageExpired(Generation(2))] {
+    for (end, cause) in [
+        (Event::AbortRequested, RefusalCause::Aborted),
+        (Event::StageExpired(Generation(2)), RefusalCause::Expired),
+    ] {
         let mut lifecycle = staged();
         assert_eq!(lifecycle.on(Event::StageExpired(Generation(1))), []);
         assert_eq!(
@@ -73,7 +76,7 @@ fn it_is_refused_when_it_is_aborted_or_its_time_is_over() {
             [
                 Action::Unstage(Generation(2)),
                 Action::Drain(Generation(2)),
-                aborted()
+                refused(cause)
             ]
         );
         assert_eq!(lifecycle.on(detected("v2")), []);

@@ -1,5 +1,7 @@
 //! The handling of what instances report.
 
+use std::path::PathBuf;
+
 use super::instances::InstanceState;
 use super::journal::{Change, FailureDetails};
 use super::{Message, Supervisor};
@@ -145,11 +147,16 @@ impl<L: Launch> Supervisor<L> {
 
     /// Requests an artifact that is older than the refused newest one, and newer than what serves.
     pub(super) fn look_between(&self) {
-        let serving = self.instances.active();
-        let serving = serving.and_then(|(_, it)| self.releases.source_of(&it.release));
+        let serving = self.serving_source();
         if serving.is_some() {
             self.watcher.fall_back(serving);
         }
+    }
+
+    /// Returns the path at which the release was deployed that serves, if it is known.
+    pub(super) fn serving_source(&self) -> Option<PathBuf> {
+        let (_, active) = self.instances.active()?;
+        self.releases.source_of(&active.release)
     }
 
     /// Removes an instance that has no process, or none any more.
@@ -194,7 +201,10 @@ impl<L: Launch> Supervisor<L> {
     ) {
         let reason = self.describe_refusal(generation, &release, cause);
         let launch = generation.map(|generation| generation.0);
-        if matches!(cause, RefusalCause::RolledBack | RefusalCause::Aborted) {
+        if matches!(
+            cause,
+            RefusalCause::RolledBack | RefusalCause::Aborted | RefusalCause::Expired
+        ) {
             tracing::info!(
                 event = "release_refused",
                 generation = launch,
@@ -258,7 +268,14 @@ impl<L: Launch> Supervisor<L> {
                 self.report_canary(generation).or_else(trial)
             }),
             RefusalCause::RolledBack => Some("a rollback was requested".to_owned()),
-            RefusalCause::Aborted => Some("it was staged and not promoted".to_owned()),
+            RefusalCause::Aborted => Some("it was staged, and aborted".to_owned()),
+            RefusalCause::Expired => {
+                let canary = generation.and_then(|generation| self.report_canary(generation));
+                let why = |canary| format!("its canary did not end in time: {canary}");
+                let not_canary =
+                    || "it was staged, and not promoted within --stage-timeout".to_owned();
+                Some(canary.map_or_else(not_canary, why))
+            }
         };
         reason.unwrap_or_else(|| "it failed".to_owned())
     }

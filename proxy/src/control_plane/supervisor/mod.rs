@@ -333,6 +333,7 @@ impl<L: Launch> Supervisor<L> {
     }
 
     fn publish(&self) {
+        self.watcher.set_serving(self.serving_source());
         self.journal.publish(|status| {
             status.held = self.router.held();
             status.earlier = self.lifecycle.earlier().cloned().collect();

@@ -29,7 +29,10 @@ impl Accepted {
     /// Returns the shape with which the release was refused. What a person has rolled back comes
     /// again only when a person says so.
     pub(super) fn refused_shape(&self, cause: RefusalCause) -> String {
-        if matches!(cause, RefusalCause::RolledBack | RefusalCause::Aborted) {
+        if matches!(
+            cause,
+            RefusalCause::RolledBack | RefusalCause::Aborted | RefusalCause::Expired
+        ) {
             return String::new();
         }
         let launched = self.launched_shape.as_ref();
@@ -98,6 +101,12 @@ impl Releases {
 
     pub(super) fn source_of(&self, id: &ReleaseId) -> Option<PathBuf> {
         self.get(id)?.source.clone()
+    }
+
+    pub(super) fn set_source(&mut self, id: &ReleaseId, source: PathBuf) {
+        if let Some(accepted) = self.0.get_mut(id) {
+            accepted.source = Some(source);
+        }
     }
 
     pub(super) fn with_digest(&self, digest: Digest) -> Option<ReleaseId> {

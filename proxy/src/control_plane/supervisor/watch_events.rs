@@ -170,6 +170,9 @@ impl<L: Launch> Supervisor<L> {
             let mut accepted = accepted;
             accepted.release.id = id.clone();
             self.releases.insert(accepted);
+        } else if let Some(source) = accepted.source {
+            // Its folder, or its file, has another name now.
+            self.releases.set_source(&id, source);
         }
         // A sibling, or an earlier sidecar, may have tried it.
         self.journal.memory.refresh();

@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::artifact::{
@@ -130,6 +130,7 @@ pub enum WatchEvent {
 pub struct Watcher {
     /// The only strong reference: change events alone do not keep the thread running.
     wake: Arc<SyncSender<WatchRequest>>,
+    serving: watch::Sender<Option<PathBuf>>,
     _thread: JoinOnDrop,
 }
 
@@ -173,15 +174,33 @@ impl Watcher {
         let (wake, woken) = sync_channel(16);
         let wake = Arc::new(wake);
         let events = Arc::downgrade(&wake);
+        let (serving, served) = watch::channel(None);
         let thread = JoinOnDrop::spawn("watcher", move || {
             thread::lower_priority();
             let turn = Turn::new(sidecar);
-            WatchThread::new(turn, settings, store, desired, config, found, events).run(&woken);
+            let mut thread =
+                WatchThread::new(turn, settings, store, desired, config, found, events);
+            thread.serving = served;
+            thread.run(&woken);
         })?;
         Ok(Self {
             wake,
+            serving,
             _thread: thread,
         })
+    }
+
+    /// Names the path at which the release was deployed that serves, if it is known.
+    pub fn set_serving(&self, deployed: Option<PathBuf>) {
+        let replace = |serving: &mut Option<PathBuf>| {
+            let is_other = *serving != deployed;
+            *serving = deployed;
+            is_other
+        };
+        if self.serving.send_if_modified(replace) {
+            // A full channel is no loss: a scan follows anyway.
+            let _ = self.wake.try_send(WatchRequest::Changed);
+        }
     }
 
     /// Copies another artifact than the deployed one. Returns `false` when the thread is too busy;
@@ -234,6 +253,8 @@ struct WatchThread {
     config: Box<dyn ConfigSource>,
     found: UnboundedSender<WatchEvent>,
     folder: DropFolder,
+    /// Path at which the release was deployed that serves, if it is known.
+    serving: watch::Receiver<Option<PathBuf>>,
     settling: SettleTracker,
     retry_policy: RetryPolicy,
     events: ChangeEvents,
@@ -288,6 +309,7 @@ impl WatchThread {
             settling_logged: None,
             removals: Vec::new(),
             folder: drop_folder(&store),
+            serving: watch::channel(None).1,
             older: OlderArtifacts {
                 are_needed: !store.has_copies(),
                 has_replaced_newest: false,
@@ -358,6 +380,7 @@ impl WatchThread {
         let news = self.events.take_news();
         self.poll_desired();
         let begun = Instant::now();
+        self.folder.set_serving(self.serving.borrow().clone());
         let found = self.settings.source.target(&mut self.folder);
         let found = found.and_then(|target| self.take_turn(target));
         let is_watched_anew = self.watch(&found, news);

@@ -188,18 +188,22 @@ pub fn make_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a file, or a folder with its content, the rights of the folder `model`.
-pub fn adopt_all(path: &Path, model: &Path) -> io::Result<()> {
+/// Gives a new file, or a new folder with its content, to the owner and the group of the folder `model`,
+/// as far as this is permitted. The rights stay as they are, unless the owner stays too and the folder is
+/// one of a group that may write to it: then the group gets the rights of the owner that the folder has for it.
+pub fn hand_over(path: &Path, model: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
     if metadata.is_symlink() {
         return Ok(());
     }
     if metadata.is_dir() {
         for entry in fs::read_dir(path)? {
-            adopt_all(&entry?.path(), model)?;
+            hand_over(&entry?.path(), model)?;
         }
     }
-    adopt(path, model);
+    if let (Ok(file), Ok(model)) = (os::open_itself(path), fs::metadata(model)) {
+        os::hand_over(&file, &model);
+    }
     Ok(())
 }
 

@@ -145,8 +145,13 @@ pub fn arrival(metadata: &Metadata) -> SystemTime {
 
 /// Gives a copy the permissions of its original; `executable` adds the right to run it.
 pub fn copy_mode(original: &Metadata, copy: &Path, executable: bool) -> io::Result<()> {
+    // Who may read it may run it.
+    let run = if executable {
+        (original.mode() & 0o444) >> 2 | 0o100
+    } else {
+        0
+    };
     // The owner, who is the user of this process, may always change and remove it.
-    let run = if executable { 0o111 } else { 0 };
     let mode = original.mode() & 0o777 | 0o600 | run;
     fs::set_permissions(copy, Permissions::from_mode(mode))
 }
@@ -346,13 +351,45 @@ pub(super) fn adopt(file: &File, model: &Metadata) {
     };
     // First the rights: only the owner may change them.
     let _ = file.set_permissions(Permissions::from_mode(mode));
-    if (own.uid(), own.gid()) != (model.uid(), model.gid()) {
-        let given = std::os::unix::fs::fchown(file, Some(model.uid()), Some(model.gid()));
-        if given.is_err() {
-            // A member of the group may at least change the group.
-            let _ = std::os::unix::fs::fchown(file, None, Some(model.gid()));
-        }
+    give(file, &own, model);
+}
+
+/// Gives a new file or folder to the owner and the group of `model`. If it stays the user's own, the group
+/// gets the rights of the owner, as far as `model` has them for a group that may write to it.
+pub(super) fn hand_over(file: &File, model: &Metadata) {
+    let Ok(own) = file.metadata() else {
+        return;
+    };
+    let is_shared = model.mode() & 0o020 != 0;
+    if give(file, &own, model) == Given::Group && is_shared {
+        let shared = (own.mode() & 0o700) >> 3 & model.mode();
+        let mode = own.mode() & 0o7777 | shared;
+        let _ = file.set_permissions(Permissions::from_mode(mode));
     }
+}
+
+/// The receiver of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Given {
+    Owner,
+    /// The group; the owner is the same as before.
+    Group,
+    Nobody,
+}
+
+/// Gives a file with the metadata `own` to the owner and the group of `model`, as far as permitted.
+fn give(file: &File, own: &Metadata, model: &Metadata) -> Given {
+    use std::os::unix::fs::fchown;
+
+    let (user, group) = (Some(model.uid()), Some(model.gid()));
+    if own.uid() != model.uid() && fchown(file, user, group).is_ok() {
+        return Given::Owner;
+    }
+    // A member of the group may at least change the group.
+    if own.gid() == model.gid() || fchown(file, None, group).is_ok() {
+        return Given::Group;
+    }
+    Given::Nobody
 }
 
 /// Returns `false`: an open file can be renamed and replaced.

@@ -271,6 +271,9 @@ pub(super) fn open_itself(path: &Path) -> io::Result<File> {
 /// Does nothing: a new file inherits the rights of its folder.
 pub(super) fn adopt(_: &File, _: &Metadata) {}
 
+/// Does nothing, as [`adopt`].
+pub(super) fn hand_over(_: &File, _: &Metadata) {}
+
 /// Returns whether a file is locked for now: a process has it open, or it is being deleted (error 5).
 pub(super) fn is_locked(error: &io::Error) -> bool {
     is_open_elsewhere(error) || code(error) == Some(ERROR_ACCESS_DENIED)

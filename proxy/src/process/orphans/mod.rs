@@ -9,7 +9,7 @@
 //! <cache>/processes/<sidecar>.states/<generation>.json   the state of an instance, for its app
 //! ```
 //! What is left of an instance is killed with it. What is left of a sidecar is killed by the next one
-//! that launches something from the same cache: never a process of a living sibling, of another
+//! that starts with the same cache, or that launches a step from it: never a process of a living sibling, of another
 //! machine or boot, nor another process that has got the same id since.
 
 use std::cell::RefCell;
@@ -95,6 +95,13 @@ impl ProcessRecords {
             known: RefCell::default(),
             sweeps: RefCell::default(),
         }))
+    }
+
+    /// Kills the processes that sidecars have left that have died since.
+    pub(super) fn end_orphans(&self) {
+        if let Some(folder) = self.file.parent() {
+            kill_orphans(folder);
+        }
     }
 
     /// Returns the value of [`MARK`] for an instance, or for a step beside it: what ends the step

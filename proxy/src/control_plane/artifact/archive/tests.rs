@@ -231,6 +231,13 @@ fn more_than_the_limits_is_refused() {
     for unpacked in both(&many) {
         unpacked.assert_refused("--max-entries");
     }
+    // The list is not read of one that says that it is too long.
+    let mut zip = zip_of(&[("a", text(""))]);
+    let mut end = b"PK\x06\x06".to_vec();
+    end.resize(32, 0);
+    end.extend_from_slice(&51_u64.to_le_bytes());
+    zip.extend_from_slice(&end);
+    unpack_with(ArchiveFormat::Zip, &zip, LIMITS).assert_refused("--max-entries");
     // Folders count that are not listed.
     let deep = "d/".repeat(60) + "x";
     let folders = [(&*deep, text(""))];

@@ -181,7 +181,12 @@ impl Unpacker {
 
     fn count_entry(&mut self) -> Result<(), ArchiveError> {
         self.entries += 1;
-        if self.entries <= self.limits.entries {
+        self.check_entries(self.entries)
+    }
+
+    /// Checks a number of entries against the limit.
+    pub(super) fn check_entries(&self, entries: u64) -> Result<(), ArchiveError> {
+        if entries <= self.limits.entries {
             return Ok(());
         }
         refused(format!(

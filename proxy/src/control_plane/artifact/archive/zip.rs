@@ -1,10 +1,11 @@
 //! Unpacks `.zip`.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read as _};
+use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom};
 
 use ::zip::result::ZipError;
 use ::zip::{CompressionMethod, System, ZipArchive};
+use memchr::memmem;
 
 use super::limits::ArchiveError;
 use super::name::{Separators, components};
@@ -15,7 +16,16 @@ const LONGEST_LINK: u64 = 4096;
 /// Permissions of files in archives from Windows, which have none.
 const UNSAID_MODE: u32 = 0o755;
 
+/// Maximum length of what follows the list of entries: two records, a locator and a comment
+/// (APPNOTE.TXT, section 4.3).
+const LONGEST_END: u64 = 56 + 20 + 22 + 0xffff;
+/// The record of those who have more than 65,535 entries: its signature, and the place of their number.
+const LARGE_END: &[u8] = b"PK\x06\x06";
+const LARGE_END_ENTRIES: usize = 32;
+
 pub(super) fn unpack(archive: &mut File, to: &mut Unpacker) -> Result<(), ArchiveError> {
+    // The list is read into memory whole, with some 200 bytes for each.
+    to.check_entries(large_number_of_entries(archive)?.unwrap_or_default())?;
     let mut zip = ZipArchive::new(BufReader::new(archive)).map_err(broken)?;
     if zip.has_duplicate_names() {
         return Err(ArchiveError::Refused("it has a name twice".to_owned()));
@@ -62,6 +72,20 @@ pub(super) fn unpack(archive: &mut File, to: &mut Unpacker) -> Result<(), Archiv
         }
     }
     Ok(())
+}
+
+/// Returns the number of entries that an archive with many of them says to have.
+fn large_number_of_entries(archive: &mut File) -> io::Result<Option<u64>> {
+    let length = archive.metadata()?.len();
+    archive.seek(SeekFrom::Start(length.saturating_sub(LONGEST_END)))?;
+    let mut end = Vec::new();
+    archive.take(LONGEST_END).read_to_end(&mut end)?;
+    archive.rewind()?;
+    let entries = memmem::rfind(&end, LARGE_END).and_then(|start| {
+        let number = end.get(start + LARGE_END_ENTRIES..)?.first_chunk()?;
+        Some(u64::from_le_bytes(*number))
+    });
+    Ok(entries)
 }
 
 fn broken(error: ZipError) -> ArchiveError {
