@@ -52,7 +52,8 @@ struct PreparedRequest {
     /// The protocols of an upgrade. Boxed: they are rare, and every request's future has room for them.
     protocols: Option<Box<HeaderValue>>,
     is_connection_login: bool,
-    tokens: Option<RequestTokens>,
+    /// Those of users of the platform. Boxed for the same reason.
+    tokens: Option<Box<RequestTokens>>,
 }
 
 // === impl Forward ===
@@ -112,7 +113,7 @@ fn prepare(
     context: Rc<ForwardContext>,
     client: Rc<Client>,
     record: RequestRecord,
-    tokens: Option<RequestTokens>,
+    tokens: Option<Box<RequestTokens>>,
     request: Request<Incoming>,
     start: impl FnOnce(Rc<ForwardContext>, Rc<Client>, RequestRecord, PreparedRequest) -> ResponseFuture,
 ) -> ResponseFuture {
@@ -314,15 +315,14 @@ impl PreparedRequest {
         };
         let (connection, upstream) = match idle {
             Some(connection) => (connection, upstream),
-            // Boxed for the same reason.
-            None => match Box::pin(self.connect(context, client, upstream, binding)).await? {
+            None => match self.open(context, client, upstream, binding).await? {
                 (AppConnection::Http1(connection), upstream) => (connection, upstream),
                 (AppConnection::Http2(stream), upstream) => {
                     let request = StreamRequest {
                         version: self.version,
                         client: self.client_address(context, client),
                         is_replayable,
-                        tokens: self.tokens.as_ref(),
+                        tokens: self.tokens.as_deref(),
                         protocols: self.protocols.as_deref(),
                         upgrade: &mut self.upgrade,
                         outgoing: &mut self.outgoing,
@@ -366,6 +366,21 @@ impl PreparedRequest {
         let (client, protocols) = (self.upgrade.take(), self.protocols.as_deref());
         let switch = (client, protocols, context.websocket_close_code);
         start_tunnel(head, AppEnd::of_connection(reader), in_flight, switch)
+    }
+
+    /// Returns a stream on a connection that is open, or else a new connection.
+    async fn open(
+        &mut self,
+        context: &ForwardContext,
+        client: &Client,
+        upstream: Arc<Upstream>,
+        binding: Binding,
+    ) -> Result<(AppConnection, Arc<Upstream>), ForwardError> {
+        match context.pool.find_stream(&upstream) {
+            Some(stream) => Ok((AppConnection::Http2(stream), upstream)),
+            // Boxed, as it is rare: the future of every request would be as large as this one.
+            None => Box::pin(self.connect(context, client, upstream, binding)).await,
+        }
     }
 
     /// Returns a new connection. If it serves this request only, the app is asked to close it.

@@ -118,6 +118,23 @@ impl Pool {
         None
     }
 
+    /// Returns a stream for one request on a connection that is open, if the app speaks HTTP/2 and one has
+    /// room.
+    pub(super) fn find_stream(&self, upstream: &Upstream) -> Option<Box<AppStream>> {
+        if upstream.protocol != AppProtocol::Http2 {
+            return None;
+        }
+        let mut generations = self.generations.borrow_mut();
+        let pool = find(&mut generations, upstream.generation)?;
+        let http2 = Rc::clone(&pool.http2);
+        let stream = http2.find_stream(|| {
+            let handle = pool.new_handle(None);
+            pool.register(&handle);
+            handle
+        });
+        stream.map(Box::new)
+    }
+
     /// Connects to the upstream.
     ///
     /// # Errors

@@ -38,7 +38,7 @@ impl RequestTokens {
     pub(super) fn take_from(
         headers: &HeaderMap,
         tokens: Option<&Arc<dyn UserTokens>>,
-    ) -> Option<Self> {
+    ) -> Option<Box<Self>> {
         let tokens = tokens?;
         let named = TOKEN_FIELDS.iter().flat_map(|name| {
             let values = headers.get_all(name).iter();
@@ -47,7 +47,7 @@ impl RequestTokens {
         let taken: Vec<_> = named
             .filter_map(|(name, value)| Some((name.clone(), tokens.take(value)?)))
             .collect();
-        (!taken.is_empty()).then_some(Self(taken))
+        (!taken.is_empty()).then(|| Box::new(Self(taken)))
     }
 
     /// Returns the fields that name the tokens in the app's process.

@@ -22,10 +22,13 @@ pub(in crate::data_plane) struct Http2Connections {
 
 impl Http2Connections {
     /// Returns a stream on a connection that is open, if one has room.
-    fn find_stream(&self, handle: &Rc<ConnectionHandle>) -> Option<AppStream> {
+    pub(in crate::data_plane) fn find_stream(
+        &self,
+        handle: impl FnOnce() -> Rc<ConnectionHandle>,
+    ) -> Option<AppStream> {
         let all = self.all.borrow();
         let connection = all.iter().find(|connection| connection.has_room())?;
-        Some(connection.open(Rc::clone(handle)))
+        Some(connection.open(handle()))
     }
 
     /// Returns a stream, on a connection by `connect` if no other one has room.
@@ -37,11 +40,11 @@ impl Http2Connections {
         handle: Rc<ConnectionHandle>,
         connect: impl AsyncFnOnce() -> Result<Http2Connection, E>,
     ) -> Result<AppStream, E> {
-        if let Some(stream) = self.find_stream(&handle) {
+        if let Some(stream) = self.find_stream(|| Rc::clone(&handle)) {
             return Ok(stream);
         }
         let _opening = self.opening.lock().await;
-        if let Some(stream) = self.find_stream(&handle) {
+        if let Some(stream) = self.find_stream(|| Rc::clone(&handle)) {
             return Ok(stream);
         }
         let connection = connect().await?;

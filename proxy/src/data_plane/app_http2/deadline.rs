@@ -1,5 +1,6 @@
 //! The time for which the client of a gRPC call waits, by its own word.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -25,10 +26,11 @@ impl Deadline {
         Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
-    /// Returns the outcome of an exchange, which ends at the deadline.
+    /// Returns the outcome of an exchange, which ends at the deadline. It is pinned, as this would have room
+    /// for several of it.
     pub(super) async fn limit<T>(
         self,
-        exchange: impl Future<Output = Result<T, StreamFailure>>,
+        exchange: Pin<&mut impl Future<Output = Result<T, StreamFailure>>>,
     ) -> Result<T, StreamFailure> {
         let Some(at) = self.0 else {
             return exchange.await;

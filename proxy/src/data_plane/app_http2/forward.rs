@@ -1,6 +1,7 @@
 //! Forwarding of one request to an app that speaks HTTP/2.
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -99,7 +100,8 @@ pub(in crate::data_plane) async fn forward_as_stream(
                 }
             }
             AppConnection::Http2(stream) => {
-                match deadline.limit(exchange(outgoing, *stream, end)).await {
+                let exchange = pin!(exchange(outgoing, *stream, end));
+                match deadline.limit(exchange).await {
                     Ok((head, reader)) => {
                         let in_flight = in_flight(upstream);
                         // Without a message its status is in its head.
@@ -113,7 +115,8 @@ pub(in crate::data_plane) async fn forward_as_stream(
                 }
             }
             // A release that speaks HTTP/1 has taken over.
-            AppConnection::Http1(connection) => match outgoing.exchange(connection).await {
+            AppConnection::Http1(connection) => match Box::pin(outgoing.exchange(connection)).await
+            {
                 Ok((head, reader)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
                     let app = AppEnd::of_connection(reader);
                     let switch = (upgrade.take(), protocols, context.websocket_close_code);
@@ -140,10 +143,11 @@ pub(in crate::data_plane) async fn forward_as_stream(
             counters.count_retry();
         }
         if failure.effect == StreamEffect::None {
-            (connection, upstream) = connect_with_retries(context, upstream, || address).await?;
+            let connecting = Box::pin(connect_with_retries(context, upstream, || address));
+            (connection, upstream) = connecting.await?;
         } else {
             // Only to the same instance: if that has ended, this request may be the cause.
-            let connected = context.pool.connect(&upstream).await;
+            let connected = Box::pin(context.pool.connect(&upstream)).await;
             connection = connected.map_err(|error| {
                 let error = ForwardError::from_connect(error);
                 upstream.count_response(error.outcome());
