@@ -211,43 +211,60 @@ fn the_access_log_has_the_status_of_each_call() {
         trailers.insert("grpc-status", HeaderValue::from_static(status));
         trailers
     };
-    let mut begin = |target: &str| {
+    let begin = |client: &mut Client, target: &str| {
         let call = client.to("POST", target);
         let sent = client.send(call.header("content-type", "application/grpc"), true);
         client.flush();
         (sent, app.request())
     };
+    let receive_messages = |client: &Client, sent: Sent| {
+        let mut body = client.head_of(sent).into_body();
+        client.await_ok(async { body.data().await.expect("messages") });
+        body
+    };
 
-    let (trailers_only, mut request) = begin("/trailers-only");
+    let (trailers_only, mut request) = begin(&mut client, "/trailers-only");
     let mut head = Response::new(());
     *head.headers_mut() = trailers("5");
     request.respond.send_response(head, true).unwrap();
-    let (with_messages, mut request) = begin("/messages");
+    let (with_messages, mut request) = begin(&mut client, "/messages");
     let mut body = begin_answer(&mut request.respond, MESSAGES);
     body.send_trailers(trailers("0")).unwrap();
-    let (failed, mut request) = begin("/failed");
+    let (failed, mut request) = begin(&mut client, "/failed");
     request.respond.send_reset(Reason::INTERNAL_ERROR);
-    let (broken, mut request) = begin("/broken");
-    let mut body = begin_answer(&mut request.respond, MESSAGES);
-    body.send_reset(Reason::INTERNAL_ERROR);
-    let (mut cancelled, _unanswered) = begin("/cancelled");
-    let (cancelled_late, mut request) = begin("/cancelled-late");
+    let (reset, mut request) = begin(&mut client, "/reset");
+    let mut reset_body = begin_answer(&mut request.respond, MESSAGES);
+    let (mut cancelled, _unanswered) = begin(&mut client, "/cancelled");
+    let (cancelled_late, mut request) = begin(&mut client, "/cancelled-late");
     let _open = begin_answer(&mut request.respond, MESSAGES);
 
     client.head_of(trailers_only);
-    for sent in [with_messages, failed, broken] {
+    for sent in [with_messages, failed] {
         let response = client.head_of(sent);
-        // It may end with an error.
-        let _ = client.await_ok(async { Ok::<_, ()>(all(response.into_body()).await) });
+        client.await_ok(all(response.into_body()));
     }
-    let mut late = client.await_ok(cancelled_late.response).into_body();
+    let reset = receive_messages(&client, reset);
+    reset_body.send_reset(Reason::INTERNAL_ERROR);
+    let ended = client.await_ok(async { Ok::<_, ()>(all(reset).await) });
+    assert!(ended.is_err());
+    let Sent {
+        response,
+        body: mut late_body,
+    } = cancelled_late;
+    let mut late = client.await_ok(response).into_body();
     client.await_ok(async { late.data().await.expect("messages") });
-    let mut late_body = cancelled_late.body;
     late_body.send_reset(Reason::CANCEL);
     cancelled.body.send_reset(Reason::CANCEL);
     client.flush();
+    lines(&file, 6);
+    // With its connection, on which the others were.
+    let (broken, mut request) = begin(&mut client, "/broken");
+    let _body = begin_answer(&mut request.respond, MESSAGES);
+    let broken = receive_messages(&client, broken);
+    request.cut.send(()).unwrap();
+    client.await_ok(all(broken));
 
-    let lines = lines(&file, 6);
+    let lines = lines(&file, 7);
     let lines: Vec<Value> = lines
         .iter()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -257,6 +274,8 @@ fn the_access_log_has_the_status_of_each_call() {
         ("/messages", 200, Some(0), true),
         ("/failed", 200, Some(14), true),
         ("/broken", 200, Some(14), true),
+        // It is passed on.
+        ("/reset", 200, None, false),
         // There is nobody to send one to.
         ("/cancelled", 499, None, false),
         ("/cancelled-late", 200, None, false),
