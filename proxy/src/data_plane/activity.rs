@@ -38,6 +38,7 @@ pub(super) struct Activity {
     ending: AtomicU8,
     is_read_blocked: AtomicBool,
     is_write_blocked: AtomicBool,
+    is_shut_down: AtomicBool,
     progress: AtomicU32,
     received: AtomicU32,
     sent: AtomicU32,
@@ -125,6 +126,7 @@ impl Activity {
             ending: AtomicU8::new(Ending::Close as u8),
             is_read_blocked: AtomicBool::new(false),
             is_write_blocked: AtomicBool::new(false),
+            is_shut_down: AtomicBool::new(false),
             progress: AtomicU32::new(0),
             received: AtomicU32::new(0),
             sent: AtomicU32::new(0),
@@ -153,6 +155,20 @@ impl Activity {
     pub(super) fn record_write(&self, length: usize) {
         self.is_write_blocked.store(length == 0, Ordering::Relaxed);
         self.count(&self.sent, length);
+    }
+
+    /// Records if what was written waits for the client.
+    pub(super) fn record_flush(&self, is_pending: bool) {
+        self.is_write_blocked.store(is_pending, Ordering::Relaxed);
+    }
+
+    /// Records that nothing more is sent.
+    pub(super) fn record_shutdown(&self) {
+        self.is_shut_down.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.is_shut_down.load(Ordering::Relaxed)
     }
 
     /// Counts bytes. Nothing else changes the counters meanwhile.

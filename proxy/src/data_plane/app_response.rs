@@ -89,20 +89,27 @@ where
     ResponseBody: From<AppBody<R>>,
 {
     rewrite(&mut head, &in_flight)?;
-    if version == Version::HTTP_10 && reader.remaining().is_none() {
-        // Only the close ends such a body, and hyper would promise an HTTP/1.0 client that asked for
-        // it to keep the connection.
+    let has_length = reader.remaining().is_some();
+    // Only the close ends such a body.
+    let ends_with_close = version == Version::HTTP_10 && !has_length;
+    if ends_with_close {
         let close = HeaderValue::from_static("close");
         head.headers.insert(header::CONNECTION, close);
     }
     // One whose length is known ends by itself.
-    if reader.remaining().is_none() && headers::is_event_stream(&head.headers) {
+    let mut response = if !has_length && headers::is_event_stream(&head.headers) {
         reader.handle().mark_tunnel();
         in_flight.tunnel = Some(in_flight.upstream.mark_tunnel());
         let events = ResponseBody::events(reader, in_flight, &head.headers);
-        return Ok(build_response(head, events));
+        build_response(head, events)
+    } else {
+        build_response(head, ResponseBody::app(reader, in_flight))
+    };
+    if ends_with_close {
+        // To one of HTTP/1.1, hyper would add `keep-alive` for a client that asked for it.
+        *response.version_mut() = version;
     }
-    Ok(build_response(head, ResponseBody::app(reader, in_flight)))
+    Ok(response)
 }
 
 /// Turns the app's response to a gRPC call into the client's.

@@ -182,6 +182,8 @@ impl Connections {
             .iter()
             .filter_map(|(key, TrackedConnection { client, .. })| {
                 let time = client.activity.idle_time(now)?;
+                // To end a stream makes no room.
+                client.open.stream().is_none().then_some(())?;
                 let rank = match client.activity.state() {
                     ClientState::Lingering => 0,
                     ClientState::Opened => 1,
@@ -334,7 +336,7 @@ impl TrackedConnection {
     /// without a response gets one first.
     fn judge(&mut self, limits: &ClientLimits, now: Moment) -> bool {
         let activity = &self.client.activity;
-        let is_blocked = activity.is_write_blocked();
+        let is_blocked = activity.is_write_blocked() && !self.client.open.is_blocked();
         let unsent = if is_blocked {
             self.client.stream.unsent()
         } else {
@@ -396,6 +398,14 @@ impl OpenConnection {
             connections.changed.notify_one();
         }
         Self::Own(Rc::clone(connections))
+    }
+
+    /// Returns `true` for a stream on a connection whose client takes nothing of any.
+    fn is_blocked(&self) -> bool {
+        match self {
+            Self::Own(_) => false,
+            Self::OfStream(client, _) => client.activity.is_write_blocked(),
+        }
     }
 
     /// Returns the stream of many on a connection, whose bodies no sweep sees.

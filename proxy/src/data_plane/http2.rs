@@ -5,13 +5,14 @@
 //! new streams go to the new release at once. Of the connection itself the sweep watches what it sees
 //! of all: clients that take nothing, that are idle, or that have left.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::error::Error as _;
-use std::future::ready;
-use std::pin::Pin;
+use std::future::{poll_fn, ready};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::{Arc, Once};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,6 +36,9 @@ use super::stream::{ClientIo, Stream};
 
 /// Maximum number of streams that are open at a time on one connection.
 const MAX_STREAMS: u32 = 128;
+/// Maximum number of bytes of a response that are one part: a client that takes less for as long as
+/// `--client-timeout` takes nothing. It is the size of a frame.
+const PART: usize = 16 * 1024;
 /// Number of bytes of a request's body that a client may send ahead of the app.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all streams of a connection together.
@@ -54,7 +58,7 @@ const CALM: &[u8] = b"\0\0\x08\x07\0\0\0\0\0\x7f\xff\xff\xff\0\0\0\x0b";
 
 /// The future of a connection. Ends it between two streams when the worker drains.
 struct Http2Task {
-    connection: http2::Connection<TokioIo<ClientIo>, StreamService, LocalExecutor>,
+    connection: http2::Connection<TokioIo<ClientIo>, StreamService, StreamExecutor>,
     connections: Rc<Connections>,
     client: Rc<Client>,
     streams: Rc<ClientStreams>,
@@ -77,17 +81,27 @@ struct StreamService {
     streams: Rc<ClientStreams>,
     /// Maximum number of fields of a request; the library limits their size.
     max_headers: usize,
+    executor: StreamExecutor,
 }
 
-/// The body of a stream's response.
+/// The body of a stream's response. Between two of its parts, hyper waits for the client's window.
 struct StreamBody {
     body: ResponseBody,
     open: Rc<OpenStream>,
+    /// The client of this stream.
+    client: Rc<Client>,
+    /// The bytes that were handed out, and perhaps not taken.
+    handed: usize,
+    /// The rest of a part that is more than the client takes at once.
+    rest: Bytes,
 }
 
 /// Runs the futures of streams on the thread of their connection.
-#[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
+#[derive(Clone, Default)]
+struct StreamExecutor {
+    /// The client of the stream that has just begun: its future is the next one.
+    begun: Rc<RefCell<Option<Rc<Client>>>>,
+}
 
 /// Serves a connection whose first bytes, which have been received, are those of HTTP/2.
 pub(super) async fn serve(
@@ -101,13 +115,15 @@ pub(super) async fn serve(
     let (stream, activity) = (client.stream.clone(), Arc::clone(&client.activity));
     let io = TokioIo::new(ClientIo::new(stream, activity, received));
     let streams = ClientStreams::new(&client.activity);
+    let executor = StreamExecutor::default();
     let service = StreamService {
         context: Rc::clone(&context),
         client: Rc::clone(&client),
         streams: Rc::clone(&streams),
         max_headers: settings.max_headers,
+        executor: executor.clone(),
     };
-    let connection = http2::Builder::new(LocalExecutor)
+    let connection = http2::Builder::new(executor)
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -207,6 +223,15 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// Leaves one length of several: the parser has refused those that differ.
+fn merge_lengths(headers: &mut HeaderMap) {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let (Some(length), Some(_)) = (lengths.next(), lengths.next()) {
+        let length = length.clone();
+        headers.insert(header::CONTENT_LENGTH, length);
+    }
+}
+
 // === impl Http2Task ===
 
 impl Future for Http2Task {
@@ -228,7 +253,12 @@ impl Future for Http2Task {
         activity.withdraw_close();
         activity.begin_turn(this.idle_bytes.next_turn());
         let before = activity.received();
-        let polled = Pin::new(&mut this.connection).poll(cx);
+        let mut polled = Pin::new(&mut this.connection).poll(cx);
+        // hyper ends at a CONNECT with a length, whose stream it has reset. The others go on when it is
+        // asked again. A connection that is over has been shut down.
+        while matches!(polled, Poll::Ready(Ok(()))) && !activity.is_shut_down() {
+            polled = Pin::new(&mut this.connection).poll(cx);
+        }
         let received = activity.received().wrapping_sub(before);
         this.idle_bytes.record(received, activity.take_progress());
         if this.idle_bytes.are_too_many() || this.streams.are_cancelled_too_often() {
@@ -262,15 +292,7 @@ impl hyper::service::Service<Request<Incoming>> for StreamService {
         let is_websocket = http2_websocket::use_upgrade(&mut request);
         use_origin_form(&mut request);
         join_cookies(request.headers_mut());
-        if request.headers().len() > self.max_headers {
-            let body = StreamBody {
-                body: ResponseBody::Empty,
-                open,
-            };
-            let mut refused = Response::new(body);
-            *refused.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-            return Box::pin(ready(Ok(refused)));
-        }
+        merge_lengths(request.headers_mut());
         let stream = Rc::new(Client {
             peer: self.client.peer.clone(),
             // What ends a connection of HTTP/1 ends a stream alone.
@@ -279,18 +301,49 @@ impl hyper::service::Service<Request<Incoming>> for StreamService {
             bound: BoundSlot::default(),
             open: OpenConnection::OfStream(Rc::clone(&self.client), Rc::clone(&open)),
         });
-        let response = Forward::new(Rc::clone(&self.context), stream).call(request);
+        self.executor.begin(&stream);
+        if request.headers().len() > self.max_headers {
+            let mut refused = Response::new(StreamBody::new(ResponseBody::Empty, open, stream));
+            *refused.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            return Box::pin(ready(Ok(refused)));
+        }
+        let forward = Forward::new(Rc::clone(&self.context), Rc::clone(&stream));
+        let response = forward.call(request);
         Box::pin(async move {
             let mut response = response.await?;
             if is_websocket {
                 http2_websocket::accept(&mut response);
             }
-            Ok(response.map(|body| StreamBody { body, open }))
+            Ok(response.map(|body| StreamBody::new(body, open, stream)))
         })
     }
 }
 
 // === impl StreamBody ===
+
+impl StreamBody {
+    fn new(body: ResponseBody, open: Rc<OpenStream>, client: Rc<Client>) -> Self {
+        if !body.is_end_stream() {
+            client.activity.record_flush(true);
+        }
+        Self {
+            body,
+            open,
+            client,
+            handed: 0,
+            rest: Bytes::new(),
+        }
+    }
+
+    /// Returns the first part of the data, and keeps the rest.
+    fn hand_out(&mut self, mut data: Bytes) -> Frame<Bytes> {
+        self.rest = data.split_off(data.len().min(PART));
+        self.handed = data.len();
+        self.open.count_progress();
+        self.client.activity.record_flush(true);
+        Frame::data(data)
+    }
+}
 
 impl Body for StreamBody {
     type Data = <ResponseBody as Body>::Data;
@@ -300,17 +353,32 @@ impl Body for StreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(_))) => self.open.count_progress(),
-            Poll::Ready(None | Some(Err(_))) => self.open.mark_ended(),
-            Poll::Pending => {}
+        let this = &mut *self;
+        // The client has taken the part before, and awaits the next one.
+        let handed = std::mem::take(&mut this.handed);
+        this.client.activity.record_write(handed.max(1));
+        if !this.rest.is_empty() {
+            let rest = std::mem::take(&mut this.rest);
+            return Poll::Ready(Some(Ok(this.hand_out(rest))));
         }
-        polled
+        let polled = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        Poll::Ready(match polled {
+            Some(Ok(frame)) => Some(Ok(match frame.into_data() {
+                Ok(data) => this.hand_out(data),
+                Err(frame) => {
+                    this.open.count_progress();
+                    frame
+                }
+            })),
+            ended => {
+                this.open.mark_ended();
+                ended
+            }
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -321,21 +389,51 @@ impl Body for StreamBody {
 impl Drop for StreamBody {
     fn drop(&mut self) {
         // hyper does not ask for more than the stated length.
-        if self.body.is_end_stream() {
+        if self.is_end_stream() {
             self.open.mark_ended();
         }
     }
 }
 
-// === impl LocalExecutor ===
+// === impl StreamExecutor ===
 
-impl<F> Executor<F> for LocalExecutor
+impl StreamExecutor {
+    /// Notes that the next future is that of this client's stream.
+    fn begin(&self, client: &Rc<Client>) {
+        *self.begun.borrow_mut() = Some(Rc::clone(client));
+    }
+}
+
+impl<F> Executor<F> for StreamExecutor
 where
     F: Future + 'static,
     F::Output: 'static,
 {
+    /// Runs the future of a stream, or of a tunnel's end, which has its own clock.
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        let Some(client) = self.begun.take() else {
+            tokio::task::spawn_local(future);
+            return;
+        };
+        tokio::task::spawn_local(async move {
+            let mut future = pin!(future);
+            let mut tracking = None;
+            poll_fn(|cx| {
+                let polled = future.as_mut().poll(cx);
+                if polled.is_pending() && client.activity.is_write_blocked() {
+                    // It is watched while it waits for the client.
+                    tracking.get_or_insert_with(|| client.track(cx.waker()));
+                    if client.activity.is_close_requested() {
+                        // Its end resets the stream.
+                        return Poll::Ready(());
+                    }
+                } else {
+                    tracking = None;
+                }
+                polled.map(drop)
+            })
+            .await;
+        });
     }
 }
 

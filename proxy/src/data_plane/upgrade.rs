@@ -5,14 +5,15 @@ use std::future::poll_fn;
 use std::io::{self, Cursor};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use http::HeaderValue;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Chain, ReadBuf};
 
-use super::activity::ClientState;
+use super::activity::{Activity, ClientState};
 use super::client_streams::OpenStream;
 use super::exchange::{ResponseReader, UploadTask};
 use super::pool::{Connection, ConnectionHandle};
@@ -53,6 +54,13 @@ struct Direction {
     stream: Option<Rc<OpenStream>>,
 }
 
+/// The client's end of a tunnel.
+struct StreamIo {
+    io: TokioIo<Upgraded>,
+    /// Where a stream of many on a connection says what it waits for; a connection says so itself.
+    activity: Option<Arc<Activity>>,
+}
+
 /// Starts a tunnel between a client and the app, once both have switched to `protocol`.
 ///
 /// It is in flight until it ends, and is cut with its class. When a WebSocket is to close, both
@@ -85,7 +93,11 @@ pub(super) fn spawn_tunnel<R, W>(
         let Some(client) = complete_request(client, upload, &handle).await else {
             return reset();
         };
-        let (from_client, to_client) = tokio::io::split(TokioIo::new(client));
+        let client = StreamIo {
+            io: TokioIo::new(client),
+            activity: end.open.stream().map(|_| Arc::clone(&end.activity)),
+        };
+        let (from_client, to_client) = tokio::io::split(client);
         let direction = |sender| Direction {
             frames: is_websocket.then(FrameTracker::default),
             sender,
@@ -158,6 +170,56 @@ async fn receive(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
         })
     })
     .await
+}
+
+// === impl StreamIo ===
+
+impl AsyncRead for StreamIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if let Some(activity) = &self.activity {
+            if polled.is_pending() {
+                activity.await_bytes();
+            } else {
+                activity.record_read(buffer.filled().len() - before);
+            }
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for StreamIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.io).poll_write(cx, bytes);
+        if let Some(activity) = &self.activity {
+            activity.record_write(match &polled {
+                Poll::Ready(Ok(length)) => *length,
+                Poll::Ready(Err(_)) | Poll::Pending => 0,
+            });
+        }
+        polled
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_flush(cx);
+        if let Some(activity) = &self.activity {
+            activity.record_flush(polled.is_pending());
+        }
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
 }
 
 // === impl AppEnd ===
@@ -249,10 +311,6 @@ impl Direction {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
-    use std::sync::Arc;
-    use std::task::Context;
-
     use super::*;
     use crate::data_plane::shared_pool::SharedPool;
     use crate::release::Generation;

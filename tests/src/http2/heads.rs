@@ -15,6 +15,8 @@ use super::frames::{END_HEADERS, END_STREAM, HEADERS, POST, PREFACE, frame, open
 
 /// Setting with which an end is told to keep no table.
 pub const NO_TABLE: (u16, u32) = (1, 0);
+/// A setting with which streams have no room for a body (`SETTINGS_INITIAL_WINDOW_SIZE`).
+pub const NO_WINDOW: (u16, u32) = (4, 0);
 /// More than one head.
 const ROOM: usize = 1 << 20;
 

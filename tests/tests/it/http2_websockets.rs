@@ -10,6 +10,8 @@ use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
 use http::Response;
 use tests::Site;
+use tests::http2::frames::{END_HEADERS, FrameWire, HEADERS, frame};
+use tests::http2::heads::{NO_TABLE, NO_WINDOW, encode};
 use tests::stage::{End, Stage, field};
 use tests::wait::sleep_for;
 use tests::websocket::{Message, WebSocket};
@@ -171,6 +173,31 @@ fn a_websocket_on_a_stream_may_send_much() {
     let _app = app.join().unwrap();
     // The connection has not ended as that of a client that asks for too much.
     assert_next_is_served(&stage, &mut client);
+}
+
+#[test]
+fn a_websocket_on_a_stream_ends_with_a_client_that_takes_nothing() {
+    let stage = Stage::with(&[("--client-timeout", "1s")]);
+    let address = stage.site().address();
+    let client = FrameWire::connect_with(address, &[NO_TABLE, NO_WINDOW]);
+    let mut client = client.expect("a connection");
+    let head = encode(&[
+        (":method", "CONNECT"),
+        (":protocol", "websocket"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/chat"),
+        ("sec-websocket-version", "13"),
+    ]);
+    let sent = client.send(&frame(HEADERS, END_HEADERS, 1, &head));
+    sent.expect("it is sent");
+    let mut app = stage.app();
+    app.head();
+    app.send(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    );
+    app.send([0; 64 * 1024]);
+    app.await_end_soon();
 }
 
 #[test]

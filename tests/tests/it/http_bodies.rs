@@ -188,7 +188,7 @@ fn an_answer_without_a_length_ends_with_the_connection_of_a_client_of_version_1_
     app.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
     let head = client.answer_head();
     assert_eq!(field(&head, "transfer-encoding"), None, "{head}");
-    assert_ne!(field(&head, "connection"), Some("keep-alive"), "{head}");
+    assert_eq!(field(&head, "connection"), Some("close"), "{head}");
     client.expect("abc");
     app.send("3\r\ndef\r\n0\r\n\r\n");
     assert_eq!(client.rest(), ("def".to_owned(), End::Closed));

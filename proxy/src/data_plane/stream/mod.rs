@@ -436,6 +436,7 @@ impl AsyncWrite for ClientIo {
         if self.activity.state().is_tunnel() {
             return Pin::new(&mut self.stream).poll_shutdown(cx);
         }
+        self.activity.record_shutdown();
         if self.activity.client_may_send() {
             self.stream.begin_lingering(&self.activity);
         }
