@@ -29,7 +29,7 @@ const HEARTBEAT: Duration = Duration::from_millis(2_500);
 /// Number of heartbeats after which to look if the file is still there.
 const CHECK_EVERY: u32 = 5;
 /// Name of the file that keeps room for a status on a full disk, and its size in bytes.
-const RESERVE_NAME: &str = "reserve";
+const RESERVE_NAME: &str = "status.reserve";
 const RESERVE: usize = 64 * 1024;
 /// The key of the heartbeat in the file. No text in a status can contain it: its quotes would have
 /// backslashes.
@@ -150,7 +150,7 @@ fn place_of_heartbeat(json: &[u8]) -> Option<(u64, usize)> {
 /// Writes the file into a folder that is made again if it is gone: commands could not find the
 /// sidecar. On a full disk it gets the room that was kept for it, and keeps that.
 fn write(file: &Path, json: &[u8]) -> io::Result<()> {
-    let reserve = [file.with_file_name(RESERVE_NAME)];
+    let reserve = [reserve_of(file)];
     match (
         write_with_reserve(file, &reserve, RESERVE, json),
         file.parent(),
@@ -182,10 +182,17 @@ fn files_of_the_dead(file: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Returns the file that keeps room for a status: in the state folder, as that of the sidecars has
+/// statuses only.
+fn reserve_of(file: &Path) -> PathBuf {
+    let state = file.parent().and_then(Path::parent);
+    state.unwrap_or_else(|| Path::new("")).join(RESERVE_NAME)
+}
+
 /// Keeps room for what has to be written on a full disk, as far as that is possible: this status, and
 /// commands.
 fn keep_room(file: &Path) {
-    let _ = keep_reserve(&file.with_file_name(RESERVE_NAME), RESERVE);
+    let _ = keep_reserve(&reserve_of(file), RESERVE);
     if let Some(state) = file.parent().and_then(Path::parent) {
         pending_command::keep_room(state);
     }
@@ -193,7 +200,7 @@ fn keep_room(file: &Path) {
 
 /// Removes the file, whose room is kept for the next sidecar if the disk is full.
 fn remove(file: &Path) {
-    let reserve = file.with_file_name(RESERVE_NAME);
+    let reserve = reserve_of(file);
     let has_room = |path: &Path| std::fs::metadata(path).is_ok_and(|it| it.len() >= RESERVE as u64);
     if !has_room(file) || has_room(&reserve) || rename(file, &reserve).is_err() {
         let _ = std::fs::remove_file(file);

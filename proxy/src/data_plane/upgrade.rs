@@ -57,7 +57,7 @@ struct Direction {
 /// The client's end of a tunnel.
 struct StreamIo {
     io: TokioIo<Upgraded>,
-    /// Where a stream of many on a connection says what it waits for; a connection says so itself.
+    /// The record of what a stream of many on a connection waits for; a connection keeps its own.
     activity: Option<Arc<Activity>>,
 }
 

@@ -9,6 +9,7 @@
 //! <state>/desired.reserve     room for a command on a full disk          kept by sidecars
 //! <state>/before-start/…       the runs of --before-start                 written by sidecars
 //! <state>/sidecars/ID.json    the status of one sidecar                  written by that sidecar
+//! <state>/status.reserve      room for a status on a full disk           kept by sidecars
 //! ```
 //! Deployers and sidecars reach each other in no other way, so they may run in different
 //! containers, and several sidecars may share one folder. Each file is replaced in one step.

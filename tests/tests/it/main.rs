@@ -45,6 +45,7 @@ mod http2_app;
 mod http2_attacks;
 mod http2_combinations;
 mod http2_exchange;
+mod http2_strangers;
 mod http2_websockets;
 mod http_answer_framing;
 mod http_authentication;
