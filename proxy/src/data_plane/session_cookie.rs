@@ -42,7 +42,7 @@ impl SessionCookie {
         *method != Method::CONNECT && remaining_forwards(method, request.headers()).is_none()
     }
 
-    /// Returns the session that a request names: the first one, as any client can write more.
+    /// Returns the session that a request names: any one, as clients can write more.
     pub(super) fn session_of(&self, headers: &HeaderMap) -> Option<Session> {
         let mut fields = headers.get_all(header::COOKIE).iter();
         fields.find_map(|field| self.session_in(field.as_bytes()))
@@ -50,10 +50,14 @@ impl SessionCookie {
 
     /// Cookies can be long, and most of their bytes are not looked at one by one.
     fn session_in(&self, cookies: &[u8]) -> Option<Session> {
-        let mut places = self.search.find_iter(cookies);
-        places.find_map(|start| {
+        let name = self.search.needle();
+        // Browsers send new cookies behind older ones.
+        let last = cookies.len().checked_sub(name.len() + Session::LENGTH);
+        let last = last.filter(|start| cookies[*start..].starts_with(name));
+        let all = self.search.find_iter(cookies);
+        last.into_iter().chain(all).find_map(|start| {
             let before = cookies[..start].trim_ascii_end();
-            let value = &cookies[start + self.search.needle().len()..];
+            let value = &cookies[start + name.len()..];
             let is_name = before.is_empty() || before.ends_with(b";");
             is_name.then(|| Session::parse_start(value)).flatten()
         })

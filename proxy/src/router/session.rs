@@ -36,6 +36,9 @@ impl Session {
         }
     }
 
+    /// Number of bytes of a session as it is written.
+    pub const LENGTH: usize = 16 + 1 + 8;
+
     /// Reads a session that a cookie's value starts with; others may follow behind `;`.
     pub fn parse_start(text: &[u8]) -> Option<Self> {
         let (token, rest) = text.split_first_chunk::<16>()?;
@@ -49,19 +52,28 @@ impl Session {
     }
 }
 
-/// Reads up to sixteen hexadecimal digits, as they are written here. The library's functions, which
-/// take every radix, cost three times as much.
-fn hex(digits: &[u8]) -> Option<u64> {
-    let mut number = 0;
-    for digit in digits {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        number = number << 4 | u64::from(digit);
+/// The value of each hexadecimal digit, as it is written here, and [`NO_DIGIT`] for all other bytes.
+const DIGITS: [u8; 256] = {
+    let mut digits = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        digits[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
     }
-    Some(number)
+    digits
+};
+const NO_DIGIT: u8 = 16;
+
+/// Reads up to sixteen hexadecimal digits. The library's functions, which take every radix, cost
+/// several times as much.
+fn hex<const N: usize>(digits: &[u8; N]) -> Option<u64> {
+    let (mut number, mut all) = (0, 0);
+    for digit in digits {
+        let value = DIGITS[usize::from(*digit)];
+        all |= value;
+        number = number << 4 | u64::from(value);
+    }
+    (all < NO_DIGIT).then_some(number)
 }
 
 impl fmt::Display for Session {
