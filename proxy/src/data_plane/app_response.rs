@@ -15,7 +15,7 @@ use super::bound::Binding;
 use super::connections::Client;
 use super::context::ForwardContext;
 use super::error::ForwardError;
-use super::exchange::OutgoingRequest;
+use super::exchange::{OutgoingRequest, ResponseReader};
 use super::grpc_body::GrpcBody;
 use super::headers::{self, UpgradeField};
 use super::old_assets::AssetRequest;
@@ -76,6 +76,22 @@ where
         return None;
     }
     forward_response(head, reader, in_flight, version).ok()
+}
+
+/// Turns the response of an app that speaks HTTP/1 into the client's, or switches both sides to the
+/// protocol that it has accepted; see [`start_tunnel`].
+pub(super) fn forward_or_switch(
+    head: Head,
+    reader: ResponseReader,
+    in_flight: InFlight,
+    version: Version,
+    (client, protocols, close_code): (&mut Option<OnUpgrade>, Option<&HeaderValue>, u16),
+) -> Result<Response<ResponseBody>, ForwardError> {
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        return forward_response(head, reader, in_flight, version);
+    }
+    let switch = (client.take(), protocols, close_code);
+    start_tunnel(head, AppEnd::of_connection(reader), in_flight, switch)
 }
 
 /// Turns the app's response into the client's.

@@ -181,9 +181,11 @@ impl Connections {
         let mut idle: Vec<(usize, Reverse<Duration>, usize)> = tracked
             .iter()
             .filter_map(|(key, TrackedConnection { client, .. })| {
-                let time = client.activity.idle_time(now)?;
                 // To end a stream makes no room.
-                client.open.stream().is_none().then_some(())?;
+                if client.open.stream().is_some() {
+                    return None;
+                }
+                let time = client.activity.idle_time(now)?;
                 let rank = match client.activity.state() {
                     ClientState::Lingering => 0,
                     ClientState::Opened => 1,

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -15,7 +15,7 @@ use hyper::upgrade::OnUpgrade;
 use super::acquire::{PREVIEW, connect_with_retries, find_idle, give_up, retry};
 use super::activity::ClientState;
 use super::app_http2::forward::{StreamRequest, forward_as_stream};
-use super::app_response::{ask_superseded, forward_response, start_tunnel};
+use super::app_response::{ask_superseded, forward_or_switch};
 use super::bound::Binding;
 use super::connections::Client;
 use super::context::ForwardContext;
@@ -28,7 +28,6 @@ use super::old_assets::AssetRequest;
 use super::pool::{AppConnection, IdleCheck};
 use super::request_log::RequestRecord;
 use super::response_body::{InFlight, ResponseBody};
-use super::upgrade::AppEnd;
 use super::user_token::RequestTokens;
 use crate::router::{Session, Upstream};
 
@@ -360,12 +359,9 @@ impl PreparedRequest {
         {
             in_flight.binding = Binding::after_response(login, head.status);
         }
-        if head.status != StatusCode::SWITCHING_PROTOCOLS {
-            return forward_response(head, reader, in_flight, self.version);
-        }
-        let (client, protocols) = (self.upgrade.take(), self.protocols.as_deref());
-        let switch = (client, protocols, context.websocket_close_code);
-        start_tunnel(head, AppEnd::of_connection(reader), in_flight, switch)
+        let protocols = self.protocols.as_deref();
+        let switch = (&mut self.upgrade, protocols, context.websocket_close_code);
+        forward_or_switch(head, reader, in_flight, self.version, switch)
     }
 
     /// Returns a stream on a connection that is open, or else a new connection.

@@ -90,8 +90,6 @@ struct StreamBody {
     open: Rc<OpenStream>,
     /// The client of this stream.
     client: Rc<Client>,
-    /// The bytes that were handed out, and perhaps not taken.
-    handed: usize,
     /// The rest of a part that is more than the client takes at once.
     rest: Bytes,
 }
@@ -330,7 +328,6 @@ impl StreamBody {
             body,
             open,
             client,
-            handed: 0,
             rest: Bytes::new(),
         }
     }
@@ -338,9 +335,10 @@ impl StreamBody {
     /// Returns the first part of the data, and keeps the rest.
     fn hand_out(&mut self, mut data: Bytes) -> Frame<Bytes> {
         self.rest = data.split_off(data.len().min(PART));
-        self.handed = data.len();
         self.open.count_progress();
-        self.client.activity.record_flush(true);
+        let activity = &self.client.activity;
+        activity.record_write(data.len());
+        activity.record_flush(true);
         Frame::data(data)
     }
 }
@@ -355,8 +353,7 @@ impl Body for StreamBody {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = &mut *self;
         // The client has taken the part before, and awaits the next one.
-        let handed = std::mem::take(&mut this.handed);
-        this.client.activity.record_write(handed.max(1));
+        this.client.activity.record_flush(false);
         if !this.rest.is_empty() {
             let rest = std::mem::take(&mut this.rest);
             return Poll::Ready(Some(Ok(this.hand_out(rest))));

@@ -5,10 +5,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use hyper::ext::Protocol;
 
 use super::response_body::ResponseBody;
+use super::websocket;
 use super::websocket_key::random_key;
-
-/// The protocol of a WebSocket, in `:protocol` and in `Upgrade`.
-const WEBSOCKET: &str = "websocket";
 
 /// Turns a request for a WebSocket into one to upgrade to it, and returns `true` if it was one.
 pub(super) fn use_upgrade<B>(request: &mut Request<B>) -> bool {
@@ -16,13 +14,16 @@ pub(super) fn use_upgrade<B>(request: &mut Request<B>) -> bool {
         return false;
     }
     let protocol = request.extensions().get::<Protocol>();
-    if protocol.is_none_or(|protocol| protocol.as_str() != WEBSOCKET) {
+    if protocol.is_none_or(|protocol| protocol.as_str() != websocket::PROTOCOL) {
         return false;
     }
     *request.method_mut() = Method::GET;
     let headers = request.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    headers.insert(
+        header::UPGRADE,
+        HeaderValue::from_static(websocket::PROTOCOL),
+    );
     headers.insert(header::SEC_WEBSOCKET_KEY, random_key());
     true
 }
@@ -65,7 +66,7 @@ mod tests {
         other.extensions_mut().insert(Protocol::from_static("x"));
         assert!(!use_upgrade(&mut other));
         let mut one = Request::connect("http://a/").body(()).unwrap();
-        let protocol = Protocol::from_static(WEBSOCKET);
+        let protocol = Protocol::from_static(websocket::PROTOCOL);
         one.extensions_mut().insert(protocol);
         assert!(use_upgrade(&mut one));
         assert_eq!(one.method(), Method::GET);

@@ -31,6 +31,7 @@ mod app_connection;
 mod app_http2;
 mod app_reader;
 mod app_response;
+pub mod base64;
 mod bound;
 mod burst;
 mod client_streams;

@@ -75,7 +75,7 @@ pub(super) fn spawn_tunnel<R, W>(
     R: AsyncRead + Unpin + 'static,
     W: AsyncWrite + Unpin + 'static,
 {
-    let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+    let is_websocket = websocket::is_protocol(protocol);
     app.handle.mark_tunnel();
     let end = Rc::clone(&in_flight.client);
     tokio::task::spawn_local(async move {

@@ -3,6 +3,11 @@
 //! Pure. A tunnel passes frames on as they come, and parses only their lengths, so that it can
 //! insert a close frame between two of them.
 
+use http::HeaderValue;
+
+/// The protocol of WebSockets, in `Upgrade` and in `:protocol`.
+pub const PROTOCOL: &str = "websocket";
+
 const CLOSE: u8 = 0x88;
 const MASKED: u8 = 0x80;
 
@@ -27,6 +32,11 @@ enum FrameState {
     Head([u8; 14], u8),
     /// A payload, with the number of bytes to come.
     Payload(u64),
+}
+
+/// Returns `true` if this is what `Upgrade` says of WebSockets, in any case (RFC 6455, section 4.2.1).
+pub fn is_protocol(field: &HeaderValue) -> bool {
+    field.as_bytes().eq_ignore_ascii_case(PROTOCOL.as_bytes())
 }
 
 // === impl FrameTracker ===

@@ -34,7 +34,7 @@ pub struct PendingCommand {
 /// The file is read and changed, not replaced: other commands stay, also those of newer versions.
 ///
 /// # Errors
-/// When the file cannot be read or written.
+/// The file cannot be read or written.
 pub fn write_command(state: &Path, command: ControlCommand) -> io::Result<PendingCommand> {
     let written = change(state, |desired| {
         desired.apply(&command);
@@ -47,7 +47,7 @@ pub fn write_command(state: &Path, command: ControlCommand) -> io::Result<Pendin
 /// `seen`, which a sidecar has published: two who are alarmed by the same release do not go back twice.
 ///
 /// # Errors
-/// When the file cannot be read or written.
+/// The file cannot be read or written.
 pub fn write_rollback(state: &Path, seen: Option<u64>) -> io::Result<PendingCommand> {
     let command = ControlCommand::Rollback(None);
     let written = change(state, |desired| {
@@ -68,7 +68,7 @@ pub fn write_rollback(state: &Path, seen: Option<u64>) -> io::Result<PendingComm
 /// Returns the serial that a sidecar publishes, or a higher one, once it has read it.
 ///
 /// # Errors
-/// When the file cannot be read or written.
+/// The file cannot be read or written.
 pub fn write_rollout(state: &Path, rollout: Option<Rollout>) -> io::Result<u64> {
     let written = change(state, |desired| {
         desired.rollout = rollout;
@@ -80,7 +80,7 @@ pub fn write_rollout(state: &Path, rollout: Option<Rollout>) -> io::Result<u64> 
 /// Returns the staged roll-out in the file in the folder `state`.
 ///
 /// # Errors
-/// When the file cannot be read or understood.
+/// The file cannot be read or understood.
 pub fn read_rollout(state: &Path) -> io::Result<Option<Rollout>> {
     match files::read_small(&state.join(FILE_NAME)) {
         Ok(content) => Ok(Desired::parse(&content)?.rollout),

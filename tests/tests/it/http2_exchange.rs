@@ -95,16 +95,8 @@ impl Exchange {
     pub(crate) fn request(&mut self, method: &str, fields: &[(&str, &str)], is_whole: bool) {
         match self {
             Self::Http1(wire) => {
-                let mut head = format!("{method} /a?b HTTP/1.1\r\nHost: a\r\n");
-                head.extend(
-                    fields
-                        .iter()
-                        .map(|(name, value)| format!("{name}: {value}\r\n")),
-                );
-                if !is_whole {
-                    head += "Transfer-Encoding: chunked\r\n";
-                }
-                wire.send(head + "\r\n");
+                let first = format!("{method} /a?b HTTP/1.1\r\nHost: a\r\n");
+                wire.send(head_of(first, fields, is_whole));
             }
             Self::Http2 { .. } => {
                 let first = [
@@ -124,16 +116,8 @@ impl Exchange {
         match self {
             Self::Http1(wire) => {
                 let known: StatusCode = status.parse().expect("a status");
-                let mut head = format!("HTTP/1.1 {known}\r\n");
-                head.extend(
-                    fields
-                        .iter()
-                        .map(|(name, value)| format!("{name}: {value}\r\n")),
-                );
-                if !is_whole {
-                    head += "Transfer-Encoding: chunked\r\n";
-                }
-                wire.send(head + "\r\n");
+                let first = format!("HTTP/1.1 {known}\r\n");
+                wire.send(head_of(first, fields, is_whole));
             }
             Self::Http2 { .. } => {
                 let fields = [&[(":status", status)], fields].concat();
@@ -299,6 +283,17 @@ impl Exchange {
             }
         }
     }
+}
+
+/// Returns a head of HTTP/1 that goes on with these fields, and says that a body follows or does not.
+fn head_of(mut head: String, fields: &[(&str, &str)], is_whole: bool) -> String {
+    for (name, value) in fields {
+        head += &format!("{name}: {value}\r\n");
+    }
+    if !is_whole {
+        head += "Transfer-Encoding: chunked\r\n";
+    }
+    head + "\r\n"
 }
 
 /// Returns a head of HTTP/1 with its fields in the order of their names.

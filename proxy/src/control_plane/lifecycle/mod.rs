@@ -54,6 +54,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use self::commands::RestartEnd;
+pub use self::refusal::RefusalCause;
 use self::state::{
     Active, Candidate, Draining, GaveWay, Health, Incoming, Instance, Phase, Planned,
 };
@@ -65,6 +66,7 @@ mod commands;
 mod decide;
 mod giving_way;
 mod leaving;
+mod refusal;
 mod staging;
 mod state;
 mod steps;
@@ -139,23 +141,6 @@ pub enum Purpose {
     Rescue,
     /// A rollback to the release was requested.
     Rollback,
-}
-
-/// The reason for refusing a release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RefusalCause {
-    /// It did not start, or did not stay up.
-    Failed,
-    /// Its liveness check failed during the trial.
-    LivenessLost,
-    /// It answered with more errors than the release before during the trial.
-    TooManyErrors,
-    /// A rollback was requested.
-    RolledBack,
-    /// It was staged, and given up by request.
-    Aborted,
-    /// It was staged, and not promoted in time.
-    Expired,
 }
 
 /// A fact that the supervisor reports.

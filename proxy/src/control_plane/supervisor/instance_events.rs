@@ -201,10 +201,7 @@ impl<L: Launch> Supervisor<L> {
     ) {
         let reason = self.describe_refusal(generation, &release, cause);
         let launch = generation.map(|generation| generation.0);
-        if matches!(
-            cause,
-            RefusalCause::RolledBack | RefusalCause::Aborted | RefusalCause::Expired
-        ) {
+        if cause.is_withdrawal() {
             tracing::info!(
                 event = "release_refused",
                 generation = launch,

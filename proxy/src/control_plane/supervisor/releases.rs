@@ -29,10 +29,7 @@ impl Accepted {
     /// Returns the shape with which the release was refused. What a person has rolled back comes
     /// again only when a person says so.
     pub(super) fn refused_shape(&self, cause: RefusalCause) -> String {
-        if matches!(
-            cause,
-            RefusalCause::RolledBack | RefusalCause::Aborted | RefusalCause::Expired
-        ) {
+        if cause.is_withdrawal() {
             return String::new();
         }
         let launched = self.launched_shape.as_ref();

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{HeaderValue, Response, StatusCode, Version};
+use http::{HeaderValue, Response, Version};
 use hyper::upgrade::OnUpgrade;
 
 use super::connection::AppStream;
@@ -15,7 +15,9 @@ use super::reader::BodyEnd;
 use super::websocket::{self, WebSocketAnswer};
 use crate::data_plane::acquire::{connect_with_retries, give_up};
 use crate::data_plane::app_reader::AppReader as _;
-use crate::data_plane::app_response::{forward_messages, forward_response, start_tunnel};
+use crate::data_plane::app_response::{
+    forward_messages, forward_or_switch, forward_response, start_tunnel,
+};
 use crate::data_plane::bound::Binding;
 use crate::data_plane::connections::Client;
 use crate::data_plane::context::ForwardContext;
@@ -25,7 +27,6 @@ use crate::data_plane::headers;
 use crate::data_plane::pool::AppConnection;
 use crate::data_plane::request_log::RequestRecord;
 use crate::data_plane::response_body::{InFlight, ResponseBody};
-use crate::data_plane::upgrade::AppEnd;
 use crate::data_plane::user_token::RequestTokens;
 use crate::router::Upstream;
 
@@ -117,13 +118,9 @@ pub(in crate::data_plane) async fn forward_as_stream(
             // A release that speaks HTTP/1 has taken over.
             AppConnection::Http1(connection) => match Box::pin(outgoing.exchange(connection)).await
             {
-                Ok((head, reader)) if head.status == StatusCode::SWITCHING_PROTOCOLS => {
-                    let app = AppEnd::of_connection(reader);
-                    let switch = (upgrade.take(), protocols, context.websocket_close_code);
-                    return start_tunnel(head, app, in_flight(upstream), switch);
-                }
                 Ok((head, reader)) => {
-                    return forward_response(head, reader, in_flight(upstream), version);
+                    let switch = (upgrade, protocols, context.websocket_close_code);
+                    return forward_or_switch(head, reader, in_flight(upstream), version, switch);
                 }
                 Err(error) => StreamFailure {
                     error,

@@ -14,11 +14,9 @@ use crate::data_plane::exchange::{ExchangeError, OutgoingRequest};
 use crate::data_plane::headers::HeaderFlags;
 use crate::data_plane::request_body::RequestBody;
 use crate::data_plane::upgrade::AppEnd;
+use crate::data_plane::websocket::{PROTOCOL, is_protocol};
 use crate::data_plane::websocket_key;
 use crate::data_plane::wire::Head;
-
-/// The protocol of a WebSocket, in `:protocol` and in `Upgrade`.
-const WEBSOCKET: &str = "websocket";
 
 /// The app's answer to a request for a WebSocket.
 pub(super) enum WebSocketAnswer {
@@ -31,11 +29,7 @@ pub(super) enum WebSocketAnswer {
 /// Returns `true` if the request is one to upgrade to a WebSocket. An upgrade to another protocol is not
 /// passed on to an app that speaks HTTP/2; it may be ignored (RFC 9110, section 7.8).
 pub(super) fn is_requested(request: &OutgoingRequest, protocols: Option<&HeaderValue>) -> bool {
-    let is_websocket = |protocols: &HeaderValue| {
-        let protocols = protocols.as_bytes();
-        protocols.eq_ignore_ascii_case(WEBSOCKET.as_bytes())
-    };
-    protocols.is_some_and(is_websocket)
+    protocols.is_some_and(is_protocol)
         && request.head.method == Method::GET
         && request.headers().contains_key(header::SEC_WEBSOCKET_KEY)
         && matches!(request.body, RequestBody::Empty)
@@ -83,7 +77,7 @@ pub(super) async fn open(
 /// Turns a request to upgrade into an extended CONNECT.
 fn use_connect(request: &mut Request<()>) {
     *request.method_mut() = Method::CONNECT;
-    let protocol = Protocol::from_static(WEBSOCKET);
+    let protocol = Protocol::from_static(PROTOCOL);
     request.extensions_mut().insert(protocol);
     request.headers_mut().remove(header::SEC_WEBSOCKET_KEY);
 }
@@ -95,7 +89,7 @@ fn accept(head: &mut Head, request: &HeaderMap) {
     let headers = &mut head.headers;
     headers.remove(header::CONTENT_LENGTH);
     headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static(WEBSOCKET));
+    headers.insert(header::UPGRADE, HeaderValue::from_static(PROTOCOL));
     if let Some(key) = request.get(header::SEC_WEBSOCKET_KEY) {
         let answer = websocket_key::answer_to(key);
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, answer);
