@@ -123,8 +123,16 @@ struct ControlRun {
     launches: BTreeMap<Arc<str>, LaunchesBefore>,
     /// The active instance of each sidecar before the command.
     active: BTreeMap<Arc<str>, Generation>,
-    /// The instance of each sidecar that was staged, or was to be, before the command.
-    staged: BTreeMap<Arc<str>, Generation>,
+    /// The staged instance of each sidecar before the command, or the candidate, which may have been
+    /// to be staged.
+    staged: BTreeMap<Arc<str>, StagedBefore>,
+}
+
+/// An instance before a promotion or its opposite.
+#[derive(Clone, Copy)]
+enum StagedBefore {
+    Staged(Generation),
+    Candidate(Generation),
 }
 
 /// The end of a command, over all sidecars.
@@ -175,8 +183,12 @@ impl ControlRun {
             })
             .collect();
         let staged = |status: &Status| {
-            let staged = status.staged.as_ref().or(status.candidate.as_ref())?;
-            Some((Arc::clone(&status.sidecar), staged.generation))
+            let staged = match (&status.staged, &status.candidate) {
+                (Some(staged), _) => StagedBefore::Staged(staged.generation),
+                (None, Some(candidate)) => StagedBefore::Candidate(candidate.generation),
+                (None, None) => return None,
+            };
+            Some((Arc::clone(&status.sidecar), staged))
         };
         self.staged = self.follower.sidecars.live().filter_map(staged).collect();
         let pending = self.write(self.command.clone())?;
@@ -262,7 +274,14 @@ impl ControlRun {
         let step = self.step_by_state(status, pending, listed);
         let is_refused = listed.is_some_and(|listed| listed.reason.is_some());
         // Of two promotions at once, the second finds nothing to promote any more.
-        if self.is_done(&step) && (!is_refused || self.command == ControlCommand::Promote) {
+        let is_second = || {
+            self.command == ControlCommand::Promote
+                && matches!(
+                    self.staged.get(&status.sidecar),
+                    Some(StagedBefore::Staged(_))
+                )
+        };
+        if self.is_done(&step) && (!is_refused || is_second()) {
             return step;
         }
         match listed {
@@ -297,8 +316,14 @@ impl ControlRun {
         pending: &PendingCommand,
         listed: Option<&CommandStatus>,
     ) -> Step {
-        let none = Generation(0);
-        let of = |all: &BTreeMap<_, _>| all.get(&status.sidecar).copied().unwrap_or(none);
+        let active = || {
+            let active = self.active.get(&status.sidecar).copied();
+            active.unwrap_or(Generation(0))
+        };
+        let staged = || match self.staged.get(&status.sidecar) {
+            Some(StagedBefore::Staged(it) | StagedBefore::Candidate(it)) => *it,
+            None => Generation(0),
+        };
         let before = self.launches.get(&status.sidecar).copied();
         let before = before.unwrap_or_else(LaunchesBefore::none);
         let as_listed = |step: Step| match listed {
@@ -310,15 +335,13 @@ impl ControlRun {
             None => &status.rollback_to,
         };
         match (&self.command, to) {
-            (ControlCommand::Restart, _) => {
-                as_listed(Step::of_restart(status, of(&self.active), before))
-            }
+            (ControlCommand::Restart, _) => as_listed(Step::of_restart(status, active(), before)),
             (ControlCommand::Rollback(_), Some(to)) => {
                 as_listed(Step::of_rollback(status, to, before))
             }
             (ControlCommand::Rollback(_), None) => Step::Waiting { problem: None },
-            (ControlCommand::Promote, _) => Step::of_promote(status, of(&self.staged)),
-            (ControlCommand::Abort, _) => Step::of_abort(status, of(&self.staged)),
+            (ControlCommand::Promote, _) => Step::of_promote(status, staged()),
+            (ControlCommand::Abort, _) => Step::of_abort(status, staged()),
             (ControlCommand::BeginMaintenance(_) | ControlCommand::EndMaintenance, _) => {
                 Step::of_maintenance(status)
             }
@@ -372,5 +395,39 @@ impl ControlRun {
             progress.say(&format!("  {left} have not reported yet that they resumed"));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_starts_without_being_staged_is_promoted_by_no_command() {
+        let state = tempfile::tempdir().unwrap();
+        let promote = ControlCommand::Promote;
+        let pending = write_command(state.path(), promote.clone()).unwrap();
+        let status: Status = serde_json::from_value(json!({
+            "schema": 1, "sidecar": "a", "version": "0", "pid": 1, "listen": "127.0.0.1:1",
+            "started_ms": 1, "heartbeat_ms": 1, "phase": "running",
+            "active": {"generation": 2, "release": "v", "digest": "d", "since_ms": 1},
+            "handoffs": [{"release": "v", "digest": "d", "generation": 2, "outcome": "promoted",
+                "launched_ms": 1, "reason": null}],
+            "desired_serial": pending.serial(),
+            "commands": [{"key": promote.key(), "command": "promote", "serial": pending.number(),
+                "outcome": "refused", "reason": "no release is staged", "rollback_to": null}],
+        }))
+        .unwrap();
+        let step = |before: StagedBefore| {
+            let mut run = ControlRun::new(state.path().into(), promote.clone(), Duration::ZERO);
+            run.staged.insert(Arc::clone(&status.sidecar), before);
+            run.step(&status, &pending)
+        };
+        let refused = step(StagedBefore::Candidate(Generation(2)));
+        assert_eq!(refused, Step::impossible("no release is staged"));
+        // Another promotion came first.
+        assert_eq!(step(StagedBefore::Staged(Generation(2))), Step::Done);
     }
 }
