@@ -136,6 +136,7 @@ pages! {
         "decisions/0166-each-command-has-an-end-of-its-own",
         "decisions/0167-room-is-kept-for-commands-and-status",
         "decisions/0168-what-settles-is-a-later-deploy",
+        "decisions/0169-responses-to-testers-are-not-compared",
         "decisions/0170-http2-is-found-by-the-parser-of-http1",
         "decisions/0171-a-request-to-an-app-of-http2-is-a-stream-with-a-handle",
         "decisions/0172-a-call-of-grpc-ends-with-a-status",

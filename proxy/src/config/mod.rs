@@ -239,6 +239,15 @@ mod tests {
         );
         let sticky = [&args[..], &["--sticky", "cookie"]].concat();
         assert!(config(&sticky).unwrap().supervisor.canary.is_some());
+        let args = ["--artifact", "/a", "--canary-header", "X-Canary=team-a"];
+        let wrong = error(&args);
+        assert!(
+            wrong.starts_with(r#"--canary-header is "x-canary=team-a": expected --sticky cookie"#),
+            "{wrong}"
+        );
+        let sticky = [&args[..], &["--sticky", "cookie"]].concat();
+        let field = config(&sticky).unwrap().data_plane.tester_field;
+        assert_eq!(field.unwrap().to_string(), "x-canary=team-a");
     }
 
     #[test]

@@ -8,7 +8,9 @@ use super::error::{ConfigError, at_least, positive};
 use super::error_pages::PageFolder;
 use crate::cli::Run;
 use crate::control_plane::artifact::AssetSettings;
-use crate::data_plane::{self, AppLimits, ClientLimits, OldAssets, RequestLimits, TrustedProxies};
+use crate::data_plane::{
+    self, AppLimits, ClientLimits, OldAssets, RequestLimits, TesterField, TrustedProxies,
+};
 use crate::router::HoldLimits;
 
 pub(super) fn hold(run: &Run) -> HoldLimits {
@@ -58,11 +60,23 @@ pub(super) fn data_plane(
         old_assets: assets.map(old_assets),
         websocket_close_code: run.responses.websocket_close_code,
         session_cookie: run.sessions.sticky.clone(),
+        tester_field: tester_field(run)?,
         user_tokens: None,
         counters: None,
         access_log: None,
         request_id: run.observability.request_id,
     })
+}
+
+fn tester_field(run: &Run) -> Result<Option<TesterField>, ConfigError> {
+    match &run.sessions.canary_header {
+        Some(field) if run.sessions.sticky.is_none() => Err(ConfigError::Value {
+            key: "--canary-header".into(),
+            value: field.to_string(),
+            expected: "--sticky cookie with it: there is no canary without",
+        }),
+        field => Ok(field.clone()),
+    }
 }
 
 fn public_health(run: &Run) -> Result<Option<String>, ConfigError> {

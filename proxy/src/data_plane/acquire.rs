@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
 use tokio::time::Instant;
 
 use super::bound::BoundConnection;
@@ -15,12 +14,11 @@ use super::error::ForwardError;
 use super::exchange::{ExchangeError, OutgoingRequest, ResponseReader};
 use super::pool::{AppConnection, Connection, IdleCheck};
 use super::response_body::InFlight;
+use super::tester_field::PREVIEW;
 use super::wire::Head;
 use crate::release::Generation;
 use crate::router::{HoldError, ResponseOutcome, Upstream};
 
-/// Field of a request that is for the staged release: its token.
-pub(super) const PREVIEW: HeaderName = HeaderName::from_static("x-handoff-preview");
 /// Pause before a new connection to an app that refused one.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 

@@ -17,6 +17,7 @@ use super::request_body::{BodyDrain, RequestBody};
 use super::request_id::RequestIds;
 use super::session_cookie::SessionCookie;
 use super::settings::{ClientLimits, RequestLimits};
+use super::tester_field::TesterField;
 use super::user_token::UserTokens;
 use crate::router::Router;
 
@@ -36,6 +37,7 @@ pub(super) struct ForwardContext {
     pub(super) user_tokens: Option<Arc<dyn UserTokens>>,
     pub(super) websocket_close_code: u16,
     pub(super) session_cookie: Option<SessionCookie>,
+    pub(super) tester_field: Option<TesterField>,
     pub(super) counters: Option<WorkerCounters>,
     pub(super) recorder: Option<Rc<AccessRecorder>>,
     pub(super) request_ids: Option<RequestIds>,

@@ -12,7 +12,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::acquire::{PREVIEW, connect_with_retries, find_idle, give_up, retry};
+use super::acquire::{connect_with_retries, find_idle, give_up, retry};
 use super::activity::ClientState;
 use super::app_http2::forward::{StreamRequest, forward_as_stream};
 use super::app_response::{ask_superseded, forward_or_switch};
@@ -28,6 +28,7 @@ use super::old_assets::AssetRequest;
 use super::pool::{AppConnection, IdleCheck};
 use super::request_log::RequestRecord;
 use super::response_body::{InFlight, ResponseBody};
+use super::tester_field::PREVIEW;
 use super::user_token::RequestTokens;
 use crate::router::{Session, Upstream};
 
@@ -278,10 +279,14 @@ impl PreparedRequest {
         // Boxed, as it is rare.
         let address = self.client_address(context, client);
         Box::pin(router.wait_for_permission(address)).await?;
-        if self.outgoing.headers().contains_key(PREVIEW) {
+        let headers = self.outgoing.headers();
+        if headers.contains_key(PREVIEW) {
             return Ok(None);
         }
-        Ok(router.acquire_side(session))
+        let tester = context.tester_field.as_ref();
+        let tester = tester.filter(|field| field.is_in(headers));
+        let canary = tester.and_then(|_| router.acquire_canary());
+        Ok(canary.or_else(|| router.acquire_side(session)))
     }
 
     async fn forward(

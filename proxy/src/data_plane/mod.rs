@@ -76,6 +76,7 @@ mod shared_pool;
 mod shutdown_request;
 mod socket;
 mod stream;
+mod tester_field;
 mod upgrade;
 mod user_token;
 pub mod websocket;
@@ -91,6 +92,7 @@ pub(crate) use listener::Listener;
 pub use session_cookie::SessionCookie;
 pub use settings::{AppLimits, ClientLimits, DataPlaneSettings, OldAssets, RequestLimits};
 pub use shutdown_request::ShutdownRequest;
+pub use tester_field::TesterField;
 pub use user_token::{UserToken, UserTokens};
 
 use accept::{Acceptor, Balancer, WorkerHandle};

@@ -11,6 +11,7 @@ use super::error_pages::ErrorPages;
 use super::headers::{Forwarded, TrustedProxies};
 use super::session_cookie::SessionCookie;
 use super::shutdown_request::ShutdownRequest;
+use super::tester_field::TesterField;
 use super::user_token::UserTokens;
 use crate::release::KeptFiles;
 
@@ -51,6 +52,8 @@ pub struct DataPlaneSettings {
     pub websocket_close_code: u16,
     /// The cookie of sessions; `None` lets nobody go on reaching a superseded release.
     pub session_cookie: Option<SessionCookie>,
+    /// The field of testers, who reach a canary; `None` has none.
+    pub tester_field: Option<TesterField>,
     /// Handler of users' tokens. Without one, the fields that name tokens are removed.
     pub user_tokens: Option<Arc<dyn UserTokens>>,
     /// Counters for metrics; `None` counts nothing.

@@ -141,6 +141,7 @@ async fn serve_all(
         recorder: settings.access_log.as_ref().map(AccessRecorder::new),
         websocket_close_code: settings.websocket_close_code,
         session_cookie: settings.session_cookie.clone(),
+        tester_field: settings.tester_field.clone(),
         request_ids: settings.request_id.then(RequestIds::default),
         counters: counters.map(|counters| counters.register_worker(&open)),
     });

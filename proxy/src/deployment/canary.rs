@@ -1,10 +1,12 @@
-//! The stages of a canary: `5%:10m,50%:10m`.
+//! The stages of a canary, `5%:10m,50%:10m`, and its state.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use super::unix_millis::UnixMillis;
 
 const EXPECTED: &str = "expected stages such as 5%:10m,50%:10m: a share of new clients above 0% and up \
                         to 100%, and a time for each";
@@ -21,6 +23,33 @@ pub struct CanaryStage {
     pub percent: f64,
     /// Minimum duration.
     pub time: Duration,
+}
+
+/// The state of a canary: the staged instance gets a share of new clients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CanaryStatus {
+    /// Number of the stage, from 1.
+    pub stage: usize,
+    /// Number of stages.
+    pub stages: usize,
+    /// Share of new clients, such as `5%`.
+    pub share: String,
+    /// Earliest end of the stage.
+    pub until_ms: UnixMillis,
+    /// Number of its responses.
+    pub responses: u64,
+    /// Number of errors among them.
+    pub errors: u64,
+    /// Number of responses of the active instance since then.
+    pub active_responses: u64,
+    /// Number of errors among them.
+    pub active_errors: u64,
+    /// Number of its responses to testers, which are not among `responses`.
+    #[serde(default)]
+    pub tester_responses: u64,
+    /// Number of errors among them.
+    #[serde(default)]
+    pub tester_errors: u64,
 }
 
 // === impl CanaryPlan ===

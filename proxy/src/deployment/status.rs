@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use super::anchored::{AnchoredStatus, UpgradeStatus};
+pub use super::canary::CanaryStatus;
 pub use super::command_status::{CommandEnd, CommandList, CommandStatus};
 pub use super::data_left::DataLeft;
 pub use super::gave_way::GaveWay;
@@ -322,27 +323,6 @@ pub struct Refusal {
     /// Message of the last health check.
     #[serde(default)]
     pub probe: Option<String>,
-}
-
-/// The state of a canary: the staged instance gets a share of new clients.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CanaryStatus {
-    /// Number of the stage, from 1.
-    pub stage: usize,
-    /// Number of stages.
-    pub stages: usize,
-    /// Share of new clients, such as `5%`.
-    pub share: String,
-    /// Earliest end of the stage.
-    pub until_ms: UnixMillis,
-    /// Number of its responses.
-    pub responses: u64,
-    /// Number of errors among them.
-    pub errors: u64,
-    /// Number of responses of the active instance since then.
-    pub active_responses: u64,
-    /// Number of errors among them.
-    pub active_errors: u64,
 }
 
 // === impl SourceStatus ===

@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::maintenance::Maintenance;
 use super::session::SessionToken;
-use super::upstream::Upstream;
+use super::upstream::{ResponseCounts, Upstream};
 use crate::release::Generation;
 
 /// The state beside the router's pointer.
@@ -23,10 +23,12 @@ pub(super) struct Detour {
     active: Option<Arc<Upstream>>,
 }
 
-/// The upstream of a staged release, for requests that have its token.
+/// The upstream of a staged release, for testers: requests that have its token, or ask for the canary.
 pub struct Preview {
     upstream: Arc<Upstream>,
     token: Option<Box<[u8]>>,
+    /// Counts of the testers' responses, which are not among those of the upstream.
+    testers: Arc<ResponseCounts>,
     /// Share of new clients that it gets as well, 0 to 1.
     share: f64,
 }
@@ -135,7 +137,12 @@ impl Detour {
             .token
             .as_deref()
             .is_some_and(is_right)
-            .then(|| Arc::clone(&preview.upstream))
+            .then(|| preview.for_tester())
+    }
+
+    /// Returns the canary for a request of a tester.
+    pub(super) fn canary_for_tester(&self) -> Option<Arc<Upstream>> {
+        self.canary().map(Preview::for_tester)
     }
 }
 
@@ -148,8 +155,18 @@ impl Preview {
         Self {
             upstream,
             token: token.map(|token| token.as_bytes().into()),
+            testers: Arc::default(),
             share,
         }
+    }
+
+    /// Returns the counts of the testers' responses.
+    pub fn testers(&self) -> Arc<ResponseCounts> {
+        Arc::clone(&self.testers)
+    }
+
+    fn for_tester(&self) -> Arc<Upstream> {
+        self.upstream.for_tester(&self.testers)
     }
 }
 

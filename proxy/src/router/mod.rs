@@ -440,4 +440,6 @@ impl Drop for HeldRequest<'_> {
 }
 
 #[cfg(test)]
+mod tester_tests;
+#[cfg(test)]
 mod tests;

@@ -29,6 +29,11 @@ impl Router {
         known.or_else(|| detour.deal())
     }
 
+    /// Returns the canary for a request of a tester; `None` while there is none.
+    pub fn acquire_canary(&self) -> Option<Arc<Upstream>> {
+        self.detour.lock().canary_for_tester()
+    }
+
     /// Waits while new requests are held by a pause, or refused by a maintenance. A session is no way
     /// past them.
     ///

@@ -31,11 +31,13 @@ pub struct Upstream {
     has_sessions: AtomicBool,
     tunnels: Arc<AtomicUsize>,
     responses: Option<Arc<ResponseCounts>>,
-    unanswered: Unanswered,
+    unanswered: Arc<Unanswered>,
     progress: Arc<Progress>,
     // Dropped with the last handle. The end of a request may do no more than this: drop code runs on
     // a worker in the middle of its work.
-    _in_use: oneshot::Sender<()>,
+    _in_use: Option<oneshot::Sender<()>>,
+    /// The upstream that is in use for one request of a tester.
+    _of: Option<Arc<Self>>,
 }
 
 /// A protocol in which an app is asked.
@@ -114,15 +116,38 @@ impl Upstream {
             has_sessions: AtomicBool::new(false),
             tunnels: Arc::default(),
             responses,
-            unanswered: Unanswered::default(),
+            unanswered: Arc::default(),
             progress,
-            _in_use: in_use,
+            _in_use: Some(in_use),
+            _of: None,
         });
         let drain = Drain {
             released,
             upstream: Arc::downgrade(&upstream),
         };
         (upstream, drain)
+    }
+
+    /// Returns the upstream for one request of a tester, whose response is counted in `responses`
+    /// and nowhere else.
+    pub(super) fn for_tester(self: &Arc<Self>, responses: &Arc<ResponseCounts>) -> Arc<Self> {
+        // Its response has the cookie.
+        self.begin_session();
+        Arc::new(Self {
+            generation: self.generation,
+            address: self.address,
+            user: self.user,
+            protocol: self.protocol,
+            is_evicted: AtomicBool::new(false),
+            session: self.session,
+            has_sessions: AtomicBool::new(true),
+            tunnels: Arc::clone(&self.tunnels),
+            responses: Some(Arc::clone(responses)),
+            unanswered: Arc::clone(&self.unanswered),
+            progress: Arc::clone(&self.progress),
+            _in_use: None,
+            _of: Some(Arc::clone(self)),
+        })
     }
 
     /// Returns the requests whose connection the app has closed without a response.

@@ -66,6 +66,7 @@ fn a_canary_is_shown_with_its_share_its_stage_and_the_errors_of_both_sides() {
         return;
     }
     let site = site().with("--sticky", "cookie");
+    let site = site.with("--canary-header", "X-Canary=team-a");
     let site = site.with("--canary", "50%:10m,100%:1m").start("v1");
     let mut page = page(&site);
     site.deploy("v2");
@@ -73,11 +74,15 @@ fn a_canary_is_shown_with_its_share_its_stage_and_the_errors_of_both_sides() {
     for _ in 0..40 {
         site.get("/version");
     }
+    let mut tester = site.connect();
+    tester.send("GET", "/version", "X-Canary: team-a\r\n");
+    tester.answer().expect("an answer");
     page.await_shown(
         "#green .says",
         &[
             "gets 50% of new clients, stage 1 of 2: 0 errors in ",
             ", 0 in ",
+            ", 0 in 1 to testers",
         ],
     );
     page.await_shown("#green", &["staged", "v2-"]);

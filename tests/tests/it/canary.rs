@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use tests::status::Outcome;
 use tests::wait::sleep_for;
-use tests::{Connection, Running, Site, app, eventually};
+use tests::{Connection, Running, Site, app, command, eventually};
 
+use crate::http2::Client;
 use crate::sessions::{Browser, shown, sticky};
 
 /// Numbers of answers, by their release and status.
@@ -155,4 +156,136 @@ fn a_sidecar_without_the_cookie_has_none() {
     let refused = site.deployment().run_deploy("v2", &["--canary", "5%:1m"]);
     refused.with(1).saying(&["without --sticky cookie"]);
     assert!(site.status().is_active("v1"));
+}
+
+/// The field of testers, as a request has it.
+const TESTER: &str = "X-Canary: team-a\r\n";
+
+/// `v1` serves, and `v2` is a canary for one of a hundred new clients, and for testers.
+fn with_testers(canary: impl Into<tests::Release>) -> Running {
+    let site = sticky().with("--admin", "127.0.0.1:0");
+    let site = site.with("--canary-header", "X-Canary=team-a");
+    let site = site.with("--canary", "1%:10m").start("v1");
+    assert_eq!(release_for(&site, TESTER), "v1", "there is no canary");
+    site.deploy(canary);
+    site.wait_until("it is a canary", |status| status.canary.is_some());
+    site
+}
+
+/// Returns the release that answers a new client.
+fn release_for(site: &Running, fields: &str) -> String {
+    let answer = Browser::default().ask(site, "/version", fields);
+    answer.header("x-release").expect("a release").to_owned()
+}
+
+#[test]
+fn a_tester_reaches_it_whatever_its_share_and_returns_when_it_is_aborted() {
+    let site = with_testers(app("v2"));
+    for _ in 0..50 {
+        assert_eq!(release_for(&site, TESTER), "v2");
+    }
+    for fields in [
+        "",
+        "X-Canary: team-b\r\n",
+        "X-Canary: Team-a\r\n",
+        "X-Canary: team-a, b\r\n",
+        "X-Canary: team-a\r\nX-Canary: b\r\n",
+        "X-Canary: team-a\r\nConnection: X-Canary\r\n",
+        "X-Canary: \r\n",
+        "X-Canarys: team-a\r\n",
+    ] {
+        let dealt = (0..30).filter(|_| release_for(&site, fields) == "v2");
+        assert!(dealt.count() < 10, "{fields:?}");
+    }
+    let responses = "handoff_canary_responses";
+    site.await_metric(responses, &[("side", "testers")], 50.0);
+    let command = |name| site.deployment().run_command(name, &[]).with(0);
+    command("status").saying(&["gets 1% of new clients", "0 in 50 to testers"]);
+    command("abort");
+    for _ in 0..50 {
+        assert_eq!(release_for(&site, TESTER), "v1");
+    }
+    site.wait_until("v2 has gone", |status| {
+        status.is_at_rest() && status.canary.is_none()
+    });
+}
+
+#[test]
+fn a_tester_over_http2_reaches_it() {
+    let site = with_testers(app("v2"));
+    let mut client = Client::connect(site.address());
+    let mut ask = |value: &str| {
+        let request = client.to("GET", "/version").header("x-canary", value);
+        let sent = client.send(request, true);
+        let response = client.head_of(sent);
+        client.text_of(response)
+    };
+    for _ in 0..50 {
+        assert_eq!(ask("team-a"), "v2");
+    }
+    assert!((0..30).filter(|_| ask("team-b") == "v2").count() < 10);
+    site.deployment().run_command("abort", &[]).with(0);
+    assert_eq!(ask("team-a"), "v1");
+}
+
+#[test]
+fn the_errors_that_testers_see_do_not_count_for_its_comparison() {
+    let site = with_testers(app("v2").that("--fail-every=1"));
+    let mut tester = Browser::default();
+    for _ in 0..60 {
+        assert_eq!(tester.ask(&site, "/version", TESTER).status, 500);
+    }
+    for (side, errors) in [("testers", 60.0), ("canary", 0.0), ("active", 0.0)] {
+        site.await_metric("handoff_canary_errors", &[("side", side)], errors);
+    }
+    site.await_metric("handoff_canary_responses", &[("side", "canary")], 0.0);
+    // Without the field, one with the cookie is a client of it like any other.
+    eventually(
+        || format!("it is refused; the log:\n{}", site.log()),
+        || {
+            tester.ask(&site, "/version", "");
+            let status = site.status();
+            status.has_outcome("v2", Outcome::Refused).then_some(())
+        },
+    );
+    assert_eq!(tester.ask(&site, "/version", TESTER).status, 200);
+}
+
+#[test]
+fn a_testers_session_stays_at_it_with_and_without_the_field() {
+    let site = with_testers(app("v2"));
+    let mut tester = Browser::default();
+    let mut session = |fields: &str| {
+        let answer = tester.ask(&site, "/session", fields);
+        answer.text().trim_end().to_owned()
+    };
+    // From the side where it was.
+    let began = eventually(
+        || "a session at v1".to_owned(),
+        || Some(session("")).filter(|it| it == &shown(1, "v1")),
+    );
+    assert_eq!(began, shown(1, "v1"));
+    assert_eq!(session(TESTER), shown(1, "v2"));
+    assert_eq!(session(""), shown(2, "v2"));
+    assert_eq!(session(TESTER), shown(3, "v2"));
+    site.deployment().run_command("promote", &[]).with(0);
+    assert_eq!(session(TESTER), shown(4, "v2"));
+    assert_eq!(session(""), shown(5, "v2"));
+}
+
+#[test]
+fn a_field_that_cannot_be_that_of_testers_is_refused() {
+    for (field, says) in [
+        ("X-Canary", "expected NAME=VALUE"),
+        ("X-Canary=", "expected NAME=VALUE"),
+        ("Connection=close", "expected a field of your own"),
+        ("Cookie=a", "expected a field of your own"),
+    ] {
+        let args = ["run", "--sticky", "cookie", "--canary-header", field];
+        let refused = command::run(&args).with(2);
+        refused.saying(&["--canary-header", says]);
+    }
+    let args = ["run", "--artifact", "a", "--canary-header", "X-Canary=a"];
+    let args = [&args[..], &["--", "./a"]].concat();
+    command::run(&args).with(2).saying(&["--sticky cookie"]);
 }

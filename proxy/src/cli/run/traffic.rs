@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::cli::values::{
     Duration, Size, parse_close_code, parse_listen, parse_network, parse_sticky,
 };
-use crate::data_plane::{Forwarded, SessionCookie};
+use crate::data_plane::{Forwarded, SessionCookie, TesterField};
 use crate::deployment::canary::CanaryPlan;
 use crate::router::AppProtocol;
 use crate::user_tokens::WindowsAuth;
@@ -194,6 +194,14 @@ pub struct SessionOptions {
     /// responses.
     #[arg(long, value_name = "SHARE:DURATION,...")]
     pub canary: Option<CanaryPlan>,
+
+    /// Field of a request by which testers reach the release of a running canary, whatever its share, such
+    /// as `X-Canary=team-a`; needs --sticky
+    ///
+    /// The request has the field once, with exactly this value. The app gets it, too. Responses to
+    /// testers do not count for or against the release. Without a canary the field means nothing.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub canary_header: Option<TesterField>,
 }
 
 /// Responses of handoff itself.

@@ -1,6 +1,7 @@
 //! A canary: the staged instance gets a share of new clients, until it is promoted or refused by its
 //! errors.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::time::Instant;
@@ -13,6 +14,7 @@ use crate::deployment::canary::{CanaryPlan, CanaryStage};
 use crate::deployment::status::{CanaryStatus, Status, UnixMillis};
 use crate::process::Launch;
 use crate::release::Generation;
+use crate::router::ResponseCounts;
 
 /// Number of standard errors by which the shares of errors differ for certain: by chance they do so
 /// once in a thousand times.
@@ -29,6 +31,8 @@ pub(super) struct Canary {
     until: UnixMillis,
     /// The active instance, and its numbers of responses and of errors when the canary began.
     active: Option<(Generation, (u64, u64))>,
+    /// The responses to testers, which are not compared.
+    testers: Arc<ResponseCounts>,
 }
 
 /// Numbers of responses and of errors, while both serve.
@@ -65,7 +69,12 @@ impl Comparison {
 // === impl Supervisor ===
 
 impl<L: Launch> Supervisor<L> {
-    pub(super) fn begin_canary(&mut self, generation: Generation, plan: CanaryPlan) {
+    pub(super) fn begin_canary(
+        &mut self,
+        generation: Generation,
+        plan: CanaryPlan,
+        testers: Arc<ResponseCounts>,
+    ) {
         let active = self.instances.active().map(|(active, _)| active);
         self.canary = Some(Canary {
             generation,
@@ -74,6 +83,7 @@ impl<L: Launch> Supervisor<L> {
             since: Instant::now(),
             until: UnixMillis::now(),
             active: active.map(|active| (active, self.instances.answers(active))),
+            testers,
         });
         self.begin_canary_stage(0);
     }
@@ -165,6 +175,7 @@ impl<L: Launch> Supervisor<L> {
             return;
         };
         let stages = canary.plan.stages();
+        let (tester_responses, tester_errors) = canary.testers.read();
         status.canary = Some(CanaryStatus {
             stage: canary.stage + 1,
             stages: stages.len(),
@@ -177,6 +188,8 @@ impl<L: Launch> Supervisor<L> {
             errors: comparison.canary.1,
             active_responses: comparison.active.0,
             active_errors: comparison.active.1,
+            tester_responses,
+            tester_errors,
         });
     }
 

@@ -75,7 +75,9 @@ impl<L: Launch> Supervisor<L> {
         let from = instance.enter(InstanceState::Staged);
         let upstream = instance.route(generation, address, &self.messages);
         let token = asked.map(|stage| stage.token.as_str());
-        self.router.stage(Preview::new(upstream, token, 0.0));
+        let preview = Preview::new(upstream, token, 0.0);
+        let testers = preview.testers();
+        self.router.stage(preview);
         let patience = || PATIENCE + plan.as_ref().map_or(Duration::ZERO, CanaryPlan::time);
         let left = asked.map_or_else(patience, |stage| stage.remaining(SystemTime::now()));
         let expired = Message::Lifecycle(Event::StageExpired(generation));
@@ -86,7 +88,7 @@ impl<L: Launch> Supervisor<L> {
             .log_change(generation, &instance.release, change, &Change::Staged);
         self.canary = None;
         if let Some(plan) = plan {
-            self.begin_canary(generation, plan);
+            self.begin_canary(generation, plan, testers);
         }
     }
 

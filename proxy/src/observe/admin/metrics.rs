@@ -227,22 +227,22 @@ impl Scrape {
             "Number of the canary's stage, from 1; 0 without a canary",
             canary.map_or(0.0, |it| it.stage as f64),
         )?;
-        let sides = |of_canary: fn(&CanaryStatus) -> u64, of_active: fn(&CanaryStatus) -> u64| {
-            let both = canary.map(|it| [("canary", of_canary(it)), ("active", of_active(it))]);
-            let both = both.into_iter().flatten();
-            both.map(|(side, count)| ([("side", side.to_owned())], count as f64))
+        let sides = |of: fn(&CanaryStatus) -> [u64; 3]| {
+            let all = canary.map(|it| ["canary", "active", "testers"].into_iter().zip(of(it)));
+            let all = all.into_iter().flatten();
+            all.map(|(side, count)| ([("side", side.to_owned())], count as f64))
         };
         metric.gauges(
             "handoff_canary_responses",
-            "Responses of the canary and of the active release since the stage began",
+            "Responses of the canary, of the active release meanwhile, and of the canary to testers",
             None,
-            sides(|it| it.responses, |it| it.active_responses),
+            sides(|it| [it.responses, it.active_responses, it.tester_responses]),
         )?;
         metric.gauges(
             "handoff_canary_errors",
-            "Errors among the responses of the canary and of the active release since the stage began",
+            "Errors among the responses of the canary, of the active release, and of the canary to testers",
             None,
-            sides(|it| it.errors, |it| it.active_errors),
+            sides(|it| [it.errors, it.active_errors, it.tester_errors]),
         )
     }
 
