@@ -16,6 +16,7 @@ use crate::cli::Pace;
 use crate::clock;
 use crate::machines::{Machines, Tally};
 use crate::store::{Store, StoreError, Version};
+use crate::trouble::Trouble;
 
 /// Tries to be the writer that changes the channel.
 const TRIES: usize = 10;
@@ -73,26 +74,28 @@ pub async fn drive(store: &Store, channel: Channel, pace: &Pace) -> Result<ExitS
         begun: clock::now(),
         late: Vec::new(),
     };
-    let mut problem = None;
+    let mut trouble = Trouble::default();
     loop {
         clock::sleep(pace.poll).await;
-        problem = match drive.step().await {
+        let error = match drive.step().await {
             Ok(Some(ended)) => return Ok(ended),
             // Another writer was first: the next look shows what it has written.
             Ok(None) | Err(StoreError::Lost) => None,
             // The machines go on without this command.
-            Err(error) => {
-                let error = error.to_string();
-                if problem.as_ref() != Some(&error) {
-                    eprint_line(format_args!("handoff-fleet: {error}"));
-                }
-                Some(error)
-            }
+            Err(error) => Some(error),
         };
+        if let Some(news) = trouble.note(error.as_ref(), "the store can be used again") {
+            eprint_line(format_args!("handoff-fleet: {news}"));
+        }
         if clock::now().saturating_duration_since(drive.begun) >= pace.timeout {
             for (machine, reason) in &drive.late {
                 eprint_line(format_args!(
                     "handoff-fleet: {machine} does not run it yet: {reason}"
+                ));
+            }
+            if let Some(lasts) = trouble.lasts() {
+                eprint_line(format_args!(
+                    "handoff-fleet: the store could not be used for the last {lasts}"
                 ));
             }
             eprint_line("handoff-fleet: not in time: what is deployed stays");

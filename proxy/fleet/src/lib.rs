@@ -20,6 +20,7 @@
 //! | [`machines`] | the machines of a channel, as those who deploy see them; pure but for the reading |
 //! | [`driver`] | changes the channel, and goes from group to group until all machines run it |
 //! | [`garbage`] | removes what nobody needs any more |
+//! | [`trouble`] | the store's errors, each told once |
 //! | `clock` | the time, which unit tests let pass at once |
 //! | [`deploy`], [`rollout`], [`status`], [`check`] | the commands of those who deploy |
 
@@ -39,6 +40,7 @@ pub mod sidecars;
 pub mod signature;
 pub mod status;
 pub mod store;
+pub mod trouble;
 
 #[cfg(test)]
 mod accelerated;

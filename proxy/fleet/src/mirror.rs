@@ -24,6 +24,7 @@ use crate::requests::Sent;
 use crate::sidecars;
 use crate::signature::TrustedKey;
 use crate::store::{Store, StoreError, Version};
+use crate::trouble::Trouble;
 
 /// Time between two looks at the sidecars, which are files of this machine.
 const LOCAL_POLL: Duration = Duration::from_secs(1);
@@ -84,9 +85,9 @@ struct Mirror {
     /// Serial of the command to try the release again.
     retry: Option<u64>,
     /// Reason why the channel cannot be followed.
-    problem: Option<String>,
+    trouble: Trouble,
     /// Reason why the member cannot be written.
-    untold: Option<String>,
+    untold: Trouble,
     /// Version of the member's object, once it was written.
     written: Option<Version>,
     told: Option<(Member, Instant)>,
@@ -107,11 +108,8 @@ pub async fn run(store: Store, options: &MirrorOptions) -> Result<ExitStatus, St
         if clock::now() >= look_at {
             let looked = mirror.look().await;
             failures = if looked.is_ok() { 0 } else { failures + 1 };
-            note(
-                &mut mirror.problem,
-                looked.err(),
-                "the channel can be followed again",
-            );
+            let over = "the channel can be followed again";
+            print(mirror.trouble.note(looked.as_ref().err(), over));
             look_at = clock::now() + vary(mirror.interval(failures));
         }
         mirror.tell().await;
@@ -170,8 +168,8 @@ impl Mirror {
             memory,
             channel: None,
             retry: None,
-            problem: None,
-            untold: None,
+            trouble: Trouble::default(),
+            untold: Trouble::default(),
             written: None,
             told: None,
         })
@@ -272,7 +270,7 @@ impl Mirror {
             } == *told;
             let is_busy = matches!(member.state, MemberState::Going(_));
             let pause = match (is_same, is_busy) {
-                _ if self.untold.is_some() => BUSY_HEARTBEAT,
+                _ if self.untold.text().is_some() => BUSY_HEARTBEAT,
                 (false, _) => MIN_WRITE.min(self.poll),
                 (true, true) => BUSY_HEARTBEAT,
                 (true, false) => HEARTBEAT,
@@ -295,11 +293,8 @@ impl Mirror {
             }
             Err(error) => Some(error),
         };
-        note(
-            &mut self.untold,
-            error,
-            "the state of this machine can be written again",
-        );
+        let over = "the state of this machine can be written again";
+        print(self.untold.note(error.as_ref(), over));
     }
 
     async fn write(&mut self, path: &str, member: &Member) -> Result<(), StoreError> {
@@ -344,7 +339,7 @@ impl Mirror {
             serial: channel.map_or(0, |channel| channel.since),
             state,
             runs,
-            problem: self.problem.clone(),
+            problem: self.trouble.text().map(str::to_owned),
         }
     }
 
@@ -393,13 +388,9 @@ impl Mirror {
     }
 }
 
-/// Keeps a problem in its place, and prints what is new.
-fn note(place: &mut Option<String>, error: Option<StoreError>, is_over: &str) {
-    let problem = error.map(|error| error.to_string());
-    if problem != *place {
-        let line = problem.as_deref().unwrap_or(is_over);
-        eprint_line(format_args!("handoff-fleet: {line}"));
-        *place = problem;
+fn print(news: Option<String>) {
+    if let Some(news) = news {
+        eprint_line(format_args!("handoff-fleet: {news}"));
     }
 }
 

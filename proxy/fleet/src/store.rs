@@ -84,6 +84,18 @@ impl StoreError {
             Self::Request(Error::PermissionDenied { .. } | Error::Unauthenticated { .. })
         )
     }
+
+    /// Returns the part of its text that is the same each time, without the time that the request took and
+    /// the answer's body, which may number it.
+    pub fn cause(&self) -> String {
+        let text = self.to_string();
+        let cause = text.split_once(" - ").map_or(&*text, |(_, cause)| cause);
+        cause
+            .split(['<', '{'])
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+    }
 }
 
 // === impl Version ===

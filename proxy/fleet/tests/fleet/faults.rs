@@ -182,13 +182,27 @@ fn a_store_that_hangs_and_forbids_in_a_roll_out_halts_none() {
         Fault::Hang,
         Fault::Answer("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"),
     ] {
+        let all = || mirrors.iter().chain([&deploy]);
+        let told = |one: &command::Command| one.printed_errors().matches("the store:").count();
+        let before: Vec<_> = all().map(told).collect();
         way.set(fault);
-        for one in mirrors.iter().chain([&deploy]) {
-            let before = one.printed_errors().matches("the store:").count();
+        for (one, before) in all().zip(&before) {
             eventually(
                 || format!("it meets {fault:?}: {}", one.printed_errors()),
-                || (one.printed_errors().matches("the store:").count() > before).then_some(()),
+                || (told(one) > *before).then_some(()),
             );
+        }
+        if let Fault::Answer(_) = fault {
+            let met = way.met();
+            eventually(
+                || "it is met often".to_owned(),
+                || (way.met() > met + 50).then_some(()),
+            );
+        }
+        for (one, before) in all().zip(&before) {
+            // It reads and writes, and the change of the fault breaks a request off.
+            let lines = told(one) - before;
+            assert!(lines <= 4, "not once a try: {}", one.printed_errors());
         }
     }
     let serving = ["v2", "v3"].map(|version| {
@@ -197,7 +211,8 @@ fn a_store_that_hangs_and_forbids_in_a_roll_out_halts_none() {
     });
     assert_eq!(serving, [1, 1]);
     way.set(Fault::None);
-    deploy.end().with(0).saying(&["v3", "runs on"]);
+    let again = "the store can be used again, after ";
+    deploy.end().with(0).saying(&["v3", "runs on", again]);
     for site in &sites {
         assert_eq!(launches(site, "v3"), 1);
     }
