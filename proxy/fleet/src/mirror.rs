@@ -12,7 +12,7 @@ use handoff::commands::sidecars::Sidecars;
 use handoff::deployment::desired::ControlCommand;
 use handoff::deployment::names::release_id;
 use handoff::deployment::pending_command::write_command;
-use handoff::deployment::{Source, pointer};
+use handoff::deployment::{Source, notes, pointer};
 use handoff::os::files;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,8 @@ const REPORT: Duration = Duration::from_hours(1);
 const ARTIFACTS: &str = "fleet";
 /// Name of the mirror's own file in the state folder.
 const MEMORY: &str = "fleet.json";
+/// Name of its note in the state folder.
+const NAME: &str = "handoff-fleet mirror";
 
 /// Memory of a mirror across its restarts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -109,7 +111,10 @@ pub async fn run(store: Store, options: &MirrorOptions) -> Result<ExitStatus, St
             let looked = mirror.look().await;
             failures = if looked.is_ok() { 0 } else { failures + 1 };
             let over = "the channel can be followed again";
-            print(mirror.trouble.note(looked.as_ref().err(), over));
+            if let Some(news) = mirror.trouble.note(looked.as_ref().err(), over) {
+                print(&news);
+                mirror.put_note();
+            }
             look_at = clock::now() + vary(mirror.interval(failures));
         }
         mirror.tell().await;
@@ -155,6 +160,8 @@ impl Mirror {
                 "handoff-fleet: without --trust, whoever may write to the store can run code here",
             );
         }
+        // That of a mirror that was killed.
+        notes::write(&state, NAME, None)?;
         Ok(Self {
             reported: (store.sent(), clock::now()),
             store,
@@ -294,7 +301,17 @@ impl Mirror {
             Err(error) => Some(error),
         };
         let over = "the state of this machine can be written again";
-        print(self.untold.note(error.as_ref(), over));
+        if let Some(news) = self.untold.note(error.as_ref(), over) {
+            print(&news);
+            self.put_note();
+        }
+    }
+
+    /// Says in the state folder what keeps it from its work, for `handoff status`.
+    fn put_note(&self) {
+        let text = self.trouble.text().or(self.untold.text());
+        // It is printed, too.
+        let _ = notes::write(&self.state, NAME, text);
     }
 
     async fn write(&mut self, path: &str, member: &Member) -> Result<(), StoreError> {
@@ -388,10 +405,8 @@ impl Mirror {
     }
 }
 
-fn print(news: Option<String>) {
-    if let Some(news) = news {
-        eprint_line(format_args!("handoff-fleet: {news}"));
-    }
+fn print(news: &str) {
+    eprint_line(format_args!("handoff-fleet: {news}"));
 }
 
 /// Returns the interval, changed by a fifth at most: machines that were started together do not stay

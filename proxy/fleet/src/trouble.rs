@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::clock;
 use crate::store::StoreError;
 
-/// What keeps a task from its work at the moment, if anything does.
+/// The trouble of a task at the moment, if it has any.
 #[derive(Debug, Default)]
 pub struct Trouble(Option<Lasting>);
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
 
-use console::{Term, truncate_str};
+use console::{Term, style, truncate_str};
 use serde_json::{Value, json};
 
 use super::deployment_paths::UnknownDeployment;
@@ -13,8 +13,9 @@ use super::sidecars::{Liveness, Sidecars};
 use super::{ELSEWHERE, ExitStatus, count, exit_status_of, table};
 use crate::cli::queries::StatusArgs;
 use crate::deployment::instance_memory::MemoryMeter;
+use crate::deployment::notes::{self, Note};
 use crate::deployment::status::UnixMillis;
-use crate::os::terminal::{self, printable_json};
+use crate::os::terminal::{self, printable, printable_json};
 
 const SCHEMA: u32 = 1;
 /// Number of handoffs shown of a sidecar; `handoff history` shows them all.
@@ -152,10 +153,21 @@ fn as_text(state: &Path, sidecars: &Sidecars) -> String {
         shown.push(format!("{more} more died before: --json has all\n"));
     }
     if shown.is_empty() {
-        format!("no sidecar has published anything in {state:?}; {ELSEWHERE}\n")
-    } else {
-        shown.join("\n")
+        shown.push(format!(
+            "no sidecar has published anything in {state:?}; {ELSEWHERE}\n"
+        ));
     }
+    let notes = notes::read(state);
+    let notes: String = notes.iter().map(|note| line_of(note, now)).collect();
+    shown.join("\n") + &notes
+}
+
+/// Returns the line about another program of the deployment.
+fn line_of(note: &Note, now: UnixMillis) -> String {
+    let by = printable(&note.by);
+    let since = table::between(note.since_ms, now);
+    let what = style(format!("{by} has reported for {since}:")).yellow();
+    format!("{what} {}\n", printable(&note.text))
 }
 
 fn as_json(state: &Path, sidecars: &Sidecars) -> Value {
@@ -166,7 +178,7 @@ fn as_json(state: &Path, sidecars: &Sidecars) -> Value {
             json!({"alive": liveness.is_alive(), "silent": is_silent, "status": status})
         })
         .collect();
-    json!({"schema": SCHEMA, "state": state, "sidecars": sidecars})
+    json!({"schema": SCHEMA, "state": state, "sidecars": sidecars, "notes": notes::read(state)})
 }
 
 #[cfg(test)]
@@ -203,6 +215,21 @@ mod tests {
             "{text}"
         );
         assert_eq!((at("sidecar d1"), at("sidecar d2")), (None, None), "{text}");
+    }
+
+    #[test]
+    fn what_keeps_another_program_from_its_work_is_shown() {
+        let state = tempfile::tempdir().unwrap();
+        let text = || as_text(state.path(), &Sidecars::of(state.path()));
+        assert!(!text().contains("reported"), "{}", text());
+        notes::write(state.path(), "mirror", Some("no\x1b[31m answer")).unwrap();
+        let shown = text();
+        let line = shown.lines().last().unwrap();
+        let line = console::strip_ansi_codes(line);
+        assert!(line.starts_with("mirror has reported for "), "{line}");
+        assert!(line.ends_with(r"no\x1b[31m answer"), "{line}");
+        let json = as_json(state.path(), &Sidecars::of(state.path()));
+        assert_eq!(json["notes"][0]["by"], "mirror");
     }
 
     #[test]

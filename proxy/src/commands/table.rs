@@ -432,7 +432,7 @@ fn indented(text: &str) -> String {
 }
 
 /// Returns a duration in at most two units: `3h 12m`.
-fn between(then: UnixMillis, now: UnixMillis) -> String {
+pub(super) fn between(then: UnixMillis, now: UnixMillis) -> String {
     let seconds = Duration::from_millis(now.0.saturating_sub(then.0)).as_secs();
     let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
     let units: Vec<_> = text.split(' ').take(2).collect();

@@ -9,6 +9,7 @@
 //! <state>/desired.reserve     room for a command on a full disk          kept by sidecars
 //! <state>/before-start/…       the runs of --before-start                 written by sidecars
 //! <state>/sidecars/ID.json    the status of one sidecar                  written by that sidecar
+//! <state>/notes/NAME.txt      what keeps another program from its work   written by that program
 //! <state>/status.reserve      room for a status on a full disk           kept by sidecars
 //! ```
 //! Deployers and sidecars reach each other in no other way, so they may run in different
@@ -36,6 +37,7 @@ mod handoff;
 pub(crate) mod instance_memory;
 mod maintenance;
 pub mod names;
+pub mod notes;
 pub(crate) mod path_serde;
 pub mod pending_command;
 pub mod pointer;

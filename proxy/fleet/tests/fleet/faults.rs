@@ -152,8 +152,15 @@ fn a_store_that_answers_wrongly_changes_nothing() {
             || (way.met() > before + 1).then_some(()),
         );
     }
+    let status = || site.deployment().run_command("status", &[]).with(0).stdout;
+    let says = "handoff-fleet mirror has reported for ";
+    assert!(status().contains(says), "{}", status());
     way.set(Fault::None);
     mirror.await_stderr("the channel can be followed again");
+    eventually(
+        || format!("it has nothing more to report: {}", status()),
+        || (!status().contains(says)).then_some(()),
+    );
     assert_eq!(launches(&site, "v2"), 1);
     assert!(site.status().is_active("v2"));
     store.deploy(&site, "v3").with(0);
