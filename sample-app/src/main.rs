@@ -3,6 +3,7 @@
 mod app;
 mod args;
 mod body;
+mod calls;
 mod console;
 mod record;
 mod routes;

@@ -13,14 +13,15 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use http_body_util::BodyExt;
-use sample_app::answers;
 use sample_app::journal::Journal;
+use sample_app::{answers, grpc};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeader;
 
 use crate::body::{Events, Filler};
+use crate::calls;
 use crate::record::record;
 use crate::sessions::Sessions;
 use crate::signal::Asker;
@@ -51,7 +52,7 @@ pub(crate) enum Readiness {
 }
 
 impl Readiness {
-    fn reached(self) -> bool {
+    pub(crate) fn reached(self) -> bool {
         match self {
             Self::Now => true,
             Self::At(instant) => Instant::now() >= instant,
@@ -77,6 +78,10 @@ pub(crate) fn routes(
         .route("/echo", any(echo))
         .route("/session", any(session))
         .route("/protocol", get(protocol))
+        .route(grpc::VERSION, post(calls::version))
+        .route(grpc::EVENTS, post(calls::events))
+        .route(grpc::ECHO, post(calls::echo))
+        .route(grpc::HEALTH, post(calls::health))
         .route(answers::PAGE, get(page))
         .route(&answers::asset_path(app.version), get(asset))
         // Any method, as a WebSocket over HTTP/2 is a CONNECT.
