@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Full};
 use sample_app::grpc::{self, Subscription};
 
 use crate::body::Events;
-use crate::routes::App;
+use crate::state::App;
 
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 

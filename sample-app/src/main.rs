@@ -9,6 +9,7 @@ mod record;
 mod routes;
 mod sessions;
 mod signal;
+mod state;
 mod websocket;
 
 use std::io;

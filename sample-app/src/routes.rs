@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -23,43 +23,12 @@ use tower_http::set_header::SetResponseHeader;
 use crate::body::{Events, Filler};
 use crate::calls;
 use crate::record::record;
-use crate::sessions::Sessions;
-use crate::signal::Asker;
-use crate::websocket::{self, Stopping};
+use crate::state::App;
+use crate::websocket;
 
 const RELEASE: HeaderName = HeaderName::from_static("x-release");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const ECHO_METHOD: HeaderName = HeaderName::from_static("x-echo-method");
-
-/// State shared by the endpoints. It lives as long as the process, so that a request borrows it
-/// instead of counting references.
-#[derive(Debug)]
-pub(crate) struct App {
-    pub(crate) version: &'static str,
-    pub(crate) home: &'static str,
-    pub(crate) readiness: Readiness,
-    pub(crate) stopping: Stopping,
-    pub(crate) asked: Asker,
-    pub(crate) sessions: Sessions,
-}
-
-/// The moment from which `/` and `/health` answer 200.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Readiness {
-    Now,
-    At(Instant),
-    Never,
-}
-
-impl Readiness {
-    pub(crate) fn reached(self) -> bool {
-        match self {
-            Self::Now => true,
-            Self::At(instant) => Instant::now() >= instant,
-            Self::Never => false,
-        }
-    }
-}
 
 /// All endpoints; each answer names the release.
 pub(crate) fn routes(
