@@ -21,16 +21,18 @@ fn begin(client: &mut Client, path: &str) -> Sent {
 fn call(address: SocketAddr, path: &str, message: &[u8]) -> (Vec<Vec<u8>>, String) {
     let mut client = Client::connect(address);
     let mut sent = begin(&mut client, path);
-    sent.body.send_data(frame(message), true).unwrap();
+    sent.body
+        .send_data(frame(message), true)
+        .expect("it is sent");
     let response = client.head_of(sent);
     assert_eq!(response.headers()["content-type"], "application/grpc");
     assert_eq!(response.headers()["x-release"], "v1");
     if let Some(status) = response.headers().get("grpc-status") {
         assert!(response.body().is_end_stream(), "{response:?}");
-        return (Vec::new(), status.to_str().unwrap().to_owned());
+        return (Vec::new(), status.to_str().expect("a text").to_owned());
     }
     let (bytes, trailers) = rest(&client, response);
-    let status = trailers["grpc-status"].to_str().unwrap().to_owned();
+    let status = trailers["grpc-status"].to_str().expect("a text").to_owned();
     (messages(&bytes), status)
 }
 
