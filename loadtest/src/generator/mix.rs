@@ -205,14 +205,16 @@ fn on_stream(seq: u64) -> Request {
     }
 }
 
-/// Returns the call of gRPC that takes the place of a GET: 37 in a hundred requests.
+/// Returns the call of gRPC that takes the place of a GET: 9 in a hundred requests. They are short, and
+/// an app whose library is h2 ends a connection on which more than some hundred wait to be read: with a
+/// larger share, it would be a stall of the machine that fails.
 fn call(seq: u64) -> Option<Request> {
     let number = scattered(seq);
     let (method, count, every) = match place(seq) {
-        0..30 => (Method::Version, 1, Duration::ZERO),
-        30..36 => (Method::Echo, 4 + (number % 12) as u32, EVERY),
+        0..6 => (Method::Version, 1, Duration::ZERO),
+        6..8 => (Method::Echo, 4 + (number % 12) as u32, EVERY),
         // Longer than a drain.
-        36 => (Method::Events, 6 + (number % 4) as u32, STREAM_EVERY),
+        8 => (Method::Events, 6 + (number % 4) as u32, STREAM_EVERY),
         _ => return None,
     };
     Some(Request {
@@ -522,8 +524,8 @@ mod tests {
         let expected = [(Class::Http2, 930), (Class::Http2Long, 70)];
         assert_eq!(shares(Clients::Http2), expected.into_iter().collect());
         let shares = shares(Clients::Grpc);
-        assert_eq!(shares[&Class::Grpc], 300);
-        assert_eq!(shares[&Class::GrpcEcho], 60);
+        assert_eq!(shares[&Class::Grpc], 60);
+        assert_eq!(shares[&Class::GrpcEcho], 20);
         assert_eq!(shares[&Class::GrpcEvents], 10);
         assert_eq!(shares[&Class::Http2Long], 70);
     }
