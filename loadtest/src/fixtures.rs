@@ -107,6 +107,8 @@ pub struct Places {
     pub green: u16,
     /// Port of the app behind the proxy, if there is only one.
     pub backend: u16,
+    /// The same of one that speaks HTTP/2.
+    pub h2c_backend: u16,
     pub workers: usize,
 }
 
@@ -213,6 +215,7 @@ impl Places {
             blue,
             green,
             backend: blue,
+            h2c_backend: green,
             workers: std::thread::available_parallelism().map_or(1, usize::from),
         })
     }
@@ -225,6 +228,7 @@ impl Places {
             .replace("{blue}", &self.blue.to_string())
             .replace("{green}", &self.green.to_string())
             .replace("{backend}", &self.backend.to_string())
+            .replace("{h2c_backend}", &self.h2c_backend.to_string())
             .replace("{workers}", &self.workers.to_string())
             .replace("{dir}", &self.folder.display().to_string())
     }
@@ -301,7 +305,14 @@ pub(crate) mod tests {
         }
         assert!(text.contains(&places.port.to_string()), "{text}");
         for left in [
-            "port", "admin", "blue", "green", "backend", "workers", "dir",
+            "port",
+            "admin",
+            "blue",
+            "green",
+            "backend",
+            "h2c_backend",
+            "workers",
+            "dir",
         ] {
             assert!(!text.contains(&format!("{{{left}}}")), "{left} in {text}");
         }

@@ -144,6 +144,7 @@ pages! {
         "decisions/0174-what-is-deployed-keeps-its-modes",
         "decisions/0175-scripts-that-lead-back-are-named",
         "decisions/0176-another-programs-trouble-is-a-note",
+        "decisions/0177-http-2-is-proved-in-parts-of-its-own",
         "decisions/0180-a-second-program-mirrors-the-store",
         "decisions/0181-those-who-deploy-name-the-machines",
         "decisions/0182-an-order-is-signed-with-the-release-before",

@@ -18,9 +18,10 @@ use tokio::time::sleep;
 
 use crate::args::Args;
 use crate::console::{announce, remark};
-use crate::routes::{App, Readiness, routes};
+use crate::routes::routes;
 use crate::sessions::Sessions;
 use crate::signal::{Asker, StopSignals};
+use crate::state::{App, Readiness};
 use crate::websocket::Stopping;
 
 const CRASH: u8 = 1;

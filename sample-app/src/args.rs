@@ -21,6 +21,8 @@ Endpoints (every answer has X-Release: VERSION):
   /session                 the number of this request in its session, which only this process knows
   /protocol                HTTP/1.1, or HTTP/2.0 if it was asked so without TLS
   /ws                      WebSocket echo
+  /sample.App/CALL         gRPC over HTTP/2: Version, Events (a stream), Echo (both ways)
+  /grpc.health.v1.Health/Check  the health of sample.App by gRPC: SERVING when ready
   anything else            a file relative to the working directory
 
 Durations are written as 500ms, 2s or 1m 30s. A release may carry a version and arguments of its

@@ -3,11 +3,13 @@
 mod app;
 mod args;
 mod body;
+mod calls;
 mod console;
 mod record;
 mod routes;
 mod sessions;
 mod signal;
+mod state;
 mod websocket;
 
 use std::io;

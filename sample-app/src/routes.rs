@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,52 +13,22 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use http_body_util::BodyExt;
-use sample_app::answers;
 use sample_app::journal::Journal;
+use sample_app::{answers, grpc};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use tower_http::services::ServeDir;
 use tower_http::set_header::SetResponseHeader;
 
 use crate::body::{Events, Filler};
+use crate::calls;
 use crate::record::record;
-use crate::sessions::Sessions;
-use crate::signal::Asker;
-use crate::websocket::{self, Stopping};
+use crate::state::App;
+use crate::websocket;
 
 const RELEASE: HeaderName = HeaderName::from_static("x-release");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const ECHO_METHOD: HeaderName = HeaderName::from_static("x-echo-method");
-
-/// State shared by the endpoints. It lives as long as the process, so that a request borrows it
-/// instead of counting references.
-#[derive(Debug)]
-pub(crate) struct App {
-    pub(crate) version: &'static str,
-    pub(crate) home: &'static str,
-    pub(crate) readiness: Readiness,
-    pub(crate) stopping: Stopping,
-    pub(crate) asked: Asker,
-    pub(crate) sessions: Sessions,
-}
-
-/// The moment from which `/` and `/health` answer 200.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Readiness {
-    Now,
-    At(Instant),
-    Never,
-}
-
-impl Readiness {
-    fn reached(self) -> bool {
-        match self {
-            Self::Now => true,
-            Self::At(instant) => Instant::now() >= instant,
-            Self::Never => false,
-        }
-    }
-}
 
 /// All endpoints; each answer names the release.
 pub(crate) fn routes(
@@ -77,6 +47,10 @@ pub(crate) fn routes(
         .route("/echo", any(echo))
         .route("/session", any(session))
         .route("/protocol", get(protocol))
+        .route(grpc::VERSION, post(calls::version))
+        .route(grpc::EVENTS, post(calls::events))
+        .route(grpc::ECHO, post(calls::echo))
+        .route(grpc::HEALTH, post(calls::health))
         .route(answers::PAGE, get(page))
         .route(&answers::asset_path(app.version), get(asset))
         // Any method, as a WebSocket over HTTP/2 is a CONNECT.

@@ -83,6 +83,11 @@ pub enum CaseName {
     Idle,
     /// The load of small at half the rate that the slowest target reaches (h2load)
     HalfLoad,
+    /// 60-byte answers on 10 streams of each of 20 connections of HTTP/2, from an app that speaks
+    /// HTTP/1.1 (h2load)
+    H2c,
+    /// The same from an app that speaks HTTP/2, too
+    H2cApp,
 }
 
 /// Something to measure of handoff alone.

@@ -66,6 +66,16 @@ pub struct Options {
     #[arg(long)]
     pub visits: bool,
 
+    /// Offer clients of HTTP/2 instead, without TLS, who have to keep their connections over swaps;
+    /// implies --classes
+    #[arg(long, conflicts_with = "visits")]
+    pub http2: bool,
+
+    /// Offer calls of gRPC as well; the server has to speak HTTP/2 to the app (handoff's
+    /// --app-protocol h2c). Implies --http2
+    #[arg(long, conflicts_with = "visits")]
+    pub grpc: bool,
+
     /// Join what clients saw with this journal, which every app behind the server writes
     /// (sample-app --journal FILE), as `prove` does; implies --classes
     #[arg(long, value_name = "FILE")]

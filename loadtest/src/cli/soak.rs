@@ -35,8 +35,10 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value = "64")]
     pub connections: NonZeroUsize,
 
-    /// Maximum number of requests of a part; each part has a handoff and a journal of its own, and in
-    /// every second one some clients stay over swaps: with a session, an old page or a stream
+    /// Maximum number of requests of a part, of which there are four at least; each has a handoff and
+    /// a journal of its own. The clients of one part in four speak HTTP/1; of the next, some stay over
+    /// swaps, with a session, an old page or a stream; then they speak HTTP/2, and HTTP/2 and gRPC to
+    /// an app that also speaks it
     #[arg(long, value_name = "N", default_value = "50000")]
     pub part: NonZeroU64,
 

@@ -9,7 +9,7 @@ use crate::deploy::handoff::Handoff;
 use crate::deploy::release::{self, Release};
 use crate::deploy::restart::Restart;
 use crate::deploy::site::Site;
-use crate::generator::mix::Mix;
+use crate::generator::mix::{Clients, Mix};
 use crate::host::binaries;
 use crate::host::system::System;
 use crate::report::part::{Part, PartSpec};
@@ -88,7 +88,7 @@ pub(crate) fn plan<'a>(
 ) -> SessionPlan<'a> {
     SessionPlan {
         spec,
-        mix: if spec.has_visits {
+        mix: if spec.clients == Clients::Visits {
             Mix::sessions(spec.rate, spec.connections)
         } else {
             Mix::plain(spec.rate, spec.connections)

@@ -11,7 +11,7 @@ use crate::cli::soak::Options;
 use crate::deploy::handoff::Handoff;
 use crate::deploy::release;
 use crate::deploy::site::Site;
-use crate::generator::mix::Mix;
+use crate::generator::mix::{Clients, Mix};
 use crate::host::binaries;
 use crate::host::revision;
 use crate::host::system::System;
@@ -31,6 +31,13 @@ const STAYING: &[&str] = &[
     "--tunnel-drain-timeout=1s",
     "--max-draining=8",
     "--keep-assets=/assets/=assets",
+];
+
+/// Options of handoff with which an app of gRPC is reached, and a stream can be longer than a drain.
+const GRPC: &[&str] = &[
+    "--app-protocol=h2c",
+    "--health-grpc=sample.App",
+    "--tunnel-drain-timeout=3s",
 ];
 
 /// The programs and options of all parts.
@@ -80,7 +87,9 @@ pub fn run(options: &Options) -> Result<bool, CommandError> {
 /// Describes all parts.
 fn specs(options: &Options, base: &PartSpec) -> Vec<PartSpec> {
     let (requests, most) = (options.requests.get(), options.part.get());
-    let of = u32::try_from(requests.div_ceil(most)).unwrap_or(u32::MAX);
+    // One for all kinds of clients at least.
+    let kinds = Clients::ALL.len() as u64;
+    let of = u32::try_from(requests.div_ceil(most).max(kinds)).unwrap_or(u32::MAX);
     // The remainder goes to the first parts.
     let share = |whole: u64, number: u32| {
         let of = u64::from(of);
@@ -92,8 +101,8 @@ fn specs(options: &Options, base: &PartSpec) -> Vec<PartSpec> {
         requests: share(requests, number),
         swaps: share(options.swaps.into(), number) as u32,
         has_journal: true,
-        // What clients keep needs options, and most deployments do without.
-        has_visits: number % 2 == 0,
+        // What clients keep, and gRPC, need options, and most deployments do without.
+        clients: Clients::ALL[(number as usize - 1) % Clients::ALL.len()],
         deploy_by: Some(options.deploy_by),
         windows: options.windows,
         ..base.clone()
@@ -163,11 +172,7 @@ impl Soak<'_> {
         let journal = folder.join("journal");
         let plan = SessionPlan {
             spec,
-            mix: if spec.has_visits {
-                Mix::Visits
-            } else {
-                Mix::Classes
-            },
+            mix: Mix::Classes(spec.clients),
             timeout: REQUEST_TIMEOUT,
             destination: None,
             serves: 1,
@@ -186,7 +191,11 @@ impl Soak<'_> {
         };
         let journal = system.path(&journal);
         let command = ["-port".into(), "{port}".into(), "--journal".into(), journal];
-        let options = if spec.has_visits { STAYING } else { &[] };
+        let options = match spec.clients {
+            Clients::Http1 | Clients::Http2 => &[],
+            Clients::Visits => STAYING,
+            Clients::Grpc => GRPC,
+        };
         let start = Handoff::start(options, handoff, site, &releases[0], &command, folder, log);
         Ok(session::hold(start, &plan).await?)
     }
@@ -250,11 +259,14 @@ mod tests {
     fn a_part_that_is_there_is_not_made_again_and_one_of_other_options_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let into = folder.path().to_str().unwrap();
-        let options = options(&["--requests", "1000", "--swaps", "3", "--into", into]);
+        let options = options(&["--requests", "4000", "--swaps", "12", "--into", into]);
         let mut part = report::tests::part(1000, 3);
+        part.spec.of = 4;
         part.spec.rate = options.rate;
         let specs = specs(&options, &base(&options));
-        assert_eq!(specs, std::slice::from_ref(&part.spec));
+        assert_eq!(specs[0], part.spec);
+        let clients: Vec<Clients> = specs.iter().map(|spec| spec.clients).collect();
+        assert_eq!(clients, Clients::ALL);
         part.write(&Part::file(folder.path(), 1)).unwrap();
         // There are no programs to make a part with.
         let soak = Soak {

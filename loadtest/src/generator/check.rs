@@ -1,10 +1,14 @@
 //! The check of an answer against its request. Pure.
 
-use sample_app::answers;
+use sample_app::{answers, grpc};
 
 use super::failure::{Failed, Failure};
 use super::http::Response;
-use super::request::{Call, Request, Visit};
+use super::request::{Call, Method, Request, Visit};
+
+/// Statuses of gRPC.
+const OK: &str = "0";
+const UNAVAILABLE: &str = "14";
 
 /// The releases that may answer a request.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +31,23 @@ pub fn check(
     let failed = |kind, detail: String| Err(Failed::new(kind, detail));
     if response.status != expected {
         return Err(unexpected_status(response));
+    }
+    let call = if let Call::Grpc { method, count, .. } = request.call {
+        Some((method, count))
+    } else {
+        None
+    };
+    let status = response.grpc_status.as_deref();
+    // A drain has its deadline, and a stream of events may be longer.
+    let is_cut = call.is_some_and(|(method, _)| method == Method::Events)
+        && response.release.is_some()
+        && status == Some(UNAVAILABLE);
+    if call.is_some() && status != Some(OK) && !is_cut {
+        let (status, body) = (status.unwrap_or("none"), excerpt(&response.body));
+        return failed(
+            Failure::Status,
+            format!("grpc-status {status} behind {body}"),
+        );
     }
     if has_journal {
         let seq = request.seq.to_string();
@@ -56,6 +77,20 @@ pub fn check(
         let detail = format!("answered by {name} though v{newer} had answered before it was sent");
         return failed(Failure::WrongRelease, detail);
     }
+    if let Some((method, count)) = call {
+        let expected = messages(request, method, count, name);
+        let is_begun = expected.starts_with(&response.body);
+        if is_cut && is_begun && number < possible.newest {
+            return Ok(number);
+        }
+        if is_begun && response.body.len() < expected.len() {
+            let (length, all) = (response.body.len(), expected.len());
+            let newest = possible.newest;
+            let detail =
+                format!("{name} sent {length} of {all} bytes, and v{newest} is the newest");
+            return failed(Failure::Lost, detail);
+        }
+    }
     let is_right = match request.call {
         Call::Version | Call::Http10 => response.body == name.as_bytes(),
         Call::Home | Call::Slow(_) => response.body == answers::home(name).as_bytes(),
@@ -70,6 +105,7 @@ pub fn check(
             }
             response.body == events(1..=count, count, name).as_bytes()
         }
+        Call::Grpc { method, count, .. } => response.body == messages(request, method, count, name),
         // The others of a visit were checked one by one.
         Call::Visit { visit, .. } => match visit {
             Visit::Session => response.body == answers::session(name, 1).as_bytes(),
@@ -99,6 +135,20 @@ pub fn check_status(response: &Response) -> Result<(), Failed> {
         Ok(())
     } else {
         Err(unexpected_status(response))
+    }
+}
+
+/// Returns the messages that answer a call of gRPC.
+fn messages(request: &Request, method: Method, count: u32, name: &str) -> Vec<u8> {
+    let message = |text: &[u8]| grpc::frame(&grpc::text(text)).to_vec();
+    match method {
+        Method::Version => message(name.as_bytes()),
+        Method::Echo => request.body(),
+        Method::Events => {
+            let event = |number: u32| answers::event(number.into(), count.into(), name);
+            let events = (1..=count).flat_map(|number| message(event(number).as_bytes()));
+            events.collect()
+        }
     }
 }
 

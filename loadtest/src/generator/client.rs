@@ -260,7 +260,7 @@ pub(super) async fn converse(
     let mut part_late = Duration::ZERO;
     let response = match request.call {
         Call::Chunks { count, every } => {
-            let chunks = (0..count).map(|at| request.chunk(at));
+            let chunks = (0..count).map(|at| request.part(at));
             client.upload(&bytes, chunks, every).await
         }
         Call::WebSocket {
@@ -274,8 +274,8 @@ pub(super) async fn converse(
             response
         }
         Call::Events { every, .. } => {
-            let mut events = Events::new(Instant::now(), every);
-            let progress = |body: &[u8]| events.note(body, Instant::now());
+            let mut events = Arrivals::new(Instant::now(), every);
+            let progress = |body: &[u8]| events.note(count_events(body), Instant::now());
             let response = client.send_and_follow(&bytes, progress).await;
             part_late = events.late;
             response
@@ -290,6 +290,7 @@ pub(super) async fn converse(
         | Call::Echo(_)
         | Call::Slow(_)
         | Call::Upload(_)
+        | Call::Grpc { .. }
         | Call::Visit { .. } => client.send(&bytes).await,
     };
     let is_http = !matches!(request.call, Call::WebSocket { .. });
@@ -305,20 +306,21 @@ pub(super) async fn converse(
     Ok((response?, part_late))
 }
 
-/// Arrivals of the events of a stream.
+/// Arrivals of the parts of a stream.
 #[derive(Debug)]
-struct Events {
-    /// Time at which the next event should have come.
+pub(super) struct Arrivals {
+    /// Time at which the next one should have come.
     due: Instant,
     every: Duration,
     count: usize,
-    late: Duration,
+    /// Longest delay of one.
+    pub(super) late: Duration,
 }
 
-// === impl Events ===
+// === impl Arrivals ===
 
-impl Events {
-    fn new(first: Instant, every: Duration) -> Self {
+impl Arrivals {
+    pub(super) fn new(first: Instant, every: Duration) -> Self {
         Self {
             due: first,
             every,
@@ -327,16 +329,19 @@ impl Events {
         }
     }
 
-    /// Notes the body as received so far.
-    fn note(&mut self, body: &[u8], now: Instant) {
-        // An event ends with an empty line.
-        let count = body.windows(2).filter(|pair| pair == b"\n\n").count();
+    /// Notes the number of those that have arrived so far.
+    pub(super) fn note(&mut self, count: usize, now: Instant) {
         while self.count < count {
             self.late = self.late.max(now.saturating_duration_since(self.due));
             self.due += self.every;
             self.count += 1;
         }
     }
+}
+
+/// Counts the events of a stream, each of which ends with an empty line.
+pub(super) fn count_events(body: &[u8]) -> usize {
+    body.windows(2).filter(|pair| pair == b"\n\n").count()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
@@ -352,13 +357,14 @@ mod tests {
     fn an_event_is_as_late_as_its_place_in_the_stream_says() {
         let begun = Instant::now();
         let ms = Duration::from_millis;
-        let mut events = Events::new(begun, ms(100));
-        events.note(b"id: 1\n\nid: 2", begun + ms(3));
+        let mut events = Arrivals::new(begun, ms(100));
+        events.note(count_events(b"id: 1\n\nid: 2"), begun + ms(3));
         assert_eq!(events.late, ms(3));
         // The second is late, the third that comes with it is not.
-        events.note(b"id: 1\n\nid: 2\n\nid: 3\n\n", begun + ms(190));
+        let all = count_events(b"id: 1\n\nid: 2\n\nid: 3\n\n");
+        events.note(all, begun + ms(190));
         assert_eq!((events.late, events.count), (ms(90), 3));
-        events.note(b"id: 1\n\nid: 2\n\nid: 3\n\n", begun + ms(900));
+        events.note(all, begun + ms(900));
         assert_eq!(events.late, ms(90));
     }
 }

@@ -40,6 +40,9 @@ pub enum Failure {
     SessionLost,
     /// A file that a page names, and that nobody has any longer.
     AssetMissing,
+    /// A connection of HTTP/2 that the server ended, by GOAWAY or without a word, though clients
+    /// have to keep it over swaps.
+    ConnectionLost,
 }
 
 impl Failed {
@@ -55,7 +58,7 @@ impl Failure {
     /// Kinds that clients can tell apart without a journal.
     pub const PLAIN: &'static [Self] = Self::ALL.split_at(6).0;
 
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Refused,
         Self::Reset,
         Self::Timeout,
@@ -68,12 +71,15 @@ impl Failure {
         Self::WrongRelease,
         Self::SessionLost,
         Self::AssetMissing,
+        Self::ConnectionLost,
     ];
 
     /// Returns the kind of [`Self::PLAIN`] that it belongs to.
     pub fn plain(self) -> Self {
         if Self::PLAIN.contains(&self) {
             self
+        } else if self == Self::ConnectionLost {
+            Self::Reset
         } else {
             Self::Wrong
         }
@@ -94,6 +100,7 @@ impl Failure {
             Self::WrongRelease => "wrong_release",
             Self::SessionLost => "session_lost",
             Self::AssetMissing => "asset_missing",
+            Self::ConnectionLost => "connection_lost",
         }
     }
 }

@@ -22,6 +22,8 @@ pub struct Response {
     /// `NAME=VALUE` of each cookie that it sets.
     pub cookies: Vec<String>,
     pub body: Vec<u8>,
+    /// Value of `grpc-status`, in the head or behind the body.
+    pub grpc_status: Option<String>,
     /// The connection may carry another request.
     pub is_kept: bool,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::request::{Call, Connection, Request, Visit};
+use super::request::{Call, Connection, Method, Request, Visit};
 
 /// Minimum number of kept connections for slow requests: with fewer, one would delay the others, and
 /// the delay would look like the server's.
@@ -23,12 +23,25 @@ pub enum Mix {
     Plain { slow_every: u64, slow_on_kept: bool },
     /// The same, and clients with a session in the app's memory.
     Sessions { slow_every: u64, slow_on_kept: bool },
-    /// Every class of traffic side by side.
-    Classes,
-    /// The same, and clients who stay over swaps.
-    Visits,
+    /// Every class of traffic of these clients side by side.
+    Classes(Clients),
     /// One page, for a server of which no more is known.
     Page,
+}
+
+/// The clients of a load.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clients {
+    /// Clients of HTTP/1.
+    #[default]
+    Http1,
+    /// The same, and some who stay over swaps.
+    Visits,
+    /// Clients of HTTP/2, who keep their connections over swaps.
+    Http2,
+    /// The same, and some of gRPC, for which the app has to speak HTTP/2, too.
+    Grpc,
 }
 
 /// A class of traffic.
@@ -48,6 +61,11 @@ pub enum Class {
     Session,
     OldPage,
     ResumedEvents,
+    Http2,
+    Http2Long,
+    Grpc,
+    GrpcEcho,
+    GrpcEvents,
 }
 
 /// Pause between two requests or events of a visit.
@@ -97,8 +115,7 @@ impl Mix {
             Connection::New
         };
         let call = match self {
-            Self::Classes => return of_classes(seq),
-            Self::Visits => return visit(seq).unwrap_or_else(|| of_classes(seq)),
+            Self::Classes(clients) => return clients.request(seq),
             Self::Page => Call::Page,
             Self::Sessions { .. } if seq % 50 == 7 => session(scattered(seq)),
             Self::Plain {
@@ -173,9 +190,52 @@ fn visit(seq: u64) -> Option<Request> {
     })
 }
 
-fn of_classes(seq: u64) -> Request {
+/// Returns the request of HTTP/2 in the place of one of HTTP/1, which has two that it has not.
+fn on_stream(seq: u64) -> Request {
+    let request = of_classes(seq);
+    let call = if matches!(request.call, Call::WebSocket { .. } | Call::Http10) {
+        Call::Version
+    } else {
+        request.call
+    };
+    Request {
+        connection: Connection::Stream,
+        call,
+        ..request
+    }
+}
+
+/// Returns the call of gRPC that takes the place of a GET: 9 in a hundred requests. They are short, and
+/// an app whose library is h2 ends a connection on which more than some hundred wait to be read: with a
+/// larger share, it would be a stall of the machine that fails.
+fn call(seq: u64) -> Option<Request> {
+    let number = scattered(seq);
+    let (method, count, every) = match place(seq) {
+        0..6 => (Method::Version, 1, Duration::ZERO),
+        6..8 => (Method::Echo, 4 + (number % 12) as u32, EVERY),
+        // Longer than a drain.
+        8 => (Method::Events, 6 + (number % 4) as u32, STREAM_EVERY),
+        _ => return None,
+    };
+    Some(Request {
+        seq,
+        connection: Connection::Stream,
+        call: Call::Grpc {
+            method,
+            count,
+            every,
+        },
+    })
+}
+
+/// Returns a number below 100 that decides the class of a request.
+fn place(seq: u64) -> u64 {
     // Odd and no multiple of 5: each hundred has each number once, mixed.
-    let mut place = seq * 37 % 100;
+    seq * 37 % 100
+}
+
+fn of_classes(seq: u64) -> Request {
+    let mut place = place(seq);
     let class = SHARES.into_iter().find(|(_, share)| {
         let is_found = place < *share;
         place = place.saturating_sub(*share);
@@ -197,19 +257,20 @@ fn of_classes(seq: u64) -> Request {
             close: (number / 12).is_multiple_of(2),
         },
         Class::ChunkedUpload => Call::Chunks { count, every },
-        Class::Http10 | Class::Session | Class::OldPage | Class::ResumedEvents => Call::Http10,
-    };
-    let connection = match class {
-        Class::GetKept | Class::Post => Connection::Kept,
-        Class::GetNew
-        | Class::Slow
-        | Class::Events
-        | Class::WebSocket
-        | Class::ChunkedUpload
-        | Class::Http10
+        Class::Http10
         | Class::Session
         | Class::OldPage
-        | Class::ResumedEvents => Connection::New,
+        | Class::ResumedEvents
+        | Class::Http2
+        | Class::Http2Long
+        | Class::Grpc
+        | Class::GrpcEcho
+        | Class::GrpcEvents => Call::Http10,
+    };
+    let connection = if matches!(class, Class::GetKept | Class::Post) {
+        Connection::Kept
+    } else {
+        Connection::New
     };
     Request {
         seq,
@@ -237,10 +298,35 @@ fn scattered(seq: u64) -> u64 {
     number ^ (number >> 31)
 }
 
+// === impl Clients ===
+
+impl Clients {
+    pub const ALL: [Self; 4] = [Self::Http1, Self::Visits, Self::Http2, Self::Grpc];
+
+    fn request(self, seq: u64) -> Request {
+        match self {
+            Self::Http1 => of_classes(seq),
+            Self::Visits => visit(seq).unwrap_or_else(|| of_classes(seq)),
+            Self::Http2 => on_stream(seq),
+            Self::Grpc => call(seq).unwrap_or_else(|| on_stream(seq)),
+        }
+    }
+
+    /// Returns its name for a person.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "HTTP/1",
+            Self::Visits => "HTTP/1 with visits",
+            Self::Http2 => "HTTP/2",
+            Self::Grpc => "HTTP/2 with gRPC",
+        }
+    }
+}
+
 // === impl Class ===
 
 impl Class {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::GetKept,
         Self::GetNew,
         Self::Post,
@@ -252,10 +338,24 @@ impl Class {
         Self::Session,
         Self::OldPage,
         Self::ResumedEvents,
+        Self::Http2,
+        Self::Http2Long,
+        Self::Grpc,
+        Self::GrpcEcho,
+        Self::GrpcEvents,
     ];
 
     pub fn of(request: &Request) -> Self {
         match (request.call, request.connection) {
+            (Call::Slow(_) | Call::Events { .. } | Call::Chunks { .. }, Connection::Stream) => {
+                Self::Http2Long
+            }
+            (Call::Grpc { method, .. }, _) => match method {
+                Method::Version => Self::Grpc,
+                Method::Echo => Self::GrpcEcho,
+                Method::Events => Self::GrpcEvents,
+            },
+            (_, Connection::Stream) => Self::Http2,
             (Call::Home | Call::Page | Call::Version, Connection::Kept) => Self::GetKept,
             (Call::Home | Call::Page | Call::Version, Connection::New) => Self::GetNew,
             (Call::Echo(_) | Call::Upload(_), _) => Self::Post,
@@ -276,14 +376,19 @@ impl Class {
     /// latency is the time beyond what was asked for.
     pub fn is_quick(self) -> bool {
         match self {
-            Self::GetKept | Self::GetNew | Self::Post | Self::Http10 => true,
+            Self::GetKept | Self::GetNew | Self::Post | Self::Http10 | Self::Http2 | Self::Grpc => {
+                true
+            }
             Self::Slow
             | Self::Events
             | Self::WebSocket
             | Self::ChunkedUpload
             | Self::Session
             | Self::OldPage
-            | Self::ResumedEvents => false,
+            | Self::ResumedEvents
+            | Self::Http2Long
+            | Self::GrpcEcho
+            | Self::GrpcEvents => false,
         }
     }
 
@@ -301,6 +406,11 @@ impl Class {
             Self::Session => "session in the app",
             Self::OldPage => "assets of an old page",
             Self::ResumedEvents => "resumed event stream",
+            Self::Http2 => "HTTP/2 stream",
+            Self::Http2Long => "HTTP/2 stream, long",
+            Self::Grpc => "gRPC call",
+            Self::GrpcEcho => "gRPC, messages both ways",
+            Self::GrpcEvents => "gRPC, stream of events",
         }
     }
 }
@@ -387,15 +497,37 @@ mod tests {
     #[test]
     fn visits_take_the_place_of_few_others_and_only_where_they_are_asked_for() {
         for hundred in [0, 123_400] {
-            let visits = (hundred..hundred + 200).map(|seq| Class::of(&Mix::Visits.request(seq)));
+            let mix = Mix::Classes(Clients::Visits);
+            let visits = (hundred..hundred + 200).map(|seq| Class::of(&mix.request(seq)));
             let visits: Vec<Class> = visits.filter(|class| *class >= Class::Session).collect();
             assert_eq!(
                 visits,
                 [Class::Session, Class::OldPage, Class::ResumedEvents]
             );
         }
-        let plain = (0..200).map(|seq| Class::of(&Mix::Classes.request(seq)));
+        let plain = Mix::Classes(Clients::Http1);
+        let plain = (0..200).map(|seq| Class::of(&plain.request(seq)));
         assert!(plain.max() < Some(Class::Session));
+    }
+
+    #[test]
+    fn clients_of_http_2_have_classes_of_their_own() {
+        let shares = |clients: Clients| {
+            let mut shares = BTreeMap::new();
+            for seq in 0..1000 {
+                let request = clients.request(seq);
+                assert_eq!(request.connection, Connection::Stream);
+                *shares.entry(Class::of(&request)).or_insert(0) += 1;
+            }
+            shares
+        };
+        let expected = [(Class::Http2, 930), (Class::Http2Long, 70)];
+        assert_eq!(shares(Clients::Http2), expected.into_iter().collect());
+        let shares = shares(Clients::Grpc);
+        assert_eq!(shares[&Class::Grpc], 60);
+        assert_eq!(shares[&Class::GrpcEcho], 20);
+        assert_eq!(shares[&Class::GrpcEvents], 10);
+        assert_eq!(shares[&Class::Http2Long], 70);
     }
 
     #[test]

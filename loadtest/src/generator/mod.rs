@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! pacer ─due─▶ sender ─▶ client ─▶ http, websocket, visit     response ─▶ check ─▶ outcome
+//!                    └──▶ http2
 //! ```
 
 pub mod check;
 pub mod client;
 pub mod failure;
 pub mod http;
+mod http2;
 pub mod mix;
 pub mod outcome;
 pub mod pacer;
@@ -34,6 +36,7 @@ use self::check::{Possible, check, check_status};
 use self::client::{Client, Idle, converse};
 use self::failure::{Failed, Failure};
 use self::http::{Response, Version};
+use self::http2::Connections;
 use self::mix::Mix;
 use self::outcome::Outcome;
 use self::pacer::{Pace, Pacer};
@@ -42,6 +45,9 @@ use self::request::{Call, Connection, Destination, Request};
 /// Maximum number of new connections at a time; the wait of the others counts as latency. It keeps a
 /// stalled server from using up our file descriptors, which would look like refused connections.
 const NEW_CONNECTIONS: usize = 512;
+
+/// Number of kept connections for one of HTTP/2, which carries several requests at a time.
+const KEPT_FOR_HTTP2: usize = 8;
 
 /// Number of descriptors for everything that is not a connection to the server.
 const OTHER_FILES: usize = 64;
@@ -112,6 +118,7 @@ struct Received {
 struct Sender {
     plan: LoadPlan,
     started: Instant,
+    http2: Connections,
     /// Newest release that an answer has named.
     seen: Cell<u32>,
     outcomes: UnboundedSender<Outcome>,
@@ -133,7 +140,9 @@ impl Generator {
 
         let load = thread::Builder::new().name("load".to_owned());
         let load = load.spawn(move || {
+            let connections = plan.connections.get().div_ceil(KEPT_FOR_HTTP2);
             let sender = Rc::new(Sender {
+                http2: Connections::new(plan.server, connections),
                 plan,
                 started,
                 seen: Cell::new(0),
@@ -214,6 +223,10 @@ async fn take_up(sender: Rc<Sender>, mut due: UnboundedReceiver<Due>) {
         match request.connection {
             // The connections' tasks end after this one, so that one of them receives it.
             Connection::Kept => drop(kept.send(taken)),
+            Connection::Stream => {
+                let sender = Rc::clone(&sender);
+                tokio::task::spawn_local(async move { sender.send(taken, &mut None).await });
+            }
             Connection::New => {
                 let (sender, permits) = (Rc::clone(&sender), Rc::clone(&permits));
                 tokio::task::spawn_local(async move {
@@ -295,6 +308,20 @@ impl Sender {
         client: &mut Option<Client>,
         is_reopened: &mut bool,
     ) -> Result<Received, Failed> {
+        let oldest = || match self.plan.releases {
+            Releases::InOrder => self.seen.get(),
+            Releases::Unnamed | Releases::Named => 0,
+        };
+        if request.connection == Connection::Stream {
+            let oldest = oldest();
+            let sent = self.http2.converse(request, &self.plan.destination);
+            let (response, part_late) = sent.await?;
+            return Ok(Received {
+                response,
+                oldest,
+                part_late,
+            });
+        }
         match client.as_ref().map(Client::idle) {
             None | Some(Idle::Open) => {}
             // Nothing of this request was sent, so no client would notice.
@@ -314,10 +341,7 @@ impl Sender {
         if self.plan.releases == Releases::Unnamed {
             open.expect_version(Version::Any);
         }
-        let oldest = match self.plan.releases {
-            Releases::InOrder => self.seen.get(),
-            Releases::Unnamed | Releases::Named => 0,
-        };
+        let oldest = oldest();
         let (response, part_late) = converse(open, request, &self.plan.destination).await?;
         if !response.is_kept {
             *client = None;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sample_app::answers;
+use sample_app::{answers, grpc};
 
 use super::websocket;
 
@@ -38,6 +38,8 @@ pub enum Connection {
     Kept,
     /// One for this request alone.
     New,
+    /// A stream of a connection of HTTP/2, which stays open for the whole load.
+    Stream,
 }
 
 /// The call of a request.
@@ -72,12 +74,29 @@ pub enum Call {
     },
     /// The version, asked for by a client of HTTP/1.0.
     Http10,
+    /// A call of gRPC with `count` messages, with a pause after each.
+    Grpc {
+        method: Method,
+        count: u32,
+        every: Duration,
+    },
     /// `count` requests or events of one client, with a pause after each.
     Visit {
         visit: Visit,
         count: u32,
         every: Duration,
     },
+}
+
+/// A method of the gRPC service.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Method {
+    /// One message, answered with one.
+    Version,
+    /// Messages in both directions, each of which must come back.
+    Echo,
+    /// One message, answered with a stream of events that may outlast a drain.
+    Events,
 }
 
 /// A kind of visit.
@@ -92,43 +111,59 @@ pub enum Visit {
 }
 
 impl Request {
-    /// Returns the request as it is sent; of a chunked body or a WebSocket, the head.
-    pub fn encode(&self, Destination { host, page }: &Destination) -> Vec<u8> {
-        let mut head = String::with_capacity(128);
-        // Writing to a string cannot fail.
-        let _ = match self.call {
-            Call::Home => write!(head, "GET / HTTP/1.1\r\n"),
-            Call::Page => write!(head, "GET {page} HTTP/1.1\r\n"),
-            Call::Version => write!(head, "GET /version HTTP/1.1\r\n"),
-            Call::Echo(length) => {
-                write!(head, "POST /echo HTTP/1.1\r\nContent-Length: {length}\r\n")
+    /// Returns method and target.
+    pub fn line(&self, page: &str) -> String {
+        match self.call {
+            Call::Home => "GET /".to_owned(),
+            Call::Page => format!("GET {page}"),
+            Call::Slow(wait) => format!("GET /slow?ms={}", wait.as_millis()),
+            Call::Events { count, every } => {
+                format!("GET /stream?events={count}&every={}", every.as_millis())
             }
-            Call::Slow(wait) => write!(head, "GET /slow?ms={} HTTP/1.1\r\n", wait.as_millis()),
-            Call::Upload(length) => write!(
-                head,
-                "POST /upload HTTP/1.1\r\nContent-Length: {length}\r\n"
-            ),
-            Call::Chunks { .. } => write!(
-                head,
-                "POST /upload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"
-            ),
-            Call::Events { count, every } => write!(
-                head,
-                "GET /stream?events={count}&every={} HTTP/1.1\r\n",
-                every.as_millis()
-            ),
-            Call::WebSocket { .. } => write!(
-                head,
-                "GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n",
-                websocket::KEY
-            ),
-            Call::Http10 => write!(head, "GET /version HTTP/1.0\r\n"),
             Call::Visit {
                 visit,
                 count,
                 every,
-            } => write!(head, "GET {} HTTP/1.1\r\n", visit.target(count, every)),
+            } => format!("GET {}", visit.target(count, every)),
+            Call::Version
+            | Call::Echo(_)
+            | Call::Upload(_)
+            | Call::Chunks { .. }
+            | Call::WebSocket { .. }
+            | Call::Http10
+            | Call::Grpc { .. } => self.call.name().to_owned(),
+        }
+    }
+
+    /// Returns the request as HTTP/1 sends it; of a chunked body or a WebSocket, the head.
+    pub fn encode(&self, Destination { host, page }: &Destination) -> Vec<u8> {
+        let mut head = String::with_capacity(128);
+        let version = if self.call == Call::Http10 {
+            "1.0"
+        } else {
+            "1.1"
+        };
+        // Writing to a string cannot fail.
+        let _ = write!(head, "{} HTTP/{version}\r\n", self.line(page));
+        let _ = match self.call {
+            Call::Echo(length) | Call::Upload(length) => {
+                write!(head, "Content-Length: {length}\r\n")
+            }
+            Call::Chunks { .. } => write!(head, "Transfer-Encoding: chunked\r\n"),
+            Call::WebSocket { .. } => write!(
+                head,
+                "Connection: Upgrade\r\nUpgrade: websocket\r\n\
+                 Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n",
+                websocket::KEY
+            ),
+            Call::Home
+            | Call::Page
+            | Call::Version
+            | Call::Slow(_)
+            | Call::Events { .. }
+            | Call::Http10
+            | Call::Grpc { .. }
+            | Call::Visit { .. } => Ok(()),
         };
         let _ = write!(head, "Host: {host}\r\nX-Request-ID: {}\r\n", self.seq);
         // HTTP/1.0 means it anyway, and a WebSocket has a Connection field already.
@@ -144,17 +179,57 @@ impl Request {
         bytes
     }
 
-    /// Returns chunk `at`, from 0, of a chunked body.
-    pub fn chunk(&self, at: u32) -> Vec<u8> {
+    /// Returns the number of parts that are sent with a pause after each, and that pause.
+    pub fn parts(&self) -> (u32, Duration) {
+        if let Call::Chunks { count, every }
+        | Call::Grpc {
+            method: Method::Echo,
+            count,
+            every,
+        } = self.call
+        {
+            (count, every)
+        } else {
+            (1, Duration::ZERO)
+        }
+    }
+
+    /// Returns part `at`, from 0, of a body that is sent in parts.
+    pub fn part(&self, at: u32) -> Vec<u8> {
         let length = CHUNK_LENGTHS[(self.seq.wrapping_add(at.into()) % 4) as usize];
-        self.stamped(u64::from(at), length)
+        let stamped = || self.stamped(u64::from(at), length);
+        let Call::Grpc {
+            method,
+            count,
+            every,
+        } = self.call
+        else {
+            return if matches!(self.call, Call::Chunks { .. }) {
+                stamped()
+            } else {
+                self.body()
+            };
+        };
+        let message = match method {
+            Method::Version => Vec::new(),
+            Method::Echo => grpc::text(&stamped()),
+            Method::Events => grpc::Subscription {
+                events: count,
+                every_ms: every.as_millis() as u32,
+            }
+            .encode(),
+        };
+        grpc::frame(&message).to_vec()
     }
 
     /// Returns the body, made from the request's number: no other body equals it.
     pub fn body(&self) -> Vec<u8> {
         match self.call {
             Call::Echo(length) | Call::Upload(length) => self.stamped(0, length),
-            Call::Chunks { count, .. } => (0..count).flat_map(|at| self.chunk(at)).collect(),
+            Call::Chunks { .. } | Call::Grpc { .. } => {
+                let (count, _) = self.parts();
+                (0..count).flat_map(|at| self.part(at)).collect()
+            }
             Call::Home
             | Call::Page
             | Call::Version
@@ -191,6 +266,7 @@ impl Connection {
         match self {
             Self::Kept => "kept",
             Self::New => "new",
+            Self::Stream => "stream",
         }
     }
 }
@@ -203,6 +279,7 @@ impl Call {
             // No pause follows the last part.
             Self::Chunks { count, every }
             | Self::Events { count, every }
+            | Self::Grpc { count, every, .. }
             | Self::Visit { count, every, .. }
             | Self::WebSocket { count, every, .. } => every * count.saturating_sub(1),
             Self::Home
@@ -225,7 +302,21 @@ impl Call {
             Self::Upload(_) | Self::Chunks { .. } => "POST /upload",
             Self::Events { .. } => "GET /stream",
             Self::WebSocket { .. } => "GET /ws",
+            Self::Grpc { method, .. } => method.name(),
             Self::Visit { visit, .. } => visit.name(),
+        }
+    }
+}
+
+// === impl Method ===
+
+impl Method {
+    /// Returns method and path of the request.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Version => "POST /sample.App/Version",
+            Self::Echo => "POST /sample.App/Echo",
+            Self::Events => "POST /sample.App/Events",
         }
     }
 }

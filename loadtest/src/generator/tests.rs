@@ -252,6 +252,7 @@ fn a_kept_connection_that_was_closed_while_idle_is_opened_again() {
     });
     let (outcomes_sender, mut outcomes) = unbounded_channel();
     let sender = Sender {
+        http2: Connections::new(server, 1),
         plan: plan(server, Duration::from_secs(20)),
         started: Instant::now(),
         seen: Cell::new(0),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::DeployBy;
 use crate::deploy::swap::Swap;
 use crate::generator::failure::Failure;
+use crate::generator::mix::Clients;
 use crate::histogram::Histogram;
 use crate::tally::{ClassCounts, Example, Moment};
 
@@ -66,9 +67,8 @@ pub struct PartSpec {
     pub names_releases: bool,
     /// Outcomes are joined with the journal of the apps.
     pub has_journal: bool,
-    /// Some clients stay over swaps, and what is under test has to keep what is theirs.
     #[serde(default)]
-    pub has_visits: bool,
+    pub clients: Clients,
     pub deploy_by: Option<DeployBy>,
     /// Command that deploys.
     pub deploy: Option<String>,
@@ -95,7 +95,7 @@ impl PartSpec {
             connections,
             names_releases: true,
             has_journal: false,
-            has_visits: false,
+            clients: Clients::Http1,
             deploy_by: None,
             deploy: None,
             windows: false,
@@ -107,16 +107,16 @@ impl PartSpec {
 
 impl fmt::Display for PartSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let visits = if self.has_visits { " with visits" } else { "" };
         let system = if self.windows { ", on Windows" } else { "" };
         let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "unknown".to_owned());
         write!(
             f,
-            "part {} of {} with {} requests{visits} at {}/s on {} connections and {} swaps by {}{system}, \
+            "part {} of {} with {} requests of {} at {}/s on {} connections and {} swaps by {}{system}, \
              commit {}, programs {}",
             self.number,
             self.of,
             self.requests,
+            self.clients.name(),
             self.rate,
             self.connections,
             self.swaps,

@@ -124,7 +124,7 @@ fn one_failure_fails_all() {
     assert!(!report.passed);
     assert_eq!(report.problems, ["1 of 2,000 requests failed"]);
     assert_eq!(report.failed["mixed_up"], 1);
-    assert_eq!(report.failed.len(), 12, "also those that did not happen");
+    assert_eq!(report.failed.len(), 13, "also those that did not happen");
 }
 
 #[test]

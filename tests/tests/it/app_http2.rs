@@ -20,6 +20,23 @@ fn assert_answered(client: &mut Wire, chunk: &str) {
 }
 
 #[test]
+fn a_request_that_ends_with_an_empty_frame_is_nothing_that_an_app_counts() {
+    let site = Site::watching_a_pointer().with("--app-protocol", "h2c");
+    let site = site.start("v1");
+    let mut client = Client::connect(site.address());
+    // Its library ends a connection after a hundred.
+    for number in 0..150 {
+        let request = client.to("POST", "/echo");
+        let mut sent = client.send(request, false);
+        sent.body.send_data("x".into(), false).unwrap();
+        sent.body.send_data("".into(), true).unwrap();
+        let response = client.head_of(sent);
+        assert_eq!(response.status(), 200, "request {number}");
+        assert_eq!(client.text_of(response), "x", "request {number}");
+    }
+}
+
+#[test]
 fn clients_of_both_versions_are_served_through_handoffs() {
     let site = Site::watching_a_pointer().with("--app-protocol", "h2c");
     let site = site.with("--live-path", "/health").start("v1");

@@ -46,7 +46,7 @@ fn begin_answer(respond: &mut SendResponse<Bytes>, messages: &'static [u8]) -> S
 
 /// Reads the rest of a response: its bytes and trailers.
 #[track_caller]
-fn rest(client: &Client, response: Response<RecvStream>) -> (Vec<u8>, HeaderMap) {
+pub(crate) fn rest(client: &Client, response: Response<RecvStream>) -> (Vec<u8>, HeaderMap) {
     let mut body = response.into_body();
     let read = async {
         let mut bytes = Vec::new();

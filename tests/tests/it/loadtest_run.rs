@@ -96,8 +96,8 @@ fn with_a_journal_every_class_is_offered_over_the_deploys_and_joined() {
     assert!(ran.json["failed"]["lost"].as_u64() > Some(0));
 }
 
-/// Offers clients who stay over two swaps to a handoff with these options.
-fn visits(options: &[(&str, &str)]) -> Ran {
+/// Offers these clients over two swaps to a handoff with these options.
+fn over_swaps(clients: &str, options: &[(&str, &str)]) -> Ran {
     let folder = tempfile::tempdir().expect("a folder");
     let journal = folder.path().join("journal");
     let journal = journal.to_str().expect("a path in UTF-8");
@@ -114,7 +114,7 @@ fn visits(options: &[(&str, &str)]) -> Ran {
         "run",
         "--url",
         &url,
-        "--visits",
+        clients,
         "--rate",
         "200",
         "--journal",
@@ -132,7 +132,7 @@ fn clients_who_stay_over_swaps_keep_what_is_theirs_with_the_options_and_not_with
         ("--keep-assets", "/assets/=assets"),
         ("--max-draining", "8"),
     ];
-    let ran = visits(&options);
+    let ran = over_swaps("--visits", &options);
     assert_eq!(ran.code, Some(0), "{}", ran.said);
     for class in ["session", "old_page", "resumed_events"] {
         assert!(
@@ -141,7 +141,7 @@ fn clients_who_stay_over_swaps_keep_what_is_theirs_with_the_options_and_not_with
         );
     }
 
-    let ran = visits(&[("--tunnel-drain-timeout", "1s")]);
+    let ran = over_swaps("--visits", &[("--tunnel-drain-timeout", "1s")]);
     assert_eq!(ran.code, Some(1));
     for (kind, class) in [("session_lost", "session"), ("asset_missing", "old_page")] {
         let failed = &ran.json["failed"][kind];
@@ -157,6 +157,47 @@ fn clients_who_stay_over_swaps_keep_what_is_theirs_with_the_options_and_not_with
     let failed = ran.json["classes"]["resumed_events"]["failed"].as_u64();
     let truncated = ran.json["failed"]["truncated"].as_u64();
     assert!(failed <= truncated, "{}", ran.said);
+}
+
+#[test]
+fn connections_of_http_2_and_calls_of_grpc_live_through_swaps_with_time_to_drain_and_not_without() {
+    let options = |drain| [("--app-protocol", "h2c"), ("--tunnel-drain-timeout", drain)];
+    let ran = over_swaps("--grpc", &options("3s"));
+    assert_eq!(ran.code, Some(0), "{}", ran.said);
+    let sent = |class: &str| ran.json["classes"][class]["sent"].as_u64();
+    for class in ["http2", "http2_long", "grpc", "grpc_echo", "grpc_events"] {
+        assert!(sent(class) > Some(5), "{class}");
+    }
+
+    let ran = over_swaps("--grpc", &options("100ms"));
+    assert_eq!(ran.code, Some(1));
+    let failed = |class: &str| ran.json["classes"][class]["failed"].as_u64();
+    // Those that end with UNAVAILABLE, though they are shorter than a drain should be.
+    let status = ran.json["failed"]["status"].as_u64();
+    assert!(status > Some(0), "{}", ran.said);
+    assert_eq!(status, failed("grpc_echo"), "{}", ran.said);
+    // Short calls and the connections do not suffer, nor do streams that may end so.
+    for class in ["http2", "grpc", "grpc_events"] {
+        assert_eq!(failed(class), Some(0), "{class}: {}", ran.said);
+    }
+    assert_eq!(ran.json["failed"]["connection_lost"], 0);
+}
+
+#[test]
+fn a_connection_of_http_2_that_is_ended_is_a_failure_of_its_own_kind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal = folder.path().join("journal");
+    let journal = journal.to_str().expect("a path in UTF-8");
+    let command = ["{artifact}", "-port", "{port}", "--journal", journal];
+    let site = Site::watching_a_pointer().running(&command);
+    let site = site.with("--http2", "off").start("v1");
+    let url = format!("http://{}", site.address());
+    let ran = run(&url, &["--http2", "--for", "2s", "--journal", journal]);
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(ran.json["failed"]["connection_lost"], ran.json["sent"]);
+    // Without a journal it is a plain one.
+    let ran = run(&url, &["--http2", "--for", "1s"]);
+    assert_eq!(ran.json["failed"]["reset"], ran.json["sent"]);
 }
 
 #[test]

@@ -134,14 +134,19 @@ async fn measure(
     targets: &mut Vec<Target>,
 ) -> Result<Results, CommandError> {
     let direct = baseline.direct().await.map_err(direct_failed)?;
-    let backend = direct.server;
     targets.push(direct);
+    let cases = if options.cases.is_empty() {
+        &rounds::ALL[..]
+    } else {
+        &options.cases
+    };
+    let ways = rounds::ways(cases);
     let mut missing = Vec::new();
     for name in TARGETS {
         if !options.wants(name) {
             continue;
         }
-        match baseline.start(name, backend).await {
+        match baseline.start(name, &targets[0], &ways).await {
             Ok(target) => targets.push(target),
             Err(text) => {
                 eprintln!("{}: {text}", name_of(name));
@@ -149,11 +154,6 @@ async fn measure(
             }
         }
     }
-    let cases = if options.cases.is_empty() {
-        &rounds::ALL[..]
-    } else {
-        &options.cases
-    };
     let cases = rounds::play(cases, targets, options.quick, baseline).await;
     let footprint = if options.check {
         Some(footprint::measure(baseline).await)

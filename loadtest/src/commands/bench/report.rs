@@ -12,7 +12,7 @@ use crate::report::table::{Style, add_row, render, table};
 use crate::units::{ms, thousands};
 
 /// Upper limits of handoff's processor time for each request over another's.
-const CPU: [(CaseName, TargetName, f64); 7] = [
+const CPU: [(CaseName, TargetName, f64); 9] = [
     (CaseName::Small, TargetName::Nginx, 1.0),
     (CaseName::Small, TargetName::Haproxy, 1.0),
     (CaseName::Small, TargetName::Relay, 1.3),
@@ -20,6 +20,8 @@ const CPU: [(CaseName, TargetName, f64); 7] = [
     (CaseName::NewConnection, TargetName::Haproxy, 1.0),
     (CaseName::Large, TargetName::Nginx, 0.8),
     (CaseName::Large, TargetName::Haproxy, 0.8),
+    (CaseName::H2c, TargetName::Nginx, 1.0),
+    (CaseName::H2cApp, TargetName::Nginx, 1.0),
 ];
 
 /// All figures.
@@ -250,11 +252,13 @@ mod tests {
     use super::*;
 
     const RIVALS: [TargetName; 3] = [TargetName::Relay, TargetName::Nginx, TargetName::Haproxy];
-    const CASES: [CaseName; 4] = [
+    const CASES: [CaseName; 6] = [
         CaseName::Small,
         CaseName::Large,
         CaseName::NewConnection,
         CaseName::HalfLoad,
+        CaseName::H2c,
+        CaseName::H2cApp,
     ];
 
     fn cases(handoff: impl Fn(CaseName) -> (f64, f64), rivals: &[TargetName]) -> Vec<Case> {
@@ -282,7 +286,7 @@ mod tests {
 
     fn failing(cases: &[Case], footprint: &Footprint) -> usize {
         let checks = check(cases, footprint);
-        assert_eq!(checks.len(), 13);
+        assert_eq!(checks.len(), 15);
         checks.iter().filter(|check| !check.holds).count()
     }
 
@@ -296,6 +300,8 @@ mod tests {
             (CaseName::NewConnection, (10.1, 2.0), 2),
             (CaseName::Large, (8.1, 2.0), 2),
             (CaseName::HalfLoad, (8.0, 2.1), 2),
+            (CaseName::H2c, (10.1, 2.0), 1),
+            (CaseName::H2cApp, (10.1, 2.0), 1),
             (CaseName::HalfLoad, (99.0, 2.0), 0),
         ] {
             let of = |name| if name == worse { handoff } else { (8.0, 2.0) };
@@ -319,7 +325,7 @@ mod tests {
     fn what_could_not_be_measured_does_not_hold() {
         let missing = cases(|_| (1.0, 1.0), &[TargetName::Nginx]);
         assert_eq!(failing(&missing, &footprint()), 4, "haproxy and the relay");
-        assert_eq!(failing(&[], &footprint()), 9);
+        assert_eq!(failing(&[], &footprint()), 11);
     }
 
     #[test]

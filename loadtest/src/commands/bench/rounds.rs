@@ -6,7 +6,7 @@ use rustix::param::clock_ticks_per_second;
 use tokio::time::sleep;
 
 use super::figures::{Case, Row, Sample};
-use super::target::{Baseline, Target};
+use super::target::{Baseline, Target, Way};
 use super::tool::Load;
 use crate::cli::bench::{CaseName, TargetName, name_of};
 use crate::host::usage::{Cpu, rss_kib};
@@ -28,29 +28,45 @@ const ANY_RATE: f64 = 2000.0;
 const LOOK: Duration = Duration::from_millis(100);
 
 /// All cases, in the order in which they are measured: half-load needs the result of small.
-pub const ALL: [CaseName; 6] = [
+pub const ALL: [CaseName; 8] = [
     CaseName::Small,
     CaseName::Medium,
     CaseName::Large,
     CaseName::NewConnection,
     CaseName::Idle,
     CaseName::HalfLoad,
+    CaseName::H2c,
+    CaseName::H2cApp,
 ];
 
-/// Returns the path of a case and its load; `half` is the rate of half-load.
-fn load(name: CaseName, half: f64) -> (&'static str, Load) {
+/// Load on streams of HTTP/2.
+const STREAMS: Load = Load::Streams {
+    connections: 20,
+    streams: 10,
+};
+
+/// Returns the way of a case to the app, its path and its load; `half` is the rate of half-load.
+fn load(name: CaseName, half: f64) -> (Way, &'static str, Load) {
     let paced = |connections, per_second| Load::Paced {
         connections,
         per_second,
     };
-    match name {
+    let (path, load) = match name {
+        CaseName::H2c => return (Way::H2c, "/small", STREAMS),
+        CaseName::H2cApp => return (Way::H2cApp, "/small", STREAMS),
         CaseName::Small => ("/small", Load::Kept { connections: 64 }),
         CaseName::Medium => ("/medium", Load::Kept { connections: 16 }),
         CaseName::Large => ("/large", Load::Kept { connections: 16 }),
         CaseName::NewConnection => ("/small", Load::New { connections: 64 }),
         CaseName::Idle => ("/small", paced(1000, 1000.0)),
         CaseName::HalfLoad => ("/small", paced(64, half)),
-    }
+    };
+    (Way::Http1, path, load)
+}
+
+/// Returns the ways of these cases to the app.
+pub fn ways(cases: &[CaseName]) -> Vec<Way> {
+    cases.iter().map(|name| load(*name, 0.0).0).collect()
 }
 
 /// Measures these cases.
@@ -76,7 +92,7 @@ pub async fn play(
                 };
         }
         let load = load(name, half);
-        let rounds = load.1.per_second().map_or(ROUNDS, |_| PACED_ROUNDS);
+        let rounds = load.2.per_second().map_or(ROUNDS, |_| PACED_ROUNDS);
         results.push(measure(name, load, rounds, targets, time, baseline).await);
     }
     results
@@ -84,12 +100,14 @@ pub async fn play(
 
 async fn measure(
     name: CaseName,
-    (path, load): (&'static str, Load),
+    (way, path, load): (Way, &'static str, Load),
     rounds: usize,
     targets: &[Target],
     time: Duration,
     baseline: &Baseline,
 ) -> Case {
+    let targets = targets.iter().filter(|target| target.server(way).is_some());
+    let targets: Vec<&Target> = targets.collect();
     let rows = targets
         .iter()
         .map(|target| Row::new(target.name, Vec::new(), None));
@@ -103,7 +121,7 @@ async fn measure(
             if rows[at].failed.is_some() {
                 continue;
             }
-            match sample(&targets[at], load, path, time, baseline).await {
+            match sample(targets[at], (way, path, load), time, baseline).await {
                 Ok(sample) => rows[at].rounds.push(sample),
                 Err(error) => {
                     eprintln!("{} failed: {error}", name_of(targets[at].name));
@@ -125,12 +143,12 @@ async fn measure(
 /// Offers the load to one target, and measures what it takes.
 async fn sample(
     target: &Target,
-    load: Load,
-    path: &str,
+    (way, path, load): (Way, &str, Load),
     time: Duration,
     baseline: &Baseline,
 ) -> Result<Sample, String> {
-    let processes = target.processes(baseline);
+    let server = target.server(way).ok_or("it does not speak HTTP/2")?;
+    let processes = target.processes(way, baseline);
     let (before, began) = (Cpu::of(&processes), Instant::now());
     let mut rss = rss_kib(&processes);
     let look = async {
@@ -140,7 +158,7 @@ async fn sample(
         }
     };
     let measured = tokio::select! {
-        measured = load.offer(target.server, path, time, &baseline.folder) => measured?,
+        measured = load.offer(server, path, time, &baseline.folder) => measured?,
         () = look => return Err("memory is read no longer".to_owned()),
     };
     let spent_us = Cpu::of(&processes).since(&before, clock_ticks_per_second());

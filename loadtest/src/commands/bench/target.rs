@@ -51,14 +51,30 @@ pub struct Baseline {
 pub struct Target {
     pub name: TargetName,
     pub version: String,
-    pub server: SocketAddr,
+    /// Address of clients of HTTP/1.
+    server: SocketAddr,
     kind: Kind,
+}
+
+/// A way of requests to the app.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// Clients and the app speak HTTP/1.1.
+    Http1,
+    /// Clients speak HTTP/2 without TLS, the app HTTP/1.1.
+    H2c,
+    /// Both speak HTTP/2 without TLS.
+    H2cApp,
 }
 
 #[derive(Debug)]
 enum Kind {
     Proxy(Box<Proxy>),
-    Handoff(Box<Sidecar>),
+    Handoff {
+        sidecar: Box<Sidecar>,
+        /// One whose app speaks HTTP/2.
+        h2c: Option<Box<Sidecar>>,
+    },
 }
 
 /// A handoff whose app is the backend.
@@ -108,15 +124,23 @@ impl Baseline {
         target.wait_until_answering().await
     }
 
-    /// Starts a target in front of `backend`.
-    pub async fn start(&self, name: TargetName, backend: SocketAddr) -> Result<Target, String> {
+    /// Starts a target in front of the backend `direct`, which is to be asked in these ways.
+    pub async fn start(
+        &self,
+        name: TargetName,
+        direct: &Target,
+        ways: &[Way],
+    ) -> Result<Target, String> {
         let Some(fixture) = rivals::fixture(name) else {
-            return self.start_handoff(name).await;
+            return self.start_handoff(name, ways.contains(&Way::H2cApp)).await;
         };
         let program = fixture.find()?;
         let folder = self.folder.join(name_of(name));
         let mut places = Places::find(folder).map_err(|error| error.to_string())?;
-        places.backend = backend.port();
+        places.backend = direct.server.port();
+        if let Some(server) = direct.server(Way::H2cApp) {
+            places.h2c_backend = server.port();
+        }
         let log = places.folder.join("output.log");
         let explain = |error: String| match last_lines(&log, 1).pop() {
             Some(line) => format!("{error}; its last line: {line}"),
@@ -136,7 +160,7 @@ impl Baseline {
         target.wait_until_answering().await.map_err(explain)
     }
 
-    async fn start_handoff(&self, name: TargetName) -> Result<Target, String> {
+    async fn start_handoff(&self, name: TargetName, has_h2c: bool) -> Result<Target, String> {
         let admin = free_address().await.map_err(|error| error.to_string())?;
         let is_counting = name == TargetName::HandoffMetrics;
         let settings = if is_counting {
@@ -144,7 +168,14 @@ impl Baseline {
         } else {
             String::new()
         };
-        let sidecar = self.sidecar(&name_of(name), &settings).await?;
+        let folder = name_of(name);
+        let sidecar = self.sidecar(&folder, &settings).await?;
+        let h2c = if has_h2c {
+            let (folder, settings) = (format!("{folder}-h2c"), "app-protocol = \"h2c\"\n");
+            Some(Box::new(self.sidecar(&folder, settings).await?))
+        } else {
+            None
+        };
         if is_counting {
             let metrics = get(admin, "/metrics")
                 .await
@@ -161,7 +192,10 @@ impl Baseline {
             name,
             version,
             server: sidecar.server(),
-            kind: Kind::Handoff(Box::new(sidecar)),
+            kind: Kind::Handoff {
+                sidecar: Box::new(sidecar),
+                h2c,
+            },
         };
         target.wait_until_answering().await
     }
@@ -184,6 +218,12 @@ impl Baseline {
             "{port}".into(),
             self.backend.clone().into(),
             own.join("backend.template").into(),
+            if settings.contains("h2c") {
+                "h2c"
+            } else {
+                "http1"
+            }
+            .into(),
         ];
         let log = folder.join("output.log");
         let handoff = Handoff::start(&[], binary, site, &first, &command, &folder, &log).await;
@@ -207,11 +247,37 @@ fn release(folder: &Path, number: u32) -> io::Result<Release> {
 // === impl Target ===
 
 impl Target {
+    /// Returns its address for requests of this way; none if it was not set up for it.
+    pub fn server(&self, way: Way) -> Option<SocketAddr> {
+        let port = |port: u16| SocketAddr::new(self.server.ip(), port);
+        match (&self.kind, way) {
+            (_, Way::Http1) | (Kind::Handoff { .. }, Way::H2c) => Some(self.server),
+            (Kind::Handoff { h2c, .. }, Way::H2cApp) => Some(h2c.as_ref()?.server()),
+            (Kind::Proxy(proxy), Way::H2c | Way::H2cApp) => match self.name {
+                TargetName::Nginx | TargetName::Haproxy | TargetName::Caddy if way == Way::H2c => {
+                    Some(port(proxy.places.blue))
+                }
+                TargetName::Direct
+                | TargetName::Nginx
+                | TargetName::Haproxy
+                | TargetName::Caddy => Some(port(proxy.places.green)),
+                TargetName::Relay
+                | TargetName::Pingora
+                | TargetName::KamalProxy
+                | TargetName::Handoff
+                | TargetName::HandoffMetrics => None,
+            },
+        }
+    }
+
     /// Returns the processes of the proxy, without those of the backend.
-    pub fn processes(&self, baseline: &Baseline) -> Vec<u32> {
+    pub fn processes(&self, way: Way, baseline: &Baseline) -> Vec<u32> {
         let root = match &self.kind {
             Kind::Proxy(proxy) => proxy.pid(),
-            Kind::Handoff(sidecar) => sidecar.handoff.pid(),
+            Kind::Handoff { sidecar, h2c } => {
+                let of_way = h2c.as_ref().filter(|_| way == Way::H2cApp);
+                of_way.unwrap_or(sidecar).handoff.pid()
+            }
         };
         let family = root.map(|root| usage::family(root, &baseline.backend));
         family.unwrap_or_default()
@@ -219,12 +285,18 @@ impl Target {
 
     /// Ends the target.
     pub async fn stop(self) {
-        let stopped = match self.kind {
-            Kind::Proxy(mut proxy) => proxy.stop().await,
-            Kind::Handoff(mut sidecar) => sidecar.handoff.stop().await,
-        };
-        if let Err(error) = stopped {
-            eprintln!("loadtest: failed to {error}");
+        match self.kind {
+            Kind::Proxy(mut proxy) => {
+                if let Err(error) = proxy.stop().await {
+                    eprintln!("loadtest: failed to {error}");
+                }
+            }
+            Kind::Handoff { sidecar, h2c } => {
+                sidecar.stop().await;
+                if let Some(h2c) = h2c {
+                    h2c.stop().await;
+                }
+            }
         }
     }
 
@@ -237,7 +309,7 @@ impl Target {
             };
             let running = match &mut self.kind {
                 Kind::Proxy(proxy) => proxy.check_running(),
-                Kind::Handoff(_) => Ok(()),
+                Kind::Handoff { .. } => Ok(()),
             };
             if running.is_err() || Instant::now() > deadline {
                 let ended = running.err().map(|error| format!("; failed to {error}"));

@@ -17,6 +17,9 @@ pub enum Load {
     Kept { connections: usize },
     /// Maximum number of requests on a new connection each, with ab.
     New { connections: usize },
+    /// Maximum number of requests on this many streams at a time of each connection of HTTP/2, with
+    /// h2load.
+    Streams { connections: usize, streams: usize },
     /// Requests at a rate on kept connections, with h2load.
     Paced { connections: usize, per_second: f64 },
 }
@@ -35,6 +38,7 @@ impl Load {
         match self {
             Self::Kept { connections }
             | Self::New { connections }
+            | Self::Streams { connections, .. }
             | Self::Paced { connections, .. } => connections,
         }
     }
@@ -42,7 +46,7 @@ impl Load {
     /// Returns the rate, if there is one.
     pub fn per_second(self) -> Option<f64> {
         match self {
-            Self::Kept { .. } | Self::New { .. } => None,
+            Self::Kept { .. } | Self::New { .. } | Self::Streams { .. } => None,
             Self::Paced { per_second, .. } => Some(per_second),
         }
     }
@@ -70,40 +74,47 @@ impl Load {
                 let arguments = ["-q", "-r", "-c", &count, "-t", &time, "-n", most, &url];
                 parse_ab(&run("ab", &arguments).await?)
             }
+            Self::Streams { streams, .. } => {
+                let streams = streams.to_string();
+                let arguments = [
+                    "-c",
+                    &count,
+                    "-m",
+                    &streams,
+                    "-D",
+                    &seconds.to_string(),
+                    &url,
+                ];
+                logged(&arguments, folder).await
+            }
             Self::Paced {
                 connections,
                 per_second,
             } => {
-                let log = folder.join("h2load.log");
-                // It appends.
-                let _ = std::fs::remove_file(&log);
                 let rate = format!("{:.3}", per_second / connections as f64);
-                let (time, file) = (seconds.to_string(), log.display().to_string());
-                let arguments = [
-                    "--h1",
-                    "-t",
-                    "1",
-                    "-c",
-                    &count,
-                    "--rps",
-                    &rate,
-                    "-D",
-                    &time,
-                    "--log-file",
-                    &file,
-                    &url,
-                ];
-                let requests = parse_h2load(&run("h2load", &arguments).await?)?;
-                let log = std::fs::read_to_string(&log).map_err(|error| error.to_string())?;
-                let (p50_ms, p99_ms) = parse_log(&log).ok_or("h2load has logged no request")?;
-                Ok(Measured {
-                    requests,
-                    p50_ms,
-                    p99_ms,
-                })
+                let time = seconds.to_string();
+                let arguments = ["--h1", "-c", &count, "--rps", &rate, "-D", &time, &url];
+                logged(&arguments, folder).await
             }
         }
     }
+}
+
+/// Runs h2load, which logs each request to a file in `folder`.
+async fn logged(arguments: &[&str], folder: &Path) -> Result<Measured, String> {
+    let log = folder.join("h2load.log");
+    // It appends.
+    let _ = std::fs::remove_file(&log);
+    let file = log.display().to_string();
+    let arguments = [&["-t", "1", "--log-file", &file], arguments].concat();
+    let requests = parse_h2load(&run("h2load", &arguments).await?)?;
+    let log = std::fs::read_to_string(&log).map_err(|error| error.to_string())?;
+    let (p50_ms, p99_ms) = parse_log(&log).ok_or("h2load has logged no request")?;
+    Ok(Measured {
+        requests,
+        p50_ms,
+        p99_ms,
+    })
 }
 
 /// Sends a number of requests on kept connections.

@@ -22,6 +22,7 @@ use crate::deploy::handoff::Handoff;
 use crate::deploy::release::{self, Release};
 use crate::deploy::restart::Restart;
 use crate::deploy::site::Site;
+use crate::generator::mix::Clients;
 use crate::host::binaries;
 use crate::host::install::{self, first_line};
 use crate::host::system::System;
@@ -178,7 +179,11 @@ impl Baseline<'_> {
             (None, _, _) => {
                 let command = ["-port", "{port}"].map(Into::into);
                 let handoff = &self.handoff;
-                let options = if spec.has_visits { STAYING } else { &[] };
+                let options = if spec.clients == Clients::Visits {
+                    STAYING
+                } else {
+                    &[]
+                };
                 let start =
                     Handoff::start(options, handoff, site()?, first, &command, &folder, &log);
                 session::hold(start, &plan).await?
@@ -193,7 +198,11 @@ impl Baseline<'_> {
             title: name.title().to_owned(),
             swaps: options.swaps,
             swap_every_ms: Some(millis(options.swap_every)),
-            has_visits: options.sessions,
+            clients: if options.sessions {
+                Clients::Visits
+            } else {
+                Clients::Http1
+            },
             deploy_by: (name == ContenderName::Handoff).then_some(DeployBy::Pointer),
             ..PartSpec::new(&name_of(name), options.rate, options.connections)
         }

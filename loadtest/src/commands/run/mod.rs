@@ -10,7 +10,7 @@ use super::{CommandError, Outputs, create_scratch, publish, runtime};
 use crate::cli::run::Options;
 use crate::deploy::hook::Hook;
 use crate::deploy::release::Release;
-use crate::generator::mix::Mix;
+use crate::generator::mix::{Clients, Mix};
 use crate::host::revision;
 use crate::report::part::PartSpec;
 use crate::schedule::Pace;
@@ -35,6 +35,8 @@ async fn run_in(folder: &Path, options: &Options) -> Result<bool, CommandError> 
         ("--journal", options.journal.is_some()),
         ("--classes", options.classes),
         ("--visits", options.visits),
+        ("--http2", options.http2),
+        ("--grpc", options.grpc),
     ];
     let refused = for_sample_app
         .into_iter()
@@ -55,10 +57,8 @@ async fn run_in(folder: &Path, options: &Options) -> Result<bool, CommandError> 
     let spec = spec(options, &found, &url, releases.len(), at_most);
     let mix = if found.release.is_none() {
         Mix::Page
-    } else if options.visits {
-        Mix::Visits
-    } else if options.classes || options.journal.is_some() {
-        Mix::Classes
+    } else if has_classes(options) || options.journal.is_some() {
+        Mix::Classes(clients(options))
     } else {
         Mix::plain(options.rate, options.connections)
     };
@@ -87,6 +87,22 @@ async fn run_in(folder: &Path, options: &Options) -> Result<bool, CommandError> 
     publish(&[part], &outputs)
 }
 
+fn clients(options: &Options) -> Clients {
+    if options.grpc {
+        Clients::Grpc
+    } else if options.http2 {
+        Clients::Http2
+    } else if options.visits {
+        Clients::Visits
+    } else {
+        Clients::Http1
+    }
+}
+
+fn has_classes(options: &Options) -> bool {
+    options.classes || clients(options) != Clients::Http1
+}
+
 fn spec(
     options: &Options,
     found: &Found,
@@ -94,8 +110,11 @@ fn spec(
     swaps: usize,
     at_most: Option<Duration>,
 ) -> PartSpec {
-    let has_classes = options.classes || options.visits;
-    let load = match (found.release, options.journal.is_some(), has_classes) {
+    let load = match (
+        found.release,
+        options.journal.is_some(),
+        has_classes(options),
+    ) {
         (None, _, _) => ", any app: of answers only the status is checked",
         (Some(_), true, _) => ", every class of traffic, joined with the journal",
         (Some(_), false, true) => ", every class of traffic",
@@ -115,7 +134,7 @@ fn spec(
         swap_every_ms: Some(millis(options.swap_every)),
         names_releases: found.release.is_some(),
         has_journal: options.journal.is_some(),
-        has_visits: options.visits,
+        clients: clients(options),
         deploy: options.deploy.clone(),
         commit: options.journal.as_ref().and_then(|_| revision::commit()),
         ..PartSpec::new("server", options.rate, options.connections)

@@ -95,6 +95,9 @@ impl StreamUpload {
                 self.state = UploadState::Done;
                 self.stream.send_data(Bytes::new(), true)
             }
+            // A client may end its request with an empty frame. Not the last one here, an app counts it,
+            // and ends the connection after some, with the requests of all clients.
+            Some(Ok(data)) if data.is_empty() => return,
             Some(Ok(data)) => {
                 if !self.has_response {
                     self.kept.add(&data);

@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod files;
+mod grpc;
 mod journal;
 mod misbehaviour;
 mod running;
