@@ -26,7 +26,7 @@ pub use self::self_upgrade::{UpgradeEnd, UpgradeOrder};
 use self::timer::Timer;
 use self::trial::Trial;
 use super::instance::InstanceEvent;
-use super::lifecycle::{Action, Event, Lifecycle, Purpose};
+use super::lifecycle::{Action, Event, Lifecycle, LifecycleRecord, Purpose};
 use super::liveness::LivenessChange;
 use super::memory::Memory;
 use super::settings::SupervisorSettings;
@@ -116,6 +116,11 @@ pub struct Supervisor<L> {
     rest: Timer,
     pause: Timer,
     upgrade: SelfUpgrade,
+    /// The newest release, as an earlier process of this sidecar has left it: its next detection is no
+    /// deploy.
+    known: Option<ReleaseId>,
+    /// The record of the lifecycle that is kept for the next process.
+    kept: LifecycleRecord,
     messages: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
     /// End of the shutdown timeout.
@@ -185,6 +190,8 @@ impl<L: Launch> Supervisor<L> {
             upgrade: SelfUpgrade::default(),
             messages,
             inbox,
+            known: None,
+            kept: LifecycleRecord::default(),
             deadline: None,
         }
     }
@@ -217,6 +224,7 @@ impl<L: Launch> Supervisor<L> {
             self.publish();
             self.look_at_upgrade();
         }
+            self.renew_record();
     }
 
     /// Returns the maximum time from one status to the next.

@@ -42,6 +42,15 @@ pub(super) struct SelfUpgrade {
     is_ordered: bool,
 }
 
+// === impl SelfUpgrade ===
+
+impl SelfUpgrade {
+    /// Returns true with an anchor.
+    pub(super) fn is_possible(&self) -> bool {
+        self.orders.is_some()
+    }
+}
+
 impl<L: Launch> Supervisor<L> {
     /// Sends orders to let another process go on there.
     pub fn set_upgrades(&mut self, orders: mpsc::UnboundedSender<UpgradeOrder>) {
@@ -70,7 +79,10 @@ impl<L: Launch> Supervisor<L> {
         else {
             return;
         };
-        let busy_with = self.journal.published().busy_with();
+        let busy_with = self.journal.published().busy_with().or_else(|| {
+            let has_command = self.lifecycle.has_command_to_retry();
+            has_command.then(|| "a restart or a rollback is to be tried again".to_owned())
+        });
         if let Some(reason) = busy_with {
             if Instant::now() >= *until {
                 self.upgrade.requested = None;
