@@ -47,11 +47,11 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use crate::os::inherit;
 
 pub(super) use os::AnchoredChild;
-#[cfg(windows)]
-pub use os::run;
 pub use os::{Anchor, LeavingProcesses, Replacement, is_to_anchor};
 #[cfg(unix)]
-pub use role::run;
+pub use role::{become_anchor, is_anchor, run};
+#[cfg(windows)]
+pub use os::{become_anchor, is_anchor, run};
 
 /// The state that one proxy process leaves to the next.
 #[derive(Debug, Default)]

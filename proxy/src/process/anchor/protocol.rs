@@ -27,6 +27,9 @@ pub(super) const PROTOCOL: u32 = 2;
 /// Variable with the number of the descriptor that leads to the anchor.
 pub(super) const LINK: &str = "HANDOFF_ANCHOR_LINK";
 
+/// Variable with the process id of the anchor, in the anchor itself.
+pub(super) const ROLE: &str = "HANDOFF_ANCHOR_PID";
+
 /// Name under which the public port is kept.
 pub(super) const LISTENER: &str = "listener";
 /// Name of the processes that have been replaced.

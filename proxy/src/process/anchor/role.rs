@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
@@ -14,10 +14,13 @@ use tokio::time::{Instant, sleep};
 
 use super::LastUpgrade;
 use super::kept::{Beginning, Kept};
-use super::protocol::Request;
+use super::protocol::{ROLE, Request};
 use super::proxy::{Proxy, ProxyEvent};
 use super::upgrade::{Progress, Upgrade};
 use crate::os::signal::reset;
+
+/// The very file that this process runs, also if it has been replaced: proc_pid_exe(5).
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Maximum number of crashes of proxy processes within [`CRASH_PERIOD`]. Beyond it the anchor ends,
 /// and whatever supervises handoff takes over.
@@ -52,12 +55,36 @@ struct AnchorRole {
     has_served: bool,
 }
 
+/// Returns true if this process is the anchor, and has nothing else in its memory.
+#[must_use]
+pub fn is_anchor() -> bool {
+    let pid = std::env::var(ROLE).ok().and_then(|pid| pid.parse().ok());
+    pid == Some(std::process::id())
+}
+
+/// Starts the program of this process anew as the anchor, with the same process id and arguments: what the
+/// command line has taken of memory stays behind. Returns only if that fails.
+pub fn become_anchor() {
+    let mut words = std::env::args_os();
+    let mut command = std::process::Command::new(OWN_PROGRAM);
+    if let Some(name) = words.next() {
+        command.arg0(name);
+    }
+    command
+        .args(words)
+        .env(ROLE, std::process::id().to_string());
+    // Without it the anchor is larger, and does the same.
+    drop(command.exec());
+}
+
 /// Runs the anchor to its end, and returns the exit code.
 ///
 /// # Errors
 /// The proxy process cannot be started, or crashes again and again.
 pub fn run() -> io::Result<u8> {
     reset();
+    // The kernel has named it after the link of its program: `exe`. Without it, people wonder.
+    let _ = std::fs::write("/proc/self/comm", "handoff");
     // Children are watched by it (Linux 5.3).
     pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
     // One thread, which lives as long as the process: children end with the thread that started them.
@@ -71,8 +98,7 @@ async fn keep() -> io::Result<u8> {
     let mut signals = listen()?;
     let mut anchor = AnchorRole {
         kept: Kept::passed()?,
-        // The very file that this process runs, also if it has been replaced.
-        proxy: Proxy::start(Path::new("/proc/self/exe"))?,
+        proxy: Proxy::start(Path::new(OWN_PROGRAM))?,
         upgrade: None,
         crashes: RecentCrashes::default(),
         is_ending: false,
@@ -222,7 +248,7 @@ impl AnchorRole {
     fn program(&self) -> PathBuf {
         match &self.kept.program {
             Some(program) => format!("/proc/self/fd/{}", program.as_raw_fd()).into(),
-            None => "/proc/self/exe".into(),
+            None => OWN_PROGRAM.into(),
         }
     }
 }

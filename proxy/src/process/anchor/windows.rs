@@ -32,6 +32,15 @@ pub fn is_to_anchor(_: bool) -> bool {
     false
 }
 
+/// Returns false.
+#[must_use]
+pub fn is_anchor() -> bool {
+    false
+}
+
+/// Does nothing.
+pub fn become_anchor() {}
+
 /// Refuses to run.
 ///
 /// # Errors
