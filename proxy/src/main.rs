@@ -131,7 +131,7 @@ fn serve(run: Run, anchor: Option<anchor::Anchor>) -> Result<(), Failure> {
             admin: inherited.admin.take(),
             crash: inherited.crash.take(),
             crashes: inherited.crashes,
-            upgrade: inherited.upgrade.take(),
+            upgrades: std::mem::take(&mut inherited.upgrades),
             is_upgrade: inherited.is_upgrade,
             leaving: std::mem::take(&mut inherited.leaving),
         };

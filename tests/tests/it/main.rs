@@ -105,6 +105,8 @@ mod rollback;
 mod rollout;
 mod sample_app;
 mod self_upgrade;
+mod self_upgrade_crashes;
+mod self_upgrade_reports;
 mod sessions;
 mod shutdown;
 mod siblings;

@@ -22,7 +22,7 @@ use self::instances::Instances;
 use self::journal::{Cause, StatusJournal};
 use self::releases::{Accepted, Releases};
 use self::self_upgrade::SelfUpgrade;
-pub use self::self_upgrade::{UpgradeEnd, UpgradeOrder};
+pub use self::self_upgrade::{UpgradeEnd, UpgradeOrder, UpgradeRequester, own_program};
 use self::timer::Timer;
 use self::trial::Trial;
 use super::instance::InstanceEvent;
@@ -141,6 +141,8 @@ enum Message {
     Liveness(Generation, LivenessChange),
     Lifecycle(Event),
     NotUpgraded(UpgradeEnd),
+    /// No command asks for an upgrade, but this.
+    UpgradeRequested(&'static str),
 }
 
 // === impl Supervisor ===
@@ -188,10 +190,10 @@ impl<L: Launch> Supervisor<L> {
             rest: Timer::default(),
             pause: Timer::default(),
             upgrade: SelfUpgrade::default(),
-            messages,
-            inbox,
             known: None,
             kept: LifecycleRecord::default(),
+            messages,
+            inbox,
             deadline: None,
         }
     }
@@ -222,9 +224,9 @@ impl<L: Launch> Supervisor<L> {
             self.renew();
             self.look_at_unanswered();
             self.publish();
+            self.renew_record();
             self.look_at_upgrade();
         }
-            self.renew_record();
     }
 
     /// Returns the maximum time from one status to the next.
@@ -254,6 +256,7 @@ impl<L: Launch> Supervisor<L> {
             Message::Liveness(generation, change) => self.handle_liveness(generation, change),
             Message::Lifecycle(event) => self.on(event),
             Message::NotUpgraded(end) => self.not_upgraded(end),
+            Message::UpgradeRequested(by) => self.request_upgrade(by),
         }
     }
 

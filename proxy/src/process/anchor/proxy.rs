@@ -115,6 +115,13 @@ impl Proxy {
         }
     }
 
+    /// Tells it that it is the one that serves.
+    pub(super) fn confirm(&mut self) {
+        if let Err(error) = self.link.get_ref().send(&Reply::Confirmed, &[]) {
+            self.unlink(&error);
+        }
+    }
+
     /// Sends it a signal. It may have ended a moment ago.
     pub(super) fn signal(&self, signal: Signal) {
         send_signal(&self.child, signal);

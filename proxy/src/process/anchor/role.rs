@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep};
 
-use super::LastUpgrade;
+use super::UpgradeRecord;
 use super::kept::{Beginning, Kept};
 use super::protocol::{ROLE, Request};
 use super::proxy::{Proxy, ProxyEvent};
@@ -112,6 +112,8 @@ async fn keep() -> io::Result<u8> {
             ..
         } = &mut anchor;
         tokio::select! {
+            // What the old process has asked to keep is kept before it stands still.
+            biased;
             Some(signal) = signals.recv() => anchor.forward(signal).await,
             event = proxy.next() => match event? {
                 ProxyEvent::Asks(request, descriptors) => anchor.handle(request, descriptors),
@@ -163,7 +165,7 @@ impl AnchorRole {
                     self.proxy.welcome(&self.kept, Beginning::Alone);
                 }
             }
-            Request::Serving => self.begin_service(descriptors.pop()),
+            Request::Serving { .. } => self.begin_service(descriptors.pop()),
             Request::Upgrade { program, serial } => {
                 if let (Some(socket), None) = (descriptors.pop(), &self.upgrade) {
                     let record = self.record_of(serial);
@@ -186,18 +188,18 @@ impl AnchorRole {
     /// Notes that the proxy process serves: its program is the one that follows a crash.
     fn begin_service(&mut self, program: Option<OwnedFd>) {
         self.has_served = true;
+        self.proxy.confirm();
         self.kept.program = program.or_else(|| self.kept.program.take());
     }
 
-    /// Returns the record of an upgrade that succeeds.
-    fn record_of(&self, serial: u64) -> LastUpgrade {
-        let before = self.kept.upgrade.as_ref().map_or(0, |last| last.count);
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        LastUpgrade {
-            count: before + 1,
+    /// Returns the record of an upgrade that begins.
+    fn record_of(&self, serial: u64) -> UpgradeRecord {
+        UpgradeRecord {
+            count: self.kept.upgrades.last().map_or(0, |last| last.count) + 1,
             from: self.proxy.version.clone().unwrap_or_default(),
             serial,
-            at_ms: u64::try_from(now.as_millis()).unwrap_or_default(),
+            at_ms: now_ms(),
+            ..UpgradeRecord::default()
         }
     }
 
@@ -264,6 +266,12 @@ impl RecentCrashes {
         crashes.push(Instant::now());
         u32::try_from(before).ok().filter(|_| before < MAX_CRASHES)
     }
+}
+
+/// Returns the time in milliseconds since the Unix epoch.
+fn now_ms() -> u64 {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or_default()
 }
 
 /// Waits for a signal that asks for the end.

@@ -100,7 +100,7 @@ impl Anchor {
         match self.0 {}
     }
 
-    pub fn report_serving(&self) -> io::Result<()> {
+    pub fn report_serving(&self, _: Option<u64>) -> io::Result<()> {
         match self.0 {}
     }
 
@@ -121,7 +121,7 @@ impl Replacement {
         match self.0 {}
     }
 
-    pub fn report_still(&self) -> io::Result<()> {
+    pub fn report_still(&self, _: usize) -> io::Result<()> {
         match self.0 {}
     }
 
