@@ -106,6 +106,8 @@ mod rollout;
 mod sample_app;
 mod self_upgrade;
 mod self_upgrade_crashes;
+mod self_upgrade_deploys;
+mod self_upgrade_http2;
 mod self_upgrade_reports;
 mod sessions;
 mod shutdown;
