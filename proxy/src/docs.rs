@@ -151,6 +151,8 @@ pages! {
         "decisions/0183-a-flood-is-bytes-without-a-request",
         "decisions/0184-a-calls-deadline-is-not-the-apps-fault",
         "decisions/0185-a-websocket-is-an-upgrade-inside",
+        "decisions/0186-the-next-process-remembers-crashes",
+        "decisions/0187-the-anchor-is-started-without-a-command-line",
         "decisions/0190-an-anchor-keeps-what-survives-a-crash",
         "decisions/0191-the-cookie-of-sessions-goes-on-to-the-app",
         "decisions/0200-a-session-holds-its-upstream",

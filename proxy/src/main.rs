@@ -31,6 +31,9 @@ const HELPER_LIFETIME: Duration = Duration::from_secs(5);
 struct Failure(u8, String);
 
 fn main() -> ExitCode {
+    if anchor::is_anchor() {
+        return keep_anchor();
+    }
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(ParseError::CommandLine(error)) => error.exit(),
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Subcommands::Run(run) if anchor::is_to_anchor(run.anchor.anchor == Switch::On) => {
+            anchor::become_anchor();
             keep_anchor()
         }
         Subcommands::Run(run) => exit_code(self::run(*run)),
@@ -127,7 +131,7 @@ fn serve(run: Run, anchor: Option<anchor::Anchor>) -> Result<(), Failure> {
             admin: inherited.admin.take(),
             crash: inherited.crash.take(),
             crashes: inherited.crashes,
-            upgrade: inherited.upgrade.take(),
+            upgrades: std::mem::take(&mut inherited.upgrades),
             is_upgrade: inherited.is_upgrade,
             leaving: std::mem::take(&mut inherited.leaving),
         };

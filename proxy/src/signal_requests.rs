@@ -2,13 +2,18 @@
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::control_plane::supervisor::UpgradeRequester;
 use crate::control_plane::watcher::Reloader;
 use crate::os::service_manager::{ServiceNotification, notify};
 use crate::os::signal::SignalRequest;
 use crate::telemetry::reopen_log_files;
 
 /// Does what signals ask for, until the process ends.
-pub async fn serve(mut requests: UnboundedReceiver<SignalRequest>, reloader: Reloader) {
+pub async fn serve(
+    mut requests: UnboundedReceiver<SignalRequest>,
+    reloader: Reloader,
+    upgrade: UpgradeRequester,
+) {
     while let Some(request) = requests.recv().await {
         match request {
             SignalRequest::Reload => {
@@ -20,6 +25,7 @@ pub async fn serve(mut requests: UnboundedReceiver<SignalRequest>, reloader: Rel
                 reloader.reload().await;
                 notify(ServiceNotification::Ready);
             }
+            SignalRequest::Upgrade => upgrade.request("SIGUSR2"),
             SignalRequest::ReopenLogs => {
                 reopen_log_files();
                 tracing::info!(

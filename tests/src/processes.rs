@@ -26,6 +26,33 @@ pub fn is_reaped(pid: u32) -> bool {
     !Path::new(&format!("/proc/{pid}")).exists()
 }
 
+/// Returns whether a process is halted, by `SIGSTOP`.
+pub fn is_halted(pid: u32) -> bool {
+    ProcessStat::read(pid).is_some_and(|stat| stat.state == 'T')
+}
+
+/// The living children of a process.
+pub fn children(parent: u32) -> Vec<u32> {
+    let is_child = |pid: &u32| ProcessStat::read(*pid).is_some_and(|stat| stat.parent == parent);
+    let mut pids = living();
+    pids.retain(is_child);
+    pids
+}
+
+/// Returns the number of connections to a port that a process has accepted and not closed.
+pub fn connections(pid: u32, port: u16) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").expect("the sockets");
+    let suffix = format!(":{port:04X}");
+    let accepted = table.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // proc_net_tcp(5): state 0A listens.
+        let is_accepted = fields.get(1)?.ends_with(&suffix) && fields.get(3) != Some(&"0A");
+        is_accepted.then(|| fields.get(9)?.parse::<u64>().ok())?
+    });
+    let own: Vec<u64> = procfs::sockets(pid).expect("its sockets").collect();
+    accepted.filter(|inode| own.contains(inode)).count()
+}
+
 /// The living processes of a process group.
 pub fn group(group: u32) -> Vec<u32> {
     let is_in_group = |pid: &u32| ProcessStat::read(*pid).is_some_and(|stat| stat.group == group);

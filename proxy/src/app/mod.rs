@@ -15,13 +15,14 @@ use crate::control_plane::artifact::{Store, StoreSettings};
 use crate::control_plane::desired_file::DesiredFile;
 use crate::control_plane::memory::Memory;
 use crate::control_plane::siblings::Siblings;
-use crate::control_plane::status_file::{self, StatusWriter};
-use crate::control_plane::supervisor::{RestoredState, ShutdownCommand, Supervisor, UpgradeOrder};
+use crate::control_plane::status_file::StatusWriter;
+use crate::control_plane::supervisor::{
+    RestoredState, ShutdownCommand, Supervisor, UpgradeOrder, own_program,
+};
 use crate::control_plane::watcher::{Reloader, Watcher};
 use crate::data_plane::{DataPlane, ShutdownRequest, TrafficCounters};
 use crate::deployment::status::{Status, UnixMillis};
 use crate::observe::admin::{self, Admin};
-use crate::observe::{announcer, event_hook, systemd};
 use crate::os::files;
 use crate::os::service_manager::{ServiceNotification, notify};
 use crate::os::signal::SignalRequest;
@@ -33,13 +34,16 @@ use crate::signal_requests;
 mod anchored;
 mod error;
 mod first_launch;
+mod observers;
 mod port;
+mod program_file;
 mod replacement;
 
 pub use anchored::Anchored;
 pub use error::AppError;
 
 use first_launch::delay_first_launch;
+use observers::Observers;
 use replacement::{DrainLimits, Replaceable, Standstill};
 
 /// A sidecar that serves.
@@ -60,8 +64,8 @@ struct RunningSidecar {
 struct SupervisorChannels {
     shutdown: mpsc::UnboundedReceiver<ShutdownCommand>,
     signals: mpsc::UnboundedReceiver<SignalRequest>,
-    /// Present with an anchor.
-    upgrades: Option<mpsc::UnboundedSender<UpgradeOrder>>,
+    /// Present with an anchor, with the end of the process before if that has crashed.
+    upgrades: Option<(mpsc::UnboundedSender<UpgradeOrder>, Option<String>)>,
 }
 
 /// The reason for which a sidecar that serves does something else.
@@ -131,17 +135,17 @@ async fn start(
         DataPlane::start(listener, &router, &config.data_plane).map_err(AppError::Thread)?;
 
     let mut status = Status::new(Arc::clone(&sidecar), listen, (&config.watch.source).into());
-    if let Some(anchored) = &anchored {
+    if let Some(anchored) = &mut anchored {
         anchored.show(&mut status);
     }
     let admin = bind_admin(config.admin.take(), anchored.as_mut())?;
-    let (publisher, status_writer) = publish_status(
-        &mut config,
-        status_file,
-        status,
-        &router,
-        admin.zip(tallies),
-    )?;
+    let (publisher, observed) = first_status(&config, status, admin.as_ref());
+    let observers = Observers {
+        admin: admin.zip(tallies),
+        on_event: config.on_event.take(),
+        announcement: config.notify.take(),
+        upgrade: anchored.as_ref().and_then(Anchored::upgrade),
+    };
     log_start(&config, &sidecar, listen);
 
     let platform_request = config.data_plane.shutdown_request.clone();
@@ -153,7 +157,7 @@ async fn start(
     let channels = SupervisorChannels {
         shutdown: ordered,
         signals: requests,
-        upgrades: anchored.is_some().then_some(upgrades),
+        upgrades: anchored.as_ref().map(|it| (upgrades, it.crash_before())),
     };
     let (supervisor, watcher) = start_supervisor(
         config,
@@ -177,6 +181,8 @@ async fn start(
         })
     };
     let replaceable = anchored.map(begin).transpose().map_err(AppError::Anchor)?;
+    // Not before the anchor has made this process the one that serves.
+    let status_writer = observers.start(status_file, observed, &router)?;
     Ok(RunningSidecar {
         router,
         data_plane,
@@ -189,32 +195,18 @@ async fn start(
     })
 }
 
-/// Publishes the first status, and starts all that observes the status.
-fn publish_status(
-    config: &mut Config,
-    status_file: PathBuf,
+/// Completes the first status, and returns a publisher and a receiver of it.
+fn first_status(
+    config: &Config,
     mut status: Status,
-    router: &Arc<Router>,
-    admin: Option<(Admin, TrafficCounters)>,
-) -> Result<(watch::Sender<Status>, StatusWriter), AppError> {
+    admin: Option<&Admin>,
+) -> (watch::Sender<Status>, watch::Receiver<Status>) {
     status.command = Some(config.store.command.key());
     status.can_stage = config.supervisor.can_overlap;
     status.can_canary = config.supervisor.sessions.is_some();
     status.log_file = config.log.path_of(&status.sidecar);
-    status.admin = admin.as_ref().map(|(admin, _)| admin.address());
-    let (publisher, published) = watch::channel(status);
-    if let Some((admin, tallies)) = admin {
-        spawn_local(admin.serve(published.clone(), Arc::clone(router), tallies));
-    }
-    if let Some(command) = config.on_event.take() {
-        spawn_local(event_hook::notify(command, published.clone()));
-    }
-    let request = config.notify.take();
-    spawn_local(announcer::announce(request, published.clone()));
-    notify(ServiceNotification::Ready);
-    spawn_local(systemd::report(published.clone()));
-    let writer = status_file::publish(status_file, published).map_err(AppError::Thread)?;
-    Ok((publisher, writer))
+    status.admin = admin.map(Admin::address);
+    watch::channel(status)
 }
 
 fn log_start(config: &Config, sidecar: &str, listen: SocketAddr) {
@@ -238,6 +230,7 @@ fn start_supervisor(
     publisher: watch::Sender<Status>,
     channels: SupervisorChannels,
 ) -> Result<(JoinHandle<()>, Reloader), AppError> {
+    let upgrade_on_change = config.upgrade_on_change;
     let (store, past) = restore(config.store, &config.state, Arc::clone(&sidecar))?;
     let desired = DesiredFile::new(&config.state);
     let mut desired_at_start = DesiredFile::new(&config.state);
@@ -248,7 +241,6 @@ fn start_supervisor(
     let watcher = Watcher::start(sidecar, config.watch, store, desired, config.files, finder)
         .map_err(AppError::Thread)?;
     let reloader = watcher.reloader();
-    spawn_local(signal_requests::serve(channels.signals, reloader.clone()));
     let mut supervisor = Supervisor::new(
         config.supervisor,
         launcher,
@@ -257,9 +249,15 @@ fn start_supervisor(
         publisher,
         past,
     );
-    if let Some(upgrades) = channels.upgrades {
-        supervisor.set_upgrades(upgrades);
+    if let Some((upgrades, crash)) = channels.upgrades {
+        supervisor.set_upgrades(upgrades, crash);
     }
+    let requester = supervisor.upgrade_requester();
+    if upgrade_on_change {
+        spawn_local(program_file::watch(own_program(), requester.clone()));
+    }
+    let signals = channels.signals;
+    spawn_local(signal_requests::serve(signals, reloader.clone(), requester));
     supervisor.adopt(&mut desired_at_start);
     let running = spawn_local(supervisor.run(found, channels.shutdown));
     Ok((running, reloader))

@@ -155,8 +155,11 @@ impl RunningSidecar {
             let _ = under_way.replacement.report_busy();
             return Standstill::Over;
         };
+        let upstream = self.router.routed_upstream();
+        // Without this one and that of the router.
+        let in_flight = upstream.map_or(0, |it| Arc::strong_count(&it).saturating_sub(2));
         // An error shows in the next message.
-        let _ = under_way.replacement.report_still();
+        let _ = under_way.replacement.report_still(in_flight);
         match under_way.replacement.next().await {
             Ok(ReplacementOrder::Leave) => {
                 // The file belongs to the next process.

@@ -148,6 +148,15 @@ impl Sidecars {
         commands.collect::<BTreeSet<_>>().len() > 1
     }
 
+    /// Returns true if the process of a sidecar has certainly ended.
+    pub(super) fn is_gone(&self, sidecar: &str) -> bool {
+        let machine = self.machine.as_deref();
+        let mut known = self.known.values();
+        known.all(|known| {
+            *known.status.sidecar != *sidecar || known.is_here(machine) && is_gone(known.status.pid)
+        })
+    }
+
     /// Returns the sidecars that are alive and do not shut down.
     pub fn live(&self) -> impl Iterator<Item = &Status> {
         self.with_liveness()

@@ -8,9 +8,8 @@ use comfy_table::{Table, presets};
 use console::{Style, style};
 use serde_json::Value;
 
-use super::maintenance;
 use super::sidecars::Liveness;
-use super::{canary, count};
+use super::{canary, count, maintenance, upgrade};
 use crate::deployment::status::{
     DataLeft, Failure, Handoff, Outcome, Phase, Settling, Status, UnansweredRequests, UnixMillis,
 };
@@ -121,6 +120,7 @@ pub(super) fn sidecar(
         let release = &staged.release;
         let _ = writeln!(text, "  {release} awaits `handoff promote` for {left} more");
     }
+    text += &upgrade::row(status, |then| between(then, now));
     text += &ways_back(status, now);
     if let Some(problem) = status.last_failure.as_ref() {
         text += &failure(problem, now);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::Run;
+use crate::cli::run::Switch;
 use crate::control_plane::artifact::StoreSettings;
 use crate::control_plane::config_source::ConfigSource;
 use crate::control_plane::settings::SupervisorSettings;
@@ -68,6 +69,8 @@ pub struct Config {
     pub notify: Option<NotifyRequest>,
     /// The log.
     pub log: telemetry::LogSettings,
+    /// True if another content of the program's file is an upgrade of handoff.
+    pub upgrade_on_change: bool,
     /// The end of handoff.
     pub shutdown: ShutdownSettings,
     /// The files that are read again when they change.
@@ -125,6 +128,7 @@ impl Config {
             store: artifacts::store(run, &state, command, assets)?,
             files: Box::new(reload::ConfigFiles::new(run, pages)),
             first_launch_delay: platform.first_launch_delay(run),
+            upgrade_on_change: run.anchor.upgrade_on_change == Switch::On,
             shutdown: platform.shutdown(run),
             supervisor,
             former_state,

@@ -108,8 +108,15 @@ impl<'a> Platform<'a> {
         Some(folder.join("handoff-{sidecar}.log"))
     }
 
-    /// Refuses an anchor where there is none.
+    /// Refuses an anchor where there is none, and what needs one without it.
     pub(super) fn check_anchor(run: &Run) -> Result<(), ConfigError> {
+        if run.anchor.upgrade_on_change == Switch::On && run.anchor.anchor == Switch::Off {
+            return Err(ConfigError::Value {
+                key: "--upgrade-on-change".into(),
+                value: word(&run.anchor.upgrade_on_change),
+                expected: "off without --anchor on",
+            });
+        }
         if cfg!(windows) && run.anchor.anchor == Switch::On {
             return Err(ConfigError::Value {
                 key: "--anchor".into(),

@@ -19,6 +19,9 @@ pub struct AnchoredStatus {
     /// The last time that this was done.
     #[serde(default)]
     pub last_upgrade: Option<UpgradeStatus>,
+    /// The last times that this was done, the oldest first.
+    #[serde(default)]
+    pub upgrade_history: Vec<UpgradeStatus>,
 }
 
 /// An upgrade of handoff that was carried out.
@@ -26,8 +29,18 @@ pub struct AnchoredStatus {
 pub struct UpgradeStatus {
     /// Version before.
     pub from: String,
-    /// Time of it.
+    /// Version since.
+    #[serde(default)]
+    pub to: String,
+    /// Time at which the new process was started.
     pub at_ms: UnixMillis,
+    /// Time from then until it served, in milliseconds.
+    #[serde(default)]
+    pub took_ms: u64,
+    /// Number of requests and tunnels that were in flight when the process before stood still: it has
+    /// served them to their end.
+    #[serde(default)]
+    pub in_flight: usize,
     /// Number of the command in `desired.json`.
     pub serial: u64,
 }

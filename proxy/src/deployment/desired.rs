@@ -199,10 +199,7 @@ impl Desired {
     /// Returns the commands that a sidecar does not execute if it finds them at its start.
     pub(crate) fn commands_of_before(&self) -> Vec<NumberedCommand> {
         let (mut commands, _) = self.commands_since(Some(&Self::default()), SystemTime::now());
-        // The next process of an upgrade finds that at its start.
-        let goes_on = |it: &ControlCommand| {
-            matches!(it, ControlCommand::Stage(_) | ControlCommand::Upgrade(_))
-        };
+        let goes_on = |it: &ControlCommand| matches!(it, ControlCommand::Stage(_));
         commands.retain(|it| !it.command.is_of_gate() && !goes_on(&it.command));
         commands
     }

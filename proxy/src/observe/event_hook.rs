@@ -4,23 +4,15 @@
 //! dropped, and the log says so. Nothing else waits for it.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::path::Path;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::io::AsyncWriteExt as _;
-use tokio::process::Command;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::deployment::status::{Failure, Handoff, Outcome, Status, UnixMillis};
-use crate::os::inherit;
-use crate::process::command::keep_own_settings;
-use crate::process::program::{self, SearchPath};
-use crate::process::variables::Variables;
+use super::hook_command::run;
+use crate::deployment::status::{Failure, Handoff, Outcome, Status, UnixMillis, UpgradeStatus};
 use crate::release::{Generation, ReleaseId};
 
 /// Maximum number of queued events.
@@ -71,6 +63,8 @@ enum EventKind {
     Unresponsive,
     /// An instance serves again after a crash, an alarm, or a time without answers that took so long.
     Recovered,
+    /// Another version of handoff goes on with the instance. It took that time to start.
+    Upgraded,
 }
 
 /// A detector of events in successive statuses, with what it has reported so far.
@@ -87,25 +81,13 @@ struct EventDetector {
     down_since: Option<UnixMillis>,
 }
 
-/// Returns the program that `command` runs. A mistake in it would otherwise be found only when the
-/// first event is lost.
-///
-/// # Errors
-/// There is no such program.
-pub fn program(command: &str) -> Result<String, String> {
-    let (name, _) = words(command, |path| Path::new(path).is_file());
-    let search_path = SearchPath {
-        folders: &program::path_variable(&Variables::default()),
-        workdir: Path::new(""),
-    };
-    match program::find(name.as_ref(), search_path) {
-        Ok(_) => Ok(name.to_owned()),
-        Err(missing) => Err(format!("{missing} (--on-event)")),
-    }
-}
-
-/// Runs `command` for each event until the supervisor ends.
-pub async fn notify(command: String, mut status: watch::Receiver<Status>) {
+/// Runs `command` for each event until the supervisor ends. This process may go on in place of another
+/// one, by this upgrade.
+pub async fn notify(
+    command: String,
+    mut status: watch::Receiver<Status>,
+    mut upgrade: Option<UpgradeStatus>,
+) {
     let (events, queued) = mpsc::channel(MAX_QUEUED);
     tokio::task::spawn_local(run_for_each(command, queued));
     let mut detector = EventDetector::default();
@@ -113,9 +95,11 @@ pub async fn notify(command: String, mut status: watch::Receiver<Status>) {
     let anchored = status.borrow().anchored.clone();
     let mut is_reported = anchored.is_some_and(|it| it.crashes + it.upgrades > 0);
     while status.changed().await.is_ok() {
-        let found = detector.new_events(&status.borrow_and_update());
+        let mut found = detector.new_events(&status.borrow_and_update());
         if std::mem::take(&mut is_reported) {
-            continue;
+            found.clear();
+            let upgrade = upgrade.take();
+            found.extend(upgrade.map(|it| HookEvent::of_upgrade(&status.borrow(), &it)));
         }
         for event in found {
             let kind = event.event;
@@ -152,40 +136,6 @@ async fn run_for_each(command: String, mut queued: mpsc::Receiver<HookEvent>) {
     }
 }
 
-async fn run(command: &str, event: &HookEvent) -> io::Result<()> {
-    let (program, args) = words(command, |path| Path::new(path).is_file());
-    let mut command = Command::new(program);
-    command
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true);
-    keep_own_settings(&mut command);
-    let mut child = inherit::with_spawn_lock(|| command.spawn())?;
-    if let Some(mut stdin) = child.stdin.take() {
-        let mut json = serde_json::to_vec(event)?;
-        json.push(b'\n');
-        // An error means that the command does not read it.
-        let _ = stdin.write_all(&json).await;
-    }
-    let status = child.wait().await?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(io::Error::other(status.to_string()))
-    }
-}
-
-/// Splits a command into its program and arguments. The path of a file may have blanks in it.
-fn words(command: &str, is_file: impl Fn(&str) -> bool) -> (&str, Vec<&str>) {
-    if is_file(command) {
-        return (command, Vec::new());
-    }
-    let mut words = command.split_whitespace();
-    (words.next().unwrap_or_default(), words.collect())
-}
-
 // === impl EventKind ===
 
 impl EventKind {
@@ -201,6 +151,7 @@ impl EventKind {
             Self::RolledBack => "rolled_back",
             Self::Unresponsive => "unresponsive",
             Self::Recovered => "recovered",
+            Self::Upgraded => "upgraded",
         }
     }
 }
@@ -238,6 +189,22 @@ impl HookEvent {
             ..Self::new(kind, status, failure.generation, &failure.reason)
         }
         .taking(since, Some(failure.at_ms))
+    }
+
+    fn of_upgrade(status: &Status, upgrade: &UpgradeStatus) -> Self {
+        let UpgradeStatus {
+            from,
+            to,
+            in_flight,
+            ..
+        } = upgrade;
+        let reason = format!("handoff {to} goes on in place of {from}, {in_flight} in flight");
+        let active = status.active.as_ref().map(|active| active.generation);
+        let generation = active.unwrap_or(Generation(0));
+        Self {
+            took_ms: Some(upgrade.took_ms),
+            ..Self::new(EventKind::Upgraded, status, generation, &reason)
+        }
     }
 
     /// Sets the duration of what began and ended then.
@@ -434,6 +401,7 @@ impl EventDetector {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::net::{Ipv4Addr, SocketAddr};
 
     use parking_lot::Mutex;
@@ -512,7 +480,7 @@ mod tests {
     /// Starts the hook, and refuses this number of releases at once.
     async fn refuse(command: &str, releases: u64) {
         let (publisher, published) = watch::channel(refused(0));
-        tokio::task::spawn_local(notify(command.to_owned(), published));
+        tokio::task::spawn_local(notify(command.to_owned(), published, None));
         tokio::task::yield_now().await;
         publisher.send_replace(refused(releases));
         tokio::task::yield_now().await;
@@ -686,24 +654,5 @@ mod tests {
         status.active = Some(serde_json::from_value(active).unwrap());
         assert_eq!(kinds(&status), [EventKind::Promoted, EventKind::Recovered]);
         assert_eq!(kinds(&status), []);
-    }
-
-    #[test]
-    fn a_program_that_is_not_there_is_named() {
-        let this = std::env::current_exe().unwrap().display().to_string();
-        assert_eq!(program(&this), Ok(this.clone()));
-        for missing in ["no-such-program --now", "./no-such-program"] {
-            let error = program(missing).unwrap_err();
-            assert!(error.contains("no-such-program"), "{error}");
-        }
-        assert!(program("").is_err());
-    }
-
-    #[test]
-    fn a_command_is_a_program_and_arguments() {
-        let is_file = |path: &str| path == "/opt/my tools/tell";
-        assert_eq!(words("/opt/my tools/tell", is_file).0, "/opt/my tools/tell");
-        let (program, args) = words("curl -s  https://x", is_file);
-        assert_eq!((program, args), ("curl", vec!["-s", "https://x"]));
     }
 }

@@ -4,4 +4,5 @@
 pub mod admin;
 pub mod announcer;
 pub mod event_hook;
+pub mod hook_command;
 pub mod systemd;

@@ -12,6 +12,8 @@ pub enum SignalRequest {
     Reload,
     /// SIGUSR1: open the log files again.
     ReopenLogs,
+    /// SIGUSR2: let the program in the file of this one go on.
+    Upgrade,
 }
 
 /// Takes back what the parent process has done to signals in this thread and those that it starts.
@@ -90,14 +92,14 @@ mod os {
         }
     }
 
-    const REQUESTS: [(i32, SignalRequest); 2] = [
+    const REQUESTS: [(i32, SignalRequest); 3] = [
         (libc::SIGHUP, SignalRequest::Reload),
         (libc::SIGUSR1, SignalRequest::ReopenLogs),
+        (libc::SIGUSR2, SignalRequest::Upgrade),
     ];
 
     /// Signals whose default action ends the process, although they are no request to end.
-    const NO_REQUESTS: [(&str, i32); 8] = [
-        ("SIGUSR2", libc::SIGUSR2),
+    const NO_REQUESTS: [(&str, i32); 7] = [
         ("SIGALRM", libc::SIGALRM),
         ("SIGVTALRM", libc::SIGVTALRM),
         ("SIGPROF", libc::SIGPROF),
@@ -139,7 +141,7 @@ mod os {
                         event = "signal_ignored",
                         signal = name,
                         "a signal that asks for nothing was ignored: SIGHUP reloads, SIGUSR1 opens \
-                         log files again, SIGTERM ends handoff"
+                         log files again, SIGUSR2 upgrades handoff, SIGTERM ends it"
                     );
                 }
             });

@@ -12,23 +12,23 @@ use tests::processes::{is_alive, signal};
 use tests::websocket::WebSocket;
 use tests::{Running, Site, Status, app, binaries, command, eventually, tools};
 
-fn anchored() -> Site {
+pub(crate) fn anchored() -> Site {
     Site::watching_a_pointer().with("--anchor", "on")
 }
 
-fn anchored_status(site: &Running) -> AnchoredStatus {
+pub(crate) fn anchored_status(site: &Running) -> AnchoredStatus {
     site.status().anchored.clone().expect("an anchor")
 }
 
 /// Returns the process id of the active instance's app.
-fn app_pid(status: &Status) -> u32 {
+pub(crate) fn app_pid(status: &Status) -> u32 {
     let active = status.active.as_ref().expect("an active one");
     active.pid.expect("its process")
 }
 
 /// Upgrades to the program that runs already, and returns the status after that.
 #[track_caller]
-fn upgrade(site: &Running) -> Status {
+pub(crate) fn upgrade(site: &Running) -> Status {
     let before = anchored_status(site);
     site.deployment().run_command("upgrade", &[]).with(0);
     let status = site.status();
@@ -265,7 +265,7 @@ fn a_version_that_hangs_before_it_has_read_its_configuration_is_refused() {
 
 #[test]
 fn a_version_that_hangs_before_it_serves_is_refused() {
-    let script = format!("{}\nexec sleep 1000", hello(2));
+    let script = format!("{}\nexec sleep 1000", hello(3));
     assert_refused(&script, "not served in time");
 }
 
@@ -273,7 +273,7 @@ fn a_version_that_hangs_before_it_serves_is_refused() {
 fn a_version_that_is_killed_before_it_serves_is_refused() {
     let script = format!(
         "{}\nhead -c 4 <&$HANDOFF_ANCHOR_LINK >/dev/null\nkill -9 $$",
-        hello(2)
+        hello(3)
     );
     assert_refused(&script, "signal: 9");
 }
@@ -296,7 +296,7 @@ fn a_crash_during_an_upgrade_ends_it() {
     }
     let folder = tempfile::tempdir().unwrap();
     let marker = folder.path().join("started");
-    for step in [String::new(), hello(2)] {
+    for step in [String::new(), hello(3)] {
         let _ = fs::remove_file(&marker);
         let text = format!("{step}\ntouch {}\nexec sleep 1000", marker.display());
         let program = script(folder.path(), &text);
@@ -306,7 +306,7 @@ fn a_crash_during_an_upgrade_ends_it() {
         command.arg("upgrade").arg(&program);
         command
             .args(site.deployment().place())
-            .args(["--timeout", "1s"]);
+            .args(["--timeout", "1h"]);
         let running = command::start(command);
         eventually(
             || "the new one runs".to_owned(),
@@ -318,9 +318,9 @@ fn a_crash_during_an_upgrade_ends_it() {
             anchored.is_some_and(|it| it.crashes == 1) && status.active.is_some()
         });
         assert_eq!(app_pid(&after), app_pid(&before));
+        running.end().with(1).saying(&["crashed (signal: 9"]);
         assert_eq!(site.get("/version").text(), "v1");
         upgrade(&site);
-        drop(running);
     }
 }
 

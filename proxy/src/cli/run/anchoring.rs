@@ -16,4 +16,12 @@ pub struct AnchorOptions {
     /// wait meanwhile. After more than five crashes within a minute all ends, and handoff with it.
     #[arg(long, value_enum, default_value = "off")]
     pub anchor: Switch,
+
+    /// Upgrade handoff when the file of its program has another content; needs --anchor on
+    ///
+    /// The file is looked at every two seconds, and has to stay the same between two looks. Whatever
+    /// prevents the upgrade, such as a version that does not accept the configuration, is in the log; the
+    /// next try follows the next change.
+    #[arg(long, value_enum, default_value = "off")]
+    pub upgrade_on_change: Switch,
 }

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::control_plane::artifact::{Store, StoreSettings};
 use crate::data_plane::Listener;
 use crate::deployment::DropFolder;
-use crate::observe::event_hook;
+use crate::observe::hook_command;
 use crate::os::files;
 use crate::os::listening::describe_refusal;
 use crate::os::terminal::printable;
@@ -105,7 +105,7 @@ fn findings(config: &Config, file: &Path, has_file: bool) -> Vec<Finding> {
         }
     }
     if let Some(command) = &config.on_event {
-        findings.push(finding("on event", event_hook::program(command)));
+        findings.push(finding("on event", hook_command::program(command)));
     }
     findings.push(finding("port", port(config)));
     if let Some(admin) = &config.admin {

@@ -67,8 +67,8 @@ impl ControlRun {
                     | ControlCommand::Pause(_)
                     | ControlCommand::Stage(_)
                     | ControlCommand::Promote
-                    | ControlCommand::Abort
-                    | ControlCommand::Upgrade(_) => "there is nothing to do",
+                    | ControlCommand::Abort => "there is nothing to do",
+                    ControlCommand::Upgrade(_) => "there is nothing to upgrade",
                 };
                 return format!("no sidecar runs (none is alive in {state:?}; {ELSEWHERE}): {end}");
             }

@@ -1,9 +1,79 @@
 //! Instances that an earlier process of the sidecar left.
 
-use super::{Active, Instance, Lifecycle, Serving};
+use std::collections::BTreeMap;
+
+use super::{Action, Active, GaveWay, Incoming, Instance, Lifecycle, Purpose, Serving};
 use crate::release::{Generation, ReleaseId};
 
+/// The part of the state of a lifecycle at rest that is told neither by the memory, nor by the active
+/// instance, nor by what is deployed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct LifecycleRecord {
+    /// The newest artifact, unless it is on its way to serve: then it is detected anew.
+    wanted: Option<ReleaseId>,
+    failures: u32,
+    crashes: BTreeMap<ReleaseId, u32>,
+    gave_way: Option<GaveWay>,
+}
+
 impl Lifecycle {
+    /// Returns true if an instance serves as it should, and no other is there or on its way.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        let active = self.serving.active();
+        active.is_some_and(|it| it.trial.is_none() && it.health == super::Health::Healthy)
+            && self.incoming == Incoming::None
+            && self.draining.is_empty()
+            && self.stopping.is_empty()
+            && self.staged.is_none()
+            && self.to_stage.is_none()
+            && self.to_restart.is_none()
+            && self.phase == super::Phase::Running
+    }
+
+    /// Returns true if the command of somebody is to be tried again after a failure: another process
+    /// would not know of that.
+    pub fn has_command_to_retry(&self) -> bool {
+        let Incoming::BackingOff(planned) = &self.incoming else {
+            return false;
+        };
+        matches!(planned.purpose, Purpose::Restart | Purpose::Rollback)
+    }
+
+    /// Returns what [`Lifecycle::restore`] needs.
+    pub fn record(&self) -> LifecycleRecord {
+        let is_at_rest = self.incoming == Incoming::None && self.staged.is_none();
+        LifecycleRecord {
+            wanted: self.wanted.clone().filter(|_| is_at_rest),
+            failures: self.failures,
+            crashes: self.crashes.clone(),
+            gave_way: self.gave_way.clone(),
+        }
+    }
+
+    /// Goes on from a record. The newest artifact in it need not be detected again.
+    pub fn restore(&mut self, record: LifecycleRecord) -> Vec<Action> {
+        let LifecycleRecord {
+            wanted,
+            failures,
+            crashes,
+            gave_way,
+        } = record;
+        self.wanted = wanted;
+        self.failures = failures;
+        self.crashes = crashes;
+        self.gave_way = gave_way;
+        let resting = self.gave_way.iter().filter(|given| given.is_resting);
+        let pause = |given: &GaveWay| Action::ReturnAfter(given.release.clone(), given.count);
+        resting.map(pause).collect()
+    }
+
+    /// Returns the newest artifact.
+    pub fn wanted(&self) -> Option<&ReleaseId> {
+        self.wanted.as_ref()
+    }
+
     /// Marks releases as refused that served in an earlier run of this sidecar, the latest last.
     pub fn remember_former(&mut self, releases: Vec<ReleaseId>) {
         self.refused.extend(releases.iter().cloned());

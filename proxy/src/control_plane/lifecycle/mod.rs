@@ -53,6 +53,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use self::adoption::LifecycleRecord;
 pub use self::commands::RestartEnd;
 pub use self::refusal::RefusalCause;
 use self::state::{

@@ -100,7 +100,7 @@ pub(super) enum Leaving {
 }
 
 /// A release that gave way to another one because it crashed again and again.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub(super) struct GaveWay {
     pub(super) release: ReleaseId,
     /// Number of times that it has given way.

@@ -17,8 +17,9 @@ use super::releases::Accepted;
 use super::{Message, Supervisor};
 use crate::control_plane::desired_file::{DesiredChange, DesiredFile};
 use crate::control_plane::instance;
+use crate::control_plane::lifecycle::LifecycleRecord;
 use crate::deployment::path_serde::exact;
-use crate::deployment::status::{Outcome, UnixMillis};
+use crate::deployment::status::{GaveWay, Outcome, UnixMillis};
 use crate::process::variables::Variables;
 use crate::process::{AdoptedProcess, Adoption, Launch, Process as _};
 use crate::release::{Digest, Generation, Release, ReleaseId};
@@ -49,6 +50,10 @@ struct ActiveRecord {
     environment: Variables,
     #[serde(default)]
     protocol: AppProtocol,
+    #[serde(default)]
+    decided: LifecycleRecord,
+    #[serde(default)]
+    gave_way: Option<GaveWay>,
 }
 
 impl<L: Launch> Supervisor<L> {
@@ -72,10 +77,15 @@ impl<L: Launch> Supervisor<L> {
             self.desired(*desired, at_start);
         }
         let record = record.and_then(|record| serde_json::from_str::<ActiveRecord>(&record).ok());
+        let decided = record.as_ref().map(ActiveRecord::decided);
+        let mut decided = decided.unwrap_or_default();
         let mut record = record.and_then(ActiveRecord::into_parts);
         for adopted in processes {
             match record.take_if(|(generation, ..)| *generation == adopted.generation) {
-                Some((_, accepted, instance)) => self.go_on_with(adopted, accepted, *instance),
+                Some((_, accepted, instance)) => {
+                    self.go_on_with(adopted, accepted, *instance);
+                    self.restore(std::mem::take(&mut decided));
+                }
                 None => self.stop_adopted(adopted),
             }
         }
@@ -90,10 +100,36 @@ impl<L: Launch> Supervisor<L> {
         let instance = self.instances.get(generation);
         let record = instance.and_then(|instance| {
             let accepted = self.releases.get(&instance.release)?;
-            ActiveRecord::of(generation, instance, accepted)
+            let mut record = ActiveRecord::of(generation, instance, accepted)?;
+            record.decided = self.lifecycle.record();
+            record.gave_way.clone_from(&self.journal.status.gave_way);
+            Some(record)
         });
         let json = record.and_then(|record| serde_json::to_string(&record).ok());
         self.launcher.keep_record(&json.unwrap_or_default());
+    }
+
+    /// Keeps the record again if what the lifecycle remembers has changed.
+    pub(super) fn renew_record(&mut self) {
+        if !self.upgrade.is_possible() {
+            return;
+        }
+        let decided = self.lifecycle.record();
+        if let Some((generation, _)) = self.instances.active()
+            && self.kept != decided
+        {
+            self.kept = decided;
+            self.keep_record(generation);
+        }
+    }
+
+    /// Lets the lifecycle go on from a record.
+    fn restore(&mut self, (decided, gave_way): (LifecycleRecord, Option<GaveWay>)) {
+        self.journal.status.gave_way = gave_way;
+        for action in self.lifecycle.restore(decided) {
+            self.perform(action);
+        }
+        self.known = self.lifecycle.wanted().cloned();
     }
 
     /// Routes requests to an instance that was active.
@@ -189,7 +225,13 @@ impl ActiveRecord {
             session: instance.session,
             environment: instance.environment.clone(),
             protocol: instance.protocol,
+            decided: LifecycleRecord::default(),
+            gave_way: None,
         })
+    }
+
+    fn decided(&self) -> (LifecycleRecord, Option<GaveWay>) {
+        (self.decided.clone(), self.gave_way.clone())
     }
 
     /// Returns the launch number, the release and the instance, whose process is not known yet.

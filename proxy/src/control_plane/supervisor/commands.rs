@@ -24,6 +24,7 @@ impl<L: Launch> Supervisor<L> {
             for command in desired.commands_of_before() {
                 self.note(&command);
             }
+            self.end_upgrades_of_before();
             let reason = "it was written before this process of handoff started";
             self.end_commands(CommandEnd::Superseded, Some(reason), |_| true);
         }
@@ -228,7 +229,7 @@ impl<L: Launch> Supervisor<L> {
     }
 
     /// Ends the listed commands that have not ended and `are_meant`.
-    fn end_commands(
+    pub(super) fn end_commands(
         &mut self,
         outcome: CommandEnd,
         reason: Option<&str>,
@@ -250,14 +251,7 @@ impl<L: Launch> Supervisor<L> {
         self.report_problem(reason);
     }
 
-    /// Refuses the upgrade that was requested.
-    pub(super) fn reject_upgrade(&mut self, reason: String) {
-        let is_upgrade = |command: &CommandStatus| command.key == "upgrade";
-        self.end_commands(CommandEnd::Refused, Some(&reason), is_upgrade);
-        self.report_problem(reason);
-    }
-
-    fn report_problem(&mut self, reason: String) {
+    pub(super) fn report_problem(&mut self, reason: String) {
         tracing::warn!(
             event = "command_rejected",
             %reason,

@@ -22,11 +22,11 @@ use self::instances::Instances;
 use self::journal::{Cause, StatusJournal};
 use self::releases::{Accepted, Releases};
 use self::self_upgrade::SelfUpgrade;
-pub use self::self_upgrade::{UpgradeEnd, UpgradeOrder};
+pub use self::self_upgrade::{UpgradeEnd, UpgradeOrder, UpgradeRequester, own_program};
 use self::timer::Timer;
 use self::trial::Trial;
 use super::instance::InstanceEvent;
-use super::lifecycle::{Action, Event, Lifecycle, Purpose};
+use super::lifecycle::{Action, Event, Lifecycle, LifecycleRecord, Purpose};
 use super::liveness::LivenessChange;
 use super::memory::Memory;
 use super::settings::SupervisorSettings;
@@ -116,6 +116,11 @@ pub struct Supervisor<L> {
     rest: Timer,
     pause: Timer,
     upgrade: SelfUpgrade,
+    /// The newest release, as an earlier process of this sidecar has left it: its next detection is no
+    /// deploy.
+    known: Option<ReleaseId>,
+    /// The record of the lifecycle that is kept for the next process.
+    kept: LifecycleRecord,
     messages: mpsc::UnboundedSender<Message>,
     inbox: mpsc::UnboundedReceiver<Message>,
     /// End of the shutdown timeout.
@@ -136,6 +141,8 @@ enum Message {
     Liveness(Generation, LivenessChange),
     Lifecycle(Event),
     NotUpgraded(UpgradeEnd),
+    /// No command asks for an upgrade, but this.
+    UpgradeRequested(&'static str),
 }
 
 // === impl Supervisor ===
@@ -183,6 +190,8 @@ impl<L: Launch> Supervisor<L> {
             rest: Timer::default(),
             pause: Timer::default(),
             upgrade: SelfUpgrade::default(),
+            known: None,
+            kept: LifecycleRecord::default(),
             messages,
             inbox,
             deadline: None,
@@ -215,6 +224,7 @@ impl<L: Launch> Supervisor<L> {
             self.renew();
             self.look_at_unanswered();
             self.publish();
+            self.renew_record();
             self.look_at_upgrade();
         }
     }
@@ -246,6 +256,7 @@ impl<L: Launch> Supervisor<L> {
             Message::Liveness(generation, change) => self.handle_liveness(generation, change),
             Message::Lifecycle(event) => self.on(event),
             Message::NotUpgraded(end) => self.not_upgraded(end),
+            Message::UpgradeRequested(by) => self.request_upgrade(by),
         }
     }
 

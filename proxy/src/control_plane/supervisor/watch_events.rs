@@ -200,7 +200,9 @@ impl<L: Launch> Supervisor<L> {
             }
         }
         self.announce_stage(&id, digest);
-        self.on(Event::Detected(id));
+        if self.known.take().as_ref() != Some(&id) {
+            self.on(Event::Detected(id));
+        }
         if let Some(other) = retry.filter(|retry| *retry != digest) {
             self.retry_now(other);
         }

@@ -9,7 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::launches::{self, LaunchCounts};
-use super::view::View;
+use super::view::{View, all_instances};
 use crate::data_plane::{self, TrafficTotals};
 use crate::deployment::status::{CanaryStatus, InstanceStatus, Status};
 use crate::os::memory::resident_memory;
@@ -172,7 +172,7 @@ impl Scrape {
 
     fn instances(&self, metric: &mut MetricWriter<'_>) -> fmt::Result {
         let gauges = |value: fn(&InstanceStatus) -> Option<f64>| {
-            let all = self.all_instances().into_iter();
+            let all = all_instances(&self.status).into_iter();
             all.filter_map(move |(_, instance)| {
                 let label = [("generation", instance.generation.to_string())];
                 Some((label, value(instance)?))
@@ -182,11 +182,13 @@ impl Scrape {
             "handoff_instance",
             "Always 1; labels name the release and the state of a generation",
             None,
-            self.all_instances().into_iter().map(|(state, instance)| {
-                let generation = ("generation", instance.generation.to_string());
-                let release = ("release", instance.release.to_string());
-                ([generation, release, ("state", state.to_owned())], 1.0)
-            }),
+            all_instances(&self.status)
+                .into_iter()
+                .map(|(state, instance)| {
+                    let generation = ("generation", instance.generation.to_string());
+                    let release = ("release", instance.release.to_string());
+                    ([generation, release, ("state", state.to_owned())], 1.0)
+                }),
         )?;
         metric.gauges(
             "handoff_in_flight_requests",
@@ -331,6 +333,18 @@ impl Scrape {
             dropped.map(|(of, lines)| ([("log", (*of).to_owned())], *lines)),
         )?;
         let anchored = self.status.anchored.as_ref();
+        if let Some(anchored) = anchored {
+            metric.counter(
+                "handoff_upgrades",
+                "Upgrades of handoff itself since the start of its anchor",
+                anchored.upgrades.into(),
+            )?;
+            metric.counter(
+                "handoff_crashes",
+                "Crashes of handoff itself that its anchor has survived",
+                anchored.crashes.into(),
+            )?;
+        }
         let memory = resident_memory(anchored.map_or(self.status.pid, |proxy| proxy.pid));
         metric.one_gauge(
             "process_resident_memory",
@@ -344,19 +358,6 @@ impl Scrape {
             Some(&Unit::Seconds),
             self.status.started_ms.0 as f64 / 1000.0,
         )
-    }
-
-    fn all_instances(&self) -> Vec<(&'static str, &InstanceStatus)> {
-        let status = &self.status;
-        let one = |state, instance| Option::iter(instance).map(move |it| (state, it));
-        let more = |state, instances| <[_]>::iter(instances).map(move |it| (state, it));
-        one("active", &status.active)
-            .chain(one("candidate", &status.candidate))
-            .chain(one("staged", &status.staged))
-            .chain(one("standby", &status.standby))
-            .chain(more("draining", &status.draining))
-            .chain(more("stopping", &status.stopping))
-            .collect()
     }
 }
 

@@ -9,7 +9,7 @@ use super::launches::LaunchCounts;
 use super::traffic::TrafficHistory;
 use crate::data_plane::TrafficCounters;
 use crate::deployment::instance_memory::MemoryMeter;
-use crate::deployment::status::Status;
+use crate::deployment::status::{InstanceStatus, Status};
 use crate::router::Router;
 use crate::telemetry::Tail;
 
@@ -51,4 +51,17 @@ impl View {
         self.meter.borrow_mut().complete(&mut status);
         status
     }
+}
+
+/// Returns all instances of a sidecar, each with the name of its state.
+pub(super) fn all_instances(status: &Status) -> Vec<(&'static str, &InstanceStatus)> {
+    let one = |state, instance| Option::iter(instance).map(move |it| (state, it));
+    let more = |state, instances| <[_]>::iter(instances).map(move |it| (state, it));
+    one("active", &status.active)
+        .chain(one("candidate", &status.candidate))
+        .chain(one("staged", &status.staged))
+        .chain(one("standby", &status.standby))
+        .chain(more("draining", &status.draining))
+        .chain(more("stopping", &status.stopping))
+        .collect()
 }

@@ -12,11 +12,14 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use tokio::process::{Child, Command};
 
-use super::LastUpgrade;
+use super::UpgradeRecord;
 use super::protocol::{Channel, LEAVING, LISTENER, PROTOCOL, Program, Reply, Request};
 use crate::os::service_manager::passed_listener;
 use crate::os::signal::unblock_in;
 use crate::process::children::{self, pid_of, send_signal};
+
+/// Maximum number of upgrades that are remembered.
+const UPGRADES: usize = 10;
 
 /// The things that are kept for proxy processes.
 #[derive(Debug, Default)]
@@ -28,7 +31,8 @@ pub(super) struct Kept {
     pub(super) program: Option<OwnedFd>,
     pub(super) crash: Option<String>,
     pub(super) crashes: u32,
-    pub(super) upgrade: Option<LastUpgrade>,
+    /// The last upgrades, the oldest first.
+    pub(super) upgrades: Vec<UpgradeRecord>,
     /// Proxy processes that have been replaced, until they have ended.
     leaving: Vec<Child>,
 }
@@ -56,7 +60,7 @@ pub(super) enum Beginning {
     /// No other one serves.
     Alone,
     /// It takes the place of one that serves.
-    InPlaceOf(Pid, LastUpgrade),
+    InPlaceOf(Pid, UpgradeRecord),
 }
 
 // === impl Kept ===
@@ -106,7 +110,7 @@ impl Kept {
             Request::Note { name, text } => drop(self.notes.insert(name, text)),
             // They concern the order of the processes.
             Request::Hello { .. }
-            | Request::Serving
+            | Request::Serving { .. }
             | Request::Upgrade { .. }
             | Request::Unable { .. } => {}
         }
@@ -125,6 +129,8 @@ impl Kept {
             .map(|pid| pidfd_open(pid, PidfdFlags::NONBLOCK))
             .collect::<Result<_, _>>()?;
         let notes = self.notes.iter();
+        let is_upgrade = upgrade.is_some();
+        let upgrades = self.upgrades.iter().cloned().chain(upgrade).collect();
         let welcome = Reply::Welcome {
             protocol: PROTOCOL,
             children: self.children.len(),
@@ -132,8 +138,8 @@ impl Kept {
             notes: notes.map(|(a, b)| (a.clone(), b.clone())).collect(),
             crash: self.crash.clone(),
             crashes: self.crashes,
-            is_upgrade: upgrade.is_some(),
-            upgrade: upgrade.or_else(|| self.upgrade.clone()),
+            is_upgrade,
+            upgrades,
         };
         link.send(&welcome, &[])?;
         for (&pid, process) in &self.children {
@@ -170,6 +176,13 @@ impl Kept {
             }
         }
         self.children.retain(|pid, _| children.contains(pid));
+    }
+
+    /// Adds an upgrade to the last ones.
+    pub(super) fn add_upgrade(&mut self, upgrade: UpgradeRecord) {
+        let excess = (self.upgrades.len() + 1).saturating_sub(UPGRADES);
+        self.upgrades.drain(..excess);
+        self.upgrades.push(upgrade);
     }
 
     /// Keeps a proxy process that has been replaced until it has ended.

@@ -35,6 +35,8 @@ mod proxy;
 #[cfg(unix)]
 mod role;
 #[cfg(unix)]
+mod step;
+#[cfg(unix)]
 mod upgrade;
 
 use std::io;
@@ -47,11 +49,11 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use crate::os::inherit;
 
 pub(super) use os::AnchoredChild;
-#[cfg(windows)]
-pub use os::run;
 pub use os::{Anchor, LeavingProcesses, Replacement, is_to_anchor};
+#[cfg(windows)]
+pub use os::{become_anchor, is_anchor, run};
 #[cfg(unix)]
-pub use role::run;
+pub use role::{become_anchor, is_anchor, run};
 
 /// The state that one proxy process leaves to the next.
 #[derive(Debug, Default)]
@@ -68,8 +70,8 @@ pub struct Inheritance {
     pub crash: Option<String>,
     /// Number of proxy processes that ended so.
     pub crashes: u32,
-    /// The last upgrade.
-    pub upgrade: Option<LastUpgrade>,
+    /// The last upgrades, the oldest first.
+    pub upgrades: Vec<UpgradeRecord>,
     /// True if this process takes the place of one that runs.
     pub is_upgrade: bool,
     /// Processes that have been replaced, and serve their connections to the end.
@@ -77,17 +79,24 @@ pub struct Inheritance {
     pub(super) children: Vec<KeptChild>,
 }
 
-/// The last upgrade.
+/// An upgrade.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct LastUpgrade {
+#[serde(default)]
+pub struct UpgradeRecord {
     /// Number of upgrades so far.
     pub count: u32,
     /// Version before.
     pub from: String,
+    /// Version since.
+    pub to: String,
     /// Number of the command.
     pub serial: u64,
-    /// Time of it, in milliseconds since the Unix epoch.
+    /// Time at which the new process was started, in milliseconds since the Unix epoch.
     pub at_ms: u64,
+    /// Time from then until it served, in milliseconds; none before that.
+    pub took_ms: Option<u64>,
+    /// Number of requests and tunnels that were in flight when the process before stood still.
+    pub in_flight: usize,
 }
 
 /// A message of the anchor to the proxy process that is to be replaced.

@@ -19,13 +19,16 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::LastUpgrade;
+use super::UpgradeRecord;
 
 /// Number of the protocol. An anchor and a proxy process with different ones do not work together.
-pub(super) const PROTOCOL: u32 = 2;
+pub(super) const PROTOCOL: u32 = 3;
 
 /// Variable with the number of the descriptor that leads to the anchor.
 pub(super) const LINK: &str = "HANDOFF_ANCHOR_LINK";
+
+/// Variable with the process id of the anchor, in the anchor itself.
+pub(super) const ROLE: &str = "HANDOFF_ANCHOR_PID";
 
 /// Name under which the public port is kept.
 pub(super) const LISTENER: &str = "listener";
@@ -64,8 +67,11 @@ pub(super) enum Request {
     /// Keeps a text under a name.
     Note { name: String, text: String },
     /// From now on an end that was not requested is a crash. The descriptor of this message is the
-    /// program that the sender runs.
-    Serving,
+    /// program that the sender runs. The response is [`Reply::Confirmed`].
+    Serving {
+        /// Time since the beginning of the upgrade in milliseconds, if it is one.
+        took_ms: Option<u64>,
+    },
     /// Starts another program, which is to go on in the place of the sender. The descriptor of this
     /// message is the anchor's end of the socket for the upgrade.
     Upgrade {
@@ -80,8 +86,8 @@ pub(super) enum Request {
 /// The answer to [`ReplacementOrder::StandStill`](super::ReplacementOrder::StandStill).
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
-    /// It stands still.
-    Still,
+    /// It stands still, with so many requests and tunnels in flight.
+    Still { in_flight: usize },
     /// It goes on: something is under way that another process could not go on with.
     Busy,
 }
@@ -100,8 +106,10 @@ pub(super) enum Reply {
         crashes: u32,
         /// True if this process takes the place of one that runs.
         is_upgrade: bool,
-        upgrade: Option<LastUpgrade>,
+        upgrades: Vec<UpgradeRecord>,
     },
+    /// The proxy process is the one that serves.
+    Confirmed,
     /// The anchor does not understand the proxy process.
     Refused { reason: String },
     /// A child, with its pipes: output, errors and perhaps standard input.

@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 
 use super::kept::{Beginning, Kept};
-use super::protocol::{Channel, LINK, PROTOCOL, Reply, Request};
+use super::protocol::{Channel, LINK, PROTOCOL, ROLE, Reply, Request};
 use crate::process::children::{self, pid_of, send_signal};
 
 /// A running proxy process.
@@ -51,6 +51,7 @@ impl Proxy {
             .args(words)
             .env(LINK, number.to_string())
             // They name this process.
+            .env_remove(ROLE)
             .env_remove("WATCHDOG_PID")
             .env_remove("LISTEN_PID")
             .env_remove("LISTEN_FDS")
@@ -110,6 +111,13 @@ impl Proxy {
     /// Lets it begin.
     pub(super) fn welcome(&mut self, kept: &Kept, beginning: Beginning) {
         if let Err(error) = kept.welcome(self.link.get_ref(), beginning) {
+            self.unlink(&error);
+        }
+    }
+
+    /// Tells it that it is the one that serves.
+    pub(super) fn confirm(&mut self) {
+        if let Err(error) = self.link.get_ref().send(&Reply::Confirmed, &[]) {
             self.unlink(&error);
         }
     }

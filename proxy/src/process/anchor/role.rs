@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime};
@@ -12,12 +12,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep};
 
-use super::LastUpgrade;
+use super::UpgradeRecord;
 use super::kept::{Beginning, Kept};
-use super::protocol::Request;
+use super::protocol::{ROLE, Request};
 use super::proxy::{Proxy, ProxyEvent};
 use super::upgrade::{Progress, Upgrade};
 use crate::os::signal::reset;
+
+/// The very file that this process runs, also if it has been replaced: proc_pid_exe(5).
+const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Maximum number of crashes of proxy processes within [`CRASH_PERIOD`]. Beyond it the anchor ends,
 /// and whatever supervises handoff takes over.
@@ -52,12 +55,36 @@ struct AnchorRole {
     has_served: bool,
 }
 
+/// Returns true if this process is the anchor, and has nothing else in its memory.
+#[must_use]
+pub fn is_anchor() -> bool {
+    let pid = std::env::var(ROLE).ok().and_then(|pid| pid.parse().ok());
+    pid == Some(std::process::id())
+}
+
+/// Starts the program of this process anew as the anchor, with the same process id and arguments: what the
+/// command line has taken of memory stays behind. Returns only if that fails.
+pub fn become_anchor() {
+    let mut words = std::env::args_os();
+    let mut command = std::process::Command::new(OWN_PROGRAM);
+    if let Some(name) = words.next() {
+        command.arg0(name);
+    }
+    command
+        .args(words)
+        .env(ROLE, std::process::id().to_string());
+    // Without it the anchor is larger, and does the same.
+    drop(command.exec());
+}
+
 /// Runs the anchor to its end, and returns the exit code.
 ///
 /// # Errors
 /// The proxy process cannot be started, or crashes again and again.
 pub fn run() -> io::Result<u8> {
     reset();
+    // The kernel has named it after the link of its program: `exe`. Without it, people wonder.
+    let _ = std::fs::write("/proc/self/comm", "handoff");
     // Children are watched by it (Linux 5.3).
     pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
     // One thread, which lives as long as the process: children end with the thread that started them.
@@ -71,8 +98,7 @@ async fn keep() -> io::Result<u8> {
     let mut signals = listen()?;
     let mut anchor = AnchorRole {
         kept: Kept::passed()?,
-        // The very file that this process runs, also if it has been replaced.
-        proxy: Proxy::start(Path::new("/proc/self/exe"))?,
+        proxy: Proxy::start(Path::new(OWN_PROGRAM))?,
         upgrade: None,
         crashes: RecentCrashes::default(),
         is_ending: false,
@@ -86,6 +112,8 @@ async fn keep() -> io::Result<u8> {
             ..
         } = &mut anchor;
         tokio::select! {
+            // What the old process has asked to keep is kept before it stands still.
+            biased;
             Some(signal) = signals.recv() => anchor.forward(signal).await,
             event = proxy.next() => match event? {
                 ProxyEvent::Asks(request, descriptors) => anchor.handle(request, descriptors),
@@ -137,7 +165,7 @@ impl AnchorRole {
                     self.proxy.welcome(&self.kept, Beginning::Alone);
                 }
             }
-            Request::Serving => self.begin_service(descriptors.pop()),
+            Request::Serving { .. } => self.begin_service(descriptors.pop()),
             Request::Upgrade { program, serial } => {
                 if let (Some(socket), None) = (descriptors.pop(), &self.upgrade) {
                     let record = self.record_of(serial);
@@ -160,18 +188,18 @@ impl AnchorRole {
     /// Notes that the proxy process serves: its program is the one that follows a crash.
     fn begin_service(&mut self, program: Option<OwnedFd>) {
         self.has_served = true;
+        self.proxy.confirm();
         self.kept.program = program.or_else(|| self.kept.program.take());
     }
 
-    /// Returns the record of an upgrade that succeeds.
-    fn record_of(&self, serial: u64) -> LastUpgrade {
-        let before = self.kept.upgrade.as_ref().map_or(0, |last| last.count);
-        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        LastUpgrade {
-            count: before + 1,
+    /// Returns the record of an upgrade that begins.
+    fn record_of(&self, serial: u64) -> UpgradeRecord {
+        UpgradeRecord {
+            count: self.kept.upgrades.last().map_or(0, |last| last.count) + 1,
             from: self.proxy.version.clone().unwrap_or_default(),
             serial,
-            at_ms: u64::try_from(now.as_millis()).unwrap_or_default(),
+            at_ms: now_ms(),
+            ..UpgradeRecord::default()
         }
     }
 
@@ -222,7 +250,7 @@ impl AnchorRole {
     fn program(&self) -> PathBuf {
         match &self.kept.program {
             Some(program) => format!("/proc/self/fd/{}", program.as_raw_fd()).into(),
-            None => "/proc/self/exe".into(),
+            None => OWN_PROGRAM.into(),
         }
     }
 }
@@ -238,6 +266,12 @@ impl RecentCrashes {
         crashes.push(Instant::now());
         u32::try_from(before).ok().filter(|_| before < MAX_CRASHES)
     }
+}
+
+/// Returns the time in milliseconds since the Unix epoch.
+fn now_ms() -> u64 {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or_default()
 }
 
 /// Waits for a signal that asks for the end.

@@ -22,6 +22,7 @@ use super::protocol::{
     Answer, Channel, LEAVING, LINK, LISTENER, PROTOCOL, Program, Reply, Request,
 };
 use super::proxy::{receive, watch};
+use super::step::UpgradeStep;
 use super::{Inheritance, Input, KeptChild, ReplacementOrder};
 
 /// Names under which things are kept.
@@ -83,6 +84,7 @@ impl Anchor {
     /// # Errors
     /// The anchor has ended, or speaks another protocol.
     pub fn say_hello(&self) -> io::Result<Inheritance> {
+        UpgradeStep::Configured.reach();
         let hello = Request::Hello {
             protocol: PROTOCOL,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -94,7 +96,7 @@ impl Anchor {
             crash,
             crashes,
             is_upgrade,
-            upgrade,
+            upgrades,
             ..
         } = self.ask(&hello)?.0
         else {
@@ -107,7 +109,7 @@ impl Anchor {
             crash,
             crashes,
             is_upgrade,
-            upgrade,
+            upgrades,
             ..Inheritance::default()
         };
         for _ in 0..children {
@@ -134,6 +136,7 @@ impl Anchor {
                 _ => {}
             }
         }
+        UpgradeStep::Welcomed.reach();
         Ok(inherited)
     }
 
@@ -195,14 +198,22 @@ impl Anchor {
         self.0.send(&Request::Note { name, text }, &[])
     }
 
-    /// Reports that requests are served: an end from now on is a crash, unless it was requested.
+    /// Reports that requests are served, in an upgrade after so many milliseconds: an end from now on is a
+    /// crash, unless it was requested.
     ///
     /// # Errors
     /// The anchor has ended.
-    pub fn report_serving(&self) -> io::Result<()> {
+    pub fn report_serving(&self, took_ms: Option<u64>) -> io::Result<()> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let program = rustix::fs::open("/proc/self/exe", flags, Mode::empty())?;
-        self.0.send(&Request::Serving, &[program.as_fd()])
+        UpgradeStep::Served.reach();
+        let serving = Request::Serving { took_ms };
+        self.0.send(&serving, &[program.as_fd()])?;
+        let (Reply::Confirmed, _) = self.0.receive()? else {
+            return Err(unexpected());
+        };
+        UpgradeStep::Serves.reach();
+        Ok(())
     }
 
     /// Reports the reason for which this process is about to end. Without an anchor nobody needs it.
@@ -217,6 +228,7 @@ impl Anchor {
     /// The program may not be run, or the anchor has ended.
     pub fn replace(&self, program: &Path, serial: u64) -> io::Result<Replacement> {
         check_program(program)?;
+        UpgradeStep::Ordered.reach();
         let (ours, theirs) = Channel::pair()?;
         let program = program.into();
         let request = Request::Upgrade { program, serial };
@@ -284,15 +296,23 @@ impl Replacement {
     /// # Errors
     /// The anchor has ended.
     pub async fn next(&self) -> io::Result<ReplacementOrder> {
-        Ok(receive(&self.0).await?.0)
+        let order = receive(&self.0).await?.0;
+        if order == ReplacementOrder::Leave {
+            UpgradeStep::Leaves.reach();
+        }
+        Ok(order)
     }
 
-    /// Reports that this process leaves alone what both have in common.
+    /// Reports that this process leaves alone what both have in common, with so many requests and tunnels
+    /// in flight.
     ///
     /// # Errors
     /// The anchor has ended.
-    pub fn report_still(&self) -> io::Result<()> {
-        self.0.get_ref().send(&Answer::Still, &[])
+    pub fn report_still(&self, in_flight: usize) -> io::Result<()> {
+        UpgradeStep::StoodStill.reach();
+        self.0.get_ref().send(&Answer::Still { in_flight }, &[])?;
+        UpgradeStep::StandsStill.reach();
+        Ok(())
     }
 
     /// Reports that it cannot be replaced now.

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::kept::{Before, Beginning, Kept};
 use super::protocol::{Answer, Channel, Request};
 use super::proxy::{Proxy, ProxyEvent, receive, watch};
-use super::{LastUpgrade, ReplacementOrder as Order};
+use super::{ReplacementOrder as Order, UpgradeRecord};
 
 /// Maximum time from the start of the new process to the end of its configuration.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +42,7 @@ pub(super) struct Upgrade {
     old_process: Pid,
     new: Proxy,
     /// The record of the upgrade, if it succeeds.
-    record: LastUpgrade,
+    record: UpgradeRecord,
     step: Step,
     deadline: Instant,
     /// The reason that the new process has given for its end.
@@ -79,7 +79,7 @@ impl Upgrade {
         socket: OwnedFd,
         old: &Proxy,
         program: &Path,
-        record: LastUpgrade,
+        record: UpgradeRecord,
     ) -> Option<Self> {
         let socket = Channel::from_inherited(socket).and_then(watch).ok()?;
         let started = Proxy::start(program);
@@ -119,7 +119,10 @@ impl Upgrade {
             },
             answer = receive(&self.old), if self.is_linked => {
                 match (answer.map(|(answer, _)| answer), &self.step) {
-                    (Ok(Answer::Still), Step::StandingStill) => self.welcome(kept),
+                    (Ok(Answer::Still { in_flight }), Step::StandingStill) => {
+                        self.record.in_flight = in_flight;
+                        self.welcome(kept);
+                    }
                     (Ok(Answer::Busy), Step::StandingStill) => {
                         return Progress::Failed("something else is under way".to_owned());
                     }
@@ -144,6 +147,7 @@ impl Upgrade {
     ) -> Progress {
         match (request, &self.step) {
             (Request::Hello { protocol, version }, Step::Starting) => {
+                self.record.to.clone_from(&version);
                 if let Err(reason) = self.new.greet(protocol, version) {
                     return Progress::Failed(reason);
                 }
@@ -152,7 +156,8 @@ impl Upgrade {
             }
             // With its end, which follows.
             (Request::Unable { reason }, _) => self.reason = Some(reason),
-            (Request::Serving, Step::Switching(_)) => {
+            (Request::Serving { took_ms }, Step::Switching(_)) => {
+                self.record.took_ms = took_ms;
                 return Progress::Served(descriptors.pop());
             }
             (request, Step::Switching(_)) => self.new.handle(request, descriptors, kept),
@@ -183,7 +188,7 @@ impl Upgrade {
     /// Lets the new process take the place of the one in `proxy`, which serves its connections to their end.
     pub(super) fn finish(mut self, proxy: &mut Proxy, kept: &mut Kept) {
         self.order(&Order::Leave);
-        kept.upgrade = Some(self.record);
+        kept.add_upgrade(self.record);
         let old = std::mem::replace(proxy, self.new);
         kept.keep_leaving(old.into_child());
     }

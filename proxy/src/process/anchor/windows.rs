@@ -32,6 +32,15 @@ pub fn is_to_anchor(_: bool) -> bool {
     false
 }
 
+/// Returns false.
+#[must_use]
+pub fn is_anchor() -> bool {
+    false
+}
+
+/// Does nothing.
+pub fn become_anchor() {}
+
 /// Refuses to run.
 ///
 /// # Errors
@@ -91,7 +100,7 @@ impl Anchor {
         match self.0 {}
     }
 
-    pub fn report_serving(&self) -> io::Result<()> {
+    pub fn report_serving(&self, _: Option<u64>) -> io::Result<()> {
         match self.0 {}
     }
 
@@ -112,7 +121,7 @@ impl Replacement {
         match self.0 {}
     }
 
-    pub fn report_still(&self) -> io::Result<()> {
+    pub fn report_still(&self, _: usize) -> io::Result<()> {
         match self.0 {}
     }
 

@@ -6,6 +6,9 @@
 
 use std::collections::HashSet;
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+
 use super::*;
 
 mod world;
@@ -159,6 +162,38 @@ fn every_order_keeps_them_while_sessions_stay_at_superseded_instances() {
 #[should_panic(expected = "stopped under a session")]
 fn the_walk_finds_a_session_that_was_forgotten() {
     walk_from(World::that_forgets_sessions(SESSIONS), Story::Deploys, 6);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn the_next_process_decides_as_this_one_would_have(
+        switches in any::<[bool; 4]>(),
+        choices in vec(any::<u16>(), 4..60),
+        later in vec(any::<u16>(), 1..30),
+    ) {
+        let [can_overlap, has_trials, may_go_back, has_sessions] = switches;
+        let policy = Policy { can_overlap, has_trials, may_go_back, has_sessions, ..POLICY };
+        let mut world = World::new(policy);
+        for choice in choices {
+            if let Some(mut next) = world.restored() {
+                let mut world = world.clone();
+                for choice in &later {
+                    let event = one_of(world.feasible(Story::Requests), *choice);
+                    world.step_with(&mut next, event);
+                }
+            }
+            // A shutdown is the end.
+            let mut feasible = world.feasible(Story::Requests);
+            feasible.retain(|event| *event != Event::ShutdownRequested);
+            world.step(one_of(feasible, choice));
+        }
+    }
+}
+
+fn one_of(mut events: Vec<Event>, choice: u16) -> Event {
+    events.swap_remove(usize::from(choice) % events.len())
 }
 
 /// Prints the events that led to the state in which a check fails.

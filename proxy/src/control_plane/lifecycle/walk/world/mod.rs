@@ -6,6 +6,7 @@ use super::*;
 
 mod feasible;
 mod promises;
+mod transfer;
 
 /// The kinds of events that a walk includes.
 #[derive(Clone, Copy)]
