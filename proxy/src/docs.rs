@@ -142,6 +142,7 @@ pages! {
         "decisions/0173-a-removal-is-no-deployment",
         "decisions/0174-what-is-deployed-keeps-its-modes",
         "decisions/0175-scripts-that-lead-back-are-named",
+        "decisions/0179-the-silence-of-an-answer-is-limited-on-request",
         "decisions/0180-a-second-program-mirrors-the-store",
         "decisions/0181-those-who-deploy-name-the-machines",
         "decisions/0182-an-order-is-signed-with-the-release-before",
