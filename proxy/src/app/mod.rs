@@ -384,7 +384,8 @@ fn make_folders(config: &Config, sidecar: &str) -> Result<PathBuf, AppError> {
     take_over_former_state(config);
     let folder = config.state.join("sidecars");
     let shared = &config.supervisor.shared;
-    let made = files::make_folders(&config.state)
+    let made = files::check_names(&config.state)
+        .and_then(|()| files::make_folders(&config.state))
         .and_then(|()| files::make_folders(&folder))
         .and_then(|()| files::make_folders(shared))
         .and_then(|()| tempfile::tempfile_in(&folder).map(drop));
