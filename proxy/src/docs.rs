@@ -152,6 +152,7 @@ pages! {
         "decisions/0190-an-anchor-keeps-what-survives-a-crash",
         "decisions/0191-the-cookie-of-sessions-goes-on-to-the-app",
         "decisions/0192-a-name-that-everybody-could-take-is-refused",
+        "decisions/0193-a-launch-looks-at-files-within-a-time-limit",
         "decisions/0200-a-session-holds-its-upstream",
         "decisions/0201-a-canary-is-a-staged-release",
         "decisions/0202-an-upgrade-stands-still-before-it-hands-over",
