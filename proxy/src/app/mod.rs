@@ -201,6 +201,7 @@ fn publish_status(
     status.can_stage = config.supervisor.can_overlap;
     status.can_canary = config.supervisor.sessions.is_some();
     status.log_file = config.log.path_of(&status.sidecar);
+    status.source.poll_ms = u64::try_from(config.watch.poll.as_millis()).ok();
     status.admin = admin.as_ref().map(|(admin, _)| admin.address());
     let (publisher, published) = watch::channel(status);
     if let Some((admin, tallies)) = admin {
