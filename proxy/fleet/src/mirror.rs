@@ -309,7 +309,7 @@ impl Mirror {
 
     /// Says in the state folder what keeps it from its work, for `handoff status`.
     fn put_note(&self) {
-        let text = self.trouble.text().or(self.untold.text());
+        let text = self.trouble.text().or_else(|| self.untold.text());
         // It is printed, too.
         let _ = notes::write(&self.state, NAME, text);
     }

@@ -205,6 +205,7 @@ fn first_status(
     status.can_stage = config.supervisor.can_overlap;
     status.can_canary = config.supervisor.sessions.is_some();
     status.log_file = config.log.path_of(&status.sidecar);
+    status.source.poll_ms = u64::try_from(config.watch.poll.as_millis()).ok();
     status.admin = admin.map(Admin::address);
     watch::channel(status)
 }
@@ -382,7 +383,8 @@ fn make_folders(config: &Config, sidecar: &str) -> Result<PathBuf, AppError> {
     take_over_former_state(config);
     let folder = config.state.join("sidecars");
     let shared = &config.supervisor.shared;
-    let made = files::make_folders(&config.state)
+    let made = files::check_names(&config.state)
+        .and_then(|()| files::make_folders(&config.state))
         .and_then(|()| files::make_folders(&folder))
         .and_then(|()| files::make_folders(shared))
         .and_then(|()| tempfile::tempfile_in(&folder).map(drop));

@@ -287,6 +287,7 @@ fn published(state: &Path, rights: &mut Rights) -> Result<Source, UnknownDeploym
             artifact: None,
             pointer: None,
             watch: None,
+            poll_ms: _,
         } => Err(UnknownDeployment::Untold(state.to_owned())),
     }
 }

@@ -36,6 +36,10 @@ pub(super) fn data_plane(
         app: AppLimits {
             connect_timeout: positive("--connect-timeout", upstream.connect_timeout)?,
             response_timeout: positive("--response-timeout", upstream.response_timeout)?,
+            response_idle_timeout: upstream
+                .response_idle_timeout
+                .map(|time| positive("--response-idle-timeout", time))
+                .transpose()?,
             idle_timeout: *upstream.upstream_idle_timeout,
             event_retry: run.responses.event_retry.map(|time| *time),
         },

@@ -4,7 +4,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -59,6 +59,8 @@ pub(super) struct ConnectionHandle {
     reader: RefCell<Option<Waker>>,
     /// Start of the wait for the head of a response.
     waiting: Cell<Option<Mark>>,
+    /// Start of the wait for more of a response's body.
+    reading: Cell<Option<Mark>>,
     is_closing: Cell<bool>,
     closing: Notify,
     /// Set once it has served a request.
@@ -132,6 +134,18 @@ impl Connection {
         received
     }
 
+    /// Receives more bytes of a response's body, as [`Connection::poll_receive`] does.
+    pub(super) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        expected: Option<u64>,
+    ) -> Poll<io::Result<usize>> {
+        self.handle.await_body();
+        let received = ready!(self.poll_receive(cx, expected));
+        self.handle.receive_body();
+        Poll::Ready(received)
+    }
+
     /// Returns `true` if no byte follows its last response (RFC 9112, section 9.2).
     pub(super) fn is_reusable(&self) -> bool {
         self.received.is_empty() && self.handle.cut.get().is_none()
@@ -202,6 +216,7 @@ impl ConnectionHandle {
             cut: Cell::new(None),
             reader: RefCell::default(),
             waiting: Cell::new(None),
+            reading: Cell::new(None),
             is_closing: Cell::new(false),
             closing: Notify::new(),
             kept: OnceCell::new(),
@@ -224,6 +239,30 @@ impl ConnectionHandle {
         let since = self.waiting.get()?.dated(now);
         self.waiting.set(Some(since));
         Some(since.age(now))
+    }
+
+    /// Dates the wait for more of a response's body, and cuts the connection if it has lasted for
+    /// `limit`. Returns `true` if it did.
+    pub(super) fn cut_if_stalled(&self, limit: Duration, now: Moment) -> bool {
+        let Some(since) = self.reading.get().map(|since| since.dated(now)) else {
+            return false;
+        };
+        self.reading.set(Some(since));
+        let is_stalled = since.age(now) >= limit && self.cut.get().is_none();
+        if is_stalled {
+            self.cut(CutCause::TimedOut);
+        }
+        is_stalled
+    }
+
+    /// Marks that more of a response's body is awaited, unless it has been for a while.
+    pub(super) fn await_body(&self) {
+        self.reading.set(self.reading.get().or(Some(Mark::NEW)));
+    }
+
+    /// Marks that more of a response's body, or its end, has arrived.
+    pub(super) fn receive_body(&self) {
+        self.reading.set(None);
     }
 
     /// Returns the state of its first request; `None` while the client or the app is sending.
@@ -308,5 +347,17 @@ impl ConnectionHandle {
             Some(waker) => waker.clone_from(cx.waker()),
             None => *reader = Some(cx.waker().clone()),
         }
+    }
+}
+
+/// Logs that `count` responses of a generation were cut, if there are any.
+pub(super) fn report_stalled(generation: Generation, count: u32) {
+    if count > 0 {
+        tracing::warn!(
+            event = "responses_stalled",
+            %generation,
+            count,
+            "responses are cut: the app has sent nothing of their rest for --response-idle-timeout"
+        );
     }
 }

@@ -283,7 +283,7 @@ impl AppReader for ResponseReader {
                 Ok(Decoded::More) => {}
                 Err(malformed) => return Poll::Ready(Some(Err(io::Error::other(malformed)))),
             }
-            match ready!(self.connection.poll_receive(cx, self.decoder.remaining())) {
+            match ready!(self.connection.poll_body(cx, self.decoder.remaining())) {
                 Ok(0) if self.decoder == Decoder::UntilClose => {
                     self.decoder = Decoder::Length(0);
                     self.keeps_alive = false;

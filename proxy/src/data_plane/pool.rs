@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::app_connection;
 pub(super) use super::app_connection::{Connection, ConnectionHandle, CutCause};
 use super::app_http2::connections::{AppStream, Http2Connection, Http2Connections};
 use super::clock::Moment;
@@ -365,13 +366,18 @@ impl Pool {
         let mut generations = self.generations.borrow_mut();
         for pool in generations.iter_mut() {
             let mut oldest = None;
+            let mut stalled = 0;
             for handle in pool.all.iter().filter_map(Weak::upgrade) {
                 let wait = handle.response_wait(moment);
                 oldest = oldest.max(wait);
                 if wait >= Some(self.limits.response_timeout) {
                     handle.cut(CutCause::TimedOut);
                 }
+                let limit = self.limits.response_idle_timeout;
+                stalled +=
+                    u32::from(limit.is_some_and(|limit| handle.cut_if_stalled(limit, moment)));
             }
+            app_connection::report_stalled(pool.generation, stalled);
             pool.progress.record(oldest, pool.answered.take());
             pool.idle
                 .retain(|idle| !idle.is_expired(now) && idle.stream.is_quiet_per_reactor());

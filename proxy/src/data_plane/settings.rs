@@ -84,6 +84,8 @@ pub struct AppLimits {
     pub connect_timeout: Duration,
     /// Maximum time from the end of a request to the head of its response.
     pub response_timeout: Duration,
+    /// Maximum time for which a response's body is awaited without a byte; `None` is any.
+    pub response_idle_timeout: Option<Duration>,
     /// Maximum time that a connection is kept idle; has to be less than the app's own limit.
     pub idle_timeout: Duration,
     /// Time after which the client of an event stream that handoff ends is to come back; `None`

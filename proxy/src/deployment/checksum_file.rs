@@ -53,7 +53,8 @@ pub fn digest_of(name: &str, content: &[u8]) -> Option<Digest> {
     }
 }
 
-/// Parses `DIGEST`, `DIGEST  NAME`, `DIGEST *NAME` or `SHA256 (NAME) = DIGEST`.
+/// Parses `DIGEST`, `DIGEST  NAME`, `DIGEST *NAME`, `SHA256 (NAME) = DIGEST`, `SHA256 DIGEST NAME` or
+/// `Hash : DIGEST`.
 fn parse_line(line: &str) -> Option<(Digest, &str)> {
     if let Some((before, digest)) = line.rsplit_once('=')
         && let Ok(digest) = Digest::parse(trim(digest))
@@ -67,8 +68,15 @@ fn parse_line(line: &str) -> Option<(Digest, &str)> {
     let line = line.strip_prefix('\\').unwrap_or(line);
     let (digest, name) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let name = name.trim_start();
-    let digest = Digest::parse(digest).ok()?;
-    Some((digest, name.strip_prefix('*').unwrap_or(name)))
+    if let Ok(digest) = Digest::parse(digest) {
+        return Some((digest, name.strip_prefix('*').unwrap_or(name)));
+    }
+    // `Get-FileHash` writes a table, and a list if it is asked to.
+    let (label, rest) = (digest, name.strip_prefix(": ").unwrap_or(name));
+    let (digest, name) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let is_label = label.eq_ignore_ascii_case("SHA256") || label.eq_ignore_ascii_case("Hash");
+    let digest = Digest::parse(digest).ok().filter(|_| is_label)?;
+    Some((digest, trim(name)))
 }
 
 #[cfg(test)]
@@ -104,6 +112,11 @@ mod tests {
             format!("SHA2-256(app.zip)= {A}\n"),
             format!("sha256:{A}"),
             format!("# made by a build\n{A}  app.zip\n"),
+            format!(
+                "\r\nAlgorithm       Hash      Path\r\n---------       ----      ----\r\n\
+                 SHA256          {upper}   C:\\build\\app.zip\r\n\r\n"
+            ),
+            format!("\r\nAlgorithm : SHA256\r\nHash      : {upper}\r\nPath      : C:\\app.zip\r\n"),
         ] {
             assert_eq!(read(content.as_bytes()).as_deref(), Some(A), "{content:?}");
         }

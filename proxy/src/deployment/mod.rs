@@ -43,6 +43,7 @@ pub mod pending_command;
 pub mod pointer;
 pub mod rollout;
 pub mod source;
+mod source_status;
 mod stage;
 pub(crate) mod stated_error;
 pub mod status;

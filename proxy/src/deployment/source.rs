@@ -43,7 +43,7 @@ pub struct Target {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The artifact does not exist yet.
-    #[error("{0:?} does not exist yet")]
+    #[error("{path:?} does not exist yet{}", target_of(.0), path = .0)]
     Missing(PathBuf),
     /// The artifact that serves was removed, and nothing has arrived since.
     #[error(
@@ -282,6 +282,14 @@ fn read_error(path: &Path, source: io::Error) -> SourceError {
     SourceError::Read { path, source }
 }
 
+/// Describes where a link leads whose target is missing.
+fn target_of(path: &Path) -> String {
+    match fs::read_link(path) {
+        Ok(target) => format!(": it is a link to {target:?}"),
+        Err(_) => String::new(),
+    }
+}
+
 fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -321,6 +329,26 @@ mod tests {
         fs::remove_file(path("pointer")).unwrap();
         let newest = Source::Folder(folder.path().to_owned()).target(&mut seen);
         assert!(matches!(newest, Err(SourceError::Empty(_))), "{newest:?}");
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_named_with_its_target() {
+        let folder = tempfile::tempdir().unwrap();
+        let current = folder.path().join("current");
+        let problem = || {
+            let source = Source::Artifact(current.clone());
+            source
+                .target(&mut DropFolder::default())
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(problem().ends_with("does not exist yet"), "{}", problem());
+        symlink("releases/7", &current).unwrap();
+        assert!(
+            problem().ends_with("a link to \"releases/7\""),
+            "{}",
+            problem()
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use super::handoff::{Handoff, LaunchCause, Outcome};
 pub use super::maintenance::MaintenanceStatus;
 use super::path_serde;
 use super::rollout::RolloutStatus;
-use super::source::Source;
+pub use super::source_status::SourceStatus;
 pub use super::unanswered::UnansweredRequests;
 pub use super::unix_millis::UnixMillis;
 use crate::os::machine::{host_name, shared_pid_namespace};
@@ -196,20 +196,6 @@ pub struct Rollback {
     pub took_us: u64,
 }
 
-/// The options of a sidecar that name the artifact.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SourceStatus {
-    /// `--artifact`
-    #[serde(serialize_with = "path_serde::shown")]
-    pub artifact: Option<PathBuf>,
-    /// `--pointer`
-    #[serde(serialize_with = "path_serde::shown")]
-    pub pointer: Option<PathBuf>,
-    /// `--watch`
-    #[serde(serialize_with = "path_serde::shown")]
-    pub watch: Option<PathBuf>,
-}
-
 /// The state of a sidecar as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -325,23 +311,6 @@ pub struct Refusal {
     pub probe: Option<String>,
 }
 
-// === impl SourceStatus ===
-
-impl From<&Source> for SourceStatus {
-    fn from(source: &Source) -> Self {
-        let (artifact, pointer, watch) = match source.clone() {
-            Source::Artifact(path) => (Some(path), None, None),
-            Source::Pointer { file, folder } => (None, Some(file), folder),
-            Source::Folder(folder) => (None, None, Some(folder)),
-        };
-        Self {
-            artifact,
-            pointer,
-            watch,
-        }
-    }
-}
-
 // === impl Status ===
 
 impl Status {
@@ -435,6 +404,7 @@ mod tests {
     use std::os::unix::ffi::OsStrExt as _;
 
     use super::*;
+    use crate::deployment::source::Source;
 
     #[test]
     fn a_path_that_is_no_text_is_shown_all_the_same() {

@@ -4,6 +4,7 @@
 //! documentation of Windows' ExitProcess says it, and one exit in several hundred shows it under Wine.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -52,6 +53,43 @@ impl Drop for JoinOnDrop {
     }
 }
 
+/// Maximum number of looks that hang at a time.
+const MAX_LOOKS: usize = 8;
+
+/// Runs `look` on a thread of its own, and returns its result; `None` if it takes longer than `limit`.
+///
+/// A look at a file of another machine, or at what lies behind it, may take hours. There it is not
+/// tried again until it has ended.
+pub fn within<T: Send + 'static>(
+    limit: Duration,
+    look: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    static LOOKS: AtomicUsize = AtomicUsize::new(0);
+    within_of(&LOOKS, limit, look)
+}
+
+/// Does the same; `looks` is the number of looks that have not ended.
+fn within_of<T: Send + 'static>(
+    looks: &'static AtomicUsize,
+    limit: Duration,
+    look: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (found, result) = channel();
+    let run = move || {
+        let seen = look();
+        looks.fetch_sub(1, Ordering::Relaxed);
+        // Nobody may be waiting any more.
+        let _ = found.send(seen);
+    };
+    let is_free = looks.fetch_add(1, Ordering::Relaxed) < MAX_LOOKS;
+    let thread = thread::Builder::new().name("look".to_owned());
+    if !is_free || thread.spawn(run).is_err() {
+        looks.fetch_sub(1, Ordering::Relaxed);
+        return None;
+    }
+    result.recv_timeout(limit).ok()
+}
+
 /// Lets this thread run only when others are idle, as far as the system permits.
 #[cfg(unix)]
 pub fn lower_priority() {
@@ -94,6 +132,26 @@ mod tests {
         });
         drop(thread);
         told.try_recv().unwrap();
+    }
+
+    #[test]
+    fn a_look_that_hangs_is_given_up_and_few_hang_at_a_time() {
+        static LOOKS: AtomicUsize = AtomicUsize::new(0);
+        let (short, long) = (Duration::from_millis(20), Duration::from_secs(60));
+        assert_eq!(within_of(&LOOKS, long, || 1), Some(1));
+        let goes_on: Vec<_> = (0..2 * MAX_LOOKS)
+            .map(|_| {
+                let (go_on, may) = channel::<()>();
+                assert_eq!(within_of(&LOOKS, short, move || may.recv().is_ok()), None);
+                go_on
+            })
+            .collect();
+        assert_eq!(LOOKS.load(Ordering::Relaxed), MAX_LOOKS);
+        assert_eq!(within_of(&LOOKS, long, || 1), None);
+        drop(goes_on);
+        while within_of(&LOOKS, long, || 1).is_none() {
+            thread::sleep(short);
+        }
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! An app that fails is seen to fail: a 502, or an answer that visibly breaks off. No client ever
 //! takes a part for the whole.
 
+use std::time::Duration;
+
 use tests::stage::{End, GET, GET_PASSED_ON, OK, OK_PASSED_ON, Stage, Wire, field};
+use tests::wait::sleep_for;
 
 /// [`OK`](tests::stage::OK), on a connection of which there is no other use.
 const LAST_OK: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
@@ -316,4 +319,50 @@ fn a_bad_answer_costs_other_clients_nothing() {
     client.expect_refusal(502);
     good_app.send(OK);
     good_client.expect_answer(OK_PASSED_ON, "ok");
+}
+
+#[test]
+fn an_answer_whose_rest_does_not_come_is_cut_at_its_idle_timeout() {
+    let stage = Stage::with(&[("HANDOFF_RESPONSE_IDLE_TIMEOUT", "2s")]);
+    for head in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ] {
+        let (mut client, mut app) = asked(&stage, GET);
+        app.send(head);
+        client.answer_head();
+        for byte in ["1", "\r", "\n", "a", "\r"] {
+            sleep_for(
+                Duration::from_millis(700),
+                "a slow app, for longer than the limit",
+            );
+            app.send(byte);
+        }
+        app.await_end_soon();
+        let (_, end) = client.rest();
+        // Wine shows a reset as a proper end.
+        assert!(cfg!(windows) || end == End::Reset, "{head}");
+    }
+    stage.site().await_log("responses_stalled");
+}
+
+#[test]
+fn an_app_that_waits_for_its_client_is_not_late() {
+    const LENGTH: usize = 50_000_000;
+
+    let stage = Stage::with(&[("HANDOFF_RESPONSE_IDLE_TIMEOUT", "1s")]);
+    let (mut client, mut app) = asked(&stage, GET);
+    app.send(format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n"
+    ));
+    let sent = app.sends_until_full(LENGTH);
+    sleep_for(
+        Duration::from_secs(4),
+        "a client that stops, for longer than the limit of the app",
+    );
+    client.answer_head();
+    std::thread::scope(|scope| {
+        scope.spawn(|| app.send(vec![b'x'; LENGTH - sent]));
+        client.bytes(LENGTH);
+    });
 }

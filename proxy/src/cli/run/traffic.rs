@@ -121,6 +121,14 @@ pub struct UpstreamOptions {
     #[arg(long, default_value = "5m")]
     pub response_timeout: Duration,
 
+    /// Maximum time between two parts of an answer's body while the app is awaited; then the answer
+    /// is cut [default: any]
+    ///
+    /// It holds for event streams and gRPC too, which may be silent for hours unless they send
+    /// comments or pings of their own; not for WebSockets.
+    #[arg(long, value_name = "DURATION")]
+    pub response_idle_timeout: Option<Duration>,
+
     /// Maximum time to keep an idle connection to the app, less than the app itself keeps it
     ///
     /// If the app sends `Keep-Alive: timeout=N`, that counts instead. With 0s, each request has a

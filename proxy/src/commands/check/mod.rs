@@ -201,6 +201,7 @@ fn cache(folder: &Path) -> Result<String, String> {
 
 /// Checks that a folder can be written to, or could be made.
 fn writable(folder: &Path) -> Result<String, String> {
+    files::check_names(folder).map_err(|error| error.to_string())?;
     folder_in(folder)?;
     let shown = folder.display();
     if folder.is_dir() {

@@ -88,11 +88,13 @@ pub(super) fn upload(
         // effort: a share may set no times.
         let _ = files::set_modified(&copy, SystemTime::now());
     }
-    // The checksum file comes first: the artifact is proved when it appears.
-    let deployment = upload_folder.deployment.as_deref();
-    let checksum = checksum_file::content(&file_name(&path), digest, deployment);
-    files::write_atomically(&checksum_file::path_for(&path), checksum.as_bytes())?;
-    upload_folder.publish(&copy, path, original, digest)
+    match upload_folder.claim(path, name, original, digest)? {
+        UploadName::Taken(path) => Ok(Uploaded {
+            path,
+            is_new: false,
+        }),
+        UploadName::Free(path) => upload_folder.publish(&copy, path, original, digest),
+    }
 }
 
 /// Copies `original` to `copy`, and checks that the copy has this digest.
@@ -248,7 +250,7 @@ impl<'a> UploadFolder<'a> {
                 1 => self.path.join(name),
                 turn => self.path.join(format!("{stem}.{turn}{suffix}")),
             };
-            if !path.exists() {
+            if !path.exists() && self.is_unclaimed(&path, digest) {
                 return UploadName::Free(path);
             }
             if self.same_content == SameContent::Reuse && self.is_same(&path, original, digest) {
@@ -256,6 +258,45 @@ impl<'a> UploadFolder<'a> {
             }
         }
         unreachable!("no folder holds so many")
+    }
+
+    /// Writes the checksum file of an artifact that is to come, under `path` or, if another deploy was
+    /// faster, the next name that is free.
+    ///
+    /// It comes before the artifact, which is then proved when it appears, and it is what two deploys
+    /// at a time can create only once.
+    fn claim(
+        &self,
+        mut path: PathBuf,
+        name: &str,
+        original: &Original,
+        digest: Digest,
+    ) -> io::Result<UploadName> {
+        loop {
+            let (file, checksum) = (checksum_file::path_for(&path), self.checksum(&path, digest));
+            let is_first = files::create_atomically(&file, checksum.as_bytes())?;
+            if is_first || self.is_unclaimed(&path, digest) {
+                return Ok(UploadName::Free(path));
+            }
+            match self.find_name(name, original, digest) {
+                UploadName::Free(next) => path = next,
+                taken @ UploadName::Taken(_) => return Ok(taken),
+            }
+        }
+    }
+
+    /// Returns `true` unless a checksum file says that other content, or that of another deployment, is
+    /// to come under this name.
+    fn is_unclaimed(&self, path: &Path, digest: Digest) -> bool {
+        match files::read_small(&checksum_file::path_for(path)) {
+            Ok(checksum) => checksum == self.checksum(path, digest).as_bytes(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Returns the content of the checksum file of an artifact.
+    fn checksum(&self, path: &Path, digest: Digest) -> String {
+        checksum_file::content(&file_name(path), digest, self.deployment.as_deref())
     }
 
     /// Renames a copy to `path`, unless another deploy of the same content was faster.
@@ -542,6 +583,34 @@ mod tests {
         prune(&folder_of(Some("blog"), drop.path()), 1, |_, _| false);
         assert!(shop.path.exists(), "of another deployment");
         assert!(!blog.path.exists() && drop.path().join("3").exists());
+    }
+
+    #[test]
+    fn two_deploys_at_a_time_never_get_one_name() {
+        let drop = tempfile::tempdir().unwrap();
+        // Both have looked for a name before either has its copy in place.
+        let put = |deployment, content: &str| {
+            let copy = drop.path().join(format!(".{content}"));
+            fs::write(&copy, content).unwrap();
+            let (folder, digest) = (folder_of(Some(deployment), drop.path()), digest_of(content));
+            let original = Original::new(copy.clone());
+            let path = drop.path().join("release");
+            match folder.claim(path, "release", &original, digest).unwrap() {
+                UploadName::Free(path) => folder.publish(&copy, path, &original, digest).unwrap(),
+                UploadName::Taken(path) => panic!("{path:?}"),
+            }
+        };
+        for (deployment, content) in [("shop", "1"), ("blog", "1"), ("shop", "2")] {
+            let put = put(deployment, content);
+            let checksum = fs::read(checksum_file::path_for(&put.path)).unwrap();
+            let of = checksum_file::deployment_of(&checksum);
+            assert_eq!(of.as_deref(), Some(deployment));
+            let digest = checksum_file::digest_of("", &checksum);
+            assert_eq!(digest, Some(digest_of(content)));
+        }
+        let contents = ["release", "release.2", "release.3"]
+            .map(|name| fs::read_to_string(drop.path().join(name)).unwrap());
+        assert_eq!(contents, ["1", "1", "2"]);
     }
 
     #[test]

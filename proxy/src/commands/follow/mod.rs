@@ -18,6 +18,7 @@ mod listed;
 mod report;
 mod step;
 mod upgrade;
+mod waiting;
 
 /// Time between two readings of the sidecars' files.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(200);

@@ -1,20 +1,18 @@
 //! The progress of one sidecar with a command. Pure.
 
 use std::fmt;
-use std::time::Duration;
 
 use serde::Serialize;
 
 use super::LaunchesBefore;
+use super::waiting::reason_to_wait;
 use crate::commands::count;
-use crate::deployment::status::{Failure, Handoff, Outcome, Settling, Status};
+use crate::deployment::status::{Failure, Handoff, Outcome, Status};
 use crate::release::{Generation, ReleaseId};
 
 /// Number of failures after which a command gives up. Without another release to serve, a sidecar
 /// tries again for ever.
 const ENOUGH: usize = 3;
-/// Reason of a sidecar that a staged roll-out has not reached.
-const AWAITS_TURN: &str = "the roll-out has not reached it";
 
 /// The progress of a sidecar.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -227,12 +225,7 @@ impl Step {
         }
         let ours = || status.handoffs.iter().filter(|handoff| is_ours(handoff));
         let waiting = || Self::Waiting {
-            problem: if status.awaits_turn {
-                Some(AWAITS_TURN.to_owned())
-            } else {
-                let settling = || status.settling.as_ref().map(wait_of);
-                status.artifact_problem.clone().or_else(settling)
-            },
+            problem: reason_to_wait(status),
         };
         let Some(last) = ours().next_back() else {
             return waiting();
@@ -326,12 +319,6 @@ impl Step {
         std::mem::discriminant(self) != std::mem::discriminant(told)
             || matches!(self, Self::Waiting { .. }) && self != told
     }
-}
-
-/// Returns the reason why an artifact that may still change is not accepted.
-fn wait_of(settling: &Settling) -> String {
-    let period = humantime::format_duration(Duration::from_millis(settling.period_ms));
-    format!("it settles, until it has not changed for {period}")
 }
 
 impl fmt::Display for Step {
@@ -510,6 +497,17 @@ mod tests {
         let now = status(json!({"active": instance("new"), "handoffs": [handoff(2, "failed")]}));
         let again = Step::of_restart(&now, Generation(2), before);
         assert!(matches!(again, Step::Refused(_)), "{again:?}");
+    }
+
+    #[test]
+    fn a_sidecar_that_looks_seldom_says_how_often() {
+        let Step::Waiting { problem } = step(json!({"source": {"poll_ms": 3_600_000}})) else {
+            panic!("it waits");
+        };
+        let problem = problem.expect("a reason");
+        assert!(problem.ends_with("every 1h (--poll)"), "{problem}");
+        let often = step(json!({"source": {"poll_ms": 2_000}}));
+        assert_eq!(often, Step::Waiting { problem: None });
     }
 
     #[test]

@@ -113,6 +113,7 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made or used.
     pub fn open(settings: StoreSettings) -> io::Result<Self> {
+        files::check_names(&settings.cache)?;
         files::make_own_folder(&settings.cache.join("releases"), Access::Enter)?;
         let cache = files::canonical(&settings.cache)?;
         let copies = cache.join("releases").join(deployment_key(&settings.state));

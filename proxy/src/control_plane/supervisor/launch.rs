@@ -1,5 +1,6 @@
 //! The launch of an instance, and the causes of its failure.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::control_plane::lifecycle::{Event, Purpose};
 use crate::control_plane::step::{StepFailure, Verification};
 use crate::deployment::status::LaunchCause;
 use crate::os::ports;
+use crate::os::thread::within;
 use crate::process::template::Values;
 use crate::process::{Launch, LaunchSpec, Process as _, ProcessRole};
 use crate::release::{Generation, Release, ReleaseId};
@@ -21,6 +23,8 @@ use crate::router::SessionToken;
 
 /// Address at which apps listen.
 const HOST: &str = "127.0.0.1";
+/// Maximum time for the files of a release to be looked at.
+const LOOK: Duration = Duration::from_secs(2);
 const FIRST_BACK_OFF: Duration = Duration::from_millis(500);
 const LAST_BACK_OFF: Duration = Duration::from_secs(30);
 /// Maximum share of a back-off that is added to it at random.
@@ -172,9 +176,26 @@ impl<L: Launch> Supervisor<L> {
             reason,
             message: Message::Gone(generation),
         };
+        // All that a launch needs may be on a share, and so may the place of the deploy, which is only
+        // to be compared: this task goes on if one does not answer.
+        let needed = release.clone();
+        let is_there = within(LOOK, move || {
+            // The launch tells what is wrong with it.
+            let _ = needed.dir.metadata();
+            needed.artifact.exists()
+        });
+        let Some(is_there) = is_there else {
+            return Err(machines_fault(format!(
+                "{} does not answer: it seems to be on a share that is away",
+                release.dir.display()
+            )));
+        };
         let deployed = self.releases.source_of(&release.id);
-        let misses_file = |deployed| self.settings.command.misses_file(release, deployed);
-        if !release.artifact.exists() || deployed.as_deref().is_some_and(misses_file) {
+        let misses_file = |deployed: PathBuf| {
+            let (command, release) = (self.settings.command.clone(), release.clone());
+            within(LOOK, move || command.misses_file(&release, &deployed)) == Some(true)
+        };
+        if !is_there || deployed.clone().is_some_and(misses_file) {
             // A program that cleans caches has removed the copy: the release is as good as before.
             self.watcher.restore(release.clone(), deployed);
             let artifact = release.artifact.display();

@@ -100,7 +100,10 @@ impl AppReader for StreamReader {
             return Poll::Ready(None);
         }
         self.open.handle.register_reader(cx);
-        match ready!(self.body.poll_data(cx)) {
+        self.open.handle.await_body();
+        let data = ready!(self.body.poll_data(cx));
+        self.open.handle.receive_body();
+        match data {
             Some(Ok(data)) => return Poll::Ready(Some(self.receive(data))),
             // It asks for no more of the request (RFC 9113, section 8.1).
             Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {

@@ -20,7 +20,9 @@ pub mod rotation;
 pub use self::bounded::{
     open_regular, read_large, read_open_large, read_open_small, read_small, read_small_itself,
 };
-pub use self::private::{Access, append_to, limit_to_readers_of, make_folders, make_own_folder};
+pub use self::private::{
+    Access, append_to, check_names, limit_to_readers_of, make_folders, make_own_folder,
+};
 pub use self::reserve::{is_full, keep_reserve, overwrite, write_with_reserve};
 pub use os::{
     FileIdentity, arrival, canonical, clone_content, copy_mode, create_private, exchange,

@@ -16,6 +16,16 @@ pub enum Access {
     None,
 }
 
+/// Checks that no other user has taken the name of a folder of ours, or of one above it, in a place
+/// where everybody may, such as `/tmp`: whoever owns a folder can replace what is in it. Root may work
+/// below a folder of another user.
+///
+/// # Errors
+/// Another user has, and is named.
+pub fn check_names(path: &Path) -> io::Result<()> {
+    os::check_names(path)
+}
+
 /// Makes a folder of the cache and its parents, and takes from others what they may not have.
 ///
 /// # Errors
@@ -65,6 +75,28 @@ mod os {
     };
 
     use super::{Access, File, Path, fs, io};
+
+    /// Mode of a folder in which everybody may take a name, and only its owner give it to another.
+    const STICKY_AND_OPEN: u32 = 0o1002;
+
+    pub(super) fn check_names(path: &Path) -> io::Result<()> {
+        let own = rustix::process::geteuid();
+        let depth = if own.is_root() { 1 } else { usize::MAX };
+        for (name, place) in path.ancestors().zip(path.ancestors().skip(1)).take(depth) {
+            let (Ok(taken), Ok(open)) = (fs::symlink_metadata(name), fs::metadata(place)) else {
+                continue;
+            };
+            let is_open = open.mode() & STICKY_AND_OPEN == STICKY_AND_OPEN;
+            if is_open && ![0, own.as_raw()].contains(&taken.uid()) {
+                let user = taken.uid();
+                return Err(io::Error::other(format!(
+                    "{name:?} belongs to the user with the id {user}, and everybody could make it in \
+                     {place:?}"
+                )));
+            }
+        }
+        Ok(())
+    }
 
     pub(super) fn make(path: &Path, access: Access) -> io::Result<()> {
         let allowed = match access {
@@ -154,6 +186,30 @@ mod os {
         }
 
         #[test]
+        fn a_name_that_another_user_took_where_everybody_may_is_refused() {
+            let open = tempfile::tempdir().unwrap();
+            let cache = open.path().join("cache");
+            check_names(&cache).unwrap();
+            fs::create_dir(&cache).unwrap();
+            if std::os::unix::fs::chown(&cache, Some(4321), None).is_err() {
+                return;
+            }
+            let set_mode = |mode| {
+                fs::set_permissions(open.path(), Permissions::from_mode(mode)).unwrap();
+            };
+            set_mode(0o755);
+            check_names(&cache).unwrap();
+            set_mode(0o1777);
+            let error = check_names(&cache).unwrap_err().to_string();
+            assert!(error.contains("with the id 4321"), "{error}");
+            // A link of that user's may lead to a folder of ours.
+            fs::remove_dir(&cache).unwrap();
+            std::os::unix::fs::symlink("/", &cache).unwrap();
+            std::os::unix::fs::lchown(&cache, Some(4321), None).unwrap();
+            check_names(&cache).unwrap_err();
+        }
+
+        #[test]
         fn a_folder_of_the_cache_is_closed_whoever_made_it() {
             let folder = tempfile::tempdir().unwrap();
             let made = folder.path().join("a/b");
@@ -176,6 +232,11 @@ mod os {
 #[cfg(windows)]
 mod os {
     use super::{Access, File, Path, fs, io};
+
+    /// Checks nothing: there is no such place.
+    pub(super) fn check_names(_: &Path) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Makes it with the access control list of the one above.
     pub(super) fn make(path: &Path, _: Access) -> io::Result<()> {
