@@ -147,15 +147,22 @@ async fn send(request: &Request, body: Option<SendStream<Bytes>>) -> Result<(), 
     for at in 0..count {
         sleep_until(next).await;
         next += every;
-        send_part(&mut body, request.part(at).into())
+        send_part(&mut body, request.part(at).into(), at + 1 == count)
             .await
             .map_err(|error| explain(&error, Failure::Reset))?;
     }
-    let sent = body.send_data(Bytes::new(), true);
-    sent.map_err(|error| explain(&error, Failure::Reset))
+    Ok(())
 }
 
-async fn send_part(body: &mut SendStream<Bytes>, mut part: Bytes) -> Result<(), h2::Error> {
+/// Sends a part of a body, whose last frame ends the request as that of most clients does.
+async fn send_part(
+    body: &mut SendStream<Bytes>,
+    mut part: Bytes,
+    is_last: bool,
+) -> Result<(), h2::Error> {
+    if part.is_empty() && is_last {
+        return body.send_data(part, true);
+    }
     while !part.is_empty() {
         body.reserve_capacity(part.len());
         let Some(capacity) = std::future::poll_fn(|cx| body.poll_capacity(cx)).await else {
@@ -163,7 +170,8 @@ async fn send_part(body: &mut SendStream<Bytes>, mut part: Bytes) -> Result<(), 
             return Ok(());
         };
         let length = capacity?.min(part.len());
-        body.send_data(part.split_to(length), false)?;
+        let sent = part.split_to(length);
+        body.send_data(sent, is_last && part.is_empty())?;
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! Clients and apps of both protocols in all four combinations, byte by byte and frame by frame.
 
 use tests::http2::frames::{
-    CONTINUATION, END_HEADERS, END_STREAM, FrameWire, GOAWAY, HEADERS, PRIORITY, RST_STREAM, frame,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameWire, GOAWAY, HEADERS, PRIORITY, RST_STREAM,
+    frame,
 };
 use tests::http2::heads::encode;
 
@@ -55,6 +56,20 @@ fn bodies_and_trailers_pass_both_ways() {
         app.send_trailers("x-end", "3");
         client.expect_trailers("x-end", "3");
     }
+}
+
+#[test]
+fn the_last_part_of_a_request_ends_it_in_one_frame() {
+    // Apps count small frames that are not the last one.
+    let server = Server::new(Http2, &[]);
+    let mut client = server.client(Http2);
+    client.request("POST", &[], false);
+    client.send_data("first");
+    let mut app = server.app();
+    app.receive_request();
+    app.expect_data("first");
+    client.send_frame(DATA, END_STREAM, b"last");
+    app.expect_last_data("last");
 }
 
 #[test]

@@ -239,6 +239,14 @@ impl Exchange {
         }
     }
 
+    /// Receives the last part of a body of HTTP/2, in one frame with its end.
+    #[track_caller]
+    pub(crate) fn expect_last_data(&mut self, text: &str) {
+        let got = self.next();
+        assert_eq!((got.kind, got.flags), (DATA, END_STREAM), "{got:?}");
+        assert_eq!(got.payload, text.as_bytes());
+    }
+
     #[track_caller]
     pub(crate) fn expect_trailers(&mut self, name: &str, value: &str) {
         match self {

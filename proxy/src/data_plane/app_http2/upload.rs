@@ -83,26 +83,32 @@ impl StreamUpload {
             if !self.has_response {
                 handle.start_response_timer();
             }
-            self.send(frame.transpose()?);
+            let frame = frame.transpose()?;
+            self.send(frame, self.body.is_end_stream());
         }
         Poll::Ready(Ok(()))
     }
 
     /// Sends a part of the body; none is its end.
-    fn send(&mut self, frame: Option<http_body::Frame<Bytes>>) {
+    ///
+    /// Its last frame is that of the last part, if that is known by then, and no other one is empty: an
+    /// app counts small frames that are not the last one, and may end the connection after some, with
+    /// the requests of all clients.
+    fn send(&mut self, frame: Option<http_body::Frame<Bytes>>, is_last: bool) {
         let sent = match frame.map(http_body::Frame::into_data) {
             None => {
                 self.state = UploadState::Done;
                 self.stream.send_data(Bytes::new(), true)
             }
-            // A client may end its request with an empty frame. Not the last one here, an app counts it,
-            // and ends the connection after some, with the requests of all clients.
-            Some(Ok(data)) if data.is_empty() => return,
+            Some(Ok(data)) if data.is_empty() && !is_last => return,
             Some(Ok(data)) => {
                 if !self.has_response {
                     self.kept.add(&data);
                 }
-                self.stream.send_data(data, false)
+                if is_last {
+                    self.state = UploadState::Done;
+                }
+                self.stream.send_data(data, is_last)
             }
             Some(Err(other)) => {
                 let Ok(trailers) = other.into_trailers() else {
