@@ -1,4 +1,4 @@
-//! What the endpoints share.
+//! State that the endpoints share.
 
 use std::time::Instant;
 

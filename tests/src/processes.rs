@@ -1,5 +1,6 @@
 //! Processes as Linux shows them in `/proc`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -39,18 +40,23 @@ pub fn children(parent: u32) -> Vec<u32> {
     pids
 }
 
-/// Returns the number of connections to a port that a process has accepted and not closed.
+/// Returns the number of connections to a port that a halted process has accepted and not closed.
 pub fn connections(pid: u32, port: u16) -> usize {
-    let table = fs::read_to_string("/proc/net/tcp").expect("the sockets");
     let suffix = format!(":{port:04X}");
-    let accepted = table.lines().filter_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        // proc_net_tcp(5): state 0A listens.
-        let is_accepted = fields.get(1)?.ends_with(&suffix) && fields.get(3) != Some(&"0A");
-        is_accepted.then(|| fields.get(9)?.parse::<u64>().ok())?
-    });
     let own: Vec<u64> = procfs::sockets(pid).expect("its sockets").collect();
-    accepted.filter(|inode| own.contains(inode)).count()
+    let mut accepted = BTreeSet::new();
+    // A table that changes while it is read may lack some lines.
+    for _ in 0..5 {
+        let table = fs::read_to_string("/proc/net/tcp").expect("the sockets");
+        accepted.extend(table.lines().filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            // proc_net_tcp(5): state 0A listens.
+            let is_accepted = fields.get(1)?.ends_with(&suffix) && fields.get(3) != Some(&"0A");
+            let inode = fields.get(9)?.parse().ok();
+            inode.filter(|inode| is_accepted && own.contains(inode))
+        }));
+    }
+    accepted.len()
 }
 
 /// The living processes of a process group.

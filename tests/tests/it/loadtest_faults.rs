@@ -106,7 +106,7 @@ fn a_proxy_without_a_fault_has_none() {
     let found = found(Fault::None);
     assert!(found.passed, "{:?}", found.failed);
     assert!(found.sent >= 500);
-    assert_eq!(found.failed.len(), 12);
+    assert_eq!(found.failed.len(), 13);
     assert_eq!(found.classes.len(), 8);
     assert!(found.classes.values().all(|class| class.sent > 5));
 }
